@@ -1,0 +1,40 @@
+"""Region-proposal detection: selective search, MultiBox and an ensemble of Inception classifiers.
+
+The front door is small; everything is imported on first use, so that `import detector` is cheap:
+
+    from detector import load_detector, read_image
+    detect = load_detector()
+    found = detect(read_image("street.jpg"))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detector.build import load_detector as load_detector
+    from detector.images import read_image as read_image
+    from detector.pipeline import Detector as Detector
+    from detector.structures import Annotations as Annotations
+    from detector.structures import Detections as Detections
+    from detector.structures import Proposals as Proposals
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load_detector": "build",
+    "read_image": "images",
+    "Detector": "pipeline",
+    "Annotations": "structures",
+    "Detections": "structures",
+    "Proposals": "structures",
+}
+__all__ = [*_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'detector' has no attribute {name!r}; it has {sorted(_HOME)}")
+    from importlib import import_module
+
+    return getattr(import_module(f"detector.{_HOME[name]}"), name)

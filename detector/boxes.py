@@ -1,0 +1,124 @@
+"""Boxes are float xyxy pixels, x2 and y2 exclusive; every other convention is converted here, at the edge.
+
+Arrays are (N, 4) unless said otherwise; nothing is modified in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.structures import Array
+
+
+def area(boxes: Array) -> Array:
+    """(N,) areas in pixels squared; float64, so that sums of many are exact enough."""
+    boxes = np.asarray(boxes, np.float64)
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def iou(one: Array, other: Array) -> Array:
+    """Intersection over union (the Jaccard index) of (N, 4) and (M, 4) boxes: (N, M) float64."""
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    shared = intersection(one, other)
+    union = area(one)[:, None] + area(other)[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def intersection(one: Array, other: Array) -> Array:
+    """Shared area of (N, 4) and (M, 4) boxes: (N, M) float64."""
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    sides = np.clip(high - low, 0, None)
+    return sides[..., 0] * sides[..., 1]
+
+
+def clip(boxes: Array, size: tuple[int, int]) -> Array:
+    """Boxes cut to an image of `size` (H, W). A box wholly outside comes back with no area."""
+    height, width = size
+    limit = np.array([width, height, width, height], np.float32)
+    return np.clip(np.asarray(boxes, np.float32), 0, limit)
+
+
+def unique(boxes: Array) -> Array:
+    """Indices of the first of each set of boxes that agree after rounding to a pixel, in the given order."""
+    if len(boxes) == 0:
+        return np.zeros(0, np.int64)
+    rounded = np.round(np.asarray(boxes, np.float64)).astype(np.int64)
+    _, first = np.unique(rounded, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def nms(boxes: Array, scores: Array, threshold: float) -> Array:
+    """Greedy non-maximum suppression: indices kept, best first.
+
+    A box goes if its IoU with a better kept one is *above* `threshold`; equal scores keep their given order, so
+    the result never depends on the sort's implementation.
+    """
+    boxes = np.asarray(boxes, np.float64)
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    x1, y1, x2, y2 = boxes[order].T
+    areas = (x2 - x1) * (y2 - y1)
+    alive = np.ones(len(order), bool)
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        rest = slice(i + 1, None)
+        wide = np.minimum(x2[i], x2[rest]) - np.maximum(x1[i], x1[rest])
+        high = np.minimum(y2[i], y2[rest]) - np.maximum(y1[i], y1[rest])
+        shared = np.clip(wide, 0, None) * np.clip(high, 0, None)
+        alive[rest] &= shared <= threshold * (areas[i] + areas[rest] - shared)
+    return order[alive]
+
+
+def flip_horizontally(boxes: Array, width: int) -> Array:
+    """The boxes of the mirrored image."""
+    x1, y1, x2, y2 = np.asarray(boxes, np.float32).T
+    return np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)
+
+
+# --- edges: one pair of functions a convention -----------------------------------------------------------------------
+
+
+def xyxy_from_voc(boxes: Array) -> Array:
+    """PASCAL VOC writes (xmin, ymin, xmax, ymax), 1-based and inclusive."""
+    return np.asarray(boxes, np.float64) - [1, 1, 0, 0]
+
+
+def voc_from_xyxy(boxes: Array) -> Array:
+    return np.asarray(boxes, np.float64) + [1, 1, 0, 0]
+
+
+def xyxy_from_coco(boxes: Array) -> Array:
+    """COCO writes (x, y, width, height), 0-based, continuous."""
+    boxes = np.asarray(boxes, np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def coco_from_xyxy(boxes: Array) -> Array:
+    boxes = np.asarray(boxes, np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def xyxy_from_yolo(boxes: Array, size: tuple[int, int]) -> Array:
+    """YOLO writes (centre x, centre y, width, height) as fractions of the image; `size` is (H, W)."""
+    height, width = size
+    boxes = np.asarray(boxes, np.float64) * [width, height, width, height]
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def yolo_from_xyxy(boxes: Array, size: tuple[int, int]) -> Array:
+    height, width = size
+    boxes = np.asarray(boxes, np.float64)
+    centre, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate([centre, sides], axis=1) / [width, height, width, height]
+
+
+def xyxy_from_matlab(boxes: Array) -> Array:
+    """The selective-search and R-CNN `.mat` files write (ymin, xmin, ymax, xmax), 1-based and inclusive."""
+    return xyxy_from_voc(np.asarray(boxes, np.float64)[:, [1, 0, 3, 2]])
+
+
+def matlab_from_xyxy(boxes: Array) -> Array:
+    return voc_from_xyxy(boxes)[:, [1, 0, 3, 2]]

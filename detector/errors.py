@@ -1,0 +1,55 @@
+"""The typed errors of the project: each names the file or option, what was expected, and the next step.
+
+A tool prints the message in at most three lines, without a traceback, and exits with `exit_code`:
+0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130/143 interrupted.
+"""
+
+from __future__ import annotations
+
+
+class DetectorError(Exception):
+    """Anything that the person who called us can act on. `exit_code` is what a tool exits with."""
+
+    exit_code = 3
+
+
+class ImageError(DetectorError):
+    """A file that cannot be made into an image: missing, not an image, truncated, too large."""
+
+
+class AnnotationError(DetectorError):
+    """A label file that cannot be read, or whose content cannot be true."""
+
+
+class DatasetError(DetectorError):
+    """A data set whose layout is not the one expected, or in which nothing is usable."""
+
+
+class BundleError(DetectorError):
+    """A trained detector on disk that is incomplete, damaged, or does not fit the code."""
+
+
+class WeightsError(DetectorError):
+    """Outside weights that do not fit the architecture, or that cannot be read safely."""
+
+
+class ProposalError(DetectorError):
+    """Stored or computed proposals that are missing, damaged, or do not fit the image."""
+
+
+class CheckpointError(DetectorError):
+    """A training checkpoint that cannot be loaded or does not belong to this run."""
+
+
+class TrainingError(DetectorError):
+    """Training that cannot go on: nothing to learn from, or too many non-finite steps in a row."""
+
+
+class EvaluationError(DetectorError):
+    """Results and ground truth that cannot be compared."""
+
+
+class SettingsError(DetectorError):
+    """An option or configuration value outside its range, or a key that does not exist."""
+
+    exit_code = 2

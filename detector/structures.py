@@ -1,0 +1,159 @@
+"""The values that pass between rooms: frozen, checked where they are born, boxes in float32 xyxy pixels.
+
+Shape letters, the same in every file: `N` regions, `K` classes, `M` models, `B` images, `S` crop side, `H W` pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:
+    """A read-only copy of `value` with the given dtype; `None` in `shape` stands for any length."""
+    array = np.array(value, dtype=dtype, order="C")
+    if array.size == 0 and len(shape) == 2 and shape[1] is not None:
+        array = array.reshape(0, shape[1])
+    if array.ndim != len(shape) or any(
+        want is not None and have != want for have, want in zip(array.shape, shape, strict=False)
+    ):
+        wanted = "(" + ", ".join("N" if n is None else str(n) for n in shape) + ")"
+        raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
+    array.setflags(write=False)
+    return array
+
+
+def _check_boxes(boxes: Array, name: str) -> None:
+    if not np.isfinite(boxes).all():
+        row = int(np.flatnonzero(~np.isfinite(boxes).all(1))[0])
+        raise ValueError(f"{name}[{row}] = {boxes[row].tolist()} is not finite")
+    bad = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"{name}[{row}] = {boxes[row].tolist()} has no area; boxes are (x1, y1, x2, y2) with x2 > x1 and y2 > y1"
+        )
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = (int(side) for side in size)
+    if height < 1 or width < 1:
+        raise ValueError(f"image size {size} is not (height, width) with both at least 1")
+    return height, width
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Class-agnostic regions of one image, best first: row 0 has rank 0.
+
+    boxes   (N, 4) float32 xyxy pixels of the upright image, x2 and y2 exclusive
+    size    (H, W) of that image
+    scores  (N,) float32 objectness, not increasing, or None where the proposer only ranks
+    """
+
+    boxes: Array
+    size: tuple[int, int]
+    scores: Array | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
+        object.__setattr__(self, "size", _check_size(self.size))
+        _check_boxes(self.boxes, "boxes")
+        if self.scores is not None:
+            scores = _frozen(self.scores, np.float32, (len(self.boxes),), "scores")
+            if not np.isfinite(scores).all():
+                raise ValueError("scores are not all finite")
+            object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Any) -> Proposals:
+        """The chosen rows, in the order of `keep` (a slice, a mask or indices)."""
+        scores = None if self.scores is None else self.scores[keep]
+        return Proposals(self.boxes[keep], self.size, scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one image, best first.
+
+    boxes   (N, 4) float32 xyxy pixels
+    scores  (N,) float32 in [0, 1]
+    labels  (N,) int64, 0 is the first real class (background never appears)
+    """
+
+    boxes: Array
+    scores: Array
+    labels: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
+        n = len(self.boxes)
+        object.__setattr__(self, "scores", _frozen(self.scores, np.float32, (n,), "scores"))
+        object.__setattr__(self, "labels", _frozen(self.labels, np.int64, (n,), "labels"))
+        _check_boxes(self.boxes, "boxes")
+        if not np.isfinite(self.scores).all():
+            raise ValueError("scores are not all finite")
+        if n and self.labels.min() < 0:
+            raise ValueError(f"label {self.labels.min()} is negative; 0 is the first class")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Any) -> Detections:
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+    @staticmethod
+    def empty() -> Detections:
+        return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+
+
+def _flags() -> Any:
+    return field(default_factory=lambda: np.zeros(0, bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """The labelled objects of one image.
+
+    boxes      (N, 4) float32 xyxy pixels
+    labels     (N,) int64 index into the data set's class names
+    difficult  (N,) bool: neither reward nor penalty (PASCAL VOC); all False where not given
+    crowd      (N,) bool: a box around many objects (COCO's iscrowd); all False where not given
+    """
+
+    boxes: Array
+    labels: Array
+    difficult: Array = _flags()
+    crowd: Array = _flags()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
+        n = len(self.boxes)
+        object.__setattr__(self, "labels", _frozen(self.labels, np.int64, (n,), "labels"))
+        _check_boxes(self.boxes, "boxes")
+        if n and self.labels.min() < 0:
+            raise ValueError(f"label {self.labels.min()} is negative; 0 is the first class")
+        kinds: tuple[Literal["difficult", "crowd"], ...] = ("difficult", "crowd")
+        for name in kinds:
+            value = getattr(self, name)
+            value = np.zeros(n, bool) if len(value) == 0 else value
+            object.__setattr__(self, name, _frozen(value, bool, (n,), name))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Any) -> Annotations:
+        return Annotations(
+            self.boxes[keep], self.labels[keep], self.difficult[keep], self.crowd[keep]
+        )
+
+    @staticmethod
+    def empty() -> Annotations:
+        return Annotations(np.zeros((0, 4)), np.zeros(0))
