@@ -1,0 +1,200 @@
+"""The one place that turns a file into pixels: upright RGB uint8, or a typed error.
+
+What happens to each kind of file is a promise (tests hold golden hashes of it):
+
+    EXIF orientation     applied; the raw size and the orientation are reported
+    1-bit, grey, palette expanded to RGB
+    LA, PA, RGBA         laid over white
+    CMYK, YCbCr, Lab     converted by Pillow, without colour management
+    16-bit grey          value / 257, rounded
+    32-bit integer       as 16-bit grey if all values fit it, else stretched from its minimum to its maximum
+    float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched; NaN counts as 0
+    animations, pages    the first frame, with a warning
+
+Only these formats are opened, so that no file can reach a decoder that starts other programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detector.errors import ImageError
+from detector.structures import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "ICO", "TGA")
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib "
+    ".ppm .pgm .pbm .pnm .ico .tga".split()
+)
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 64_000_000
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image and how it came to be.
+
+    pixels       (H, W, 3) uint8 RGB, upright
+    raw_size     (H, W) as stored in the file, before the orientation was applied
+    orientation  EXIF orientation 1..8 (1 where the file says nothing)
+    warnings     what a careful reader of the results should know
+    """
+
+    pixels: Array
+    raw_size: tuple[int, int]
+    orientation: int = 1
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the upright pixels: the frame in which all boxes are given."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
+    """The pixels of an image file: (H, W, 3) uint8 RGB, upright. Raises ImageError."""
+    return decode(read_bytes(path), str(path), max_pixels=max_pixels).pixels
+
+
+def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of a regular file of at most `max_bytes`; pipes, devices and folders are refused."""
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check the path") from None
+    except ValueError:
+        raise ImageError(f"{path!r}: not a possible file name") from None
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError(f"{path}: not a regular file; give the path of an image file")
+        if found.st_size > max_bytes:
+            raise ImageError(
+                f"{path}: {found.st_size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
+                " make it smaller first"
+            )
+        if found.st_size == 0:
+            raise ImageError(f"{path}: the file is empty")
+        try:
+            data = file.read(max_bytes + 1)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    return data
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of a file's bytes: the key under which its proposals are stored."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode an image held in memory; `name` is how errors call it. Raises ImageError."""
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        # Pillow's own limit and its remarks on odd metadata: ours are stricter and typed.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_pixels(image, name, max_pixels)
+                return _decode_first_frame(image)
+        except ImageError:
+            raise
+        except UnidentifiedImageError:
+            known = "JPEG, PNG, WebP, TIFF, GIF, BMP, PPM"
+            raise ImageError(f"{name}: not an image that can be read; expected {known}") from None
+        except Image.DecompressionBombError:
+            raise ImageError(f"{name}: over the limit of {max_pixels / 1e6:.0f} megapixels") from None
+        except MemoryError:
+            raise ImageError(f"{name}: does not fit into memory") from None
+        except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise ImageError(f"{name}: damaged or truncated image ({reason})") from None
+
+
+def _check_pixels(image: Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}x{height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"
+            " make it smaller first"
+        )
+
+
+def _decode_first_frame(image: Image) -> Decoded:
+    remarks = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        image.seek(0)
+        remarks.append(f"{frames} frames or pages; only the first was used")
+    raw_size = (image.size[1], image.size[0])
+    orientation, remark = _orientation(image)
+    if remark:
+        remarks.append(remark)
+    image.load()
+    pixels = _upright(_rgb_pixels(image), orientation)
+    return Decoded(np.ascontiguousarray(pixels), raw_size, orientation, tuple(remarks))
+
+
+def _orientation(image: Image) -> tuple[int, str | None]:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+        orientation = int(value)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return 1, "unreadable EXIF data was ignored"
+    if not 1 <= orientation <= 8:
+        return 1, f"EXIF orientation {orientation} does not exist and was ignored"
+    return orientation, None
+
+
+def _upright(pixels: Array, orientation: int) -> Array:
+    """Undo the EXIF orientation: 2 mirror, 3 half turn, 4 flip, 5..8 the same after a transposition."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _rgb_pixels(image: Image) -> Array:
+    if image.mode.startswith(("I", "F")):
+        grey = _to_8_bit(np.asarray(image), floating=image.mode == "F")
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return _over_white(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
+
+
+def _to_8_bit(values: Array, *, floating: bool) -> Array:
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if floating and low >= 0 and high <= 1:
+        scaled = values * 255
+    elif floating and low >= 0 and high <= 255:
+        scaled = values
+    elif not floating and low >= 0 and high <= 65535:
+        scaled = values / 257
+    else:
+        scaled = (values - low) * (255 / max(high - low, 1e-12))
+    return np.round(scaled).clip(0, 255).astype(np.uint8)
+
+
+def _over_white(rgba: Array) -> Array:
+    colour, alpha = rgba[:, :, :3].astype(np.uint32), rgba[:, :, 3:].astype(np.uint32)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,93 @@
+"""OpenCV's selective search (cv2.ximgproc) as an engine by name: a peer to compare with, made reproducible.
+
+What OpenCV returns depends on how often it was called before in the same process, and it ranks small regions first
+(its rank is a random number times the level from the leaves up). The *set* of boxes is a function of the image,
+however; so we take the set, sort it, and rank it ourselves: area times a seeded random number, largest first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detector.errors import SettingsError
+from detector.proposals.merge import ranked
+from detector.structures import Array, Proposals
+
+
+class OpenCVSelectiveSearchSettings(BaseModel):
+    """OpenCV's own parameters; base_k and inc_k of 150 are its defaults for both modes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str = Field("opencv", pattern="^opencv$")
+    mode: str = Field("fast", pattern="^(single|fast|quality)$")
+    base_k: int = Field(150, ge=1, le=100_000)
+    inc_k: int = Field(150, ge=1, le=100_000)
+    sigma: float = Field(0.8, gt=0, le=10)
+    superpixel_scale: float = Field(2.0, gt=0, le=20)
+    """GoogLeNet section 8 doubles the superpixel size. Here k is multiplied; OpenCV fixes min_size at 100."""
+    longest_side: int | None = Field(500, ge=16)
+    """Proposals are computed at this longer side (R-CNN's width-500 mode); None is full resolution."""
+    min_side: float = Field(20.0, ge=1)
+    """Narrowest box in the pixels of the computation; the authors' code drops boxes under 20 pixels."""
+    max_boxes: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class OpenCVSelectiveSearch:
+    """image (H, W, 3) uint8 RGB -> Proposals, in the original's pixels. The same image gives the same bytes."""
+
+    def __init__(self, **settings: object) -> None:
+        try:
+            self.settings = OpenCVSelectiveSearchSettings.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(OpenCVSelectiveSearchSettings.model_fields)
+            raise SettingsError(f"opencv proposals: {name}: {first['msg']}; known: {known}") from None
+
+    def __call__(self, image: Array) -> Proposals:
+        import cv2
+
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3) RGB")
+        height, width = image.shape[:2]
+        factor = 1.0
+        if self.settings.longest_side and max(height, width) > self.settings.longest_side:
+            factor = self.settings.longest_side / max(height, width)
+        inner = (max(1, round(width * factor)), max(1, round(height * factor)))
+        small = image
+        if inner != (width, height):
+            small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+        boxes = self._boxes(np.ascontiguousarray(small[:, :, ::-1]))
+        boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= self.settings.min_side).all(1)]
+        back = np.array([width / inner[0], height / inner[1]] * 2)
+        boxes = self._ranked(boxes) * back
+        return ranked(boxes, (height, width), self.settings.max_boxes)
+
+    def _boxes(self, bgr: Array) -> Array:
+        """The set of boxes, sorted: (N, 4) xyxy pixels of the image given."""
+        import cv2
+
+        if min(bgr.shape[:2]) < 4 or (bgr == bgr[0, 0]).all():
+            return np.zeros((0, 4))  # OpenCV asserts, or finds nothing, on these
+        search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        search.setBaseImage(bgr)
+        base = round(self.settings.base_k * self.settings.superpixel_scale)
+        step = round(self.settings.inc_k * self.settings.superpixel_scale)
+        if self.settings.mode == "single":
+            search.switchToSingleStrategy(base, self.settings.sigma)
+        elif self.settings.mode == "fast":
+            search.switchToSelectiveSearchFast(base, step, self.settings.sigma)
+        else:
+            search.switchToSelectiveSearchQuality(base, step, self.settings.sigma)
+        xywh = np.asarray(search.process(), np.float64).reshape(-1, 4)
+        xywh = np.unique(xywh, axis=0)
+        return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+    def _ranked(self, boxes: Array) -> Array:
+        """Large first, mixed: by area times a random number in (0, 1]."""
+        chance = 1 - np.random.default_rng(self.settings.seed).random(len(boxes))
+        sides = boxes[:, 2:] - boxes[:, :2]
+        return boxes[np.argsort(-(sides.prod(1) * chance), kind="stable")]
