@@ -1,0 +1,221 @@
+"""What a data set is once it has been read: images, their objects, and what was left out and why.
+
+Every reader (voc, coco, yolo) makes one of these; training and evaluation know nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from detector.errors import AnnotationError, DatasetError
+from detector.structures import Annotations, Array
+
+# The twenty classes of PASCAL VOC in the order of its development kit.
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+
+# COCO has all twenty, six of them under other names.
+COCO_TO_VOC = {
+    "airplane": "aeroplane",
+    "motorcycle": "motorbike",
+    "couch": "sofa",
+    "dining table": "diningtable",
+    "potted plant": "pottedplant",
+    "tv": "tvmonitor",
+}
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One annotation or image that was left out: where it stands, which rule it broke, and how."""
+
+    file: str
+    id: str
+    rule: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.id}: {self.why} ({self.rule})"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its objects.
+
+    size       (H, W) as the annotation file says, or None where it does not
+    annotated  the labels that are annotated exhaustively in this image; None stands for all.
+               Objects of a class outside it may stand here unboxed: the image proves no absence.
+    """
+
+    image_id: str
+    path: Path
+    size: tuple[int, int] | None
+    annotations: Annotations
+    annotated: frozenset[int] | None = None
+
+    def is_annotated(self, label: int) -> bool:
+        return self.annotated is None or label in self.annotated
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named classes, samples with unique image ids, and the record of everything left out.
+
+    category_ids  the ids that the data set's own files give to the classes (COCO's have holes);
+                  1, 2, ... where they give none
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    dropped: tuple[Dropped, ...] = ()
+    category_ids: tuple[int, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        _refuse_repeats(self.classes, f"{self.name}: class")
+        _refuse_repeats([s.image_id for s in self.samples], f"{self.name}: image id")
+        if not self.category_ids:
+            object.__setattr__(self, "category_ids", tuple(range(1, len(self.classes) + 1)))
+        if len(self.category_ids) != len(self.classes):
+            raise DatasetError(
+                f"{self.name}: {len(self.category_ids)} category ids, {len(self.classes)} classes"
+            )
+        for sample in self.samples:
+            labels = sample.annotations.labels
+            if len(labels) and labels.max() >= len(self.classes):
+                raise DatasetError(
+                    f"{self.name}: image {sample.image_id} has label {labels.max()}, "
+                    f"but there are {len(self.classes)} classes"
+                )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def subset(self, chosen: int | Iterable[str]) -> Dataset:
+        """A fixed part, in the set's order: `chosen` evenly spaced images, or those with the ids."""
+        if isinstance(chosen, int):
+            if chosen < 1:
+                raise DatasetError(f"{self.name}: a subset needs at least 1 image, not {chosen}")
+            n = min(chosen, len(self))
+            return replace(self, samples=tuple(self.samples[i * len(self) // n] for i in range(n)))
+        wanted = set(chosen)
+        unknown = wanted - {sample.image_id for sample in self.samples}
+        if unknown:
+            raise DatasetError(
+                f"{self.name}: no image {_some(unknown)} among its {len(self)} images"
+            )
+        return replace(self, samples=tuple(s for s in self.samples if s.image_id in wanted))
+
+    def with_classes(
+        self, names: Sequence[str], rename: Mapping[str, str] | None = None
+    ) -> Dataset:
+        """The same images under another class list; objects of classes outside it are left out.
+
+        rename  this set's name -> the new list's name, for classes called differently, such as
+                COCO_TO_VOC. A class of the new list that this set does not know becomes one that
+                is not annotated in any of its images.
+        """
+        rename = rename or {}
+        position = {name: label for label, name in enumerate(names)}
+        new_label = np.array([position.get(rename.get(name, name), -1) for name in self.classes])
+        if (new_label < 0).all():
+            raise DatasetError(
+                f"{self.name}: none of its classes ({_some(self.classes)}) is among {_some(names)}"
+            )
+        samples = tuple(_relabelled(s, new_label, len(names)) for s in self.samples)
+        return replace(self, classes=tuple(names), samples=samples, category_ids=())
+
+    def partial(self, names: Iterable[str]) -> Dataset:
+        """The same set, saying that only the classes `names` are annotated exhaustively in it."""
+        names = tuple(names)
+        unknown = [name for name in names if name not in self.classes]
+        if unknown:
+            raise DatasetError(
+                f"{self.name}: no class {_some(unknown)}; it has {_some(self.classes)}"
+            )
+        labels = frozenset(self.classes.index(name) for name in names)
+        return replace(
+            self, samples=tuple(replace(sample, annotated=labels) for sample in self.samples)
+        )
+
+    def dropped_by_rule(self) -> dict[str, int]:
+        """How many annotations each rule left out."""
+        return dict(sorted(Counter(one.rule for one in self.dropped).items()))
+
+    def dropped_by_file(self) -> dict[tuple[str, str], int]:
+        """How many annotations were left out, by (file, rule)."""
+        return dict(sorted(Counter((one.file, one.rule) for one in self.dropped).items()))
+
+
+def join(datasets: Sequence[Dataset]) -> Dataset:
+    """All the images as one set. Ids that occur in several sets get their set's name in front."""
+    if not datasets:
+        raise DatasetError("there are no data sets to join")
+    first = datasets[0]
+    for other in datasets[1:]:
+        if other.classes != first.classes:
+            raise DatasetError(
+                f"{first.name} and {other.name} have different classes ({_some(first.classes)} "
+                f"against {_some(other.classes)}); bring them to one list with with_classes"
+            )
+    times = Counter(sample.image_id for one in datasets for sample in one.samples)
+    samples: list[Sample] = []
+    for position, one in enumerate(datasets):
+        same_name = sum(other.name == one.name for other in datasets) > 1
+        prefix = f"{one.name}.{position}" if same_name else one.name
+        samples += [
+            replace(s, image_id=f"{prefix}/{s.image_id}") if times[s.image_id] > 1 else s
+            for s in one.samples
+        ]
+    return Dataset(
+        name="+".join(one.name for one in datasets),
+        classes=first.classes,
+        samples=tuple(samples),
+        dropped=tuple(record for one in datasets for record in one.dropped),
+        category_ids=first.category_ids,
+    )
+
+
+class Ledger:
+    """Where a reader writes down what it leaves out; a strict one stops at the first entry."""
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+        self.entries: list[Dropped] = []
+
+    def drop(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
+        entry = Dropped(str(file), str(identifier), rule, why)
+        if self.strict:
+            raise AnnotationError(f"{entry}; correct it, or read without strict to leave it out")
+        self.entries.append(entry)
+
+
+def _relabelled(sample: Sample, new_label: Array, classes: int) -> Sample:
+    objects = sample.annotations
+    labels = new_label[objects.labels]
+    kept = replace(objects[labels >= 0], labels=labels[labels >= 0])
+    # A class made of several old ones is annotated exhaustively where all of them are.
+    hidden = {int(new) for old, new in enumerate(new_label) if not sample.is_annotated(old)}
+    covered = frozenset(int(new) for new in new_label if new >= 0) - hidden
+    return replace(sample, annotations=kept, annotated=None if len(covered) == classes else covered)
+
+
+def _refuse_repeats(values: Sequence[str], what: str) -> None:
+    if len(set(values)) < len(values):
+        twice = next(value for value, n in Counter(values).items() if n > 1)
+        raise DatasetError(f"{what} {twice!r} occurs more than once")
+
+
+def _some(values: Iterable[str], limit: int = 4) -> str:
+    values = sorted(values) if isinstance(values, (set, frozenset)) else list(values)
+    return ", ".join(values[:limit]) + (
+        f", ... ({len(values)} in all)" if len(values) > limit else ""
+    )

@@ -1,0 +1,1 @@
+"""Judging detections against annotations by the published rules."""
