@@ -1,0 +1,29 @@
+"""Networks by name: a dictionary of functions, each `(num_outputs, **options) -> nn.Module`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from detector.errors import SettingsError
+from detector.models.googlenet import GoogLeNet
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "googlenet": GoogLeNet,
+    "bn_googlenet": partial(GoogLeNet, form="bn"),
+    "torchvision_googlenet": partial(GoogLeNet, form="torchvision"),
+}
+
+
+def build_model(name: str, num_outputs: int, **options: Any) -> nn.Module:
+    """The network of that name with `num_outputs` logits."""
+    if name not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise SettingsError(f"architecture {name!r} is not known; known are {known}")
+    try:
+        return ARCHITECTURES[name](num_outputs, **options)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"architecture {name!r} cannot be built: {error}") from error

@@ -1,0 +1,156 @@
+"""GoogLeNet in its three published forms (arXiv 1409.4842, "Going deeper with convolutions")."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detector.models.inception import ConvReLU, Inception, LocalResponseNorm, Widths, initialise
+from detector.models.normalisation import CENTRED, Normalisation
+
+# Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. Stages 3, 4 and 5 each begin with
+# a max-pool.
+TABLE1: dict[str, Widths] = {
+    "3a": Widths(64, 96, 128, 16, 32, 32),
+    "3b": Widths(128, 128, 192, 32, 96, 64),
+    "4a": Widths(192, 96, 208, 16, 48, 64),
+    "4b": Widths(160, 112, 224, 24, 64, 64),
+    "4c": Widths(128, 128, 256, 24, 64, 64),
+    "4d": Widths(112, 144, 288, 32, 64, 64),
+    "4e": Widths(256, 160, 320, 32, 128, 128),
+    "5a": Widths(256, 160, 320, 32, 128, 128),
+    "5b": Widths(384, 192, 384, 48, 128, 128),
+}
+AUXILIARY_AFTER = ("4a", "4d")
+FEATURES = TABLE1["5b"].out
+
+# v1: response normalisation and 5x5 kernels, as published. bn: batch normalisation in their place
+# (arXiv 1502.03167, the "BN-Baseline"). torchvision: bn with 3x3 kernels in the "5x5" branch and a
+# 2x2 fourth pool, as torchvision's port.
+Form = Literal["v1", "bn", "torchvision"]
+
+
+class GoogLeNetOutput(NamedTuple):
+    """What training with auxiliary heads sees: three sets of logits (N, K+1)."""
+
+    logits: Tensor
+    auxiliary_4a: Tensor
+    auxiliary_4d: Tensor
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier on a middle layer: 5x5/3 average pool, 128 1x1 filters, 1024 units."""
+
+    def __init__(self, inputs: int, num_outputs: int, *, form: Form, dropout: float = 0.7) -> None:
+        super().__init__()
+        self.form = form
+        self.conv = ConvReLU(inputs, 128, 1, norm=form != "v1")
+        self.hidden = nn.Linear(128 * 4 * 4, 1024)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(1024, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "torchvision":
+            x = F.adaptive_avg_pool2d(x, 4)
+        elif x.shape[-2:] == (14, 14):
+            x = F.avg_pool2d(x, 5, stride=3)
+        else:
+            raise ValueError(
+                f"auxiliary heads as published need a 14 x 14 grid, not {tuple(x.shape[-2:])}: "
+                "train with 224-pixel input, or with auxiliary=False"
+            )
+        x = F.relu(self.hidden(self.conv(x).flatten(1)))
+        return self.classifier(self.dropout(x))
+
+
+class GoogLeNet(nn.Module):
+    """Crops (N, 3, S, S) to logits (N, num_outputs).
+
+    S is 224 in the paper; without auxiliary heads any S >= 32 works.
+
+    In training with `auxiliary=True` the result is a `GoogLeNetOutput`. `classifier` is the last,
+    linear layer. `dropout` is 0.4 as published unless given (torchvision: 0.2).
+    """
+
+    def __init__(
+        self,
+        num_outputs: int,
+        *,
+        form: Form = "v1",
+        auxiliary: bool = False,
+        dropout: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if form not in ("v1", "bn", "torchvision"):
+            raise ValueError(f"form {form!r} is not one of 'v1', 'bn', 'torchvision'")
+        norm = form != "v1"
+        self.form: Form = form
+        self.normalisation: Normalisation = CENTRED
+        self.fourth_pool = 2 if form == "torchvision" else 3
+
+        self.conv1 = ConvReLU(3, 64, 7, norm=norm, stride=2, padding=3)
+        self.norm1 = nn.Identity() if norm else LocalResponseNorm(64)
+        self.conv2_reduce = ConvReLU(64, 64, 1, norm=norm)
+        self.conv2 = ConvReLU(64, 192, 3, norm=norm, padding=1)
+        self.norm2 = nn.Identity() if norm else LocalResponseNorm(192)
+
+        blocks: OrderedDict[str, nn.Module] = OrderedDict()
+        heads: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = 192
+        for name, widths in TABLE1.items():
+            blocks[name] = Inception(
+                channels, widths, norm=norm, five_kernel=3 if form == "torchvision" else 5
+            )
+            channels = widths.out
+            if auxiliary and name in AUXILIARY_AFTER:
+                heads[name] = AuxiliaryHead(channels, num_outputs, form=form)
+        self.inception = nn.ModuleDict(blocks)
+        self.auxiliary = nn.ModuleDict(heads)
+
+        self.dropout = nn.Dropout(
+            dropout if dropout is not None else 0.2 if form == "torchvision" else 0.4
+        )
+        self.classifier = nn.Linear(channels, num_outputs)
+        initialise(self, generator)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """(N, 3, S, S) to (N, 192, S/4, S/4): everything above the first Inception module."""
+        x = self.norm1(_pool(self.conv1(x), 3))
+        return self.norm2(self.conv2(self.conv2_reduce(x)))
+
+    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield the output of each Inception module in turn, with its name in Table 1."""
+        x = self.stem(x)
+        for name, block in self.inception.items():
+            if name in ("3a", "4a"):
+                x = _pool(x, 3)
+            elif name == "5a":
+                x = _pool(x, self.fourth_pool)
+            x = block(x)
+            yield name, x
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 1024): the average over the last map, what the linear layer sees."""
+        for _, last in self.stages(x):
+            x = last
+        return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutput:
+        if not (self.training and self.auxiliary):
+            return self.classifier(self.dropout(self.features(x)))
+        extra = []
+        for name, x in self.stages(x):  # noqa: B020 the input is not needed again
+            if name in AUXILIARY_AFTER:
+                extra.append(self.auxiliary[name](x))
+        return GoogLeNetOutput(self.classifier(self.dropout(x.mean((2, 3)))), *extra)
+
+
+def _pool(x: Tensor, kernel: int) -> Tensor:
+    """Halve the grid; like Caffe, a window that hangs over the edge counts (ceil mode)."""
+    return F.max_pool2d(x, kernel, stride=2, ceil_mode=True)

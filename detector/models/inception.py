@@ -1,0 +1,102 @@
+"""The Inception module (arXiv 1409.4842, section 4 and figure 2b) and its parts."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Widths(NamedTuple):
+    """Channel widths of one Inception module, in the column order of Table 1."""
+
+    one: int
+    reduce3: int
+    three: int
+    reduce5: int
+    five: int
+    pool: int
+
+    @property
+    def out(self) -> int:
+        return self.one + self.three + self.five + self.pool
+
+
+class ConvReLU(nn.Module):
+    """Convolution and ReLU: with a bias as published, or with batch normalisation in its place."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, norm: bool, **conv: Any
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **conv)
+        self.bn = nn.BatchNorm2d(outputs, eps=1e-3) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return F.relu(x, inplace=True)
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1x1, reduced 3x3, reduced 5x5, and a projected 3x3 max-pool."""
+
+    def __init__(self, inputs: int, widths: Widths, *, norm: bool, five_kernel: int = 5) -> None:
+        super().__init__()
+        self.one = ConvReLU(inputs, widths.one, 1, norm=norm)
+        self.reduce3 = ConvReLU(inputs, widths.reduce3, 1, norm=norm)
+        self.three = ConvReLU(widths.reduce3, widths.three, 3, norm=norm, padding=1)
+        self.reduce5 = ConvReLU(inputs, widths.reduce5, 1, norm=norm)
+        self.five = ConvReLU(
+            widths.reduce5, widths.five, five_kernel, norm=norm, padding=five_kernel // 2
+        )
+        self.project = ConvReLU(inputs, widths.pool, 1, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(
+            [
+                self.one(x),
+                self.three(self.reduce3(x)),
+                self.five(self.reduce5(x)),
+                self.project(F.max_pool2d(x, 3, stride=1, padding=1)),
+            ],
+            1,
+        )
+
+
+class LocalResponseNorm(nn.Module):
+    """Response normalisation across channels: size 5, alpha 1e-4, beta 0.75 (BVLC GoogLeNet).
+
+    The window sum over channels is a 1x1 convolution of the squares with a band matrix: one matrix
+    product, in any memory format and precision, where the framework's own operator is float32 only
+    and slow on a CPU.
+    """
+
+    band: Tensor
+
+    def __init__(self, channels: int, *, size: int = 5, alpha: float = 1e-4) -> None:
+        super().__init__()
+        index = torch.arange(channels)
+        near = (index[:, None] - index[None]).abs() <= size // 2
+        self.register_buffer("band", (near * (alpha / size))[:, :, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x * x, self.band.to(x.dtype)) + 1
+        root = torch.rsqrt(y)
+        return x * (root * torch.sqrt(root))  # y ** -0.75
+
+
+def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Xavier weights and bias 0.2 (as the BVLC replica), or He weights under batch norm."""
+    for module in model.modules():
+        if isinstance(module, ConvReLU) and module.bn is None and module.conv.bias is not None:
+            nn.init.xavier_uniform_(module.conv.weight, generator=generator)
+            nn.init.constant_(module.conv.bias, 0.2)
+        elif isinstance(module, ConvReLU):
+            nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,52 @@
+"""What a network's input means: one convention for all crops, and how networks differ from it.
+
+Crops leave `detector.crops` as float32 RGB `(N, 3, S, S)` holding `pixel / 255 - FILL_MEAN`, so
+that what lies outside the image is exactly 0. A network that was trained on something else says so
+with a `Normalisation`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from detector.structures import FILL_MEAN
+
+Triple = tuple[float, float, float]
+
+class Normalisation(NamedTuple):
+    """The network was trained on `(pixel / 255 - mean) / std`, RGB."""
+
+    mean: Triple = FILL_MEAN
+    std: Triple = (1.0, 1.0, 1.0)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether crops can enter the network as they are."""
+        return self == CENTRED
+
+    def scale_and_shift(self) -> tuple[Triple, Triple]:
+        """Per channel `a, b` such that `a * crop + b` is what the network was trained on."""
+        scale = (1 / self.std[0], 1 / self.std[1], 1 / self.std[2])
+        gap = [(fill - mean) for fill, mean in zip(FILL_MEAN, self.mean, strict=True)]
+        return scale, (gap[0] * scale[0], gap[1] * scale[1], gap[2] * scale[2])
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Centred crops (N, 3, S, S) to this network's own input."""
+        if self.is_identity:
+            return crops
+        scale, shift = (
+            torch.tensor(values, dtype=crops.dtype, device=crops.device).view(1, 3, 1, 1)
+            for values in self.scale_and_shift()
+        )
+        return torch.addcmul(shift, crops, scale)
+
+
+CENTRED = Normalisation()
+# torchvision's Inception networks: `transform_input=True` turns ImageNet-normalised input into
+# this.
+HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# torchvision's other networks (AlexNet, VGG, ResNet, DenseNet).
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,0 +1,167 @@
+"""Weights from outside, fitted to our networks exactly: BVLC GoogLeNet, torchvision's Inceptions.
+
+Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. What does not fit is
+refused with the name of the file and of the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import WeightsError
+from detector.models.googlenet import TABLE1, GoogLeNet
+from detector.models.normalisation import HALF
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a `.safetensors`, `.pth` or `.pt` file."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file provokes in the readers
+        reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, expected named tensors")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
+    return dict(loaded)
+
+
+def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `model`: every parameter and buffer, no other, same shapes, finite."""
+    wanted = model.state_dict()
+    for name in wanted:
+        if name not in tensors:
+            raise WeightsError(f"{source}: tensor {name} is missing")
+    for name, tensor in tensors.items():
+        if name not in wanted:
+            raise WeightsError(f"{source}: tensor {name} does not belong to this architecture")
+        if tensor.shape != wanted[name].shape:
+            have, want = tuple(tensor.shape), tuple(wanted[name].shape)
+            raise WeightsError(f"{source}: tensor {name} has shape {have}, expected {want}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise WeightsError(f"{source}: tensor {name} has values that are not finite")
+    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})
+
+
+def replace_classifier(
+    model: nn.Module, num_outputs: int, generator: torch.Generator | None = None
+) -> None:
+    """A fresh last layer: Gaussian of deviation 0.01, no bias, as R-CNN begins fine-tuning."""
+    old = model.classifier
+    if not isinstance(old, nn.Linear):
+        raise WeightsError(f"{type(model).__name__} has no linear layer named classifier")
+    fresh = nn.Linear(old.in_features, num_outputs).to(old.weight.device, old.weight.dtype)
+    with torch.no_grad():
+        fresh.weight.normal_(0, 0.01, generator=generator)
+        fresh.bias.zero_()
+    model.classifier = fresh
+
+
+CAFFE_BRANCHES = {
+    "one": "1x1",
+    "reduce3": "3x3_reduce",
+    "three": "3x3",
+    "reduce5": "5x5_reduce",
+    "five": "5x5",
+    "project": "pool_proj",
+}
+CAFFE_LAYERS = {
+    "conv1.conv": "conv1/7x7_s2",
+    "conv2_reduce.conv": "conv2/3x3_reduce",
+    "conv2.conv": "conv2/3x3",
+    "classifier": "loss3/classifier",
+} | {
+    f"inception.{block}.{ours}.conv": f"inception_{block}/{theirs}"
+    for block in TABLE1
+    for ours, theirs in CAFFE_BRANCHES.items()
+}
+
+
+def load_bvlc_googlenet(
+    path: str | Path, num_outputs: int = 1000, *, generator: torch.Generator | None = None
+) -> GoogLeNet:
+    """The paper's own network as the Caffe team trained it on ILSVRC-2012 (Caffe's layer names).
+
+    It was trained on blue-green-red pixels in 0..255 less (104, 117, 123). That mean is the crops'
+    own FILL_MEAN, so the rest folds into the first convolution exactly: its input channels are
+    reversed and scaled by 255. With `num_outputs` other than 1000 the last layer is a fresh one.
+    """
+    theirs = read_tensors(path)
+    ours: dict[str, Tensor] = {}
+    for layer, caffe in CAFFE_LAYERS.items():
+        for kind in ("weight", "bias"):
+            if f"{caffe}.{kind}" not in theirs:
+                raise WeightsError(f"{path}: tensor {caffe}.{kind} is missing")
+            ours[f"{layer}.{kind}"] = theirs[f"{caffe}.{kind}"].float()
+    if ours["conv1.conv.weight"].shape[1:2] == (3,):
+        ours["conv1.conv.weight"] = ours["conv1.conv.weight"].flip(1) * 255
+    model = GoogLeNet(1000)
+    fit(model, ours, str(path))
+    if num_outputs != 1000:
+        replace_classifier(model, num_outputs, generator)
+    return model
+
+
+TORCHVISION_GOOGLENET = {
+    "conv2.": "conv2_reduce.",
+    "conv3.": "conv2.",
+    "fc.": "classifier.",
+    "aux1.": "auxiliary.4a.",
+    "aux2.": "auxiliary.4d.",
+} | {f"inception{block}.": f"inception.{block}." for block in TABLE1}
+TORCHVISION_PARTS = {
+    "branch1.": "one.",
+    "branch2.0.": "reduce3.",
+    "branch2.1.": "three.",
+    "branch3.0.": "reduce5.",
+    "branch3.1.": "five.",
+    "branch4.1.": "project.",
+    "fc1.": "hidden.",
+    "fc2.": "classifier.",
+}
+
+
+def _renamed(name: str, prefixes: Mapping[str, str], parts: Mapping[str, str]) -> str:
+    for theirs, ours in prefixes.items():
+        if name.startswith(theirs):
+            rest = name.removeprefix(theirs)
+            for old, new in parts.items():
+                if rest.startswith(old):
+                    return ours + new + rest.removeprefix(old)
+            return ours + rest
+    return name
+
+
+def load_torchvision_googlenet(
+    state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
+) -> GoogLeNet:
+    """torchvision's `GoogLeNet` as ours (form "torchvision"), with its auxiliary heads if any.
+
+    The logits are those of torchvision's module with `transform_input=False`. The published weights
+    expect `transform_input=True` on ImageNet-normalised pixels, which is `(pixel / 255 - 0.5) /
+    0.5`: the normalisation set here.
+    """
+    if "fc.weight" not in state_dict:
+        raise WeightsError(f"{source}: tensor fc.weight is missing")
+    ours = {
+        _renamed(name, TORCHVISION_GOOGLENET, TORCHVISION_PARTS): tensor
+        for name, tensor in state_dict.items()
+    }
+    auxiliary = any(name.startswith("aux") for name in state_dict)
+    model = GoogLeNet(len(state_dict["fc.weight"]), form="torchvision", auxiliary=auxiliary)
+    fit(model, ours, source)
+    model.normalisation = HALF
+    return model
