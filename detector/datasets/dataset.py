@@ -100,7 +100,7 @@ class Dataset:
         return len(self.samples)
 
     def subset(self, chosen: int | Iterable[str]) -> Dataset:
-        """A fixed part, in the set's order: `chosen` evenly spaced images, or those with the ids."""
+        """A fixed part in its own order: `chosen` evenly spaced images, or those with the ids."""
         if isinstance(chosen, int):
             if chosen < 1:
                 raise DatasetError(f"{self.name}: a subset needs at least 1 image, not {chosen}")

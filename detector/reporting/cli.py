@@ -1,0 +1,162 @@
+"""What every command-line tool does alike: exit codes, errors of at most three lines, signals.
+
+Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from detector.errors import DetectorError
+
+if TYPE_CHECKING:
+    import typer
+
+MAX_LINES = 3
+DEBUG = "--debug"
+
+
+def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a tool's function (or its typer app, where it has several commands) and exit.
+
+    The function's result is the exit code; None stands for 0. Every tool takes `--debug` beside
+    its own options: errors then come with their traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = DEBUG in arguments
+    command = _command_of(tool)
+    with _terminating():
+        try:
+            code = command([one for one in arguments if one != DEBUG], standalone_mode=False)
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            else:
+                say_error(error)
+            code = _exit_code_of(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def say_error(error: Exception) -> None:
+    """An error's message on stderr, in at most three lines, control characters made visible."""
+    for line in _lines_of(error)[:MAX_LINES]:
+        print(_visible(line), file=sys.stderr)
+
+
+class Stop:
+    """True once the user has asked to stop; `signal` says how."""
+
+    signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
+    """Let a loop finish what it is doing when the user interrupts: it asks the value between steps.
+
+    with stop_gently() as stop:
+        for path in paths:
+            ...
+            if stop:
+                break
+        write what there is
+
+    The first SIGINT or SIGTERM only sets the value, and leaving the block then exits with 130 or
+    143; a second one exits at once.
+    """
+    stop = Stop()
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop:
+            signal.signal(number, signal.SIG_DFL)
+            raise SystemExit(128 + number)
+        stop.signal = number
+        print(f"stopping after {finishing}; once more stops at once", file=sys.stderr)
+
+    with _handling((signal.SIGINT, signal.SIGTERM), on_signal):
+        yield stop
+    if stop.signal is not None:
+        raise SystemExit(128 + stop.signal)
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed."""
+
+    def on_signal(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    with _handling((signal.SIGTERM,), on_signal):
+        yield
+
+
+@contextmanager
+def _handling(numbers: Sequence[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    try:
+        before = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # only the main thread may; elsewhere signals are somebody else's matter
+        before = {}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _command_of(tool: Callable[..., Any] | typer.Typer) -> Callable[..., Any]:
+    import typer
+
+    if not isinstance(tool, typer.Typer):
+        app = new_app()
+        app.command()(tool)
+        tool = app
+    return typer.main.get_command(tool)
+
+
+def new_app(description: str = "") -> typer.Typer:
+    """An empty app for a tool with several commands. Plain help: rich's would cost 0.1 s."""
+    import typer
+
+    return typer.Typer(
+        help=description,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+def _lines_of(error: Exception) -> list[str]:
+    if isinstance(error, DetectorError):
+        return f"error: {error}".splitlines()
+    if hasattr(error, "format_message"):  # click's usage errors, wherever typer keeps its click
+        return [f"error: {error.format_message()}", f"see: {sys.argv[0]} --help"]
+    if type(error).__name__ == "Abort":
+        return ["interrupted"]
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return [f"error: {where}{error.strerror}"]
+    if isinstance(error, MemoryError):
+        return ["error: out of memory; try fewer or smaller inputs, or a smaller batch"]
+    text = str(error).splitlines()
+    return [
+        f"internal error: {type(error).__name__}: {text[0] if text else ''}",
+        f"please report it, with the traceback that {DEBUG} gives",
+    ]
+
+
+def _exit_code_of(error: Exception) -> int:
+    if type(error).__name__ == "Abort":
+        return 128 + signal.SIGINT
+    code = getattr(error, "exit_code", None)
+    return code if isinstance(code, int) else DetectorError.exit_code
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

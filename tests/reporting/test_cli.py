@@ -1,0 +1,156 @@
+"""The shared command-line behaviour: what is printed, and with which code a tool exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Annotated
+
+import pytest
+import typer
+
+from detector.errors import ImageError, SettingsError
+from detector.reporting.cli import new_app, run_tool, stop_gently
+
+
+def tool(
+    action: str, count: Annotated[int, typer.Option(min=1, help="how many")] = 1
+) -> int | None:
+    """Do one of several things."""
+    if action == "some":
+        return 1
+    if action == "image":
+        raise ImageError("a.jpg: not an image\nsecond line\nthird line\nfourth line")
+    if action == "setting":
+        raise SettingsError("--threshold is 2; choose 0 to 1")
+    if action == "bug":
+        raise ZeroDivisionError("division by zero")
+    if action == "disk":
+        raise OSError(28, "No space left on device", "out/detections.json")
+    if action == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal should have ended the tool")
+    if action == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+    if action == "escape":
+        raise ImageError("\x1b[31mred.jpg: not an image")
+    return None
+
+
+def exit_code(*argv: str) -> object:
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(tool, argv)
+    return stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["well"], 0),
+        (["--help"], 0),
+        (["some"], 1),
+        ([], 2),
+        (["well", "--cuont", "2"], 2),
+        (["well", "--count", "0"], 2),
+        (["setting"], 2),
+        (["image"], 3),
+        (["bug"], 3),
+        (["disk"], 3),
+        (["interrupt"], 130),
+        (["terminate"], 143),
+    ],
+)
+def test_each_ending_has_its_exit_code(argv: list[str], code: int) -> None:
+    assert exit_code(*argv) == code
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["image"], "error: a.jpg: not an image\nsecond line\nthird line\n"),
+        (["disk"], "error: out/detections.json: No space left on device\n"),
+        (["escape"], "error: \\x1b[31mred.jpg: not an image\n"),
+    ],
+)
+def test_an_error_is_said_in_at_most_three_lines(
+    argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exit_code(*argv)
+    assert capsys.readouterr() == ("", expected)
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [(["well", "--cuont", "2"], "--cuont"), (["well", "--count", "0"], "--count"), ([], "action")],
+)
+def test_a_usage_error_names_the_option_and_the_help(
+    argv: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exit_code(*argv)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert word in said[0]
+    assert said[1].endswith("--help")
+
+
+def test_a_bug_is_told_in_two_lines_and_its_traceback_only_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exit_code("bug")
+    said = capsys.readouterr().err
+    assert said.startswith("internal error: ZeroDivisionError: division by zero\n")
+    assert "Traceback" not in said
+    assert exit_code("bug", "--debug") == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_tool_may_have_several_commands() -> None:
+    app = new_app("Two commands.")
+    app.command("one")(lambda: 1)
+    app.command("two")(lambda: None)
+    for name, code in (("one", 1), ("two", 0)):
+        with pytest.raises(SystemExit) as stopped:
+            run_tool(app, [name])
+        assert stopped.value.code == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_lets_the_current_step_finish(number: int, code: int) -> None:
+    finished = []
+
+    def five_steps() -> None:
+        with stop_gently() as stop:
+            for step in range(5):
+                if step == 2:
+                    os.kill(os.getpid(), number)
+                finished.append(step)
+                if stop:
+                    break
+
+    with pytest.raises(SystemExit) as stopped:
+        five_steps()
+    assert finished == [0, 1, 2]
+    assert stopped.value.code == code
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    finished = []
+
+    def two_signals() -> None:
+        with stop_gently():
+            os.kill(os.getpid(), signal.SIGINT)
+            finished.append("first")
+            os.kill(os.getpid(), signal.SIGINT)
+            finished.append("second")
+
+    with pytest.raises(SystemExit) as stopped:
+        two_signals()
+    assert finished == ["first"]
+    assert stopped.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_a_signal_nothing_happens() -> None:
+    with stop_gently() as stop:
+        assert not stop
