@@ -13,6 +13,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+# ImageNet's mean colour as Caffe's models used it (104, 117, 123 in blue-green-red), here RGB in 0..1.
+# Every crop is `pixel / 255 - FILL_MEAN`, so that what lies outside an image is exactly zero.
+FILL_MEAN = (123 / 255, 117 / 255, 104 / 255)
+
 
 def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:
     """A read-only copy of `value` with the given dtype; `None` in `shape` stands for any length."""
@@ -126,12 +130,15 @@ class Annotations:
     labels     (N,) int64 index into the data set's class names
     difficult  (N,) bool: neither reward nor penalty (PASCAL VOC); all False where not given
     crowd      (N,) bool: a box around many objects (COCO's iscrowd); all False where not given
+    areas      (N,) float64 pixels inside the objects' outlines, by which COCO calls an object
+               small, medium or large; the boxes' own areas where not given
     """
 
     boxes: Array
     labels: Array
     difficult: Array = _flags()
     crowd: Array = _flags()
+    areas: Array = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
@@ -145,13 +152,20 @@ class Annotations:
             value = getattr(self, name)
             value = np.zeros(n, bool) if len(value) == 0 else value
             object.__setattr__(self, name, _frozen(value, bool, (n,), name))
+        sides = self.boxes[:, 2:].astype(np.float64) - self.boxes[:, :2]
+        areas = sides.prod(1) if len(self.areas) == 0 else self.areas
+        object.__setattr__(self, "areas", _frozen(areas, np.float64, (n,), "areas"))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, keep: Any) -> Annotations:
         return Annotations(
-            self.boxes[keep], self.labels[keep], self.difficult[keep], self.crowd[keep]
+            self.boxes[keep],
+            self.labels[keep],
+            self.difficult[keep],
+            self.crowd[keep],
+            self.areas[keep],
         )
 
     @staticmethod

@@ -1,0 +1,175 @@
+"""Regions to network input: R-CNN's warp with context (Girshick et al. 2014, Appendix A), without aliasing.
+
+A region is stretched to a square of side S such that 16 of 227 pixels on each side are context from around it; where
+that reaches past the image, the mean colour is filled in. Crops are float32 RGB, `pixel / 255 - FILL_MEAN`, so that
+the filling is exactly zero; each network maps this to what it was trained on (models/normalisation.py).
+
+Departs from the paper: R-CNN sampled bilinearly at one point a pixel, which aliases when a large region shrinks. Here
+the filter widens with the region (a triangle as wide as two output pixels), and coordinates are not rounded.
+
+Three versions of one definition: `crop_reference` (one region, dense weights, the judge), a compiled one for the CPU
+that visits only the pixels under the filter, and one of matrix products for every other device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detector.structures import FILL_MEAN, Array
+
+if TYPE_CHECKING:
+    import torch
+
+CONTEXT = 16 / 227
+"""Share of the crop's side that is context, on each side: R-CNN's 16 pixels at 227, scaled to any S."""
+
+
+def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, Array]:
+    """Where crops of side `size` lie: (N, 2) left-top corners, and (N, 2) source pixels per output pixel (x, y)."""
+    if not 0 <= context < 0.5:
+        raise ValueError(f"context {context} is not in [0, 0.5)")
+    if size < 1:
+        raise ValueError(f"crop side {size} is not at least 1")
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    border = context * size
+    step = (boxes[:, 2:] - boxes[:, :2]) / (size - 2 * border)
+    return boxes[:, :2] - border * step, step
+
+
+def filter_weights(start: float, step: float, size: int, length: int) -> Array:
+    """(S, L) weights of a triangle filter that samples `size` points, `step` apart, from `length` pixels.
+
+    Rows sum to one before the pixels outside [0, length) are left out: those have value zero, the mean colour.
+    """
+    reach = max(1.0, step)
+    centre = start + (np.arange(size) + 0.5) * step
+    first = int(np.floor(centre[0] - reach - 1))
+    last = int(np.ceil(centre[-1] + reach + 1))
+    pixel = np.arange(min(first, 0), max(last, length))
+    weight = np.clip(1 - np.abs(pixel + 0.5 - centre[:, None]) / reach, 0, None)
+    weight /= weight.sum(1, keepdims=True)
+    inside = (pixel >= 0) & (pixel < length)
+    return weight[:, inside]
+
+
+def crop_reference(image: Array, box: Array, size: int, context: float = CONTEXT) -> Array:
+    """One region of (H, W, 3) uint8 as (3, S, S) float32: slow, short and exact; the others are judged by it."""
+    centred = image.astype(np.float64) / 255 - FILL_MEAN
+    corner, step = windows(box, size, context)
+    across = filter_weights(corner[0, 0], step[0, 0], size, image.shape[1])
+    down = filter_weights(corner[0, 1], step[0, 1], size, image.shape[0])
+    return np.einsum("ih,hwc,jw->cij", down, centred, across, optimize=True).astype(np.float32)
+
+
+def crop_batch(
+    image: Array,
+    boxes: Array,
+    size: int,
+    *,
+    context: float = CONTEXT,
+    device: torch.device | str = "cpu",
+    threads: int = 1,
+) -> torch.Tensor:
+    """All regions of one image: (H, W, 3) uint8 and (N, 4) xyxy -> (N, 3, S, S) float32 on `device`.
+
+    Within 1/255 of `crop_reference`. On the CPU the result is channels-last in memory, and `threads` share the
+    regions; it is the same for any number of them.
+    """
+    import torch
+
+    device = torch.device(device)
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if device.type != "cpu":
+        return _crop_dense(image, boxes, size, context, device)
+    out = np.empty((len(boxes), size, size, 3), np.float32)
+    crop_into(image, boxes, out, context=context, threads=threads)
+    return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+def crop_into(
+    image: Array, boxes: Array, out: Array, *, context: float = CONTEXT, threads: int = 1
+) -> None:
+    """The CPU's version, into (N, S, S, 3) float32 that the caller owns (a part of a larger batch, say)."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    image = np.ascontiguousarray(image)
+    corner, step = windows(boxes, out.shape[1], context)
+    mean = np.array(FILL_MEAN, np.float32)
+    kernel = _kernel()
+    if threads <= 1 or len(boxes) < 2 * threads:
+        kernel(image, corner, step, mean, out)
+        return
+    parts = np.array_split(np.arange(len(boxes)), threads)
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [
+            pool.submit(kernel, image, corner[part], step[part], mean, out[part[0] : part[-1] + 1])
+            for part in parts
+        ]
+    for job in jobs:
+        job.result()
+
+
+def _crop_dense(
+    image: Array, boxes: Array, size: int, context: float, device: torch.device
+) -> torch.Tensor:
+    """Two matrix products with the whole image; weights are made on the device."""
+    import torch
+
+    height, width = image.shape[:2]
+    mean = torch.tensor(FILL_MEAN, device=device)
+    centred = torch.as_tensor(np.ascontiguousarray(image), device=device).float() / 255 - mean
+    planes = centred.permute(2, 0, 1).contiguous()
+    corner, step = windows(boxes, size, context)
+    # Relative to the image in float64 on the host; float32 holds pixel positions to 1e-4 and better.
+    start = torch.as_tensor(corner, dtype=torch.float32, device=device)
+    pitch = torch.as_tensor(step, dtype=torch.float32, device=device)
+    across = _dense_weights(start[:, 0], pitch[:, 0], size, width)
+    down = _dense_weights(start[:, 1], pitch[:, 1], size, height)
+    out = torch.empty(len(boxes), 3, size, size, device=device)
+    for first in range(0, len(boxes), 64):
+        part = slice(first, first + 64)
+        rows = torch.matmul(down[part, None], planes)  # (n, 3, S, W)
+        out[part] = torch.matmul(rows, across[part, None].transpose(2, 3))
+    return out
+
+
+def _dense_weights(
+    start: torch.Tensor, step: torch.Tensor, size: int, length: int
+) -> torch.Tensor:
+    """(N, S, L): `filter_weights` for N regions. The sum over a full triangle is found without the outside pixels."""
+    import torch
+
+    device = start.device
+    reach = step.clamp(min=1.0)[:, None, None]
+    index = torch.arange(size, device=device) + 0.5
+    centre = start[:, None, None] + index[None, :, None] * step[:, None, None]
+    pixel = torch.arange(length, device=device) + 0.5
+    weight = (1 - (pixel - centre).abs() / reach).clamp(min=0)
+    return weight / _triangle_sum(centre, reach)
+
+
+def _triangle_sum(centre: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """Sum of 1 - |i + 0.5 - centre| / reach over all integers i where it is positive, in closed form."""
+    offset = centre - 0.5 - (centre - 0.5).floor()  # distance to the pixel at or left of the centre
+    left = (reach - offset).floor()  # further pixels i = 0, -1, ... -left are under the filter
+    right = (reach - (1 - offset)).floor()  # and 1, 2, ... 1 + right
+    total = (left + 1) * (1 - offset / reach) - left * (left + 1) / (2 * reach)
+    return total + (right + 1) * (1 - (1 - offset) / reach) - right * (right + 1) / (2 * reach)
+
+
+@cache
+def _kernel() -> Callable[..., None]:
+    from detector.native_crops import crop_regions
+
+    compiled: Any = crop_regions
+    return compiled
+
+
+def warm_up() -> None:
+    """Compile (or load from the cache) what `crop_batch` needs on the CPU."""
+    image = np.zeros((4, 4, 3), np.uint8)
+    crop_into(image, np.array([[0, 0, 4, 4]]), np.empty((1, 8, 8, 3), np.float32))

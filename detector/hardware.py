@@ -1,0 +1,51 @@
+"""What the machine can do. The tools ask; nothing else in the package chooses a device or a number format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from detector.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """"auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"--device {name}: {reason}; try --device auto or cpu") from None
+    return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are done by the hardware (AVX-512 BF16, AMX, Ampere and later)."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        check = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        return bool(check())
+    return False
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """"auto" is bfloat16 where the hardware has it, else float32."""
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if name not in known:
+        raise SettingsError(f"precision {name!r} is not one of auto, {', '.join(known)}")
+    return known[name]

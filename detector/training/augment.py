@@ -1,0 +1,50 @@
+"""Distortions of crops while training: Howard's photometric ones, as GoogLeNet used (section 6).
+
+Crops are centred RGB, `pixel / 255 - FILL_MEAN`. The filling outside the image stays the mean colour only roughly:
+the network sees it change with the light, as it does with the rest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from detector.structures import FILL_MEAN
+
+
+class AugmentSettings(BaseModel):
+    """How far each property may move; 0 switches it off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: bool = True
+    brightness: float = Field(0.2, ge=0, lt=1)
+    """Factor in [1 - b, 1 + b] on all channels."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    saturation: float = Field(0.3, ge=0, lt=1)
+    colour_shift: float = Field(0.04, ge=0, lt=1)
+    """Independent offset of each channel, in units of the full range."""
+
+
+def distort(crops: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
+    """Photometric distortion of (N, 3, S, S), each crop its own; the shape and memory format are kept."""
+    n = len(crops)
+
+    def factor(reach: float) -> Tensor:
+        return torch.from_numpy(rng.uniform(1 - reach, 1 + reach, (n, 1, 1, 1)).astype(np.float32))
+
+    mean = torch.tensor(FILL_MEAN, dtype=torch.float32).view(1, 3, 1, 1)
+    shift = rng.uniform(-settings.colour_shift, settings.colour_shift, (n, 3, 1, 1))
+    brightness, contrast = factor(settings.brightness), factor(settings.contrast)
+    saturation = factor(settings.saturation)
+    # All three are linear in the pixel: out = b * (c * (s * x + (1 - s) * grey) + (1 - c) * level), grey a dot product.
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    pixels = crops + mean
+    grey = (pixels * weights).sum(1, keepdim=True)
+    level = grey.mean((2, 3), keepdim=True)
+    mixed = pixels * saturation + grey * (1 - saturation)
+    mixed = (mixed * contrast + level * (1 - contrast)) * brightness
+    mixed = mixed + torch.from_numpy(shift.astype(np.float32))
+    return mixed.clamp_(0, 1).sub_(mean)

@@ -1,0 +1,43 @@
+"""The average of the weights over the training path, used for inference (Polyak; GoogLeNet section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Exponential moving average of a model's trainable parameters and of its running statistics.
+
+    The decay grows from 0 to `decay` in the first steps, (1 + step) / (10 + step), so that a short run is not an
+    average with its random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values: dict[str, Tensor] = {
+            name: tensor.detach().clone() for name, tensor in _moving(model).items()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        keep = min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in _moving(model).items():
+            if tensor.is_floating_point():
+                self.values[name].lerp_(tensor.detach(), 1 - keep)
+            else:
+                self.values[name].copy_(tensor)
+
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        self.values = {name: values[name].clone() for name in self.values}
+
+    def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model's complete state with the averages in place of what they average."""
+        return {**model.state_dict(), **self.values}
+
+
+def _moving(model: nn.Module) -> dict[str, Tensor]:
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return trainable | dict(model.named_buffers())

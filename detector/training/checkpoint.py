@@ -1,0 +1,111 @@
+"""Checkpoints: one safetensors file that is replaced in one step, and the one before it.
+
+Everything that a resumed run needs is inside: weights, momenta, averages, the step, and a fingerprint of the settings
+that must not change in between. Chance is a function of (seed, step), so there is no generator to save.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detector.errors import CheckpointError
+from detector.files import write_atomically
+
+CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` steps: tensors by group ("model", "momentum", "average") and name."""
+
+    step: int
+    fingerprint: str
+    groups: Mapping[str, Mapping[str, Tensor]]
+
+
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
+    """Write the checkpoint; the one before it stays beside. Refuses non-finite weights with CheckpointError."""
+    from safetensors.torch import save
+
+    tensors = {}
+    for group, values in checkpoint.groups.items():
+        for name, tensor in values.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise CheckpointError(
+                    f"step {checkpoint.step}: {group} {name} is not finite; nothing was saved, the"
+                    " previous checkpoint stands"
+                )
+            tensors[f"{group}/{name}"] = tensor.detach().cpu().contiguous()
+    head = {"step": str(checkpoint.step), "fingerprint": checkpoint.fingerprint, "format": _FORMAT}
+    data = save(tensors, metadata=head)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CURRENT
+    try:
+        write_atomically(folder / "checkpoint-new.safetensors", data)
+        if path.exists():
+            path.replace(folder / PREVIOUS)
+        (folder / "checkpoint-new.safetensors").replace(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}); the previous checkpoint stands"
+        ) from error
+    return path
+
+
+def load_checkpoint(folder: str | Path, fingerprint: str | None = None) -> Checkpoint | None:
+    """The newest checkpoint that can be read, or None where there is none at all.
+
+    A damaged file falls back to the one before it. Another fingerprint is a CheckpointError: the settings of a run
+    do not change while it runs.
+    """
+    damaged = []
+    for name in (CURRENT, PREVIOUS):
+        path = Path(folder) / name
+        if not path.exists():
+            continue
+        try:
+            found = _read(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        if fingerprint is not None and found.fingerprint != fingerprint:
+            raise CheckpointError(
+                f"{path} belongs to a run with other settings; use the same ones, or another --out"
+            )
+        return found
+    if damaged:
+        raise CheckpointError("; ".join(damaged) + "; delete the folder to begin again")
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    groups: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = file.metadata() or {}
+            if head.get("format") != _FORMAT:
+                raise CheckpointError(f"{path} is not a checkpoint of this program")
+            for key in file.keys():  # noqa: SIM118
+                group, name = key.split("/", 1)
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+            return Checkpoint(int(head["step"]), head["fingerprint"], groups)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+
+
+def fingerprint_of(settings: Mapping[str, object]) -> str:
+    """A short hash of settings: what a checkpoint is bound to."""
+    import hashlib
+
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

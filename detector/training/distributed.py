@@ -1,0 +1,72 @@
+"""Several processes as one: torchrun starts them, gradients are summed, and one of them reports.
+
+Nothing here is needed for one process. Each takes every n-th region of the global batch, and the loss is divided by
+the *global* batch, so that the sum of gradients over n processes is that of one process, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """One process's place among `world` of them."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over all processes, in one message."""
+        if self.world == 1:
+            return
+        grads = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        torch.distributed.all_reduce(flat)
+        at = 0
+        for grad in grads:
+            grad.copy_(flat[at : at + grad.numel()].view_as(grad))
+            at += grad.numel()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a small tensor over all processes."""
+        if self.world > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
+        """Whether any process says yes: for decisions that all must take alike."""
+        return bool(self.sum(torch.tensor([float(flag)], device=device)).item() > 0)
+
+    def same_weights(self, model: nn.Module) -> None:
+        """Give every process the first one's weights."""
+        if self.world > 1:
+            for tensor in model.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def close(self) -> None:
+        if self.world > 1:
+            torch.distributed.destroy_process_group()
+
+
+def join_group(environment: Mapping[str, str], device_type: str) -> Group:
+    """The group that torchrun describes in `environment` (RANK, WORLD_SIZE, LOCAL_RANK); alone without it."""
+    world = int(environment.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Group()
+    backend = "nccl" if device_type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend)
+    return Group(int(environment["RANK"]), world, int(environment.get("LOCAL_RANK", "0")))

@@ -1,0 +1,206 @@
+"""Which regions a region classifier learns from: R-CNN's sampling (Girshick et al. 2014, section 2.3).
+
+A region belongs to the object that it overlaps best, if at IoU >= 0.5; everything else is background. A batch holds
+32 objects and 96 background regions of the whole data set, not of one image.
+
+Departs from the paper, each by a setting that restores it: positives are drawn object by object, with rare classes
+somewhat more often (`positives="windows"` draws uniformly over regions); half of the background overlaps an object a
+little (`near_fraction=0` draws uniformly).
+
+Where only some classes are annotated (a *partial* image, ILSVRC's `train`), a region away from every box proves one
+thing: it is none of the annotated classes. Its target is the set of all the others, and the loss asks only that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector import boxes as box_ops
+from detector.datasets import Dataset
+from detector.errors import TrainingError
+from detector.structures import Annotations, Array, Proposals
+
+
+class SamplingSettings(BaseModel):
+    """What a batch is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    positives_per_batch: int = Field(32, ge=1)
+    background_per_batch: int = Field(96, ge=0)
+    positive_iou: float = Field(0.5, gt=0, le=1)
+    """At least this with an object: a positive (R-CNN's fine-tuning)."""
+    background_low: float = Field(0.0, ge=0, lt=1)
+    """Background overlaps its best object by at least this (Fast R-CNN: 0.1) and less than positive_iou."""
+    positives: str = Field("objects", pattern="^(objects|windows)$")
+    class_power: float = Field(0.5, ge=0, le=1)
+    """With "objects": a class of n objects is drawn n ** power often; 1 is proportional, 0 all equally."""
+    near_fraction: float = Field(0.5, ge=0, le=1)
+    """Share of the background drawn from regions that overlap an object by at least near_iou."""
+    near_iou: float = Field(0.1, gt=0, lt=1)
+    max_proposals: int | None = Field(None, ge=1)
+    """Only the best ranked of each image's proposals are used."""
+
+
+@dataclass(frozen=True, eq=False)
+class RegionBatch:
+    """Regions to learn from, not yet pixels.
+
+    image     (N,) int64 position of the image in the data set
+    boxes     (N, 4) float32
+    labels    (N,) int64, K is background
+    possible  (N, K+1) bool: the classes that the region may be; one True where it is known
+    flip      (N,) bool: mirror the crop
+    """
+
+    image: Array
+    boxes: Array
+    labels: Array
+    possible: Array
+    flip: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, rank: int, world: int) -> RegionBatch:
+        """Every `world`-th region, for one of several processes; together they are the whole batch."""
+        return RegionBatch(*(getattr(self, name)[rank::world] for name in self.__dataclass_fields__))
+
+
+class RegionPool:
+    """All regions of a data set with their targets, from which batches are drawn.
+
+    A batch is a function of (seed, step) alone: a resumed or a distributed run draws the same ones.
+    """
+
+    def __init__(
+        self, dataset: Dataset, proposals: Mapping[str, Proposals], settings: SamplingSettings
+    ) -> None:
+        self.settings = settings
+        self.classes = dataset.classes
+        parts = [
+            assign(sample.annotations, proposals[sample.image_id], settings)
+            for sample in dataset.samples
+        ]
+        count = [len(part[0]) for part in parts]
+        self.image = np.repeat(np.arange(len(parts)), count)
+        self.boxes = _stack([part[0] for part in parts], (0, 4)).astype(np.float32)
+        self.object = _stack([part[1] for part in parts], (0,)).astype(np.int64)
+        self.overlap = _stack([part[2] for part in parts], (0,)).astype(np.float32)
+        self.labels = np.full(len(self.boxes), len(self.classes), np.int64)
+        # Number the objects of the whole set one after the other.
+        totals = [len(sample.annotations) for sample in dataset.samples]
+        first = np.concatenate([[0], np.cumsum(totals)[:-1]]).astype(np.int64)
+        self.object_labels = _stack([s.annotations.labels for s in dataset.samples], (0,))
+        hit = self.object >= 0
+        self.object[hit] += np.repeat(first, count)[hit]
+        self.labels[hit] = self.object_labels[self.object[hit]]
+        self._allowed = _allowed_background(dataset)
+        self.positive = np.flatnonzero(hit)
+        self.background = np.flatnonzero(~hit)
+        self.near = np.flatnonzero(~hit & (self.overlap >= settings.near_iou))
+        if not len(self.positive):
+            raise TrainingError(
+                f"{dataset.name}: no proposal overlaps an object by {settings.positive_iou} or more;"
+                " there is nothing to learn from"
+            )
+        self._index_objects()
+
+    def _index_objects(self) -> None:
+        """The regions of each object one after the other, and the objects of each class."""
+        order = np.argsort(self.object[self.positive], kind="stable")
+        self._by_object = self.positive[order]
+        self._objects, self._first, self._count = np.unique(
+            self.object[self._by_object], return_index=True, return_counts=True
+        )
+        labels = self.object_labels[self._objects]
+        self._of_class = [np.flatnonzero(labels == c) for c in range(len(self.classes))]
+        sizes = np.array([len(objects) for objects in self._of_class], np.float64)
+        weight = np.where(sizes > 0, np.maximum(sizes, 1) ** self.settings.class_power, 0)
+        self._class_chance = weight / weight.sum()
+
+    def describe(self) -> dict[str, int]:
+        """What there is to learn from, for the report before training."""
+        return {
+            "regions": len(self.boxes),
+            "positive regions": len(self.positive),
+            "objects reached": len(self._objects),
+            "background regions": len(self.background),
+            "near background": len(self.near),
+        }
+
+    def draw(self, seed: int, step: int) -> RegionBatch:
+        """The batch of one step."""
+        rng = np.random.default_rng([seed, step])
+        wanted = self.settings.positives_per_batch
+        chosen = [self._draw_positives(wanted, rng)]
+        if len(self.background):
+            total = self.settings.background_per_batch
+            near = round(total * self.settings.near_fraction) if len(self.near) else 0
+            if near:
+                chosen.append(self.near[rng.integers(len(self.near), size=near)])
+            chosen.append(self.background[rng.integers(len(self.background), size=total - near)])
+        rows = np.concatenate(chosen)
+        rows = rows[rng.permutation(len(rows))]
+        return self._batch(rows, rng.random(len(rows)) < 0.5)
+
+    def _draw_positives(self, count: int, rng: np.random.Generator) -> Array:
+        if self.settings.positives == "windows":
+            return self.positive[rng.integers(len(self.positive), size=count)]
+        labels = rng.choice(len(self.classes), size=count, p=self._class_chance)
+        objects = np.array([self._of_class[c][rng.integers(len(self._of_class[c]))] for c in labels])
+        offset = (rng.random(count) * self._count[objects]).astype(np.int64)
+        return self._by_object[self._first[objects] + offset]
+
+    def _batch(self, rows: Array, flip: Array) -> RegionBatch:
+        labels = self.labels[rows]
+        possible = np.zeros((len(rows), len(self.classes) + 1), bool)
+        possible[np.arange(len(rows)), labels] = True
+        background = labels == len(self.classes)
+        possible[background] = self._allowed[self.image[rows[background]]]
+        return RegionBatch(self.image[rows], self.boxes[rows], labels, possible, flip)
+
+
+def assign(
+    truth: Annotations, proposals: Proposals, settings: SamplingSettings
+) -> tuple[Array, Array, Array]:
+    """The regions of one image that may be learnt from: boxes (N, 4), object (N,) or -1, best IoU (N,).
+
+    Ground-truth boxes are regions too. What overlaps a `difficult` object at IoU >= positive_iou, or lies by half in a
+    crowd, is neither positive nor background and is left out.
+    """
+    real = ~(truth.difficult | truth.crowd)
+    candidates = proposals.boxes[: settings.max_proposals]
+    candidates = np.concatenate([truth.boxes[real], candidates])
+    candidates = candidates[box_ops.unique(candidates)]
+    overlap = box_ops.iou(candidates, truth.boxes[real])
+    best = overlap.max(1) if real.any() else np.zeros(len(candidates))
+    which = np.flatnonzero(real)[overlap.argmax(1)] if real.any() else np.zeros(len(best), np.int64)
+    positive = best >= settings.positive_iou
+    out = np.zeros(len(candidates), bool)
+    if truth.difficult.any():
+        out |= (box_ops.iou(candidates, truth.boxes[truth.difficult]) >= settings.positive_iou).any(1)
+    if truth.crowd.any():
+        shared = box_ops.intersection(candidates, truth.boxes[truth.crowd])
+        out |= (shared >= 0.5 * box_ops.area(candidates)[:, None]).any(1)
+    keep = positive | (~out & (best >= settings.background_low))
+    return candidates[keep], np.where(positive, which, -1)[keep], best[keep]
+
+
+def _allowed_background(dataset: Dataset) -> Array:
+    """(images, K+1) bool: what a region may be that overlaps no box of its image."""
+    allowed = np.zeros((len(dataset.samples), len(dataset.classes) + 1), bool)
+    allowed[:, -1] = True
+    for row, sample in zip(allowed, dataset.samples, strict=True):
+        if sample.annotated is not None:
+            row[:] = True
+            row[list(sample.annotated)] = False
+    return allowed
+
+
+def _stack(parts: list[Array], empty: tuple[int, ...]) -> Array:
+    return np.concatenate(parts) if parts else np.zeros(empty)
