@@ -1,5 +1,6 @@
 """Reading annotated images: every format becomes one `Dataset`."""
 
+from detector.datasets.coco import read_coco
 from detector.datasets.dataset import (
     COCO_TO_VOC,
     VOC_CLASSES,
@@ -8,5 +9,20 @@ from detector.datasets.dataset import (
     Sample,
     join,
 )
+from detector.datasets.detect_format import detect_format, read_dataset
+from detector.datasets.voc import read_voc
+from detector.datasets.yolo import read_yolo
 
-__all__ = ["COCO_TO_VOC", "VOC_CLASSES", "Dataset", "Dropped", "Sample", "join"]
+__all__ = [
+    "COCO_TO_VOC",
+    "VOC_CLASSES",
+    "Dataset",
+    "Dropped",
+    "Sample",
+    "detect_format",
+    "join",
+    "read_coco",
+    "read_dataset",
+    "read_voc",
+    "read_yolo",
+]

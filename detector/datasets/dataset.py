@@ -146,6 +146,14 @@ class Dataset:
             self, samples=tuple(replace(sample, annotated=labels) for sample in self.samples)
         )
 
+    def not_empty(self) -> Dataset:
+        """This set, or a DatasetError that says why nothing is left of it."""
+        if self.samples:
+            return self
+        why = ", ".join(f"{n} x {rule}" for rule, n in self.dropped_by_rule().items())
+        example = f"; for example {self.dropped[0]}" if self.dropped else ""
+        raise DatasetError(f"{self.name}: no usable image ({why or 'none listed'}){example}")
+
     def dropped_by_rule(self) -> dict[str, int]:
         """How many annotations each rule left out."""
         return dict(sorted(Counter(one.rule for one in self.dropped).items()))
@@ -187,14 +195,17 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
 class Ledger:
     """Where a reader writes down what it leaves out; a strict one stops at the first entry."""
 
-    def __init__(self, strict: bool = False) -> None:
-        self.strict = strict
+    def __init__(self, root: str | Path, strict: bool = False) -> None:
+        self.root, self.strict = Path(root), strict
         self.entries: list[Dropped] = []
 
     def drop(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
         entry = Dropped(str(file), str(identifier), rule, why)
         if self.strict:
-            raise AnnotationError(f"{entry}; correct it, or read without strict to leave it out")
+            raise AnnotationError(
+                f"{self.root / entry.file}: {entry.id}: {why} ({rule}); "
+                "correct it, or read without strict to leave it out"
+            )
         self.entries.append(entry)
 
 

@@ -1,0 +1,138 @@
+"""Telling a data set's format from what lies in its folder, and reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from detector.datasets import yolo
+from detector.datasets.coco import read_coco
+from detector.datasets.dataset import Dataset
+from detector.datasets.voc import read_voc
+from detector.datasets.voc import splits_of as voc_splits_of
+from detector.errors import AnnotationError, DatasetError
+
+Format = Literal["voc", "coco", "yolo"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recognised data set: its format, the folder or file to read, and the splits on offer."""
+
+    format: Format
+    path: Path
+    splits: tuple[str, ...]
+
+
+def read_dataset(
+    path: str | Path,
+    split: str | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    images_root: str | Path | None = None,
+    strict: bool = False,
+) -> Dataset:
+    """The data set at `path`, a folder or an annotation file, whatever its format.
+
+    split        may be left out where there is only one
+    classes      VOC: the class list, where it cannot be told from the files
+    images_root  COCO: the folder of the images, where they lie far from the JSON file
+    strict       stop with an AnnotationError at the first defect instead of leaving it out
+    """
+    found = detect_format(path)
+    if found.format == "coco":
+        chosen = found.path if found.path.is_file() else _coco_file(found, split)
+        return read_coco(chosen, images_root, strict=strict)
+    split = _only_split(found, split)
+    if found.format == "voc":
+        return read_voc(found.path, split, classes, strict=strict)
+    return yolo.read_yolo(found.path, split or "train", strict=strict)
+
+
+def detect_format(path: str | Path) -> Found:
+    """What kind of data set lies at `path`; an error tells what was looked for."""
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path}: no such file or folder")
+    if path.is_file():
+        return _format_of_file(path)
+    found = _voc_in(path) or _yolo_in(path) or _coco_in(path)
+    if found is None:
+        raise DatasetError(
+            f"{path}: no data set recognised; looked for Annotations/*.xml (VOC), "
+            "annotations/*.json or *.json with images and annotations (COCO), "
+            "and *.yaml with names (YOLO)"
+        )
+    return found
+
+
+def _format_of_file(path: Path) -> Found:
+    if path.suffix.lower() == ".json":
+        return Found("coco", path, ())
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return Found("yolo", path, tuple(yolo.splits_of(yolo.read_yaml(path))))
+    raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a folder in VOC's layout")
+
+
+def _voc_in(folder: Path) -> Found | None:
+    """The folder itself, or the one data set in it, as VOCdevkit holds VOC2012."""
+    homes = [
+        home
+        for home in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*")))
+        if next((home / "Annotations").glob("*.xml"), None) is not None
+    ]
+    if len(homes) > 1:
+        names = ", ".join(str(home.relative_to(folder)) for home in homes)
+        raise DatasetError(f"{folder}: holds several data sets ({names}); name one of them")
+    return Found("voc", homes[0], tuple(voc_splits_of(homes[0]))) if homes else None
+
+
+def _yolo_in(folder: Path) -> Found | None:
+    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+        try:
+            settings = yolo.read_yaml(path)
+        except AnnotationError:
+            continue  # some other YAML file
+        if "names" in settings:
+            return Found("yolo", path, tuple(yolo.splits_of(settings)))
+    return None
+
+
+def _coco_in(folder: Path) -> Found | None:
+    files = _instances_in(folder)
+    return Found("coco", folder, tuple(path.stem for path in files)) if files else None
+
+
+def _instances_in(folder: Path) -> list[Path]:
+    """Instance files by name; COCO's keypoints and captions lie beside them."""
+    files = sorted((*folder.glob("annotations/*.json"), *folder.glob("*.json")))
+    files += sorted(folder.glob("*/_annotations.coco.json"))
+    instances = [path for path in files if "instances" in path.name or "_annotations" in path.name]
+    return instances or files
+
+
+def _coco_file(found: Found, split: str | None) -> Path:
+    """The one file, or the one whose name (or folder) says the split: val finds val2017."""
+    files = _instances_in(found.path)
+    exact = [path for path in files if split in (path.stem, path.stem.rpartition("_")[2])]
+    named = [path for path in files if split and (split in path.stem or split == path.parent.name)]
+    for candidates in (files if split is None else exact, named):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise DatasetError(_choose(found, split))
+
+
+def _only_split(found: Found, split: str | None) -> str | None:
+    if split is None and len(found.splits) == 1:
+        return found.splits[0]
+    if split not in found.splits and (split is not None or found.splits):
+        raise DatasetError(_choose(found, split))
+    return split
+
+
+def _choose(found: Found, split: str | None) -> str:
+    known = ", ".join(found.splits) or "none by name"
+    missing = "name a split" if split is None else f"there is no single split {split!r}"
+    return f"{found.path}: {missing}; it has: {known}"

@@ -1,0 +1,58 @@
+"""The image files of a data set: which exist, where they lie, and how large they really are."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from detector.datasets.dataset import Ledger
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+_ORIENTATION = 0x0112
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """The image files of one folder by their stem; where two share it, the commoner format wins."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    found = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    found.sort(key=lambda name: (-SUFFIXES.index(Path(name).suffix.lower()), name))
+    return {Path(name).stem: folder / name for name in found}
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file name from somebody's annotations stays below the folder it is joined to."""
+    windows, posix = PureWindowsPath(name), PurePosixPath(name)
+    absolute = posix.is_absolute() or bool(windows.drive or windows.root)
+    return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """(H, W) from an image's header, as seen upright; None where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size: the decoder has its own limit
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    return (width, height) if turned else (height, width)
+
+
+def has_true_size(
+    file: str | Path, path: Path, declared: tuple[int, int] | None, ledger: Ledger
+) -> bool:
+    """Whether the annotation file and the image agree on its size; if not, that is written down.
+
+    An unreadable image passes: what becomes of it is decided where images are decoded.
+    """
+    true = upright_size(path)
+    if declared is None or true is None or true == declared:
+        return True
+    said, is_ = f"{declared[1]}x{declared[0]}", f"{true[1]}x{true[0]}"
+    ledger.drop(file, path.name, "wrong-size", f"is said to be {said} pixels, but is {is_}")
+    return False

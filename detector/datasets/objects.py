@@ -1,0 +1,82 @@
+"""One image's objects on their way in: every box is judged here, whatever the format it came in.
+
+A box that cannot be true is left out and written down; the rest become `Annotations`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.datasets.dataset import Ledger
+from detector.structures import Annotations
+
+# Less of a box than this inside its image means coordinates of another convention or image.
+MIN_INSIDE = 0.5
+
+
+class Objects:
+    """Collects one image's objects: `add` takes what a file says, `annotations` gives the rest.
+
+    size  (H, W) of the image, or None where nobody knows; then no box counts as outside
+    """
+
+    def __init__(self, file: str | Path, size: tuple[int, int] | None, ledger: Ledger) -> None:
+        self.file, self.size, self.ledger = file, size, ledger
+        self._rows: dict[tuple[int, tuple[float, ...]], tuple[bool, bool, float]] = {}
+
+    def add(
+        self,
+        identifier: object,
+        box: Sequence[float],
+        label: int,
+        *,
+        difficult: bool = False,
+        crowd: bool = False,
+        area: float | None = None,
+        written: Sequence[float] | None = None,
+    ) -> None:
+        """One object with its xyxy box.
+
+        identifier  how the file would call it;  written  the box in the file's own numbers
+        """
+        fault = _fault_of(box, self.size, box if written is None else written)
+        if fault is None and (label, tuple(box)) in self._rows:
+            fault = ("duplicate", "the same box with the same class was there before")
+        if fault is not None:
+            self.ledger.drop(self.file, identifier, *fault)
+            return
+        if area is None or not (math.isfinite(area) and area > 0):
+            area = (box[2] - box[0]) * (box[3] - box[1])
+        self._rows[label, tuple(box)] = (difficult, crowd, area)
+
+    def annotations(self) -> Annotations:
+        if not self._rows:
+            return Annotations.empty()
+        labels, boxes = zip(*self._rows, strict=True)
+        difficult, crowd, areas = zip(*self._rows.values(), strict=True)
+        return Annotations(
+            np.array(boxes), np.array(labels), np.array(difficult), np.array(crowd), np.array(areas)
+        )
+
+
+def _fault_of(
+    box: Sequence[float], size: tuple[int, int] | None, written: Sequence[float]
+) -> tuple[str, str] | None:
+    """The rule that a box breaks and how, or None. Judged at the float32 in which it will live."""
+    text = "(" + ", ".join(f"{side:.6g}" for side in written) + ")"
+    if not all(math.isfinite(side) and abs(side) < 1e9 for side in box):
+        return "not-finite", f"box {text} is not finite"
+    x1, y1, x2, y2 = (float(side) for side in np.asarray(box, np.float32))
+    if x2 <= x1 or y2 <= y1:
+        return "degenerate", f"box {text} has no area"
+    if size is None:
+        return None
+    height, width = size
+    inside = max(0.0, min(x2, width) - max(x1, 0.0)) * max(0.0, min(y2, height) - max(y1, 0.0))
+    if inside < MIN_INSIDE * (x2 - x1) * (y2 - y1):
+        return "outside", f"box {text} is mostly outside its image of {width}x{height} pixels"
+    return None

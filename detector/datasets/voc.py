@@ -1,0 +1,169 @@
+"""Reading PASCAL VOC's development-kit layout: one XML file an image, lists of images a split.
+
+root/Annotations/ID.xml   root/JPEGImages/ID.jpg   root/ImageSets/Main/SPLIT.txt
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.boxes import xyxy_from_voc
+from detector.datasets.dataset import VOC_CLASSES, Dataset, Ledger, Sample
+from detector.datasets.image_files import has_true_size, images_in, is_inside
+from detector.datasets.objects import Objects
+from detector.errors import AnnotationError, DatasetError
+
+MAX_XML_BYTES = 16 * 1024 * 1024
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(
+    root: str | Path,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    strict: bool = False,
+    check_sizes: bool = True,
+) -> Dataset:
+    """The images of one split (all annotated ones where there is no ImageSets folder).
+
+    classes      by default VOC's twenty, or, where an annotation holds any other name, all the
+                 names that occur in the folder, sorted
+    strict       stop with an AnnotationError at the first defect instead of leaving it out
+    check_sizes  compare the sizes in the XML files with the images' own
+    """
+    root = Path(root)
+    if not (root / "Annotations").is_dir():
+        raise DatasetError(f"{root}: no folder Annotations; expected PASCAL VOC's layout")
+    ledger = Ledger(root, strict)
+    trees = _read_trees(root, _ids_of(root, split), ledger)
+    if classes is None:
+        classes = _class_names(root, trees.values())
+    images = images_in(root / "JPEGImages") if (root / "JPEGImages").is_dir() else {}
+    samples = []
+    for identifier, tree in trees.items():
+        file = f"Annotations/{identifier}.xml"
+        if identifier not in images:
+            ledger.drop(file, identifier, "missing-image", "no such image in JPEGImages")
+            continue
+        path, size = images[identifier], _size_of(tree)
+        if check_sizes and not has_true_size(file, path, size, ledger):
+            continue
+        objects = Objects(file, size, ledger)
+        for position, node in enumerate(tree.findall("object"), start=1):
+            _add_object(objects, f"object {position}", node, classes)
+        samples.append(Sample(identifier, path, size, objects.annotations()))
+    name = f"{root.resolve().name}/{split}" if split else root.resolve().name
+    return Dataset(name, tuple(classes), tuple(samples), tuple(ledger.entries)).not_empty()
+
+
+def read_xml(path: Path) -> ET.Element:
+    """The root element of a small XML file without a document type (where entity bombs live)."""
+    try:
+        if path.stat().st_size > MAX_XML_BYTES:
+            raise AnnotationError(f"{path}: over {MAX_XML_BYTES >> 20} MB; not an annotation file")
+        data = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"{path}: {error.strerror}") from error
+    if b"\0" in data:
+        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise AnnotationError(f"{path}: declares a document type or entities; remove them")
+    try:
+        return ET.fromstring(data)
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
+
+
+def splits_of(root: Path) -> list[str]:
+    """The names of the image lists; VOC's own lists of single classes (`cat_train`) left out."""
+    return sorted(
+        path.stem
+        for path in (root / "ImageSets" / "Main").glob("*.txt")
+        if path.stem.rpartition("_")[0] not in VOC_CLASSES
+    )
+
+
+def _ids_of(root: Path, split: str | None) -> list[str]:
+    if split is None and not splits_of(root):
+        return sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
+    if split not in splits_of(root):
+        known = ", ".join(splits_of(root)) or "none"
+        raise DatasetError(f"{root}: no split {split!r} in ImageSets/Main; it has: {known}")
+    lines = (root / "ImageSets" / "Main" / f"{split}.txt").read_text("utf-8", "replace")
+    return [line.split()[0] for line in lines.splitlines() if line.strip()]
+
+
+def _read_trees(root: Path, ids: Iterable[str], ledger: Ledger) -> dict[str, ET.Element]:
+    trees: dict[str, ET.Element] = {}
+    for identifier in ids:
+        file = f"Annotations/{identifier}.xml"
+        if not is_inside(identifier):
+            ledger.drop("ImageSets", identifier, "unsafe-path", "is not a name inside the folder")
+        elif identifier in trees:
+            ledger.drop("ImageSets", identifier, "duplicate", "is listed more than once")
+        else:
+            try:
+                trees[identifier] = read_xml(root / file)
+            except AnnotationError as error:
+                ledger.drop(file, identifier, "unreadable", str(error))
+    return trees
+
+
+def _class_names(root: Path, trees: Iterable[ET.Element]) -> tuple[str, ...]:
+    """VOC's twenty if no other name occurs; else all names of the folder, not only of one split."""
+    if all(name in VOC_CLASSES for tree in trees for name in _names_in(tree)):
+        return VOC_CLASSES
+    found: set[str] = set()
+    for path in (root / "Annotations").glob("*.xml"):
+        try:
+            found.update(_names_in(read_xml(path)))
+        except AnnotationError:
+            continue  # those of the split are in the ledger already
+    return tuple(sorted(found))
+
+
+def _names_in(tree: ET.Element) -> list[str]:
+    return [name for node in tree.findall("object") if (name := _text(node, "name"))]
+
+
+def _size_of(tree: ET.Element) -> tuple[int, int] | None:
+    """(H, W), or None where the file leaves it out or writes 0 as some labelling programs do."""
+    height, width = _number(tree, "size/height"), _number(tree, "size/width")
+    if not (1 <= height < 1e9 and 1 <= width < 1e9):
+        return None
+    return int(height), int(width)
+
+
+def _add_object(
+    objects: Objects, identifier: str, node: ET.Element, classes: Sequence[str]
+) -> None:
+    name = _text(node, "name")
+    if name not in classes:
+        objects.ledger.drop(
+            objects.file, identifier, "unknown-class", f"{name!r} is not among the classes"
+        )
+        return
+    corners = [_number(node, f"bndbox/{corner}") for corner in _CORNERS]
+    box = xyxy_from_voc(np.array([corners]))[0].tolist()
+    # Inclusive corners that coincide make a line of one pixel's width: a click, not an object.
+    if corners[0] == corners[2] or corners[1] == corners[3]:
+        box = corners
+    difficult = _number(node, "difficult") == 1
+    objects.add(identifier, box, classes.index(name), difficult=difficult, written=corners)
+
+
+def _text(node: ET.Element, path: str) -> str:
+    return (node.findtext(path) or "").strip()
+
+
+def _number(node: ET.Element, path: str) -> float:
+    """The number at `path`, or NaN where there is none."""
+    try:
+        return float(_text(node, path))
+    except ValueError:
+        return float("nan")

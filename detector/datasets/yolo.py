@@ -1,0 +1,208 @@
+"""Reading YOLO's layout: a data.yaml, image folders, and a text file of boxes beside each image.
+
+images/SPLIT/NAME.jpg   labels/SPLIT/NAME.txt   with lines: class cx cy width height, in 0..1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.boxes import xyxy_from_yolo
+from detector.datasets.dataset import Dataset, Ledger, Sample
+from detector.datasets.image_files import SUFFIXES, images_in, is_inside, upright_size
+from detector.datasets.objects import Objects
+from detector.errors import AnnotationError, DatasetError
+
+MAX_YAML_BYTES = 1024 * 1024
+MAX_LABEL_BYTES = 16 * 1024 * 1024
+
+
+def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = False) -> Dataset:
+    """The images of one split. An image without a label file has no objects, as YOLO means it.
+
+    strict  stop with an AnnotationError at the first defect instead of leaving it out
+    """
+    data_yaml = Path(data_yaml)
+    settings = read_yaml(data_yaml)
+    classes = _class_names(data_yaml, settings)
+    root = (data_yaml.parent / str(settings.get("path") or ".")).resolve()
+    if not root.is_dir():
+        root = data_yaml.parent.resolve()  # the published files name the author's own folder
+    ledger = Ledger(root, strict)
+    images = _images_of(data_yaml, settings, root, split, ledger)
+    samples = []
+    for identifier, path in images.items():
+        labels = _labels_path(path)
+        file = _shown(labels, root)
+        size = upright_size(path)
+        if size is None:
+            ledger.drop(_shown(path, root), identifier, "unreadable", "is not an image")
+            continue
+        objects = Objects(file, size, ledger)
+        for number, line in _lines_of(labels, file, ledger):
+            _add_object(objects, number, line, size, classes)
+        samples.append(Sample(identifier, path, size, objects.annotations()))
+    for folder in sorted({path.parent for path in images.values()}):
+        _note_labels_without_image(_labels_path(folder / "x.jpg").parent, images, root, ledger)
+    name = f"{data_yaml.resolve().parent.name}/{split}"
+    return Dataset(name, classes, tuple(samples), tuple(ledger.entries)).not_empty()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A small YAML file that holds a mapping, read with the safe loader."""
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise AnnotationError(f"{path}: over {MAX_YAML_BYTES >> 20} MB; not a data.yaml")
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise AnnotationError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise AnnotationError(f"{path}: not readable YAML: {first}") from error
+    if not isinstance(content, dict):
+        raise AnnotationError(f"{path}: expected a mapping with names, train and val")
+    return content
+
+
+def splits_of(settings: dict[str, Any]) -> list[str]:
+    return [one for one in ("train", "val", "test") if settings.get(one)]
+
+
+def _class_names(path: Path, settings: dict[str, Any]) -> tuple[str, ...]:
+    names = settings.get("names")
+    if isinstance(names, dict) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
+        names = [value for _, value in sorted(names.items(), key=lambda pair: int(pair[0]))]
+    if not isinstance(names, list) or not names or not all(_is_name(name) for name in names):
+        raise AnnotationError(
+            f"{path}: names must list the classes, or map 0, 1, 2, ... to them without a gap"
+        )
+    return tuple(str(name) for name in names)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, (str, int)) and str(value) != ""
+
+
+def _images_of(
+    data_yaml: Path, settings: dict[str, Any], root: Path, split: str, ledger: Ledger
+) -> dict[str, Path]:
+    """Image id (the file's stem) -> path, from the folders or list files that the split names."""
+    places = settings.get(split)
+    if not places:
+        known = ", ".join(splits_of(settings)) or "none"
+        raise DatasetError(f"{data_yaml}: no split {split!r}; it has: {known}")
+    images: dict[str, Path] = {}
+    for place in places if isinstance(places, list) else [places]:
+        where = root / str(place)
+        if where.is_dir():
+            found = images_in(where)
+            paths = [found[stem] for stem in sorted(found)]
+        elif where.is_file() and where.suffix == ".txt":
+            paths = _listed_images(where, root, ledger)
+        else:
+            raise DatasetError(f"{data_yaml}: {split} names {where}, which is not there")
+        for path in paths:
+            if path.stem in images:
+                ledger.drop(_shown(path, root), path.stem, "duplicate", "its name was there before")
+            else:
+                images[path.stem] = path
+    return images
+
+
+def _listed_images(listing: Path, root: Path, ledger: Ledger) -> list[Path]:
+    file, paths = _shown(listing, root), []
+    for number, line in _lines_of(listing, file, ledger):
+        if not is_inside(line):
+            ledger.drop(file, number, "unsafe-path", f"{line!r} leads out of the data set")
+        elif not (root / line).is_file():
+            ledger.drop(file, number, "missing-image", f"there is no {line!r}")
+        else:
+            paths.append(root / line)
+    return paths
+
+
+def _labels_path(image: Path) -> Path:
+    """The last folder called images becomes labels; the suffix becomes .txt."""
+    parts = list(image.parts)
+    for position in reversed(range(len(parts) - 1)):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _lines_of(path: Path, file: str, ledger: Ledger) -> list[tuple[str, str]]:
+    """The lines that are not blank, with their numbers; none where there is no such file."""
+    try:
+        if not path.is_file():
+            return []
+        if path.stat().st_size > MAX_LABEL_BYTES:
+            ledger.drop(file, path.stem, "unreadable", f"over {MAX_LABEL_BYTES >> 20} MB")
+            return []
+        text = path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        ledger.drop(file, path.stem, "unreadable", f"is not readable text: {error}")
+        return []
+    lines = enumerate(text.splitlines(), start=1)
+    return [(f"line {number}", line.strip()) for number, line in lines if line.strip()]
+
+
+def _add_object(
+    objects: Objects, identifier: str, line: str, size: tuple[int, int], classes: tuple[str, ...]
+) -> None:
+    """One line: a box, or an outline of at least three points, of which the box is taken."""
+    fields = line.split()
+    outline = len(fields) >= 7 and len(fields) % 2 == 1
+    try:
+        values = [float(one) for one in fields[1:]]
+        label = float(fields[0])
+    except ValueError:
+        values = []
+    if not values or not (len(fields) == 5 or outline):
+        objects.ledger.drop(
+            objects.file, identifier, "unreadable", "expected: class cx cy width height"
+        )
+        return
+    if label not in range(len(classes)):
+        objects.ledger.drop(
+            objects.file,
+            identifier,
+            "unknown-class",
+            f"class {fields[0]} is not within 0 to {len(classes) - 1}",
+        )
+        return
+    box = _box_around(values) if outline else values
+    xyxy = xyxy_from_yolo(np.array([box]), size)[0].tolist()
+    objects.add(identifier, xyxy, int(label), written=box)
+
+
+def _box_around(points: list[float]) -> list[float]:
+    x, y = points[0::2], points[1::2]
+    low, high = (min(x), min(y)), (max(x), max(y))
+    return [
+        (low[0] + high[0]) / 2,
+        (low[1] + high[1]) / 2,
+        high[0] - low[0],
+        high[1] - low[1],
+    ]
+
+
+def _note_labels_without_image(
+    folder: Path, images: dict[str, Path], root: Path, ledger: Ledger
+) -> None:
+    if not folder.is_dir():
+        return
+    here = {path.stem for path in images.values()}
+    for path in sorted(folder.glob("*.txt")):
+        beside = any(path.with_suffix(suffix).is_file() for suffix in SUFFIXES)
+        if path.stem not in here and not beside and path.stem != "classes":
+            ledger.drop(_shown(path, root), path.stem, "missing-image", "labels without an image")
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
