@@ -1,0 +1,123 @@
+"""How sure a mAP is: bootstrap intervals over images, and over the difference of two detectors.
+
+Every detection is judged once. A round then draws as many images as there are, with replacement,
+and an image drawn k times has its detections and objects counted k times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.datasets.dataset import Dataset
+from detector.errors import EvaluationError, SettingsError
+from detector.evaluation.average_precision import precision_recall
+from detector.evaluation.matching import RIGHT, WRONG, Judged, judge_all
+from detector.evaluation.protocols import RULES, Average, check_protocol, evaluate
+from detector.evaluation.result import Protocol
+from detector.structures import Array, Detections
+
+ROUNDS = 1000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the bounds between which `confidence` of the resampled ones lie."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two detectors on the same images.
+
+    difference  of the mean APs, the second minus the first, resampled in pairs
+    p_worse     share of the rounds in which the second did not do better than the first
+    """
+
+    first: Interval
+    second: Interval
+    difference: Interval
+    p_worse: float
+
+
+def bootstrap_interval(
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    protocol: Protocol = "voc12",
+    seed: int = 0,
+    rounds: int = ROUNDS,
+) -> Interval:
+    """The mean AP of `results` with its bootstrap interval."""
+    check_protocol(protocol, tuple(RULES))
+    means = resampled_means(dataset, results, protocol, _draws(len(dataset), seed, rounds))
+    return _interval(evaluate(dataset, results, protocol).mean_ap, means)
+
+
+def compare(
+    dataset: Dataset,
+    first: Mapping[str, Detections],
+    second: Mapping[str, Detections],
+    protocol: Protocol = "voc12",
+    seed: int = 0,
+    rounds: int = ROUNDS,
+) -> Comparison:
+    """Two sets of results side by side, judged on the same resampled images."""
+    check_protocol(protocol, tuple(RULES))
+    draws = _draws(len(dataset), seed, rounds)
+    one, two = (evaluate(dataset, r, protocol).mean_ap for r in (first, second))
+    means = [resampled_means(dataset, r, protocol, draws) for r in (first, second)]
+    difference = means[1] - means[0]
+    return Comparison(
+        first=_interval(one, means[0]),
+        second=_interval(two, means[1]),
+        difference=_interval(two - one, difference),
+        p_worse=float((difference <= 0).mean()),
+    )
+
+
+def resampled_means(
+    dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
+) -> Array:
+    """(R,) mean AP with the images counted as `draws` (R, B) says."""
+    judge, average = RULES[protocol]
+    classes = judge_all(dataset, results, judge)
+    means = np.full(len(draws), np.nan)
+    for row, times in enumerate(draws):
+        aps = [ap for one in classes if (ap := _weighted_ap(one, times, average)) is not None]
+        if aps:
+            means[row] = np.mean(aps)
+    return means
+
+
+def _weighted_ap(judged: Judged, times: Array, average: Average) -> float | None:
+    positives = int((judged.positives * times).sum())
+    if positives == 0:
+        return None
+    weight = times[judged.images]
+    right, wrong = weight * (judged.verdicts == RIGHT), weight * (judged.verdicts == WRONG)
+    precision, recall = precision_recall(right, wrong, positives)
+    return average(precision, recall)
+
+
+def _draws(images: int, seed: int, rounds: int) -> Array:
+    """(R, B) how often each image is drawn in each round."""
+    if rounds < 1:
+        raise SettingsError(f"rounds is {rounds}; the bootstrap needs at least 1")
+    share = np.full(images, 1 / images)
+    return np.random.default_rng(seed).multinomial(images, share, size=rounds)
+
+
+def _interval(estimate: float, means: Array) -> Interval:
+    means = means[~np.isnan(means)]
+    if len(means) == 0:
+        raise EvaluationError("no resampled set of images has an object to be found")
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(estimate, float(low), float(high))

@@ -1,0 +1,90 @@
+"""What an evaluation says: one number, one row a class, and the curves behind them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from detector.evaluation.average_precision import envelope
+from detector.structures import Array
+
+Protocol = Literal["voc07", "voc12", "ilsvrc", "coco"]
+PROTOCOLS: tuple[Protocol, ...] = ("voc07", "voc12", "ilsvrc", "coco")
+
+CURVE_POINTS = np.arange(101) / 100
+
+
+@dataclass(frozen=True, eq=False)
+class ClassResult:
+    """One class.
+
+    ap          average precision, NaN where there is no object to be found
+    positives   objects to be found;  detections  those that were judged right or wrong
+    recall, precision, scores  along the ranking, best first (COCO: at its 101 recall levels)
+    """
+
+    name: str
+    ap: float
+    positives: int
+    detections: int
+    recall: Array
+    precision: Array
+    scores: Array
+
+    @property
+    def best_recall(self) -> float:
+        """The share of the objects that is found when nothing is cut off."""
+        return float(self.recall.max()) if len(self.recall) else 0.0
+
+    def curve(self) -> Array:
+        """The best precision at recall 0, 0.01, ..., 1 or beyond: (101,), 0 where not reached."""
+        best = np.append(envelope(self.precision), 0.0)
+        return best[np.searchsorted(self.recall, CURVE_POINTS, side="left")]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The verdict on a set of detections by one protocol.
+
+    mean_ap  the mean over the classes that have objects (COCO: over its ten thresholds as well)
+    extras   what else the protocol gives (COCO's twelve numbers), and counts
+    """
+
+    protocol: Protocol
+    mean_ap: float
+    per_class: tuple[ClassResult, ...]
+    extras: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Everything as JSON, curves at 101 recall levels; numbers that do not exist are null."""
+        rows = [
+            {
+                "name": one.name,
+                "ap": one.ap,
+                "positives": one.positives,
+                "detections": one.detections,
+                "recall": one.best_recall,
+                "curve": [round(float(p), 6) for p in one.curve()],
+            }
+            for one in self.per_class
+        ]
+        content = {
+            "protocol": self.protocol,
+            "mean_ap": self.mean_ap,
+            "extras": dict(self.extras),
+            "per_class": rows,
+        }
+        return json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

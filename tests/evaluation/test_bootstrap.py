@@ -1,0 +1,98 @@
+"""Bootstrap intervals: against drawing the images for real, and by their known limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from evaluation_cases import dataset_of, random_case
+
+from detector.datasets import Dataset
+from detector.errors import EvaluationError, SettingsError
+from detector.evaluation import bootstrap_interval, compare, evaluate
+from detector.evaluation.bootstrap import resampled_means
+from detector.structures import Annotations, Detections
+
+
+def drawn(
+    dataset: Dataset, results: dict[str, Detections], times: np.ndarray
+) -> tuple[Dataset, dict[str, Detections]]:
+    """The data set with image i present times[i] times, under new names."""
+    samples, found = [], {}
+    for sample, n in zip(dataset.samples, times, strict=True):
+        for copy in range(n):
+            name = f"{sample.image_id}{copy}"
+            samples.append(replace(sample, image_id=name))
+            if sample.image_id in results:
+                found[name] = results[sample.image_id]
+    return replace(dataset, samples=tuple(samples)), found
+
+
+@pytest.mark.parametrize("protocol", ["voc07", "voc12", "ilsvrc"])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_round_equals_evaluating_the_images_drawn(protocol: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    dataset, results = random_case(rng, images=8, ties=False)
+    times = rng.multinomial(8, np.full(8, 1 / 8))
+    fast = resampled_means(dataset, results, protocol, times[None])[0]  # type: ignore[arg-type]
+    slow = evaluate(*drawn(dataset, results, times), protocol).mean_ap  # type: ignore[arg-type]
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
+def test_the_interval_holds_the_estimate_and_repeats_with_its_seed() -> None:
+    dataset, results = random_case(np.random.default_rng(3), images=20)
+    one = bootstrap_interval(dataset, results, "voc12", seed=1, rounds=200)
+    assert one.low < one.estimate < one.high
+    assert one.estimate == evaluate(dataset, results, "voc12").mean_ap
+    assert bootstrap_interval(dataset, results, "voc12", seed=1, rounds=200) == one
+    assert bootstrap_interval(dataset, results, "voc12", seed=2, rounds=200) != one
+
+
+def test_a_perfect_detector_has_no_spread() -> None:
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    dataset = dataset_of(truth, truth, truth)
+    results = {image: Detections([[0, 0, 10, 10]], [0.9], [0]) for image in "abc"}
+    interval = bootstrap_interval(dataset, results, "voc12", rounds=50)
+    assert (interval.low, interval.estimate, interval.high) == (1.0, 1.0, 1.0)
+
+
+def test_half_of_two_images_found_gives_the_binomial_shares() -> None:
+    # One object an image, found in a and missed in b: a round has AP 0, 1/2 or 1 with
+    # probability 1/4, 1/2 and 1/4.
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    dataset = dataset_of(truth, truth)
+    results = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
+    draws = np.array([[2, 0], [1, 1], [0, 2]])
+    assert resampled_means(dataset, results, "voc12", draws).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_a_detector_does_not_differ_from_itself() -> None:
+    dataset, results = random_case(np.random.default_rng(5), images=10)
+    same = compare(dataset, results, results, "voc12", rounds=50)
+    assert (same.difference.low, same.difference.high, same.p_worse) == (0.0, 0.0, 1.0)
+
+
+def test_a_better_detector_is_told_from_a_worse_one_in_pairs() -> None:
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    dataset = dataset_of(*[truth] * 20)
+    all_found = {s.image_id: Detections([[0, 0, 10, 10]], [0.9], [0]) for s in dataset.samples}
+    some_found = {name: found for name, found in all_found.items() if name < "k"}
+    result = compare(dataset, some_found, all_found, "voc12", rounds=200)
+    assert result.difference.estimate == pytest.approx(0.5)
+    assert 0 < result.difference.low < 0.5 < result.difference.high < 1
+    assert result.p_worse == 0.0
+
+
+def test_coco_is_refused_with_the_protocols_that_can() -> None:
+    dataset, results = random_case(np.random.default_rng(0))
+    with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):
+        bootstrap_interval(dataset, results, "coco")
+
+
+def test_no_rounds_and_no_objects_are_refused() -> None:
+    dataset, results = random_case(np.random.default_rng(0))
+    with pytest.raises(SettingsError, match="rounds is 0"):
+        bootstrap_interval(dataset, results, rounds=0)
+    with pytest.raises(EvaluationError):
+        bootstrap_interval(dataset_of(Annotations.empty()), {})
