@@ -1,0 +1,66 @@
+"""Pictures of results: the precision-recall curves of an evaluation."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detector.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from detector.evaluation.result import ClassResult, Evaluation
+
+_COLUMNS = 5
+_MAX_PANELS = 40  # beyond, panels are too small to read: the classes with the most objects stay
+
+
+def plot_precision_recall(evaluation: Evaluation, path: str | Path) -> None:
+    """One small panel a class, best first: the curve as measured and its envelope, as a PNG."""
+    from matplotlib.figure import Figure
+
+    shown = _shown(evaluation.per_class)
+    columns = min(_COLUMNS, max(1, len(shown)))
+    rows = max(1, math.ceil(len(shown) / columns))
+    width, height = 2.6 * columns, 2.4 * rows + 0.6
+    figure = Figure(figsize=(width, height))
+    # Margins in inches; letting the layout engine find them takes seconds with many panels.
+    figure.subplots_adjust(
+        left=0.7 / width,
+        right=1 - 0.15 / width,
+        bottom=0.6 / height,
+        top=1 - 0.65 / height,
+        wspace=0.12,
+        hspace=0.22,
+    )
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel, one in zip(panels.flat, shown, strict=False):
+        _draw(panel, one)
+    for panel in panels.flat[len(shown) :]:
+        panel.set_axis_off()
+    figure.supxlabel("recall")
+    figure.supylabel("precision")
+    figure.suptitle(f"mAP {100 * evaluation.mean_ap:.1f} ({evaluation.protocol})", fontsize=11)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    write_atomically(path, content.getvalue())
+
+
+def _shown(classes: tuple[ClassResult, ...]) -> list[ClassResult]:
+    with_objects = [one for one in classes if one.positives]
+    most = sorted(with_objects, key=lambda one: -one.positives)[:_MAX_PANELS]
+    return sorted(most, key=lambda one: -one.ap)
+
+
+def _draw(panel: Axes, one: ClassResult) -> None:
+    from detector.evaluation.result import CURVE_POINTS
+
+    panel.plot(one.recall, one.precision, linewidth=0.8, color="#9aa7b8")
+    panel.plot(CURVE_POINTS, one.curve(), linewidth=1.6, color="#1f4e8c")
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1.03)
+    panel.grid(linewidth=0.3)
+    panel.set_title(f"{one.name}  {100 * one.ap:.1f}", fontsize=9)

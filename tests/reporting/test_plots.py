@@ -1,0 +1,37 @@
+"""The precision-recall picture is a PNG with one panel a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.evaluation.result import ClassResult, Evaluation
+from detector.reporting.plots import plot_precision_recall
+
+
+def evaluation_of(classes: int) -> Evaluation:
+    recall, precision = np.array([0.25, 0.5, 0.5]), np.array([1.0, 1.0, 2 / 3])
+    rows = tuple(
+        ClassResult(f"class {i}", 0.5, i, 3, recall, precision, np.array([0.9, 0.8, 0.7]))
+        for i in range(classes)
+    )
+    return Evaluation("voc12", 0.5, rows)
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns", "rows"),
+    [(1, 1, 1), (3, 2, 1), (12, 5, 3), (50, 5, 8)],  # the class without objects has no panel
+)
+def test_the_picture_grows_with_the_classes(
+    tmp_path: Path, classes: int, columns: int, rows: int
+) -> None:
+    path = tmp_path / "precision_recall.png"
+    plot_precision_recall(evaluation_of(classes), path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (260 * columns, 240 * rows + 60)
+        assert len(set(picture.convert("L").resize((60, 60)).tobytes())) > 5  # not blank
+    assert [one.name for one in tmp_path.iterdir()] == ["precision_recall.png"]
