@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, Inception, LocalResponseNorm, Widths, initialise
+from detector.models.inception import (
+    ConvReLU,
+    Inception,
+    LocalResponseNorm,
+    MaxPool,
+    Widths,
+    initialise,
+)
 from detector.models.normalisation import CENTRED, Normalisation
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. Stages 3, 4 and 5 each begin with
@@ -92,14 +99,20 @@ class GoogLeNet(nn.Module):
         norm = form != "v1"
         self.form: Form = form
         self.normalisation: Normalisation = CENTRED
-        self.fourth_pool = 2 if form == "torchvision" else 3
-
         self.conv1 = ConvReLU(3, 64, 7, norm=norm, stride=2, padding=3)
+        self.pool1 = MaxPool(stride=2, ceil=True)
         self.norm1 = nn.Identity() if norm else LocalResponseNorm(64)
         self.conv2_reduce = ConvReLU(64, 64, 1, norm=norm)
         self.conv2 = ConvReLU(64, 192, 3, norm=norm, padding=1)
         self.norm2 = nn.Identity() if norm else LocalResponseNorm(192)
 
+        self.pools = nn.ModuleDict(
+            {
+                "3a": MaxPool(stride=2, ceil=True),
+                "4a": MaxPool(stride=2, ceil=True),
+                "5a": MaxPool(2 if form == "torchvision" else 3, stride=2, ceil=True),
+            }
+        )
         blocks: OrderedDict[str, nn.Module] = OrderedDict()
         heads: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 192
@@ -121,17 +134,15 @@ class GoogLeNet(nn.Module):
 
     def stem(self, x: Tensor) -> Tensor:
         """(N, 3, S, S) to (N, 192, S/4, S/4): everything above the first Inception module."""
-        x = self.norm1(_pool(self.conv1(x), 3))
+        x = self.norm1(self.pool1(self.conv1(x)))
         return self.norm2(self.conv2(self.conv2_reduce(x)))
 
     def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield the output of each Inception module in turn, with its name in Table 1."""
         x = self.stem(x)
         for name, block in self.inception.items():
-            if name in ("3a", "4a"):
-                x = _pool(x, 3)
-            elif name == "5a":
-                x = _pool(x, self.fourth_pool)
+            if name in self.pools:
+                x = self.pools[name](x)
             x = block(x)
             yield name, x
 
@@ -139,7 +150,7 @@ class GoogLeNet(nn.Module):
         """(N, 1024): the average over the last map, what the linear layer sees."""
         for _, last in self.stages(x):
             x = last
-        return x.mean((2, 3))
+        return x.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor | GoogLeNetOutput:
         if not (self.training and self.auxiliary):
@@ -148,9 +159,6 @@ class GoogLeNet(nn.Module):
         for name, x in self.stages(x):  # noqa: B020 the input is not needed again
             if name in AUXILIARY_AFTER:
                 extra.append(self.auxiliary[name](x))
-        return GoogLeNetOutput(self.classifier(self.dropout(x.mean((2, 3)))), *extra)
-
-
-def _pool(x: Tensor, kernel: int) -> Tensor:
-    """Halve the grid; like Caffe, a window that hangs over the edge counts (ceil mode)."""
-    return F.max_pool2d(x, kernel, stride=2, ceil_mode=True)
+        return GoogLeNetOutput(
+            self.classifier(self.dropout(x.mean((2, 3), dtype=torch.float32))), *extra
+        )

@@ -41,6 +41,17 @@ class ConvReLU(nn.Module):
         return F.relu(x, inplace=True)
 
 
+class MaxPool(nn.Module):
+    """Maximum over windows; like Caffe, with `ceil` a window that hangs over the edge counts."""
+
+    def __init__(self, kernel: int = 3, *, stride: int, padding: int = 0, ceil: bool) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding, self.ceil = kernel, stride, padding, ceil
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, self.kernel, self.stride, self.padding, ceil_mode=self.ceil)
+
+
 class Inception(nn.Module):
     """Four branches side by side: 1x1, reduced 3x3, reduced 5x5, and a projected 3x3 max-pool."""
 
@@ -53,6 +64,7 @@ class Inception(nn.Module):
         self.five = ConvReLU(
             widths.reduce5, widths.five, five_kernel, norm=norm, padding=five_kernel // 2
         )
+        self.pool = MaxPool(stride=1, padding=1, ceil=False)
         self.project = ConvReLU(inputs, widths.pool, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +73,7 @@ class Inception(nn.Module):
                 self.one(x),
                 self.three(self.reduce3(x)),
                 self.five(self.reduce5(x)),
-                self.project(F.max_pool2d(x, 3, stride=1, padding=1)),
+                self.project(self.pool(x)),
             ],
             1,
         )

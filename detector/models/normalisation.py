@@ -16,6 +16,7 @@ from detector.structures import FILL_MEAN
 
 Triple = tuple[float, float, float]
 
+
 class Normalisation(NamedTuple):
     """The network was trained on `(pixel / 255 - mean) / std`, RGB."""
 

@@ -1,0 +1,113 @@
+"""The fast network gives the plain one's logits, crop by crop, whatever the company."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_pretrained import randomised
+
+from detector.models.googlenet import GoogLeNet
+from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
+from detector.models.inference import (
+    FixedBatches,
+    FusedConvReLU,
+    NativeMaxPool,
+    NativeResponseNorm,
+    folded,
+    prepare_for_inference,
+)
+from detector.models.normalisation import HALF
+
+
+def positive(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """What a ReLU gives: half of it zeros, some of them negative zeros."""
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * 50
+    x = torch.where(x < -60, -0.0, x.clamp_min(0))
+    return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 8, 7, 7), (1, 20, 12, 9), (1, 16, 3, 4), (2, 5, 8, 8)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "ceil"), [(1, 1, False), (2, 0, True), (2, 0, False)]
+)
+def test_the_compiled_pool_equals_the_frameworks(shape, dtype, stride, padding, ceil):
+    x = positive(*shape, dtype=dtype)
+    pool = MaxPool(stride=stride, padding=padding, ceil=ceil)
+    found = NativeMaxPool(pool)(x)
+    assert found.dtype == dtype
+    assert torch.equal(found, pool(x))
+
+
+def test_the_compiled_pool_by_hand():
+    x = torch.tensor([[1.0, 5.0, 2.0], [0.0, 3.0, 4.0], [7.0, 0.0, 0.0]]).view(1, 1, 3, 3)
+    pool = NativeMaxPool(MaxPool(stride=1, padding=1, ceil=False))
+    assert pool(x).view(3, 3).tolist() == [[5, 5, 5], [7, 7, 5], [7, 7, 4]]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 64, 192])
+def test_the_compiled_response_norm_equals_the_frameworks(channels):
+    x = positive(2, channels, 5, 6)
+    norm = NativeResponseNorm(LocalResponseNorm(channels))
+    expected = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-5, atol=1e-5)
+    rounded = norm(x.bfloat16())
+    expected = F.local_response_norm(x.bfloat16().float(), 5, alpha=1e-4, beta=0.75, k=1.0)
+    torch.testing.assert_close(rounded.float(), expected, rtol=2**-8, atol=1e-5)
+
+
+def test_batch_norm_folds_by_hand():
+    """Weight 2, mean 1, variance 4 - 1e-3, gain 3, shift 5: 3 (2 x - 1) / 2 + 5 = 3 x + 3.5."""
+    conv = ConvReLU(1, 1, 1, norm=True)
+    conv.conv.weight.data.fill_(2)
+    conv.bn.running_mean.fill_(1)
+    conv.bn.running_var.fill_(4 - 1e-3)
+    conv.bn.weight.data.fill_(3)
+    conv.bn.bias.data.fill_(5)
+    weight, bias = folded(conv.conv, conv.bn)
+    assert weight.item() == pytest.approx(3)
+    assert bias.item() == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_fused_convolution_equals_its_parts(fused):
+    conv = randomised(ConvReLU(5, 7, 3, norm=True, stride=2, padding=1)).eval()
+    ours = FusedConvReLU(conv, torch.float32)
+    ours.fused = ours.fused and fused
+    for side in (9, 12, 9):
+        x = torch.randn(2, 5, side, side)
+        with torch.inference_mode():
+            torch.testing.assert_close(ours(x), conv(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["v1", "bn", "torchvision"])
+def test_the_prepared_network_gives_the_same_logits(form):
+    model = randomised(GoogLeNet(5, form=form)).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(2)) / 4
+    with torch.inference_mode():
+        expected = model(HALF(x))
+        found = prepare_for_inference(model, "float32", HALF)(x)
+        rounded = prepare_for_inference(model, "bfloat16", HALF)(x)
+    spread = expected.std()
+    assert found.dtype == rounded.dtype == torch.float32
+    assert (found - expected).abs().max() < 1e-4 * spread
+    assert (rounded - expected).abs().max() < 0.2 * spread
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_batches_are_padded_and_threads_left_as_they_were():
+    seen = []
+
+    def count(batch: torch.Tensor) -> torch.Tensor:
+        seen.append((len(batch), torch.get_num_threads()))
+        return batch.sum((1, 2, 3))[:, None]
+
+    threads = torch.get_num_threads()
+    run = FixedBatches(torch.nn.Linear(1, 1), batch_size=4, workers=2)
+    out = run(torch.arange(10.0).view(10, 1, 1, 1).expand(10, 3, 1, 1), count)
+    assert out.flatten().tolist() == [3.0 * i for i in range(10)]
+    assert seen == [(4, 1)] * 3
+    assert torch.get_num_threads() == threads
+    assert run(torch.zeros(0, 3, 1, 1), count).shape == (0, 1)

@@ -1,0 +1,76 @@
+"""An ensemble is the mean of its members' softmax, and every region is judged for itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from detector.ensemble import Ensemble, Member
+from detector.errors import SettingsError
+from detector.models.googlenet import GoogLeNet
+from detector.models.normalisation import HALF
+
+
+class Constant(nn.Module):
+    """Logits that do not look at the crop."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(1, len(logits))
+        self.classifier.bias.data = torch.tensor(logits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier.bias.expand(len(x), -1)
+
+
+def noise(count: int, size: int) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0)) / 4
+
+
+def test_probabilities_are_the_mean_of_softmax_not_of_logits():
+    """softmax(0, ln 3) = (1/4, 3/4) and softmax(0, 0) = (1/2, 1/2): mean (3/8, 5/8)."""
+    one, two = Constant(0.0, float(torch.tensor(3.0).log())), Constant(0.0, 0.0)
+    both = Ensemble([Member(one, 8), Member(two, 16)])
+    assert both.input_sizes == (8, 16)
+    found = both({8: noise(3, 8), 16: noise(3, 16)})
+    torch.testing.assert_close(found, torch.tensor([[0.375, 0.625]]).expand(3, 2))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_region_scores_the_same_in_any_company_and_with_any_workers(precision):
+    model = GoogLeNet(4, generator=torch.Generator().manual_seed(0))
+    crops = noise(11, 64)
+    run = Ensemble([Member(model, 64)], precision=precision, batch_size=4, workers=2)
+    alone = Ensemble([Member(model, 64)], precision=precision, batch_size=4, workers=1)
+    together = run({64: crops})
+    assert len({tuple(row) for row in together.tolist()}) == 11  # the scores do differ
+    for index in (0, 3, 6, 10):
+        assert torch.equal(alone({64: crops[index : index + 1]})[0], together[index])
+    order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(run({64: crops[order]}), together[order])
+
+
+def test_members_see_their_own_normalisation():
+    model = GoogLeNet(3, generator=torch.Generator().manual_seed(0)).eval()
+    crops = noise(2, 64)
+    with torch.no_grad():
+        expected = model(HALF(crops)).softmax(1)
+    torch.testing.assert_close(
+        Ensemble([Member(model, 64, HALF)])({64: crops}), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_no_regions_give_no_rows():
+    assert Ensemble([Member(Constant(0.0, 1.0), 8)])({8: noise(0, 8)}).shape == (0, 2)
+
+
+def test_what_cannot_be_an_ensemble_is_refused():
+    with pytest.raises(SettingsError, match="at least one"):
+        Ensemble([])
+    with pytest.raises(SettingsError, match=r"\[2, 3\]"):
+        Ensemble([Member(Constant(0.0, 0.0), 8), Member(Constant(0.0, 0.0, 0.0), 8)])
+    with pytest.raises(SettingsError, match="classifier"):
+        Ensemble([Member(nn.Sequential(), 8)])
+    with pytest.raises(ValueError, match="key 16"):
+        Ensemble([Member(Constant(0.0, 0.0), 16)])({8: noise(1, 8)})
