@@ -1,0 +1,96 @@
+"""Integer filters: Gaussian smoothing before the segmentation, Gaussian derivatives for texture.
+
+The readable version; native/ computes the same integers. Borders repeat the edge pixel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detector.structures import Array
+
+WEIGHT_BITS = 12
+SMOOTH_BITS = 7
+"""Smoothed values are kept in 1/128 grey levels: 255 is 32640, and a whole turn of hue is 32768."""
+TEXTURE_BITS = 4
+"""Gradients are kept in 1/16 grey levels a pixel."""
+TEXTURE_SIGMA = 1.0
+DIAGONAL = 181
+"""256 / sqrt(2): turns the sum of two perpendicular gradients into the one between them."""
+
+
+def gaussian(sigma: float) -> Array:
+    """(2r+1,) int32 weights that sum to 4096; a single one for sigma 0."""
+    radius = math.ceil(3.5 * sigma)
+    x = np.arange(-radius, radius + 1)
+    density = np.exp(-(x**2) / (2 * sigma**2)) if sigma > 0 else np.ones(1)
+    weights = np.rint(density / density.sum() * (1 << WEIGHT_BITS)).astype(np.int32)
+    weights[radius] += (1 << WEIGHT_BITS) - weights.sum()
+    return weights
+
+
+def gaussian_derivative(sigma: float) -> Array:
+    """(2r+1,) int32 antisymmetric weights; a ramp of one grey level a pixel gives 4096."""
+    radius = math.ceil(3.5 * sigma)
+    x = np.arange(-radius, radius + 1)
+    slope = x * np.exp(-(x**2) / (2 * sigma**2))
+    return np.rint(slope / (slope * x).sum() * (1 << WEIGHT_BITS)).astype(np.int32)
+
+
+def _weighted_differences(plane: Array, weights: Array, axis: int, turn: int) -> Array:
+    """Sum of weights times (neighbour - centre) along `axis`; differences wrap at half a `turn`
+    unless it is 0.
+    """
+    radius = len(weights) // 2
+    width = [(0, 0), (0, 0)]
+    width[axis] = (radius, radius)
+    padded = np.pad(plane, width, mode="edge")
+    total = np.zeros_like(plane)
+    for i, weight in enumerate(weights):
+        shifted = np.take(padded, np.arange(plane.shape[axis]) + i, axis=axis)
+        step = shifted - plane
+        if turn:
+            step = ((step + turn // 2) & (turn - 1)) - turn // 2
+        total += weight * step
+    return total
+
+
+def _rounded_shift(value: Array, bits: int) -> Array:
+    return (value + (1 << bits >> 1)) >> bits
+
+
+def smooth(plane: Array, weights: Array, bits: int, hue: bool) -> Array:
+    """(H, W) bytes -> int32 in units of 1 / 2**bits, smoothed along rows and then along columns."""
+    turn = 256 << bits if hue else 0
+    row = _smooth_rows(plane, weights, bits, hue)
+    down = row + _rounded_shift(_weighted_differences(row, weights, 0, turn), WEIGHT_BITS)
+    return down & (turn - 1) if hue else down
+
+
+def _smooth_rows(plane: Array, weights: Array, bits: int, hue: bool) -> Array:
+    plane = plane.astype(np.int32)
+    blurred = _weighted_differences(plane, weights, 1, 256 if hue else 0)
+    row = (plane << bits) + _rounded_shift(blurred, WEIGHT_BITS - bits)
+    return row & ((256 << bits) - 1) if hue else row
+
+
+def gradients(plane: Array, hue: bool) -> tuple[Array, Array, Array, Array]:
+    """Gaussian derivatives along 0, 45, 90 and 135 degrees, int32 in 1/16 grey levels a pixel; (H,
+    W) each.
+    """
+    bell, slope = gaussian(TEXTURE_SIGMA), gaussian_derivative(TEXTURE_SIGMA)
+    turn = 256 if hue else 0
+    rise = _weighted_differences(plane.astype(np.int32), slope, 1, turn)
+    rise = _rounded_shift(rise, WEIGHT_BITS - TEXTURE_BITS)
+    across = rise + _rounded_shift(_weighted_differences(rise, bell, 0, 0), WEIGHT_BITS)
+    row = _smooth_rows(plane, bell, TEXTURE_BITS, hue)
+    down = _weighted_differences(row, slope, 0, turn << TEXTURE_BITS)
+    down = _rounded_shift(down, WEIGHT_BITS)
+    return (
+        across,
+        _rounded_shift((across + down) * DIAGONAL, 8),
+        down,
+        _rounded_shift((down - across) * DIAGONAL, 8),
+    )

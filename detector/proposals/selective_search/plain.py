@@ -1,0 +1,45 @@
+"""The readable pipeline from one image to hierarchies: the judge of the compiled one in engine.py,
+and far slower.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.proposals.selective_search import colour, filters, grouping, segmentation, similarity
+from detector.proposals.selective_search.grouping import Hierarchy
+from detector.proposals.selective_search.settings import SelectiveSearchSettings
+from detector.proposals.selective_search.strategies import Strategy
+from detector.structures import Array
+
+
+def hierarchy(image: Array, strategy: Strategy, settings: SelectiveSearchSettings) -> Hierarchy:
+    """(H, W, 3) uint8 RGB -> one strategy's hierarchy, at the image's own size."""
+    space = colour.SPACES[strategy.colour]
+    planes = colour.planes(image, strategy.colour)
+    labels = superpixels(planes, space.hue, strategy, settings)
+    leaves = similarity.Regions(
+        sizes=np.bincount(labels.ravel()),
+        boxes=segmentation.bounding_boxes(labels),
+        colour=similarity.colour_histogram(planes, labels),
+        texture=similarity.texture_histogram(planes, labels, space.hue),
+    )
+    pairs = segmentation.neighbours(labels)
+    return grouping.group(strategy.terms, leaves, pairs, labels.size)
+
+
+def superpixels(
+    planes: Array, hue: bool, strategy: Strategy, settings: SelectiveSearchSettings
+) -> Array:
+    """(C, H, W) uint8 planes -> (H, W) int32 labels."""
+    kernel = filters.gaussian(settings.sigma)
+    smoothed = np.stack(
+        [
+            filters.smooth(plane, kernel, filters.SMOOTH_BITS, hue and i == 0)
+            for i, plane in enumerate(planes)
+        ]
+    )
+    weights = segmentation.edge_weights(smoothed, hue)
+    return segmentation.segment(
+        weights, settings.scaled_k(strategy), settings.least_pixels(strategy)
+    )

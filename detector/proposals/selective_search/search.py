@@ -1,0 +1,142 @@
+"""The front door: image in, proposals out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from detector.errors import ImageError, SettingsError
+from detector.proposals.selective_search import engine, ranking
+from detector.proposals.selective_search.engine import Found
+from detector.proposals.selective_search.native.kernel import on_disk
+from detector.proposals.selective_search.regions import Regions
+from detector.proposals.selective_search.settings import SelectiveSearchSettings, validated
+from detector.structures import Array, Proposals
+
+MAX_PIXELS = 64_000_000
+
+
+class SelectiveSearch:
+    """Uijlings et al., IJCV 2013: segment, group the most alike neighbours, propose all boxes met.
+
+        search = SelectiveSearch(preset="fast", superpixel_scale=2.0, seed=0)
+        proposals = search(image)      # image (H, W, 3) uint8 RGB
+
+    The keywords are those of SelectiveSearchSettings. The result is a function of the image and the
+    settings: the number of `threads` (None: as many as processors) changes only the time.
+    """
+
+    def __init__(self, *, threads: int | None = None, **settings: Any) -> None:
+        self.settings = validated(settings)
+        self.threads = _threads(threads)
+
+    @classmethod
+    def of(cls, settings: SelectiveSearchSettings, threads: int | None = None) -> SelectiveSearch:
+        """From settings that were made elsewhere."""
+        return cls(threads=threads, **settings.model_dump(exclude_unset=True))
+
+    def __call__(self, image: Array) -> Proposals:
+        return self.regions(image).proposals
+
+    def regions(self, image: Array) -> Regions:
+        """The proposals together with the superpixels and merge trees that they come from, for
+        masks.
+        """
+        _check(image)
+        small = _shrunk(image, self.settings.longest_side)
+        pixels = small.shape[0] * small.shape[1]
+        if pixels > MAX_PIXELS:
+            raise ImageError(
+                f"selective search at {small.shape[1]} x {small.shape[0]} pixels: "
+                f"at most {MAX_PIXELS:,} are searched; set longest_side"
+            )
+        found: list[Found] = []
+        rows = np.zeros((0, 2), np.int64)
+        for wave in engine.hierarchies(small, self.settings, self.threads):
+            found += wave
+            rows = self._ranked(found, small.shape[:2])
+            if self.settings.stop_at is not None and len(rows) >= self.settings.stop_at:
+                break
+        return Regions.of(found, rows, small.shape[:2], image.shape[:2])
+
+    def _ranked(self, found: list[Found], size: tuple[int, ...]) -> Array:
+        """(N, 2) rows (strategy, region) of distinct boxes that pass the limits, best first."""
+        settings, (height, width) = self.settings, size
+        boxes = np.concatenate([one.hierarchy.boxes for one in found])
+        keys = np.concatenate(
+            [
+                ranking.positions(str(one.strategy), one.hierarchy, settings.seed, settings.ranking)
+                for one in found
+            ]
+        )
+        counts = [len(one.hierarchy.boxes) for one in found]
+        rows = np.stack(
+            [
+                np.repeat(np.arange(len(found)), counts),
+                np.concatenate([np.arange(n) for n in counts]),
+            ],
+            1,
+        )
+        sides = boxes[:, 2:] - boxes[:, :2]
+        whole = (sides == [width, height]).all(1)
+        fits = (sides >= settings.min_box_side).all(1)
+        fits &= sides.prod(1, dtype=np.int64) <= settings.max_area_fraction * height * width
+        kept = np.flatnonzero(fits | whole)
+        order = kept[ranking.merged(boxes[kept], keys[kept])]
+        if settings.max_boxes is not None and len(order) > settings.max_boxes:
+            first = order[: settings.max_boxes]
+            if not whole[first].any():  # the whole image is always a proposal
+                first = np.append(first[:-1], order[whole[order]])
+            order = first
+        return rows[order]
+
+
+def warm_up(announce: Callable[[str], None] | None = None) -> None:
+    """Load or compile all kernels now. `announce` is told, in a sentence, if they have to be
+    compiled.
+    """
+    if announce is not None and not on_disk():
+        announce("compiling selective search for this machine, once: a few seconds")
+    image = np.arange(24 * 24 * 3, dtype=np.uint32).reshape(24, 24, 3) * 97 % 251
+    SelectiveSearch(preset="single", threads=1)(image.astype(np.uint8))
+
+
+def _threads(count: int | None) -> int:
+    if count is None:
+        return max(
+            1,
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1,
+        )
+    if not 1 <= count <= 256:
+        raise SettingsError(f"selective search: threads = {count}: from 1 to 256")
+    return count
+
+
+def _check(image: Array) -> None:
+    wanted = "selective search takes RGB images, a (H, W, 3) uint8 array with at least one pixel"
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"{wanted}; this is a {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ImageError(
+            f"{wanted}; this one is {image.dtype} {image.shape}; detector.images makes such arrays"
+        )
+
+
+def _shrunk(image: Array, longest_side: int | None) -> Array:
+    """The image, area-averaged to `longest_side` if it is larger; contiguous."""
+    height, width = image.shape[:2]
+    if longest_side is None or max(height, width) <= longest_side:
+        # writeable too: for a read-only type of array every kernel would be compiled once more
+        return np.require(image, requirements=["C", "W"])
+    import cv2
+
+    factor = longest_side / max(height, width)
+    inner = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.ascontiguousarray(
+        cv2.resize(np.ascontiguousarray(image), inner, interpolation=cv2.INTER_AREA)
+    )

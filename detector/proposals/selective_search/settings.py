@@ -1,0 +1,115 @@
+"""The settings of selective search, each with its source and its range."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from detector.errors import SettingsError
+from detector.proposals.selective_search.filters import SMOOTH_BITS
+from detector.proposals.selective_search.strategies import (
+    ParsedStrategy,
+    PresetName,
+    Strategy,
+    preset,
+)
+
+RankingName = Literal["paper", "area"]
+
+
+class SelectiveSearchSettings(BaseModel):
+    """What selective search computes; the number of threads is not here, for it changes nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["selective_search"] = "selective_search"
+    preset: PresetName = "fast"
+    """`single`, `fast` or `quality`: 1, 8 or 80 strategies (Table 5 of the paper)."""
+    strategies: tuple[ParsedStrategy, ...] | None = Field(None, min_length=1, max_length=1000)
+    """A free choice instead of a preset: Strategy values or texts such as "HSV-100-CTSF"."""
+    superpixel_scale: float = Field(2.0, ge=0.01, le=100)
+    """Multiplies k and min_size. GoogLeNet section 8 doubles the superpixel size; 1 is the paper's
+    own.
+    """
+    min_size: int | None = Field(None, ge=1, le=1_000_000)
+    """Pixels below which a superpixel joins a neighbour, before scaling; None is k, as in the
+    authors' code.
+    """
+    sigma: float = Field(0.8, ge=0, le=10)
+    """Smoothing before the segmentation, in pixels."""
+    longest_side: int | None = Field(500, ge=16, le=100_000)
+    """Larger images are shrunk to this longer side (R-CNN's width-500 mode); None is full
+    resolution.
+    """
+    min_box_side: int = Field(20, ge=1, le=100_000)
+    """Narrower boxes are dropped, in pixels of the computation (the authors' code: 20)."""
+    max_area_fraction: float = Field(1.0, gt=0, le=1)
+    """Boxes above this share of the image are dropped; the whole image itself always stays."""
+    max_boxes: int | None = Field(None, ge=1, le=10_000_000)
+    """Keep the first so many in rank order; None keeps all."""
+    stop_at: int | None = Field(None, ge=1, le=10_000_000)
+    """Begin no further colour space once so many distinct boxes are found; None runs every
+    strategy.
+    """
+    ranking: RankingName = "paper"
+    seed: int = Field(0, ge=0, le=2**63 - 1)
+
+    @field_validator("strategies")
+    @classmethod
+    def _distinct(cls, chosen: tuple[Strategy, ...] | None) -> tuple[Strategy, ...] | None:
+        if chosen and len(set(chosen)) < len(chosen):
+            raise ValueError("the same strategy is given twice")
+        return chosen
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> SelectiveSearchSettings:
+        if self.strategies is not None and "preset" in self.model_fields_set:
+            raise ValueError("give preset or strategies, not both")
+        return self
+
+    def chosen(self) -> tuple[Strategy, ...]:
+        """The strategies to run, in the order of the preset or as given."""
+        return self.strategies if self.strategies is not None else preset(self.preset)
+
+    def scaled_k(self, strategy: Strategy) -> int:
+        """k of one strategy, scaled, in the 1/128 grey levels of the edge weights."""
+        return max(1, round(strategy.k * self.superpixel_scale * (1 << SMOOTH_BITS)))
+
+    def least_pixels(self, strategy: Strategy) -> int:
+        """min_size of one strategy, scaled."""
+        base = strategy.k if self.min_size is None else self.min_size
+        return max(1, round(base * self.superpixel_scale))
+
+
+def validated(values: dict[str, Any]) -> SelectiveSearchSettings:
+    """Settings from keyword arguments; a SettingsError that says the range where one is wrong."""
+    try:
+        return SelectiveSearchSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explained(error)) from None
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(SelectiveSearchSettings.model_fields)
+        return f"selective search has no setting {name!r}; there are: {known}"
+    said = f"selective search: {name} = {first['input']!r}: " if name else "selective search: "
+    return said + first["msg"].removeprefix("Value error, ") + _range(str(first["loc"][:1] or ""))
+
+
+def _range(name: str) -> str:
+    """ " (from 1 to 100)" for a setting with limits."""
+    name = name.strip("(',)")
+    field = SelectiveSearchSettings.model_fields.get(name)
+    bounds = (
+        {k: getattr(m, k) for m in field.metadata for k in ("ge", "gt", "le") if hasattr(m, k)}
+        if field
+        else {}
+    )
+    if "le" not in bounds:
+        return ""
+    low = f"from {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}"
+    return f" (range: {low} to {bounds['le']})"

@@ -1,0 +1,64 @@
+"""Strategies (section 4): a colour space, a threshold k and a set of similarities each; and the
+published presets.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from detector.proposals.selective_search.colour import COLOURS, ColourName
+
+PresetName = Literal["single", "fast", "quality"]
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+TERMS = "CTSF"
+"""Colour, texture, size, fill."""
+
+
+class Strategy(BaseModel):
+    """One hierarchy: `Strategy(colour="HSV", k=100, terms="CTSF")`, in short "HSV-100-CTSF"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    colour: ColourName
+    k: float = Field(ge=1, le=100_000)
+    """Felzenszwalb-Huttenlocher's k, for grey levels 0..255: larger means larger superpixels."""
+    terms: str = Field(min_length=1, pattern="^C?T?S?F?$")
+    """The similarities that are added up, letters of CTSF in that order."""
+
+    def __str__(self) -> str:
+        return f"{self.colour}-{self.k:g}-{self.terms}"
+
+
+def parse(text: object) -> object:
+    """ "HSV-100-CTSF" -> the fields of a Strategy; anything else is returned as it is."""
+    if not isinstance(text, str):
+        return text
+    parts = text.split("-")
+    if len(parts) != 3:
+        raise ValueError(
+            f"{text!r} is not COLOUR-K-TERMS, such as HSV-100-CTSF; colours: {', '.join(COLOURS)}"
+        )
+    return dict(zip(("colour", "k", "terms"), parts, strict=True))
+
+
+ParsedStrategy = Annotated[Strategy, BeforeValidator(parse)]
+
+
+_PUBLISHED: dict[PresetName, tuple[tuple[ColourName, ...], tuple[int, ...], tuple[str, ...]]] = {
+    "single": (("HSV",), (100,), ("CTSF",)),
+    "fast": (("HSV", "Lab"), (50, 100), ("CTSF", "TSF")),
+    "quality": (
+        ("HSV", "Lab", "rgI", "H", "I"),
+        (50, 100, 150, 300),
+        ("CTSF", "TSF", "F", "S"),
+    ),
+}
+
+
+def preset(name: PresetName) -> tuple[Strategy, ...]:
+    """The paper's three: 1, 8 or 80 strategies."""
+    colours, ks, terms = _PUBLISHED[name]
+    return tuple(Strategy(colour=c, k=k, terms=t) for c, k, t in product(colours, ks, terms))
