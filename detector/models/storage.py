@@ -1,0 +1,65 @@
+"""Weights at rest: float32, float16, or 8-bit integers with one scale for each output channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from detector.errors import WeightsError
+
+StoredAs = Literal["float32", "float16", "int8"]
+SCALE = ".scale"
+"""An 8-bit tensor `x` is stored beside `x.scale`, (outputs,) float32: value = byte * scale."""
+
+
+def encode(state: Mapping[str, Tensor], precision: StoredAs) -> dict[str, Tensor]:
+    """Tensors to be written. Only matrices and kernels are rounded; biases and statistics stay."""
+    stored: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        value = tensor.detach().cpu().contiguous()
+        if not value.is_floating_point():
+            stored[name] = value
+            continue
+        value = value.float()
+        if not torch.isfinite(value).all():
+            raise WeightsError(f"tensor {name} has values that are not finite; it is not saved")
+        if precision == "float16" and value.ndim > 1:
+            if value.abs().max() > torch.finfo(torch.float16).max:
+                raise WeightsError(f"tensor {name} has values too large for float16; use float32")
+            value = value.half()
+        elif precision == "int8" and value.ndim > 1:
+            value, stored[name + SCALE] = quantise(value)
+        stored[name] = value
+    return stored
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(O, ...) to int8 in -127..127 and (O,) scales: symmetric, so that zero stays zero."""
+    rows = weight.flatten(1)
+    scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny * 127) / 127
+    return (rows / scale[:, None]).round().to(torch.int8).view_as(weight), scale
+
+
+def stored_layout(wanted: Mapping[str, Tensor], precision: StoredAs) -> dict[str, tuple[int, ...]]:
+    """The names and shapes that `encode` gives for an architecture's `state_dict`."""
+    layout = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    if precision == "int8":
+        for name, tensor in wanted.items():
+            if tensor.is_floating_point() and tensor.ndim > 1:
+                layout[name + SCALE] = (len(tensor),)
+    return layout
+
+
+def decode(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was encoded, in float32 (integers as they are)."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in stored.items():
+        if tensor.dtype == torch.int8:
+            scale = stored[name + SCALE].float()
+            state[name] = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
+        elif not (name.endswith(SCALE) and name.removesuffix(SCALE) in stored):
+            state[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return state
