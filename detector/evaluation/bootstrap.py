@@ -6,8 +6,9 @@ and an image drawn k times has its detections and objects counted k times.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -46,6 +47,9 @@ class Comparison:
     difference: Interval
     p_worse: float
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
 
 def bootstrap_interval(
     dataset: Dataset,
@@ -55,7 +59,7 @@ def bootstrap_interval(
     rounds: int = ROUNDS,
 ) -> Interval:
     """The mean AP of `results` with its bootstrap interval."""
-    check_protocol(protocol, tuple(RULES))
+    check_protocol(protocol, RULES)
     means = resampled_means(dataset, results, protocol, _draws(len(dataset), seed, rounds))
     return _interval(evaluate(dataset, results, protocol).mean_ap, means)
 
@@ -69,7 +73,7 @@ def compare(
     rounds: int = ROUNDS,
 ) -> Comparison:
     """Two sets of results side by side, judged on the same resampled images."""
-    check_protocol(protocol, tuple(RULES))
+    check_protocol(protocol, RULES)
     draws = _draws(len(dataset), seed, rounds)
     one, two = (evaluate(dataset, r, protocol).mean_ap for r in (first, second))
     means = [resampled_means(dataset, r, protocol, draws) for r in (first, second)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -68,6 +68,9 @@ def mean_over_classes(aps: list[float]) -> float:
     return float(np.mean(there))
 
 
-def check_protocol(protocol: str, known: tuple[str, ...] = PROTOCOLS) -> None:
-    if protocol not in known:
-        raise SettingsError(f"protocol {protocol!r} is not known; choose one of {', '.join(known)}")
+def check_protocol(name: str, known: Iterable[str] = PROTOCOLS) -> Protocol:
+    """The protocol of that name, or a SettingsError with the names that would do."""
+    for protocol in PROTOCOLS:
+        if protocol == name and protocol in known:
+            return protocol
+    raise SettingsError(f"protocol {name!r} is not possible here; choose one of {', '.join(known)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,18 @@ def plot_precision_recall(evaluation: Evaluation, path: str | Path) -> None:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for panel, one in zip(panels.flat, shown, strict=False):
         _draw(panel, one)
-    for panel in panels.flat[len(shown) :]:
-        panel.set_axis_off()
-    figure.supxlabel("recall")
-    figure.supylabel("precision")
+    for position, panel in enumerate(panels.flat):
+        if position >= len(shown):
+            panel.set_axis_off()
+        elif position + columns >= len(shown):  # the lowest of its column
+            panel.tick_params(labelbottom=True)
+    figure.supxlabel("recall", y=0.12 / height)
+    figure.supylabel("precision", x=0.12 / width)
     figure.suptitle(f"mAP {100 * evaluation.mean_ap:.1f} ({evaluation.protocol})", fontsize=11)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks: names come from anywhere
+        figure.savefig(content, format="png", dpi=100)
     write_atomically(path, content.getvalue())
 
 
@@ -63,4 +69,4 @@ def _draw(panel: Axes, one: ClassResult) -> None:
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1.03)
     panel.grid(linewidth=0.3)
-    panel.set_title(f"{one.name}  {100 * one.ap:.1f}", fontsize=9)
+    panel.set_title(f"{one.name}  {100 * one.ap:.1f}", fontsize=9, parse_math=False)
