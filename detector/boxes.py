@@ -52,23 +52,21 @@ def unique(boxes: Array) -> Array:
 def nms(boxes: Array, scores: Array, threshold: float) -> Array:
     """Greedy non-maximum suppression: indices kept, best first.
 
-    A box goes if its IoU with a better kept one is *above* `threshold`; equal scores keep their given order, so
-    the result never depends on the sort's implementation.
+    A box goes if its IoU with a better kept one is *above* `threshold`; equal scores keep their
+    given order, so the result never depends on the sort's implementation.
     """
     boxes = np.asarray(boxes, np.float64)
+    areas = area(boxes)
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    x1, y1, x2, y2 = boxes[order].T
-    areas = (x2 - x1) * (y2 - y1)
-    alive = np.ones(len(order), bool)
-    for i in range(len(order)):
-        if not alive[i]:
-            continue
-        rest = slice(i + 1, None)
-        wide = np.minimum(x2[i], x2[rest]) - np.maximum(x1[i], x1[rest])
-        high = np.minimum(y2[i], y2[rest]) - np.maximum(y1[i], y1[rest])
-        shared = np.clip(wide, 0, None) * np.clip(high, 0, None)
-        alive[rest] &= shared <= threshold * (areas[i] + areas[rest] - shared)
-    return order[alive]
+    kept = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        low = np.maximum(boxes[best, :2], boxes[order, :2])
+        high = np.minimum(boxes[best, 2:], boxes[order, 2:])
+        shared = np.clip(high - low, 0, None).prod(1)
+        order = order[shared <= threshold * (areas[best] + areas[order] - shared)]
+    return np.array(kept, np.int64)
 
 
 def flip_horizontally(boxes: Array, width: int) -> Array:

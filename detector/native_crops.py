@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from detector.compiled import inner, kernel
 from detector.structures import Array
 
 
-@numba.njit(nogil=True, cache=True)
+@inner
 def _taps(
     start: float, step: float, size: int, length: int, first: Array, count: Array, weight: Array
 ) -> None:
@@ -31,7 +31,7 @@ def _taps(
             weight[j, i - inside_low] = max(0.0, 1.0 - abs(i - centre) / reach) / total
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def crop_regions(image: Array, corner: Array, step: Array, mean: Array, out: Array) -> None:
     """(H, W, 3) uint8, (N, 2) corners and steps (x, y), (3,) mean -> out (N, S, S, 3) float32."""
     height, width = image.shape[0], image.shape[1]

@@ -1,0 +1,314 @@
+"""Settings to parts: the only place that knows the configuration, and the only builder.
+
+A configuration is a tree of the settings that live beside the parts; it is read from YAML, changed by
+`--set room.setting=value`, saved with every run, and written into every bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
+from detector.errors import SettingsError
+from detector.proposals.merge import Proposer
+from detector.training.augment import AugmentSettings
+from detector.training.regions import SamplingSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from detector.bundle import BundleManifest
+    from detector.pipeline import Detector
+
+SHIPPED = Path(__file__).parent / "weights" / "default"
+"""The bundle that comes with the package."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSource(_Settings):
+    """One annotated data set; several are joined."""
+
+    path: str
+    split: str | None = None
+    partial: tuple[str, ...] = ()
+    """Only these classes are annotated exhaustively; a region elsewhere proves no other class absent."""
+    rename: Literal["none", "coco-to-voc"] = "none"
+    images: int | None = Field(None, ge=1)
+    """A fixed, evenly spaced subset of so many images."""
+
+
+class ProposalConfig(_Settings):
+    """Where regions come from."""
+
+    engine: str = "selective-search"
+    options: dict[str, Any] = {}
+
+
+class MemberConfig(_Settings):
+    """The network and what it starts from."""
+
+    architecture: str = "googlenet"
+    options: dict[str, Any] = {}
+    input_size: int = Field(224, ge=32, le=1024)
+    context: float = Field(16 / 227, ge=0, lt=0.5)
+    weights: str | None = None
+    """A BVLC GoogLeNet or torchvision file, or a bundle; None starts at random."""
+    freeze: tuple[str, ...] = ("conv1.", "conv2_reduce.", "conv2.")
+    """Parameters whose names begin so keep their values; R-CNN's successors froze the first layers too."""
+
+
+class OptimiserConfig(_Settings):
+    """SGD as in R-CNN; its 0.001 with batches of 128 was for 50,000 steps, short runs bear more."""
+
+    steps: int = Field(1000, ge=1)
+    rate: float = Field(0.003, gt=0)
+    head_factor: float = Field(10.0, gt=0)
+    """The new last layer learns so many times faster."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0005, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: int = Field(50, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    average_decay: float = Field(0.995, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int = Field(0, ge=0)
+    save_every: int = Field(100, ge=1)
+    max_bad_steps: int = Field(5, ge=1)
+    """Stop after so many steps in a row with a loss or gradient that is not finite."""
+
+
+class RegionTrainingConfig(_Settings):
+    """Everything that tools/train_regions.py decides, and nothing else."""
+
+    data: tuple[DataSource, ...]
+    classes: Literal["voc", "own"] | tuple[str, ...] = "own"
+    proposals: ProposalConfig = ProposalConfig()
+    member: MemberConfig = MemberConfig()
+    sampling: SamplingSettings = SamplingSettings()
+    augment: AugmentSettings = AugmentSettings()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    licence: str = "not stated"
+    """Of the trained weights; goes into the bundle."""
+
+
+def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """A configuration file (or nothing) with `room.setting=value` changes, not yet validated."""
+    tree: Any = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())[:150]
+            raise SettingsError(f"{path}: not a YAML file ({reason})") from None
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{path}: expected settings by name, found {type(tree).__name__}")
+    for change in changes:
+        _apply(tree, change)
+    return tree
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    if not equals or not name:
+        raise SettingsError(f"--set {change}: expected room.setting=value")
+    at = tree
+    *rooms, last = name.split(".")
+    for room in rooms:
+        at = at.setdefault(room, {})
+        if not isinstance(at, dict):
+            raise SettingsError(f"--set {change}: {room} is a value, not a group of settings")
+    try:
+        at[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"--set {change}: {text!r} is not a YAML value") from None
+
+
+def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
+    """The settings of `kind`, or a SettingsError that names the first fault and what would be right."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(f"{source}: {_first_fault(kind, error)}") from None
+
+
+def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        at: Any = kind
+        for part in fault["loc"][:-1]:
+            if isinstance(at, type) and issubclass(at, BaseModel) and part in at.model_fields:
+                at = at.model_fields[str(part)].annotation
+        known = at.model_fields if isinstance(at, type) and issubclass(at, BaseModel) else {}
+        return f"unknown setting {where}; known: {', '.join(known)}"
+    return f"{where}: {fault['msg']} (found {fault.get('input')!r})"[:400]
+
+
+def build_dataset(
+    sources: Sequence[DataSource], classes: str | tuple[str, ...], root: str | Path = "."
+) -> Dataset:
+    """The joined data sets under one class list; relative paths are taken from `root`."""
+    found = []
+    for source in sources:
+        one = read_dataset(Path(root) / source.path, source.split)
+        rename = COCO_TO_VOC if source.rename == "coco-to-voc" else {}
+        if classes != "own":
+            names = VOC_CLASSES if classes == "voc" else tuple(classes)
+            one = one.with_classes(names, rename)
+        if source.partial:
+            one = one.partial(source.partial)
+        found.append(one.subset(source.images) if source.images else one)
+    return join(found)
+
+
+def build_proposer(engine: str, options: Mapping[str, Any]) -> Proposer:
+    """A proposer by name: "selective-search" (ours) or "opencv" (the peer)."""
+    if engine == "selective-search":
+        from detector.proposals.selective_search import SelectiveSearch
+
+        return SelectiveSearch(**options)
+    if engine == "opencv":
+        from detector.proposals.opencv import OpenCVSelectiveSearch
+
+        return OpenCVSelectiveSearch(**options)
+    raise SettingsError(f"proposals {engine!r} are not known; known: selective-search, opencv")
+
+
+def build_network(member: MemberConfig, num_outputs: int, root: str | Path = ".") -> nn.Module:
+    """The network of a member, started from its weights where it names some.
+
+    The last layer is a fresh one unless a bundle with as many outputs is the start.
+    """
+    from detector.models import build_model
+    from detector.models.start import load_start
+
+    if member.weights is None:
+        return build_model(member.architecture, num_outputs, **member.options)
+    path = Path(root) / member.weights
+    if path.is_dir():
+        return _network_of_bundle(path, member.architecture, num_outputs)
+    return load_start(path, member.architecture, num_outputs, member.options)
+
+
+def _network_of_bundle(path: Path, architecture: str, num_outputs: int) -> nn.Module:
+    from detector.bundle import load_bundle
+    from detector.models.pretrained import replace_classifier
+
+    bundle = load_bundle(path, members=1)
+    found = bundle.manifest.members[0].architecture
+    if found != architecture:
+        raise SettingsError(f"{path} holds a {found}, but member.architecture is {architecture}")
+    network = bundle.models[0].requires_grad_(True)
+    if len(bundle.manifest.classes) + 1 != num_outputs:
+        replace_classifier(network, num_outputs)
+    return network
+
+
+def bundle_of_run(
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    network: nn.Module,
+    averaged: Mapping[str, Tensor],
+) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
+    """What a finished training saves: the manifest and the averaged weights of its one member."""
+    from detector.bundle import BundleManifest, MemberManifest, Provenance
+
+    normalisation = network.normalisation
+    member = MemberManifest(
+        architecture=settings.member.architecture,
+        options=settings.member.options,
+        input_size=settings.member.input_size,
+        context=settings.member.context,
+        mean=normalisation.mean,
+        std=normalisation.std,
+    )
+    sources = ", ".join(f"{one.path}{f' ({one.split})' if one.split else ''}" for one in settings.data)
+    manifest = BundleManifest(
+        classes=dataset.classes,
+        members=(member,),
+        proposals=settings.proposals.model_dump(mode="json"),
+        provenance=Provenance(
+            training_data=f"{len(dataset)} images of {sources}",
+            licence=settings.licence,
+            started_from=str(settings.member.weights or "random initialisation"),
+            recipe=settings.model_dump(mode="json"),
+        ),
+    )
+    return manifest, [averaged]
+
+
+def load_detector(
+    bundle: str | Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "auto",
+    members: int | None = 1,
+    proposer: Proposer | None = None,
+    proposals: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    threads: int = 1,
+    announce: Callable[[str], None] | None = None,
+) -> Detector:
+    """The detector of a bundle; without one, of the bundle that ships with the package.
+
+    members     how many of the ensemble's networks to use; None is all
+    proposals   the name of an engine, in place of the bundle's own settings; or give a `proposer`
+    settings    DetectionSettings by name, in place of the bundle's thresholds
+    announce    is told, in a sentence, when kernels must be compiled first
+    """
+    from detector.bundle import load_bundle
+    from detector.ensemble import Ensemble, Member
+    from detector.models.inference import fastest_precision
+    from detector.pipeline import DetectionSettings, Detector
+
+    loaded = load_bundle(bundle or SHIPPED, members)
+    manifest = loaded.manifest
+    contexts = {member.context for member in manifest.members}
+    if len(contexts) > 1:
+        raise SettingsError(f"{bundle}: members with different context cannot share crops: {contexts}")
+    values = {
+        "score_threshold": manifest.thresholds.score,
+        "nms_threshold": manifest.thresholds.nms,
+        "max_detections": manifest.thresholds.max_detections,
+        "context": contexts.pop(),
+        **(settings or {}),
+    }
+    chosen = validated(DetectionSettings, values, "detection settings")
+    if proposer is None:
+        stored = validated(ProposalConfig, manifest.proposals, f"{bundle or SHIPPED}: proposals")
+        same = proposals in (None, stored.engine)
+        proposer = build_proposer(proposals or stored.engine, stored.options if same else {})
+    if precision == "auto":
+        precision = fastest_precision(device)
+    if precision not in ("float32", "bfloat16"):
+        raise SettingsError(f"precision {precision!r} is not one of auto, float32, bfloat16")
+    ensemble = Ensemble(
+        [
+            Member(model, one.input_size, one.normalisation)
+            for model, one in zip(loaded.models, manifest.members, strict=True)
+        ],
+        precision=precision,
+        device=device,
+        batch_size=batch_size,
+        workers=threads,
+    )
+    if announce is not None:
+        import detector.models.native
+        import detector.native_crops
+        from detector.compiled import on_disk
+
+        if not on_disk():
+            announce("first run: compiling kernels for this machine, once (about 20 s)")
+    return Detector(proposer, ensemble, manifest.classes, chosen, device=device, threads=threads)

@@ -1,0 +1,51 @@
+"""What a network starts from: outside weights whose layout is recognised by their tensor names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from detector.errors import WeightsError
+from detector.models import build_model
+from detector.models.pretrained import (
+    fit,
+    load_bvlc_googlenet,
+    load_torchvision_googlenet,
+    read_tensors,
+    replace_classifier,
+)
+
+
+def load_start(
+    path: Path, architecture: str, num_outputs: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
+
+    Known layouts: BVLC GoogLeNet (Caffe's names), torchvision's GoogLeNet, and our own. Raises WeightsError.
+    """
+    tensors = read_tensors(path)
+    if "loss3/classifier.weight" in tensors:
+        _must_be("googlenet", architecture, path)
+        return load_bvlc_googlenet(path, num_outputs)
+    if "inception3a.branch1.conv.weight" in tensors:
+        _must_be("torchvision_googlenet", architecture, path)
+        theirs: nn.Module = load_torchvision_googlenet(tensors)
+        replace_classifier(theirs, num_outputs)
+        return theirs
+    if "classifier.weight" not in tensors:
+        raise WeightsError(
+            f"{path}: no classifier.weight in it; expected BVLC, torchvision or our own names"
+        )
+    model = build_model(architecture, len(tensors["classifier.weight"]), **options)
+    fit(model, tensors, str(path))
+    if len(tensors["classifier.weight"]) != num_outputs:
+        replace_classifier(model, num_outputs)
+    return model
+
+
+def _must_be(right: str, architecture: str, path: Path) -> None:
+    if architecture != right:
+        raise WeightsError(f"{path} holds a {right}, but member.architecture is {architecture}")

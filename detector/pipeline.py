@@ -1,0 +1,224 @@
+"""The detector of arXiv 1409.4842, section 8: propose regions, crop each one, ask the ensemble, suppress per class.
+
+It is split at the regions, because stored proposals, training and every ablation use one half:
+
+    detector(image) == detector.score(image, detector.propose(image))
+
+Results are a function of the image alone: neither the images before it nor those beside it change a bit of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector import boxes as box_ops
+from detector.crops import CONTEXT, crop_batch
+from detector.ensemble import Ensemble
+from detector.proposals.merge import Proposer
+from detector.structures import Array, Detections, Proposals
+
+
+class DetectionSettings(BaseModel):
+    """What is done with the scores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    score_threshold: float = Field(0.5, ge=0, le=1)
+    """Detections below it are dropped. Measuring mAP wants about 0.01: low scores cost nothing there."""
+    nms_threshold: float = Field(0.3, ge=0, le=1)
+    """Per-class suppression above this IoU (R-CNN: 0.3)."""
+    max_detections: int = Field(100, ge=1)
+    """Of one image, over all classes; COCO's limit."""
+    max_proposals: int | None = Field(None, ge=1)
+    """Only so many of the best ranked proposals are classified; None is all."""
+    context: float = Field(CONTEXT, ge=0, lt=0.5)
+    """Share of a crop's side that shows the surroundings, on each side."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One image on its way through the classifier."""
+
+    image: Array
+    proposals: Proposals
+    scores: list[Array]
+
+    @property
+    def done(self) -> int:
+        return sum(len(part) for part in self.scores)
+
+    @property
+    def complete(self) -> bool:
+        return self.done == len(self.proposals)
+
+
+@dataclass(frozen=True, eq=False)
+class DetectedImage:
+    """What was proposed and what was found in one image."""
+
+    proposals: Proposals
+    detections: Detections
+
+
+class Detector:
+    """Propose, crop, classify, suppress: image (H, W, 3) uint8 RGB -> Detections."""
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        ensemble: Ensemble,
+        classes: Sequence[str],
+        settings: DetectionSettings | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int = 1,
+        chunk: int | None = None,
+    ) -> None:
+        """`chunk` regions, of one or several images, are cropped and classified at a time."""
+        self.propose_regions = proposer
+        self.ensemble = ensemble
+        self.classes = tuple(classes)
+        self.settings = settings or DetectionSettings()
+        self.device = torch.device(device)
+        self.threads = max(1, threads)
+        self.chunk = chunk or (128 if self.device.type == "cpu" else 1024)
+        if ensemble.num_outputs != len(self.classes) + 1:
+            raise ValueError(
+                f"{len(self.classes)} classes need {len(self.classes) + 1} outputs (background is"
+                f" the last), the ensemble has {ensemble.num_outputs}"
+            )
+
+    def __call__(self, image: Array) -> Detections:
+        return self.score(image, self.propose(image))
+
+    def propose(self, image: Array) -> Proposals:
+        """Class-agnostic regions, best first, at most `max_proposals`."""
+        return self.propose_regions(image)[: self.settings.max_proposals]
+
+    def score(self, image: Array, proposals: Proposals) -> Detections:
+        """Classify given regions and suppress."""
+        return self.suppress(proposals.boxes, self.classify(image, proposals))
+
+    def classify(self, image: Array, proposals: Proposals) -> Array:
+        """(N, K+1) float32 class probabilities of N regions; the last column is background."""
+        return next(self.classify_many([(image, proposals)]))
+
+    def classify_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[Array]:
+        """Scores of each image in turn; the batches of the network run across images."""
+        waiting: deque[_Work] = deque()
+        missing = 0
+        for image, proposals in pairs:
+            if proposals.size != image.shape[:2]:
+                raise ValueError(
+                    f"proposals are for an image of (H, W) {proposals.size}, not {image.shape[:2]}"
+                )
+            waiting.append(_Work(image, proposals, []))
+            missing += len(proposals)
+            while missing >= self.chunk:
+                missing -= self._classify_chunk(waiting)
+                yield from _finished(waiting, self.ensemble.num_outputs)
+        while missing:
+            missing -= self._classify_chunk(waiting)
+        yield from _finished(waiting, self.ensemble.num_outputs)
+
+    def _classify_chunk(self, waiting: Iterable[_Work]) -> int:
+        """Classify the next `chunk` regions that are waiting, of as many images as it takes."""
+        parts: list[tuple[_Work, slice]] = []
+        room = self.chunk
+        for work in waiting:
+            take = min(room, len(work.proposals) - work.done)
+            if take:
+                parts.append((work, slice(work.done, work.done + take)))
+                room -= take
+            if not room:
+                break
+        crops = {size: self._crops(parts, size) for size in self.ensemble.input_sizes}
+        scores = self.ensemble(crops).numpy()
+        at = 0
+        for work, rows in parts:
+            count = rows.stop - rows.start
+            work.scores.append(scores[at : at + count])
+            at += count
+        return at
+
+    def _crops(self, parts: Sequence[tuple[_Work, slice]], size: int) -> torch.Tensor:
+        made = [
+            crop_batch(
+                work.image, work.proposals.boxes[rows], size,
+                context=self.settings.context, device=self.device, threads=self.threads,
+            )
+            for work, rows in parts
+        ]  # fmt: skip
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def detect_many(self, images: Iterable[Array]) -> Iterator[Detections]:
+        """Detections of each image in turn; the same as one by one, but sooner."""
+        return (one.detections for one in self.detect_pairs((image, None) for image in images))
+
+    def detect_pairs(
+        self, pairs: Iterable[tuple[Array, Proposals | None]]
+    ) -> Iterator[DetectedImage]:
+        """As `detect_many`, with given proposals where there are some (None: propose).
+
+        Proposals are made in threads ahead of the network.
+        """
+        proposals: deque[Proposals] = deque()
+
+        def remembered() -> Iterator[tuple[Array, Proposals]]:
+            for image, found in self._proposed(pairs):
+                proposals.append(found)
+                yield image, found
+
+        for scores in self.classify_many(remembered()):
+            found = proposals.popleft()
+            yield DetectedImage(found, self.suppress(found.boxes, scores))
+
+    def _proposed(
+        self, pairs: Iterable[tuple[Array, Proposals | None]]
+    ) -> Iterator[tuple[Array, Proposals]]:
+        def propose(image: Array, given: Proposals | None) -> Proposals:
+            return self.propose(image) if given is None else given[: self.settings.max_proposals]
+
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="propose") as pool:
+            ahead: deque[tuple[Array, Future[Proposals]]] = deque()
+            for image, given in pairs:
+                ahead.append((image, pool.submit(propose, image, given)))
+                if len(ahead) > self.threads:
+                    first, future = ahead.popleft()
+                    yield first, future.result()
+            while ahead:
+                first, future = ahead.popleft()
+                yield first, future.result()
+
+    def suppress(self, boxes: Array, scores: Array) -> Detections:
+        """Threshold, per-class NMS, and the best of what is left: (N, 4), (N, K+1) -> Detections."""
+        return suppress(boxes, scores, self.settings)
+
+
+def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detections:
+    """Scores (N, K+1) of boxes (N, 4) to detections, best first; equal scores by class, then by rank."""
+    found: list[tuple[Array, Array]] = []
+    for label in range(scores.shape[1] - 1):
+        rows = np.flatnonzero(scores[:, label] >= settings.score_threshold)
+        kept = rows[box_ops.nms(boxes[rows], scores[rows, label], settings.nms_threshold)]
+        found.append((kept, np.full(len(kept), label)))
+    if not found:
+        return Detections.empty()
+    rows = np.concatenate([kept for kept, _ in found])
+    labels = np.concatenate([label for _, label in found])
+    best = np.argsort(-scores[rows, labels], kind="stable")[: settings.max_detections]
+    rows, labels = rows[best], labels[best]
+    return Detections(boxes[rows], scores[rows, labels], labels)
+
+
+def _finished(waiting: deque[_Work], outputs: int) -> Iterator[Array]:
+    nothing = np.zeros((0, outputs), np.float32)
+    while waiting and waiting[0].complete:
+        yield np.concatenate([nothing, *waiting.popleft().scores])

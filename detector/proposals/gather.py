@@ -1,0 +1,83 @@
+"""The proposals of many images: from the cache where they are stored, else computed and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from detector.errors import ImageError, ProposalError
+from detector.images import content_hash, decode, read_bytes
+from detector.proposals.merge import Proposer
+from detector.proposals.stored import ProposalStore, describe, settings_hash
+from detector.structures import Proposals
+
+
+class StoredProposals:
+    """The proposals of one cache file, by the content of the image file."""
+
+    def __init__(self, path: str | Path, settings: str | None = None) -> None:
+        """`settings` is the hash of those wanted; it may be left out where the cache holds only one kind."""
+        self.store = ProposalStore(path, "r")
+        known = self.store.settings()
+        if settings is None and len(known) == 1:
+            settings = next(iter(known))
+        if settings is None or settings not in known:
+            raise ProposalError(
+                f"{path} holds proposals of {len(known)} kinds; expected exactly one kind,"
+                " so make one file a kind with tools/propose.py"
+            )
+        self.key = settings
+        self.settings = known[settings]
+
+    def of(self, content: str, size: tuple[int, int], name: str) -> Proposals:
+        """The proposals of the image with this content hash and (H, W); ProposalError where there are none."""
+        found = self.store.get(content, self.key)
+        if found is None:
+            raise ProposalError(
+                f"no proposals for {name} in {self.store.path}; make them with tools/propose.py"
+            )
+        if found.size != size:
+            raise ProposalError(f"{name}: proposals are for (H, W) {found.size}, the image has {size}")
+        return found
+
+
+def gather(
+    paths: Sequence[Path], proposer: Proposer, store: ProposalStore | None, *, threads: int = 1
+) -> Iterator[tuple[Path, Proposals | ImageError]]:
+    """Each path in order with its proposals, or with the error that its image gives.
+
+    `store` is written where it is open for writing. Proposers release the interpreter's lock, so threads share the
+    work; the result is the same for any number of them.
+    """
+    key = None
+    if store is not None:
+        settings = describe(proposer)
+        key = store.put_settings(settings) if store.mode == "rw" else settings_hash(settings)
+
+    def one(path: Path) -> Proposals | ImageError:
+        try:
+            data = read_bytes(path)
+            content = content_hash(data)
+            found = store.get(content, key) if store is not None and key else None
+            if found is not None:
+                return found
+            made = proposer(decode(data, str(path)).pixels)
+        except ImageError as error:
+            return error
+        if store is not None and key and store.mode == "rw":
+            store.put(content, key, made, path.name)
+        return made
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="proposals") as pool:
+        waiting: list[Future[Proposals | ImageError]] = []
+        try:
+            asked = 0
+            for path in paths:
+                while asked < len(paths) and len(waiting) < 2 * threads:
+                    waiting.append(pool.submit(one, paths[asked]))
+                    asked += 1
+                yield path, waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

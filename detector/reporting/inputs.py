@@ -1,0 +1,73 @@
+"""Which images a user means: files, folders, globs, and a list on standard input."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from detector.errors import ImageError
+from detector.images import SUFFIXES
+
+
+def image_paths(arguments: Sequence[str], stdin: Iterable[str] = ()) -> list[Path]:
+    """The images named by `arguments`, in order and each once.
+
+    A folder stands for the images under it (by suffix, sorted, links to folders not followed); `*`, `?` and `[` make
+    a glob where no such file exists; `-` stands for the lines of `stdin`. A name that matches nothing is kept: opening
+    it later says what is wrong. Raises ImageError if nothing is left.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        if argument == "-":
+            found += [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
+        else:
+            found += _expanded(argument)
+    once = list(dict.fromkeys(found))
+    if not once:
+        raise ImageError(
+            f"no images in {', '.join(arguments)}; expected files such as .jpg or .png, or folders of them"
+        )
+    return once
+
+
+def _expanded(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        return [
+            Path(folder) / name
+            for folder, folders, names in os.walk(path)
+            for name in sorted(names)
+            if not folders.sort() and Path(name).suffix.lower() in SUFFIXES
+        ]
+    if any(sign in argument for sign in "*?[") and not os.path.lexists(path):
+        import glob
+
+        return [Path(one) for one in sorted(glob.glob(argument, recursive=True)) if not os.path.isdir(one)]
+    return [path]
+
+
+def image_ids(paths: Sequence[Path]) -> list[str]:
+    """A name for each image: the stem of its file, or the whole path without suffix where stems collide."""
+    times = Counter(path.stem for path in paths)
+    return [
+        str(path.with_suffix("")) if times[path.stem] > 1 and path.name else path.stem
+        for path in paths
+    ]
+
+
+def output_names(ids: Sequence[str], suffix: str) -> list[str]:
+    """File names for results: only plain characters, never hidden, at most 120 bytes, each different."""
+    taken: set[str] = set()
+    names = []
+    for one in ids:
+        clean = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in one)
+        clean = clean.strip("._-")[:100] or "image"
+        name, count = clean, 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{clean}-{count}"
+        taken.add(name.lower())
+        names.append(name + suffix)
+    return names

@@ -1,0 +1,45 @@
+"""The display of a training: step, loss, rate, regions a second and the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from detector.reporting.progress import SECONDS_BETWEEN_LINES, duration
+
+
+class TrainingDisplay:
+    """One line that is rewritten on a terminal; a line every few seconds in a log."""
+
+    def __init__(self, last: int, first: int, batch_size: int, quiet: bool) -> None:
+        self.last, self.first, self.batch_size, self.quiet = last, first, batch_size, quiet
+        self._start = self._said = time.monotonic()
+        self._loss: float | None = None
+        self._waited = 0.0
+        self._stream: Any = sys.stderr
+
+    def step(self, step: int, loss: float, rate: float, positives_right: float, waited: float) -> None:
+        if self.quiet:
+            return
+        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        self._waited += waited
+        now = time.monotonic()
+        pause = 0.2 if self._stream.isatty() else 4 * SECONDS_BETWEEN_LINES
+        if now - self._said < pause and step + 1 < self.last:
+            return
+        self._said = now
+        done = step + 1 - self.first
+        each = (now - self._start) / done
+        text = (
+            f"step {step + 1}/{self.last}  loss {self._loss:.4f}  objects right {positives_right:.2f}"
+            f"  rate {rate:.2g}  {self.batch_size / each:.1f} regions/s"
+            f"  waited {self._waited / max(now - self._start, 1e-9):.0%}"
+            f"  left {duration(each * (self.last - step - 1))}"
+        )
+        end = "\r" if self._stream.isatty() else "\n"
+        print(text + ("\x1b[K" if end == "\r" else ""), end=end, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        if not self.quiet and self._stream.isatty():
+            print(file=self._stream)

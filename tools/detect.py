@@ -1,0 +1,272 @@
+"""Detect objects in pictures: a table, annotated pictures, detections.json and run.json.
+
+    python tools/detect.py image.jpg
+    python tools/detect.py photos/ 'more/*.png' --out found --threshold 0.3
+    find . -name '*.jpg' | python tools/detect.py -
+
+A file that cannot be read is reported and the rest go on (exit code 1). Results do not depend on the order or the
+company of the images.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.reporting.cli import run_tool
+
+if TYPE_CHECKING:
+    from detector.pipeline import Detector
+    from detector.structures import Array, Detections, Proposals
+
+
+def main(
+    images: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures, detections.json and run.json.")] = Path("out"),
+    weights: Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Lowest score shown. [the bundle's]")] = None,
+    nms: Annotated[float | None, typer.Option(help="IoU above which a worse box of a class goes. [0.3]")] = None,
+    max_detections: Annotated[int | None, typer.Option(help="Most detections of one image. [100]")] = None,
+    proposals: Annotated[
+        str | None, typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]")
+    ] = None,
+    max_proposals: Annotated[int | None, typer.Option(help="Most regions classified an image. [all]")] = None,
+    ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Crops in one pass. [8 on a CPU, 128 else]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
+    pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the detections as JSON, no table.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+) -> int:
+    """Detect objects in pictures."""
+    from detector.reporting.cli import stop_gently
+    from detector.reporting.inputs import image_ids, image_paths, output_names
+
+    started = time.perf_counter()
+    paths = image_paths(images, sys.stdin)
+    ids = image_ids(paths)
+    records = [
+        Record(path, one, name)
+        for path, one, name in zip(paths, ids, output_names(ids, ".jpg"), strict=True)
+    ]
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"--out {out} is a file; give a folder")
+    settings = {
+        "score_threshold": threshold,
+        "nms_threshold": nms,
+        "max_detections": max_detections,
+        "max_proposals": max_proposals,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    detector, store = _load(weights, given, proposals, ensemble, device, precision, batch_size, threads, quiet)
+    loaded = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    with stop_gently() as stop:
+        for _ in _run(detector, store, records, out if pictures else None, quiet):
+            if stop:
+                break
+        done = time.perf_counter()
+        rows = _rows(records)
+        _write(out, rows, records, detector, given, loaded - started, done - loaded)
+        if as_json:
+            print(json.dumps(rows))
+        elif not quiet:
+            _table(records, detector.classes)
+            print(f"{out}/: detections.json, run.json" + (", pictures" if pictures else ""), file=sys.stderr)
+    if all(one.found is None for one in records):
+        return 3
+    return 1 if any(one.error for one in records) else 0
+
+
+@dataclass
+class Record:
+    """One input and what became of it."""
+
+    path: Path
+    image_id: str
+    picture: str
+    size: tuple[int, int] | None = None
+    raw_size: tuple[int, int] | None = None
+    orientation: int | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    proposals: int | None = None
+    seconds: float | None = None
+    found: Detections | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """The record as run.json holds it."""
+        return {
+            "image_id": self.image_id,
+            "file": str(self.path),
+            "picture": self.picture if self.found is not None else None,
+            "size": self.size,
+            "raw_size": self.raw_size,
+            "orientation": self.orientation,
+            "warnings": list(self.warnings),
+            "error": self.error,
+            "proposals": self.proposals,
+            "detections": len(self.rows) if self.found is not None else None,
+            "seconds": self.seconds,
+        }
+
+
+def _load(
+    weights: Path | None, settings: dict[str, Any], proposals: str | None, ensemble: str,
+    device: str, precision: str, batch_size: int | None, threads: int | None, quiet: bool,
+) -> tuple[Detector, Any]:  # fmt: skip
+    import os
+
+    import torch
+
+    from detector.build import load_detector
+    from detector.hardware import choose_device, keep_freed_memory
+    from detector.proposals.gather import StoredProposals
+
+    keep_freed_memory()
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    store = None
+    if proposals is not None and (os.sep in proposals or "." in proposals):
+        store, proposals = StoredProposals(proposals), None
+    detector = load_detector(
+        weights,
+        device=choose_device(device),
+        precision=precision,
+        members=None if ensemble == "all" else int(ensemble),
+        proposals=proposals,
+        settings=settings,
+        batch_size=batch_size,
+        threads=threads,
+        announce=None if quiet else lambda text: print(text, file=sys.stderr),
+    )
+    return detector, store
+
+
+def _run(
+    detector: Detector, store: Any, records: list[Record], pictures: Path | None, quiet: bool
+) -> Iterator[Record]:
+    """Fill the records, in order; yields each as it is done."""
+    from detector.reporting.progress import progress
+
+    waiting: list[tuple[Record, Array]] = []
+
+    def readable() -> Iterator[tuple[Array, Proposals | None]]:
+        for record in records:
+            pair = _read(record, store)
+            if pair is not None:
+                waiting.append((record, pair[0]))
+                yield pair
+
+    results = detector.detect_pairs(readable())
+    before = time.perf_counter()
+    for scored in progress(results, "detect", len(records), quiet or len(records) < 2):
+        record, image = waiting.pop(0)
+        record.found, record.proposals = scored.detections, len(scored.proposals)
+        _finish(record, image, detector.classes, pictures)
+        now = time.perf_counter()
+        record.seconds, before = round(now - before, 3), now
+        yield record
+
+
+def _read(record: Record, store: Any) -> tuple[Array, Proposals | None] | None:
+    from detector.errors import ImageError, ProposalError
+    from detector.images import content_hash, decode, read_bytes
+
+    try:
+        data = read_bytes(record.path)
+        decoded = decode(data, str(record.path))
+        proposals = store.of(content_hash(data), decoded.size, str(record.path)) if store else None
+    except (ImageError, ProposalError) as error:
+        record.error = str(error)
+        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        return None
+    record.size, record.raw_size = decoded.size, decoded.raw_size
+    record.orientation, record.warnings = decoded.orientation, decoded.warnings
+    for warning in decoded.warnings:
+        print(f"warning: {record.path}: {warning}", file=sys.stderr)
+    return decoded.pixels, proposals
+
+
+def _finish(record: Record, image: Array, classes: tuple[str, ...], pictures: Path | None) -> None:
+    import io
+
+    from detector.export.coco_json import detection_rows
+    from detector.files import write_atomically
+    from detector.reporting.draw import draw
+
+    assert record.found is not None
+    record.rows = detection_rows(record.image_id, record.path.name, record.found, classes)
+    if pictures is not None:
+        buffer = io.BytesIO()
+        draw(image, record.found, classes).save(buffer, "JPEG", quality=92)
+        write_atomically(pictures / record.picture, buffer.getvalue())
+
+
+def _rows(records: list[Record]) -> list[dict[str, Any]]:
+    """Every detection, best first; equal scores by image and class, so that the order of the inputs does not show."""
+    rows = [row for record in records for row in record.rows]
+    return sorted(
+        rows, key=lambda row: (-row["score"], str(row["image_id"]), row["category_id"], row["bbox"])
+    )
+
+
+def _write(
+    out: Path, rows: list[dict[str, Any]], records: list[Record], detector: Detector,
+    given: dict[str, Any], load: float, detect: float,
+) -> None:  # fmt: skip
+    from detector import __version__
+    from detector.export.coco_json import write_detections
+    from detector.files import write_atomically
+
+    write_detections(out / "detections.json", rows)
+    run = {
+        "version": __version__,
+        "settings": detector.settings.model_dump(mode="json"),
+        "given": given,
+        "proposals": getattr(detector.propose_regions, "settings", None)
+        and detector.propose_regions.settings.model_dump(mode="json"),  # type: ignore[attr-defined]
+        "classes": list(detector.classes),
+        "members": len(detector.ensemble.members),
+        "device": str(detector.device),
+        "seconds": {"load": round(load, 3), "detect": round(detect, 3)},
+        "inputs": [record.describe() for record in records],
+    }
+    write_atomically(out / "run.json", json.dumps(run, indent=1) + "\n")
+
+
+def _table(records: list[Record], classes: tuple[str, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("image", "object"):
+        table.add_column(name, overflow="fold")
+    for name in ("score", "x1", "y1", "x2", "y2"):
+        table.add_column(name, justify="right")
+    for record in records:
+        if record.found is None:
+            continue
+        if not len(record.found):
+            table.add_row(record.path.name, "nothing above the threshold", "", "", "", "", "")
+        for row in range(len(record.found)):
+            box = [f"{value:.0f}" for value in record.found.boxes[row]]
+            name = classes[record.found.labels[row]]
+            table.add_row(record.path.name, name, f"{record.found.scores[row]:.2f}", *box)
+    Console(markup=False, highlight=False, soft_wrap=True).print(table)
+
+
+if __name__ == "__main__":
+    run_tool(main)
