@@ -10,11 +10,13 @@ from torch import nn
 
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
+from detector.models.inception_v3 import InceptionV3
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "googlenet": GoogLeNet,
     "bn_googlenet": partial(GoogLeNet, form="bn"),
     "torchvision_googlenet": partial(GoogLeNet, form="torchvision"),
+    "inception_v3": InceptionV3,
 }
 
 

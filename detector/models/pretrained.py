@@ -1,4 +1,4 @@
-"""Weights from outside, fitted to our networks exactly: BVLC GoogLeNet, torchvision's Inceptions.
+"""Weights from outside, fitted to a network exactly, and the BVLC GoogLeNet.
 
 Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. What does not fit is
 refused with the name of the file and of the tensor.
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models.googlenet import TABLE1, GoogLeNet
-from detector.models.normalisation import HALF
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -112,56 +111,4 @@ def load_bvlc_googlenet(
     fit(model, ours, str(path))
     if num_outputs != 1000:
         replace_classifier(model, num_outputs, generator)
-    return model
-
-
-TORCHVISION_GOOGLENET = {
-    "conv2.": "conv2_reduce.",
-    "conv3.": "conv2.",
-    "fc.": "classifier.",
-    "aux1.": "auxiliary.4a.",
-    "aux2.": "auxiliary.4d.",
-} | {f"inception{block}.": f"inception.{block}." for block in TABLE1}
-TORCHVISION_PARTS = {
-    "branch1.": "one.",
-    "branch2.0.": "reduce3.",
-    "branch2.1.": "three.",
-    "branch3.0.": "reduce5.",
-    "branch3.1.": "five.",
-    "branch4.1.": "project.",
-    "fc1.": "hidden.",
-    "fc2.": "classifier.",
-}
-
-
-def _renamed(name: str, prefixes: Mapping[str, str], parts: Mapping[str, str]) -> str:
-    for theirs, ours in prefixes.items():
-        if name.startswith(theirs):
-            rest = name.removeprefix(theirs)
-            for old, new in parts.items():
-                if rest.startswith(old):
-                    return ours + new + rest.removeprefix(old)
-            return ours + rest
-    return name
-
-
-def load_torchvision_googlenet(
-    state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
-) -> GoogLeNet:
-    """torchvision's `GoogLeNet` as ours (form "torchvision"), with its auxiliary heads if any.
-
-    The logits are those of torchvision's module with `transform_input=False`. The published weights
-    expect `transform_input=True` on ImageNet-normalised pixels, which is `(pixel / 255 - 0.5) /
-    0.5`: the normalisation set here.
-    """
-    if "fc.weight" not in state_dict:
-        raise WeightsError(f"{source}: tensor fc.weight is missing")
-    ours = {
-        _renamed(name, TORCHVISION_GOOGLENET, TORCHVISION_PARTS): tensor
-        for name, tensor in state_dict.items()
-    }
-    auxiliary = any(name.startswith("aux") for name in state_dict)
-    model = GoogLeNet(len(state_dict["fc.weight"]), form="torchvision", auxiliary=auxiliary)
-    fit(model, ours, source)
-    model.normalisation = HALF
     return model

@@ -13,9 +13,12 @@ from detector.models import build_model
 from detector.models.pretrained import (
     fit,
     load_bvlc_googlenet,
-    load_torchvision_googlenet,
     read_tensors,
     replace_classifier,
+)
+from detector.models.torchvision_weights import (
+    load_torchvision_googlenet,
+    load_torchvision_inception_v3,
 )
 
 
@@ -24,7 +27,7 @@ def load_start(
 ) -> nn.Module:
     """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
-    Known layouts: BVLC GoogLeNet (Caffe's names), torchvision's GoogLeNet, and our own. Raises WeightsError.
+    Known layouts: BVLC GoogLeNet (Caffe's names), torchvision's GoogLeNet and Inception-v3, and our own. Raises WeightsError.
     """
     tensors = read_tensors(path)
     if "loss3/classifier.weight" in tensors:
@@ -32,7 +35,12 @@ def load_start(
         return load_bvlc_googlenet(path, num_outputs)
     if "inception3a.branch1.conv.weight" in tensors:
         _must_be("torchvision_googlenet", architecture, path)
-        theirs: nn.Module = load_torchvision_googlenet(tensors)
+        theirs: nn.Module = load_torchvision_googlenet(tensors, str(path))
+        replace_classifier(theirs, num_outputs)
+        return theirs
+    if "Mixed_5b.branch1x1.conv.weight" in tensors:
+        _must_be("inception_v3", architecture, path)
+        theirs = load_torchvision_inception_v3(tensors, str(path))
         replace_classifier(theirs, num_outputs)
         return theirs
     if "classifier.weight" not in tensors:

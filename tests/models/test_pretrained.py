@@ -15,8 +15,11 @@ from detector.models.googlenet import GoogLeNet
 from detector.models.normalisation import FILL_MEAN, HALF, IMAGENET, Normalisation
 from detector.models.pretrained import (
     load_bvlc_googlenet,
-    load_torchvision_googlenet,
     read_tensors,
+)
+from detector.models.torchvision_weights import (
+    load_torchvision_googlenet,
+    load_torchvision_inception_v3,
 )
 
 BVLC = "bvlc_googlenet.safetensors"
@@ -59,12 +62,12 @@ def randomised(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_bvlc_googlenet_recognises_sixty_pictures(shared_data, shared_weights):
+def test_bvlc_googlenet_recognises_thirty_pictures(shared_data, shared_weights):
     model = load_bvlc_googlenet(shared_weights / BVLC).eval()
-    first, five, count = hits(model, shared_data / "imagenet_sample", slice(None, None, 17))
-    assert count == 59
-    assert first >= 40
-    assert five >= 50
+    first, five, count = hits(model, shared_data / "imagenet_sample", slice(None, None, 34))
+    assert count == 30
+    assert first >= 21
+    assert five >= 25
 
 
 @pytest.mark.slow
@@ -105,6 +108,24 @@ def test_torchvision_googlenet_gives_torchvisions_logits(auxiliary):
                 y = torch.randn(2, width, 14, 14, generator=torch.Generator().manual_seed(3))
                 expected = getattr(theirs, theirs_head)(y)
                 torch.testing.assert_close(ours.auxiliary[ours_head](y), expected)
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_torchvision_inception_v3_gives_torchvisions_logits(auxiliary):
+    from torchvision.models import Inception3 as Theirs
+
+    theirs = randomised(Theirs(7, aux_logits=auxiliary, init_weights=False)).eval()
+    shuffled = dict(sorted(theirs.state_dict().items()))  # a file may list them in any order
+    ours = load_torchvision_inception_v3(shuffled).eval()
+    x = torch.randn(2, 3, 107, 107, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = theirs(x)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(ours(x), expected, rtol=1e-5, atol=1e-5)
+        if auxiliary:
+            y = torch.randn(2, 768, 17, 17, generator=torch.Generator().manual_seed(3))
+            expected = theirs.AuxLogits(y)
+            torch.testing.assert_close(ours.auxiliary(y), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_half_normalisation_is_torchvisions_transform_input():

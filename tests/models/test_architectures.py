@@ -1,0 +1,38 @@
+"""Networks are built by name; a wrong name or option is answered with what exists."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from detector.errors import SettingsError
+from detector.models import ARCHITECTURES, build_model
+from detector.models.inference import prepare_for_inference
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_architecture_is_a_region_classifier(name):
+    """Logits, features before a linear classifier, a normalisation, and a fast form that agrees."""
+    model = build_model(name, 5).eval()
+    assert isinstance(model.classifier, nn.Linear)
+    assert len(model.normalisation.mean) == 3
+    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) / 4
+    with torch.no_grad():
+        logits, features = model(x), model.features(x)
+        fast = prepare_for_inference(model)(x)
+    assert logits.shape == (2, 5)
+    assert features.shape == (2, model.classifier.in_features)
+    torch.testing.assert_close(model.classifier(features), logits)
+    torch.testing.assert_close(fast, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(SettingsError, match=r"googlenet.*inception_v3"):
+        build_model("googlenet_v9", 5)
+
+
+@pytest.mark.parametrize(("options", "words"), [({"depth": 3}, "depth"), ({"form": "v7"}, "form")])
+def test_an_option_that_does_not_exist_is_refused(options, words):
+    with pytest.raises(SettingsError, match=words):
+        build_model("googlenet", 5, **options)
