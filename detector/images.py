@@ -33,7 +33,7 @@ from detector.structures import Array
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "ICO", "TGA")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "ICO", "TGA")
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib "
     ".ppm .pgm .pbm .pnm .ico .tga".split()
@@ -78,10 +78,11 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         raise ImageError(f"{path}: cannot be opened ({error.strerror}); check the path") from None
     except ValueError:
         raise ImageError(f"{path!r}: not a possible file name") from None
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise ImageError(f"{path}: not a regular file; give the path of an image file")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise ImageError(f"{path}: not a regular file; give the path of an image file")
         if found.st_size > max_bytes:
             raise ImageError(
                 f"{path}: {found.st_size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"

@@ -1,0 +1,188 @@
+"""Decoding: every kind of file becomes upright RGB uint8, or a typed error that names it."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.errors import ImageError
+from detector.images import decode, read_bytes, read_image
+
+GRADIENT = np.linspace(0, 255, 12 * 16 * 3).reshape(12, 16, 3).astype(np.uint8)
+
+
+def _encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_a_png_comes_back_exactly():
+    assert (decode(_encoded(Image.fromarray(GRADIENT)), "x").pixels == GRADIENT).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 77, (77, 77, 77)),
+        ("LA", (100, 0), (255, 255, 255)),  # transparent shows the white behind
+        ("LA", (100, 255), (100, 100, 100)),
+        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
+        ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
+        ("I;16", 257 * 90, (90, 90, 90)),
+        ("I", 257 * 200, (200, 200, 200)),
+    ],
+)
+def test_modes_become_rgb(mode, value, expected):
+    image = Image.new(mode, (4, 3), value)
+    pixels = decode(_encoded(image, "TIFF" if mode == "I" else "PNG"), "x").pixels
+    assert pixels.shape == (3, 4, 3)
+    assert (pixels == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.5, 128), (200.0, 200), (float("nan"), 0), (1.0, 255)]
+)
+def test_floats_have_a_documented_range(value, expected):
+    image = Image.fromarray(np.full((3, 4), value, np.float32))
+    assert (decode(_encoded(image, "TIFF"), "x").pixels == expected).all()
+
+
+def test_integers_beyond_16_bits_are_stretched():
+    image = Image.fromarray(np.array([[0, 1_000_000]], np.int32))
+    assert decode(_encoded(image, "TIFF"), "x").pixels[0, :, 0].tolist() == [0, 255]
+
+
+def test_a_palette_with_transparency_lies_over_white():
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([255, 0, 0] + [0] * 765)
+    assert (decode(_encoded(image, transparency=0), "x").pixels == 255).all()
+
+
+def test_cmyk_is_converted():
+    pixels = decode(_encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG"), "x").pixels
+    assert np.abs(pixels.astype(int) - [0, 255, 255]).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone(orientation):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = _encoded(Image.fromarray(GRADIENT), exif=exif)
+    found = decode(data, "x")
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (found.pixels == np.asarray(upright)).all()
+    assert (found.orientation, found.raw_size) == (orientation, (12, 16))
+    assert found.size == ((16, 12) if orientation >= 5 else (12, 16))
+
+
+def test_an_orientation_that_does_not_exist_is_ignored_with_a_warning():
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    found = decode(_encoded(Image.fromarray(GRADIENT), exif=exif), "x")
+    assert (found.pixels == GRADIENT).all()
+    assert "99" in found.warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
+def test_of_several_frames_the_first_is_used_with_a_warning(kind):
+    frames = [Image.new("RGB", (8, 8), (level, level, level)) for level in (0, 255)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = _encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    found = decode(data, "x")
+    assert (found.pixels == 0).all()
+    assert "2 frames" in found.warnings[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (9, 2), (4000, 20)])
+def test_tiny_and_extreme_images_are_images(size):
+    assert decode(_encoded(Image.new("RGB", size)), "x").pixels.shape == (size[1], size[0], 3)
+
+
+def _png_of(width: int, height: int) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head
+    whole = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + whole + b"\0\0\0\0IEND\xaeB`\x82"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"just a text", "not an image"),
+        (b"\xff\xd8\xff\xe0 no more", "not an image|damaged"),
+        (_png_of(20_000, 20_000), "megapixels"),
+        (_png_of(9_000, 9_000), "megapixels"),
+        (_png_of(10, 10), "damaged"),
+        (_encoded(Image.fromarray(GRADIENT), "JPEG")[:-40], "damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+    ],
+)
+def test_bad_files_are_typed_errors_that_name_them(data, message):
+    with pytest.raises(ImageError, match=message) as caught:
+        decode(data, "holiday.jpg")
+    assert str(caught.value).startswith("holiday.jpg")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_truncation_of_every_format_is_an_image_or_a_typed_error():
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM"):
+        data = _encoded(Image.fromarray(GRADIENT), kind)
+        for end in range(0, len(data), max(1, len(data) // 25)):
+            try:
+                assert decode(data[:end], "x").pixels.dtype == np.uint8
+            except ImageError:
+                continue
+
+
+def test_random_mutations_are_images_or_typed_errors(rng):
+    sources = [_encoded(Image.fromarray(GRADIENT), kind) for kind in ("JPEG", "PNG", "TIFF", "GIF")]
+    for _ in range(300):
+        data = bytearray(sources[rng.integers(4)])
+        for _ in range(rng.integers(1, 6)):
+            data[rng.integers(len(data))] = rng.integers(256)
+        try:
+            decode(bytes(data), "x", max_pixels=1_000_000)
+        except ImageError:
+            continue
+
+
+def test_missing_files_folders_and_pipes_are_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "empty.jpg").touch()
+    for name, message in [
+        ("absent.jpg", "cannot be opened"),
+        ("", "not a regular file|cannot be"),
+        ("pipe.jpg", "not a regular file"),
+        ("loop.jpg", "cannot be opened"),
+        ("empty.jpg", "empty"),
+        ("x" * 300 + ".jpg", "cannot be opened"),
+        ("nul\0.jpg", "file name"),
+    ]:
+        with pytest.raises(ImageError, match=message):
+            read_image(tmp_path / name)
+
+
+def test_devices_are_refused():
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_image("/dev/zero")
+
+
+def test_large_files_are_refused_before_they_are_read(tmp_path: Path):
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    with pytest.raises(ImageError, match="MB"):
+        read_bytes(path)
