@@ -1,0 +1,62 @@
+"""Measure speed: each command prints a table and writes its figures to benchmarks/NAME.json.
+
+python tools/bench.py classifier
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from detector.reporting.cli import new_app, run_tool
+
+app = new_app()
+
+
+@app.callback()
+def main() -> None:
+    """Measure speed; figures go to benchmarks/NAME.json."""
+
+
+@app.command()
+def classifier(
+    weights: Annotated[
+        Path | None, typer.Option(help="Bundle folder. [the shipped one, or random weights]")
+    ] = None,
+    photographs: Annotated[
+        Path, typer.Option(help="Folder of .jpg files to take crops from.")
+    ] = Path("examples"),
+    crops: Annotated[int, typer.Option(min=8, help="Crops in one round.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, both ways in turn.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="[all cores]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+) -> None:
+    """Crops a second of one member: the framework as it comes against our inference path."""
+    import os
+
+    from benchmarks.classifier import measure
+
+    from detector.build import SHIPPED
+
+    bundle = weights or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
+    found = measure(
+        bundle, photographs, crops=crops, rounds=rounds, threads=threads or os.cpu_count() or 1
+    )
+    _report(found, out / "classifier.json")
+
+
+def _report(found: dict[str, Any], path: Path) -> None:
+    from detector.files import write_atomically
+
+    for name, value in found.items():
+        typer.echo(f"{name.replace('_', ' '):26s} {value}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(found, indent=2) + "\n")
+    typer.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    run_tool(app)
