@@ -1,15 +1,20 @@
-"""mAP by the published rules: of saved detections, or of two files side by side.
+"""mAP by the published rules: of a bundle, of saved detections, or of two files side by side.
 
-python tools/evaluate.py --data VOC2012 --split val --detections out/detections.json
-python tools/evaluate.py --data VOC2012 --split val --compare before.json after.json
+    python tools/evaluate.py --data VOC2012 --split val --weights runs/voc/bundle
+    python tools/evaluate.py --data VOC2012 --split val --detections out/detections.json
+    python tools/evaluate.py --data VOC2012 --split val --compare before.json after.json
+
+With a bundle the scores of all regions are kept under --out: run the same command again to go on
+after an interruption, or with another --nms, --threshold or --protocol to try it in seconds.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -18,12 +23,16 @@ from detector.reporting.cli import run_tool
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.evaluation import Evaluation, Interval, Protocol
-    from detector.structures import Detections
+    from detector.pipeline import Detector
+    from detector.structures import Detections, Proposals
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
     split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Bundle to run. [the one that ships with the package]")
+    ] = None,
     detections: Annotated[
         Path | None, typer.Option(help="Saved detections in COCO's results layout.")
     ] = None,
@@ -39,21 +48,35 @@ def main(
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
+    nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
+    max_detections: Annotated[int, typer.Option(min=1, help="Most in one image.")] = 300,
+    members: Annotated[int | None, typer.Option(min=1, help="Networks to use. [all]")] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Threads on the CPU.")] = 2,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     strict: Annotated[bool, typer.Option(help="Stop at the first defective annotation.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
 ) -> int:
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
-    if (detections is None) == (compare is None):
-        raise typer.BadParameter("give either --detections FILE or --compare A.json B.json")
+    if sum(one is not None for one in (weights, detections, compare)) > 1:
+        raise typer.BadParameter("give only one of --weights, --detections and --compare")
     rules = known_protocol(protocol)
     whole = read(data, split, classes, strict)
     dataset = whole if images is None else whole.subset(images)
     if compare is not None:
         first, second = (results_of(path, whole, dataset) for path in compare)
         return report_comparison(dataset, first, second, rules, seed, rounds, out)
-    assert detections is not None
-    results = results_of(detections, whole, dataset)
-    return report(dataset, results, rules, seed, rounds, out)
+    if detections is not None:
+        results = results_of(detections, whole, dataset)
+        return report(dataset, results, rules, seed, rounds, out)
+    running = Running(weights, members, device, threads, threshold, nms, max_detections)
+    stages, failed = detect(dataset, running, proposals or out / "proposals.sqlite", out, quiet)
+    results = results_of(out / "detections.json", whole, dataset)
+    return report(dataset, results, rules, seed, rounds, out, stages) or int(failed > 0)
 
 
 def known_protocol(name: str) -> Protocol:
@@ -83,6 +106,99 @@ def results_of(path: Path, whole: Dataset, part: Dataset) -> dict[str, Detection
     return {name: one for name, one in read_detections(path, whole).items() if name in wanted}
 
 
+class Running(NamedTuple):
+    """How a bundle is run."""
+
+    weights: Path | None
+    members: int | None
+    device: str
+    threads: int
+    threshold: float
+    nms: float
+    max_detections: int
+
+
+def detect(
+    dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
+) -> tuple[dict[str, float], int]:
+    """Run the bundle, write detections.json; what each stage allows, and how many images failed."""
+    from detector.errors import ImageError
+    from detector.export.coco_json import write_results
+    from detector.proposals.stored import ProposalStore
+    from detector.region_scores import ScoreStore, score_dataset, scoring_settings
+    from detector.reporting.cli import say_error, stop_gently
+    from detector.reporting.progress import progress
+
+    detector, members, precision = load(running)
+    check_classes(detector.classes, dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    store = ScoreStore(out / "regions", scoring_settings(detector, members, precision))
+    regions: dict[str, Proposals] = {}
+    results: dict[str, Detections] = {}
+    failed = 0
+    with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
+        scored = score_dataset(detector, dataset, store, stored, lambda: bool(stop))
+        for sample, found in progress(scored, "score", len(dataset), quiet):
+            if isinstance(found, ImageError):
+                say_error(found)
+                failed += 1
+                continue
+            regions[sample.image_id] = found.proposals
+            results[sample.image_id] = detector.suppress(found.proposals.boxes, found.scores)
+    if not results:
+        raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
+    write_results(out / "detections.json", dataset, results)
+    return stages_of(dataset.subset(regions), regions), failed
+
+
+def load(running: Running) -> tuple[Detector, list[str], str]:
+    """The detector, the hashes of its networks' weights, and its number format."""
+    from detector.build import SHIPPED, load_detector
+    from detector.bundle import read_manifest
+    from detector.hardware import choose_device, choose_precision
+
+    bundle = running.weights or SHIPPED
+    hashes = [member.sha256 for member in read_manifest(bundle).members][: running.members]
+    device = choose_device(running.device)
+    precision = str(choose_precision("auto", device)).removeprefix("torch.")
+    detector = load_detector(
+        bundle,
+        device=device,
+        precision=precision,
+        members=running.members,
+        threads=running.threads,
+        settings={
+            "score_threshold": running.threshold,
+            "nms_threshold": running.nms,
+            "max_detections": running.max_detections,
+        },
+    )
+    return detector, hashes, precision
+
+
+def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
+    from detector.errors import EvaluationError
+
+    if classes != dataset.classes:
+        missing = sorted(set(classes) - set(dataset.classes)) or ["in another order"]
+        raise EvaluationError(
+            f"{dataset.name} has {len(dataset.classes)} classes and the weights {len(classes)} "
+            f"({', '.join(missing[:3])} ...): the lists must match; --classes voc may help"
+        )
+
+
+def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
+    """What the proposals allow: their recall, and the mAP of a perfect classifier on them."""
+    from detector.evaluation import evaluate, oracle_detections, proposal_recall
+
+    oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
+    return {
+        "proposals_per_image": sum(map(len, regions.values())) / len(regions),
+        "proposal_recall": proposal_recall(dataset, regions),
+        "oracle_class_map": oracle.mean_ap,
+    }
+
+
 def report(
     dataset: Dataset,
     results: Mapping[str, Detections],
@@ -90,12 +206,14 @@ def report(
     seed: int,
     rounds: int,
     out: Path,
+    stages: Mapping[str, float] | None = None,
 ) -> int:
     from detector.evaluation import bootstrap_interval, evaluate
     from detector.files import write_atomically
     from detector.reporting.plots import plot_precision_recall
 
     evaluation = evaluate(dataset, results, protocol)
+    evaluation = replace(evaluation, extras={**evaluation.extras, **(stages or {})})
     interval = None
     if rounds and protocol != "coco":
         interval = bootstrap_interval(dataset, results, protocol, seed, rounds)
@@ -119,8 +237,8 @@ def show(evaluation: Evaluation, interval: Interval | None) -> None:
     console = Console(markup=False, highlight=False)
     console.print(table)
     for name, value in evaluation.extras.items():
-        if evaluation.protocol == "coco" and not name.startswith("images"):
-            console.print(f"{name:6s} {percent(value)}")
+        counts = name.startswith("images") or name == "proposals_per_image"
+        print(f"{name.replace('_', ' ')} {f'{value:.10g}' if counts else percent(value)}")
     print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(interval)}")
 
 

@@ -36,7 +36,7 @@ def evaluate_coco(dataset: Dataset, results: Mapping[str, Detections]) -> Evalua
     if np.isnan(numbers[0]):
         raise EvaluationError("no class has an object to be found, so there is no mAP")
     extras = dict(zip(STATISTICS, numbers, strict=True))
-    extras |= {"images": float(len(dataset)), "images_with_detections": float(len(results))}
+    extras |= {"images": len(dataset), "images_with_detections": len(results)}
     rows = tuple(
         _class_result(dataset, results, label, run) for label in range(len(dataset.classes))
     )

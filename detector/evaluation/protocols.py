@@ -45,7 +45,7 @@ def evaluate(
         class_result(name, judged, average)
         for name, judged in zip(dataset.classes, judge_all(dataset, results, judge), strict=True)
     )
-    extras = {"images": float(len(dataset)), "images_with_detections": float(len(results))}
+    extras = {"images": len(dataset), "images_with_detections": len(results)}
     return Evaluation(protocol, mean_over_classes([row.ap for row in rows]), rows, extras)
 
 

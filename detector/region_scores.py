@@ -1,0 +1,144 @@
+"""The class scores of every region of a data set, kept on disk: what costs minutes is done once.
+
+Suppression, thresholds and protocols can then be tried in seconds, and a run that was interrupted
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.datasets import Dataset, Sample
+from detector.errors import ImageError
+from detector.files import write_atomically
+from detector.images import content_hash, read_bytes, read_image
+from detector.pipeline import Detector
+from detector.proposals.gather import gather
+from detector.proposals.stored import ProposalStore, describe, settings_hash
+from detector.structures import Array, Proposals
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRegions:
+    """The regions of one image and their class probabilities (N, K+1), background last."""
+
+    proposals: Proposals
+    scores: Array
+
+
+class ScoreStore:
+    """One file an image, named by the hash of the image's bytes, in a folder of the settings' hash.
+
+    A file that is damaged counts as missing. Any number of processes may write at once.
+    """
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+        self.folder = Path(folder) / settings_hash(settings)[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, content: str) -> ScoredRegions | None:
+        """The scored regions of the image with this content hash, or None."""
+        try:
+            with np.load(self._path(content), allow_pickle=False) as file:
+                height, width = file["size"].tolist()
+                proposals = Proposals(file["boxes"], (height, width))
+                scores = file["scores"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        if scores.ndim != 2 or len(scores) != len(proposals):
+            return None
+        return ScoredRegions(proposals, scores)
+
+    def put(self, content: str, regions: ScoredRegions) -> None:
+        data = io.BytesIO()
+        proposals = regions.proposals
+        np.savez_compressed(
+            data, boxes=proposals.boxes, size=np.array(proposals.size), scores=regions.scores
+        )
+        write_atomically(self._path(content), data.getvalue())
+
+    def _path(self, content: str) -> Path:
+        return self.folder / f"{content}.npz"
+
+
+def scoring_settings(detector: Detector, members: list[str], precision: str) -> dict[str, Any]:
+    """All that decides a region's scores; `members` are the hashes of the networks' weights."""
+    return {
+        "members": members,
+        "proposals": describe(detector.propose_regions),
+        "max_proposals": detector.settings.max_proposals,
+        "context": detector.settings.context,
+        "device": detector.device.type,
+        "precision": precision,
+    }
+
+
+def score_dataset(
+    detector: Detector,
+    dataset: Dataset,
+    store: ScoreStore,
+    proposals: ProposalStore | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
+    """Each image with its scored regions or its error: first those in the store, then the rest.
+
+    proposals    the cache in which regions are looked up and stored
+    should_stop  asked before each new image; the images under way are still finished and stored
+    """
+    missing: list[tuple[Sample, str]] = []
+    for sample in dataset.samples:
+        try:
+            content = content_hash(read_bytes(sample.path))
+        except ImageError as error:
+            yield sample, error
+            continue
+        regions = store.get(content)
+        if regions is None:
+            missing.append((sample, content))
+        else:
+            yield sample, regions
+    yield from _score_missing(detector, missing, store, proposals, should_stop)
+
+
+def _score_missing(
+    detector: Detector,
+    missing: list[tuple[Sample, str]],
+    store: ScoreStore,
+    proposals: ProposalStore | None,
+    should_stop: Callable[[], bool],
+) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
+    """The network's batches run across images; results come in the order of the images."""
+    under_way: deque[tuple[Sample, str, Proposals]] = deque()
+    failed: list[tuple[Sample, ImageError]] = []
+
+    def pairs() -> Iterator[tuple[Array, Proposals]]:
+        paths = [sample.path for sample, _ in missing]
+        made = gather(paths, detector.propose_regions, proposals, threads=detector.threads)
+        for (sample, content), (path, found) in zip(missing, made, strict=True):
+            if should_stop():
+                return
+            try:
+                if isinstance(found, ImageError):
+                    raise found
+                image = read_image(path)
+            except ImageError as error:
+                failed.append((sample, error))
+                continue
+            kept = found[: detector.settings.max_proposals]
+            under_way.append((sample, content, kept))
+            yield image, kept
+
+    for scores in detector.classify_many(pairs()):
+        sample, content, kept = under_way.popleft()
+        regions = ScoredRegions(kept, scores)
+        store.put(content, regions)
+        yield sample, regions
+    yield from failed
