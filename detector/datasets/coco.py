@@ -46,15 +46,15 @@ def read_coco(
     folder = _images_folder(json_path, images_root, content["images"])
     images = _images(file, content["images"], folder, ledger, check_sizes)
     objects = {key: Objects(file, size, ledger) for key, (_, size) in images.items()}
-    listed = {str(entry.get("id")) for entry in content["images"] if isinstance(entry, Mapping)}
+    listed = {_key(entry, "id") for entry in content["images"]}
     seen: set[str] = set()
     for position, entry in enumerate(content["annotations"]):
-        identifier = _identifier(entry, f"annotations[{position}]")
+        identifier = _key(entry, "id") or f"annotations[{position}]"
         if identifier in seen:
             ledger.drop(file, identifier, "duplicate", "its id was there before")
             continue
         seen.add(identifier)
-        image = str(entry.get("image_id")) if isinstance(entry, Mapping) else None
+        image = _key(entry, "image_id")
         if image is not None and image in listed and image not in objects:
             continue  # its image is in the ledger already
         _add_object(objects, image, identifier, entry, label_of, ledger, file)
@@ -118,7 +118,7 @@ def _images_folder(path: Path, given: str | Path | None, entries: list[Any]) -> 
     tried += [home.parent / "images", home.parent]
     first = [str(e.get("file_name")) for e in entries[:20] if isinstance(e, dict)]
     for folder in tried:
-        if any(is_inside(name) and (folder / name).is_file() for name in first):
+        if any(is_inside(name) and _is_file(folder / name) for name in first):
             return folder
     looked = ", ".join(str(folder) for folder in tried)
     raise DatasetError(f"{path}: none of its first images is in {looked}; name their folder")
@@ -131,10 +131,11 @@ def _images(
     images: dict[str, tuple[Path, tuple[int, int] | None]] = {}
     paths: set[Path] = set()
     for position, entry in enumerate(entries):
-        identifier = _identifier(entry, f"images[{position}]")
+        identifier = _key(entry, "id")
         name = entry.get("file_name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or identifier.startswith("images["):
-            ledger.drop(file, identifier, "unreadable", "an image needs an id and a file_name")
+        if identifier is None or not isinstance(name, str):
+            where = identifier or f"images[{position}]"
+            ledger.drop(file, where, "unreadable", "an image needs an id and a file_name")
         elif not is_inside(name):
             ledger.drop(file, identifier, "unsafe-path", f"{name!r} leads out of the image folder")
         elif identifier in images or folder / name in paths:
@@ -179,10 +180,10 @@ def _add_object(
         )
 
 
-def _identifier(entry: Any, otherwise: str) -> str:
-    value = entry.get("id") if isinstance(entry, dict) else None
-    good = _is_whole(value) or (isinstance(value, str) and value)
-    return str(value) if good else otherwise
+def _key(entry: Any, name: str) -> str | None:
+    """An id, whole number or text, as text; None where there is none."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    return str(value) if _is_whole(value) or isinstance(value, str) else None
 
 
 def _size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:

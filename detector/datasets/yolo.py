@@ -12,7 +12,7 @@ import numpy as np
 
 from detector.boxes import xyxy_from_yolo
 from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import SUFFIXES, images_in, is_inside, upright_size
+from detector.datasets.image_files import images_in, is_inside, upright_size
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
@@ -46,7 +46,7 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
             _add_object(objects, number, line, size, classes)
         samples.append(Sample(identifier, path, size, objects.annotations()))
     for folder in sorted({path.parent for path in images.values()}):
-        _note_labels_without_image(_labels_path(folder / "x.jpg").parent, images, root, ledger)
+        _note_labels_without_image(folder, root, ledger)
     name = f"{data_yaml.resolve().parent.name}/{split}"
     return Dataset(name, classes, tuple(samples), tuple(ledger.entries)).not_empty()
 
@@ -192,15 +192,13 @@ def _box_around(points: list[float]) -> list[float]:
     ]
 
 
-def _note_labels_without_image(
-    folder: Path, images: dict[str, Path], root: Path, ledger: Ledger
-) -> None:
-    if not folder.is_dir():
-        return
-    here = {path.stem for path in images.values()}
-    for path in sorted(folder.glob("*.txt")):
-        beside = any(path.with_suffix(suffix).is_file() for suffix in SUFFIXES)
-        if path.stem not in here and not beside and path.stem != "classes":
+def _note_labels_without_image(folder: Path, root: Path, ledger: Ledger) -> None:
+    labels = _labels_path(folder / "any.jpg").parent
+    if labels == folder or not labels.is_dir():
+        return  # beside the images, other text files may lie
+    here = images_in(folder)
+    for path in sorted(labels.glob("*.txt")):
+        if path.stem not in here and path.stem != "classes":
             ledger.drop(_shown(path, root), path.stem, "missing-image", "labels without an image")
 
 

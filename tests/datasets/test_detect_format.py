@@ -1,0 +1,86 @@
+"""The format of a data set is told from its files, and an error tells what was looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dataset_files import (
+    coco_content,
+    coco_object,
+    voc_object,
+    voc_xml,
+    write_coco,
+    write_voc,
+    write_yolo,
+)
+
+from detector.datasets import detect_format, read_dataset
+from detector.errors import AnnotationError, DatasetError
+
+
+def test_each_format_is_recognised_in_its_folder(tmp_path: Path) -> None:
+    voc = write_voc(tmp_path / "voc", {"a": voc_xml(voc_object())})
+    coco = write_coco(tmp_path / "coco", coco_content((), [coco_object()]))
+    yolo = write_yolo(tmp_path / "yolo", {"a": "0 0.5 0.5 0.2 0.5"})
+    found = [detect_format(tmp_path / name) for name in ("voc", "coco", "yolo")]
+    assert [one.format for one in found] == ["voc", "coco", "yolo"]
+    assert [one.splits for one in found] == [("train",), ("instances_train",), ("train",)]
+    for path in (voc, tmp_path / "coco", coco, tmp_path / "yolo", yolo):
+        assert len(read_dataset(path)) == 1
+        assert len(read_dataset(path, "train")) == 1
+
+
+def test_one_data_set_inside_a_devkit_is_found(tmp_path: Path) -> None:
+    write_voc(tmp_path / "VOCdevkit" / "VOC2012", {"a": voc_xml(voc_object())})
+    assert len(read_dataset(tmp_path, "train")) == 1
+    assert len(read_dataset(tmp_path / "VOCdevkit")) == 1
+    write_voc(tmp_path / "VOCdevkit" / "VOC2007", {"a": voc_xml(voc_object())})
+    with pytest.raises(DatasetError, match=r"several data sets \(.*VOC2007, .*VOC2012\)"):
+        read_dataset(tmp_path)
+
+
+def test_of_several_splits_one_has_to_be_named(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(voc_object())}, "train")
+    write_voc(root, {"b": voc_xml(voc_object())}, "val")
+    with pytest.raises(DatasetError, match="name a split; it has: train, val"):
+        read_dataset(root)
+    with pytest.raises(DatasetError, match="no single split 'test'; it has: train, val"):
+        read_dataset(root, "test")
+    assert [one.image_id for one in read_dataset(root, "val").samples] == ["b"]
+
+
+@pytest.mark.parametrize("split", ["train2017", "train", "instances_train2017"])
+def test_a_coco_file_is_found_by_any_name_of_its_split(tmp_path: Path, split: str) -> None:
+    content = coco_content((), [coco_object()])
+    write_coco(tmp_path, content, "instances_train2017.json")
+    write_coco(tmp_path, content, "instances_val2017.json")
+    write_coco(tmp_path, content, "captions_train2017.json")
+    assert detect_format(tmp_path).splits == ("instances_train2017", "instances_val2017")
+    assert read_dataset(tmp_path, split, images_root=tmp_path / "train").name.endswith("train2017")
+    with pytest.raises(DatasetError, match="name a split"):
+        read_dataset(tmp_path)
+
+
+def test_other_yaml_files_do_not_disturb(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.2 0.5"})
+    (tmp_path / "a.yaml").write_text("{")
+    (tmp_path / "b.yaml").write_text("seed: 1")
+    assert detect_format(tmp_path).path == tmp_path / "data.yaml"
+
+
+def test_options_reach_the_reader(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(voc_object("worm"), voc_object("ant"))})
+    assert read_dataset(root, classes=("worm", "ant")).classes == ("worm", "ant")
+    with pytest.raises(AnnotationError, match="unknown-class"):
+        read_dataset(root, classes=("worm",), strict=True)
+
+
+def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"Annotations/\*\.xml.*COCO.*YOLO"):
+        read_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        read_dataset(tmp_path / "nowhere")
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(DatasetError, match=r"expected COCO's \.json"):
+        read_dataset(tmp_path / "a.txt")

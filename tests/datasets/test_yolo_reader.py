@@ -1,0 +1,156 @@
+"""Reading YOLO's layout: coordinates, outlines, the published set, and every defect."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_files import write_image, write_yolo
+
+from detector.boxes import yolo_from_xyxy
+from detector.datasets import read_yolo
+from detector.errors import AnnotationError, DatasetError
+
+LINE = "1 0.5 0.5 0.2 0.5"  # of 100 x 80 pixels: centre (50, 40), 20 wide and 40 high
+
+
+def test_normalised_centres_become_pixels(tmp_path: Path) -> None:
+    dataset = read_yolo(write_yolo(tmp_path, {"a": f"{LINE}\n\n0 0.25 0.25 0.5 0.5\n"}))
+    (sample,) = dataset.samples
+    assert sample.annotations.boxes.tolist() == [[40, 20, 60, 60], [0, 0, 50, 40]]
+    assert sample.annotations.labels.tolist() == [1, 0]
+    back = yolo_from_xyxy(sample.annotations.boxes, (80, 100))
+    assert back == pytest.approx(np.array([[0.5, 0.5, 0.2, 0.5], [0.25, 0.25, 0.5, 0.5]]))
+    assert (sample.image_id, sample.size, dataset.classes) == ("a", (80, 100), ("car", "cat"))
+
+
+def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE})
+    write_image(tmp_path / "images/train/a.jpg", orientation=6)  # seen as 80 wide and 100 high
+    assert read_yolo(path).samples[0].annotations.boxes.tolist() == [[32, 25, 48, 75]]
+
+
+def test_an_outline_gives_its_box(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": "0 0.1 0.5 0.5 0.25 0.9 0.75"})
+    assert read_yolo(path).samples[0].annotations.boxes == pytest.approx(
+        np.array([[10, 20, 90, 60]])
+    )
+
+
+def test_an_image_without_labels_has_no_objects(tmp_path: Path) -> None:
+    dataset = read_yolo(write_yolo(tmp_path, {"a": LINE, "b": None, "c": ""}))
+    assert [len(one.annotations) for one in dataset.samples] == [1, 0, 0]
+    assert dataset.dropped == ()
+
+
+def test_labels_without_an_image_are_written_down(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE, "b": LINE})
+    (tmp_path / "images/train/b.jpg").unlink()
+    (dropped,) = read_yolo(path).dropped
+    assert (dropped.file, dropped.rule) == ("labels/train/b.txt", "missing-image")
+
+
+def test_the_published_defects_of_coco128_are_found(shared_data: Path) -> None:
+    dataset = read_yolo(shared_data / "coco128_yolo" / "data.yaml")
+    assert (len(dataset), len(dataset.classes)) == (128, 80)
+    assert sum(len(one.annotations) for one in dataset.samples) == 929
+    assert dataset.dropped_by_rule() == {"missing-image": 2}
+    assert sum(len(one.annotations) == 0 for one in dataset.samples) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("0 0.5 0.5 0 0.5", "degenerate"),
+        ("0 0.5 0.5 -0.2 0.5", "degenerate"),
+        ("0 nan 0.5 0.2 0.5", "not-finite"),
+        ("0 inf 0.5 0.2 0.5", "not-finite"),
+        ("0 1e30 0.5 0.2 0.5", "not-finite"),
+        ("0 1.5 0.5 0.2 0.5", "outside"),
+        ("0 50 40 20 40", "outside"),  # pixels where fractions belong
+        ("2 0.5 0.5 0.2 0.5", "unknown-class"),  # classes counted from 1
+        ("-1 0.5 0.5 0.2 0.5", "unknown-class"),
+        ("0.5 0.5 0.5 0.2 0.5", "unknown-class"),
+        ("nan 0.5 0.5 0.2 0.5", "unknown-class"),
+        ("0 0.5 0.5 0.2", "unreadable"),
+        ("0 0.5 0.5 0.2 0.5 0.9", "unreadable"),
+        ("car 0.5 0.5 0.2 0.5", "unreadable"),
+        ("0 a b c d", "unreadable"),
+        ("0", "unreadable"),
+        (LINE, "duplicate"),
+    ],
+)
+def test_a_defective_line_is_left_out_and_written_down(
+    tmp_path: Path, line: str, rule: str
+) -> None:
+    path = write_yolo(tmp_path, {"a": f"{LINE}\n{line}\n"})
+    dataset = read_yolo(path)
+    assert dataset.samples[0].annotations.boxes.tolist() == [[40, 20, 60, 60]]
+    (dropped,) = dataset.dropped
+    assert (dropped.file, dropped.id, dropped.rule) == ("labels/train/a.txt", "line 2", rule)
+    with pytest.raises(AnnotationError, match=re.escape("labels/train/a.txt: line 2: ")):
+        read_yolo(path, strict=True)
+
+
+def test_a_label_file_that_is_not_text_is_left_out(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE, "b": LINE})
+    (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00")
+    dataset = read_yolo(path)
+    assert [len(one.annotations) for one in dataset.samples] == [1, 0]
+    assert dataset.dropped_by_rule() == {"unreadable": 1}
+
+
+def test_a_file_that_is_no_image_is_left_out(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE, "b": LINE})
+    (tmp_path / "images/train/b.jpg").write_text("not an image")
+    dataset = read_yolo(path)
+    assert [one.image_id for one in dataset.samples] == ["a"]
+    assert dataset.dropped_by_rule() == {"unreadable": 1}
+
+
+def test_a_list_of_images_may_stand_for_a_folder(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE, "b": LINE})
+    listed = "./images/train/b.jpg\nimages/train/z.jpg\n../secret.jpg\n/etc/passwd\n"
+    (tmp_path / "train.txt").write_text(listed)
+    path.write_text(path.read_text().replace("train: images/train", "train: train.txt"))
+    dataset = read_yolo(path)
+    assert [one.image_id for one in dataset.samples] == ["b"]
+    assert dataset.dropped_by_rule() == {"missing-image": 1, "unsafe-path": 2}
+
+
+def test_names_may_be_a_mapping_and_the_authors_own_folder_is_forgiven(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE})
+    path.write_text("path: /home/author/data\ntrain: images/train\nnames: {1: cat, 0: car}\n")
+    dataset = read_yolo(path)
+    assert dataset.classes == ("car", "cat")
+    assert dataset.samples[0].annotations.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("names: [a]", DatasetError, "no split 'train'; it has: none"),
+        ("names: [a]\ntrain: nowhere", DatasetError, "nowhere, which is not there"),
+        ("train: images/train", AnnotationError, "names must list the classes"),
+        ("train: x\nnames: {1: a, 2: b}", AnnotationError, "names must list the classes"),
+        ("train: x\nnames: []", AnnotationError, "names must list the classes"),
+        ("train: x\nnames: [[a]]", AnnotationError, "names must list the classes"),
+        ("train: x\nnames: [a, a]", DatasetError, "nowhere|not there"),
+        ("[1, 2]", AnnotationError, "expected a mapping"),
+        ("{", AnnotationError, "not readable YAML"),
+        ("a: !!python/object/apply:os.system [x]", AnnotationError, "not readable YAML"),
+        ("[" * 20_000, AnnotationError, "not readable YAML"),
+        ("x" * (1024 * 1024 + 1), AnnotationError, "over 1 MB"),
+    ],
+)
+def test_a_data_yaml_that_cannot_be_used_is_one_clear_error(
+    tmp_path: Path, text: str, error: type[Exception], message: str
+) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    with pytest.raises(error, match=message) as refused:
+        read_yolo(path)
+    assert str(refused.value).startswith(str(path))
+    assert "\n" not in str(refused.value)
