@@ -47,7 +47,8 @@ class ScoreStore:
     def get(self, content: str) -> ScoredRegions | None:
         """The scored regions of the image with this content hash, or None."""
         try:
-            with np.load(self._path(content), allow_pickle=False) as file:
+            data = io.BytesIO(self._path(content).read_bytes())
+            with np.load(data, allow_pickle=False) as file:
                 height, width = file["size"].tolist()
                 proposals = Proposals(file["boxes"], (height, width))
                 scores = file["scores"]

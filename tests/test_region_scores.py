@@ -1,0 +1,152 @@
+"""Region scores are computed once: stored exactly, resumed, and keyed by all that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import BaseModel
+
+from detector.datasets import Dataset, Sample
+from detector.errors import ImageError
+from detector.pipeline import Detector
+from detector.proposals.stored import ProposalStore
+from detector.region_scores import ScoredRegions, ScoreStore, score_dataset, scoring_settings
+from detector.structures import Annotations, Array, Proposals
+
+
+class Halves:
+    """Proposes the image, its left half and its upper half."""
+
+    class _None(BaseModel):
+        pass
+
+    settings = _None()
+
+    def __call__(self, image: Array) -> Proposals:
+        height, width = image.shape[:2]
+        boxes = [[0, 0, width, height], [0, 0, width / 2, height], [0, 0, width, height / 2]]
+        return Proposals(np.array(boxes), (height, width))
+
+
+class Brightness:
+    """Two classes: the redder a crop, the more it is of the first. Counts what it is asked."""
+
+    num_outputs = 3
+    input_sizes = (16,)
+    asked = 0
+
+    def __call__(self, crops: Mapping[int, torch.Tensor]) -> torch.Tensor:
+        red = crops[16][:, 0].mean((1, 2)) + 0.5
+        self.asked += len(red)
+        return torch.stack([red, 1 - red, torch.zeros_like(red)], 1).softmax(1)
+
+
+def make_detector() -> tuple[Detector, Brightness]:
+    ensemble = Brightness()
+    return Detector(Halves(), ensemble, ("red", "other"), chunk=4), ensemble  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    samples = []
+    for i in range(5):
+        path = tmp_path / f"{i}.png"
+        Image.new("RGB", (40, 30), (50 * i, 0, 0)).save(path)
+        samples.append(Sample(str(i), path, (30, 40), Annotations.empty()))
+    return Dataset("toy", ("red", "other"), tuple(samples))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ScoreStore:
+    return ScoreStore(tmp_path / "regions", {"members": ["a"]})
+
+
+def test_scores_are_the_detectors_own_and_computed_once(
+    dataset: Dataset, store: ScoreStore
+) -> None:
+    detector, ensemble = make_detector()
+    first = {s.image_id: r for s, r in score_dataset(detector, dataset, store)}
+    assert ensemble.asked == 15
+    again = {s.image_id: r for s, r in score_dataset(detector, dataset, store)}
+    assert ensemble.asked == 15
+    for sample in dataset.samples:
+        image = np.asarray(Image.open(sample.path))
+        alone = detector.classify(image, detector.propose(image))
+        for found in (first[sample.image_id], again[sample.image_id]):
+            assert isinstance(found, ScoredRegions)
+            assert found.scores.tolist() == alone.tolist()
+            assert found.proposals.boxes.tolist() == detector.propose(image).boxes.tolist()
+            assert found.proposals.size == (30, 40)
+
+
+def test_an_interruption_loses_nothing_that_was_done(dataset: Dataset, store: ScoreStore) -> None:
+    detector, ensemble = make_detector()
+    started = iter(range(10))
+    done = list(score_dataset(detector, dataset, store, None, lambda: next(started) >= 2))
+    assert [sample.image_id for sample, _ in done] == ["0", "1"]
+    assert ensemble.asked == 6
+    rest = list(score_dataset(detector, dataset, store))
+    assert [sample.image_id for sample, _ in rest] == list("01234")
+    assert ensemble.asked == 15
+
+
+def test_proposals_come_from_their_cache(
+    dataset: Dataset, store: ScoreStore, tmp_path: Path
+) -> None:
+    detector, _ = make_detector()
+    with ProposalStore(tmp_path / "p.sqlite", "rw") as proposals:
+        assert len(list(score_dataset(detector, dataset, store, proposals))) == 5
+        assert proposals.count() == 5
+
+
+def test_a_broken_image_is_an_error_in_its_place_and_the_rest_go_on(
+    dataset: Dataset, store: ScoreStore
+) -> None:
+    dataset.samples[1].path.write_text("not an image")
+    dataset.samples[3].path.unlink()
+    detector, _ = make_detector()
+    found = {s.image_id: r for s, r in score_dataset(detector, dataset, store)}
+    assert sorted(found) == list("01234")
+    errors = {name for name, one in found.items() if isinstance(one, ImageError)}
+    assert errors == {"1", "3"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"x" * 100, None])
+def test_a_damaged_file_counts_as_missing(
+    dataset: Dataset, store: ScoreStore, damage: bytes | None
+) -> None:
+    detector, ensemble = make_detector()
+    list(score_dataset(detector, dataset, store))
+    victim = sorted(store.folder.iterdir())[0]
+    whole = bytearray(victim.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    victim.write_bytes(bytes(whole) if damage is None else damage)
+    list(score_dataset(detector, dataset, store))
+    assert ensemble.asked == 18
+
+
+def test_other_settings_are_another_folder(tmp_path: Path) -> None:
+    detector, _ = make_detector()
+    one = scoring_settings(detector, ["a"], "float32")
+    folders: Iterator[Path] = (
+        ScoreStore(tmp_path, settings).folder
+        for settings in (
+            one,
+            scoring_settings(detector, ["b"], "float32"),
+            scoring_settings(detector, ["a"], "bfloat16"),
+            {**one, "context": 0.1},
+            {**one, "max_proposals": 100},
+        )
+    )
+    assert len(set(folders)) == 5
+
+
+def test_scores_that_do_not_fit_their_boxes_count_as_missing(store: ScoreStore) -> None:
+    proposals = Proposals([[0, 0, 5, 5]], (10, 10))
+    store.put("c", ScoredRegions(proposals, np.zeros((2, 3), np.float32)))
+    assert store.get("c") is None

@@ -1,0 +1,236 @@
+"""tools/evaluate.py from the command line: what it prints, writes, refuses and keeps."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.datasets import VOC_CLASSES
+from detector.reporting.cli import run_tool
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate.py"
+CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("evaluate_tool", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Four images with one cat each, at 11..30, 21..40 in VOC's numbers."""
+    root = tmp_path / "voc"
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        pixels = np.full((80, 100, 3), 128, np.uint8)
+        pixels[20:40, 10:30] = rng.integers(0, 255, 3)
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+        (root / "Annotations" / f"{name}.xml").write_text(
+            "<annotation><size><width>100</width><height>80</height></size><object>"
+            "<name>cat</name><bndbox><xmin>11</xmin><ymin>21</ymin><xmax>30</xmax><ymax>40</ymax>"
+            "</bndbox></object></annotation>"
+        )
+    (root / "ImageSets/Main/val.txt").write_text("a\nb\nc\nd\n")
+    return root
+
+
+Run = Callable[..., tuple[Any, str, str]]
+
+
+@pytest.fixture
+def run(tool: ModuleType, voc: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*options: object, data: Path = voc) -> tuple[Any, str, str]:
+        out = ("--out", str(voc.parent / "out"))
+        with pytest.raises(SystemExit) as stopped:
+            run_tool(tool.main, ["--data", str(data), *map(str, options), *out])
+        said = capsys.readouterr()
+        return stopped.value.code, said.out, said.err
+
+    return call
+
+
+def detections(folder: Path, name: str, images: str, label: str = "cat") -> Path:
+    rows = [
+        {"image_id": one, "category_name": label, "bbox": [10, 20, 20, 20], "score": 0.9}
+        for one in images
+    ]
+    path = folder / name
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("protocol", ["voc07", "voc12", "ilsvrc", "coco"])
+def test_saved_detections_are_judged(run: Run, tmp_path: Path, protocol: str) -> None:
+    path = detections(tmp_path, "a.json", "abcd")
+    code, said, _ = run("--detections", path, "--protocol", protocol, "--rounds", 20)
+    assert code == 0
+    assert f"mAP 100.0 ({protocol})" in said
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert content["mean_ap"] == pytest.approx(1.0)
+    assert content["per_class"][CAT]["positives"] == 4
+    assert content["per_class"][DOG]["ap"] is None
+    with Image.open(tmp_path / "out" / "precision_recall.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_subset_is_judged_on_its_own_images(run: Run, tmp_path: Path) -> None:
+    path = detections(tmp_path, "a.json", "ac")
+    assert "mAP 50.0" in run("--detections", path, "--rounds", 0)[1]
+    assert "mAP 100.0" in run("--detections", path, "--rounds", 0, "--images", 1)[1]  # image a
+
+
+def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
+    one, two = detections(tmp_path, "1.json", "ab"), detections(tmp_path, "2.json", "abcd")
+    code, said, _ = run("--compare", one, two, "--rounds", 50)
+    assert code == 0
+    assert "difference     50.0" in said
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert content["first"]["estimate"] == pytest.approx(0.5)
+    assert content["second"]["low"] == content["second"]["high"] == pytest.approx(1.0)
+    assert content["difference"]["estimate"] == pytest.approx(0.5)
+
+
+def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
+    (voc / "JPEGImages/d.jpg").unlink()
+    path = detections(tmp_path, "a.json", "abc")
+    code, said, err = run("--detections", path, "--rounds", 0)
+    assert (code, "mAP 100.0" in said) == (0, True)
+    assert err.startswith("left out: 1 x missing-image; for example Annotations/d.xml")
+    assert run("--detections", path, "--strict")[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--detections", "{a}", "--protocol", "voc10"], 2, "voc07, voc12, ilsvrc, coco"),
+        (["--detections", "{a}", "--compare", "{a}", "{a}"], 2, "only one of"),
+        (["--detections", "{a}", "--split", "test"], 3, "it has: val"),
+        (["--detections", "{a}", "--images", "0"], 2, "--images"),
+        (["--detections", "{a}", "--classes", "imagenet"], 2, "own or voc"),
+        (["--detections", "nowhere.json"], 3, "nowhere.json: No such file"),
+        (["--detections", "{zebra}"], 3, "class lists must match"),
+        (["--detections", "{other}"], 3, "row 0 is of image 'z'"),
+        (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
+        (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
+        (["--weights", "nowhere"], 3, "nowhere"),
+    ],
+)
+def test_mistakes_end_in_at_most_three_lines_and_write_nothing(
+    run: Run, tmp_path: Path, options: list[str], code: int, words: str
+) -> None:
+    files = {
+        "a": detections(tmp_path, "a.json", "abcd"),
+        "zebra": detections(tmp_path, "b.json", "a", "zebra"),
+        "other": detections(tmp_path, "c.json", "z"),
+    }
+    found, said, err = run(*[option.format(**files) for option in options])
+    assert (found, said) == (code, "")
+    assert words in err
+    assert len(err.splitlines()) <= 3
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights: the numbers mean nothing, the path is the whole one."""
+    import torch
+
+    from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+    from detector.models import build_model
+
+    torch.manual_seed(0)
+    network = build_model("googlenet", len(VOC_CLASSES) + 1)
+    manifest = BundleManifest(
+        classes=VOC_CLASSES,
+        members=(MemberManifest(architecture="googlenet", input_size=64),),
+        proposals={"engine": "opencv", "options": {}},
+        provenance=Provenance(training_data="none", licence="none"),
+    )
+    folder = tmp_path_factory.mktemp("bundle")
+    save_bundle(folder, manifest, [network.state_dict()])
+    return folder
+
+
+def test_a_bundle_is_run_kept_and_not_run_again(
+    run: Run, tool: ModuleType, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--weights", bundle, "--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    code, said, err = run(*options)
+    assert (code, err) == (0, "")
+    assert "proposal recall 100.0" in said
+    assert "oracle class map 100.0" in said
+    out = voc.parent / "out"
+    first = (out / "detections.json").read_bytes()
+    assert {row["image_id"] for row in json.loads(first)} == set("abcd")
+    assert json.loads((out / "evaluation.json").read_text())["extras"]["proposal_recall"] == 1.0
+    assert len(list((out / "regions").rglob("*.npz"))) == 4
+
+    from detector.pipeline import Detector
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the scores are on disk")
+
+    monkeypatch.setattr(Detector, "_classify_chunk", refuse)
+    assert run(*options)[0] == 0
+    assert (out / "detections.json").read_bytes() == first
+    # The saved detections give the same numbers by themselves.
+    mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
+    again = run("--detections", out / "detections.json", "--rounds", 0)[1]
+    assert [line for line in again.splitlines() if line.startswith("mAP")] == mean_ap
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_rest_go_on(
+    run: Run, bundle: Path, voc: Path
+) -> None:
+    broken = voc / "JPEGImages" / "b.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    code, said, err = run("--weights", bundle, "--rounds", 0, "--device", "cpu", "--quiet")
+    assert code == 1
+    assert "images with detections 3" in said
+    assert str(broken) in err
+
+
+def test_weights_with_other_classes_are_refused(run: Run, bundle: Path, voc: Path) -> None:
+    for path in (voc / "Annotations").glob("*.xml"):
+        path.write_text(path.read_text().replace("cat", "worm"))
+    code, _, err = run("--weights", bundle, "--device", "cpu")
+    assert code == 3
+    assert "1 classes and the weights 20" in err
+    assert not (voc.parent / "out" / "detections.json").exists()
+
+
+HELP = """
+import runpy, sys
+sys.argv = ["evaluate.py", "--help"]
+try:
+    runpy.run_path({tool!r}, run_name="__main__")
+except SystemExit:
+    pass
+heavy = {{"torch", "numpy", "cv2", "numba", "matplotlib", "rich"}} & set(sys.modules)
+sys.exit(f"imported {{heavy}}" if heavy else 0)
+"""
+
+
+def test_nothing_heavy_is_imported_for_the_help() -> None:
+    code = HELP.format(tool=str(TOOL))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--weights" in done.stdout
