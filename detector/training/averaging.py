@@ -39,5 +39,7 @@ class WeightAverage:
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: trainable parameters, and the buffers that a saved state holds."""
+    saved = model.state_dict().keys()
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return trainable | dict(model.named_buffers())
+    return trainable | {name: b for name, b in model.named_buffers() if name in saved}

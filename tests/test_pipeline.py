@@ -1,0 +1,115 @@
+"""The detector: split at the regions, batches across images, and no result that depends on its company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from detector.ensemble import Ensemble, Member
+from detector.pipeline import DetectionSettings, Detector, suppress
+from detector.structures import Array, Proposals
+
+
+class Brightness(nn.Module):
+    """A classifier one can check by eye: bright regions are class 0, dark ones class 1, grey is background."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(1, 3)
+        with torch.no_grad():
+            self.classifier.weight.copy_(torch.tensor([[20.0], [-20.0], [0.0]]))
+            self.classifier.bias.copy_(torch.tensor([-4.0, -4.0, 0.0]))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.classifier(crops.mean((1, 2, 3))[:, None])
+
+
+def _proposer(image: Array) -> Proposals:
+    height, width = image.shape[:2]
+    boxes = [[0, 0, width, height], [0, 0, width / 2, height], [width / 2, 0, width, height]]
+    return Proposals(boxes, (height, width))
+
+
+def _detector(**settings: object) -> Detector:
+    ensemble = Ensemble([Member(Brightness(), 16)], batch_size=4)
+    options = {"score_threshold": 0.2, "context": 0.0, **settings}
+    return Detector(_proposer, ensemble, ["bright", "dark"], DetectionSettings(**options), chunk=5)
+
+
+def _half_white(width: int = 40) -> Array:
+    image = np.zeros((30, width, 3), np.uint8)
+    image[:, : width // 2] = 255
+    return image
+
+
+def test_bright_and_dark_halves_are_found():
+    found = _detector()(_half_white())
+    assert sorted(found.labels.tolist()) == [0, 1]
+    by_label = dict(zip(found.labels.tolist(), found.boxes.tolist(), strict=True))
+    assert by_label == {0: [0, 0, 20, 30], 1: [20, 0, 40, 30]}
+
+
+def test_detecting_is_proposing_then_scoring():
+    detect, image = _detector(), _half_white()
+    whole, parts = detect(image), detect.score(image, detect.propose(image))
+    assert (whole.boxes == parts.boxes).all()
+    assert (whole.scores == parts.scores).all()
+
+
+def test_images_together_give_the_same_bits_as_alone():
+    images = [_half_white(width) for width in (40, 22, 64, 30, 48)]
+    detect = _detector()
+    for image, found in zip(images, detect.detect_many(images), strict=True):
+        alone = detect(image)
+        assert (found.scores == alone.scores).all()
+        assert (found.boxes == alone.boxes).all()
+
+
+def test_given_proposals_are_used():
+    detect, image = _detector(), _half_white()
+    given = Proposals([[0, 0, 20, 30]], (30, 40))
+    (only,) = detect.detect_pairs([(image, given)])
+    assert only.detections.boxes.tolist() == [[0, 0, 20, 30]]
+    assert len(only.proposals) == 1
+
+
+def test_no_proposals_give_no_detections():
+    detect = _detector()
+    found = detect.score(_half_white(), Proposals([], (30, 40)))
+    assert len(found) == 0
+
+
+def test_proposals_of_another_image_are_refused():
+    with pytest.raises(ValueError, match=r"\(30, 99\)"):
+        _detector().score(_half_white(), Proposals([[0, 0, 5, 5]], (30, 99)))
+
+
+def test_only_the_best_ranked_proposals_are_used_when_limited():
+    assert len(_detector(max_proposals=2).propose(_half_white())) == 2
+
+
+def test_classes_must_match_the_network():
+    with pytest.raises(ValueError, match="1 classes need 2 outputs"):
+        Detector(_proposer, Ensemble([Member(Brightness(), 16)]), ["bright"])
+
+
+SCORES = np.array([[0.9, 0.0, 0.1], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.9, 0.05, 0.05]], np.float32)
+BOXES = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+
+
+def test_suppression_is_per_class_and_best_first():
+    found = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.25))
+    # Row 1 and row 2's class 0 go under row 0; row 2 stays as class 1. Equal scores keep their rank.
+    assert found.boxes.tolist() == [BOXES[0].tolist(), BOXES[3].tolist(), BOXES[2].tolist()]
+    assert found.labels.tolist() == [0, 0, 1]
+
+
+def test_the_most_detections_are_the_best_ones():
+    found = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.25, max_detections=1))
+    assert found.scores.tolist() == pytest.approx([0.9])
+
+
+def test_nothing_above_the_threshold_is_an_empty_result():
+    assert len(suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.95))) == 0

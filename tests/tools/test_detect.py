@@ -1,0 +1,243 @@
+"""tools/detect.py: what a user gets for good files, bad files, wrong options and interruptions."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+from detector.models import build_model
+from detector.reporting.cli import run_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "detect.py"
+sys.path.insert(0, str(TOOL.parent))
+import detect  # noqa: E402
+
+sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """A small random detector: nothing it says is right, everything it does is real."""
+    folder = tmp_path_factory.mktemp("bundle")
+    model = build_model("googlenet", 3, generator=torch.Generator().manual_seed(0))
+    manifest = BundleManifest(
+        classes=("cat", "dog"),
+        members=(MemberManifest(architecture="googlenet", input_size=32),),
+        proposals={"engine": "opencv", "options": {"longest_side": 100}},
+        thresholds={"score": 0.0},
+        provenance=Provenance(training_data="none", licence="CC0"),
+    )
+    save_bundle(folder, manifest, [model.state_dict()])
+    return folder
+
+
+def _scene(seed: int, size: tuple[int, int] = (90, 120)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    pixels = np.full((*size, 3), rng.integers(0, 256, 3), np.uint8)
+    for _ in range(6):
+        y, x = rng.integers(0, size[0] - 20), rng.integers(0, size[1] - 20)
+        pixels[y : y + 40, x : x + 40] = rng.integers(0, 256, 3)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        _scene(i).save(folder / f"{i}.png")
+    return folder
+
+
+def _detect(bundle: Path, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(detect.main, [*map(str, arguments), "--weights", str(bundle), "--device", "cpu"])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_a_folder_gives_pictures_detections_and_a_record(bundle, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert _detect(bundle, photos, "--out", out) == 0
+    rows = json.loads((out / "detections.json").read_text())
+    keys = {"image_id", "file_name", "category_id", "category_name", "bbox", "score"}
+    assert all(row.keys() == keys for row in rows)
+    assert {row["file_name"] for row in rows} == {"0.png", "1.png", "2.png"}
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+    run = json.loads((out / "run.json").read_text())
+    assert [one["raw_size"] for one in run["inputs"]] == [[90, 120]] * 3
+    assert run["settings"]["nms_threshold"] == 0.3
+    assert Image.open(out / "0.jpg").size == (120, 90)
+    assert "0.png" in capsys.readouterr().out
+
+
+def test_results_are_the_same_bytes_in_any_order_and_beside_bad_files(bundle, photos, tmp_path):
+    a, b, c = (tmp_path / name for name in "abc")
+    assert _detect(bundle, photos, "--out", a, "--threads", 1) == 0
+    names = [photos / f"{i}.png" for i in (2, 0, 1)]
+    assert _detect(bundle, *names, "--out", b, "--threads", 4) == 0
+    (photos / "broken.jpg").write_bytes(b"text")
+    assert _detect(bundle, photos, "--out", c) == 1
+    expected = (a / "detections.json").read_bytes()
+    assert (b / "detections.json").read_bytes() == expected
+    assert (c / "detections.json").read_bytes() == expected
+
+
+def _corpus(folder: Path) -> None:
+    """Files that people and enemies have."""
+    buffer = io.BytesIO()
+    _scene(9).save(buffer, "JPEG")
+    jpeg = buffer.getvalue()
+    (folder / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("this is not a picture")
+    (folder / "line\nbreak.png").write_bytes(b"bad")
+    (folder / "-dash.png").write_bytes(b"bad")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    Image.new("RGB", (400, 2), (9, 9, 9)).save(folder / "thin.png")
+    Image.new("L", (50, 50), 128).save(folder / "constant.png")
+    Image.new("1", (40, 40)).save(folder / "bit.png")
+    Image.new("RGBA", (40, 40), (1, 2, 3, 4)).save(folder / "alpha.png")
+    _scene(3).save(folder / ("n" * 240 + ".png"))
+    frames = [_scene(i) for i in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+
+
+def test_a_corpus_of_bad_files_is_errors_or_results_and_never_a_traceback(bundle, tmp_path, capsys):
+    folder, out = tmp_path / "corpus", tmp_path / "out"
+    folder.mkdir()
+    _corpus(folder)
+    assert _detect(bundle, folder, "--out", out) == 1
+    run = json.loads((out / "run.json").read_text())
+    by_name = {Path(one["file"]).name: one for one in run["inputs"]}
+    bad = {name for name, one in by_name.items() if one["error"]}
+    assert bad == {
+        "truncated.jpg", "empty.jpg", "text.jpg", "line\nbreak.png", "-dash.png", "pipe.png", "loop.png"
+    }  # fmt: skip
+    assert all(by_name[name]["proposals"] >= 1 for name in by_name.keys() - bad)
+    assert "3 frames" in by_name["moving.gif"]["warnings"][0]
+    pictures = [one["picture"] for one in run["inputs"] if one["picture"]]
+    assert len(set(pictures)) == len(pictures)
+    assert all((out / name).is_file() for name in pictures)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_list_on_stdin_and_a_glob_name_images(bundle, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{photos / '1.png'}\n\n{photos / '2.png'}\n"))
+    assert _detect(bundle, "-", "--out", tmp_path / "a", "--no-pictures") == 0
+    assert _detect(bundle, photos / "[12].png", "--out", tmp_path / "b", "--no-pictures") == 0
+    one, two = ((tmp_path / name / "detections.json").read_bytes() for name in "ab")
+    assert one == two
+    assert not list((tmp_path / "a").glob("*.jpg"))
+
+
+def test_json_on_stdout_is_the_file(bundle, photos, tmp_path, capsys):
+    assert _detect(bundle, photos, "--json", "--out", tmp_path / "out") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "out/detections.json").read_text())
+
+
+def test_thresholds_and_limits_are_obeyed(bundle, photos, tmp_path):
+    out = tmp_path / "out"
+    assert _detect(bundle, photos, "--max-detections", 2, "--out", out, "--quiet") == 0
+    rows = json.loads((out / "detections.json").read_text())
+    assert len(rows) == 6
+    assert _detect(bundle, photos, "--threshold", 1, "--out", out, "--quiet") == 0
+    assert json.loads((out / "detections.json").read_text()) == []
+
+
+def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        _scene(ord(folder)).save(tmp_path / folder / "same.png")
+    out = tmp_path / "out"
+    assert _detect(bundle, tmp_path / "a", tmp_path / "b", "--out", out) == 0
+    assert len(list(out.glob("*.jpg"))) == 2
+    rows = json.loads((out / "detections.json").read_text())
+    assert len({row["image_id"] for row in rows}) == 2
+
+
+def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, tmp_path, capsys):
+    from detector.images import content_hash, read_bytes
+    from detector.proposals.stored import ProposalStore
+    from detector.structures import Proposals
+
+    cache = tmp_path / "cache.sqlite"
+    with ProposalStore(cache, "rw") as store:
+        key = store.put_settings({"engine": "by hand"})
+        content = content_hash(read_bytes(photos / "0.png"))
+        store.put(content, key, Proposals([[10, 10, 60, 60]], (90, 120)))
+    out = tmp_path / "out"
+    assert _detect(bundle, photos, "--proposals", cache, "--out", out) == 1
+    rows = json.loads((out / "detections.json").read_text())
+    assert {tuple(row["bbox"]) for row in rows} == {(10, 10, 50, 50)}
+    assert "tools/propose.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["absent.jpg"], 3, "absent.jpg"),
+        (["EMPTY"], 3, "no images"),
+        (["PHOTOS", "--threshold", "2"], 2, "score_threshold"),
+        (["PHOTOS", "--nms", "-1"], 2, "nms_threshold"),
+        (["PHOTOS", "--ensemble", "many"], 2, "--ensemble"),
+        (["PHOTOS", "--ensemble", "5"], 3, "members"),
+        (["PHOTOS", "--device", "abacus"], 2, "--device"),
+        (["PHOTOS", "--precision", "int3"], 2, "precision"),
+        (["PHOTOS", "--proposals", "magic"], 2, "selective-search"),
+        (["PHOTOS", "--proposals", "no/such.sqlite"], 3, "no proposal cache"),
+        (["PHOTOS", "--weights", "no/such"], 3, "bundle"),
+        (["PHOTOS", "--max-detections", "0"], 2, "max_detections"),
+        (["PHOTOS", "--batch-size", "0"], 2, "batch-size"),
+        (["PHOTOS", "--colour", "red"], 2, "--colour"),
+        (["PHOTOS", "--out", "FILE"], 2, "--out"),
+        ([], 2, "IMAGES"),
+    ],
+)
+def test_mistakes_are_short_sentences_and_write_nothing(
+    bundle, photos, tmp_path, capsys, monkeypatch, arguments, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("keep me")
+    places = {"PHOTOS": photos, "EMPTY": tmp_path / "empty", "FILE": tmp_path / "file"}
+    given = [places.get(one, one) for one in arguments]
+    weights = [] if "--weights" in arguments else ["--weights", str(bundle)]
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(detect.main, [*map(str, given), *weights])
+    said = capsys.readouterr().err
+    assert stopped.value.code == code, said
+    assert message.lower() in said.lower()
+    assert len(said.strip().splitlines()) <= 3
+    assert "Traceback" not in said
+    assert (tmp_path / "file").read_text() == "keep me"
+    assert not (tmp_path / "out" / "detections.json").exists() or code == 3
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(bundle, photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert _detect(bundle, photos, "--out", tmp_path / "file" / "deeper") in (2, 3)
+    assert len(capsys.readouterr().err.strip().splitlines()) <= 3
+
+
+def test_help_names_every_option():
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "--help"], capture_output=True, text=True, check=True
+    )
+    for option in ("--out", "--weights", "--threshold", "--nms", "--max-detections", "--proposals",
+                   "--device", "--batch-size", "--json", "--quiet"):  # fmt: skip
+        assert option in done.stdout

@@ -1,0 +1,201 @@
+"""Loss, schedule, averages, distortions, checkpoints: each by numbers one can do by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from detector.errors import CheckpointError, SettingsError, TrainingError
+from detector.structures import FILL_MEAN
+from detector.training import checkpoint as checkpoints
+from detector.training.augment import AugmentSettings, distort
+from detector.training.averaging import WeightAverage
+from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.training.loss import distillation_loss, region_loss
+from detector.training.schedule import rate_at
+from detector.training.state import freeze
+
+
+def test_with_one_possible_class_the_loss_is_the_cross_entropy(rng):
+    logits = torch.from_numpy(rng.normal(size=(6, 4)))
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    possible = F.one_hot(labels, 4).bool()
+    assert torch.allclose(region_loss(logits, possible), F.cross_entropy(logits.float(), labels, reduction="none"))
+    smooth = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=0.1)
+    assert torch.allclose(region_loss(logits, possible, label_smoothing=0.1), smooth)
+
+
+def test_with_several_possible_classes_their_sum_must_be_likely():
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]]))
+    possible = torch.tensor([[True, False, False, True]])
+    assert region_loss(logits, possible).item() == pytest.approx(-math.log(0.5))
+
+
+def test_a_region_of_which_nothing_is_known_teaches_nothing():
+    logits = torch.randn(3, 5, requires_grad=True)
+    loss = region_loss(logits, torch.ones(3, 5, dtype=torch.bool)).sum()
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_distilling_from_oneself_costs_nothing():
+    logits = torch.randn(4, 7)
+    assert distillation_loss(logits, logits, 2.0).abs().max() < 1e-6
+    assert (distillation_loss(logits, torch.randn(4, 7)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("step", "options", "expected"),
+    [
+        (0, {"warmup": 9}, 0.1),
+        (9, {"warmup": 9}, 1.0),
+        (50, {}, 0.5),
+        (100, {}, 0.0),
+        (49, {"kind": "step"}, 1.0),
+        (50, {"kind": "step"}, 0.1),
+        (99, {"kind": "constant"}, 1.0),
+    ],
+)
+def test_rates(step, options, expected):
+    assert rate_at(step, base=1.0, steps=100, **options) == pytest.approx(expected)
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(ValueError, match="cosine, step, constant"):
+        rate_at(0, base=1, steps=1, kind="linear")
+
+
+def test_the_average_follows_the_weights_and_ends_near_them():
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    average = WeightAverage(model, 0.9)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    average.update(model, 0)  # the decay begins at 1 / 10
+    assert average.values["weight"].item() == pytest.approx(0.9)
+    for step in range(1, 200):
+        average.update(model, step)
+    assert average.state_dict(model)["weight"].item() == pytest.approx(1.0)
+
+
+def test_the_average_holds_what_a_saved_model_holds_and_nothing_else():
+    model = nn.BatchNorm1d(2)
+    model.register_buffer("table", torch.zeros(3), persistent=False)
+    assert WeightAverage(model, 0.9).state_dict(model).keys() == model.state_dict().keys()
+
+
+def test_no_distortion_is_no_change(rng):
+    crops = torch.rand(2, 3, 8, 8) - torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    still = AugmentSettings(brightness=0, contrast=0, saturation=0, colour_shift=0)
+    assert torch.allclose(distort(crops, still, rng), crops, atol=1e-6)
+
+
+def test_distortions_stay_in_range_and_replay(rng):
+    crops = torch.rand(5, 3, 8, 8) - torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    one = distort(crops, AugmentSettings(), np.random.default_rng(3))
+    assert torch.equal(one, distort(crops, AugmentSettings(), np.random.default_rng(3)))
+    pixels = one + torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    assert pixels.min() >= -1e-6
+    assert pixels.max() <= 1 + 1e-6
+    assert not torch.allclose(one, crops, atol=0.01)
+
+
+def test_brightness_multiplies(rng):
+    grey = torch.full((1, 3, 4, 4), 0.4) - torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    only = AugmentSettings(brightness=0.5, contrast=0, saturation=0, colour_shift=0)
+    replay = np.random.default_rng(1)
+    replay.uniform(0, 0, (1, 3, 1, 1))  # the shift of the channels is drawn first
+    factor = replay.uniform(0.5, 1.5)
+    out = distort(grey, only, np.random.default_rng(1)) + torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    assert out.mean().item() == pytest.approx(0.4 * factor, abs=1e-5)
+
+
+def test_frozen_layers_and_statistics_stay_fixed():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    freeze(net, ["0."])
+    assert [p.requires_grad for p in net.parameters()] == [False, False, True, True, True, True]
+    assert (net.training, net[1].training) == (True, False)
+    with pytest.raises(SettingsError, match="begins with 'conv9'"):
+        freeze(net, ["conv9"])
+
+
+def _checkpoint(step: int, value: float = 1.0) -> Checkpoint:
+    groups = {"model": {"w": torch.full((3,), value)}, "average": {"w": torch.zeros(3)}}
+    return Checkpoint(step, "print", groups)
+
+
+def test_a_checkpoint_comes_back_and_so_does_the_one_before(tmp_path: Path):
+    save_checkpoint(tmp_path, _checkpoint(1, 1.0))
+    save_checkpoint(tmp_path, _checkpoint(2, 2.0))
+    found = load_checkpoint(tmp_path, "print")
+    assert found is not None
+    assert (found.step, found.groups["model"]["w"].tolist()) == (2, [2.0] * 3)
+    (tmp_path / checkpoints.CURRENT).write_bytes(b"half a fi")
+    before = load_checkpoint(tmp_path, "print")
+    assert before is not None
+    assert before.step == 1
+
+
+def test_without_a_checkpoint_there_is_none(tmp_path: Path):
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_only_damaged_checkpoints_are_an_error(tmp_path: Path):
+    (tmp_path / checkpoints.CURRENT).write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path)
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path: Path):
+    save_checkpoint(tmp_path, _checkpoint(1))
+    with pytest.raises(CheckpointError, match="other settings"):
+        load_checkpoint(tmp_path, "another print")
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path):
+    save_checkpoint(tmp_path, _checkpoint(1))
+    with pytest.raises(CheckpointError, match="not finite"):
+        save_checkpoint(tmp_path, _checkpoint(2, math.nan))
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 1
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch):
+    save_checkpoint(tmp_path, _checkpoint(1))
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_checkpoint(tmp_path, _checkpoint(2))
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 1
+
+
+def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
+    from detector.build import OptimiserConfig
+    from detector.training.regions import RegionBatch
+    from detector.training.state import TrainingState
+
+    net = nn.Sequential()
+    net.add_module("classifier", nn.Linear(2, 2))
+    run = TrainingState(net, OptimiserConfig(max_bad_steps=2), "print")
+    batch = RegionBatch(
+        np.array([3]), np.array([[0.0, 0, 5, 5]]), np.array([0]), np.ones((1, 2), bool), np.array([False])
+    )
+    run.skip(7, batch, tmp_path, 1)
+    assert '"image": [3]' in (tmp_path / "not-finite-0000007.json").read_text()
+    with pytest.raises(TrainingError, match="2 times in a row"):
+        run.skip(8, batch, tmp_path, 2)
