@@ -1,83 +1,115 @@
 """Proposals as few bytes, and back bit for bit: what the cache keeps in a row.
 
-Proposals are computed on a grid (the image at a longer side of 500, say) and reported in the original's pixels, so
-their float coordinates are whole numbers times a fixed ratio. The ratio is found again from the boxes themselves;
-where there is none (boxes of a network), the floats are kept as they are. Either way decoding is exact.
+Proposals are computed on a grid (the image at a longer side of 500, say) and reported in the
+original's pixels, so their coordinates are whole numbers times a fixed ratio. The ratio is found
+again from the boxes themselves, and the whole numbers are coded by `box_codec`; where there is no
+such ratio (boxes of a network), the floats are kept. Either way what comes back is what went in.
 """
 
 from __future__ import annotations
 
 import lzma
-import struct
 import zlib
 
 import numpy as np
 
 from detector.errors import ProposalError
+from detector.proposals import box_codec
 from detector.structures import Array, Proposals
 
 LARGEST_GRID = 4096
+MOST_BOXES = 10_000_000
 
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0}]
-_HEAD = struct.Struct("<BBIIIII")
+_FORMAT, _ON_GRID, _SCORED = 0x10, 1, 2
+_LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 2}]
 
 
 def encode(proposals: Proposals) -> bytes:
-    """A self-contained row: order, coordinates and scores survive exactly."""
-    boxes, (height, width) = proposals.boxes, proposals.size
-    columns, rows = find_grid(boxes[:, 0::2], width), find_grid(boxes[:, 1::2], height)
-    exact = columns > 0 and rows > 0
-    scored = proposals.scores is not None
-    head = _HEAD.pack(exact, scored, len(boxes), height, width, rows, columns)
-    if exact:
-        whole = to_grid(boxes, proposals.size, (rows, columns))
-        body = whole.T.astype("<u2").tobytes()
+    """A self-contained row: boxes, order and scores survive exactly."""
+    boxes, size = proposals.boxes, proposals.size
+    grid = find_grid(boxes, size)
+    flags = _FORMAT + _ON_GRID * (grid is not None) + _SCORED * (proposals.scores is not None)
+    head = b"".join(_varint(n) for n in (flags, len(boxes), *size, *(grid or ())))
+    if grid is not None:
+        body = box_codec.pack(to_grid(boxes, size, grid), grid)
     else:
-        body = boxes.astype("<f4").tobytes()
+        body = _squeeze(boxes)
     if proposals.scores is not None:
-        body += proposals.scores.astype("<f4").tobytes()
-    packed = head + lzma.compress(body, format=lzma.FORMAT_RAW, filters=_FILTERS)
-    return packed + struct.pack("<I", zlib.crc32(packed))
+        body = _varint(len(body)) + body + _squeeze(proposals.scores)
+    row = head + body
+    return row + zlib.crc32(row).to_bytes(4, "little")
 
 
 def decode(row: bytes) -> Proposals:
-    """The proposals that `encode` was given. A damaged row is a ProposalError, never other boxes."""
-    if len(row) < _HEAD.size + 4 or zlib.crc32(row[:-4]) != struct.unpack("<I", row[-4:])[0]:
+    """The proposals that `encode` was given. A damaged row is a ProposalError, not other boxes."""
+    if len(row) < 8 or zlib.crc32(row[:-4]) != int.from_bytes(row[-4:], "little"):
         raise ProposalError("the stored row is damaged: its checksum does not match")
-    exact, scored, count, height, width, rows, columns = _HEAD.unpack(row[: _HEAD.size])
-    body = lzma.decompress(row[_HEAD.size : -4], format=lzma.FORMAT_RAW, filters=_FILTERS)
-    if exact:
-        whole = np.frombuffer(body, "<u2", 4 * count).reshape(4, count).T
+    try:
+        return _decode(row[:-4])
+    except (ValueError, IndexError, MemoryError, lzma.LZMAError) as error:
+        raise ProposalError(f"the stored row cannot be decoded ({error})") from None
+
+
+def _decode(row: bytes) -> Proposals:
+    flags, at = _read_varint(row, 0)
+    count, at = _read_varint(row, at)
+    height, at = _read_varint(row, at)
+    width, at = _read_varint(row, at)
+    if flags & ~(_ON_GRID | _SCORED) != _FORMAT:
+        raise ValueError(f"format {flags:#x}")
+    on_grid, scored = bool(flags & _ON_GRID), bool(flags & _SCORED)
+    if count > (box_codec.MOST_BOXES if on_grid else MOST_BOXES):
+        raise ValueError(f"{count} boxes")
+    rows = columns = 0
+    if on_grid:
+        rows, at = _read_varint(row, at)
+        columns, at = _read_varint(row, at)
+    end = len(row)
+    if scored:
+        length, at = _read_varint(row, at)
+        end = at + length
+    if on_grid:
+        whole = box_codec.unpack(row[at:end], count, (rows, columns))
         boxes = from_grid(whole, (height, width), (rows, columns))
     else:
-        boxes = np.frombuffer(body, "<f4", 4 * count).reshape(count, 4)
-    scores = np.frombuffer(body, "<f4", offset=len(body) - 4 * count) if scored else None
-    return Proposals(boxes, (height, width), scores)
+        boxes = _unsqueeze(row[at:end], 4 * count).reshape(count, 4)
+    return Proposals(boxes, (height, width), _unsqueeze(row[end:], count) if scored else None)
 
 
-def find_grid(values: Array, side: int) -> int:
-    """Fewest cells along `side` pixels on whose borders all values lie exactly; 0 where no grid does."""
+def find_grid(boxes: Array, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The (rows, columns) on whose borders all boxes of an image of `size` lie exactly, if any do.
+
+    None also where the codec for whole numbers does not apply: repeated boxes, or very many.
+    """
+    if len(boxes) > box_codec.MOST_BOXES or len(np.unique(boxes, axis=0)) < len(boxes):
+        return None
+    grid = _cells(boxes[:, 1::2], size[0]), _cells(boxes[:, 0::2], size[1])
+    return grid if grid[0] and grid[1] else None
+
+
+def _cells(values: Array, side: int) -> int:
+    """The number of equal cells in `side` pixels of which all values are borders; 0 if none is."""
     distinct = np.unique(values).astype(np.float64)
-    if len(distinct) and (distinct[0] < 0 or distinct[-1] > side):
+    if len(distinct) == 0:
+        return 1
+    if distinct[0] < 0 or distinct[-1] > side:
         return 0
-    if side <= 0xFFFF and (distinct == np.round(distinct)).all():
-        return side
-    for cells in range(1, LARGEST_GRID + 1):
-        position = distinct * cells / side
-        if np.abs(position - np.round(position)).max() > 1e-2:
-            continue
-        if np.array_equal(on_grid(np.round(position), side, cells), distinct.astype(np.float32)):
+    if side <= box_codec.LARGEST_SIDE and (distinct == np.round(distinct)).all():
+        return side // int(np.gcd.reduce([side, *distinct.astype(np.int64)]))
+    for cells in range(2, LARGEST_GRID + 1):
+        index = np.round(distinct * cells / side)
+        if np.array_equal(on_grid(index, side, cells), distinct.astype(np.float32)):
             return cells
     return 0
 
 
 def on_grid(index: Array, side: int, cells: int) -> Array:
-    """Pixel coordinates (float32) of grid borders: the one formula by which proposals are scaled."""
+    """Pixel coordinates (float32) of a grid's borders: how proposals are scaled back."""
     return (np.asarray(index, np.float64) * (side / cells)).astype(np.float32)
 
 
 def to_grid(boxes: Array, size: tuple[int, int], grid: tuple[int, int]) -> Array:
-    """Boxes in pixels of an image of `size` (H, W) as whole numbers on `grid` (rows, columns)."""
+    """Boxes in pixels of an image of `size` (H, W), as whole numbers on `grid` (rows, columns)."""
     ratio = np.array([grid[1] / size[1], grid[0] / size[0]] * 2)
     return np.round(boxes.astype(np.float64) * ratio).astype(np.int64)
 
@@ -85,3 +117,33 @@ def to_grid(boxes: Array, size: tuple[int, int], grid: tuple[int, int]) -> Array
 def from_grid(whole: Array, size: tuple[int, int], grid: tuple[int, int]) -> Array:
     x, y = on_grid(whole[:, 0::2], size[1], grid[1]), on_grid(whole[:, 1::2], size[0], grid[0])
     return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+
+
+def _squeeze(values: Array) -> bytes:
+    data = values.astype("<f4").tobytes()
+    return lzma.compress(data, format=lzma.FORMAT_RAW, filters=_LZMA)
+
+
+def _unsqueeze(data: bytes, count: int) -> Array:
+    """`count` float32 values; never unpacks more than these, whatever the row says."""
+    unpacked = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA).decompress(data, 4 * count)
+    if len(unpacked) != 4 * count:
+        raise ValueError(f"{len(unpacked)} bytes for {count} numbers")
+    return np.frombuffer(unpacked, "<f4")
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; the high bit says that more follow."""
+    data = bytearray()
+    while number >= 0x80:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*data, number])
+
+
+def _read_varint(row: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while row[at] & 0x80 and shift < 56:
+        number |= (row[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return number | row[at] << shift, at + 1

@@ -1,7 +1,8 @@
-"""The proposal cache: one SQLite file, keyed by the image file's content and by the settings that made the boxes.
+"""The proposal cache: one SQLite file, keyed by the image file's content and by the settings.
 
-Nothing in it goes stale: other settings or other bytes are another key. Any number of processes may write at once,
-any of them may be killed at any instant, and a row that was damaged on disk counts as missing.
+Nothing in it goes stale: other settings or other bytes are another key. Any number of processes may
+write at once, any of them may be killed at any instant, and a row that was damaged on disk counts
+as missing.
 """
 
 from __future__ import annotations
@@ -21,23 +22,27 @@ from detector.errors import ProposalError
 from detector.proposals import coding
 from detector.structures import Proposals
 
-# Raise it when an engine gives other boxes for the same settings: every key changes, nothing stale is ever read.
+# Raise it when an engine gives other boxes for the same settings: then every key changes.
 ENGINE_VERSION = 1
-# Identifies our files to `file` and to ourselves: "IRCN".
+# Tells our files from other SQLite files: "IRCN", for Inception-RCNN.
 APPLICATION_ID = 0x4952434E
 PATIENCE_S = 60.0
 
+# Small pages: a row of 6 kB then wastes 160 bytes of the file; in SQLite's usual pages 600.
+_PAGE_SIZE = 512
+# 128 bits of a content hash tell images apart as well as 256 do.
+_KEY_BYTES = 16
 _TABLES = """
-CREATE TABLE IF NOT EXISTS proposals (
-    content BLOB NOT NULL, settings BLOB NOT NULL, boxes INTEGER NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (content, settings)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS settings (hash BLOB PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS names (
-    content BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (content, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, hash BLOB UNIQUE, settings TEXT);
+CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, content BLOB UNIQUE, name TEXT);
+CREATE TABLE IF NOT EXISTS regions (
+    image INTEGER, engine INTEGER, boxes INTEGER, data BLOB, UNIQUE (image, engine));
 CREATE TABLE IF NOT EXISTS failures (
-    content BLOB NOT NULL, settings BLOB NOT NULL, name TEXT NOT NULL, message TEXT NOT NULL,
-    PRIMARY KEY (content, settings)) WITHOUT ROWID;
+    name TEXT, engine INTEGER, message TEXT, PRIMARY KEY (name, engine));
 """
+_FIND = """FROM regions
+    JOIN images ON images.id = regions.image JOIN engines ON engines.id = regions.engine"""
+_OURS = {"engines", "images", "regions", "failures"}
 
 
 class Damage(NamedTuple):
@@ -48,22 +53,13 @@ class Damage(NamedTuple):
     reason: str
 
 
-def content_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the image file's bytes, in hexadecimal."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ProposalError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """SHA-256 of the settings as canonical JSON with the engine version, in hexadecimal."""
     return hashlib.sha256(_canonical(settings).encode()).hexdigest()
 
 
 def describe(proposer: Any) -> dict[str, Any]:
-    """All that decides a proposer's boxes: its class and its `.settings`; what `settings_hash` is given."""
+    """All that decides a proposer's boxes, its class included: what `settings_hash` is given."""
     return {"engine": type(proposer).__name__, **proposer.settings.model_dump(mode="json")}
 
 
@@ -73,11 +69,11 @@ def _canonical(settings: Mapping[str, Any]) -> str:
 
 
 class ProposalStore:
-    """Proposals on disk, by (content hash, settings hash), both in hexadecimal.
+    """Proposals on disk by (content hash, settings hash), both in hexadecimal.
 
-    mode "r" needs an existing file and never writes, so it works on read-only media; "rw" creates what is missing.
-    An instance may be shared by threads, inherited by a fork and pickled to a worker. Rows found damaged by `get`
-    are listed in `damaged` and treated as missing.
+    mode "r" needs an existing file and never writes, so it works on read-only media; "rw" creates
+    what is missing. An instance may be shared by threads, inherited by a fork and pickled to a
+    worker. Rows that `get` finds damaged are listed in `damaged` and treated as missing.
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: Literal["r", "rw"] = "r") -> None:
@@ -93,11 +89,9 @@ class ProposalStore:
 
     def get(self, content: str, settings: str) -> Proposals | None:
         """The stored proposals; None where there are none, or where the row is damaged."""
-        key = (bytes.fromhex(content), bytes.fromhex(settings))
+        query = f"SELECT data {_FIND} WHERE content = ? AND hash = ?"
         with self._open() as connection:
-            row = connection.execute(
-                "SELECT data FROM proposals WHERE content = ? AND settings = ?", key
-            ).fetchone()
+            row = connection.execute(query, _key(content, settings)).fetchone()
         if row is None:
             return None
         try:
@@ -111,72 +105,94 @@ class ProposalStore:
     ) -> None:
         """Store or replace; `name` (of the image file) is what exports call the image."""
         data = coding.encode(proposals)
-        key = (bytes.fromhex(content), bytes.fromhex(settings))
+        key, engine = _key(content, settings)
         with self._write() as connection:
+            connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
             connection.execute(
-                "INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?)", (*key, len(proposals), data)
+                """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (content)
+                   DO UPDATE SET name = COALESCE(images.name, excluded.name)""",
+                (key, name),
             )
-            connection.execute("DELETE FROM failures WHERE content = ? AND settings = ?", key)
-            if name is not None:
-                connection.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (key[0], name))
+            connection.execute(
+                """INSERT OR REPLACE INTO regions SELECT images.id, engines.id, ?, ?
+                   FROM images, engines WHERE content = ? AND hash = ?""",
+                (len(proposals), data, key, engine),
+            )
 
-    def put_failure(self, content: str, settings: str, name: str, message: str) -> None:
-        """Remember that this image gave no proposals, and why; a later `put` forgets it."""
-        row = (bytes.fromhex(content), bytes.fromhex(settings), name, message)
+    def put_failure(self, name: str, settings: str, message: str) -> None:
+        """Remember that this image file gave no proposals, and why."""
+        engine = bytes.fromhex(settings)
         with self._write() as connection:
-            connection.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", row)
+            connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
+            connection.execute(
+                "INSERT OR REPLACE INTO failures SELECT ?, id, ? FROM engines WHERE hash = ?",
+                (name, message, engine),
+            )
+
+    def clear_failure(self, name: str, settings: str) -> None:
+        """Forget it, the image having given proposals after all."""
+        query = """DELETE FROM failures
+                   WHERE name = ? AND engine = (SELECT id FROM engines WHERE hash = ?)"""
+        with self._write() as connection:
+            connection.execute(query, (name, bytes.fromhex(settings)))
+
+    def failures(self, settings: str) -> dict[str, str]:
+        """Image file name -> why it gave no proposals."""
+        query = """SELECT name, message FROM failures JOIN engines ON engines.id = engine
+                   WHERE hash = ? ORDER BY name"""
+        with self._open() as connection:
+            return dict(connection.execute(query, (bytes.fromhex(settings),)).fetchall())
 
     def put_settings(self, settings: Mapping[str, Any]) -> str:
         """Write the settings themselves down beside their hash, which is returned."""
         key = settings_hash(settings)
+        query = """INSERT INTO engines (hash, settings) VALUES (?, ?) ON CONFLICT (hash)
+                   DO UPDATE SET settings = excluded.settings"""
         with self._write() as connection:
-            row = (bytes.fromhex(key), _canonical(settings))
-            connection.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", row)
+            connection.execute(query, (bytes.fromhex(key), _canonical(settings)))
         return key
 
     def __contains__(self, key: tuple[str, str]) -> bool:
         """Whether (content, settings) is stored; says nothing about damage."""
-        query = "SELECT 1 FROM proposals WHERE content = ? AND settings = ?"
+        query = f"SELECT 1 {_FIND} WHERE content = ? AND hash = ?"
         with self._open() as connection:
-            return connection.execute(query, [bytes.fromhex(k) for k in key]).fetchone() is not None
+            return connection.execute(query, _key(*key)).fetchone() is not None
 
     def count(self, settings: str | None = None) -> int:
         """Images stored, under one settings hash or under all."""
-        query, values = "SELECT COUNT(*) FROM proposals", ()
+        query, values = "SELECT COUNT(*) FROM regions", []
         if settings is not None:
-            query, values = query + " WHERE settings = ?", (bytes.fromhex(settings),)
+            query, values = f"SELECT COUNT(*) {_FIND} WHERE hash = ?", [bytes.fromhex(settings)]
         with self._open() as connection:
             return int(connection.execute(query, values).fetchone()[0])
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Settings hash -> settings, for every hash under which something is stored."""
-        query = """SELECT DISTINCT p.settings, s.json FROM proposals p
-                   LEFT JOIN settings s ON s.hash = p.settings ORDER BY 1"""
+        query = """SELECT hash, settings FROM engines
+                   WHERE id IN (SELECT DISTINCT engine FROM regions) ORDER BY hash"""
         with self._open() as connection:
             rows = connection.execute(query).fetchall()
         return {key.hex(): json.loads(text) if text else {} for key, text in rows}
 
-    def keys(self, settings: str) -> list[tuple[str, str]]:
-        """(content hash, image name) of every image under one settings hash, by name; nameless ones by their hash."""
-        query = """SELECT p.content, MIN(n.name) FROM proposals p
-                   LEFT JOIN names n ON n.content = p.content WHERE p.settings = ? GROUP BY 1"""
+    def items(self, settings: str) -> Iterator[tuple[str, Proposals]]:
+        """(image name, proposals) under one settings hash, by name; damaged rows are left out."""
+        query = f"SELECT content, name {_FIND} WHERE hash = ?"
         with self._open() as connection:
             rows = connection.execute(query, (bytes.fromhex(settings),)).fetchall()
-        named = [(content.hex(), name or content.hex()) for content, name in rows]
-        return sorted(named, key=lambda pair: (pair[1], pair[0]))
-
-    def failures(self, settings: str) -> list[tuple[str, str]]:
-        """(image name, message) of every image that gave no proposals."""
-        query = "SELECT name, message FROM failures WHERE settings = ? ORDER BY name"
-        with self._open() as connection:
-            return list(connection.execute(query, (bytes.fromhex(settings),)))
+        for name, content in sorted((name or key.hex(), key.hex()) for key, name in rows):
+            found = self.get(content, settings)
+            if found is not None:
+                yield name, found
 
     def verify(self) -> list[Damage]:
-        """Decode every row; returns those that cannot be."""
+        """Check SQLite's own structure, then decode every row; returns the rows that cannot be."""
         with self._open() as connection:
-            keys = connection.execute("SELECT content, settings FROM proposals").fetchall()
+            sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            rows = connection.execute(f"SELECT content, hash {_FIND}").fetchall()
+        if sound != "ok":
+            raise ProposalError(_explain(self.path, sqlite3.DatabaseError(f"malformed: {sound}")))
         before, self.damaged = self.damaged, []
-        for content, settings in keys:
+        for content, settings in rows:
             self.get(content.hex(), settings.hex())
         found, self.damaged = self.damaged, before
         return found
@@ -203,7 +219,7 @@ class ProposalStore:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        """One short transaction, taken at once, so that two writers wait for each other and never collide."""
+        """One short transaction, taken at once, so that two writers wait and never collide."""
         if self.mode != "rw":
             raise ProposalError(f"{self.path} was opened for reading; open it with mode 'rw'")
         with self._open() as connection:
@@ -218,7 +234,7 @@ class ProposalStore:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """This process's connection (a forked child must not use its parent's), with our errors for SQLite's."""
+        """This process's connection (a fork must not use its parent's), with our errors."""
         with self._lock:
             try:
                 if self._connection is None or self._owner != os.getpid():
@@ -226,6 +242,10 @@ class ProposalStore:
                 yield self._connection
             except sqlite3.Error as error:
                 raise ProposalError(_explain(self.path, error)) from error
+
+
+def _key(content: str, settings: str) -> tuple[bytes, bytes]:
+    return bytes.fromhex(content)[:_KEY_BYTES], bytes.fromhex(settings)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -238,15 +258,15 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         return _connect_to_read(path, "mode=ro")
     except sqlite3.OperationalError:
-        # On read-only media SQLite cannot make the shared-memory file of its log. With no log beside it the file
-        # is complete, and may be read as one that nobody changes.
+        # On read-only media SQLite cannot make the shared-memory file of its log. With no log
+        # beside it the file is complete, and may be read as one that nobody changes.
         if Path(f"{path}-wal").exists():
             raise
         return _connect_to_read(path, "mode=ro&immutable=1")
 
 
 def _connect_to_read(path: Path, how: str) -> sqlite3.Connection:
-    connection = _raw(f"{path.absolute().as_uri()}?{how}")
+    connection = _raw(path, how)
     try:
         _check_ours(connection, path)
     except BaseException:
@@ -260,43 +280,61 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ProposalError(
-            f"the folder of {path} cannot be made: {error.strerror}; choose another --out"
+            f"the folder of {path} cannot be made ({error.strerror}); choose another place"
         ) from error
-    connection = _raw(f"{path.absolute().as_uri()}?mode=rwc")
+    connection = _raw(path, "mode=rwc")
     try:
-        if connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0:
-            # A crash of the machine may cost the last images, never the file; a killed process costs nothing.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        if not _tables(connection):
+            _create(connection)
         _check_ours(connection, path)
+        # A crash of the machine may cost the last images, never the file; a kill costs nothing.
+        connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _raw(uri: str) -> sqlite3.Connection:
+def _create(connection: sqlite3.Connection) -> None:
+    """Tables in one transaction; whoever else is just creating them too is waited for."""
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _raw(path: Path, how: str) -> sqlite3.Connection:
     return sqlite3.connect(
-        uri, uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=PATIENCE_S,
+        isolation_level=None,
+        check_same_thread=False,
     )
 
 
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
 def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    if not {"proposals", "settings", "names", "failures"} <= tables:
-        raise ProposalError(f"{path} is an SQLite file, but not a proposal cache; choose another")
+    if not _tables(connection) >= _OURS:
+        raise ProposalError(
+            f"{path} is an SQLite file but not a proposal cache of this version; choose another"
+        )
 
 
 def _explain(path: Path, error: sqlite3.Error) -> str:
     text = str(error)
     if "not a database" in text or "malformed" in text:
-        return f"{path} is not a proposal cache, or is damaged ({text}); delete it and run tools/propose.py again"
+        return (
+            f"{path} is not a proposal cache, or is damaged ({text}); "
+            "delete it and run tools/propose.py again"
+        )
     if "readonly" in text or "unable to open" in text:
         return f"{path} cannot be opened ({text}); is its folder there and writable?"
     if "locked" in text:
-        return f"{path} is locked by another program for more than {PATIENCE_S:.0f} s; try again"
+        return f"{path} is locked by another program for over {PATIENCE_S:.0f} s; try again later"
     if "full" in text:
-        return f"the disk is full: {path} could not be written; what was stored before is kept"
+        return f"{path} could not be written: the disk is full; what was stored before is kept"
     return f"{path}: {text}"

@@ -1,0 +1,287 @@
+"""A set of boxes and its order in 24 bits a box for 2,000 boxes: an adaptive arithmetic coder.
+
+Region proposals grow out of each other, so most boxes share two or three sides with another one
+that contains them or lies inside them. A spanning tree over the boxes, the whole image at its
+root, finds these pairs; each box is then told as its parent in the tree, which sides differ, and
+by how much. The order costs what a random order must (log2 N - 1.4 bits a box), less what area
+says about rank.
+
+The kernels named `_tell_...` work both ways: coding gives them the boxes, decoding has them filled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.proposals.selective_search.native.kernel import inner, kernel
+from detector.structures import Array
+
+LARGEST_SIDE = 0xFFFF
+MOST_BOXES = 20_000
+
+# What a changed side costs in the tree, in sixteenths of a bit: about 4 bits, and more the farther
+# it moved. A parent inside its child costs a little more, so that most parents are outside.
+_MOVE_COST = np.append(0, np.round(16 * (4 + 0.7 * np.log2(np.arange(1, LARGEST_SIDE + 1)))))
+_MOVE_COST = _MOVE_COST.astype(np.int64)
+_OUTWARDS_COST = 24
+_RANK_BANDS = 16
+# Never reached: at most 13 symbols of 16 bits. Also what a damaged row can make the decoder read.
+_MOST_BYTES_A_BOX = 64
+
+# Slots of the coder's state, an int64 array. All arithmetic stays in 32 bits.
+_LOW, _RANGE, _CODE, _AT, _DECODING = range(5)
+_TOP, _BOTTOM, _WORD = 1 << 24, 1 << 16, (1 << 32) - 1
+
+
+def pack(boxes: Array, frame: tuple[int, int]) -> bytes:
+    """(N, 4) whole xyxy numbers in rank order, no two rows equal, in a frame (height, width)."""
+    root = np.array([[0, 0, frame[1], frame[0]]])
+    whole = np.flatnonzero((boxes == root).all(1))
+    nodes = np.concatenate([root, np.delete(boxes, whole, axis=0)]).astype(np.int64)
+    walk, parent = _breadth_first(nodes, _spanning_tree(nodes, _MOVE_COST))
+    nodes, rank = nodes[walk], walk[1:] - 1
+    data = np.zeros(_MOST_BYTES_A_BOX * (len(nodes) + 1), np.uint8)
+    coder = _new_coder()
+    _tell_boxes(nodes, parent, coder, data)
+    _tell_ranks(_smallest_first(nodes[1:]), rank, coder, data)
+    _finish(coder, data)
+    # The frame is the tree's root; what remains to be told of it is its rank, if it has one.
+    rank_of_whole = int(whole[0]) if len(whole) else len(boxes)
+    return rank_of_whole.to_bytes(2, "little") + data[: coder[_AT]].tobytes()
+
+
+def unpack(data: bytes, count: int, frame: tuple[int, int]) -> Array:
+    """The (N, 4) int64 boxes that `pack` was given, N being `count`."""
+    whole = int.from_bytes(data[:2], "little")
+    padded = np.frombuffer(data[2:] + bytes(_MOST_BYTES_A_BOX * (count + 2)), np.uint8).copy()
+    coder = _new_coder()
+    _start_decoding(coder, padded)
+    others = count - (whole < count)
+    nodes, rank = np.zeros((others + 1, 4), np.int64), np.zeros(others, np.int64)
+    nodes[0, 2:] = frame[1], frame[0]
+    _tell_boxes(nodes, np.zeros(others + 1, np.int64), coder, padded)
+    _tell_ranks(_smallest_first(nodes[1:]), rank, coder, padded)
+    boxes = np.empty((others, 4), np.int64)
+    boxes[rank] = nodes[1:]
+    return boxes if others == count else np.insert(boxes, whole, nodes[0], axis=0)
+
+
+def _smallest_first(boxes: Array) -> Array:
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.argsort(area, kind="stable")
+
+
+def _new_coder() -> Array:
+    coder = np.zeros(5, np.int64)
+    coder[_RANGE] = _WORD
+    return coder
+
+
+def _start_decoding(coder: Array, data: Array) -> None:
+    coder[_CODE] = int.from_bytes(data[:4].tobytes(), "big")
+    coder[_AT], coder[_DECODING] = 4, 1
+
+
+def _finish(coder: Array, data: Array) -> None:
+    last = int(coder[_LOW]).to_bytes(4, "big")
+    data[coder[_AT] : coder[_AT] + 4] = np.frombuffer(last, np.uint8)
+    coder[_AT] += 4
+
+
+def _breadth_first(nodes: Array, parent: Array) -> tuple[Array, Array]:
+    """The tree's nodes, parents before children, brothers together; and each one's parent."""
+    children: list[list[int]] = [[] for _ in nodes]
+    for node, over in enumerate(parent.tolist()):
+        if over >= 0:
+            children[over].append(node)
+    walk, places = [0], [0]
+    for place, node in enumerate(walk):
+        brothers = np.array(children[node], np.int64)
+        changed = (nodes[brothers] != nodes[node]) @ np.array([1, 2, 4, 8])
+        walk += brothers[np.argsort(changed, kind="stable")].tolist()
+        places += [place] * len(brothers)
+    return np.array(walk), np.array(places)
+
+
+@kernel
+def _spanning_tree(nodes: Array, move_cost: Array) -> Array:
+    """(N,) parents by Prim's algorithm, -1 for node 0; of child and parent one holds the other."""
+    count = nodes.shape[0]
+    parent, cheapest = np.zeros(count, np.int64), np.full(count, np.int64(1) << 40)
+    inside = np.zeros(count, np.bool_)
+    parent[0] = -1
+    newest = 0
+    for _ in range(count - 1):
+        inside[newest] = True
+        x1, y1, x2, y2 = nodes[newest, 0], nodes[newest, 1], nodes[newest, 2], nodes[newest, 3]
+        closest, nearest = np.int64(1) << 41, 0
+        for other in range(count):
+            if inside[other]:
+                continue
+            left, top = nodes[other, 0] - x1, nodes[other, 1] - y1
+            right, bottom = x2 - nodes[other, 2], y2 - nodes[other, 3]
+            cost = move_cost[abs(left)] + move_cost[abs(top)]
+            cost += move_cost[abs(right)] + move_cost[abs(bottom)]
+            outwards = left <= 0 and top <= 0 and right <= 0 and bottom <= 0
+            inwards = left >= 0 and top >= 0 and right >= 0 and bottom >= 0
+            cost += _OUTWARDS_COST * outwards
+            if cost < cheapest[other] and (inwards or outwards):
+                cheapest[other], parent[other] = cost, newest
+            if cheapest[other] < closest:
+                closest, nearest = cheapest[other], other
+        newest = nearest
+    return parent
+
+
+@kernel
+def _tell_boxes(nodes: Array, parent: Array, coder: Array, data: Array) -> None:
+    """All nodes but the first, which is known; `parent` never decreases."""
+    count = nodes.shape[0]
+    # Frequencies that adapt: which sides changed after which brother; in or out; how far.
+    sides = np.full((17, 16), 5, np.int64)
+    directions = np.full((16, 2), 16, np.int64)
+    lengths = np.full((2, 17, 17), 16, np.int64)
+    told = 1
+    for node in range(count):
+        last = 16
+        while told < count:
+            changed, outwards = 0, 0
+            if parent[told] == node:
+                for side in range(4):
+                    moved = (nodes[told, side] - nodes[node, side]) * (1 if side < 2 else -1)
+                    changed |= (moved != 0) << side
+                    outwards |= moved < 0
+            changed = _adaptive(coder, data, sides[last], changed)
+            if changed == 0:
+                break
+            outwards = _adaptive(coder, data, directions[changed], outwards)
+            for side in range(4):
+                near, far = nodes[node, side], nodes[node, (side + 2) % 4]
+                if changed >> side & 1:
+                    table = lengths[outwards, min(16, _bits(abs(far - near)))]
+                    moved = _distance(coder, data, table, abs(nodes[told, side] - near))
+                    near += moved if (side < 2) != (outwards == 1) else -moved
+                nodes[told, side] = near
+            parent[told] = node
+            last = changed
+            told += 1
+
+
+@inner
+def _distance(coder: Array, data: Array, table: Array, distance: int) -> int:
+    """A number of at least 1: how many bits it has, by a table, then the bits below the first."""
+    length = _adaptive(coder, data, table, _bits(distance))
+    low = 1 << max(0, length - 1)
+    return low + _uniform(coder, data, low, distance - low)
+
+
+@inner
+def _bits(number: int) -> int:
+    length = 0
+    while number > 0:
+        number >>= 1
+        length += 1
+    return length
+
+
+@kernel
+def _tell_ranks(smallest_first: Array, rank: Array, coder: Array, data: Array) -> None:
+    """For each box the band of its rank, given that of its area; then which free rank in it."""
+    count = rank.shape[0]
+    free = np.zeros((_RANK_BANDS, count // _RANK_BANDS + 1), np.int64)
+    left = np.zeros(_RANK_BANDS, np.int64)
+    for r in range(count):
+        band = r * _RANK_BANDS // count
+        free[band, left[band]] = r
+        left[band] += 1
+    seen = np.full((_RANK_BANDS, _RANK_BANDS), 4, np.int64)
+    weights = np.zeros(_RANK_BANDS, np.int64)
+    for i in range(count):
+        box, size_band = smallest_first[i], i * _RANK_BANDS // count
+        _rank_weights(seen[size_band], left, weights)
+        band = _symbol(coder, data, weights, rank[box] * _RANK_BANDS // count)
+        place = 0
+        if coder[_DECODING] == 0:
+            while free[band, place] != rank[box]:
+                place += 1
+        place = _uniform(coder, data, left[band], place)
+        rank[box] = free[band, place]
+        left[band] -= 1
+        free[band, place] = free[band, left[band]]
+        for near in range(max(0, size_band - 2), min(_RANK_BANDS, size_band + 3)):
+            seen[near, band] += 16 >> abs(near - size_band)
+
+
+@inner
+def _rank_weights(seen: Array, left: Array, weights: Array) -> None:
+    total = 0
+    for band in range(_RANK_BANDS):
+        total += seen[band] * left[band]
+    for band in range(_RANK_BANDS):
+        share = 60000 * seen[band] * left[band] // total
+        weights[band] = share + (1 if left[band] else 0)
+
+
+@inner
+def _adaptive(coder: Array, data: Array, table: Array, symbol: int) -> int:
+    """Code by a table of frequencies that learns: what was told often becomes cheap."""
+    symbol = _symbol(coder, data, table, symbol)
+    table[symbol] += 32
+    total = 0
+    for frequency in table:
+        total += frequency
+    if total > 1 << 15:
+        for other in range(len(table)):
+            table[other] = (table[other] + 1) // 2
+    return symbol
+
+
+@inner
+def _symbol(coder: Array, data: Array, weights: Array, symbol: int) -> int:
+    total, start = 0, 0
+    for weight in weights:
+        total += weight
+    if coder[_DECODING]:
+        target, symbol = _target(coder, total), 0
+        while start + weights[symbol] <= target:
+            start += weights[symbol]
+            symbol += 1
+    else:
+        for before in range(symbol):
+            start += weights[before]
+    _narrow(coder, data, start, weights[symbol], total)
+    return symbol
+
+
+@inner
+def _uniform(coder: Array, data: Array, total: int, value: int) -> int:
+    """One of `total` (at most 65,536) equally likely values."""
+    if coder[_DECODING]:
+        value = _target(coder, total)
+    _narrow(coder, data, value, 1, total)
+    return value
+
+
+@inner
+def _target(coder: Array, total: int) -> int:
+    return min((coder[_CODE] - coder[_LOW] & _WORD) // (coder[_RANGE] // total), total - 1)
+
+
+@inner
+def _narrow(coder: Array, data: Array, start: int, weight: int, total: int) -> None:
+    """Subbotin's carry-less range coder: keep [start, start + weight) of `total`."""
+    share = coder[_RANGE] // total
+    coder[_LOW] = coder[_LOW] + start * share & _WORD
+    coder[_RANGE] = weight * share
+    while True:
+        if coder[_LOW] ^ (coder[_LOW] + coder[_RANGE] & _WORD) >= _TOP:
+            if coder[_RANGE] >= _BOTTOM:
+                break
+            coder[_RANGE] = -coder[_LOW] & _BOTTOM - 1
+        if coder[_DECODING]:
+            coder[_CODE] = (coder[_CODE] << 8 | data[coder[_AT]]) & _WORD
+        else:
+            data[coder[_AT]] = coder[_LOW] >> 24
+        coder[_AT] += 1
+        coder[_LOW] = coder[_LOW] << 8 & _WORD
+        coder[_RANGE] = coder[_RANGE] << 8 & _WORD

@@ -1,0 +1,290 @@
+"""The proposal cache: what is stored comes back, what is damaged counts as missing."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.errors import ProposalError
+from detector.proposals.stored import ProposalStore, describe, settings_hash
+from detector.structures import Proposals
+
+FAST = settings_hash({"preset": "fast", "seed": 0})
+OTHER = settings_hash({"preset": "fast", "seed": 1})
+
+
+def key(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def some(number: int = 0) -> Proposals:
+    return Proposals([[number, 1, number + 4, 9], [0, 0, 30 + number, 20]], (20, 30 + number))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "proposals.sqlite"
+
+
+def test_what_is_put_is_what_one_gets(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1))
+        assert store.get(key(1), FAST).boxes.tolist() == some(1).boxes.tolist()
+        assert store.get(key(1), FAST).size == (20, 31)
+        assert store.get(key(1), OTHER) is None
+        assert store.get(key(2), FAST) is None
+        assert (key(1), FAST) in store
+        assert (key(1), OTHER) not in store
+
+
+def test_storing_again_replaces(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1))
+        store.put(key(1), FAST, some(2))
+        store.put(key(1), OTHER, some(3))
+        assert store.count() == 2
+        assert store.count(FAST) == 1
+        assert store.get(key(1), FAST).size == (20, 32)
+
+
+def test_the_hash_of_settings_does_not_depend_on_their_order_but_on_every_value():
+    assert settings_hash({"a": 1, "b": 2.0}) == settings_hash({"b": 2.0, "a": 1})
+    assert settings_hash({"a": 1, "b": 2.0}) != settings_hash({"a": 1, "b": 2.5})
+    text = '{"a":1,"engine_version":1}'
+    assert settings_hash({"a": 1}) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_another_engine_version_is_another_key(monkeypatch):
+    before = settings_hash({"a": 1})
+    monkeypatch.setattr("detector.proposals.stored.ENGINE_VERSION", 2)
+    assert settings_hash({"a": 1}) != before
+
+
+def test_a_proposer_is_described_by_its_class_and_settings():
+    from detector.proposals.opencv import OpenCVSelectiveSearch
+
+    settings = describe(OpenCVSelectiveSearch(seed=3))
+    assert settings["seed"] == 3
+    assert settings_hash(settings) != settings_hash(describe(OpenCVSelectiveSearch(seed=4)))
+
+
+def test_settings_are_written_down_beside_what_they_made(path):
+    with ProposalStore(path, "rw") as store:
+        made = store.put_settings({"preset": "fast", "seed": 0})
+        assert made == FAST
+        assert store.settings() == {}  # nothing stored under it yet
+        store.put(key(1), FAST, some())
+        assert store.settings()[FAST]["preset"] == "fast"
+
+
+def test_items_come_by_name_and_nameless_ones_by_their_hash(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1), "b.jpg")
+        store.put(key(2), FAST, some(2), "a.jpg")
+        store.put(key(3), FAST, some(3))
+        names = [name for name, _ in store.items(FAST)]
+        assert names == sorted([key(3)[:32], "a.jpg", "b.jpg"])
+
+
+def test_failures_are_remembered_until_cleared(path):
+    with ProposalStore(path, "rw") as store:
+        store.put_failure("broken.jpg", FAST, "truncated")
+        assert store.failures(FAST) == {"broken.jpg": "truncated"}
+        assert store.failures(OTHER) == {}
+        store.clear_failure("broken.jpg", FAST)
+        assert store.failures(FAST) == {}
+
+
+def test_a_missing_file_says_how_to_make_it(path):
+    with pytest.raises(ProposalError, match=r"tools/propose\.py --out"):
+        ProposalStore(path)
+
+
+def test_a_reader_cannot_write(path):
+    ProposalStore(path, "rw").close()
+    with (
+        ProposalStore(path) as store,
+        pytest.raises(ProposalError, match="opened for reading"),
+    ):
+        store.put(key(1), FAST, some())
+
+
+@pytest.mark.parametrize("mode", ["r", "rw"])
+def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_was(tmp_path, mode):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(b"my thesis, only copy " * 100)
+    with pytest.raises(ProposalError, match="not a proposal cache"):
+        ProposalStore(file, mode)
+    assert file.read_bytes() == b"my thesis, only copy " * 100
+
+
+def test_somebody_elses_database_is_refused(tmp_path):
+    file = tmp_path / "photos.db"
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE photos (id INTEGER)")
+    connection.close()
+    with pytest.raises(ProposalError, match="not a proposal cache"):
+        ProposalStore(file, "rw")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ProposalError, match="cannot be made"):
+        ProposalStore(tmp_path / "file" / "cache.sqlite", "rw")
+
+
+def test_a_path_that_is_a_folder_is_an_error(tmp_path):
+    with pytest.raises(ProposalError, match="cannot be opened"):
+        ProposalStore(tmp_path, "rw")
+
+
+def test_a_file_on_read_only_media_can_be_read(path, monkeypatch):
+    """Tests may run as root, for whom nothing is read-only: SQLite's refusal is made up."""
+    from detector.proposals import stored
+
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1))
+    raw = stored._raw
+
+    def on_read_only_media(file, how):
+        if "immutable" not in how:
+            raise sqlite3.OperationalError("unable to open database file")
+        return raw(file, how)
+
+    monkeypatch.setattr(stored, "_raw", on_read_only_media)
+    with ProposalStore(path) as store:
+        assert store.get(key(1), FAST).size == (20, 31)
+    with pytest.raises(ProposalError, match="cannot be opened"):
+        ProposalStore(path, "rw")
+
+
+def damage(path: Path, content: str) -> None:
+    """Flip one bit of a row, behind the store's back."""
+    connection = sqlite3.connect(path)
+    where = "WHERE image = (SELECT id FROM images WHERE content = ?)"
+    image = bytes.fromhex(content)[:16]
+    (data,) = connection.execute(f"SELECT data FROM regions {where}", (image,)).fetchone()
+    flipped = data[:9] + bytes([data[9] ^ 1]) + data[10:]
+    connection.execute(f"UPDATE regions SET data = ? {where}", (flipped, image))
+    connection.commit()
+    connection.close()
+
+
+def test_a_damaged_row_is_reported_and_counts_as_missing(path):
+    with ProposalStore(path, "rw") as store:
+        for number in range(3):
+            store.put(key(number), FAST, some(number), f"{number}.jpg")
+        damage(path, key(1))
+        assert store.get(key(1), FAST) is None
+        assert [(one.content, one.settings) for one in store.damaged] == [(key(1), FAST)]
+        assert [name for name, _ in store.items(FAST)] == ["0.jpg", "2.jpg"]
+        assert [one.content for one in store.verify()] == [key(1)[:32]]
+        store.put(key(1), FAST, some(1))
+        assert store.get(key(1), FAST).size == (20, 31)
+        assert store.verify() == []
+
+
+def test_a_damaged_file_is_an_error_that_says_so(path):
+    with ProposalStore(path, "rw") as store:
+        for number in range(200):
+            store.put(key(number), FAST, some(number))
+    whole = bytearray(path.read_bytes())
+    whole[2048:] = os.urandom(len(whole) - 2048)
+    path.write_bytes(whole)
+    with (
+        pytest.raises(ProposalError, match=r"damaged|not a proposal cache"),
+        ProposalStore(path) as store,
+    ):
+        store.verify()
+
+
+def write_some(path: Path, first: int, count: int) -> None:
+    with ProposalStore(path, "rw") as store:
+        for number in range(first, first + count):
+            store.put(key(number), FAST, some(number), f"{number}.jpg")
+
+
+def test_several_processes_create_and_write_the_same_file_at_once(path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_some, args=(path, 25 * i, 50)) for i in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    with ProposalStore(path) as store:  # 0..49, 25..74, 50..99: overlapping on purpose
+        assert store.count(FAST) == 100
+        assert store.verify() == []
+        assert store.get(key(77), FAST).size == (20, 107)
+
+
+def test_threads_may_share_a_store(path):
+    with ProposalStore(path, "rw") as store, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: store.put(key(n), FAST, some(n)), range(40)))
+        found = list(pool.map(lambda n: store.get(key(n), FAST).size[1], range(40)))
+    assert found == [30 + number for number in range(40)]
+
+
+def test_a_store_can_be_pickled_to_a_worker(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1))
+        with pickle.loads(pickle.dumps(store)) as copy:
+            assert copy.get(key(1), FAST).size == (20, 31)
+
+
+WRITE_FOREVER = """
+import sys
+import numpy as np
+from tests_of_stored import key, some, FAST
+from detector.proposals.stored import ProposalStore
+store = ProposalStore(sys.argv[1], "rw")
+for number in range(1_000_000):
+    store.put(key(number), FAST, some(number % 500))
+    print(number, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_instant_loses_nothing_that_it_had_stored(path, tmp_path):
+    (tmp_path / "tests_of_stored.py").write_text(Path(__file__).read_text())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITE_FOREVER, str(path)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    assert writer.stdout is not None
+    stored = [int(writer.stdout.readline()) for _ in range(20)]
+    time.sleep(0.01)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    with ProposalStore(path, "rw") as store:
+        assert all((key(number), FAST) in store for number in stored)
+        assert store.verify() == []
+        store.put(key(10**7), FAST, some(1))
+
+
+def test_the_file_is_small_beside_its_rows(path):
+    """Keys, names and pages may cost 300 bytes an image: 0.15 bytes a box of a 2,000-box image."""
+    from detector.proposals.coding import encode
+
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 200, (300, 2))
+    found = Proposals(np.hstack([corners, corners + rng.integers(20, 170, (300, 2))]), (400, 400))
+    with ProposalStore(path, "rw") as store:
+        for number in range(200):
+            store.put(key(number), FAST, found, f"2008_{number:06}.jpg")
+    assert path.stat().st_size / 200 < len(encode(found)) + 300
