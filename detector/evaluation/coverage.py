@@ -1,0 +1,135 @@
+"""How well proposals cover the objects, against how many of them one takes.
+
+The measures of Uijlings et al. (IJCV 2013, section 5.1) and Hosang et al. (PAMI 2016, section 4):
+
+    best overlap     of an object: the largest IoU that any of the first N proposals has with it
+    ABO, MABO        the average best overlap of a class's objects; its mean over the classes
+    recall at t      the share of all objects whose best overlap is at least t
+    average recall   recall averaged over all t from 0.5 to 1
+
+Objects marked difficult, and crowds, are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detector.boxes import iou
+from detector.datasets.dataset import Dataset, Sample
+from detector.errors import EvaluationError
+from detector.structures import Array, Proposals
+
+BUDGETS = (50, 100, 200, 500, 1000, 2000)
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """Best overlaps of G objects within each of B budgets; statistics are (B,) unless said.
+
+    classes   K names
+    budgets   B numbers of boxes, increasing; None, at the end, stands for all
+    overlaps  (G, B) best IoU
+    labels    (G,) class of each object
+    taken     (B,) boxes an image that were there to be taken, on average
+    """
+
+    classes: tuple[str, ...]
+    budgets: tuple[int | None, ...]
+    overlaps: Array
+    labels: Array
+    taken: Array
+
+    def recall(self, threshold: float = 0.5) -> Array:
+        """The share of objects that some box overlaps by at least `threshold`."""
+        return (self.overlaps >= threshold).mean(axis=0)
+
+    def average_recall(self) -> Array:
+        """Recall averaged over thresholds from 0.5 to 1, exactly: 2 max(0, IoU - 0.5), averaged."""
+        return (2 * np.clip(self.overlaps - 0.5, 0, None)).mean(axis=0)
+
+    def abo(self) -> Array:
+        """(K, B) average best overlap by class; NaN for classes without objects."""
+        total = np.zeros((len(self.classes), len(self.budgets)))
+        np.add.at(total, self.labels, self.overlaps)
+        count = np.bincount(self.labels, minlength=len(self.classes))[:, None]
+        return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+    def mabo(self) -> Array:
+        """Mean of the classes' average best overlaps, over the classes that have objects."""
+        return np.nanmean(self.abo(), axis=0)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything above as plain numbers, for JSON."""
+        abo = {
+            name: row.tolist()
+            for name, row in zip(self.classes, self.abo(), strict=True)
+            if np.isfinite(row).all()
+        }
+        return {
+            "budgets": list(self.budgets),
+            "objects": len(self.labels),
+            "boxes_per_image": self.taken.tolist(),
+            "recall_0.5": self.recall(0.5).tolist(),
+            "recall_0.7": self.recall(0.7).tolist(),
+            "average_recall": self.average_recall().tolist(),
+            "mabo": self.mabo().tolist(),
+            "abo": abo,
+        }
+
+
+def coverage(
+    dataset: Dataset,
+    proposals: Mapping[str, Proposals],
+    budgets: Sequence[int | None] = (*BUDGETS, None),
+) -> Coverage:
+    """Measure proposals, by image id, on the objects of a data set."""
+    chosen = _checked(budgets)
+    overlaps, labels, taken = [], [], np.zeros(len(chosen))
+    for sample in dataset.samples:
+        found = _proposals_of(sample, proposals, dataset.name)
+        counted = ~(sample.annotations.difficult | sample.annotations.crowd)
+        overlaps.append(best_overlaps(found.boxes, sample.annotations.boxes[counted], chosen))
+        labels.append(sample.annotations.labels[counted])
+        taken += [len(found) if budget is None else min(budget, len(found)) for budget in chosen]
+    if not sum(map(len, labels)):
+        raise EvaluationError(f"{dataset.name}: has no object to be found")
+    return Coverage(
+        dataset.classes,
+        chosen,
+        np.concatenate(overlaps),
+        np.concatenate(labels),
+        taken / len(dataset),
+    )
+
+
+def best_overlaps(boxes: Array, objects: Array, budgets: Sequence[int | None]) -> Array:
+    """(G, B) largest IoU of each object with the first so many of (N, 4) ranked boxes."""
+    overlaps = np.zeros((len(boxes) + 1, len(objects)))
+    overlaps[1:] = iou(boxes, objects)
+    best = np.maximum.accumulate(overlaps, axis=0)  # row n: among the first n boxes
+    last = len(boxes)
+    return best[[last if budget is None else min(budget, last) for budget in budgets]].T
+
+
+def _checked(budgets: Sequence[int | None]) -> tuple[int | None, ...]:
+    numbers = [budget for budget in budgets if budget is not None]
+    if not budgets or any(number < 1 for number in numbers):
+        raise EvaluationError(f"budgets {list(budgets)}: expected numbers of boxes, at least 1")
+    return (*sorted(set(numbers)), *([None] if None in budgets else []))
+
+
+def _proposals_of(sample: Sample, proposals: Mapping[str, Proposals], name: str) -> Proposals:
+    found = proposals.get(sample.image_id)
+    if found is None:
+        raise EvaluationError(
+            f"{name}: no proposals for {sample.image_id}; make them with tools/propose.py"
+        )
+    if sample.size is not None and found.size != sample.size:
+        raise EvaluationError(
+            f"{name}: {sample.image_id} is {sample.size} (H, W), its proposals are for {found.size}"
+        )
+    return found
