@@ -14,8 +14,7 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError, SettingsError
-from detector.evaluation.average_precision import precision_recall
-from detector.evaluation.matching import RIGHT, WRONG, Judged, judge_all
+from detector.evaluation.matching import NEITHER, RIGHT, Judged, judge_all
 from detector.evaluation.protocols import RULES, Average, check_protocol, evaluate
 from detector.evaluation.result import Protocol
 from detector.structures import Array, Detections
@@ -26,7 +25,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the bounds between which `confidence` of the resampled ones lie."""
+    """An estimate, and bounds as far from it as `confidence` of the resampled ones are."""
 
     estimate: float
     low: float
@@ -82,32 +81,38 @@ def compare(
         first=_interval(one, means[0]),
         second=_interval(two, means[1]),
         difference=_interval(two - one, difference),
-        p_worse=float((difference <= 0).mean()),
+        p_worse=float((difference - np.nanmean(difference) + two - one <= 0).mean()),
     )
 
 
 def resampled_means(
     dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
 ) -> Array:
-    """(R,) mean AP with the images counted as `draws` (R, B) says."""
+    """(R,) mean AP with the images counted as `draws` (R, B) says; NaN where no object is drawn."""
     judge, average = RULES[protocol]
     classes = judge_all(dataset, results, judge)
-    means = np.full(len(draws), np.nan)
-    for row, times in enumerate(draws):
-        aps = [ap for one in classes if (ap := _weighted_ap(one, times, average)) is not None]
-        if aps:
-            means[row] = np.mean(aps)
-    return means
+    aps = np.stack([_resampled_aps(one, draws, average) for one in classes], axis=1)  # (R, K)
+    there = ~np.isnan(aps)
+    count = there.sum(1)
+    total = np.where(there, aps, 0.0).sum(1)
+    return np.divide(total, count, out=np.full(len(draws), np.nan), where=count > 0)
 
 
-def _weighted_ap(judged: Judged, times: Array, average: Average) -> float | None:
-    positives = int((judged.positives * times).sum())
-    if positives == 0:
-        return None
-    weight = times[judged.images]
-    right, wrong = weight * (judged.verdicts == RIGHT), weight * (judged.verdicts == WRONG)
-    precision, recall = precision_recall(right, wrong, positives)
-    return average(precision, recall)
+def _resampled_aps(judged: Judged, draws: Array, average: Average) -> Array:
+    """(R,) AP of one class. Precision is needed at the right detections only: the wrong ones
+    between them add no recall, and precision is never greater there."""
+    counted = judged.verdicts != NEITHER
+    images, right = judged.images[counted], judged.verdicts[counted] == RIGHT
+    rights = np.flatnonzero(right)
+    aps = np.full(len(draws), np.nan)
+    for row, positives in enumerate(draws @ judged.positives):
+        if positives == 0:
+            continue
+        weight = draws[row].astype(np.float64)[images]
+        found, ranked = np.cumsum(weight[rights]), np.cumsum(weight)[rights]
+        precision = np.divide(found, ranked, out=np.zeros_like(found), where=ranked > 0)
+        aps[row] = average(precision, found / positives)
+    return aps
 
 
 def _draws(images: int, seed: int, rounds: int) -> Array:
@@ -118,10 +123,15 @@ def _draws(images: int, seed: int, rounds: int) -> Array:
     return np.random.default_rng(seed).multinomial(images, share, size=rounds)
 
 
-def _interval(estimate: float, means: Array) -> Interval:
-    means = means[~np.isnan(means)]
-    if len(means) == 0:
+def _interval(estimate: float, resampled: Array) -> Interval:
+    """The estimate with the spread of the resampled ones about their own mean.
+
+    Repeated images make the curve rougher, and the envelope lifts a rough curve: the resampled
+    values lie a little high, all of them, which says nothing about the detector.
+    """
+    resampled = resampled[~np.isnan(resampled)]
+    if len(resampled) == 0:
         raise EvaluationError("no resampled set of images has an object to be found")
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = estimate + np.quantile(resampled, [tail, 1 - tail]) - resampled.mean()
     return Interval(estimate, float(low), float(high))
