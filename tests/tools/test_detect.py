@@ -78,7 +78,8 @@ def test_a_folder_gives_pictures_detections_and_a_record(bundle, photos, tmp_pat
     run = json.loads((out / "run.json").read_text())
     assert [one["raw_size"] for one in run["inputs"]] == [[90, 120]] * 3
     assert run["settings"]["nms_threshold"] == 0.3
-    assert Image.open(out / "0.jpg").size == (120, 90)
+    with Image.open(out / "0.jpg") as picture:
+        assert picture.size == (120, 90)
     assert "0.png" in capsys.readouterr().out
 
 

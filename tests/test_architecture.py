@@ -1,0 +1,83 @@
+"""The map of the house: which room stands on which storey, and that arrows point down only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "detector"
+STOREY = {
+    "structures": 0, "boxes": 0, "errors": 0, "files": 0, "compiled": 0, "hardware": 0,
+    "models": 1, "proposals": 1, "heads": 1, "datasets": 1, "evaluation": 1, "crops": 1,
+    "native_crops": 1, "ensemble": 1, "bundle": 1, "images": 1,
+    "pipeline": 2, "training": 2, "export": 2, "reporting": 2,
+    "region_scores": 3,
+    "build": 3,
+}  # fmt: skip
+DOORWAYS = {
+    ("boxes", "structures"), ("hardware", "errors"), ("crops", "native_crops"), ("ensemble", "models"), ("bundle", "models"), ("evaluation", "datasets"),
+    ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
+}  # fmt: skip
+"""Arrows between rooms of one storey."""
+
+
+def _arrows() -> set[tuple[str, str]]:
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module] if node.module != "detector" else [
+                    f"detector.{alias.name}" for alias in node.names
+                ]  # fmt: skip
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "detector" and len(parts) > 1 and parts[1] != room:
+                    found.add((room, parts[1]))
+    return {arrow for arrow in found if arrow[0] != "__init__"}
+
+
+def test_every_room_has_a_storey():
+    rooms = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    rooms |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms <= STOREY.keys()
+
+
+def test_arrows_point_down_or_through_a_named_doorway():
+    wrong = {
+        (here, there)
+        for here, there in _arrows()
+        if STOREY[there] >= STOREY[here] and (here, there) not in DOORWAYS
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("tool", sorted((PACKAGE.parent / "tools").glob("*.py")), ids=lambda p: p.stem)
+def test_help_loads_nothing_heavy(tool: Path):
+    """What makes --help slow is torch, numba, OpenCV or matplotlib at import; none of them may be there."""
+    program = (
+        "import sys, runpy; sys.argv = ['tool', '--help']\n"
+        "try: runpy.run_path(sys.argv.pop(0) and " + repr(str(tool)) + ", run_name='__main__')\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'torch', 'numba', 'cv2', 'matplotlib', 'scipy', 'sklearn', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy), 'code:', code)"
+    )
+    program = program.replace("sys.argv.pop(0) and ", "")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        cwd=PACKAGE.parent,
+    )  # fmt: skip
+    assert done.stdout.strip().endswith("heavy: [] code: 0"), done.stdout[-300:] + done.stderr[-300:]
+
+
+def test_importing_the_package_is_cheap():
+    program = "import sys, detector; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
