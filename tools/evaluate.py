@@ -189,12 +189,13 @@ def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
 
 def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
     """What the proposals allow: their recall, and the mAP of a perfect classifier on them."""
-    from detector.evaluation import evaluate, oracle_detections, proposal_recall
+    from detector.evaluation import evaluate, oracle_detections
+    from detector.evaluation.coverage import coverage
 
     oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
     return {
         "proposals_per_image": sum(map(len, regions.values())) / len(regions),
-        "proposal_recall": proposal_recall(dataset, regions),
+        "proposal_recall": float(coverage(dataset, regions, [None]).recall(0.5)[0]),
         "oracle_class_map": oracle.mean_ap,
     }
 

@@ -1,7 +1,7 @@
 """Judging detections against annotations by the published rules."""
 
 from detector.evaluation.bootstrap import Comparison, Interval, bootstrap_interval, compare
-from detector.evaluation.oracle import oracle_detections, proposal_recall
+from detector.evaluation.oracle import oracle_detections
 from detector.evaluation.protocols import evaluate
 from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Protocol
 
@@ -16,5 +16,4 @@ __all__ = [
     "compare",
     "evaluate",
     "oracle_detections",
-    "proposal_recall",
 ]

@@ -51,19 +51,3 @@ def _oracle(truth: Annotations, proposals: Proposals) -> Detections:
         return Detections.empty()
     order = np.argsort(-np.array(scores), kind="stable")
     return Detections(np.array(boxes), np.array(scores), np.array(labels))[order]
-
-
-def proposal_recall(
-    dataset: Dataset, proposals: Mapping[str, Proposals], overlap: float = MIN_OVERLAP
-) -> float:
-    """The share of the objects, difficult ones and crowds apart, that some proposal overlaps."""
-    found = total = 0
-    for sample in dataset.samples:
-        truth = sample.annotations
-        wanted = truth.boxes[~(truth.difficult | truth.crowd)]
-        overlaps = iou(proposals[sample.image_id].boxes, wanted)
-        found += int((overlaps >= overlap).any(0).sum())
-        total += len(wanted)
-    if total == 0:
-        raise EvaluationError(f"{dataset.name}: has no object to be found")
-    return found / total

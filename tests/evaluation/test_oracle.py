@@ -7,7 +7,8 @@ import pytest
 from evaluation_cases import dataset_of, proposals_of
 
 from detector.errors import EvaluationError
-from detector.evaluation import evaluate, oracle_detections, proposal_recall
+from detector.evaluation import evaluate, oracle_detections
+from detector.evaluation.coverage import coverage
 from detector.structures import Annotations
 
 CAT, DOG = 0, 1
@@ -37,7 +38,7 @@ def test_oracle_map_is_the_mean_recall_over_the_classes() -> None:
     proposals = {"a": proposals_of([[0, 0, 10, 9], [0, 50, 20, 80], [20, 0, 30, 10]])}
     result = evaluate(dataset, oracle_detections(dataset, proposals), "voc12")
     assert [one.ap for one in result.per_class] == pytest.approx([2 / 3, 1.0])
-    assert proposal_recall(dataset, proposals) == 3 / 4
+    assert coverage(dataset, proposals, [None]).recall(0.5).tolist() == [3 / 4]
 
 
 def test_perfect_proposals_reach_one() -> None:
@@ -50,17 +51,7 @@ def test_perfect_proposals_reach_one() -> None:
         assert evaluate(dataset, found, protocol).mean_ap == pytest.approx(1.0)  # type: ignore
 
 
-def test_difficult_objects_do_not_count_in_recall() -> None:
-    truth = Annotations([[0, 0, 10, 10], [50, 50, 60, 60]], [CAT, CAT], [False, True])
-    assert proposal_recall(dataset_of(truth), {"a": proposals_of([[0, 0, 10, 10]])}) == 1.0
-
-
 def test_missing_proposals_are_named() -> None:
     dataset = dataset_of(Annotations.empty(), Annotations.empty())
     with pytest.raises(EvaluationError, match="1 of 2 images, for example 'b'"):
         oracle_detections(dataset, {"a": proposals_of([])})
-
-
-def test_a_set_without_objects_has_no_recall() -> None:
-    with pytest.raises(EvaluationError, match="no object"):
-        proposal_recall(dataset_of(Annotations.empty()), {"a": proposals_of([])})
