@@ -46,6 +46,8 @@ class MemberManifest(_Entry):
     """Share of the crop's side that lies around the region, on each side (R-CNN's 16 of 227)."""
     mean: Triple = CENTRED.mean
     std: Triple = CENTRED.std
+    activation_ranges: dict[str, float] = {}
+    """For 8-bit inference (models/quantised.py); empty where they were not measured."""
     stored_as: StoredAs = "float16"
     file: str = ""
     bytes: int = Field(default=0, ge=0)
@@ -159,6 +161,19 @@ def save_bundle(
     for file in before - files.keys():
         (folder / file).unlink(missing_ok=True)
     return manifest
+
+
+def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
+    """Write the members' activation ranges into a bundle; its weights stay as they are."""
+    manifest = read_manifest(folder)
+    if len(ranges) != len(manifest.members):
+        raise BundleError(f"{folder}: {len(manifest.members)} members but {len(ranges)} ranges")
+    members = tuple(
+        member.model_copy(update={"activation_ranges": dict(one)})
+        for member, one in zip(manifest.members, ranges, strict=True)
+    )
+    manifest = manifest.model_copy(update={"members": members})
+    write_atomically(Path(folder) / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
 
 
 def _encoded(member: MemberManifest, state: Mapping[str, Tensor], num_outputs: int) -> bytes:

@@ -20,6 +20,8 @@ class Member:
     model: nn.Module
     input_size: int
     normalisation: Normalisation = CENTRED
+    activation_ranges: Mapping[str, float] | None = None
+    """Needed for 8-bit inference only (models/quantised.py)."""
 
 
 class Ensemble:
@@ -49,7 +51,12 @@ class Ensemble:
         on_cpu = torch.device(device).type == "cpu"
         self.runners = [
             FixedBatches(
-                prepare_for_inference(member.model.to(device), precision, member.normalisation),
+                prepare_for_inference(
+                    member.model.to(device),
+                    precision,
+                    member.normalisation,
+                    member.activation_ranges,
+                ),
                 batch_size=batch_size or (8 if on_cpu else 128),
                 workers=workers or (torch.get_num_threads() if on_cpu else 1),
             )

@@ -19,6 +19,7 @@ from detector.bundle import (
     load_bundle,
     read_manifest,
     save_bundle,
+    set_activation_ranges,
 )
 from detector.errors import BundleError
 from detector.models import ARCHITECTURES
@@ -291,3 +292,13 @@ def test_an_oversized_manifest_is_not_parsed(tmp_path):
     (tmp_path / "bundle.json").write_text(" " * (4 * 2**20 + 1))
     with pytest.raises(BundleError, match="larger than"):
         read_manifest(tmp_path)
+
+
+def test_activation_ranges_are_added_without_touching_the_weights(tmp_path):
+    save_bundle(tmp_path, manifest(), [tiny()])
+    weights = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    set_activation_ranges(tmp_path, [{"conv1": 3.5}])
+    assert load_bundle(tmp_path).manifest.members[0].activation_ranges == {"conv1": 3.5}
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == weights
+    with pytest.raises(BundleError, match="1 members but 2"):
+        set_activation_ranges(tmp_path, [{}, {}])

@@ -8,7 +8,7 @@ normalisation are compiled (native.py). The network given is not changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.normalisation import CENTRED, Normalisation
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 
 
 def fastest_precision(device: torch.device | str) -> Precision:
@@ -38,11 +38,18 @@ def prepare_for_inference(
     model: nn.Module,
     precision: Precision = "float32",
     normalisation: Normalisation = CENTRED,
+    activation_ranges: Mapping[str, float] | None = None,
 ) -> nn.Module:
     """A copy of `model` that gives the same logits (to rounding) sooner; not for training.
 
-    It takes centred crops of any float type and memory format, and gives float32 logits.
+    It takes centred crops of any float type and memory format, and gives float32 logits. "int8" is
+    for a GoogLeNet whose activation ranges are known, on a CPU that has such products
+    (quantised.py).
     """
+    if precision == "int8":
+        from detector.models.quantised import QuantisedGoogLeNet
+
+        return QuantisedGoogLeNet(model, activation_ranges, normalisation)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     model = copy.deepcopy(model).eval().requires_grad_(False)
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
@@ -164,7 +171,7 @@ class NativeMaxPool(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
         if self.stride == 2:
-            height, width = (_halved(side, self.ceil) for side in (height, width))
+            height, width = (halved(side, self.ceil) for side in (height, width))
         out = torch.empty(
             (batch, channels, height, width), dtype=x.dtype, memory_format=torch.channels_last
         )
@@ -172,7 +179,7 @@ class NativeMaxPool(nn.Module):
         return out
 
 
-def _halved(side: int, ceil: bool) -> int:
+def halved(side: int, ceil: bool) -> int:
     """How many 3-wide windows at stride 2 lie along `side`."""
     return (side - 3 + ceil) // 2 + 1
 
