@@ -38,7 +38,7 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 quick = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -48,6 +48,12 @@ def test_other_names_make_their_own_sorted_class_list(tmp_path: Path) -> None:
     assert only.dropped_by_rule() == {"unknown-class": 1}
 
 
+def test_a_broken_file_of_another_split_does_not_hide_the_names(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"b": "<broken"}, "val")
+    write_voc(root, {"a": voc_xml(voc_object("worm"))}, "train")
+    assert read_voc(root, "train").classes == ("worm",)
+
+
 def test_without_image_lists_every_annotation_counts(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"b": voc_xml(voc_object()), "a": voc_xml()}, split=None)
     assert [one.image_id for one in read_voc(root).samples] == ["a", "b"]

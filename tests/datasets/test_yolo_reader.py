@@ -120,6 +120,39 @@ def test_a_list_of_images_may_stand_for_a_folder(tmp_path: Path) -> None:
     assert dataset.dropped_by_rule() == {"missing-image": 1, "unsafe-path": 2}
 
 
+def test_labels_beside_the_images_are_found_and_other_texts_ignored(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {})
+    write_image(tmp_path / "flat" / "a.jpg")
+    (tmp_path / "flat" / "a.txt").write_text(LINE)
+    (tmp_path / "flat" / "readme.txt").write_text("hello")
+    path.write_text(path.read_text().replace("images/train", "flat"))
+    dataset = read_yolo(path)
+    assert len(dataset.samples[0].annotations) == 1
+    assert dataset.dropped == ()
+
+
+def test_a_split_may_name_several_folders(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE})
+    write_image(tmp_path / "images/more/b.jpg")
+    write_image(tmp_path / "images/more/a.jpg")
+    path.write_text(path.read_text().replace("images/train", "[images/train, images/more]"))
+    dataset = read_yolo(path)
+    assert [one.image_id for one in dataset.samples] == ["a", "b"]
+    assert dataset.dropped_by_rule() == {"duplicate": 1}
+
+
+def test_a_label_file_over_the_limit_is_left_out(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": LINE})
+    with (tmp_path / "labels/train/a.txt").open("r+b") as file:
+        file.truncate(16 * 1024 * 1024 + 1)  # sparse
+    assert read_yolo(path).dropped_by_rule() == {"unreadable": 1}
+
+
+def test_a_data_yaml_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"none\.yaml: No such file"):
+        read_yolo(tmp_path / "none.yaml")
+
+
 def test_names_may_be_a_mapping_and_the_authors_own_folder_is_forgiven(tmp_path: Path) -> None:
     path = write_yolo(tmp_path, {"a": LINE})
     path.write_text("path: /home/author/data\ntrain: images/train\nnames: {1: cat, 0: car}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,39 @@ def test_coco_is_refused_with_the_protocols_that_can() -> None:
     dataset, results = random_case(np.random.default_rng(0))
     with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):
         bootstrap_interval(dataset, results, "coco")
+
+
+def test_a_round_without_objects_does_not_count() -> None:
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    dataset = dataset_of(truth, Annotations.empty())
+    results = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
+    draws = np.array([[0, 2], [2, 0]])
+    means = resampled_means(dataset, results, "voc12", draws)
+    assert means == pytest.approx([np.nan, 1.0], nan_ok=True)
+    # Of single rounds, the seeds that draw image a twice or once have a mAP, the others have none.
+    refused = 0
+    for seed in range(12):
+        try:
+            bootstrap_interval(dataset, results, "voc12", seed, rounds=1)
+        except EvaluationError:
+            refused += 1
+    assert 0 < refused < 12
+
+
+def test_a_comparison_is_plain_json() -> None:
+    dataset, results = random_case(np.random.default_rng(3), images=6)
+    result = compare(dataset, {}, results, "voc12", rounds=20)
+    content = json.loads(result.to_json())
+    assert content["first"]["estimate"] == 0.0
+    assert content["difference"]["estimate"] == result.second.estimate
+    assert content["second"]["confidence"] == 0.95
+
+
+def test_bounds_lie_about_the_estimate_though_resampling_lifts_the_mean() -> None:
+    dataset, results = random_case(np.random.default_rng(11), images=60)
+    interval = bootstrap_interval(dataset, results, "voc12", seed=0, rounds=400)
+    below, above = interval.estimate - interval.low, interval.high - interval.estimate
+    assert 0.4 < below / above < 2.5
 
 
 def test_no_rounds_and_no_objects_are_refused() -> None:

@@ -51,6 +51,12 @@ def test_perfect_proposals_reach_one() -> None:
         assert evaluate(dataset, found, protocol).mean_ap == pytest.approx(1.0)  # type: ignore
 
 
+def test_what_no_proposal_reaches_is_not_found() -> None:
+    dataset = dataset_of(Annotations([[0, 0, 10, 10]], [CAT]))
+    for boxes in ([], [[0, 0, 10, 4.9]]):
+        assert len(oracle_detections(dataset, {"a": proposals_of(boxes)})["a"]) == 0
+
+
 def test_missing_proposals_are_named() -> None:
     dataset = dataset_of(Annotations.empty(), Annotations.empty())
     with pytest.raises(EvaluationError, match="1 of 2 images, for example 'b'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import Annotated
 
 import pytest
@@ -32,6 +33,10 @@ def tool(
         raise AssertionError("the signal should have ended the tool")
     if action == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
+    if action == "memory":
+        raise MemoryError
+    if action == "abort":
+        raise typer.Abort
     if action == "escape":
         raise ImageError("\x1b[31mred.jpg: not an image")
     return None
@@ -56,7 +61,9 @@ def exit_code(*argv: str) -> object:
         (["image"], 3),
         (["bug"], 3),
         (["disk"], 3),
+        (["memory"], 3),
         (["interrupt"], 130),
+        (["abort"], 130),
         (["terminate"], 143),
     ],
 )
@@ -149,6 +156,19 @@ def test_a_second_signal_stops_at_once() -> None:
     assert finished == ["first"]
     assert stopped.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with stop_gently() as stop:
+            seen.append(bool(stop))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
 
 
 def test_without_a_signal_nothing_happens() -> None:
