@@ -47,8 +47,10 @@ class ColourSpace(NamedTuple):
     planes   (C, H, W) uint8
     codes    (C * 4, H, W) uint8 texture bins, or no planes where no strategy looks at texture
     weights  (4, H, W) uint16 edge weights
-    ids      (E,) uint32 edges, lightest first
-    keys     (E,) uint16 their weights
+    ids      (4 * H * W,) uint32 edges in bands of weight
+    keys     (4 * H * W,) uint16 their weights
+    starts   (bands + 1,) the first edge of each band
+    limits   (bands + 1,) its lowest weight
     """
 
     planes: Array
@@ -56,6 +58,8 @@ class ColourSpace(NamedTuple):
     weights: Array
     ids: Array
     keys: Array
+    starts: Array
+    limits: Array
 
 
 class Superpixels(NamedTuple):
@@ -89,10 +93,9 @@ def prepare(image: Array, name: colour.ColourName, sigma: float) -> ColourSpace:
     native_texture.texture_codes(planes, bell, slope, hue, similarity.texture_scale(), codes)
     weights = np.empty((4, height, width), np.uint16)
     native_segmentation.edge_weights(planes, filters.gaussian(sigma), hue, weights)
-    edges = height * (width - 1) + (height - 1) * width + 2 * (height - 1) * (width - 1)
-    ids, keys = np.empty(edges, np.uint32), np.empty(edges, np.uint16)
-    native_segmentation.sorted_edges(weights, ids, keys)
-    return ColourSpace(planes, codes, weights, ids, keys)
+    ids, keys = np.empty(weights.size, np.uint32), np.empty(weights.size, np.uint16)
+    starts, limits = native_segmentation.banded_edges(weights, ids, keys)
+    return ColourSpace(planes, codes, weights, ids, keys, starts, limits)
 
 
 def segment(space: ColourSpace, k: int, min_size: int) -> Superpixels:
@@ -100,7 +103,16 @@ def segment(space: ColourSpace, k: int, min_size: int) -> Superpixels:
     needs of them.
     """
     labels = np.empty(space.planes.shape[1:], np.int32)
-    count = native_segmentation.segment(space.weights, space.ids, space.keys, k, min_size, labels)
+    count = native_segmentation.segment(
+        space.weights,
+        space.ids,
+        space.keys,
+        space.starts,
+        space.limits,
+        k,
+        min_size,
+        labels,
+    )
     sizes, boxes = np.empty(count, np.int32), np.empty((count, 4), np.int32)
     native_regions.outline(labels, sizes, boxes)
     counts = np.empty((count, len(space.planes) * 105), np.int32)
