@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from detector.boxes import xyxy_from_coco
+from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import has_true_size, is_inside
+from detector.datasets.image_files import has_true_size, is_file, is_inside
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
@@ -67,13 +68,9 @@ def read_coco(
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """The content of a JSON file; too large, too deep or malformed ones are an AnnotationError."""
+    data = read_limited(path, max_bytes)
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise AnnotationError(f"{path}: {size >> 20} MB; the limit is {max_bytes >> 20} MB")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}") from error
+        return json.loads(data)
     except RecursionError as error:
         raise AnnotationError(f"{path}: nested too deeply to be annotations") from error
     except ValueError as error:  # malformed JSON, or not Unicode
@@ -118,7 +115,7 @@ def _images_folder(path: Path, given: str | Path | None, entries: list[Any]) -> 
     tried += [home.parent / "images", home.parent]
     first = [str(e.get("file_name")) for e in entries[:20] if isinstance(e, dict)]
     for folder in tried:
-        if any(is_inside(name) and _is_file(folder / name) for name in first):
+        if any(is_inside(name) and is_file(folder / name) for name in first):
             return folder
     looked = ", ".join(str(folder) for folder in tried)
     raise DatasetError(f"{path}: none of its first images is in {looked}; name their folder")
@@ -140,7 +137,7 @@ def _images(
             ledger.drop(file, identifier, "unsafe-path", f"{name!r} leads out of the image folder")
         elif identifier in images or folder / name in paths:
             ledger.drop(file, identifier, "duplicate", f"its id or {name!r} was there before")
-        elif not _is_file(folder / name):
+        elif not is_file(folder / name):
             ledger.drop(file, identifier, "missing-image", f"no file {name!r} in the image folder")
         else:
             size = _size_of(entry)
@@ -191,13 +188,6 @@ def _size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     if not (_is_whole(height) and _is_whole(width)) or height < 1 or width < 1:  # type: ignore
         return None
     return height, width  # type: ignore[return-value]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with characters that no name may have
-        return False
 
 
 def _is_whole(value: Any) -> bool:

@@ -14,11 +14,19 @@ _ORIENTATION = 0x0112
 
 def images_in(folder: Path) -> dict[str, Path]:
     """The image files of one folder by their stem; where two share it, the commoner format wins."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file()]
+    names = sorted(os.listdir(folder))
     found = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    found = [name for name in found if is_file(folder / name)]
     found.sort(key=lambda name: (-SUFFIXES.index(Path(name).suffix.lower()), name))
     return {Path(name).stem: folder / name for name in found}
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a regular file: no folder, pipe or device, and a name that can exist."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, forbidden characters, no permission
+        return False
 
 
 def is_inside(name: str) -> bool:

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from detector.boxes import xyxy_from_voc
+from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import VOC_CLASSES, Dataset, Ledger, Sample
 from detector.datasets.image_files import has_true_size, images_in, is_inside
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
-MAX_XML_BYTES = 16 * 1024 * 1024
+MAX_XML_BYTES = 16_000_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -63,12 +64,7 @@ def read_voc(
 
 def read_xml(path: Path) -> ET.Element:
     """The root element of a small XML file without a document type (where entity bombs live)."""
-    try:
-        if path.stat().st_size > MAX_XML_BYTES:
-            raise AnnotationError(f"{path}: over {MAX_XML_BYTES >> 20} MB; not an annotation file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}") from error
+    data = read_limited(path, MAX_XML_BYTES)
     if b"\0" in data:
         raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:

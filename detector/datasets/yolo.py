@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from detector.boxes import xyxy_from_yolo
+from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import images_in, is_inside, upright_size
+from detector.datasets.image_files import images_in, is_file, is_inside, upright_size
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
-MAX_YAML_BYTES = 1024 * 1024
-MAX_LABEL_BYTES = 16 * 1024 * 1024
+MAX_YAML_BYTES = 1_000_000
+MAX_LABEL_BYTES = 16_000_000
 
 
 def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = False) -> Dataset:
@@ -55,12 +56,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A small YAML file that holds a mapping, read with the safe loader."""
     import yaml
 
+    data = read_limited(path, MAX_YAML_BYTES)
     try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise AnnotationError(f"{path}: over {MAX_YAML_BYTES >> 20} MB; not a data.yaml")
-        content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}") from error
+        content = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise AnnotationError(f"{path}: not readable YAML: {first}") from error
@@ -119,7 +117,7 @@ def _listed_images(listing: Path, root: Path, ledger: Ledger) -> list[Path]:
     for number, line in _lines_of(listing, file, ledger):
         if not is_inside(line):
             ledger.drop(file, number, "unsafe-path", f"{line!r} leads out of the data set")
-        elif not (root / line).is_file():
+        elif not is_file(root / line):
             ledger.drop(file, number, "missing-image", f"there is no {line!r}")
         else:
             paths.append(root / line)
@@ -138,15 +136,15 @@ def _labels_path(image: Path) -> Path:
 
 def _lines_of(path: Path, file: str, ledger: Ledger) -> list[tuple[str, str]]:
     """The lines that are not blank, with their numbers; none where there is no such file."""
+    if not path.exists():
+        return []
     try:
-        if not path.is_file():
-            return []
-        if path.stat().st_size > MAX_LABEL_BYTES:
-            ledger.drop(file, path.stem, "unreadable", f"over {MAX_LABEL_BYTES >> 20} MB")
-            return []
-        text = path.read_text("utf-8-sig")
-    except (OSError, ValueError) as error:
-        ledger.drop(file, path.stem, "unreadable", f"is not readable text: {error}")
+        text = read_limited(path, MAX_LABEL_BYTES).decode("utf-8-sig")
+    except AnnotationError as error:
+        ledger.drop(file, path.stem, "unreadable", str(error))
+        return []
+    except ValueError as error:
+        ledger.drop(file, path.stem, "unreadable", f"is not UTF-8 text: {error}")
         return []
     lines = enumerate(text.splitlines(), start=1)
     return [(f"line {number}", line.strip()) for number, line in lines if line.strip()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,13 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.json"
     with path.open("wb") as file:
         file.truncate(1_000_000_001)  # sparse: a gigabyte that takes no room
-    with pytest.raises(AnnotationError, match="953 MB; the limit is 953 MB"):
+    with pytest.raises(AnnotationError, match="over the limit of 1,000"):
         read_coco(path)
     with pytest.raises(AnnotationError, match="No such file"):
         read_json(tmp_path / "none.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(AnnotationError, match="not a regular file"):
+        read_json(tmp_path / "pipe.json")
 
 
 def test_images_are_looked_for_in_the_usual_places(tmp_path: Path) -> None:

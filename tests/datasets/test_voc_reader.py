@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -210,7 +211,7 @@ BOMB = (
         (b"\xff\xfe\xfd", "not well-formed"),
         (b"<annotation><object></annotation>", "not well-formed"),
         (b'<?xml version="1.0" encoding="no-such"?><annotation/>', "not well-formed"),
-        (b" " * (16 * 1024 * 1024 + 1), "over 16 MB"),
+        (b" " * 16_000_001, "16.0 MB is over the limit"),
     ],
 )
 def test_hostile_or_broken_xml_is_left_out(tmp_path: Path, content: bytes, why: str) -> None:
@@ -220,6 +221,25 @@ def test_hostile_or_broken_xml_is_left_out(tmp_path: Path, content: bytes, why: 
     assert [one.image_id for one in dataset.samples] == ["a"]
     assert dataset.dropped_by_rule() == {"unreadable": 1}
     assert why in dataset.dropped[0].why
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(), "b": "", "c": voc_xml()})
+    (root / "Annotations/b.xml").unlink()
+    os.mkfifo(root / "Annotations/b.xml")
+    (root / "JPEGImages/c.jpg").unlink()
+    os.mkfifo(root / "JPEGImages/c.jpg")
+    dataset = read_voc(root, "train")
+    assert [one.image_id for one in dataset.samples] == ["a"]
+    assert dataset.dropped_by_rule() == {"missing-image": 1, "unreadable": 1}
+    assert "not a regular file" in dataset.dropped[0].why
+
+
+def test_a_loop_of_links_is_no_image(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(), "b": voc_xml()})
+    (root / "JPEGImages/b.jpg").unlink()
+    (root / "JPEGImages/b.jpg").symlink_to(root / "JPEGImages/b.jpg")
+    assert read_voc(root, "train").dropped_by_rule() == {"missing-image": 1}
 
 
 def test_very_deep_xml_is_harmless(tmp_path: Path) -> None:

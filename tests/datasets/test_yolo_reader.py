@@ -144,7 +144,7 @@ def test_a_split_may_name_several_folders(tmp_path: Path) -> None:
 def test_a_label_file_over_the_limit_is_left_out(tmp_path: Path) -> None:
     path = write_yolo(tmp_path, {"a": LINE})
     with (tmp_path / "labels/train/a.txt").open("r+b") as file:
-        file.truncate(16 * 1024 * 1024 + 1)  # sparse
+        file.truncate(16_000_001)  # sparse
     assert read_yolo(path).dropped_by_rule() == {"unreadable": 1}
 
 
@@ -175,7 +175,7 @@ def test_names_may_be_a_mapping_and_the_authors_own_folder_is_forgiven(tmp_path:
         ("{", AnnotationError, "not readable YAML"),
         ("a: !!python/object/apply:os.system [x]", AnnotationError, "not readable YAML"),
         ("[" * 20_000, AnnotationError, "not readable YAML"),
-        ("x" * (1024 * 1024 + 1), AnnotationError, "over 1 MB"),
+        ("x" * 1_000_001, AnnotationError, "1.0 MB is over the limit"),
     ],
 )
 def test_a_data_yaml_that_cannot_be_used_is_one_clear_error(

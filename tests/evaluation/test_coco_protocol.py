@@ -113,6 +113,17 @@ def test_overlaps_of_six_tenths_count_at_three_of_ten_thresholds() -> None:
     assert result.per_class[0].curve().tolist() == pytest.approx([1.0] * 101)
 
 
+def test_the_curve_ends_where_recall_does() -> None:
+    truth = Annotations([[0, 0, 50, 50], [50, 50, 99, 99]], [0, 0])
+    found = Detections([[0, 0, 50, 50]], [0.9], [0])
+    cat, dog = evaluate(dataset_of(truth), {"a": found}, "coco").per_class
+    assert cat.best_recall == pytest.approx(0.5)
+    assert cat.curve()[[0, 50, 51, 100]].tolist() == pytest.approx([1, 1, 0, 0])
+    assert cat.scores[0] == pytest.approx(0.9)
+    assert (cat.positives, cat.detections) == (2, 1)
+    assert (math.isnan(dog.ap), dog.positives, dog.detections) == (True, 0, 0)
+
+
 def test_a_silent_detector_scores_zero_and_nothing_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,0 +1,25 @@
+"""Opening somebody's annotation file: regular files only, and not more of it than makes sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detector.errors import AnnotationError
+
+
+def read_limited(path: Path, max_bytes: int) -> bytes:
+    """The bytes of an annotation file; one that is missing or over the limit is an AnnotationError.
+
+    A pipe or a device, which might never end, is not opened.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise AnnotationError(f"{path}: not a regular file")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise AnnotationError(
+                f"{path}: {size / 1e6:,.1f} MB is over the limit of {max_bytes / 1e6:,.1f} MB"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"{path}: {error.strerror}") from error
