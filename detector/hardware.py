@@ -49,20 +49,3 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in known:
         raise SettingsError(f"precision {name!r} is not one of auto, {', '.join(known)}")
     return known[name]
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next batch instead of giving it back; whether it agreed.
-
-    Activations of hundreds of megabytes are freed and asked for again at every step; each time the system must find
-    and clear the pages anew. On a virtual machine this halved the speed of training (README, "Learnings"). Linux with
-    glibc only; peak memory is what it was, but it is held until the process ends.
-    """
-    import ctypes
-    import platform
-
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    trim_threshold, mmap_max = -1, -4
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(mmap_max, 0)) and bool(libc.mallopt(trim_threshold, 2**31 - 1))

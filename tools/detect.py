@@ -130,10 +130,9 @@ def _load(
     import torch
 
     from detector.build import load_detector
-    from detector.hardware import choose_device, keep_freed_memory
+    from detector.hardware import choose_device
     from detector.proposals.gather import StoredProposals
 
-    keep_freed_memory()
     if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
         raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
     threads = threads or os.cpu_count() or 1

@@ -43,11 +43,10 @@ def main(
 ) -> int:
     """Train a region classifier; run again to resume."""
     from detector.build import RegionTrainingConfig, load_config, validated
-    from detector.hardware import choose_device, keep_freed_memory
+    from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
 
-    keep_freed_memory()
     tree = load_config(config, change)
     if data:
         tree["data"] = [{"path": path, "split": split} for path in data]
