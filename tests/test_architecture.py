@@ -59,7 +59,9 @@ def test_arrows_point_down_or_through_a_named_doorway():
     assert not wrong
 
 
-@pytest.mark.parametrize("tool", sorted((PACKAGE.parent / "tools").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "tool", sorted((PACKAGE.parent / "tools").glob("*.py")), ids=lambda p: p.stem
+)
 def test_help_loads_nothing_heavy(tool: Path):
     """What makes --help slow is torch, numba, OpenCV or matplotlib at import; none of them may be there."""
     program = (
@@ -74,10 +76,14 @@ def test_help_loads_nothing_heavy(tool: Path):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True,
         cwd=PACKAGE.parent,
     )  # fmt: skip
-    assert done.stdout.strip().endswith("heavy: [] code: 0"), done.stdout[-300:] + done.stderr[-300:]
+    assert done.stdout.strip().endswith("heavy: [] code: 0"), (
+        done.stdout[-300:] + done.stderr[-300:]
+    )
 
 
 def test_importing_the_package_is_cheap():
     program = "import sys, detector; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", "False"]

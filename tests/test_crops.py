@@ -54,7 +54,9 @@ def test_a_crop_does_not_depend_on_its_neighbours(rng):
 def test_a_region_of_the_crops_own_size_comes_back_unchanged(rng):
     image = rng.integers(0, 256, (227, 227, 3), dtype=np.uint8)
     crop = crop_batch(image, np.array([[16, 16, 211, 211]]), 227)[0].numpy()
-    expected = image.astype(np.float32).transpose(2, 0, 1) / 255 - np.array(FILL_MEAN)[:, None, None]
+    expected = (
+        image.astype(np.float32).transpose(2, 0, 1) / 255 - np.array(FILL_MEAN)[:, None, None]
+    )
     assert np.abs(crop - expected).max() < 1e-6
 
 

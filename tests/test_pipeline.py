@@ -95,7 +95,9 @@ def test_classes_must_match_the_network():
         Detector(_proposer, Ensemble([Member(Brightness(), 16)]), ["bright"])
 
 
-SCORES = np.array([[0.9, 0.0, 0.1], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.9, 0.05, 0.05]], np.float32)
+SCORES = np.array(
+    [[0.9, 0.0, 0.1], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.9, 0.05, 0.05]], np.float32
+)
 BOXES = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
 
 

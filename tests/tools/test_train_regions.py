@@ -98,7 +98,9 @@ def test_a_run_leaves_a_journal_its_settings_and_a_bundle(finished: Path):
     assert bundle.manifest.members[0].input_size == 64
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_bits(config: Path, finished: Path, tmp_path: Path):
+def test_a_killed_run_resumes_and_ends_with_the_same_bits(
+    config: Path, finished: Path, tmp_path: Path
+):
     out = tmp_path / "run"
     command = [sys.executable, str(TOOL), *_arguments(config, out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -149,7 +151,9 @@ def test_other_settings_do_not_resume_a_run(config: Path, finished: Path):
         (["--device", "gpu7"], "--device"),
     ],
 )
-def test_wrong_options_are_one_sentence_and_change_nothing(config: Path, tmp_path: Path, options, message):
+def test_wrong_options_are_one_sentence_and_change_nothing(
+    config: Path, tmp_path: Path, options, message
+):
     from detector.reporting.cli import run_tool
 
     sys.path.insert(0, str(TOOL.parent))

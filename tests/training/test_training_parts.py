@@ -26,7 +26,9 @@ def test_with_one_possible_class_the_loss_is_the_cross_entropy(rng):
     logits = torch.from_numpy(rng.normal(size=(6, 4)))
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
     possible = F.one_hot(labels, 4).bool()
-    assert torch.allclose(region_loss(logits, possible), F.cross_entropy(logits.float(), labels, reduction="none"))
+    assert torch.allclose(
+        region_loss(logits, possible), F.cross_entropy(logits.float(), labels, reduction="none")
+    )
     smooth = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=0.1)
     assert torch.allclose(region_loss(logits, possible, label_smoothing=0.1), smooth)
 
@@ -193,7 +195,11 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
     net.add_module("classifier", nn.Linear(2, 2))
     run = TrainingState(net, OptimiserConfig(max_bad_steps=2), "print")
     batch = RegionBatch(
-        np.array([3]), np.array([[0.0, 0, 5, 5]]), np.array([0]), np.ones((1, 2), bool), np.array([False])
+        np.array([3]),
+        np.array([[0.0, 0, 5, 5]]),
+        np.array([0]),
+        np.ones((1, 2), bool),
+        np.array([False]),
     )
     run.skip(7, batch, tmp_path, 1)
     assert '"image": [3]' in (tmp_path / "not-finite-0000007.json").read_text()
