@@ -52,7 +52,11 @@ def _report(found: dict[str, Any], path: Path) -> None:
     from detector.files import write_atomically
 
     for name, value in found.items():
-        typer.echo(f"{name.replace('_', ' '):26s} {value}")
+        if not isinstance(value, dict):
+            typer.echo(f"{name.replace('_', ' '):16s} {value}")
+    for way, figures in found["ways"].items():
+        row = "   ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
+        typer.echo(f"{way:10s} {row}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(found, indent=2) + "\n")
     typer.echo(f"wrote {path}")

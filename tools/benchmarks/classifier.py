@@ -16,11 +16,19 @@ from torch import Tensor, nn
 
 from detector.bundle import load_bundle
 from detector.crops import crop_batch
+from detector.ensemble import Member
 from detector.images import read_image
 from detector.models import build_model
+from detector.models.googlenet import GoogLeNet
 from detector.models.inception import LocalResponseNorm
-from detector.models.inference import FixedBatches, fastest_precision, prepare_for_inference
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.inference import (
+    FixedBatches,
+    Precision,
+    fastest_precision,
+    prepare_for_inference,
+)
+from detector.models.normalisation import Normalisation
+from detector.models.quantised import activation_ranges, runs_in_8_bits
 
 Classify = Callable[[Tensor], Tensor]
 
@@ -35,15 +43,11 @@ class FrameworkResponseNorm(nn.Module):
 def measure(
     bundle: Path | None, photographs: Path, *, crops: int, rounds: int, threads: int
 ) -> dict[str, Any]:
-    """Both ways on the same crops, in turn, `rounds` times; the median of each and their ratio."""
+    """Every way on the same crops, in turn, `rounds` times; medians, and ratios to the first."""
     torch.set_num_threads(threads)
-    model, size, normalisation, name = _member(bundle)
-    batch, source = _crops(photographs, crops, size)
-    precision = fastest_precision("cpu")
-    ours = FixedBatches(
-        prepare_for_inference(model, precision, normalisation), batch_size=8, workers=threads
-    )
-    ways: dict[str, Classify] = {"eager": _eager(model, normalisation), "ours": ours}
+    member, name = _member(bundle)
+    batch, source = _crops(photographs, crops, member.input_size)
+    ways = _ways(member, batch, threads)
     scores = {way: classify(batch).softmax(-1) for way, classify in ways.items()}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -51,38 +55,59 @@ def measure(
             start = time.perf_counter()
             classify(batch)
             seconds[way].append(time.perf_counter() - start)
-    rates = {way: crops / statistics.median(taken) for way, taken in seconds.items()}
+    exact = scores["eager"]
+    rows = {
+        way: {
+            "crops_per_second": round(crops / statistics.median(taken), 1),
+            "times_eager": round(
+                statistics.median(e / o for e, o in zip(seconds["eager"], taken, strict=True)), 2
+            ),
+            "largest_score_difference": round(float((scores[way] - exact).abs().max()), 5),
+            "mean_score_difference": round(float((scores[way] - exact).abs().mean()), 6),
+            "same_best_class": round(
+                float((scores[way].argmax(1) == exact.argmax(1)).float().mean()), 4
+            ),
+        }
+        for way, taken in seconds.items()
+    }
     return {
         "network": name,
-        "input_size": size,
-        "crops": source,
-        "eager_crops_per_second": round(rates["eager"], 1),
-        "our_crops_per_second": round(rates["ours"], 1),
-        "ratio": round(rates["ours"] / rates["eager"], 2),
-        "ratio_of_each_round": [
-            round(eager / own, 2)
-            for eager, own in zip(seconds["eager"], seconds["ours"], strict=True)
-        ],
-        "largest_score_difference": float((scores["eager"] - scores["ours"]).abs().max()),
-        "same_first_class": float(
-            (scores["eager"].argmax(1) == scores["ours"].argmax(1)).float().mean()
-        ),
-        "eager": "NCHW float32, batches of 32, the framework's response norm",
-        "ours": f"channels-last {precision}, batches of 8, {threads} workers",
+        "input_size": member.input_size,
+        "crops": f"{crops} {source}",
+        "rounds": rounds,
         "threads": threads,
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
+        "eager": "NCHW float32, batches of 32, the framework's own response norm",
+        "others": "channels-last, folded and fused, batches of 8, one thread each",
+        "ways": rows,
     }
 
 
-def _member(bundle: Path | None) -> tuple[nn.Module, int, Normalisation, str]:
+def _ways(member: Member, batch: Tensor, threads: int) -> dict[str, Classify]:
+    """The framework as it comes, then each number format that this machine is good at."""
+    formats: list[Precision] = ["float32"]
+    if fastest_precision("cpu") == "bfloat16":
+        formats.append("bfloat16")
+    ranges = member.activation_ranges
+    if isinstance(member.model, GoogLeNet) and runs_in_8_bits("cpu"):
+        formats.append("int8")
+        ranges = ranges or activation_ranges(member.model, batch[:32], member.normalisation)
+    ways: dict[str, Classify] = {"eager": _eager(member.model, member.normalisation)}
+    for precision in formats:
+        fast = prepare_for_inference(member.model, precision, member.normalisation, ranges)
+        ways[precision] = FixedBatches(fast, batch_size=8, workers=threads)
+    return ways
+
+
+def _member(bundle: Path | None) -> tuple[Member, str]:
     if bundle is None:
         network = build_model("googlenet", 21, generator=torch.Generator().manual_seed(0))
-        return network.eval(), 224, CENTRED, "googlenet, random weights"
+        return Member(network.eval(), 224), "googlenet, random weights"
     loaded = load_bundle(bundle, members=1)
-    member = loaded.manifest.members[0]
-    name = f"{member.architecture} of {bundle.name}"
-    return loaded.models[0], member.input_size, member.normalisation, name
+    one = loaded.manifest.members[0]
+    member = Member(loaded.models[0], one.input_size, one.normalisation, one.activation_ranges)
+    return member, f"{one.architecture} of {bundle.name}"
 
 
 def _crops(photographs: Path, count: int, size: int) -> tuple[Tensor, str]:

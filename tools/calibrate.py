@@ -1,0 +1,95 @@
+"""Measure the activation ranges that 8-bit inference needs, and write them into a bundle.
+
+    python tools/calibrate.py BUNDLE photos/
+
+Half of the crops set the ranges; on the other half the scores are compared with float32, so that
+what the eight bits cost is said before they are used (`tools/detect.py --precision int8`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detector.reporting.cli import run_tool
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detector.bundle import Bundle
+
+
+def main(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders or globs of photographs.")],
+    crops: Annotated[int, typer.Option(min=16, help="Crops used, half of them to compare.")] = 256,
+) -> None:
+    """Measure the activation ranges that 8-bit inference needs."""
+    import sys
+
+    from detector.bundle import load_bundle, set_activation_ranges
+    from detector.errors import SettingsError
+    from detector.models.googlenet import GoogLeNet
+    from detector.models.quantised import activation_ranges
+    from detector.reporting.inputs import image_paths
+
+    loaded = load_bundle(bundle)
+    paths = image_paths(images, sys.stdin)
+    ranges = []
+    for member, model in zip(loaded.manifest.members, loaded.models, strict=True):
+        if not isinstance(model, GoogLeNet):
+            raise SettingsError(f"{bundle}: {member.architecture} has no 8-bit form; nothing done")
+        sample = _regions(loaded, paths, crops, member.input_size, member.context)
+        ranges.append(activation_ranges(model, sample[::2], member.normalisation))
+        _compare(loaded, len(ranges) - 1, ranges[-1], sample[1::2])
+    set_activation_ranges(bundle, ranges)
+    typer.echo(f"wrote the ranges of {len(ranges)} members into {bundle / 'bundle.json'}")
+
+
+def _regions(loaded: Bundle, paths: list[Path], count: int, size: int, context: float) -> Tensor:
+    """`count` crops, evenly spread over the photographs and over each one's ranked proposals."""
+    import numpy as np
+    import torch
+
+    from detector.build import ProposalConfig, build_proposer
+    from detector.crops import crop_batch
+    from detector.images import read_image
+
+    settings = ProposalConfig.model_validate(loaded.manifest.proposals)
+    propose = build_proposer(settings.engine, settings.options)
+    chosen = paths[:: max(1, len(paths) // count)][:count]
+    parts = []
+    for share, path in zip(np.array_split(np.arange(count), len(chosen)), chosen, strict=True):
+        image = read_image(path)
+        boxes = propose(image).boxes
+        rows = np.linspace(0, len(boxes) - 1, len(share)).astype(int)
+        parts.append(crop_batch(image, boxes[rows], size, context=context))
+    return torch.cat(parts)
+
+
+def _compare(loaded: Bundle, index: int, ranges: dict[str, float], crops: Tensor) -> None:
+    from detector.models.inference import FixedBatches, prepare_for_inference
+    from detector.models.quantised import runs_in_8_bits
+
+    member, model = loaded.manifest.members[index], loaded.models[index]
+    if not runs_in_8_bits("cpu"):
+        typer.echo("this CPU has no 8-bit products, so the scores are not compared", err=True)
+        return
+    exact, rounded = (
+        FixedBatches(
+            prepare_for_inference(model, precision, member.normalisation, ranges), batch_size=8
+        )(crops).softmax(-1)
+        for precision in ("float32", "int8")
+    )
+    difference = (rounded - exact).abs()
+    same = (rounded.argmax(1) == exact.argmax(1)).float().mean()
+    typer.echo(
+        f"{member.architecture} {index}: scores differ by {difference.mean():.4f} on average and"
+        f" {difference.max():.3f} at most on {len(crops)} other crops; same best class {same:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    run_tool(main)
