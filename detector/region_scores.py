@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ import numpy as np
 from detector.datasets import Dataset, Sample
 from detector.errors import ImageError
 from detector.files import write_atomically
-from detector.images import content_hash, read_bytes, read_image
+from detector.images import content_hash, decode, read_bytes, read_image
 from detector.pipeline import Detector
-from detector.proposals.gather import gather
+from detector.proposals.gather import StoredProposals, gather
 from detector.proposals.stored import ProposalStore, describe, settings_hash
 from detector.structures import Array, Proposals
+
+# Paths of images -> each with its proposals, or with the error that its image gives.
+Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageError]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +73,41 @@ class ScoreStore:
         return self.folder / f"{content}.npz"
 
 
-def scoring_settings(detector: Detector, members: list[str], precision: str) -> dict[str, Any]:
-    """All that decides a region's scores; `members` are the hashes of the networks' weights."""
+def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Proposing:
+    """The detector's own proposals, looked up and stored in `cache`."""
+    return lambda paths: gather(paths, detector.propose_regions, cache, threads=detector.threads)
+
+
+def proposing_from(stored: StoredProposals) -> Proposing:
+    """The proposals of a file, whoever made them; an image without any is a ProposalError."""
+
+    def look_up(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
+        for path in paths:
+            try:
+                data = read_bytes(path)
+                size = decode(data, str(path)).size
+            except ImageError as error:
+                yield path, error
+                continue
+            yield path, stored.of(content_hash(data), size, str(path))
+
+    return look_up
+
+
+def scoring_settings(
+    detector: Detector,
+    members: Sequence[str],
+    precision: str,
+    proposals: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All that decides a region's scores.
+
+    members    the hashes of the networks' weights
+    proposals  how the regions were made, where it was not by the detector's own proposer
+    """
     return {
-        "members": members,
-        "proposals": describe(detector.propose_regions),
+        "members": list(members),
+        "proposals": proposals or describe(detector.propose_regions),
         "max_proposals": detector.settings.max_proposals,
         "context": detector.settings.context,
         "device": detector.device.type,
@@ -86,12 +119,12 @@ def score_dataset(
     detector: Detector,
     dataset: Dataset,
     store: ScoreStore,
-    proposals: ProposalStore | None = None,
+    proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
     """Each image with its scored regions or its error: first those in the store, then the rest.
 
-    proposals    the cache in which regions are looked up and stored
+    proposing    where the regions come from; by default the detector's own proposer
     should_stop  asked before each new image; the images under way are still finished and stored
     """
     missing: list[tuple[Sample, str]] = []
@@ -106,14 +139,15 @@ def score_dataset(
             missing.append((sample, content))
         else:
             yield sample, regions
-    yield from _score_missing(detector, missing, store, proposals, should_stop)
+    proposing = proposing or proposing_with(detector)
+    yield from _score_missing(detector, missing, store, proposing, should_stop)
 
 
 def _score_missing(
     detector: Detector,
     missing: list[tuple[Sample, str]],
     store: ScoreStore,
-    proposals: ProposalStore | None,
+    proposing: Proposing,
     should_stop: Callable[[], bool],
 ) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
     """The network's batches run across images; results come in the order of the images."""
@@ -121,8 +155,7 @@ def _score_missing(
     failed: list[tuple[Sample, ImageError]] = []
 
     def pairs() -> Iterator[tuple[Array, Proposals]]:
-        paths = [sample.path for sample, _ in missing]
-        made = gather(paths, detector.propose_regions, proposals, threads=detector.threads)
+        made = proposing([sample.path for sample, _ in missing])
         for (sample, content), (path, found) in zip(missing, made, strict=True):
             if should_stop():
                 return

@@ -12,10 +12,18 @@ from PIL import Image
 from pydantic import BaseModel
 
 from detector.datasets import Dataset, Sample
-from detector.errors import ImageError
+from detector.errors import ImageError, ProposalError
 from detector.pipeline import Detector
+from detector.proposals.gather import StoredProposals
 from detector.proposals.stored import ProposalStore
-from detector.region_scores import ScoredRegions, ScoreStore, score_dataset, scoring_settings
+from detector.region_scores import (
+    ScoredRegions,
+    ScoreStore,
+    proposing_from,
+    proposing_with,
+    score_dataset,
+    scoring_settings,
+)
 from detector.structures import Annotations, Array, Proposals
 
 
@@ -100,8 +108,22 @@ def test_proposals_come_from_their_cache(
 ) -> None:
     detector, _ = make_detector()
     with ProposalStore(tmp_path / "p.sqlite", "rw") as proposals:
-        assert len(list(score_dataset(detector, dataset, store, proposals))) == 5
+        proposing = proposing_with(detector, proposals)
+        assert len(list(score_dataset(detector, dataset, store, proposing))) == 5
         assert proposals.count() == 5
+        kind = proposals.settings()
+    # A file of proposals may also be used as it is, by a detector that would propose others.
+    stored = StoredProposals(tmp_path / "p.sqlite")
+    assert stored.key in kind
+    other = ScoreStore(tmp_path / "other", {})
+    found = list(score_dataset(detector, dataset, other, proposing_from(stored)))
+    assert [len(regions.proposals) for _, regions in found] == [3] * 5  # type: ignore[union-attr]
+    Image.new("RGB", (40, 30), (1, 2, 3)).save(dataset.samples[2].path)
+    with pytest.raises(ProposalError, match="no proposals for"):
+        list(score_dataset(detector, dataset, other, proposing_from(stored)))
+    dataset.samples[2].path.write_text("not an image")
+    errors = [one for _, one in score_dataset(detector, dataset, other, proposing_from(stored))]
+    assert sum(isinstance(one, ImageError) for one in errors) == 1
 
 
 def test_a_broken_image_is_an_error_in_its_place_and_the_rest_go_on(
@@ -139,11 +161,12 @@ def test_other_settings_are_another_folder(tmp_path: Path) -> None:
             one,
             scoring_settings(detector, ["b"], "float32"),
             scoring_settings(detector, ["a"], "bfloat16"),
+            scoring_settings(detector, ["a"], "float32", {"engine": "other"}),
             {**one, "context": 0.1},
             {**one, "max_proposals": 100},
         )
     )
-    assert len(set(folders)) == 5
+    assert len(set(folders)) == 6
 
 
 def test_scores_that_do_not_fit_their_boxes_count_as_missing(store: ScoreStore) -> None:

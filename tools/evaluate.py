@@ -10,11 +10,12 @@ after an interruption, or with another --nms, --threshold or --protocol to try i
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.evaluation import Evaluation, Interval, Protocol
     from detector.pipeline import Detector
+    from detector.proposals.gather import StoredProposals
     from detector.structures import Detections, Proposals
 
 
@@ -51,12 +53,22 @@ def main(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
     nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
     max_detections: Annotated[int, typer.Option(min=1, help="Most in one image.")] = 300,
-    members: Annotated[int | None, typer.Option(min=1, help="Networks to use. [all]")] = None,
+    ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
     proposals: Annotated[
-        Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")
+        str | None,
+        typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads on the CPU.")] = 2,
+    max_proposals: Annotated[
+        int | None, typer.Option(min=1, help="Most regions of one image. [all]")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where new proposals go. [OUT/proposals.sqlite]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads on the CPU. [all cores]")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     strict: Annotated[bool, typer.Option(help="Stop at the first defective annotation.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
@@ -73,8 +85,14 @@ def main(
     if detections is not None:
         results = results_of(detections, whole, dataset)
         return report(dataset, results, rules, seed, rounds, out)
-    running = Running(weights, members, device, threads, threshold, nms, max_detections)
-    stages, failed = detect(dataset, running, proposals or out / "proposals.sqlite", out, quiet)
+    settings = {
+        "score_threshold": threshold,
+        "nms_threshold": nms,
+        "max_detections": max_detections,
+        "max_proposals": max_proposals,
+    }
+    running = Running(weights, ensemble, proposals, device, precision, threads, settings)
+    stages, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
     results = results_of(out / "detections.json", whole, dataset)
     return report(dataset, results, rules, seed, rounds, out, stages) or int(failed > 0)
 
@@ -110,12 +128,12 @@ class Running(NamedTuple):
     """How a bundle is run."""
 
     weights: Path | None
-    members: int | None
+    ensemble: str
+    proposals: str | None
     device: str
-    threads: int
-    threshold: float
-    nms: float
-    max_detections: int
+    precision: str
+    threads: int | None
+    settings: dict[str, Any]
 
 
 def detect(
@@ -125,19 +143,27 @@ def detect(
     from detector.errors import ImageError
     from detector.export.coco_json import write_results
     from detector.proposals.stored import ProposalStore
-    from detector.region_scores import ScoreStore, score_dataset, scoring_settings
+    from detector.region_scores import (
+        ScoreStore,
+        proposing_from,
+        proposing_with,
+        score_dataset,
+        scoring_settings,
+    )
     from detector.reporting.cli import say_error, stop_gently
     from detector.reporting.progress import progress
 
-    detector, members, precision = load(running)
+    detector, file, members, precision = load(running, quiet)
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
-    store = ScoreStore(out / "regions", scoring_settings(detector, members, precision))
+    key = scoring_settings(detector, members, precision, file.settings if file else None)
+    store = ScoreStore(out / "regions", key)
     regions: dict[str, Proposals] = {}
     results: dict[str, Detections] = {}
     failed = 0
     with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
-        scored = score_dataset(detector, dataset, store, stored, lambda: bool(stop))
+        proposing = proposing_from(file) if file else proposing_with(detector, stored)
+        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop))
         for sample, found in progress(scored, "score", len(dataset), quiet):
             if isinstance(found, ImageError):
                 say_error(found)
@@ -151,29 +177,42 @@ def detect(
     return stages_of(dataset.subset(regions), regions), failed
 
 
-def load(running: Running) -> tuple[Detector, list[str], str]:
-    """The detector, the hashes of its networks' weights, and its number format."""
+def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, list[str], str]:
+    """The detector, the file its proposals come from, its networks' hashes, its number format."""
+    import torch
+
     from detector.build import SHIPPED, load_detector
     from detector.bundle import read_manifest
-    from detector.hardware import choose_device, choose_precision
+    from detector.hardware import choose_device
+    from detector.models.inference import fastest_precision
+    from detector.proposals.gather import StoredProposals
 
-    bundle = running.weights or SHIPPED
-    hashes = [member.sha256 for member in read_manifest(bundle).members][: running.members]
+    ensemble, proposals = running.ensemble, running.proposals
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    members = None if ensemble == "all" else int(ensemble)
+    file = None
+    if proposals is not None and (os.sep in proposals or "." in proposals):
+        file, proposals = StoredProposals(proposals), None
+    threads = running.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
     device = choose_device(running.device)
-    precision = str(choose_precision("auto", device)).removeprefix("torch.")
+    bundle = running.weights or SHIPPED
     detector = load_detector(
         bundle,
         device=device,
-        precision=precision,
-        members=running.members,
-        threads=running.threads,
-        settings={
-            "score_threshold": running.threshold,
-            "nms_threshold": running.nms,
-            "max_detections": running.max_detections,
-        },
+        precision=running.precision,
+        members=members,
+        proposals=proposals,
+        settings=running.settings,
+        threads=threads,
+        announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )
-    return detector, hashes, precision
+    precision = running.precision
+    if precision == "auto":
+        precision = fastest_precision(device)
+    hashes = [member.sha256 for member in read_manifest(bundle).members][:members]
+    return detector, file, hashes, precision
 
 
 def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:

@@ -131,6 +131,9 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
         (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
         (["--weights", "nowhere"], 3, "nowhere"),
+        (["--ensemble", "none"], 2, "--ensemble none"),
+        (["--proposals", "nowhere.sqlite"], 3, "nowhere.sqlite"),
+        (["--device", "abacus"], 2, "--device abacus"),
     ],
 )
 def test_mistakes_end_in_at_most_three_lines_and_write_nothing(
@@ -190,6 +193,10 @@ def test_a_bundle_is_run_kept_and_not_run_again(
 
     monkeypatch.setattr(Detector, "_classify_chunk", refuse)
     assert run(*options)[0] == 0
+    assert (out / "detections.json").read_bytes() == first
+    # The proposals of the cache, as a file of their own, give the same detections.
+    monkeypatch.undo()
+    assert run(*options, "--proposals", out / "proposals.sqlite")[0] == 0
     assert (out / "detections.json").read_bytes() == first
     # The saved detections give the same numbers by themselves.
     mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
