@@ -29,7 +29,7 @@ _HOME = {
     "Detections": "structures",
     "Proposals": "structures",
 }
-__all__ = [*_HOME]  # noqa: PLE0604
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Boxes are float xyxy pixels, x2 and y2 exclusive; every other convention is converted here, at the edge.
+"""Boxes are float xyxy pixels, x2 and y2 exclusive; every other convention is converted here, at
+the edge.
 
 Arrays are (N, 4) unless said otherwise; nothing is modified in place.
 """
@@ -41,7 +42,9 @@ def clip(boxes: Array, size: tuple[int, int]) -> Array:
 
 
 def unique(boxes: Array) -> Array:
-    """Indices of the first of each set of boxes that agree after rounding to a pixel, in the given order."""
+    """Indices of the first of each set of boxes that agree after rounding to a pixel, in the given
+    order.
+    """
     if len(boxes) == 0:
         return np.zeros(0, np.int64)
     rounded = np.round(np.asarray(boxes, np.float64)).astype(np.int64)
@@ -75,16 +78,17 @@ def flip_horizontally(boxes: Array, width: int) -> Array:
     return np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)
 
 
-# --- edges: one pair of functions a convention -----------------------------------------------------------------------
+# --- edges: one pair of functions a convention
+# -----------------------------------------------------------------------
 
 
 def xyxy_from_voc(boxes: Array) -> Array:
     """PASCAL VOC writes (xmin, ymin, xmax, ymax), 1-based and inclusive."""
-    return np.asarray(boxes, np.float64) - [1, 1, 0, 0]
+    return np.asarray(boxes, np.float64) - np.array([1, 1, 0, 0])
 
 
 def voc_from_xyxy(boxes: Array) -> Array:
-    return np.asarray(boxes, np.float64) + [1, 1, 0, 0]
+    return np.asarray(boxes, np.float64) + np.array([1, 1, 0, 0])
 
 
 def xyxy_from_coco(boxes: Array) -> Array:
@@ -99,7 +103,7 @@ def coco_from_xyxy(boxes: Array) -> Array:
 
 
 def xyxy_from_yolo(boxes: Array, size: tuple[int, int]) -> Array:
-    """YOLO writes (centre x, centre y, width, height) as fractions of the image; `size` is (H, W)."""
+    """YOLO writes centre x, centre y, width, height as fractions of the image of `size` (H, W)."""
     height, width = size
     boxes = np.asarray(boxes, np.float64) * [width, height, width, height]
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
@@ -114,7 +118,9 @@ def yolo_from_xyxy(boxes: Array, size: tuple[int, int]) -> Array:
 
 
 def xyxy_from_matlab(boxes: Array) -> Array:
-    """The selective-search and R-CNN `.mat` files write (ymin, xmin, ymax, xmax), 1-based and inclusive."""
+    """The selective-search and R-CNN `.mat` files write (ymin, xmin, ymax, xmax), 1-based and
+    inclusive.
+    """
     return xyxy_from_voc(np.asarray(boxes, np.float64)[:, [1, 0, 3, 2]])
 
 

@@ -1,14 +1,14 @@
 """Settings to parts: the only place that knows the configuration, and the only builder.
 
-A configuration is a tree of the settings that live beside the parts; it is read from YAML, changed by
-`--set room.setting=value`, saved with every run, and written into every bundle.
+A configuration is a tree of the settings that live beside the parts; it is read from YAML, changed
+by `--set room.setting=value`, saved with every run, and written into every bundle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,7 +40,9 @@ class DataSource(_Settings):
     path: str
     split: str | None = None
     partial: tuple[str, ...] = ()
-    """Only these classes are annotated exhaustively; a region elsewhere proves no other class absent."""
+    """Only these classes are annotated exhaustively; a region elsewhere proves no other class
+    absent.
+    """
     rename: Literal["none", "coco-to-voc"] = "none"
     images: int | None = Field(None, ge=1)
     """A fixed, evenly spaced subset of so many images."""
@@ -63,7 +65,9 @@ class MemberConfig(_Settings):
     weights: str | None = None
     """A BVLC GoogLeNet or torchvision file, or a bundle; None starts at random."""
     freeze: tuple[str, ...] = ("conv1.", "conv2_reduce.", "conv2.")
-    """Parameters whose names begin so keep their values; R-CNN's successors froze the first layers too."""
+    """Parameters whose names begin so keep their values; R-CNN's successors froze the first layers
+    too.
+    """
 
 
 class OptimiserConfig(_Settings):
@@ -135,7 +139,9 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
-    """The settings of `kind`, or a SettingsError that names the first fault and what would be right."""
+    """The settings of `kind`, or a SettingsError that names the first fault and what would be
+    right.
+    """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -223,8 +229,9 @@ def bundle_of_run(
 ) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
     """What a finished training saves: the manifest and the averaged weights of its one member."""
     from detector.bundle import BundleManifest, MemberManifest, Provenance
+    from detector.models.normalisation import CENTRED, Normalisation
 
-    normalisation = network.normalisation
+    normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
     member = MemberManifest(
         architecture=settings.member.architecture,
         options=settings.member.options,
@@ -233,7 +240,9 @@ def bundle_of_run(
         mean=normalisation.mean,
         std=normalisation.std,
     )
-    sources = ", ".join(f"{one.path}{f' ({one.split})' if one.split else ''}" for one in settings.data)
+    sources = ", ".join(
+        f"{one.path}{f' ({one.split})' if one.split else ''}" for one in settings.data
+    )
     manifest = BundleManifest(
         classes=dataset.classes,
         members=(member,),
@@ -270,14 +279,16 @@ def load_detector(
     """
     from detector.bundle import load_bundle
     from detector.ensemble import Ensemble, Member
-    from detector.models.inference import fastest_precision
+    from detector.models.inference import Precision, fastest_precision
     from detector.pipeline import DetectionSettings, Detector
 
     loaded = load_bundle(bundle or SHIPPED, members)
     manifest = loaded.manifest
     contexts = {member.context for member in manifest.members}
     if len(contexts) > 1:
-        raise SettingsError(f"{bundle}: members with different context cannot share crops: {contexts}")
+        raise SettingsError(
+            f"{bundle}: members with different context cannot share crops: {contexts}"
+        )
     values = {
         "score_threshold": manifest.thresholds.score,
         "nms_threshold": manifest.thresholds.nms,
@@ -292,21 +303,20 @@ def load_detector(
         proposer = build_proposer(proposals or stored.engine, stored.options if same else {})
     if precision == "auto":
         precision = fastest_precision(device)
-    if precision not in ("float32", "bfloat16"):
-        raise SettingsError(f"precision {precision!r} is not one of auto, float32, bfloat16")
+    known = get_args(Precision)
+    if precision not in known:
+        raise SettingsError(f"precision {precision!r} is not one of auto, {', '.join(known)}")
     ensemble = Ensemble(
         [
             Member(model, one.input_size, one.normalisation)
             for model, one in zip(loaded.models, manifest.members, strict=True)
         ],
-        precision=precision,
+        precision=cast("Precision", precision),
         device=device,
         batch_size=batch_size,
         workers=threads,
     )
     if announce is not None:
-        import detector.models.native
-        import detector.native_crops
         from detector.compiled import on_disk
 
         if not on_disk():

@@ -1,6 +1,8 @@
-"""How a function becomes a compiled kernel: without the interpreter's lock, kept on disk where the disk allows it.
+"""How a function becomes a compiled kernel: without the interpreter's lock, kept on disk where the
+disk allows it.
 
-No fast-math and no threads of numba's own: the same numbers everywhere, and callers may use their own threads.
+No fast-math and no threads of numba's own: the same numbers everywhere, and callers may use their
+own threads.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
 
 
 def on_disk(kernels: list[Any] | None = None) -> bool:
-    """Whether all kernels (imported so far) are in memory already, or can be loaded instead of compiled."""
+    """Whether all kernels (imported so far) are in memory already, or can be loaded instead of
+    compiled.
+    """
     return all(one.signatures or _stored(one) for one in (KERNELS if kernels is None else kernels))
 
 

@@ -1,14 +1,18 @@
-"""Regions to network input: R-CNN's warp with context (Girshick et al. 2014, Appendix A), without aliasing.
+"""Regions to network input: R-CNN's warp with context (Girshick et al. 2014, Appendix A), without
+aliasing.
 
-A region is stretched to a square of side S such that 16 of 227 pixels on each side are context from around it; where
-that reaches past the image, the mean colour is filled in. Crops are float32 RGB, `pixel / 255 - FILL_MEAN`, so that
-the filling is exactly zero; each network maps this to what it was trained on (models/normalisation.py).
+A region is stretched to a square of side S such that 16 of 227 pixels on each side are context from
+around it; where that reaches past the image, the mean colour is filled in. Crops are float32 RGB,
+`pixel / 255 - FILL_MEAN`, so that the filling is exactly zero; each network maps this to what it
+was trained on (models/normalisation.py).
 
-Departs from the paper: R-CNN sampled bilinearly at one point a pixel, which aliases when a large region shrinks. Here
-the filter widens with the region (a triangle as wide as two output pixels), and coordinates are not rounded.
+Departs from the paper: R-CNN sampled bilinearly at one point a pixel, which aliases when a large
+region shrinks. Here the filter widens with the region (a triangle as wide as two output pixels),
+and coordinates are not rounded.
 
-Three versions of one definition: `crop_reference` (one region, dense weights, the judge), a compiled one for the CPU
-that visits only the pixels under the filter, and one of matrix products for every other device.
+Three versions of one definition: `crop_reference` (one region, dense weights, the judge), a
+compiled one for the CPU that visits only the pixels under the filter, and one of matrix products
+for every other device.
 """
 
 from __future__ import annotations
@@ -26,11 +30,15 @@ if TYPE_CHECKING:
     import torch
 
 CONTEXT = 16 / 227
-"""Share of the crop's side that is context, on each side: R-CNN's 16 pixels at 227, scaled to any S."""
+"""Share of the crop's side that is context, on each side: R-CNN's 16 pixels at 227, scaled to any
+S.
+"""
 
 
 def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, Array]:
-    """Where crops of side `size` lie: (N, 2) left-top corners, and (N, 2) source pixels per output pixel (x, y)."""
+    """Where crops of side `size` lie: (N, 2) left-top corners, and (N, 2) source pixels per output
+    pixel (x, y).
+    """
     if not 0 <= context < 0.5:
         raise ValueError(f"context {context} is not in [0, 0.5)")
     if size < 1:
@@ -42,9 +50,11 @@ def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, A
 
 
 def filter_weights(start: float, step: float, size: int, length: int) -> Array:
-    """(S, L) weights of a triangle filter that samples `size` points, `step` apart, from `length` pixels.
+    """(S, L) weights of a triangle filter that samples `size` points, `step` apart, from `length`
+    pixels.
 
-    Rows sum to one before the pixels outside [0, length) are left out: those have value zero, the mean colour.
+    Rows sum to one before the pixels outside [0, length) are left out: those have value zero, the
+    mean colour.
     """
     reach = max(1.0, step)
     centre = start + (np.arange(size) + 0.5) * step
@@ -58,7 +68,9 @@ def filter_weights(start: float, step: float, size: int, length: int) -> Array:
 
 
 def crop_reference(image: Array, box: Array, size: int, context: float = CONTEXT) -> Array:
-    """One region of (H, W, 3) uint8 as (3, S, S) float32: slow, short and exact; the others are judged by it."""
+    """One region of (H, W, 3) uint8 as (3, S, S) float32: slow, short and exact; the others are
+    judged by it.
+    """
     centred = image.astype(np.float64) / 255 - FILL_MEAN
     corner, step = windows(box, size, context)
     across = filter_weights(corner[0, 0], step[0, 0], size, image.shape[1])
@@ -75,10 +87,11 @@ def crop_batch(
     device: torch.device | str = "cpu",
     threads: int = 1,
 ) -> torch.Tensor:
-    """All regions of one image: (H, W, 3) uint8 and (N, 4) xyxy -> (N, 3, S, S) float32 on `device`.
+    """All regions of one image: (H, W, 3) uint8 and (N, 4) xyxy -> (N, 3, S, S) float32 on
+    `device`.
 
-    Within 1/255 of `crop_reference`. On the CPU the result is channels-last in memory, and `threads` share the
-    regions; it is the same for any number of them.
+    Within 1/255 of `crop_reference`. On the CPU the result is channels-last in memory, and
+    `threads` share the regions; it is the same for any number of them.
     """
     import torch
 
@@ -94,7 +107,9 @@ def crop_batch(
 def crop_into(
     image: Array, boxes: Array, out: Array, *, context: float = CONTEXT, threads: int = 1
 ) -> None:
-    """The CPU's version, into (N, S, S, 3) float32 that the caller owns (a part of a larger batch, say)."""
+    """The CPU's version, into (N, S, S, 3) float32 that the caller owns (a part of a larger batch,
+    say).
+    """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     image = np.ascontiguousarray(image)
     corner, step = windows(boxes, out.shape[1], context)
@@ -124,7 +139,8 @@ def _crop_dense(
     centred = torch.as_tensor(np.ascontiguousarray(image), device=device).float() / 255 - mean
     planes = centred.permute(2, 0, 1).contiguous()
     corner, step = windows(boxes, size, context)
-    # Relative to the image in float64 on the host; float32 holds pixel positions to 1e-4 and better.
+    # Relative to the image in float64 on the host; float32 holds pixel positions to 1e-4 and
+    # better.
     start = torch.as_tensor(corner, dtype=torch.float32, device=device)
     pitch = torch.as_tensor(step, dtype=torch.float32, device=device)
     across = _dense_weights(start[:, 0], pitch[:, 0], size, width)
@@ -137,10 +153,10 @@ def _crop_dense(
     return out
 
 
-def _dense_weights(
-    start: torch.Tensor, step: torch.Tensor, size: int, length: int
-) -> torch.Tensor:
-    """(N, S, L): `filter_weights` for N regions. The sum over a full triangle is found without the outside pixels."""
+def _dense_weights(start: torch.Tensor, step: torch.Tensor, size: int, length: int) -> torch.Tensor:
+    """(N, S, L): `filter_weights` for N regions. The sum over a full triangle is found without the
+    outside pixels.
+    """
     import torch
 
     device = start.device
@@ -153,7 +169,9 @@ def _dense_weights(
 
 
 def _triangle_sum(centre: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
-    """Sum of 1 - |i + 0.5 - centre| / reach over all integers i where it is positive, in closed form."""
+    """Sum of 1 - |i + 0.5 - centre| / reach over all integers i where it is positive, in closed
+    form.
+    """
     offset = centre - 0.5 - (centre - 0.5).floor()  # distance to the pixel at or left of the centre
     left = (reach - offset).floor()  # further pixels i = 0, -1, ... -left are under the filter
     right = (reach - (1 - offset)).floor()  # and 1, 2, ... 1 + right

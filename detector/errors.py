@@ -1,4 +1,5 @@
-"""The typed errors of the project: each names the file or option, what was expected, and the next step.
+"""The typed errors of the project: each names the file or option, what was expected, and the next
+step.
 
 A tool prints the message in at most three lines, without a traceback, and exits with `exit_code`:
 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130/143 interrupted.

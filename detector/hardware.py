@@ -1,4 +1,6 @@
-"""What the machine can do. The tools ask; nothing else in the package chooses a device or a number format."""
+"""What the machine can do. The tools ask; nothing else in the package chooses a device or a number
+format.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """"auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist."""
+    """ "auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist."""
     import torch
 
     if name == "auto":
@@ -28,7 +30,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are done by the hardware (AVX-512 BF16, AMX, Ampere and later)."""
+    """Whether bfloat16 matrix products are done by the hardware (AVX-512 BF16, AMX, Ampere and
+    later).
+    """
     import torch
 
     if device.type == "cuda":
@@ -40,7 +44,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """"auto" is bfloat16 where the hardware has it, else float32."""
+    """ "auto" is bfloat16 where the hardware has it, else float32."""
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -7,8 +7,10 @@ What happens to each kind of file is a promise (tests hold golden hashes of it):
     LA, PA, RGBA         laid over white
     CMYK, YCbCr, Lab     converted by Pillow, without colour management
     16-bit grey          value / 257, rounded
-    32-bit integer       as 16-bit grey if all values fit it, else stretched from its minimum to its maximum
-    float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched; NaN counts as 0
+    32-bit integer       as 16-bit grey if all values fit it, else stretched from its minimum to its
+                         maximum
+    float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched;
+                         NaN counts as 0
     animations, pages    the first frame, with a warning
 
 Only these formats are opened, so that no file can reach a decoder that starts other programs.
@@ -35,8 +37,27 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "ICO", "TGA")
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib "
-    ".ppm .pgm .pbm .pnm .ico .tga".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".dib",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".ico",
+        ".tga",
+    ]
 )
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 64_000_000
@@ -70,7 +91,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
 
 
 def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of a regular file of at most `max_bytes`; pipes, devices and folders are refused."""
+    """The content of a regular file of at most `max_bytes`; pipes and devices are refused."""
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -85,7 +106,8 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     with os.fdopen(handle, "rb") as file:
         if found.st_size > max_bytes:
             raise ImageError(
-                f"{path}: {found.st_size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
+                f"{path}: {found.st_size / 1e6:.0f} MB is over the limit of"
+                f" {max_bytes / 1e6:.0f} MB;"
                 " make it smaller first"
             )
         if found.st_size == 0:
@@ -119,7 +141,9 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
             known = "JPEG, PNG, WebP, TIFF, GIF, BMP, PPM"
             raise ImageError(f"{name}: not an image that can be read; expected {known}") from None
         except Image.DecompressionBombError:
-            raise ImageError(f"{name}: over the limit of {max_pixels / 1e6:.0f} megapixels") from None
+            raise ImageError(
+                f"{name}: over the limit of {max_pixels / 1e6:.0f} megapixels"
+            ) from None
         except MemoryError:
             raise ImageError(f"{name}: does not fit into memory") from None
         except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
@@ -163,7 +187,9 @@ def _orientation(image: Image) -> tuple[int, str | None]:
 
 
 def _upright(pixels: Array, orientation: int) -> Array:
-    """Undo the EXIF orientation: 2 mirror, 3 half turn, 4 flip, 5..8 the same after a transposition."""
+    """Undo the EXIF orientation: 2 mirror, 3 half turn, 4 flip, 5..8 the same after a
+    transposition.
+    """
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""The compiled kernel of detector.crops: a separable filter that touches only the pixels under it."""
+"""The compiled kernel of detector.crops: a separable filter over the pixels under it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from detector.structures import Array
 def _taps(
     start: float, step: float, size: int, length: int, first: Array, count: Array, weight: Array
 ) -> None:
-    """For each output point: the first pixel inside the image, how many, and their weights (float32)."""
+    """For each output point: the first pixel inside the image, how many, and their weights
+    (float32).
+    """
     reach = max(1.0, step)
     for j in range(size):
         centre = start + (j + 0.5) * step - 0.5
@@ -54,7 +56,8 @@ def crop_regions(image: Array, corner: Array, step: Array, mean: Array, out: Arr
                 left = min(left, first_x[j] * 3)
                 right = max(right, (first_x[j] + count_x[j]) * 3)
         for i in range(size):
-            # Down first: whole rows of the image, which the processor adds up many pixels at a time.
+            # Down first: whole rows of the image, which the processor adds up many pixels at a
+            # time.
             for x in range(left, right):
                 row[x] = 0
             covered = np.float32(0)

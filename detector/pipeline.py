@@ -1,10 +1,12 @@
-"""The detector of arXiv 1409.4842, section 8: propose regions, crop each one, ask the ensemble, suppress per class.
+"""The detector of arXiv 1409.4842, section 8: propose regions, crop each one, ask the ensemble,
+suppress per class.
 
 It is split at the regions, because stored proposals, training and every ablation use one half:
 
     detector(image) == detector.score(image, detector.propose(image))
 
-Results are a function of the image alone: neither the images before it nor those beside it change a bit of them.
+Results are a function of the image alone: neither the images before it nor those beside it change a
+bit of them.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class DetectionSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     score_threshold: float = Field(0.5, ge=0, le=1)
-    """Detections below it are dropped. Measuring mAP wants about 0.01: low scores cost nothing there."""
+    """Detections below it are dropped. Measuring mAP wants about 0.01: low scores cost nothing
+    there.
+    """
     nms_threshold: float = Field(0.3, ge=0, le=1)
     """Per-class suppression above this IoU (R-CNN: 0.3)."""
     max_detections: int = Field(100, ge=1)
@@ -198,12 +202,14 @@ class Detector:
                 yield first, future.result()
 
     def suppress(self, boxes: Array, scores: Array) -> Detections:
-        """Threshold, per-class NMS, and the best of what is left: (N, 4), (N, K+1) -> Detections."""
+        """Threshold, per-class NMS, the best of what is left: (N, 4), (N, K+1) -> Detections."""
         return suppress(boxes, scores, self.settings)
 
 
 def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detections:
-    """Scores (N, K+1) of boxes (N, 4) to detections, best first; equal scores by class, then by rank."""
+    """Scores (N, K+1) of boxes (N, 4) to detections, best first; equal scores by class, then by
+    rank.
+    """
     found: list[tuple[Array, Array]] = []
     for label in range(scores.shape[1] - 1):
         rows = np.flatnonzero(scores[:, label] >= settings.score_threshold)

@@ -1,6 +1,8 @@
-"""The values that pass between rooms: frozen, checked where they are born, boxes in float32 xyxy pixels.
+"""The values that pass between rooms: frozen, checked where they are born, boxes in float32 xyxy
+pixels.
 
-Shape letters, the same in every file: `N` regions, `K` classes, `M` models, `B` images, `S` crop side, `H W` pixels.
+Shape letters, the same in every file: `N` regions, `K` classes, `M` models, `B` images, `S` crop
+side, `H W` pixels.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# ImageNet's mean colour as Caffe's models used it (104, 117, 123 in blue-green-red), here RGB in 0..1.
-# Every crop is `pixel / 255 - FILL_MEAN`, so that what lies outside an image is exactly zero.
+# ImageNet's mean colour as Caffe's models used it (104, 117, 123 in blue-green-red), here RGB in
+# 0..1. Every crop is `pixel / 255 - FILL_MEAN`, so that what lies outside an image is exactly zero.
 FILL_MEAN = (123 / 255, 117 / 255, 104 / 255)
 
 
@@ -40,7 +42,8 @@ def _check_boxes(boxes: Array, name: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f"{name}[{row}] = {boxes[row].tolist()} has no area; boxes are (x1, y1, x2, y2) with x2 > x1 and y2 > y1"
+            f"{name}[{row}] = {boxes[row].tolist()} has no area;"
+            " boxes are (x1, y1, x2, y2) with x2 > x1 and y2 > y1"
         )
 
 
@@ -118,8 +121,8 @@ class Detections:
         return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
 
 
-def _flags() -> Any:
-    return field(default_factory=lambda: np.zeros(0, bool))
+def _no_flags() -> Array:
+    return np.zeros(0, bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +139,8 @@ class Annotations:
 
     boxes: Array
     labels: Array
-    difficult: Array = _flags()
-    crowd: Array = _flags()
+    difficult: Array = field(default_factory=_no_flags)
+    crowd: Array = field(default_factory=_no_flags)
     areas: Array = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:

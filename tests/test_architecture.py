@@ -19,7 +19,8 @@ STOREY = {
     "build": 3,
 }  # fmt: skip
 DOORWAYS = {
-    ("boxes", "structures"), ("hardware", "errors"), ("crops", "native_crops"), ("ensemble", "models"), ("bundle", "models"), ("evaluation", "datasets"),
+    ("boxes", "structures"), ("hardware", "errors"), ("crops", "native_crops"),
+    ("ensemble", "models"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
 }  # fmt: skip
 """Arrows between rooms of one storey."""
@@ -63,12 +64,15 @@ def test_arrows_point_down_or_through_a_named_doorway():
     "tool", sorted((PACKAGE.parent / "tools").glob("*.py")), ids=lambda p: p.stem
 )
 def test_help_loads_nothing_heavy(tool: Path):
-    """What makes --help slow is torch, numba, OpenCV or matplotlib at import; none of them may be there."""
+    """What makes --help slow is torch, numba, OpenCV or matplotlib at import; none of them may be
+    there.
+    """
     program = (
         "import sys, runpy; sys.argv = ['tool', '--help']\n"
         "try: runpy.run_path(sys.argv.pop(0) and " + repr(str(tool)) + ", run_name='__main__')\n"
         "except SystemExit as end: code = end.code\n"
-        "heavy = {'torch', 'numba', 'cv2', 'matplotlib', 'scipy', 'sklearn', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numba', 'cv2', 'matplotlib', 'scipy', 'sklearn', 'pydantic', 'numpy'}\n"
+        "heavy &= set(sys.modules)\n"
         "print('heavy:', sorted(heavy), 'code:', code)"
     )
     program = program.replace("sys.argv.pop(0) and ", "")

@@ -1,4 +1,4 @@
-"""Boxes: numbers one can do by hand, round trips of every convention, and torchvision as authority."""
+"""Boxes: numbers one can do by hand, round trips, and torchvision as authority."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Crops: the fast versions agree with the plain one, nothing aliases, and the mean fills the outside."""
+"""Crops: the fast versions agree with the plain one, nothing aliases, and the mean fills the
+outside.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_a_region_wholly_outside_is_all_mean():
 
 
 def test_shrinking_a_2000_pixel_region_does_not_alias():
-    """Against an area average: one-pixel stripes must become grey. Sampling points, as R-CNN did, keeps stripes."""
+    """Against an area average: one-pixel stripes must become grey. Sampling points, as R-CNN did,
+    keeps stripes.
+    """
     stripes = np.zeros((2000, 2000, 3), np.uint8)
     stripes[:, ::2] = 255
     box = np.array([[0, 0, 2000, 2000]])
@@ -107,5 +111,5 @@ def test_weights_sum_to_one_inside_and_to_less_at_the_border():
 
 @pytest.mark.parametrize(("size", "context"), [(0, 0.1), (32, 0.5), (32, -0.1)])
 def test_impossible_crops_are_refused(size, context):
-    with pytest.raises(ValueError, match="crop side|context"):
+    with pytest.raises(ValueError, match=r"crop side|context"):
         crops.windows(np.array([[0, 0, 1, 1]]), size, context)

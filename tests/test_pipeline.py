@@ -1,4 +1,6 @@
-"""The detector: split at the regions, batches across images, and no result that depends on its company."""
+"""The detector: split at the regions, batches across images, and no result that depends on its
+company.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from detector.structures import Array, Proposals
 
 
 class Brightness(nn.Module):
-    """A classifier one can check by eye: bright regions are class 0, dark ones class 1, grey is background."""
+    """A classifier one can check by eye: bright regions are class 0, dark ones class 1, grey is
+    background.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +107,8 @@ BOXES = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60
 
 def test_suppression_is_per_class_and_best_first():
     found = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.25))
-    # Row 1 and row 2's class 0 go under row 0; row 2 stays as class 1. Equal scores keep their rank.
+    # Row 1 and row 2's class 0 go under row 0; row 2 stays as class 1. Equal scores keep their
+    # rank.
     assert found.boxes.tolist() == [BOXES[0].tolist(), BOXES[3].tolist(), BOXES[2].tolist()]
     assert found.labels.tolist() == [0, 0, 1]
 

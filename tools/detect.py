@@ -4,8 +4,8 @@
     python tools/detect.py photos/ 'more/*.png' --out found --threshold 0.3
     find . -name '*.jpg' | python tools/detect.py -
 
-A file that cannot be read is reported and the rest go on (exit code 1). Results do not depend on the order or the
-company of the images.
+A file that cannot be read is reported and the rest go on (exit code 1). Results do not depend on
+the order or the company of the images.
 """
 
 from __future__ import annotations
@@ -28,23 +28,40 @@ if TYPE_CHECKING:
 
 
 def main(
-    images: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")],
-    out: Annotated[Path, typer.Option(help="Folder for pictures, detections.json and run.json.")] = Path("out"),
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for pictures, detections.json and run.json.")
+    ] = Path("out"),
     weights: Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Lowest score shown. [the bundle's]")] = None,
-    nms: Annotated[float | None, typer.Option(help="IoU above which a worse box of a class goes. [0.3]")] = None,
-    max_detections: Annotated[int | None, typer.Option(help="Most detections of one image. [100]")] = None,
-    proposals: Annotated[
-        str | None, typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]")
+    threshold: Annotated[
+        float | None, typer.Option(help="Lowest score shown. [the bundle's]")
     ] = None,
-    max_proposals: Annotated[int | None, typer.Option(help="Most regions classified an image. [all]")] = None,
+    nms: Annotated[
+        float | None, typer.Option(help="IoU above which a worse box of a class goes. [0.3]")
+    ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(help="Most detections of one image. [100]")
+    ] = None,
+    proposals: Annotated[
+        str | None,
+        typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]"),
+    ] = None,
+    max_proposals: Annotated[
+        int | None, typer.Option(help="Most regions classified an image. [all]")
+    ] = None,
     ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Crops in one pass. [8 on a CPU, 128 else]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Crops in one pass. [8 on a CPU, 128 else]")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
     pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the detections as JSON, no table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the detections as JSON, no table.")
+    ] = False,
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
 ) -> int:
     """Detect objects in pictures."""
@@ -67,7 +84,9 @@ def main(
         "max_proposals": max_proposals,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    detector, store = _load(weights, given, proposals, ensemble, device, precision, batch_size, threads, quiet)
+    detector, store = _load(
+        weights, given, proposals, ensemble, device, precision, batch_size, threads, quiet
+    )
     loaded = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     with stop_gently() as stop:
@@ -81,7 +100,10 @@ def main(
             print(json.dumps(rows))
         elif not quiet:
             _table(records, detector.classes)
-            print(f"{out}/: detections.json, run.json" + (", pictures" if pictures else ""), file=sys.stderr)
+            print(
+                f"{out}/: detections.json, run.json" + (", pictures" if pictures else ""),
+                file=sys.stderr,
+            )
     if all(one.found is None for one in records):
         return 3
     return 1 if any(one.error for one in records) else 0
@@ -215,7 +237,9 @@ def _finish(record: Record, image: Array, classes: tuple[str, ...], pictures: Pa
 
 
 def _rows(records: list[Record]) -> list[dict[str, Any]]:
-    """Every detection, best first; equal scores by image and class, so that the order of the inputs does not show."""
+    """Every detection, best first; equal scores by image and class, so that the order of the inputs
+    does not show.
+    """
     rows = [row for record in records for row in record.rows]
     return sorted(
         rows, key=lambda row: (-row["score"], str(row["image_id"]), row["category_id"], row["bbox"])

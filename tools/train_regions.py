@@ -1,10 +1,12 @@
-"""Train the region classifier: proposals of annotated images, R-CNN's sampling, softmax over K classes + background.
+"""Train the region classifier: proposals of annotated images, R-CNN's sampling, softmax over K
+classes + background.
 
-    python tools/train_regions.py --data VOC2012 --split train --start weights.safetensors --out runs/voc
-    python tools/train_regions.py --config configs/shipped.yaml --data-root data --out runs/shipped
-    torchrun --nproc-per-node 2 tools/train_regions.py --config ... --out ...
+    python tools/train_regions.py --data VOC2012 --split train --start weights.safetensors --out
+    runs/voc python tools/train_regions.py --config configs/shipped.yaml --data-root data --out
+    runs/shipped torchrun --nproc-per-node 2 tools/train_regions.py --config ... --out ...
 
-Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits at once.
+Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
+at once.
 """
 
 from __future__ import annotations
@@ -33,10 +35,16 @@ def main(
     data: Annotated[list[str], typer.Option(help="Data set folder or file; may repeat.")] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of every --data, such as train.")] = None,
     data_root: Annotated[Path, typer.Option(help="Where relative data paths begin.")] = Path("."),
-    start: Annotated[Path | None, typer.Option(help="Weights that the network starts from.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights that the network starts from.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of batches.")] = None,
-    change: Annotated[list[str], typer.Option("--set", help="room.setting=value; may repeat.")] = [],  # noqa: B006
-    cache: Annotated[Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")] = None,
+    change: Annotated[
+        list[str], typer.Option("--set", help="room.setting=value; may repeat.")
+    ] = [],  # noqa: B006
+    cache: Annotated[
+        Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads that make crops and proposals.")] = 2,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
@@ -128,7 +136,7 @@ def _train(
     display = TrainingDisplay(last, first, batch_size, quiet)
     before = time.perf_counter()
     step = first
-    for step, (batch, crops, possible) in enumerate(  # noqa: B007
+    for step, (batch, crops, possible) in enumerate(
         prefetched(batch_at, first, last, threads=max(1, threads - 1)), start=first
     ):
         waited = time.perf_counter() - before
@@ -144,7 +152,9 @@ def _train(
         hits = possible[torch.arange(len(possible)), logits.argmax(1)]
         positive = torch.from_numpy(batch.labels < len(dataset.classes)).to(device)
         sums = group.sum(
-            torch.stack([losses.sum(), hits.sum(), (hits & positive).sum(), positive.sum()]).detach()
+            torch.stack(
+                [losses.sum(), hits.sum(), (hits & positive).sum(), positive.sum()]
+            ).detach()
         )
         loss, norm = float(sums[0]) / batch_size, run.gradient_norm()
         if loss == loss and abs(loss) + norm < float("inf"):
@@ -189,7 +199,9 @@ def _has_cuda() -> bool:
 def _proposals(
     settings: RegionTrainingConfig, dataset: Dataset, cache: Path, threads: int, quiet: bool
 ) -> dict[str, Proposals]:
-    """Proposals by image id, from the cache or computed into it; images that cannot be read are left out."""
+    """Proposals by image id, from the cache or computed into it; images that cannot be read are
+    left out.
+    """
     from detector.build import build_proposer
     from detector.errors import DatasetError, ImageError
     from detector.proposals.gather import gather
@@ -200,7 +212,9 @@ def _proposals(
     found: dict[str, Proposals] = {}
     paths = [sample.path for sample in dataset.samples]
     with ProposalStore(cache, "rw") as store:
-        results = progress(gather(paths, proposer, store, threads=threads), "proposals", len(paths), quiet)
+        results = progress(
+            gather(paths, proposer, store, threads=threads), "proposals", len(paths), quiet
+        )
         for sample, (_, result) in zip(dataset.samples, results, strict=True):
             if isinstance(result, ImageError):
                 typer.echo(f"left out: {result}", err=True)
@@ -236,11 +250,17 @@ def _save_settings(out: Path, settings: RegionTrainingConfig) -> None:
 
     from detector.files import write_atomically
 
-    write_atomically(out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_atomically(
+        out / "config.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    )
 
 
 def _write_bundle(
-    out: Path, settings: RegionTrainingConfig, dataset: Dataset, run: TrainingState, network: nn.Module
+    out: Path,
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    run: TrainingState,
+    network: nn.Module,
 ) -> None:
     """The averaged weights as a detector that tools/detect.py loads."""
     from detector.build import bundle_of_run
@@ -248,7 +268,10 @@ def _write_bundle(
 
     manifest, states = bundle_of_run(settings, dataset, network, run.averaged())
     save_bundle(out / "bundle", manifest, states)
-    typer.echo(f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}", err=True)
+    typer.echo(
+        f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",
+        err=True,
+    )
 
 
 if __name__ == "__main__":

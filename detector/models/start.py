@@ -27,7 +27,8 @@ def load_start(
 ) -> nn.Module:
     """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
-    Known layouts: BVLC GoogLeNet (Caffe's names), torchvision's GoogLeNet and Inception-v3, and our own. Raises WeightsError.
+    Known layouts: BVLC GoogLeNet (Caffe's names), torchvision's GoogLeNet and Inception-v3, and our
+    own. Raises WeightsError.
     """
     tensors = read_tensors(path)
     if "loss3/classifier.weight" in tensors:

@@ -17,7 +17,9 @@ class StoredProposals:
     """The proposals of one cache file, by the content of the image file."""
 
     def __init__(self, path: str | Path, settings: str | None = None) -> None:
-        """`settings` is the hash of those wanted; it may be left out where the cache holds only one kind."""
+        """`settings` is the hash of those wanted; it may be left out where the cache holds only one
+        kind.
+        """
         self.store = ProposalStore(path, "r")
         known = self.store.settings()
         if settings is None and len(known) == 1:
@@ -31,14 +33,18 @@ class StoredProposals:
         self.settings = known[settings]
 
     def of(self, content: str, size: tuple[int, int], name: str) -> Proposals:
-        """The proposals of the image with this content hash and (H, W); ProposalError where there are none."""
+        """The proposals of the image with this content hash and (H, W); ProposalError where there
+        are none.
+        """
         found = self.store.get(content, self.key)
         if found is None:
             raise ProposalError(
                 f"no proposals for {name} in {self.store.path}; make them with tools/propose.py"
             )
         if found.size != size:
-            raise ProposalError(f"{name}: proposals are for (H, W) {found.size}, the image has {size}")
+            raise ProposalError(
+                f"{name}: proposals are for (H, W) {found.size}, the image has {size}"
+            )
         return found
 
 
@@ -47,8 +53,8 @@ def gather(
 ) -> Iterator[tuple[Path, Proposals | ImageError]]:
     """Each path in order with its proposals, or with the error that its image gives.
 
-    `store` is written where it is open for writing. Proposers release the interpreter's lock, so threads share the
-    work; the result is the same for any number of them.
+    `store` is written where it is open for writing. Proposers release the interpreter's lock, so
+    threads share the work; the result is the same for any number of them.
     """
     key = None
     if store is not None:

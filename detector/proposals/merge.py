@@ -1,6 +1,7 @@
 """The seam behind which every source of regions stands, and the joining of several.
 
-A proposer is a function of the image alone: the same pixels give the same regions, whatever was proposed before.
+A proposer is a function of the image alone: the same pixels give the same regions, whatever was
+proposed before.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def whole_image(size: tuple[int, int]) -> Array:
 def ranked(boxes: Array, size: tuple[int, int], max_boxes: int | None = None) -> Proposals:
     """Proposals from boxes in rank order: clipped, without repetitions, the whole image among them.
 
-    The whole image comes first where the boxes do not hold it. Boxes that clipping leaves with less than one
-    pixel a side are dropped.
+    The whole image comes first where the boxes do not hold it. Boxes that clipping leaves with less
+    than one pixel a side are dropped.
     """
     boxes = box_ops.clip(np.asarray(boxes, np.float32).reshape(-1, 4), size)
     boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)]
@@ -43,10 +44,11 @@ def ranked(boxes: Array, size: tuple[int, int], max_boxes: int | None = None) ->
 
 
 def union(*proposers: Proposer) -> Proposer:
-    """Propose what any of them proposes: the ranks interleaved (first of each, second of each, ...).
+    """Propose what any of them proposes: the ranks interleaved (first of each, second of each,
+    ...).
 
-    With interleaving, the first N of the union hold the best of every source, whatever N is; of boxes that
-    agree after rounding the better ranked stays.
+    With interleaving, the first N of the union hold the best of every source, whatever N is; of
+    boxes that agree after rounding the better ranked stays.
     """
 
     def propose(image: Array) -> Proposals:

@@ -1,8 +1,10 @@
-"""OpenCV's selective search (cv2.ximgproc) as an engine by name: a peer to compare with, made reproducible.
+"""OpenCV's selective search (cv2.ximgproc) as an engine by name: a peer to compare with, made
+reproducible.
 
-What OpenCV returns depends on how often it was called before in the same process, and it ranks small regions first
-(its rank is a random number times the level from the leaves up). The *set* of boxes is a function of the image,
-however; so we take the set, sort it, and rank it ourselves: area times a seeded random number, largest first.
+What OpenCV returns depends on how often it was called before in the same process, and it ranks
+small regions first (its rank is a random number times the level from the leaves up). The *set* of
+boxes is a function of the image, however; so we take the set, sort it, and rank it ourselves: area
+times a seeded random number, largest first.
 """
 
 from __future__ import annotations
@@ -26,17 +28,24 @@ class OpenCVSelectiveSearchSettings(BaseModel):
     inc_k: int = Field(150, ge=1, le=100_000)
     sigma: float = Field(0.8, gt=0, le=10)
     superpixel_scale: float = Field(2.0, gt=0, le=20)
-    """GoogLeNet section 8 doubles the superpixel size. Here k is multiplied; OpenCV fixes min_size at 100."""
+    """GoogLeNet section 8 doubles the superpixel size. Here k is multiplied; OpenCV fixes min_size
+    at 100.
+    """
     longest_side: int | None = Field(500, ge=16)
-    """Proposals are computed at this longer side (R-CNN's width-500 mode); None is full resolution."""
+    """Proposals are computed at this longer side (R-CNN's width-500 mode); None is full resolution.
+    """
     min_side: float = Field(20.0, ge=1)
-    """Narrowest box in the pixels of the computation; the authors' code drops boxes under 20 pixels."""
+    """Narrowest box in the pixels of the computation; the authors' code drops boxes under 20
+    pixels.
+    """
     max_boxes: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
 
 
 class OpenCVSelectiveSearch:
-    """image (H, W, 3) uint8 RGB -> Proposals, in the original's pixels. The same image gives the same bytes."""
+    """image (H, W, 3) uint8 RGB -> Proposals, in the original's pixels. The same image gives the
+    same bytes.
+    """
 
     def __init__(self, **settings: object) -> None:
         try:
@@ -45,7 +54,9 @@ class OpenCVSelectiveSearch:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             known = ", ".join(OpenCVSelectiveSearchSettings.model_fields)
-            raise SettingsError(f"opencv proposals: {name}: {first['msg']}; known: {known}") from None
+            raise SettingsError(
+                f"opencv proposals: {name}: {first['msg']}; known: {known}"
+            ) from None
 
     def __call__(self, image: Array) -> Proposals:
         import cv2

@@ -42,7 +42,12 @@ def draw(image: Array, found: Detections, classes: Sequence[str]) -> Image:
 
 
 def _tag(
-    canvas: Canvas, text: str, at: tuple[float, float], colour: Colour, font: object, size: tuple[int, int]
+    canvas: Canvas,
+    text: str,
+    at: tuple[float, float],
+    colour: Colour,
+    font: object,
+    size: tuple[int, int],
 ) -> None:
     """Text on a block of the box's colour: above the corner where there is room, else inside."""
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)  # type: ignore[arg-type]

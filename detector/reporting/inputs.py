@@ -14,9 +14,10 @@ from detector.images import SUFFIXES
 def image_paths(arguments: Sequence[str], stdin: Iterable[str] = ()) -> list[Path]:
     """The images named by `arguments`, in order and each once.
 
-    A folder stands for the images under it (by suffix, sorted, links to folders not followed); `*`, `?` and `[` make
-    a glob where no such file exists; `-` stands for the lines of `stdin`. A name that matches nothing is kept: opening
-    it later says what is wrong. Raises ImageError if nothing is left.
+    A folder stands for the images under it (by suffix, sorted, links to folders not followed); `*`,
+    `?` and `[` make a glob where no such file exists; `-` stands for the lines of `stdin`. A name
+    that matches nothing is kept: opening it later says what is wrong. Raises ImageError if nothing
+    is left.
     """
     found: list[Path] = []
     for argument in arguments:
@@ -27,7 +28,7 @@ def image_paths(arguments: Sequence[str], stdin: Iterable[str] = ()) -> list[Pat
     once = list(dict.fromkeys(found))
     if not once:
         raise ImageError(
-            f"no images in {', '.join(arguments)}; expected files such as .jpg or .png, or folders of them"
+            f"no images in {', '.join(arguments)}; expected .jpg or .png files, or folders of them"
         )
     return once
 
@@ -44,12 +45,18 @@ def _expanded(argument: str) -> list[Path]:
     if any(sign in argument for sign in "*?[") and not os.path.lexists(path):
         import glob
 
-        return [Path(one) for one in sorted(glob.glob(argument, recursive=True)) if not os.path.isdir(one)]
+        return [
+            Path(one)
+            for one in sorted(glob.glob(argument, recursive=True))
+            if not os.path.isdir(one)
+        ]
     return [path]
 
 
 def image_ids(paths: Sequence[Path]) -> list[str]:
-    """A name for each image: the stem of its file, or the whole path without suffix where stems collide."""
+    """A name for each image: the stem of its file, or the whole path without suffix where stems
+    collide.
+    """
     times = Counter(path.stem for path in paths)
     return [
         str(path.with_suffix("")) if times[path.stem] > 1 and path.name else path.stem
@@ -58,7 +65,9 @@ def image_ids(paths: Sequence[Path]) -> list[str]:
 
 
 def output_names(ids: Sequence[str], suffix: str) -> list[str]:
-    """File names for results: only plain characters, never hidden, at most 120 bytes, each different."""
+    """File names for results: only plain characters, never hidden, at most 120 bytes, each
+    different.
+    """
     taken: set[str] = set()
     names = []
     for one in ids:

@@ -1,4 +1,6 @@
-"""The journal of a run: one JSON object a line, appended as things happen, readable while the run goes on."""
+"""The journal of a run: one JSON object a line, appended as things happen, readable while the run
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ class Journal:
     """Append-only JSONL. A line half written by a kill is cut off when the file is opened again."""
 
     def __init__(self, path: str | Path, *, resume_at: int | None = None) -> None:
-        """With `resume_at`, entries of that step and later ones are dropped: they will be written again."""
+        """With `resume_at`, entries of that step and later ones are dropped: they will be written
+        again.
+        """
         self.path = Path(path)
         if self.path.exists():
             kept = [one for one in read_journal(self.path) if _before(one, resume_at)]

@@ -19,7 +19,9 @@ class TrainingDisplay:
         self._waited = 0.0
         self._stream: Any = sys.stderr
 
-    def step(self, step: int, loss: float, rate: float, positives_right: float, waited: float) -> None:
+    def step(
+        self, step: int, loss: float, rate: float, positives_right: float, waited: float
+    ) -> None:
         if self.quiet:
             return
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
@@ -32,7 +34,8 @@ class TrainingDisplay:
         done = step + 1 - self.first
         each = (now - self._start) / done
         text = (
-            f"step {step + 1}/{self.last}  loss {self._loss:.4f}  objects right {positives_right:.2f}"
+            f"step {step + 1}/{self.last}  loss {self._loss:.4f}"
+            f"  objects right {positives_right:.2f}"
             f"  rate {rate:.2g}  {self.batch_size / each:.1f} regions/s"
             f"  waited {self._waited / max(now - self._start, 1e-9):.0%}"
             f"  left {duration(each * (self.last - step - 1))}"

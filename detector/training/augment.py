@@ -1,7 +1,7 @@
 """Distortions of crops while training: Howard's photometric ones, as GoogLeNet used (section 6).
 
-Crops are centred RGB, `pixel / 255 - FILL_MEAN`. The filling outside the image stays the mean colour only roughly:
-the network sees it change with the light, as it does with the rest.
+Crops are centred RGB, `pixel / 255 - FILL_MEAN`. The filling outside the image stays the mean
+colour only roughly: the network sees it change with the light, as it does with the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class AugmentSettings(BaseModel):
 
 
 def distort(crops: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
-    """Photometric distortion of (N, 3, S, S), each crop its own; the shape and memory format are kept."""
+    """Photometric distortion of (N, 3, S, S), each crop its own; the shape and memory format are
+    kept.
+    """
     n = len(crops)
 
     def factor(reach: float) -> Tensor:
@@ -39,7 +41,8 @@ def distort(crops: Tensor, settings: AugmentSettings, rng: np.random.Generator) 
     shift = rng.uniform(-settings.colour_shift, settings.colour_shift, (n, 3, 1, 1))
     brightness, contrast = factor(settings.brightness), factor(settings.contrast)
     saturation = factor(settings.saturation)
-    # All three are linear in the pixel: out = b * (c * (s * x + (1 - s) * grey) + (1 - c) * level), grey a dot product.
+    # All three are linear in the pixel: out = b * (c * (s * x + (1 - s) * grey) + (1 - c) * level),
+    # grey a dot product.
     weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     pixels = crops + mean
     grey = (pixels * weights).sum(1, keepdim=True)

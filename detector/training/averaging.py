@@ -1,4 +1,6 @@
-"""The average of the weights over the training path, used for inference (Polyak; GoogLeNet section 6)."""
+"""The average of the weights over the training path, used for inference (Polyak; GoogLeNet section
+6).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """Exponential moving average of a model's trainable parameters and of its running statistics.
 
-    The decay grows from 0 to `decay` in the first steps, (1 + step) / (10 + step), so that a short run is not an
-    average with its random start.
+    The decay grows from 0 to `decay` in the first steps, (1 + step) / (10 + step), so that a short
+    run is not an average with its random start.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -1,4 +1,5 @@
-"""From a batch of regions to tensors: decoding, cropping and distorting in threads ahead of the network.
+"""From a batch of regions to tensors: decoding, cropping and distorting in threads ahead of the
+network.
 
 Threads suffice: Pillow, the crop kernel and torch all release the interpreter's lock.
 """
@@ -54,10 +55,11 @@ class ImageCache:
 
 @dataclass
 class RegionCrops:
-    """Makes (crops, possible) of a region batch: (N, 3, S, S) float32 channels-last, and (N, K+1) bool.
+    """Makes (crops, possible) of a region batch: (N, 3, S, S) float32 channels-last, and (N, K+1)
+    bool.
 
-    An image that cannot be read costs its regions, never the run: their classes are all possible, so that they add
-    nothing to the loss, and `broken` says which files they were.
+    An image that cannot be read costs its regions, never the run: their classes are all possible,
+    so that they add nothing to the loss, and `broken` says which files they were.
     """
 
     dataset: Dataset
@@ -93,7 +95,9 @@ class RegionCrops:
 def prefetched(
     make: Callable[[int], Item], first: int, last: int, *, threads: int = 1, ahead: int = 2
 ) -> Iterator[Item]:
-    """make(first), ..., make(last - 1) in order, up to `ahead` of them made before they are asked for."""
+    """make(first), ..., make(last - 1) in order, up to `ahead` of them made before they are asked
+    for.
+    """
     with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
         waiting: list[Future[Item]] = []
         asked = first

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file that is replaced in one step, and the one before it.
 
-Everything that a resumed run needs is inside: weights, momenta, averages, the step, and a fingerprint of the settings
-that must not change in between. Chance is a function of (seed, step), so there is no generator to save.
+Everything that a resumed run needs is inside: weights, momenta, averages, the step, and a
+fingerprint of the settings that must not change in between. Chance is a function of (seed, step),
+so there is no generator to save.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write the checkpoint; the one before it stays beside. Refuses non-finite weights with CheckpointError."""
+    """Write the checkpoint; the one before it stays beside. Refuses non-finite weights with
+    CheckpointError.
+    """
     from safetensors.torch import save
 
     tensors = {}
@@ -63,8 +66,8 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
 def load_checkpoint(folder: str | Path, fingerprint: str | None = None) -> Checkpoint | None:
     """The newest checkpoint that can be read, or None where there is none at all.
 
-    A damaged file falls back to the one before it. Another fingerprint is a CheckpointError: the settings of a run
-    do not change while it runs.
+    A damaged file falls back to the one before it. Another fingerprint is a CheckpointError: the
+    settings of a run do not change while it runs.
     """
     damaged = []
     for name in (CURRENT, PREVIOUS):

@@ -1,7 +1,8 @@
 """Several processes as one: torchrun starts them, gradients are summed, and one of them reports.
 
-Nothing here is needed for one process. Each takes every n-th region of the global batch, and the loss is divided by
-the *global* batch, so that the sum of gradients over n processes is that of one process, up to rounding.
+Nothing here is needed for one process. Each takes every n-th region of the global batch, and the
+loss is divided by the *global* batch, so that the sum of gradients over n processes is that of one
+process, up to rounding.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Group:
 
 
 def join_group(environment: Mapping[str, str], device_type: str) -> Group:
-    """The group that torchrun describes in `environment` (RANK, WORLD_SIZE, LOCAL_RANK); alone without it."""
+    """The group that torchrun describes in `environment` (RANK, WORLD_SIZE, LOCAL_RANK); alone
+    without it.
+    """
     world = int(environment.get("WORLD_SIZE", "1"))
     if world == 1:
         return Group()

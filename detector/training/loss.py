@@ -1,4 +1,6 @@
-"""The loss of the region classifier: softmax over K classes and background, with sets of possible classes."""
+"""The loss of the region classifier: softmax over K classes and background, with sets of possible
+classes.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,12 @@ from torch.nn import functional as F
 
 
 def region_loss(logits: Tensor, possible: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """-log of the probability that the class is a possible one: logits (N, K+1), possible (N, K+1) bool -> (N,).
+    """-log of the probability that the class is a possible one: logits (N, K+1), possible (N, K+1)
+    bool -> (N,).
 
-    With one possible class this is the cross entropy. With several it asks only that their sum be likely, which is
-    all that a partially annotated image proves. Smoothing (Szegedy et al. 2016, section 7) mixes in the uniform
-    distribution where the class is known.
+    With one possible class this is the cross entropy. With several it asks only that their sum be
+    likely, which is all that a partially annotated image proves. Smoothing (Szegedy et al. 2016,
+    section 7) mixes in the uniform distribution where the class is known.
     """
     logits = logits.float()
     log_all = torch.logsumexp(logits, 1)
@@ -26,7 +29,7 @@ def region_loss(logits: Tensor, possible: Tensor, *, label_smoothing: float = 0.
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL divergence from the teacher's softened distribution, times T^2 (Hinton et al. 2015): (N,)."""
+    """KL divergence from the teacher's softened distribution times T^2 (Hinton et al. 2015)."""
     ours = F.log_softmax(logits.float() / temperature, 1)
     theirs = F.log_softmax(teacher.float() / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1) * temperature**2

@@ -1,14 +1,16 @@
-"""Which regions a region classifier learns from: R-CNN's sampling (Girshick et al. 2014, section 2.3).
+"""Which regions a region classifier learns from (Girshick et al. 2014, section 2.3).
 
-A region belongs to the object that it overlaps best, if at IoU >= 0.5; everything else is background. A batch holds
-32 objects and 96 background regions of the whole data set, not of one image.
+A region belongs to the object that it overlaps best, if at IoU >= 0.5; everything else is
+background. A batch holds 32 objects and 96 background regions of the whole data set, not of one
+image.
 
-Departs from the paper, each by a setting that restores it: positives are drawn object by object, with rare classes
-somewhat more often (`positives="windows"` draws uniformly over regions); half of the background overlaps an object a
-little (`near_fraction=0` draws uniformly).
+Departs from the paper, each by a setting that restores it: positives are drawn object by object,
+with rare classes somewhat more often (`positives="windows"` draws uniformly over regions); half of
+the background overlaps an object a little (`near_fraction=0` draws uniformly).
 
-Where only some classes are annotated (a *partial* image, ILSVRC's `train`), a region away from every box proves one
-thing: it is none of the annotated classes. Its target is the set of all the others, and the loss asks only that.
+Where only some classes are annotated (a *partial* image, ILSVRC's `train`), a region away from
+every box proves one thing: it is none of the annotated classes. Its target is the set of all the
+others, and the loss asks only that.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ class SamplingSettings(BaseModel):
     positive_iou: float = Field(0.5, gt=0, le=1)
     """At least this with an object: a positive (R-CNN's fine-tuning)."""
     background_low: float = Field(0.0, ge=0, lt=1)
-    """Background overlaps its best object by at least this (Fast R-CNN: 0.1) and less than positive_iou."""
+    """Background overlaps its best object by at least this (Fast R-CNN: 0.1)."""
     positives: str = Field("objects", pattern="^(objects|windows)$")
     class_power: float = Field(0.5, ge=0, le=1)
-    """With "objects": a class of n objects is drawn n ** power often; 1 is proportional, 0 all equally."""
+    """With "objects": a class of n objects is drawn n ** power often; 0 draws all alike."""
     near_fraction: float = Field(0.5, ge=0, le=1)
     """Share of the background drawn from regions that overlap an object by at least near_iou."""
     near_iou: float = Field(0.1, gt=0, lt=1)
@@ -67,8 +69,10 @@ class RegionBatch:
         return len(self.labels)
 
     def part(self, rank: int, world: int) -> RegionBatch:
-        """Every `world`-th region, for one of several processes; together they are the whole batch."""
-        return RegionBatch(*(getattr(self, name)[rank::world] for name in self.__dataclass_fields__))
+        """Every `world`-th region, for one of several processes; together they are the batch."""
+        return RegionBatch(
+            *(getattr(self, name)[rank::world] for name in self.__dataclass_fields__)
+        )
 
 
 class RegionPool:
@@ -105,7 +109,7 @@ class RegionPool:
         self.near = np.flatnonzero(~hit & (self.overlap >= settings.near_iou))
         if not len(self.positive):
             raise TrainingError(
-                f"{dataset.name}: no proposal overlaps an object by {settings.positive_iou} or more;"
+                f"{dataset.name}: no region overlaps an object by {settings.positive_iou} or more;"
                 " there is nothing to learn from"
             )
         self._index_objects()
@@ -152,7 +156,9 @@ class RegionPool:
         if self.settings.positives == "windows":
             return self.positive[rng.integers(len(self.positive), size=count)]
         labels = rng.choice(len(self.classes), size=count, p=self._class_chance)
-        objects = np.array([self._of_class[c][rng.integers(len(self._of_class[c]))] for c in labels])
+        objects = np.array(
+            [self._of_class[c][rng.integers(len(self._of_class[c]))] for c in labels]
+        )
         offset = (rng.random(count) * self._count[objects]).astype(np.int64)
         return self._by_object[self._first[objects] + offset]
 
@@ -168,10 +174,10 @@ class RegionPool:
 def assign(
     truth: Annotations, proposals: Proposals, settings: SamplingSettings
 ) -> tuple[Array, Array, Array]:
-    """The regions of one image that may be learnt from: boxes (N, 4), object (N,) or -1, best IoU (N,).
+    """The regions to learn from in one image: boxes (N, 4), object (N,) or -1, best IoU (N,).
 
-    Ground-truth boxes are regions too. What overlaps a `difficult` object at IoU >= positive_iou, or lies by half in a
-    crowd, is neither positive nor background and is left out.
+    Ground-truth boxes are regions too. What overlaps a `difficult` object at IoU >= positive_iou,
+    or lies by half in a crowd, is neither positive nor background and is left out.
     """
     real = ~(truth.difficult | truth.crowd)
     candidates = proposals.boxes[: settings.max_proposals]
@@ -183,7 +189,9 @@ def assign(
     positive = best >= settings.positive_iou
     out = np.zeros(len(candidates), bool)
     if truth.difficult.any():
-        out |= (box_ops.iou(candidates, truth.boxes[truth.difficult]) >= settings.positive_iou).any(1)
+        out |= (box_ops.iou(candidates, truth.boxes[truth.difficult]) >= settings.positive_iou).any(
+            1
+        )
     if truth.crowd.any():
         shared = box_ops.intersection(candidates, truth.boxes[truth.crowd])
         out |= (shared >= 0.5 * box_ops.area(candidates)[:, None]).any(1)

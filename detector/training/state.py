@@ -1,4 +1,6 @@
-"""What changes while a network is trained: weights, momenta, averages; and how it is saved and resumed."""
+"""What changes while a network is trained: weights, momenta, averages; and how it is saved and
+resumed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ HEAD = "classifier."
 
 
 class Optimisation(Protocol):
-    """The settings of stochastic gradient descent that a run needs (build.OptimiserConfig has them)."""
+    """The settings of stochastic gradient descent that a run needs (build.OptimiserConfig has
+    them).
+    """
 
     @property
     def steps(self) -> int: ...
@@ -44,7 +48,9 @@ class Optimisation(Protocol):
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
-    """Fix the parameters whose names begin with a prefix, and the statistics of every batch normalisation."""
+    """Fix the parameters whose names begin with a prefix, and the statistics of every batch
+    normalisation.
+    """
     names = [name for name, _ in network.named_parameters()]
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
@@ -97,13 +103,16 @@ class TrainingState:
         self.average.update(self.network, step)
 
     def skip(self, step: int, batch: RegionBatch, folder: Path, in_a_row: int) -> None:
-        """A loss or gradient that is not finite: leave the weights, keep what replays the step, give up after a few."""
+        """A loss or gradient that is not finite: leave the weights, keep what replays the step,
+        give up after a few.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         replay = {"step": step, "image": batch.image.tolist(), "boxes": batch.boxes.tolist()}
         write_atomically(folder / f"not-finite-{step:07d}.json", json.dumps(replay))
         if in_a_row >= self.settings.max_bad_steps:
             raise TrainingError(
-                f"step {step}: loss or gradient not finite {in_a_row} times in a row; lower optimiser.rate,"
+                f"step {step}: loss or gradient not finite {in_a_row} times in a row;"
+                " lower optimiser.rate,"
                 f" or replay {folder}/not-finite-{step:07d}.json"
             )
 

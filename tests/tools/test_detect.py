@@ -126,7 +126,8 @@ def test_a_corpus_of_bad_files_is_errors_or_results_and_never_a_traceback(bundle
     by_name = {Path(one["file"]).name: one for one in run["inputs"]}
     bad = {name for name, one in by_name.items() if one["error"]}
     assert bad == {
-        "truncated.jpg", "empty.jpg", "text.jpg", "line\nbreak.png", "-dash.png", "pipe.png", "loop.png"
+        "truncated.jpg", "empty.jpg", "text.jpg", "line\nbreak.png", "-dash.png", "pipe.png",
+        "loop.png",
     }  # fmt: skip
     assert all(by_name[name]["proposals"] >= 1 for name in by_name.keys() - bad)
     assert "3 frames" in by_name["moving.gif"]["warnings"][0]

@@ -1,4 +1,4 @@
-"""Region sampling: who is an object, who is background, and what a partly annotated image proves."""
+"""Region sampling: objects, background, and what a partly annotated image proves."""
 
 from __future__ import annotations
 
