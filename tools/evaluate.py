@@ -106,13 +106,15 @@ def known_protocol(name: str) -> Protocol:
 def read(data: Path, split: str | None, classes: str, strict: bool) -> Dataset:
     """The data set under the class list asked for; what was left out is said on stderr."""
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
+    from detector.reporting.cli import visible
 
     if classes not in ("own", "voc"):
         raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
     dataset = read_dataset(data, split, strict=strict)
     if dataset.dropped:
         counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
-        print(f"left out: {counts}; for example {dataset.dropped[0]}", file=sys.stderr)
+        example = visible(str(dataset.dropped[0]))
+        print(f"left out: {counts}; for example {example}", file=sys.stderr)
     return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
 
 
@@ -268,12 +270,14 @@ def show(evaluation: Evaluation, interval: Interval | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from detector.reporting.cli import visible
+
     table = Table("class", box=None, header_style="bold")
     for name in ("AP", "objects", "detections", "recall"):
         table.add_column(name, justify="right")
     for one in evaluation.per_class:
         ap, recall = (percent(one.ap), percent(one.best_recall)) if one.positives else ("-", "-")
-        table.add_row(one.name, ap, str(one.positives), str(one.detections), recall)
+        table.add_row(visible(one.name), ap, str(one.positives), str(one.detections), recall)
     console = Console(markup=False, highlight=False)
     console.print(table)
     for name, value in evaluation.extras.items():

@@ -45,7 +45,7 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
 def say_error(error: Exception) -> None:
     """An error's message on stderr, in at most three lines, control characters made visible."""
     for line in _lines_of(error)[:MAX_LINES]:
-        print(_visible(line), file=sys.stderr)
+        print(visible(line), file=sys.stderr)
 
 
 class Stop:
@@ -158,5 +158,6 @@ def _exit_code_of(error: Exception) -> int:
     return code if isinstance(code, int) else DetectorError.exit_code
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """Text that others wrote, fit for a terminal: control characters appear as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -115,6 +115,13 @@ def test_the_curve_falls_to_zero_beyond_the_recall_that_is_reached() -> None:
     assert curve[51] == 0.0
 
 
+def test_the_curve_has_a_point_for_every_hundredth_of_recall() -> None:
+    boxes = [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]]
+    found = Detections(boxes[:2], [0.9, 0.8], [CAT, CAT])
+    curve = evaluate(dataset_of(Annotations(boxes, [CAT] * 3)), {"a": found}).per_class[CAT].curve()
+    assert curve.tolist() == [1.0] * 67 + [0.0] * 34  # two thirds: up to 0.66
+
+
 def test_results_of_other_images_are_refused() -> None:
     dataset, results = two_images()
     with pytest.raises(EvaluationError, match=r"1 of 3 results are of images .* 'z'"):
