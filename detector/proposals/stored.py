@@ -166,6 +166,28 @@ class ProposalStore:
         with self._open() as connection:
             return int(connection.execute(query, values).fetchone()[0])
 
+    def total_boxes(self) -> int:
+        with self._open() as connection:
+            return int(connection.execute("SELECT TOTAL(boxes) FROM regions").fetchone()[0])
+
+    def size_on_disk(self) -> int:
+        """Bytes of the database, the part of it that still lies in the log included."""
+        with self._open() as connection:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            return int(pages * connection.execute("PRAGMA page_size").fetchone()[0])
+
+    def only_settings(self, settings: str | None = None) -> str:
+        """The cache's only settings hash; or of several, the one that begins like `settings`."""
+        known = self.settings()
+        fitting = [key for key in known if key.startswith(settings or "")]
+        if len(fitting) == 1:
+            return fitting[0]
+        there = "; ".join(f"{key[:16]}: {value}" for key, value in known.items()) or "none"
+        raise ProposalError(
+            f"{self.path}: expected one kind of proposals, found {len(fitting)}; name one of its"
+            f" settings ({there})"
+        )
+
     def settings(self) -> dict[str, dict[str, Any]]:
         """Settings hash -> settings, for every hash under which something is stored."""
         query = """SELECT hash, settings FROM engines

@@ -1,0 +1,104 @@
+"""Writing proposals in the layouts that Detectron2 and MMDetection read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detector.errors import ProposalError
+from detector.structures import Array, Proposals
+
+FORMATS = ("detectron2", "mmdetection", "mmdetection2")
+
+
+class Index(NamedTuple):
+    """The images of a data set in its order: file names (or stems) and ids."""
+
+    names: tuple[str, ...]
+    ids: tuple[int | str, ...]
+
+
+def read_index(path: str | Path) -> Index:
+    """A COCO .json (its images' file_name and id), or a text file with one image a line."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProposalError(f"{path}: not a readable image list ({error})") from None
+    if path.suffix.lower() != ".json":
+        lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+        return Index(tuple(lines), tuple(Path(line).stem for line in lines))
+    try:
+        images = json.loads(text)["images"]
+        return Index(
+            tuple(str(one["file_name"]) for one in images), tuple(one["id"] for one in images)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ProposalError(f"{path}: no COCO file with `images` of `file_name` and `id`") from None
+
+
+def export(
+    proposals: Mapping[str, Proposals], layout: str, index: Index | None = None, folder: str = ""
+) -> bytes:
+    """The file's content; `proposals` are by image file name.
+
+    detectron2    DATASETS.PROPOSAL_FILES_TRAIN: ids as in the index, or file stems
+    mmdetection   version 3, proposal_file: keys are `folder`/file name, the last folder of img_path
+    mmdetection2  version 2, proposal_file: a list in the order of the index
+    """
+    if layout not in FORMATS:
+        raise ProposalError(f"layout {layout!r}: choose {', '.join(FORMATS)}")
+    if index is not None:
+        proposals = _in_order(proposals, index)
+    ids = index.ids if index is not None else tuple(Path(name).stem for name in proposals)
+    found = list(proposals.values())
+    content: Any
+    if layout == "detectron2":
+        content = {
+            "ids": list(ids),
+            "boxes": [one.boxes for one in found],
+            "objectness_logits": [objectness(one) for one in found],
+            "bbox_mode": 0,  # BoxMode.XYXY_ABS
+        }
+    elif layout == "mmdetection":
+        if not folder:
+            raise ProposalError("MMDetection 3 names images by folder/file: give --folder")
+        content = {
+            f"{folder}/{Path(name).name}": {"bboxes": one.boxes, "scores": objectness(one)}
+            for name, one in proposals.items()
+        }
+    else:
+        if index is None:
+            raise ProposalError("MMDetection 2 reads a list in the data set's order: give --index")
+        content = [np.column_stack([one.boxes, objectness(one)]) for one in found]
+    return pickle.dumps(content, protocol=4)
+
+
+def objectness(proposals: Proposals) -> Array:
+    """(N,) float32 scores that sort as the ranks do: the proposer's own, or from 1 down to 0."""
+    if proposals.scores is not None:
+        return proposals.scores
+    return np.linspace(1, 0, len(proposals) + 1, dtype=np.float32)[:-1]
+
+
+def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Proposals]:
+    by_stem = {Path(name).stem: name for name in proposals}
+    found: dict[str, Proposals] = {}
+    missing: list[str] = []
+    for name in index.names:
+        stored = by_stem.get(Path(name).stem)
+        if stored is None:
+            missing.append(name)
+        else:
+            found[name] = proposals[stored]
+    if missing:
+        raise ProposalError(
+            f"no proposals for {len(missing)} of {len(index.names)} images of the index,"
+            f" for example {missing[0]}; make them with tools/propose.py"
+        )
+    return found

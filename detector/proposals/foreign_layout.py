@@ -1,0 +1,173 @@
+"""How other people's boxes are laid out, said explicitly, and checked against the images.
+
+No file of boxes says whether x or y comes first, whether counting starts at 0 or 1, and whether the
+last pixel belongs to the box. A wrong guess costs recall silently, so there is no guess here: the
+person who imports says it, and boxes that contradict the images are an error that names the layout
+under which they would fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from detector.errors import ProposalError, SettingsError
+from detector.structures import Array, Proposals
+
+Order = Literal["xyxy", "yxyx", "xywh"]
+# What rounding may put a coordinate outside its image.
+SLACK = 0.5
+
+
+class ForeignBoxes(NamedTuple):
+    """One image's boxes as a file has them: (N, 4) in the file's layout, and scores or None."""
+
+    boxes: Array
+    scores: Array | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of the four numbers, what the first pixel is called, and whether ends belong.
+
+    inclusive  None for xywh, whose sizes are sizes
+    """
+
+    order: Order
+    base: Literal[0, 1]
+    inclusive: bool | None
+
+    def __post_init__(self) -> None:
+        if self.order not in ("xyxy", "yxyx", "xywh") or self.base not in (0, 1):
+            raise SettingsError(f"layout {self}: order is xyxy, yxyx or xywh, and base is 0 or 1")
+        if (self.inclusive is None) != (self.order == "xywh"):
+            raise SettingsError(
+                "--inclusive or --exclusive must be said for xyxy and yxyx, and means nothing for"
+                " xywh; R-CNN's and Fast R-CNN's .mat files are --order yxyx --base 1 --inclusive"
+            )
+
+    def xyxy(self, boxes: Array) -> Array:
+        """(N, 4) float64 in our convention: 0-based, ends exclusive."""
+        boxes = np.asarray(boxes, np.float64)
+        if self.order == "xywh":
+            corner = boxes[:, :2] - self.base
+            return np.hstack([corner, corner + boxes[:, 2:]])
+        ordered = boxes[:, [1, 0, 3, 2]] if self.order == "yxyx" else boxes
+        return ordered - self.base + np.array([0, 0, 1, 1]) * bool(self.inclusive)
+
+    def __str__(self) -> str:
+        end = {True: " --inclusive", False: " --exclusive", None: ""}[self.inclusive]
+        return f"--order {self.order} --base {self.base}{end}"
+
+
+class Imported(NamedTuple):
+    """What an import yields.
+
+    proposals  by image name
+    dropped    boxes without any area, left out
+    remark     a doubt that the boxes themselves raise, or None
+    """
+
+    proposals: dict[str, Proposals]
+    dropped: int
+    remark: str | None
+
+
+def convert(
+    found: Mapping[str, ForeignBoxes], sizes: Mapping[str, tuple[int, int]], layout: Layout
+) -> Imported:
+    """Proposals from foreign boxes of images of known (H, W). Boxes that do not fit: an error."""
+    misfits = [name for name, one in found.items() if not _fits(one, sizes[name], layout)]
+    if misfits:
+        raise ProposalError(_diagnosis(found, sizes, layout, misfits))
+    proposals, dropped = {}, 0
+    for name, one in found.items():
+        height, width = sizes[name]
+        boxes = np.clip(layout.xyxy(one.boxes), 0, [width, height] * 2)
+        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        dropped += len(boxes) - len(kept)
+        proposals[name] = _ranked(boxes[kept], one.scores, kept, sizes[name])
+    return Imported(proposals, dropped, _remark(proposals, layout))
+
+
+def _ranked(boxes: Array, scores: Array | None, kept: Array, size: tuple[int, int]) -> Proposals:
+    """In the file's order; where there are scores, by them."""
+    if scores is None:
+        return Proposals(boxes, size)
+    scores = np.asarray(scores, np.float32)[kept]
+    order = np.argsort(-scores, kind="stable")
+    return Proposals(boxes[order], size, scores[order])
+
+
+def _fits(one: ForeignBoxes, size: tuple[int, int], layout: Layout) -> bool:
+    boxes = layout.xyxy(one.boxes)
+    inside = (boxes >= -SLACK) & (boxes <= np.array([size[1], size[0]] * 2) + SLACK)
+    forwards = boxes[:, 2:] >= boxes[:, :2]
+    return bool(inside.all() and forwards.all())
+
+
+def _diagnosis(
+    found: Mapping[str, ForeignBoxes],
+    sizes: Mapping[str, tuple[int, int]],
+    layout: Layout,
+    misfits: list[str],
+) -> str:
+    name = misfits[0]
+    raw, size = found[name].boxes, sizes[name]
+    worst = next(
+        i for i in range(len(raw)) if not _fits(ForeignBoxes(raw[i : i + 1]), size, layout)
+    )
+    numbers = ", ".join(f"{value:g}" for value in raw[worst])
+    text = (
+        f"{len(misfits)} of {len(found)} images have boxes that do not fit under {layout}; "
+        f"{name}: box {worst} is ({numbers}) in an image {size[1]} wide and {size[0]} high\n"
+    )
+    for other, mistake in _alternatives(layout):
+        if all(_fits(one, sizes[key], other) for key, one in found.items()):
+            return text + f"all would fit with {other}: {mistake}"
+    return text + "no other layout fits all either: are these the images that the boxes are from?"
+
+
+def _alternatives(layout: Layout) -> list[tuple[Layout, str]]:
+    """Other layouts with the mistake that each would mean, the likeliest first."""
+    swapped: dict[Order, Order] = {"xyxy": "yxyx", "yxyx": "xyxy"}
+    found = []
+    if layout.order in swapped:
+        other = replace(layout, order=swapped[layout.order])
+        found.append((other, "x and y are probably swapped"))
+        off = replace(layout, inclusive=not layout.inclusive)
+        found.append((off, "the end of a box is probably counted otherwise"))
+    found.append(
+        (replace(layout, base=0 if layout.base else 1), "counting probably starts elsewhere")
+    )
+    if layout.order == "xywh":
+        corners = Layout("xyxy", layout.base, False)
+        found.append((corners, "these are probably corners, not sizes"))
+        found.append((replace(corners, order="yxyx"), "these are probably corners, y first"))
+    else:
+        sizes = Layout("xywh", layout.base, None)
+        found.append((sizes, "these are probably sizes, not corners"))
+    if layout.order in swapped:
+        other = Layout(swapped[layout.order], 1, True)
+        found.append((other, "x and y are probably swapped, and MATLAB wrote them"))
+    return [one for one in found if one[0] != layout]
+
+
+def _remark(proposals: Mapping[str, Proposals], layout: Layout) -> str | None:
+    """Regions touch the borders of their images; if not one does, counting is off by a pixel."""
+    if sum(map(len, proposals.values())) < 100:
+        return None
+    starts = min(one.boxes[:, :2].min() for one in proposals.values() if len(one))
+    ends = min(
+        (np.array([one.size[1], one.size[0]]) - one.boxes[:, 2:]).min()
+        for one in proposals.values()
+        if len(one)
+    )
+    if starts >= 1:
+        return f"no box begins at pixel 0 under {layout}: is --base 1 meant?"
+    if ends >= 1:
+        return f"no box ends at the right or lower border under {layout}: is --inclusive meant?"
+    return None

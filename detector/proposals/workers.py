@@ -1,0 +1,170 @@
+"""Work shared among processes that may die or hang: restarted, each item tried twice.
+
+A process, and not a thread, is what can be stopped when an image takes for ever, and what may be
+killed for its memory without taking the others with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from detector.errors import ProposalError
+
+TRIES = 2
+START_LIMIT_S = 300.0
+
+# The child makes its own tools by calling `Prepare`; what that returns is called with each item.
+Work = Callable[[Any], Any]
+Prepare = Callable[[], Work]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What comes in place of a result when the workers at an item died, hung or raised."""
+
+    reason: str
+
+
+def work_on(
+    items: Iterable[Any],
+    prepare: Prepare,
+    workers: int,
+    time_limit: float,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Any, Any]]:
+    """(item, result or Lost) as they are done; once `stop()` is true, only what is under way.
+
+    `prepare` and the items must be picklable. An item is given to another worker once, if the first
+    dies or takes over `time_limit` seconds.
+    """
+    waiting = deque((item, 1) for item in items)
+    crew = [_Worker(prepare) for _ in range(max(1, min(workers, len(waiting))))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.ready and worker.item is None and waiting and not stop():
+                    worker.assign(*waiting.popleft(), time_limit)
+            busy = any(worker.item is not None for worker in crew)
+            if not busy and (not waiting or stop()):
+                return
+            for worker in _next_to_report(crew):
+                yield from _attend(worker, waiting)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _next_to_report(crew: list[_Worker]) -> list[_Worker]:
+    """Those that have said something, have died, or are late; waits for the first of them."""
+    now = time.monotonic()
+    # Woken at least once a second, so that a request to stop is seen while workers start.
+    patience = min([1.0, *(max(0.0, worker.deadline - now) for worker in crew)])
+    spoken = wait([worker.connection for worker in crew], patience)
+    now = time.monotonic()
+    return [w for w in crew if w.connection in spoken or w.deadline <= now]
+
+
+def _attend(worker: _Worker, waiting: deque[tuple[Any, int]]) -> Iterator[tuple[Any, Any]]:
+    item, tries, started = worker.item, worker.tries, worker.ready
+    try:
+        said = worker.listen()
+    except (EOFError, OSError, _LateError) as error:
+        reason = worker.cause_of_death(error)
+        if not started:
+            worker.starts_failed += 1
+            if worker.starts_failed >= TRIES:
+                raise ProposalError(f"the worker processes do not start: {reason}") from None
+        worker.restart()
+        if item is not None and tries < TRIES:
+            waiting.append((item, tries + 1))
+        elif item is not None:
+            yield item, Lost(f"{reason}, {tries} times; given up")
+        return
+    if started:
+        yield item, said
+
+
+class _LateError(Exception):
+    pass
+
+
+class _Worker:
+    """A process, our end of the pipe to it, and what it is doing."""
+
+    def __init__(self, prepare: Prepare) -> None:
+        self.prepare = prepare
+        self.starts_failed = 0
+        self._start()
+
+    def _start(self) -> None:
+        # Never a fork: locks held by our threads would be copied in whatever state they are.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self.prepare), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.ready, self.item, self.tries = False, None, 0
+        self.limit = START_LIMIT_S
+        self.deadline = time.monotonic() + START_LIMIT_S
+
+    def assign(self, item: Any, tries: int, time_limit: float) -> None:
+        self.item, self.tries, self.limit = item, tries, time_limit
+        self.deadline = time.monotonic() + time_limit
+        try:
+            self.connection.send(item)
+        except OSError:
+            self.deadline = 0.0  # it died while idle: found late at once, and replaced
+
+    def listen(self) -> Any:
+        """What the worker says, after which it is idle."""
+        if not self.connection.poll():
+            raise _LateError
+        said = self.connection.recv()
+        self.ready, self.item, self.deadline = True, None, float("inf")
+        return said
+
+    def cause_of_death(self, error: Exception) -> str:
+        if isinstance(error, _LateError) and self.process.is_alive():
+            return f"took over {self.limit:g} s"
+        self.process.join(5)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"its worker was killed by {signal.Signals(-code).name}"
+        return f"its worker ended with exit code {code}"
+
+    def restart(self) -> None:
+        self.end()
+        self._start()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, prepare: Prepare) -> None:
+    """A worker's life: get ready, then answer items until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    work = prepare()
+    connection.send(None)
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        try:
+            said = work(item)
+        except Exception as error:
+            said = Lost(f"{type(error).__name__}: {error}")
+        try:
+            connection.send(said)
+        except BrokenPipeError:
+            return

@@ -1,0 +1,225 @@
+"""tools/propose.py as the person at the keyboard meets it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.proposals.stored import ProposalStore
+from detector.reporting.cli import run_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _tool() -> ModuleType:
+    """tools/ is no package; each tool is one script."""
+    where = importlib.util.spec_from_file_location("propose_tool", ROOT / "tools" / "propose.py")
+    assert where is not None
+    assert where.loader is not None
+    module = importlib.util.module_from_spec(where)
+    where.loader.exec_module(module)
+    return module
+
+
+tool = _tool()
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def propose(monkeypatch, capsys):
+    """The tool, called in this process: a new one would load its libraries anew each time."""
+
+    def run(*arguments: object, stdin: str = "") -> Done:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run_tool(tool.command_line(words), words)
+        said = capsys.readouterr()
+        return Done(int(end.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four small pictures with blocks to be found."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        rng = np.random.default_rng(number)
+        pixels = np.kron(rng.integers(0, 255, (4, 5, 3)), np.ones((30, 30, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def rows(cache: Path) -> dict[str, bytes]:
+    connection = sqlite3.connect(cache)
+    query = "SELECT images.name, data FROM regions JOIN images ON images.id = regions.image"
+    found = dict(connection.execute(query).fetchall())
+    connection.close()
+    return found
+
+
+def test_a_folder_becomes_a_cache_that_goes_on_where_it_stopped(propose, photos, tmp_path):
+    cache = tmp_path / "cache.sqlite"
+    first = propose(photos / "0.png", photos / "1.png", "--out", cache)
+    assert first.returncode == 0, first.stderr
+    assert "2 images done, 0 were there already, 0 failed" in first.stdout
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff this is no picture")
+    second = propose(photos, "--out", cache, "--workers", 2)
+    assert second.returncode == 1
+    assert "2 images done, 2 were there already, 1 failed" in second.stdout
+    assert "broken.jpg" in second.stderr
+    assert "Traceback" not in second.stderr
+
+    alone = tmp_path / "alone.sqlite"
+    assert propose(photos, "--out", alone, "--quiet").returncode == 1
+    assert rows(alone) == rows(cache)
+    assert set(rows(cache)) == {f"{number}.png" for number in range(4)}
+    with ProposalStore(cache) as store:
+        key = store.only_settings()
+        assert [Path(name).name for name in store.failures(key)] == ["broken.jpg"]
+
+    verified = propose("verify", cache)
+    assert verified.returncode == 0
+    assert "4 images under" in verified.stdout
+
+
+def test_a_list_on_standard_input_and_opencvs_engine(propose, photos, tmp_path):
+    cache = tmp_path / "cache.sqlite"
+    given = "\n".join(str(path) for path in sorted(photos.iterdir())[:2])
+    done = propose("-", "--out", cache, "--engine", "opencv", "--quiet", stdin=given)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert set(rows(cache)) == {"0.png", "1.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--engine", "magic"], 2, "selective-search, opencv"),
+        (["--preset", "slow"], 2, "preset"),
+        (["--set", "colour=red"], 2, "colour"),
+        (["--set", "nothing"], 2, "NAME=VALUE"),
+        (["--out", "/dev/null/cache.sqlite"], 3, "cannot be made"),
+        (["--superpixel-scale", "-1"], 2, "superpixel_scale"),
+    ],
+)
+def test_wrong_options_are_one_clear_sentence(propose, photos, tmp_path, arguments, code, message):
+    given = [photos, *arguments]
+    if "--out" not in arguments:
+        given += ["--out", tmp_path / "cache.sqlite"]
+    done = propose(*given)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_nothing_usable_is_exit_code_3(propose, tmp_path):
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    done = propose(tmp_path / "notes.jpg", "--out", tmp_path / "cache.sqlite")
+    assert done.returncode == 3
+    assert propose(tmp_path / "empty*.jpg", "--out", tmp_path / "cache.sqlite").returncode == 3
+
+
+def test_ctrl_c_finishes_the_image_keeps_it_and_says_130(photos, tmp_path):
+    cache = tmp_path / "cache.sqlite"
+    for number in range(4, 60):
+        pixels = np.random.default_rng(number).integers(0, 255, (400, 500, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    command = [sys.executable, ROOT / "tools" / "propose.py", photos, "--out", cache]
+    running = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not count(cache) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    stored = count(cache)
+    assert 1 <= stored < 60
+    with ProposalStore(cache) as store:
+        assert store.verify() == []
+
+
+def count(cache: Path) -> int:
+    try:
+        with ProposalStore(cache) as store:
+            return store.count()
+    except Exception:  # not there yet
+        return 0
+
+
+def test_import_and_export_go_round(propose, photos, tmp_path):
+    from scipy.io import savemat
+
+    from detector.boxes import matlab_from_xyxy
+
+    wanted = {str(n): np.array([[0, 0, 150, 120], [10 * n, 5, 60 + n, 90]]) for n in range(4)}
+    boxes, images = np.empty((1, 4), object), np.empty((4, 1), object)
+    for number, (name, value) in enumerate(wanted.items()):
+        boxes[0, number], images[number, 0] = matlab_from_xyxy(value), name
+    savemat(tmp_path / "theirs.mat", {"boxes": boxes, "images": images})
+    cache = tmp_path / "cache.sqlite"
+
+    start = ["import", tmp_path / "theirs.mat", photos, "--out", cache, "--base", 1, "--inclusive"]
+    wrong = propose(*start, "--order", "xyxy")
+    assert wrong.returncode == 3
+    assert "x and y are probably swapped" in wrong.stderr
+    assert not cache.exists()
+    unsaid = propose("import", tmp_path / "theirs.mat", photos, "--out", cache)
+    assert unsaid.returncode == 2
+    done = propose(*start, "--order", "yxyx")
+    assert done.returncode == 0, done.stderr
+    with ProposalStore(cache) as store:
+        found = dict(store.items(store.only_settings()))
+    assert {name: one.boxes.tolist() for name, one in found.items()} == {
+        f"{name}.png": value.tolist() for name, value in wanted.items()
+    }
+
+    target = tmp_path / "theirs.pkl"
+    assert propose("export", cache, "--to", "detectron2", "--file", target).returncode == 0
+    again = propose(
+        "import", target, photos, "--out", tmp_path / "again.sqlite",
+        "--order", "xyxy", "--base", 0, "--exclusive",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    with ProposalStore(tmp_path / "again.sqlite") as store:
+        back = dict(store.items(store.only_settings()))
+    assert all(np.array_equal(back[name].boxes, found[name].boxes) for name in found)
+
+
+def test_images_that_the_file_names_but_nobody_has_are_reported(propose, photos, tmp_path):
+    (tmp_path / "theirs.json").write_text('{"0": [[0, 0, 50, 50]], "77": [[0, 0, 9, 9]]}')
+    done = propose(
+        "import", tmp_path / "theirs.json", photos, "--out", tmp_path / "cache.sqlite",
+        "--order", "xyxy", "--base", 0, "--exclusive",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "1 of 2 images in theirs.json were not found" in done.stderr
