@@ -9,14 +9,21 @@ from typing import Any
 from torch import nn
 
 from detector.errors import SettingsError
+from detector.models.bn_inception import BNInception
 from detector.models.googlenet import GoogLeNet
-from detector.models.inception_v3 import InceptionV3
+from detector.models.inception_v3 import InceptionV3, inception_v2
+from detector.models.nin import NetworkInNetwork
+from detector.models.zoo import LAST_LAYER, ZooNetwork
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "googlenet": GoogLeNet,
     "bn_googlenet": partial(GoogLeNet, form="bn"),
     "torchvision_googlenet": partial(GoogLeNet, form="torchvision"),
+    "bn_inception": BNInception,
+    "inception_v2": inception_v2,
     "inception_v3": InceptionV3,
+    "nin": NetworkInNetwork,
+    **{name: partial(ZooNetwork, name=name) for name in LAST_LAYER},
 }
 
 

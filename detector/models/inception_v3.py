@@ -7,7 +7,7 @@ The layers are torchvision's exactly. Each module is a table: one row a branch, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -142,10 +142,10 @@ def _branch(inputs: int, branch: Branch) -> tuple[nn.Sequential, int]:
 class AuxiliaryHead(nn.Module):
     """A classifier on the last 17 x 17 map; batch norm in it is the paper's "BN-auxiliary"."""
 
-    def __init__(self, num_outputs: int) -> None:
+    def __init__(self, num_outputs: int, *, norm: bool = True) -> None:
         super().__init__()
-        self.conv1 = _conv(768, 128, 1)
-        self.conv2 = ConvReLU(128, 768, 5, norm=True)
+        self.conv1 = ConvReLU(768, 128, 1, norm=norm)
+        self.conv2 = ConvReLU(128, 768, 5, norm=norm)
         self.classifier = nn.Linear(768, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -158,6 +158,10 @@ class InceptionV3(nn.Module):
 
     In training with `auxiliary=True` the result is an `InceptionV3Output` (S at least 299 then).
     `padding_counts=False` leaves padding out of the average pools, as Keras does.
+
+    The paper arrives at v3 by steps from its Inception-v2, which `inception_v2` builds:
+    `factorised_stem` makes three 3x3 of the first 7x7, `norm_auxiliary` adds batch norm to the
+    auxiliary head (RMSProp and label smoothing are the training's).
     """
 
     def __init__(
@@ -167,14 +171,21 @@ class InceptionV3(nn.Module):
         auxiliary: bool = False,
         dropout: float = 0.5,
         padding_counts: bool = True,
+        factorised_stem: bool = True,
+        norm_auxiliary: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.normalisation: Normalisation = HALF
+        first = [ConvReLU(3, 64, 7, norm=True, stride=2)]  # 299 to 147, as the three that follow
+        if factorised_stem:
+            first = [
+                ConvReLU(3, 32, 3, norm=True, stride=2),
+                ConvReLU(32, 32, 3, norm=True),
+                ConvReLU(32, 64, 3, norm=True, padding=1),
+            ]
         self.stem = nn.Sequential(
-            ConvReLU(3, 32, 3, norm=True, stride=2),
-            ConvReLU(32, 32, 3, norm=True),
-            ConvReLU(32, 64, 3, norm=True, padding=1),
+            *first,
             MaxPool(stride=2, ceil=False),
             ConvReLU(64, 80, 1, norm=True),
             ConvReLU(80, 192, 3, norm=True),
@@ -186,7 +197,9 @@ class InceptionV3(nn.Module):
             block = Mixed(channels, branches, pooled, padding_counts=padding_counts)
             self.mixed[name] = block
             channels = block.outputs
-        self.auxiliary = AuxiliaryHead(num_outputs) if auxiliary else None
+        self.auxiliary: AuxiliaryHead | None = None
+        if auxiliary:
+            self.auxiliary = AuxiliaryHead(num_outputs, norm=norm_auxiliary)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_outputs)
         initialise(self, generator)
@@ -214,3 +227,8 @@ class InceptionV3(nn.Module):
         assert extra is not None
         logits = self.classifier(self.dropout(x.mean((2, 3), dtype=torch.float32)))
         return InceptionV3Output(logits, extra)
+
+
+def inception_v2(num_outputs: int, **options: Any) -> InceptionV3:
+    """Inception-v2 of arXiv 1512.00567, Table 1: v3 before its last two steps."""
+    return InceptionV3(num_outputs, factorised_stem=False, norm_auxiliary=False, **options)

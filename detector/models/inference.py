@@ -57,6 +57,8 @@ def prepare_for_inference(
     if on_cpu:
         _replace(model, MaxPool, lambda pool: NativeMaxPool(pool) if pool.kernel == 3 else pool)
         _replace(model, LocalResponseNorm, NativeResponseNorm)
+    model.to(memory_format=torch.channels_last).to(dtype)
+    model.get_submodule("classifier").float()
     return Prepared(model, dtype, normalisation)
 
 

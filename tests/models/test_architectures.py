@@ -10,21 +10,30 @@ from detector.errors import SettingsError
 from detector.models import ARCHITECTURES, build_model
 from detector.models.inference import prepare_for_inference
 
+LARGE = {"vgg16"}  # half a gigabyte
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
+    for name in sorted(ARCHITECTURES)
+]
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_is_a_region_classifier(name):
     """Logits, features before a linear classifier, a normalisation, and a fast form that agrees."""
-    model = build_model(name, 5).eval()
+    model = build_model(name, 5, generator=torch.Generator().manual_seed(0)).eval()
     assert isinstance(model.classifier, nn.Linear)
     assert len(model.normalisation.mean) == 3
-    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) / 4
+    x = torch.randn(2, 3, 99, 99, generator=torch.Generator().manual_seed(0)) / 4
     with torch.no_grad():
         logits, features = model(x), model.features(x)
         fast = prepare_for_inference(model)(x)
+        rounded = prepare_for_inference(model, "bfloat16")(x)
     assert logits.shape == (2, 5)
     assert features.shape == (2, model.classifier.in_features)
     torch.testing.assert_close(model.classifier(features), logits)
     torch.testing.assert_close(fast, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
+    assert rounded.dtype == torch.float32
+    assert (rounded - logits).abs().max() < 0.1 * logits.abs().max()
 
 
 def test_an_unknown_name_lists_the_known():

@@ -1,0 +1,40 @@
+"""torchvision's classifiers give torchvision's logits when they are ours."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_pretrained import randomised
+
+from detector.errors import WeightsError
+from detector.models.pretrained import replace_classifier
+from detector.models.zoo import ZooNetwork, load_torchvision_network
+
+NAMES = [
+    "alexnet",
+    pytest.param("vgg16", marks=pytest.mark.slow),
+    "resnet50",
+    "densenet121",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchvisions_weights_give_torchvisions_logits(name):
+    import torchvision
+
+    theirs = randomised(getattr(torchvision.models, name)(weights=None)).eval()
+    ours = load_torchvision_network(name, theirs.state_dict()).eval()
+    x = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(x)
+        assert expected.std() > 0
+        torch.testing.assert_close(ours(x), expected, rtol=1e-5, atol=1e-5)
+        replace_classifier(ours, 3)
+        assert ours(x).shape == (2, 3)
+
+
+def test_what_is_not_in_the_zoo_is_refused():
+    with pytest.raises(ValueError, match="alexnet"):
+        ZooNetwork(5, name="lenet")
+    with pytest.raises(WeightsError, match=r"fc\.weight is missing"):
+        load_torchvision_network("resnet50", {})
