@@ -1,0 +1,76 @@
+"""Which images are meant, what results are called, and what a picture shows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.errors import ImageError
+from detector.reporting.draw import colour_of, draw
+from detector.reporting.inputs import image_ids, image_paths, output_names
+from detector.structures import Detections
+
+
+def test_a_folder_stands_for_its_images_sorted_and_deep(tmp_path: Path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "deep/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in image_paths([str(tmp_path)])]
+    assert found == ["a.PNG", "b.jpg", "deep/c.webp"]
+
+
+def test_links_that_go_round_in_circles_end(tmp_path: Path):
+    (tmp_path / "a.jpg").touch()
+    os.symlink(tmp_path, tmp_path / "again")
+    assert len(image_paths([str(tmp_path)])) == 1
+
+
+def test_globs_lists_and_repetitions(tmp_path: Path):
+    for name in ("1.jpg", "2.jpg", "[x].jpg"):
+        (tmp_path / name).touch()
+    assert len(image_paths([f"{tmp_path}/[12].jpg", f"{tmp_path}/1.jpg"])) == 2
+    # A file whose name looks like a glob is that file.
+    assert image_paths([f"{tmp_path}/[x].jpg"]) == [tmp_path / "[x].jpg"]
+    assert image_paths(["-"], ["a.jpg\n", "\n", "b c.jpg\n"]) == [Path("a.jpg"), Path("b c.jpg")]
+
+
+def test_nothing_found_is_a_typed_error(tmp_path: Path):
+    with pytest.raises(ImageError, match="no images"):
+        image_paths([str(tmp_path)])
+
+
+def test_ids_are_stems_and_paths_where_stems_collide():
+    paths = [Path("a/x.jpg"), Path("b/x.jpg"), Path("b/y.jpg")]
+    assert image_ids(paths) == ["a/x", "b/x", "y"]
+
+
+def test_output_names_are_clean_and_unique():
+    names = output_names(["a/x", "a_x", "../../etc/passwd", "-rf", "", "é\n", "N" * 300], ".jpg")
+    assert names[:2] == ["a_x.jpg", "a_x-2.jpg"]
+    assert len(set(names)) == 7
+    assert all("/" not in name and name[0] not in ".-" and len(name) < 130 for name in names)
+
+
+def test_boxes_are_drawn_where_they_are():
+    image = np.full((100, 100, 3), 128, np.uint8)
+    found = Detections([[20, 30, 80, 90]], [0.9], [1])
+    picture = np.asarray(draw(image, found, ["cat", "dog"]))
+    assert tuple(picture[60, 20]) == colour_of(1)
+    assert tuple(picture[89, 50]) == colour_of(1)
+    assert tuple(picture[60, 50]) == (128, 128, 128)
+    assert (image == 128).all()  # the input is not drawn on
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 400), (400, 3)])
+def test_tiny_pictures_can_be_drawn_on(shape):
+    height, width = shape
+    found = Detections([[0, 0, width, height]], [0.5], [0])
+    assert draw(np.zeros((*shape, 3), np.uint8), found, ["thing"]).size == (width, height)
+
+
+def test_neighbouring_classes_have_different_colours():
+    colours = [np.array(colour_of(i)) for i in range(20)]
+    assert all(np.abs(a - b).max() > 40 for a, b in zip(colours, colours[1:], strict=False))

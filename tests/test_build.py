@@ -1,0 +1,121 @@
+"""Settings: files and changes become typed values, faults name themselves, engines go by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector.build import (
+    SHIPPED,
+    MemberConfig,
+    RegionTrainingConfig,
+    build_network,
+    build_proposer,
+    load_config,
+    validated,
+)
+from detector.bundle import read_manifest
+from detector.errors import SettingsError, WeightsError
+from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
+from detector.models import build_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_changes_reach_the_setting_they_name():
+    tree = load_config(None, ["optimiser.rate=0.5", "data=[{path: a}]", "member.freeze=[conv1.]"])
+    settings = validated(RegionTrainingConfig, tree, "options")
+    assert settings.optimiser.rate == 0.5
+    assert settings.data[0].path == "a"
+    assert settings.member.freeze == ("conv1.",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimiser.speed=1", "known: steps, rate"),
+        ("speed=1", "known: data, classes"),
+        ("optimiser.rate=fast", r"optimiser\.rate"),
+        ("optimiser.momentum=1", r"optimiser\.momentum"),
+        ("member.input_size=7", r"member\.input_size"),
+        ("optimiser", "room.setting=value"),
+        ("optimiser.rate.deeper=1", "rate"),
+        ("optimiser.rate=[1", "YAML"),
+    ],
+)
+def test_a_fault_names_the_setting_and_what_would_be_right(change, message):
+    with pytest.raises(SettingsError, match=message):
+        tree = load_config(None, ["optimiser.rate=1", change])
+        validated(RegionTrainingConfig, {"data": [], **tree}, "options")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\x00"])
+def test_a_file_that_is_no_configuration_is_refused(content, tmp_path: Path):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(SettingsError, match=r"c\.yaml"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_missing_configuration_is_refused():
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_config("no/such.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("a: !!python/object/apply:os.system ['touch owned']")
+    with pytest.raises(SettingsError, match="not a YAML file"):
+        load_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_configuration_in_the_repository_is_valid(path: Path):
+    settings = validated(RegionTrainingConfig, load_config(path), str(path))
+    build_proposer(settings.proposals.engine, settings.proposals.options)
+    build_model(settings.member.architecture, 5, **settings.member.options)
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(SettingsError, match="selective-search"):
+        build_proposer("magic", {})
+
+
+def test_a_network_starts_from_its_own_weights_with_a_fresh_last_layer(tmp_path: Path):
+    from safetensors.torch import save_file
+
+    trained = build_model("googlenet", 6)
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    same = build_network(MemberConfig(weights="w.safetensors"), 6, tmp_path)
+    other = build_network(MemberConfig(weights="w.safetensors"), 4, tmp_path)
+    theirs = trained.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in same.state_dict().items())
+    assert other.state_dict()["classifier.weight"].shape == (4, 1024)
+    assert torch.equal(other.state_dict()["conv1.conv.weight"], theirs["conv1.conv.weight"])
+
+
+def test_weights_of_another_architecture_are_refused(shared_weights: Path):
+    member = MemberConfig(architecture="inception_v3", weights="bvlc_googlenet.safetensors")
+    with pytest.raises(WeightsError, match="googlenet"):
+        build_network(member, 4, shared_weights)
+
+
+def test_devices_and_number_formats_go_by_name():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_precision("float32", torch.device("cpu")) == torch.float32
+    fast = has_fast_bfloat16(torch.device("cpu"))
+    expected = torch.bfloat16 if fast else torch.float32
+    assert choose_precision("auto", torch.device("cpu")) == expected
+    with pytest.raises(SettingsError, match="--device"):
+        choose_device("abacus")
+    with pytest.raises(SettingsError, match="float32"):
+        choose_precision("int3", torch.device("cpu"))
+
+
+def test_the_shipped_bundle_is_within_its_limits_and_says_where_it_is_from():
+    manifest = read_manifest(SHIPPED)
+    assert len(manifest.classes) == 20
+    assert sum(member.bytes for member in manifest.members) <= 25e6
+    assert manifest.provenance.licence
+    assert "VOC" in manifest.provenance.training_data.upper()
+    assert "val_map_voc12" in manifest.metrics
