@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class Ensemble:
         self.runners = [
             FixedBatches(
                 prepare_for_inference(
-                    member.model.to(device),
+                    copy.deepcopy(member.model).to(device),
                     precision,
                     member.normalisation,
                     member.activation_ranges,

@@ -10,7 +10,7 @@ from detector.errors import SettingsError
 from detector.models import ARCHITECTURES, build_model
 from detector.models.inference import prepare_for_inference
 
-LARGE = {"vgg16"}  # half a gigabyte
+LARGE = {"vgg16", "alexnet", "densenet121"}
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
     for name in sorted(ARCHITECTURES)
