@@ -17,10 +17,10 @@ import numpy as np
 from detector.proposals.selective_search import colour, filters, similarity
 from detector.proposals.selective_search.grouping import Hierarchy
 from detector.proposals.selective_search.native import colour as native_colour
+from detector.proposals.selective_search.native import filters as native_filters
 from detector.proposals.selective_search.native import grouping as native_grouping
 from detector.proposals.selective_search.native import regions as native_regions
 from detector.proposals.selective_search.native import segmentation as native_segmentation
-from detector.proposals.selective_search.native import texture as native_texture
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
 from detector.structures import Array
@@ -83,41 +83,106 @@ def planes_of(image: Array, name: colour.ColourName) -> Array:
 
 
 def prepare(image: Array, name: colour.ColourName, sigma: float) -> ColourSpace:
-    """Planes, texture codes and sorted edges of one colour space."""
+    """Planes, texture codes and edges in bands of weight, of one colour space."""
     height, width = image.shape[:2]
     hue = colour.SPACES[name].hue
     planes = planes_of(image, name)
+    kernel = filters.gaussian(sigma)
+    bell, slope = (
+        filters.gaussian(filters.TEXTURE_SIGMA),
+        filters.gaussian_derivative(filters.TEXTURE_SIGMA),
+    )
+    padded = np.empty(width + max(len(kernel), len(bell)), np.int32)
+    row = np.empty(width, np.int32)
     codes = np.empty((4 * len(planes), height, width), np.uint8)
-    bell = filters.gaussian(filters.TEXTURE_SIGMA)
-    slope = filters.gaussian_derivative(filters.TEXTURE_SIGMA)
-    native_texture.texture_codes(planes, bell, slope, hue, similarity.texture_scale(), codes)
+    room = np.empty((3, height, width), np.int16)
+    native_filters.texture_codes(
+        planes, bell, slope, hue, similarity.texture_scale(), padded, row, room, codes
+    )
+    smoothed = np.empty(planes.shape, np.int16)
+    native_filters.smooth(planes, kernel, hue, padded, row, room[0], smoothed)
     weights = np.empty((4, height, width), np.uint16)
-    native_segmentation.edge_weights(planes, filters.gaussian(sigma), hue, weights)
+    native_filters.edge_weights(smoothed, hue, row.view(np.uint32), weights)
+    return ColourSpace(planes, codes, weights, *_banded(weights))
+
+
+def _banded(weights: Array) -> tuple[Array, Array, Array, Array]:
+    """Edges in bands: their numbers and weights, the bands' first edges and lowest weights."""
+    coarse = np.zeros(native_segmentation.COARSE, np.int64)
+    native_segmentation.count_weights(weights, coarse)
+    until = coarse[:-1].cumsum()  # the last bin holds what leaves the image
+    ends = np.searchsorted(until, until[-1] * np.array(native_segmentation.SHARES[:-1])) + 1
+    band_of = np.searchsorted(ends, np.arange(len(coarse)), side="right").astype(np.uint8)
+    band_of[-1] = native_segmentation.BANDS
+    starts = np.concatenate([[0], until[ends - 1], until[-1:]])
+    limits = np.concatenate([[0], ends, [len(until)]]) * (65536 // len(coarse))
     ids, keys = np.empty(weights.size, np.uint32), np.empty(weights.size, np.uint16)
-    starts, limits = native_segmentation.banded_edges(weights, ids, keys)
-    return ColourSpace(planes, codes, weights, ids, keys, starts, limits)
+    native_segmentation.distribute(weights, band_of, starts.copy(), ids, keys)
+    return ids, keys, starts, limits
 
 
-def segment(space: ColourSpace, k: int, min_size: int) -> Superpixels:
-    """Superpixels of one colour space for one k (in 1/128 grey levels), with all that grouping
-    needs of them.
+def segment(space: ColourSpace, k: int, least: int) -> Superpixels:
+    """Superpixels of a colour space for one k (in 1/128 grey levels), and all that grouping needs.
+
+    Each has `least` pixels or more.
     """
-    labels = np.empty(space.planes.shape[1:], np.int32)
-    count = native_segmentation.segment(
-        space.weights,
+    labels, count = _labels(space, k, least)
+    sizes, boxes = np.empty(count, np.int32), np.empty((count, 4), np.int32)
+    native_regions.outline(labels, sizes, boxes)
+    counts = np.zeros((count, len(space.planes) * 105), np.int32)
+    signed = np.zeros((count, len(space.codes) * 20), np.int32)
+    native_regions.histograms(labels, space.planes, space.codes, signed, counts)
+    table = native_regions.neighbours(labels, count)
+    return Superpixels(labels, sizes, boxes, counts, np.sort(table[table >= 0]))
+
+
+def _labels(space: ColourSpace, k: int, least: int) -> tuple[Array, int]:
+    """(H, W) int32 labels of the superpixels, and their number."""
+    height, width = space.planes.shape[1:]
+    parent = np.arange(height * width, dtype=np.uint32)
+    name, labels = parent.copy(), parent.copy()
+    size, last = np.ones(height * width, np.int32), np.zeros(height * width, np.int32)
+    at = np.empty(1 << 16, np.int32)
+    components = native_segmentation.grow(
         space.ids,
         space.keys,
         space.starts,
         space.limits,
+        np.array([1, width, width + 1, width - 1], np.uint32),
         k,
-        min_size,
         labels,
+        parent,
+        size,
+        last,
+        name,
+        *_room_for_edges(int(np.diff(space.starts).max())),
+        at,
     )
-    sizes, boxes = np.empty(count, np.int32), np.empty((count, 4), np.int32)
-    native_regions.outline(labels, sizes, boxes)
-    counts = np.empty((count, len(space.planes) * 105), np.int32)
-    native_regions.histograms(labels, space.planes, space.codes, counts)
-    return Superpixels(labels, sizes, boxes, counts, native_regions.neighbours(labels, count))
+    large = (size[:components] >= least).astype(np.uint8)
+    small = components - int(large.sum())
+    if small and components > 1:
+        near, near_keys, pairs, pair_keys = _room_for_edges(space.weights.size)
+        inside = np.zeros((height + 1, width + 2), np.uint8)
+        length = native_segmentation.collect_small(
+            space.weights, labels.reshape(height, width), large, inside, near, near_keys
+        )
+        native_segmentation.absorb(
+            near, near_keys, length, least, small, parent, size, pairs, pair_keys, at
+        )
+    found = np.empty(height * width, np.int32)
+    name[:components] = native_segmentation.MARK
+    count = native_segmentation.relabel(labels, parent, name, found)
+    return found.reshape(height, width), count
+
+
+def _room_for_edges(count: int) -> tuple[Array, Array, Array, Array]:
+    """Pairs and weights, twice. Memory that is not written to costs nothing."""
+    return (
+        np.empty(count, np.uint64),
+        np.empty(count, np.uint16),
+        np.empty(count, np.uint64),
+        np.empty(count, np.uint16),
+    )
 
 
 def group(leaves: Superpixels, terms: str) -> Hierarchy:
@@ -133,7 +198,17 @@ def group(leaves: Superpixels, terms: str) -> Hierarchy:
     use = np.array([term in terms for term in "CTSF"])
     split = columns * 25 // 105
     native_grouping.group(
-        use, sizes, boxes, counts, split, leaves.pairs, leaves.labels.size, children, keys
+        use,
+        sizes,
+        boxes,
+        counts,
+        np.empty(counts.shape, np.uint16),
+        np.full((4, total), -1, np.int32),
+        split,
+        leaves.pairs,
+        leaves.labels.size,
+        children,
+        keys,
     )
     return Hierarchy(boxes, sizes, children, keys)
 

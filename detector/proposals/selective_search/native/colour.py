@@ -25,7 +25,7 @@ def _hue(r: int, g: int, b: int, high: int, chroma: int) -> Any:
         sixths = b - r + 2 * chroma
     else:
         sixths = r - g + 4 * chroma
-    return _ratio(256 * sixths, 6 * chroma, 0) & 255
+    return _ratio(np.int32(256 * sixths), np.int32(6 * chroma), np.int32(0)) & 255
 
 
 @kernel
@@ -56,19 +56,23 @@ def convert(image: Array, colour: int, linear: Array, curve: Array, xyz: Array, 
                 out[1, y, x] = min(max(red_green, 0), 255)
                 out[2, y, x] = min(max(yellow_blue, 0), 255)
             elif colour == 3:
-                out[0, y, x] = _ratio(255 * r, total, 85)
-                out[1, y, x] = _ratio(255 * g, total, 85)
+                out[0, y, x] = _ratio(np.int32(255 * r), np.int32(total), np.int32(85))
+                out[1, y, x] = _ratio(np.int32(255 * g), np.int32(total), np.int32(85))
                 out[2, y, x] = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
             elif colour == 4:
                 out[0, y, x] = _hue(r, g, b, high, chroma)
-                out[1, y, x] = _ratio(255 * chroma, high, 0)
+                out[1, y, x] = _ratio(np.int32(255 * chroma), np.int32(high), np.int32(0))
                 out[2, y, x] = high
             elif colour == 5:
-                out[0, y, x] = _ratio(255 * r, total, 85)
-                out[1, y, x] = _ratio(255 * g, total, 85)
-                out[2, y, x] = _ratio(255 * b, total, 85)
+                out[0, y, x] = _ratio(np.int32(255 * r), np.int32(total), np.int32(85))
+                out[1, y, x] = _ratio(np.int32(255 * g), np.int32(total), np.int32(85))
+                out[2, y, x] = _ratio(np.int32(255 * b), np.int32(total), np.int32(85))
             elif colour == 6:
-                out[0, y, x] = _ratio(255 * (total + r - g), 2 * total, 128)
-                out[1, y, x] = _ratio(255 * (2 * total + r + g - 2 * b), 3 * total, 170)
+                out[0, y, x] = _ratio(
+                    np.int32(255 * (total + r - g)), np.int32(2 * total), np.int32(128)
+                )
+                out[1, y, x] = _ratio(
+                    np.int32(255 * (2 * total + r + g - 2 * b)), np.int32(3 * total), np.int32(170)
+                )
             else:
                 out[0, y, x] = _hue(r, g, b, high, chroma)

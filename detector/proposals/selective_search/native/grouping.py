@@ -90,7 +90,8 @@ def _pop(heap: Array, length: int) -> None:
 @inner
 def _longer(values: Array) -> Array:
     twice = np.empty(2 * len(values), values.dtype)
-    twice[: len(values)] = values
+    for i in range(len(values)):
+        twice[i] = values[i]
     return twice
 
 
@@ -151,6 +152,8 @@ def group(
     sizes: Array,
     boxes: Array,
     counts: Array,
+    scaled: Array,
+    rows: Array,
     split: int,
     pairs: Array,
     pixels: int,
@@ -161,6 +164,8 @@ def group(
 
     use     (4,) whether colour, texture, size and fill count
     counts  (2R - 1, colour bins + texture bins) int32, or no columns where neither counts
+    scaled  room for (2R - 1, as many) uint16
+    rows    room for (4, 2R - 1) int32, all -1
     split   how many of the columns are colour
     pairs   (E,) int64 higher << 32 | lower, sorted
 
@@ -170,18 +175,14 @@ def group(
     """
     total = len(sizes)
     leaves = (total + 1) // 2
-    scaled = np.empty(counts.shape, np.uint16)
     for r in range(leaves):
         _normalise(counts[r], sizes[r], scaled[r])
     last = (np.int64(1) << 34) - 1
     ends = np.empty(8 * len(pairs) + 16, np.int32)
     link = np.empty(8 * len(pairs) + 16, np.int32)
     heap = np.empty(4 * len(pairs) + 16, np.int64)
-    head = np.full(total, -1, np.int32)
-    tail = np.full(total, -1, np.int32)
-    alive = np.ones(total, np.bool_)
-    around = np.empty(total, np.int32)
-    length = 0
+    head, tail, around, alive = rows[0], rows[1], rows[2], rows[3]
+    length = made = len(pairs) - len(pairs)
     for pair in range(len(pairs)):
         low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32
         ends[2 * pair], ends[2 * pair + 1] = low, high
@@ -190,10 +191,10 @@ def group(
         key = _alike(use, sizes, boxes, scaled, split, low, high, pixels)
         _push(heap, length, key << 34 | (last - pair))
         length += 1
-    made = len(pairs)
+        made += 1
     for new in range(leaves, total):
         pair = last - (heap[0] & last)
-        while not (alive[ends[2 * pair]] and alive[ends[2 * pair + 1]]):
+        while not alive[ends[2 * pair]] or not alive[ends[2 * pair + 1]]:
             _pop(heap, length)
             length -= 1
             pair = last - (heap[0] & last)
@@ -202,7 +203,7 @@ def group(
         keys[new - leaves] = heap[0] >> 34
         _pop(heap, length)
         length -= 1
-        alive[low] = alive[high] = False
+        alive[low] = alive[high] = 0
         _join(low, high, new, sizes, boxes, counts, scaled)
         near = _united(head[low], head[high], ends, link, alive, around)
         while 2 * (made + near) > len(ends):

@@ -35,7 +35,8 @@ class _ForgivingCache(FunctionCache):
 
 def inner(function: Callable[..., Any]) -> Any:
     """Compile as a part of the kernels that call it."""
-    return njit(nogil=True, error_model="numpy")(function)
+    bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(nogil=True, error_model="numpy", **bare)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

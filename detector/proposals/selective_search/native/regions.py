@@ -33,6 +33,14 @@ def outline(labels: Array, sizes: Array, boxes: Array) -> None:
 
 
 @inner
+def _empty_table(size: Any) -> Any:
+    table = np.empty(size, np.int64)
+    for i in range(size):
+        table[i] = -1
+    return table
+
+
+@inner
 def _slot(table: Array, key: int) -> Any:
     """Where `key` is in the hash table, or the empty place (-1) where it belongs."""
     mask = len(table) - 1
@@ -44,23 +52,29 @@ def _slot(table: Array, key: int) -> Any:
 
 @kernel
 def neighbours(labels: Array, regions: int) -> Array:
-    """(H, W) labels -> (E,) int64 higher << 32 | lower of the regions that touch, sorted."""
+    """(H, W) labels -> int64 higher << 32 | lower of the regions that touch, -1 between them."""
     height, width = labels.shape
     size = 1 << 12
     while size < 16 * regions:
         size *= 2
-    table = np.full(size, -1, np.int64)
+    table = _empty_table(size)
     used = 0
     for y in range(height):
+        row, below = labels[y], labels[min(y + 1, height - 1)]
         last_key = np.int64(-1)
         for x in range(width):
-            here = np.int64(labels[y, x])
+            here = np.int64(row[x])
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            if (
+                (row[right] == here)
+                & (below[x] == here)
+                & (below[left] == here)
+                & (below[right] == here)
+            ):
+                continue
             for d in range(4):
-                down = 0 if d == 0 else 1
-                side = x + (-1 if d == 3 else (0 if d == 1 else 1))
-                if y + down == height or side < 0 or side == width:
-                    continue
-                there = np.int64(labels[y + down, side])
+                side = left if d == 3 else (x if d == 1 else right)
+                there = np.int64(row[side] if d == 0 else below[side])
                 if here == there:
                     continue
                 key = max(here, there) << 32 | min(here, there)
@@ -73,24 +87,23 @@ def neighbours(labels: Array, regions: int) -> Array:
                     used += 1
                     if 2 * used > len(table):
                         old = table
-                        table = np.full(2 * len(old), -1, np.int64)
+                        table = _empty_table(2 * len(old))
                         for value in old:
                             if value != -1:
                                 table[_slot(table, value)] = value
-    return np.sort(table[table != -1])
+    return table
 
 
 @kernel
-def histograms(labels: Array, planes: Array, codes: Array, out: Array) -> None:
+def histograms(labels: Array, planes: Array, codes: Array, signed: Array, out: Array) -> None:
     """All regions' counts in one pass: `out` (R, C * (25 + 8 * 10)) int32, colour bins first.
 
     A texture code stands for two opposite directions, of which at most one responds. The pixels
-    that do not respond in a direction, its bin 0, are what is left of the region's size.
+    that do not respond in a direction, its bin 0, are what is left of the region's size. `signed`,
+    (R, C * 4 * 20) int32, and `out` start at 0.
     """
     count, height, width = planes.shape
     regions = len(out)
-    signed = np.zeros((regions, 4 * count * 20), np.int32)
-    out[:] = 0
     for y in range(height):
         for x in range(width):
             label = labels[y, x]

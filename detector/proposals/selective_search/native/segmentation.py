@@ -1,5 +1,9 @@
-"""Smoothing, edge weights, sorting and Felzenszwalb-Huttenlocher's joining: segmentation.py and
-filters.py, compiled.
+"""Felzenszwalb-Huttenlocher's joining along edges in order of weight: segmentation.py, compiled.
+
+Edges are distributed over a few bands of weight, once for all k. For each k, band by band: drop
+the edges inside components and at complete ones (whose last + k / size is below all weights to
+come), sort the rest, join. Now and then the components are renumbered, so that the tables accessed
+at random shrink. All room comes from outside, since allocating here is slow to compile.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ import numpy as np
 from detector.proposals.selective_search.native.kernel import inner, kernel
 from detector.structures import Array
 
-
 SHARES = (0.16, 0.32, 0.42, 0.5, 0.58, 0.66, 0.74, 0.82, 0.9, 1.0)
 """Where the bands of weight end, as shares of all edges: narrow where most edges can be dropped."""
 BANDS = len(SHARES)
@@ -19,132 +22,30 @@ SHRINK_AFTER = (0, 1, 3, BANDS - 1)
 """After these bands the components are renumbered."""
 MARK = np.uint32(1 << 31)
 """Added to the number of a component that is complete."""
-
-
-@inner
-def _smooth(plane: Array, weights: Array, hue: bool, out: Array) -> None:
-    """(H, W) uint8 -> int16 in 1/128 grey levels."""
-    height, width = plane.shape
-    radius = len(weights) // 2
-    padded = np.empty(width + 2 * radius, np.int32)
-    total = np.empty(width, np.int32)
-    rows = np.empty((height, width), np.int16)
-    for y in range(height):
-        for x in range(radius):
-            padded[x] = plane[y, 0]
-            padded[width + radius + x] = plane[y, width - 1]
-        for x in range(width):
-            padded[radius + x] = plane[y, x]
-            total[x] = 16
-        for i in range(2 * radius + 1):
-            weight = weights[i]
-            if hue:
-                for x in range(width):
-                    step = np.int32(padded[x + i] - padded[x + radius] + 128) & 255
-                    total[x] += weight * np.int32(step - 128)
-            else:
-                for x in range(width):
-                    total[x] += weight * padded[x + i]
-        if hue:
-            for x in range(width):
-                rows[y, x] = ((padded[x + radius] << 7) + (total[x] >> 5)) & 32767
-        else:
-            for x in range(width):
-                rows[y, x] = total[x] >> 5
-    for y in range(height):
-        for x in range(width):
-            total[x] = 2048
-        centre = rows[y]
-        for i in range(2 * radius + 1):
-            weight = weights[i]
-            row = rows[min(max(y + i - radius, 0), height - 1)]
-            if hue:
-                for x in range(width):
-                    step = np.int32(np.int32(row[x]) - np.int32(centre[x]) + 16384) & 32767
-                    total[x] += weight * np.int32(step - 16384)
-            else:
-                for x in range(width):
-                    total[x] += weight * np.int32(row[x])
-        if hue:
-            for x in range(width):
-                out[y, x] = (np.int32(centre[x]) + (total[x] >> 12)) & 32767
-        else:
-            for x in range(width):
-                out[y, x] = total[x] >> 12
-
-
-@inner
-def _squared(here: Array, there: Array, hue: bool, total: Array) -> None:
-    """total += (there - here) ** 2, on the circle for a hue."""
-    if hue:
-        for x in range(len(total)):
-            step = np.int32(np.int32(there[x]) - np.int32(here[x]) + 16384) & 32767
-            step = np.int32(step - 16384)
-            total[x] += np.uint32(step * step)
-    else:
-        for x in range(len(total)):
-            step = np.int32(np.int32(there[x]) - np.int32(here[x]))
-            total[x] += np.uint32(step * step)
+OUTSIDE = 65535
+COARSE = 4096
+"""Bands end at multiples of 65536 / COARSE."""
 
 
 @kernel
-def edge_weights(planes: Array, weights: Array, hue: bool, out: Array) -> None:
-    """(C, H, W) uint8 planes -> (4, H, W) uint16 distances to the east, south, south-east and
-    south-west.
-    """
-    count, height, width = planes.shape
-    smoothed = np.empty((count, height, width), np.int16)
-    for c in range(count):
-        _smooth(planes[c], weights, hue and c == 0, smoothed[c])
-    total = np.empty(width, np.uint32)
-    for y in range(height):
-        for d in range(4):
-            down = 0 if d == 0 else 1
-            out[d, y, 0] = out[d, y, width - 1] = 65535
-            if y + down == height:
-                out[d, y] = 65535
-                continue
-            left = 1 if d == 3 else 0
-            right = width if d == 1 or d == 3 else width - 1
-            shift = -1 if d == 3 else (0 if d == 1 else 1)
-            found = total[: right - left]
-            found[:] = 0
-            for c in range(count):
-                here = smoothed[c, y, left:right]
-                there = smoothed[c, y + down, left + shift : right + shift]
-                _squared(here, there, hue and c == 0, found)
-            target = out[d, y, left:right]
-            for x in range(right - left):
-                target[x] = np.int32(np.sqrt(np.float32(found[x])))
+def count_weights(weights: Array, coarse: Array) -> None:
+    """Histogram of (4, H, W) uint16 weights in COARSE bins, added to `coarse`."""
+    for d in range(4):
+        for y in range(weights.shape[1]):
+            row = weights[d, y]
+            for x in range(len(row)):
+                coarse[row[x] >> 4] += 1
 
 
 @kernel
-def banded_edges(weights: Array, ids: Array, keys: Array) -> Any:
-    """Distribute (4, H, W) uint16 weights over bands that hold SHARES of the edges, lightest first.
+def distribute(weights: Array, band_of: Array, at: Array, ids: Array, keys: Array) -> None:
+    """Edges of (4, H, W) uint16 weights into bands, in each by pixel and direction.
 
-    ids, keys  (4 * H * W,) uint32 and uint16: 4 * pixel + direction and weight, in each band by pixel
-    Returned are the bands' first edges and their lower limits of weight, (BANDS + 1,) each.
+    band_of    (COARSE,) uint8: the band of each coarse weight
+    at         (BANDS + 1,) int64 first place of each band, counted up
+    ids, keys  (4 * H * W,) uint32 4 * pixel + direction, and uint16 weight
     """
     height, width = weights.shape[1:]
-    coarse = np.zeros(4096, np.int64)
-    for key in weights.reshape(4 * height * width):
-        coarse[key >> 4] += 1
-    coarse[4095] = 0  # edges that leave the image
-    starts = np.zeros(BANDS + 2, np.int64)
-    limits = np.zeros(BANDS + 1, np.int64)
-    band_of = np.empty(4096, np.uint8)
-    edges = coarse.sum()
-    total = band = 0
-    for i in range(4095):
-        if total > edges * SHARES[band] and band + 1 < BANDS:
-            band += 1
-            starts[band], limits[band] = total, 16 * i
-        band_of[i] = band
-        total += coarse[i]
-    for rest in range(band + 1, BANDS + 1):
-        starts[rest], limits[rest] = total, 16 * 4095
-    band_of[4095] = BANDS
-    at = starts.copy()
     for y in range(height):
         for x in range(width):
             for d in range(4):
@@ -154,7 +55,6 @@ def banded_edges(weights: Array, ids: Array, keys: Array) -> Any:
                 at[band] = e + 1
                 ids[e] = 4 * (y * width + x) + d
                 keys[e] = key
-    return starts, limits
 
 
 @inner
@@ -174,17 +74,27 @@ def _root(parent: Array, node: Any) -> Any:
 
 
 @inner
-def _ordered(keys: Array, pairs: Array, low: int, span: int, out: Array, weights: Array) -> None:
+def _ordered(
+    keys: Array,
+    pairs: Array,
+    length: int,
+    low: int,
+    span: int,
+    at: Array,
+    out: Array,
+    weights: Array,
+) -> None:
     """Counting sort of `pairs` and their `keys`, which are `low` to `low + span`, stable."""
-    at = np.zeros(span + 1, np.int32)
-    for key in keys:
-        at[key - low] += 1
+    for i in range(span):
+        at[i] = 0
+    for e in range(length):
+        at[keys[e] - low] += 1
     total = 0
     for i in range(span):
         count = at[i]
         at[i] = total
         total += count
-    for e in range(len(keys)):
+    for e in range(length):
         key = keys[e] - low
         place = at[key]
         at[key] = place + 1
@@ -193,9 +103,11 @@ def _ordered(keys: Array, pairs: Array, low: int, span: int, out: Array, weights
 
 
 @inner
-def _joined(pairs: Array, keys: Array, k: Any, parent: Array, size: Array, last: Array) -> None:
+def _joined(
+    pairs: Array, keys: Array, length: int, k: Any, parent: Array, size: Array, last: Array
+) -> None:
     """Join along sorted edges where the weight is at most last + k / size on both sides."""
-    for e in range(len(keys)):
+    for e in range(length):
         one = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
         other = _root(parent, np.uint32(pairs[e]))
         weight = np.int64(keys[e])
@@ -210,22 +122,6 @@ def _joined(pairs: Array, keys: Array, k: Any, parent: Array, size: Array, last:
             parent[other] = large
             size[large] = total
             last[large] = weight
-
-
-@inner
-def _swept(pairs: Array, keys: Array, least: int, small: int, parent: Array, size: Array) -> None:
-    """Join along sorted edges where either side is below `least` pixels, until `small` sides are gone."""
-    for e in range(len(keys)):
-        one = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
-        other = _root(parent, np.uint32(pairs[e]))
-        if one != other and (size[one] < least or size[other] < least):
-            small -= (size[one] < least) + (size[other] < least)
-            large, little = (other, one) if size[one] < size[other] else (one, other)
-            parent[little] = large
-            size[large] += size[little]
-            small += size[large] < least
-            if small == 0:
-                return
 
 
 @inner
@@ -270,40 +166,76 @@ def _renumbered(
     return used
 
 
-@inner
-def _absorb(
-    weights: Array, labels: Array, least: int, components: int, parent: Array, size: Array
-) -> None:
-    """Components below `least` pixels join a neighbour, lightest edge first."""
+@kernel
+def grow(
+    ids: Array,
+    keys: Array,
+    starts: Array,
+    limits: Array,
+    offset: Array,
+    k: int,
+    labels: Array,
+    parent: Array,
+    size: Array,
+    last: Array,
+    name: Array,
+    near: Array,
+    near_keys: Array,
+    pairs: Array,
+    pair_keys: Array,
+    at: Array,
+) -> Any:
+    """Join all pixels that k allows: the number of components is returned, their `labels` are set.
+
+    starts, limits             each band's first edge and lowest weight
+    offset                     (4,) uint32 distance to each direction's neighbour
+    labels, parent, name       (H * W,) uint32 0, 1, 2 ...
+    size, last                 (H * W,) int32 ones; zeros
+    near, near_keys            room for a band: uint64 pairs and uint16 weights
+    pairs, pair_keys           as much again
+    at                         room for (65536,) int32
+    """
+    components = len(labels)
+    for band in range(BANDS):
+        length = 0 * components
+        for e in range(starts[band], starts[band + 1]):
+            pixel = np.uint32(ids[e] >> 2)
+            one = name[labels[pixel]]
+            other = name[labels[np.uint32(pixel + offset[ids[e] & np.uint32(3)])]]
+            near[length] = np.uint64(one) << np.uint64(32) | np.uint64(other)
+            near_keys[length] = keys[e]
+            length += (one != other) & ((one | other) < MARK)
+        low, span = limits[band], limits[band + 1] - limits[band]
+        _ordered(near_keys, near, length, low, span, at, pairs, pair_keys)
+        _joined(pairs, pair_keys, length, k, parent, size, last)
+        if band in SHRINK_AFTER:
+            components = _renumbered(labels, components, parent, size, last, name)
+        _named(components, parent, size, last, limits[band + 1], k, name)
+    return components
+
+
+@kernel
+def collect_small(
+    weights: Array, labels: Array, large: Array, inside: Array, near: Array, near_keys: Array
+) -> Any:
+    """Edges between components that are not both `large`, by pixel; their number is returned.
+
+    `inside` is room for (H + 1, W + 2) bytes, all 0; `near` and `near_keys` for all edges.
+    """
     height, width = labels.shape
-    small = 0
-    large = np.empty(components, np.bool_)
-    for c in range(components):
-        large[c] = size[c] >= least
-        small += size[c] < least
-    if small == 0 or components == 1:
-        return
-    near, near_keys = np.empty(weights.size, np.uint64), np.empty(weights.size, np.uint16)
-    length = 0
-    inside = np.zeros((height + 1, width + 2), np.bool_)
     for y in range(height):
         for x in range(width):
             inside[y, x + 1] = large[labels[y, x]]
+    length = 0
     for y in range(height):
         row, below = labels[y], labels[min(y + 1, height - 1)]
-        near_large, large_below = inside[y], inside[y + 1]
+        beside, under = inside[y], inside[y + 1]
         for x in range(width):
-            if (
-                near_large[x + 1]
-                & near_large[x + 2]
-                & large_below[x]
-                & large_below[x + 1]
-                & large_below[x + 2]
-            ):
+            if beside[x + 1] & beside[x + 2] & under[x] & under[x + 1] & under[x + 2]:
                 continue
             for d in range(4):
                 key = weights[d, y, x]
-                if key == 65535:
+                if key == OUTSIDE:
                     continue
                 one = row[x]
                 other = (
@@ -311,68 +243,51 @@ def _absorb(
                 )
                 near[length] = np.uint64(one) << np.uint64(32) | np.uint64(other)
                 near_keys[length] = key
-                length += (one != other) & (not (large[one] & large[other]))
-    pairs, keys = np.empty(length, np.uint64), np.empty(length, np.uint16)
-    _ordered(near_keys[:length], near, 0, 65535, pairs, keys)
-    _swept(pairs, keys, least, small, parent, size)
+                length += (one != other) & ((large[one] & large[other]) == 0)
+    return length
 
 
 @kernel
-def segment(
-    weights: Array,
-    ids: Array,
-    keys: Array,
-    starts: Array,
-    limits: Array,
-    k: int,
+def absorb(
+    near: Array,
+    near_keys: Array,
+    length: int,
     least: int,
-    labels: Array,
-) -> Any:
-    """Banded edges -> (H, W) int32 labels 0..R-1 in order of appearance; R is returned.
+    small: int,
+    parent: Array,
+    size: Array,
+    pairs: Array,
+    pair_keys: Array,
+    at: Array,
+) -> None:
+    """Join along edges, lightest first, where a side is below `least`, while any is `small`."""
+    _ordered(near_keys, near, length, 0 * length, OUTSIDE, at, pairs, pair_keys)
+    for e in range(length):
+        one = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
+        other = _root(parent, np.uint32(pairs[e]))
+        if one != other and (size[one] < least or size[other] < least):
+            small -= (size[one] < least) + (size[other] < least)
+            swap = size[one] < size[other]
+            large = other if swap else one
+            little = one if swap else other
+            parent[little] = large
+            size[large] += size[little]
+            small += size[large] < least
+            if small == 0:
+                return
 
-    Band by band: drop the edges inside components and at complete ones (whose last + k / size is
-    below all weights to come), sort the rest, join. Now and then the components are renumbered, so
-    that the tables accessed at random shrink.
+
+@kernel
+def relabel(labels: Array, parent: Array, name: Array, out: Array) -> Any:
+    """Components to int32 regions 0, 1, 2 ... in order of appearance; their number is returned.
+
+    `name` is room for a number a component, all MARK.
     """
-    height, width = labels.shape
-    count = height * width
-    flat = labels.view(np.uint32).reshape(count)
-    offset = np.array([1, width, width + 1, width - 1], np.uint32)
-    parent = np.arange(count).astype(np.uint32)
-    size = np.ones(count, np.int32)
-    last = np.zeros(count, np.int32)
-    name = np.empty(count, np.uint32)
-    most = 0
-    for band in range(BANDS):
-        most = max(most, starts[band + 1] - starts[band])
-    near, near_keys = np.empty(most, np.uint64), np.empty(most, np.uint16)
-    pairs, sorted_keys = np.empty(most, np.uint64), np.empty(most, np.uint16)
-    for pixel in range(count):
-        flat[pixel] = pixel
-        name[pixel] = pixel
-    components = count
-    for band in range(BANDS):
-        length = 0
-        for e in range(starts[band], starts[band + 1]):
-            pixel = np.uint32(ids[e] >> 2)
-            one = name[flat[pixel]]
-            other = name[flat[np.uint32(pixel + offset[ids[e] & np.uint32(3)])]]
-            near[length] = np.uint64(one) << np.uint64(32) | np.uint64(other)
-            near_keys[length] = keys[e]
-            length += (one != other) & ((one | other) < MARK)
-        span = limits[band + 1] - limits[band]
-        _ordered(near_keys[:length], near, limits[band], span, pairs, sorted_keys)
-        _joined(pairs, sorted_keys[:length], k, parent, size, last)
-        if band in SHRINK_AFTER:
-            components = _renumbered(flat, components, parent, size, last, name)
-        _named(components, parent, size, last, limits[band + 1], k, name)
-    _absorb(weights, flat.reshape(height, width), least, components, parent, size)
-    name[:components] = MARK
     regions = 0
-    for pixel in range(count):
-        root = _root(parent, flat[pixel])
+    for pixel in range(len(labels)):
+        root = _root(parent, labels[pixel])
         if name[root] == MARK:
             name[root] = regions
             regions += 1
-        flat[pixel] = name[root]
+        out[pixel] = name[root]
     return regions
