@@ -24,6 +24,7 @@ from detector.errors import EvaluationError
 from detector.structures import Array, Proposals
 
 BUDGETS = (50, 100, 200, 500, 1000, 2000)
+STATISTICS = ("recall_0.5", "recall_0.7", "average_recall", "mabo")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,21 @@ def coverage(
         np.concatenate(labels),
         taken / len(dataset),
     )
+
+
+def mean_summary(coverages: Sequence[Coverage]) -> dict[str, Any]:
+    """The summary averaged over rankings of the same boxes (seeds), with standard deviations."""
+    summaries = [one.summary() for one in coverages]
+    whole = dict(summaries[0])
+    for name in STATISTICS:
+        values = np.array([one[name] for one in summaries])
+        whole[name] = values.mean(axis=0).tolist()
+        whole[f"{name}_deviation"] = values.std(axis=0).tolist()
+    whole["abo"] = {
+        name: np.mean([one["abo"][name] for one in summaries], axis=0).tolist()
+        for name in whole["abo"]
+    }
+    return whole
 
 
 def best_overlaps(boxes: Array, objects: Array, budgets: Sequence[int | None]) -> Array:

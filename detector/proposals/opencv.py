@@ -9,6 +9,8 @@ times a seeded random number, largest first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,6 +61,10 @@ class OpenCVSelectiveSearch:
             ) from None
 
     def __call__(self, image: Array) -> Proposals:
+        return self.rankings(image, [self.settings.seed])[0]
+
+    def rankings(self, image: Array, seeds: Sequence[int]) -> list[Proposals]:
+        """The proposals under each of several seeds, for the time of one search."""
         import cv2
 
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
@@ -74,8 +80,10 @@ class OpenCVSelectiveSearch:
         boxes = self._boxes(np.ascontiguousarray(small[:, :, ::-1]))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= self.settings.min_side).all(1)]
         back = np.array([width / inner[0], height / inner[1]] * 2)
-        boxes = self._ranked(boxes) * back
-        return ranked(boxes, (height, width), self.settings.max_boxes)
+        return [
+            ranked(_mixed(boxes, seed) * back, (height, width), self.settings.max_boxes)
+            for seed in seeds
+        ]
 
     def _boxes(self, bgr: Array) -> Array:
         """The set of boxes, sorted: (N, 4) xyxy pixels of the image given."""
@@ -97,8 +105,9 @@ class OpenCVSelectiveSearch:
         xywh = np.unique(xywh, axis=0)
         return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
-    def _ranked(self, boxes: Array) -> Array:
-        """Large first, mixed: by area times a random number in (0, 1]."""
-        chance = 1 - np.random.default_rng(self.settings.seed).random(len(boxes))
-        sides = boxes[:, 2:] - boxes[:, :2]
-        return boxes[np.argsort(-(sides.prod(1) * chance), kind="stable")]
+
+def _mixed(boxes: Array, seed: int) -> Array:
+    """Large first, mixed: by area times a random number in (0, 1]."""
+    chance = 1 - np.random.default_rng(seed).random(len(boxes))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes[np.argsort(-(sides.prod(1) * chance), kind="stable")]

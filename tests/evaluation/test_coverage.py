@@ -10,7 +10,7 @@ import pytest
 
 from detector.datasets import Dataset, Sample
 from detector.errors import EvaluationError
-from detector.evaluation.coverage import best_overlaps, coverage
+from detector.evaluation.coverage import best_overlaps, coverage, mean_summary
 from detector.structures import Annotations, Proposals
 
 SIZE = (100, 100)
@@ -200,3 +200,14 @@ def test_recall_agrees_with_cocos_own_evaluation():
     for threshold, position in ((0.5, 0), (0.7, 4)):
         theirs = evaluation.eval["recall"][position, 0, 0, :]
         assert measured.recall(threshold).tolist() == pytest.approx(theirs.tolist())
+
+
+def test_seeds_are_averaged_with_their_deviation():
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 5]]
+    runs = [
+        coverage(dataset(ONE_CAT), {"0": ranked(*order)}, [1]) for order in (boxes, boxes[::-1])
+    ]
+    whole = mean_summary(runs)
+    assert whole["mabo"] == [0.75]
+    assert whole["mabo_deviation"] == [0.25]
+    assert whole["abo"] == {"cat": [0.75]}
