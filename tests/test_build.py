@@ -46,9 +46,12 @@ def test_changes_reach_the_setting_they_name():
     ],
 )
 def test_a_fault_names_the_setting_and_what_would_be_right(change, message):
-    with pytest.raises(SettingsError, match=message):
+    def read() -> None:
         tree = load_config(None, ["optimiser.rate=1", change])
         validated(RegionTrainingConfig, {"data": [], **tree}, "options")
+
+    with pytest.raises(SettingsError, match=message):
+        read()
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\x00"])

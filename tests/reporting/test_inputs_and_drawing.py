@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,4 +74,4 @@ def test_tiny_pictures_can_be_drawn_on(shape):
 
 def test_neighbouring_classes_have_different_colours():
     colours = [np.array(colour_of(i)) for i in range(20)]
-    assert all(np.abs(a - b).max() > 40 for a, b in zip(colours, colours[1:], strict=False))
+    assert all(np.abs(a - b).max() > 40 for a, b in pairwise(colours))
