@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,6 +204,33 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
     again = run("--detections", out / "detections.json", "--rounds", 0)[1]
     assert [line for line in again.splitlines() if line.startswith("mAP")] == mean_ap
+
+
+def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
+    run: Run, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detector.pipeline import Detector
+
+    options = ("--weights", bundle, "--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    regions = voc.parent / "out" / "regions"
+    classify = Detector._classify_chunk
+
+    def interrupted(self: Detector, *arguments: Any) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(Detector, "_classify_chunk", classify)
+        return classify(self, *arguments)
+
+    monkeypatch.setattr(Detector, "_classify_chunk", interrupted)
+    code, said, err = run(*options)
+    assert (code, said) == (130, "")
+    assert err.startswith("stopping after the images under way")
+    done = {path.name: path.stat().st_mtime_ns for path in regions.rglob("*.npz")}
+    assert done
+    assert not (voc.parent / "out" / "detections.json").exists()
+    assert run(*options)[0] == 0
+    after = {path.name: path.stat().st_mtime_ns for path in regions.rglob("*.npz")}
+    assert len(after) == 4
+    assert {name: after[name] for name in done} == done  # what was done was not done again
 
 
 def test_an_image_that_cannot_be_read_is_named_and_the_rest_go_on(
