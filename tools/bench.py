@@ -1,6 +1,7 @@
 """Measure speed: each command prints a table and writes its figures to benchmarks/NAME.json.
 
 python tools/bench.py classifier
+python tools/bench.py selective-search --photographs VOC2012/JPEGImages --large
 """
 
 from __future__ import annotations
@@ -46,6 +47,29 @@ def classifier(
         bundle, photographs, crops=crops, rounds=rounds, threads=threads or os.cpu_count() or 1
     )
     _report(found, out / "classifier.json")
+
+
+@app.command("selective-search")
+def selective_search(
+    photographs: Annotated[Path, typer.Option(help="Folder of photographs.")] = Path("examples"),
+    images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, both engines in turn.")] = 3,
+    large: Annotated[bool, typer.Option(help="Also 2 and 12 megapixels; minutes.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Only print the table of the last run.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+) -> None:
+    """Our selective search against OpenCV's: time, threads, growth with size, memory."""
+    from benchmarks import selective_search as bench
+    from detector.files import write_atomically
+
+    path = out / "selective_search.json"
+    if not markdown:
+        found = bench.measure(photographs, images=images, rounds=rounds, large=large)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(found, indent=2) + "\n")
+    typer.echo(bench.markdown(path))
 
 
 def _report(found: dict[str, Any], path: Path) -> None:
