@@ -100,6 +100,8 @@ class RegionTrainingConfig(_Settings):
     sampling: SamplingSettings = SamplingSettings()
     augment: AugmentSettings = AugmentSettings()
     optimiser: OptimiserConfig = OptimiserConfig()
+    detect_with: ProposalConfig | None = None
+    """Proposals of the finished detector, where they are to differ from those it learns from."""
     licence: str = "not stated"
     """Of the trained weights; goes into the bundle."""
 
@@ -246,7 +248,7 @@ def bundle_of_run(
     manifest = BundleManifest(
         classes=dataset.classes,
         members=(member,),
-        proposals=settings.proposals.model_dump(mode="json"),
+        proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
         provenance=Provenance(
             training_data=f"{len(dataset)} images of {sources}",
             licence=settings.licence,
