@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import WeightsError
+from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import TABLE1, GoogLeNet
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a `.safetensors`, `.pth` or `.pt` file."""
+    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    if path.suffix == ".caffemodel":
+        return read_caffemodel(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

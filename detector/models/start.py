@@ -10,6 +10,7 @@ from torch import nn
 
 from detector.errors import WeightsError
 from detector.models import build_model
+from detector.models.keras_weights import load_keras_inception_v3
 from detector.models.pretrained import (
     fit,
     load_bvlc_googlenet,
@@ -20,6 +21,7 @@ from detector.models.torchvision_weights import (
     load_torchvision_googlenet,
     load_torchvision_inception_v3,
 )
+from detector.models.zoo import LAST_LAYER, load_torchvision_network
 
 
 def load_start(
@@ -27,9 +29,12 @@ def load_start(
 ) -> nn.Module:
     """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
-    Known layouts: BVLC GoogLeNet (Caffe's names), torchvision's GoogLeNet and Inception-v3, and our
-    own. Raises WeightsError.
+    Known layouts: BVLC GoogLeNet (Caffe's names, as safetensors or .caffemodel), torchvision's
+    networks, Keras's Inception-v3 for browsers (its model.json), and our own. Raises WeightsError.
     """
+    if path.suffix == ".json":
+        _must_be("inception_v3", architecture, path)
+        return load_keras_inception_v3(path, num_outputs)
     tensors = read_tensors(path)
     if "loss3/classifier.weight" in tensors:
         _must_be("googlenet", architecture, path)
@@ -42,6 +47,10 @@ def load_start(
     if "Mixed_5b.branch1x1.conv.weight" in tensors:
         _must_be("inception_v3", architecture, path)
         theirs = load_torchvision_inception_v3(tensors, str(path))
+        replace_classifier(theirs, num_outputs)
+        return theirs
+    if architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
+        theirs = load_torchvision_network(architecture, tensors, str(path))
         replace_classifier(theirs, num_outputs)
         return theirs
     if "classifier.weight" not in tensors:
