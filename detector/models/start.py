@@ -34,25 +34,27 @@ def load_start(
     """
     if path.suffix == ".json":
         _must_be("inception_v3", architecture, path)
-        return load_keras_inception_v3(path, num_outputs)
+        if options.get("padding_counts", True):
+            raise WeightsError(
+                f"{path}: Keras leaves padding out of its pools; set member.options.padding_counts"
+                " to false"
+            )
+        return _adopt(load_keras_inception_v3(path, 1), architecture, num_outputs, options, path)
     tensors = read_tensors(path)
+    theirs: nn.Module | None = None
     if "loss3/classifier.weight" in tensors:
         _must_be("googlenet", architecture, path)
-        return load_bvlc_googlenet(path, num_outputs)
-    if "inception3a.branch1.conv.weight" in tensors:
+        theirs = load_bvlc_googlenet(path)
+    elif "inception3a.branch1.conv.weight" in tensors:
         _must_be("torchvision_googlenet", architecture, path)
-        theirs: nn.Module = load_torchvision_googlenet(tensors, str(path))
-        replace_classifier(theirs, num_outputs)
-        return theirs
-    if "Mixed_5b.branch1x1.conv.weight" in tensors:
+        theirs = load_torchvision_googlenet(tensors, str(path))
+    elif "Mixed_5b.branch1x1.conv.weight" in tensors:
         _must_be("inception_v3", architecture, path)
         theirs = load_torchvision_inception_v3(tensors, str(path))
-        replace_classifier(theirs, num_outputs)
-        return theirs
-    if architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
+    elif architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
         theirs = load_torchvision_network(architecture, tensors, str(path))
-        replace_classifier(theirs, num_outputs)
-        return theirs
+    if theirs is not None:
+        return _adopt(theirs, architecture, num_outputs, options, path)
     if "classifier.weight" not in tensors:
         raise WeightsError(
             f"{path}: no classifier.weight in it; expected BVLC, torchvision or our own names"
@@ -61,6 +63,22 @@ def load_start(
     fit(model, tensors, str(path))
     if len(tensors["classifier.weight"]) != num_outputs:
         replace_classifier(model, num_outputs)
+    return model
+
+
+def _adopt(
+    theirs: nn.Module, architecture: str, num_outputs: int, options: Mapping[str, Any], path: Path
+) -> nn.Module:
+    """The network that the options ask for with the trunk of `theirs`; all heads are fresh ones."""
+    model = build_model(architecture, num_outputs, **options)
+    replace_classifier(model, num_outputs)
+    heads = ("classifier.", "auxiliary.")
+    state = {
+        name: value for name, value in theirs.state_dict().items() if not name.startswith(heads)
+    }
+    state |= {name: value for name, value in model.state_dict().items() if name.startswith(heads)}
+    fit(model, state, str(path))
+    model.normalisation = theirs.normalisation
     return model
 
 

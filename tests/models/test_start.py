@@ -12,6 +12,7 @@ from test_keras_weights import keras_arrays, write_browser_model
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.inception_v3 import InceptionV3
+from detector.models.normalisation import HALF
 from detector.models.start import load_start
 
 
@@ -43,7 +44,10 @@ def test_torchvisions_files_are_recognised(theirs, ours, first, tmp_path):
 
 def test_a_browser_model_is_recognised(tmp_path):
     path = write_browser_model(tmp_path, keras_arrays(InceptionV3(2)))
-    assert load_start(path, "inception_v3", 4, {}).classifier.out_features == 4
+    options = {"padding_counts": False}
+    assert load_start(path, "inception_v3", 4, options).classifier.out_features == 4
+    with pytest.raises(WeightsError, match="padding_counts"):
+        load_start(path, "inception_v3", 4, {})
 
 
 @pytest.mark.parametrize("outputs", [3, 5])
@@ -55,6 +59,18 @@ def test_our_own_file_keeps_its_last_layer_if_it_fits(outputs, tmp_path):
     same = outputs == 3 and torch.equal(loaded.classifier.weight, model.classifier.weight)
     assert same == (outputs == 3)
     assert torch.equal(loaded.conv1.conv.weight, model.conv1.conv.weight)
+
+
+def test_the_options_decide_on_heads_and_dropout_not_the_file(tmp_path):
+    """The file has auxiliary heads for 1,000 classes; ours has them only if it is asked to."""
+    path = torchvision_file(tmp_path, "googlenet")
+    plain = load_start(path, "torchvision_googlenet", 4, {"dropout": 0.7})
+    assert plain.dropout.p == 0.7
+    assert plain.normalisation == HALF
+    names = plain.state_dict().keys()
+    assert names == build_model("torchvision_googlenet", 4).state_dict().keys()
+    both = load_start(path, "torchvision_googlenet", 4, {"auxiliary": True})
+    assert both.auxiliary["4a"].classifier.out_features == 4
 
 
 def test_a_file_of_another_architecture_is_refused(tmp_path):
