@@ -310,7 +310,7 @@ def load_detector(
         raise SettingsError(f"precision {precision!r} is not one of auto, {', '.join(known)}")
     ensemble = Ensemble(
         [
-            Member(model, one.input_size, one.normalisation)
+            Member(model, one.input_size, one.normalisation, one.activation_ranges)
             for model, one in zip(loaded.models, manifest.members, strict=True)
         ],
         precision=cast("Precision", precision),

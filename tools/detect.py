@@ -53,7 +53,7 @@ def main(
     ] = None,
     ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Crops in one pass. [8 on a CPU, 128 else]")
     ] = None,

@@ -65,7 +65,7 @@ def main(
         Path | None, typer.Option(help="Where new proposals go. [OUT/proposals.sqlite]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads on the CPU. [all cores]")
     ] = None,

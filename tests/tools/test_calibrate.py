@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from detector.build import load_detector
 from detector.bundle import (
     BundleManifest,
     MemberManifest,
@@ -20,7 +21,6 @@ from detector.bundle import (
     save_bundle,
 )
 from detector.models import build_model
-from detector.models.inference import prepare_for_inference
 from detector.models.quantised import runs_in_8_bits
 from detector.reporting.cli import run_tool
 
@@ -68,8 +68,15 @@ def test_calibrate_makes_a_bundle_fit_for_eight_bits(tmp_path, photos, capsys):
     assert all(value > 0 for value in ranges.values())
     if runs_in_8_bits("cpu"):
         assert "same best class" in capsys.readouterr().out
-        fast = prepare_for_inference(bundle.models[0], "int8", activation_ranges=ranges)
-        assert fast(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+        image = np.asarray(Image.open(photos / "0.jpg"))
+        settings = {"score_threshold": 0.0}
+        quick, exact = (
+            load_detector(folder, precision=precision, settings=settings)
+            for precision in ("int8", "float32")
+        )
+        regions = exact.propose(image)
+        found, expected = quick.classify(image, regions), exact.classify(image, regions)
+        assert 0 < abs(found - expected).max() < 0.02
 
 
 def test_calibrate_leaves_a_network_without_an_8_bit_form_alone(tmp_path, photos, capsys):
