@@ -24,7 +24,7 @@ MOST_BOXES = 20_000
 _MOVE_COST = np.append(0, np.round(16 * (4 + 0.7 * np.log2(np.arange(1, LARGEST_SIDE + 1)))))
 _MOVE_COST = _MOVE_COST.astype(np.int64)
 _OUTWARDS_COST = 24
-_RANK_BANDS = 16
+_RANK_BANDS = 8
 # Never reached: at most 13 symbols of 16 bits. Also what a damaged row can make the decoder read.
 _MOST_BYTES_A_BOX = 64
 
@@ -141,6 +141,8 @@ def _tell_boxes(nodes: Array, parent: Array, coder: Array, data: Array) -> None:
     sides = np.full((17, 16), 5, np.int64)
     directions = np.full((16, 2), 16, np.int64)
     lengths = np.full((2, 17, 17), 16, np.int64)
+    # A side is twice as likely to move to where another box has one already.
+    places = np.full((4, LARGEST_SIDE + 1), 1, np.int64)
     told = 1
     for node in range(count):
         last = 16
@@ -159,20 +161,26 @@ def _tell_boxes(nodes: Array, parent: Array, coder: Array, data: Array) -> None:
                 near, far = nodes[node, side], nodes[node, (side + 2) % 4]
                 if changed >> side & 1:
                     table = lengths[outwards, min(16, _bits(abs(far - near)))]
-                    moved = _distance(coder, data, table, abs(nodes[told, side] - near))
-                    near += moved if (side < 2) != (outwards == 1) else -moved
+                    sign = 1 if (side < 2) != (outwards == 1) else -1
+                    near = _move(coder, data, table, places[side], near, sign, nodes[told, side])
                 nodes[told, side] = near
+                places[side, near] = 2
             parent[told] = node
             last = changed
             told += 1
 
 
 @inner
-def _distance(coder: Array, data: Array, table: Array, distance: int) -> int:
-    """A number of at least 1: how many bits it has, by a table, then the bits below the first."""
-    length = _adaptive(coder, data, table, _bits(distance))
-    low = 1 << max(0, length - 1)
-    return low + _uniform(coder, data, low, distance - low)
+def _move(
+    coder: Array, data: Array, table: Array, places: Array, old: int, sign: int, new: int
+) -> int:
+    """Where a side went: how many bits the distance has, by `table`; then the place, by weight."""
+    length = _adaptive(coder, data, table, _bits(abs(new - old)))
+    shortest = 1 << max(0, length - 1)
+    one, other = old + sign * shortest, old + sign * (2 * shortest - 1)
+    low = min(LARGEST_SIDE, max(0, min(one, other)))
+    high = min(LARGEST_SIDE, max(0, max(one, other)))
+    return low + _symbol(coder, data, places[low : high + 1], new - low)
 
 
 @inner
@@ -208,7 +216,7 @@ def _tell_ranks(smallest_first: Array, rank: Array, coder: Array, data: Array) -
         rank[box] = free[band, place]
         left[band] -= 1
         free[band, place] = free[band, left[band]]
-        for near in range(max(0, size_band - 2), min(_RANK_BANDS, size_band + 3)):
+        for near in range(max(0, size_band - 1), min(_RANK_BANDS, size_band + 2)):
             seen[near, band] += 16 >> abs(near - size_band)
 
 

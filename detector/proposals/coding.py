@@ -20,7 +20,7 @@ from detector.structures import Array, Proposals
 LARGEST_GRID = 4096
 MOST_BOXES = 10_000_000
 
-_FORMAT, _ON_GRID, _SCORED = 0x10, 1, 2
+_FORMAT, _ON_GRID, _SCORED = 0x20, 1, 2
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 2}]
 
 
