@@ -50,6 +50,11 @@ def decode(row: bytes) -> Proposals:
         raise ProposalError(f"the stored row cannot be decoded ({error})") from None
 
 
+def warm_up() -> None:
+    """Load the codec's compiled kernels now, or compile them."""
+    decode(encode(Proposals([[0, 0, 2, 1], [0, 0, 1, 1]], (1, 2))))
+
+
 def _decode(row: bytes) -> Proposals:
     flags, at = _read_varint(row, 0)
     count, at = _read_varint(row, at)

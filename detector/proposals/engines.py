@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detector.errors import SettingsError
+from detector.proposals import coding
 from detector.proposals.merge import Proposer
 
 
@@ -39,8 +40,12 @@ def build_engine(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:
-    """Compile what the engine needs, so that no worker has to; `announce` is told if it is slow."""
+    """Compile what the engine and the cache need, so that no worker has to.
+
+    `announce` is told, in a sentence, if that is going to take a few seconds.
+    """
     if name == "selective-search":
         from detector.proposals.selective_search import warm_up as compile_kernels
 
         compile_kernels(announce)
+    coding.warm_up()
