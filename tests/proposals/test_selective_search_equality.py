@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
 
-from detector.proposals.selective_search import SelectiveSearchSettings, colour, engine, plain
+from detector.proposals.selective_search import (
+    SelectiveSearchSettings,
+    colour,
+    engine,
+    plain,
+    superpixels,
+)
 from detector.proposals.selective_search.strategies import Strategy, parse
+from detector.proposals.selective_search.workspace import Shelf, Workspace
 from detector.structures import Array
 
 STRATEGIES = (
@@ -60,7 +67,7 @@ def drawn(number: int) -> Array:
 def assert_same(image: Array, text: str, **changes: object) -> None:
     strategy = Strategy.model_validate(parse(text))
     settings = SelectiveSearchSettings(strategies=(strategy,), superpixel_scale=1.0, **changes)
-    (wave,) = engine.hierarchies(image, settings, threads=1)
+    (wave,) = engine.hierarchies(image, settings, threads=1, shelf=Shelf())
     expected = plain.hierarchy(image, strategy, settings)
     for name, one, other in zip(expected._fields, wave[0].hierarchy, expected, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=f"{name} of {text}")
@@ -89,7 +96,9 @@ def test_colour_conversion_agrees_on_every_corner_and_many_random_colours(name: 
     random = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     for image in (corners, random):
         image = np.ascontiguousarray(image)
-        np.testing.assert_array_equal(engine.planes_of(image, name), colour.planes(image, name))
+        np.testing.assert_array_equal(
+            superpixels.planes_of(image, name, Workspace()), colour.planes(image, name)
+        )
 
 
 @pytest.mark.slow

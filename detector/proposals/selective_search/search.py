@@ -14,6 +14,7 @@ from detector.proposals.selective_search.engine import Found
 from detector.proposals.selective_search.native.kernel import on_disk
 from detector.proposals.selective_search.regions import Regions
 from detector.proposals.selective_search.settings import SelectiveSearchSettings, validated
+from detector.proposals.selective_search.workspace import Shelf
 from detector.structures import Array, Proposals
 
 MAX_PIXELS = 64_000_000
@@ -32,6 +33,7 @@ class SelectiveSearch:
     def __init__(self, *, threads: int | None = None, **settings: Any) -> None:
         self.settings = validated(settings)
         self.threads = _threads(threads)
+        self._shelf = Shelf()
 
     @classmethod
     def of(cls, settings: SelectiveSearchSettings, threads: int | None = None) -> SelectiveSearch:
@@ -55,7 +57,7 @@ class SelectiveSearch:
             )
         found: list[Found] = []
         rows = np.zeros((0, 2), np.int64)
-        for wave in engine.hierarchies(small, self.settings, self.threads):
+        for wave in engine.hierarchies(small, self.settings, self.threads, self._shelf):
             found += wave
             rows = self._ranked(found, small.shape[:2])
             if self.settings.stop_at is not None and len(rows) >= self.settings.stop_at:

@@ -28,17 +28,24 @@ def _pad(row: Array, radius: int, padded: Array) -> None:
 def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
     """Sums of weighted differences to the centre along a padded row, wrapped at half a `turn`.
 
-    Where `turn` is 0 the mask is all ones, and the same arithmetic does not wrap.
+    Where `turn` is 0 nothing wraps, and the centre is subtracted once.
     """
     radius = len(weights) // 2
     half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+    whole = np.int32(0)
+    for i in range(len(weights)):
+        whole += weights[i]
     for x in range(len(total)):
-        total[x] = 0
+        total[x] = 0 if turn else -whole * padded[x + radius]
     for i in range(len(weights)):
         weight = weights[i]
-        for x in range(len(total)):
-            step = np.int32(padded[x + i] - padded[x + radius] + half) & mask
-            total[x] += weight * np.int32(step - half)
+        if turn:
+            for x in range(len(total)):
+                step = np.int32(padded[x + i] - padded[x + radius] + half) & mask
+                total[x] += weight * np.int32(step - half)
+        else:
+            for x in range(len(total)):
+                total[x] += weight * padded[x + i]
 
 
 @inner
@@ -47,14 +54,21 @@ def _down_column(rows: Array, y: int, weights: Array, turn: Any, total: Array) -
     radius = len(weights) // 2
     centre = rows[y]
     half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+    whole = np.int32(0)
+    for i in range(len(weights)):
+        whole += weights[i]
     for x in range(len(total)):
-        total[x] = 0
+        total[x] = 0 if turn else -whole * np.int32(centre[x])
     for i in range(len(weights)):
         weight = weights[i]
         row = rows[min(max(y + i - radius, 0), len(rows) - 1)]
-        for x in range(len(total)):
-            step = np.int32(np.int32(row[x]) - np.int32(centre[x]) + half) & mask
-            total[x] += weight * np.int32(step - half)
+        if turn:
+            for x in range(len(total)):
+                step = np.int32(np.int32(row[x]) - np.int32(centre[x]) + half) & mask
+                total[x] += weight * np.int32(step - half)
+        else:
+            for x in range(len(total)):
+                total[x] += weight * np.int32(row[x])
 
 
 @inner

@@ -189,13 +189,17 @@ def grow(
 
     starts, limits             each band's first edge and lowest weight
     offset                     (4,) uint32 distance to each direction's neighbour
-    labels, parent, name       (H * W,) uint32 0, 1, 2 ...
-    size, last                 (H * W,) int32 ones; zeros
+    labels, parent, name       room for (H * W,) uint32
+    size, last                 room for as many int32
     near, near_keys            room for a band: uint64 pairs and uint16 weights
     pairs, pair_keys           as much again
     at                         room for (65536,) int32
     """
     components = len(labels)
+    for c in range(components):
+        labels[c] = parent[c] = name[c] = c
+        size[c] = 1
+        last[c] = 0
     for band in range(BANDS):
         length = 0 * components
         for e in range(starts[band], starts[band + 1]):
