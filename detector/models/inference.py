@@ -230,8 +230,7 @@ class FixedBatches:
         threads = torch.get_num_threads()
         compute = partial(self._compute, function)
         results = list(self.pool.map(compute, batches) if self.pool else map(compute, batches))
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads)  # a worker's own setting became the default of new threads
         return torch.cat(results)
 
     def _compute(self, function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ times as long in bfloat16, its response normalisation 3 to 7.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending, types
 
+from detector.compiled import kernel
 from detector.structures import Array
 
 intrinsic: Any = extending.intrinsic
@@ -61,7 +62,7 @@ def _bits(_context: Any, number: Any, like: Any) -> Any:
     return like(number, like), generate
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def pool_in_place_of(x: Array, out: Array) -> None:
     """3x3 maximum at stride 1 with padding 1: bits (N, H, W, C) to the same shape."""
     batch, height, width, channels = x.shape
@@ -82,7 +83,7 @@ def pool_in_place_of(x: Array, out: Array) -> None:
                 row[k] = _larger(_larger(left[k], centre[k]), right[k])
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def pool_halving(x: Array, out: Array) -> None:
     """3x3 maximum at stride 2, no padding; where `out` is larger, windows hang over the edge."""
     batch, height, width, channels = x.shape
@@ -105,7 +106,7 @@ def pool_halving(x: Array, out: Array) -> None:
                     pixel[k] = _larger(_larger(left[k], centre[k]), right[k])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@partial(kernel, fastmath=True)
 def response_norm(x: Array, out: Array, scale: float) -> None:
     """x (1 + scale * sum of five neighbouring squares) ** -0.75 along the rows of bits (P, C)."""
     pixels, channels = x.shape
@@ -125,7 +126,7 @@ def response_norm(x: Array, out: Array, scale: float) -> None:
             target[k] = _bits(value[k] / (root * np.sqrt(root)), source[k])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@partial(kernel, fastmath=True)
 def response_norm_in_steps(
     x: Array, out: Array, scale: float, step: float, out_step: float
 ) -> None:
@@ -148,7 +149,7 @@ def response_norm_in_steps(
             target[k] = np.uint8(np.int32(min(value[k] / (root * np.sqrt(root)) + half, top)))
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@partial(kernel, fastmath=True)
 def to_steps(x: Array, gain: Array, offset: Array, out: Array) -> None:
     """Rows (R, L) float32 to uint8: x * gain + offset, rounded, within 0 and 255."""
     rows, length = x.shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,4 +112,6 @@ def test_batches_are_padded_and_threads_left_as_they_were():
     assert out.flatten().tolist() == [3.0 * i for i in range(10)]
     assert seen == [(4, 1)] * 3
     assert torch.get_num_threads() == threads
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == threads
     assert run(torch.zeros(0, 3, 1, 1), count).shape == (0, 1)
