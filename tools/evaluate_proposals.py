@@ -245,14 +245,17 @@ def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
 
 
 def table_by_budget(summaries: dict[str, dict[str, Any]]) -> Any:
+    """Engines across and budgets down: so it fits a terminal of 80 columns."""
     from rich.table import Table
 
-    table = Table("engine", box=None, header_style="bold")
-    for budget in next(iter(summaries.values()))["budgets"]:
-        table.add_column("all" if budget is None else str(budget), justify="right")
-    for name, one in summaries.items():
-        pairs = zip(one["recall_0.5"], one["mabo"], strict=True)
-        table.add_row(name, *(f"{recall:.3f}/{mabo:.3f}" for recall, mabo in pairs))
+    table = Table("boxes", box=None, header_style="bold")
+    for name in summaries:
+        table.add_column(name, justify="right")
+    for row, budget in enumerate(next(iter(summaries.values()))["budgets"]):
+        cells = [
+            f"{one['recall_0.5'][row]:.3f}/{one['mabo'][row]:.3f}" for one in summaries.values()
+        ]
+        table.add_row("all" if budget is None else str(budget), *cells)
     return table
 
 

@@ -90,16 +90,15 @@ def _finish(coder: Array, data: Array) -> None:
 
 def _breadth_first(nodes: Array, parent: Array) -> tuple[Array, Array]:
     """The tree's nodes, parents before children, brothers together; and each one's parent."""
-    children: list[list[int]] = [[] for _ in nodes]
-    for node, over in enumerate(parent.tolist()):
-        if over >= 0:
-            children[over].append(node)
+    changed = (nodes != nodes[parent]) @ np.array([1, 2, 4, 8])
+    brothers = np.lexsort((changed, parent))
+    first = np.searchsorted(parent[brothers], np.arange(len(nodes) + 1)).tolist()
+    children = brothers.tolist()
     walk, places = [0], [0]
     for place, node in enumerate(walk):
-        brothers = np.array(children[node], np.int64)
-        changed = (nodes[brothers] != nodes[node]) @ np.array([1, 2, 4, 8])
-        walk += brothers[np.argsort(changed, kind="stable")].tolist()
-        places += [place] * len(brothers)
+        below = children[first[node] : first[node + 1]]
+        walk += below
+        places += [place] * len(below)
     return np.array(walk), np.array(places)
 
 
