@@ -24,9 +24,9 @@ from detector.proposals.selective_search.workspace import Shelf
 from detector.structures import Array
 
 TOGETHER = 1_000_000
-"""Images of more pixels than this take their colour spaces one after the other, to bound the
-memory.
-"""
+"""Images of more pixels than this take their colour spaces one after the other, to bound memory."""
+ABREAST = 6_000_000
+"""And of more than this, their k as well."""
 
 Map = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
@@ -110,7 +110,9 @@ def _wave(
             with shelf.borrowed() as own:
                 return segment(spaces[start[0]], start[1], start[2], own)
 
-        leaves = dict(zip(distinct, each(segmented, distinct), strict=True))
+        wide = image.shape[0] * image.shape[1] > ABREAST
+        found = [segmented(start) for start in distinct] if wide else each(segmented, distinct)
+        leaves = dict(zip(distinct, found, strict=True))
 
     def grouped(one: tuple[Strategy, tuple[ColourName, int, int]]) -> Found:
         strategy, start = one

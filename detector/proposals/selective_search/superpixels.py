@@ -70,11 +70,12 @@ def prepare(image: Array, name: colour.ColourName, sigma: float, room: Workspace
     padded = np.empty(width + max(len(kernel), len(bell)), np.int32)
     row = np.empty(width, np.int32)
     codes = room.array("codes", (4 * len(planes), height, width), np.uint8)
-    passes = room.array("passes", (3, height, width), np.int16)
+    # what is over before the edges are distributed may lie where they will be
+    passes = room.array("keys", (3, height, width), np.int16)
     native_filters.texture_codes(
         planes, bell, slope, hue, similarity.texture_scale(), padded, row, passes, codes
     )
-    smoothed = room.array("smoothed", planes.shape, np.int16)
+    smoothed = room.array("ids", planes.shape, np.int16)
     native_filters.smooth(planes, kernel, hue, padded, row, passes[0], smoothed)
     weights = room.array("weights", (4, height, width), np.uint16)
     native_filters.edge_weights(smoothed, hue, row.view(np.uint32), weights)
