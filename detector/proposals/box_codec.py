@@ -22,7 +22,7 @@ MOST_BOXES = 20_000
 # What a changed side costs in the tree, in sixteenths of a bit: about 4 bits, and more the farther
 # it moved. A parent inside its child costs a little more, so that most parents are outside.
 _MOVE_COST = np.append(0, np.round(16 * (4 + 0.7 * np.log2(np.arange(1, LARGEST_SIDE + 1)))))
-_MOVE_COST = _MOVE_COST.astype(np.int64)
+_MOVE_COST = _MOVE_COST.astype(np.int32)
 _OUTWARDS_COST = 24
 _RANK_BANDS = 8
 # Never reached: at most 13 symbols of 16 bits. Also what a damaged row can make the decoder read.
@@ -106,29 +106,34 @@ def _breadth_first(nodes: Array, parent: Array) -> tuple[Array, Array]:
 def _spanning_tree(nodes: Array, move_cost: Array) -> Array:
     """(N,) parents by Prim's algorithm, -1 for node 0; of child and parent one holds the other."""
     count = nodes.shape[0]
-    parent, cheapest = np.zeros(count, np.int64), np.full(count, np.int64(1) << 40)
-    inside = np.zeros(count, np.bool_)
+    parent = np.zeros(count, np.int64)
     parent[0] = -1
+    # The nodes outside the tree, in a row without gaps: their sides, numbers, and nearest inside.
+    left, top = nodes[1:, 0].astype(np.int32), nodes[1:, 1].astype(np.int32)
+    right, bottom = nodes[1:, 2].astype(np.int32), nodes[1:, 3].astype(np.int32)
+    number, over = np.arange(1, count), np.zeros(count - 1, np.int64)
+    cheapest = np.full(count - 1, 1 << 30, np.int32)
     newest = 0
-    for _ in range(count - 1):
-        inside[newest] = True
+    for rest in range(count - 1, 0, -1):
         x1, y1, x2, y2 = nodes[newest, 0], nodes[newest, 1], nodes[newest, 2], nodes[newest, 3]
-        closest, nearest = np.int64(1) << 41, 0
-        for other in range(count):
-            if inside[other]:
-                continue
-            left, top = nodes[other, 0] - x1, nodes[other, 1] - y1
-            right, bottom = x2 - nodes[other, 2], y2 - nodes[other, 3]
-            cost = move_cost[abs(left)] + move_cost[abs(top)]
-            cost += move_cost[abs(right)] + move_cost[abs(bottom)]
-            outwards = left <= 0 and top <= 0 and right <= 0 and bottom <= 0
-            inwards = left >= 0 and top >= 0 and right >= 0 and bottom >= 0
-            cost += _OUTWARDS_COST * outwards
-            if cost < cheapest[other] and (inwards or outwards):
-                cheapest[other], parent[other] = cost, newest
-            if cheapest[other] < closest:
-                closest, nearest = cheapest[other], other
-        newest = nearest
+        closest, nearest = np.int32((1 << 31) - 1), 0
+        for i in range(rest):
+            a, b, c, d = left[i] - x1, top[i] - y1, x2 - right[i], y2 - bottom[i]
+            inwards = (a | b | c | d) >= 0
+            if inwards or (a <= 0 and b <= 0 and c <= 0 and d <= 0):
+                cost = move_cost[abs(a)] + move_cost[abs(b)] + move_cost[abs(c)] + move_cost[abs(d)]
+                cost += 0 if inwards else _OUTWARDS_COST
+                if cost < cheapest[i]:
+                    cheapest[i], over[i] = cost, newest
+            if cheapest[i] < closest:
+                closest, nearest = cheapest[i], i
+        newest = number[nearest]
+        parent[newest] = over[nearest]
+        last = rest - 1
+        left[nearest], top[nearest] = left[last], top[last]
+        right[nearest], bottom[nearest] = right[last], bottom[last]
+        number[nearest], over[nearest] = number[last], over[last]
+        cheapest[nearest] = cheapest[last]
     return parent
 
 
