@@ -23,7 +23,7 @@ def test_costs_by_hand():
     assert model.training
 
 
-LARGE = {"vgg16", "alexnet", "inception_v2", "densenet121", "resnet50", "bn_googlenet"}  # seconds each
+LARGE = {"vgg16", "alexnet", "inception_v2", "densenet121", "resnet50", "bn_googlenet"}
 
 
 @pytest.mark.parametrize(
