@@ -152,18 +152,18 @@ def test_a_path_that_is_a_folder_is_an_error(tmp_path):
 
 def test_a_file_on_read_only_media_can_be_read(path, monkeypatch):
     """Tests may run as root, for whom nothing is read-only: SQLite's refusal is made up."""
-    from detector.proposals import stored
+    from detector.proposals import cache_file
 
     with ProposalStore(path, "rw") as store:
         store.put(key(1), FAST, some(1))
-    raw = stored._raw
+    raw = cache_file._raw
 
     def on_read_only_media(file, how):
         if "immutable" not in how:
             raise sqlite3.OperationalError("unable to open database file")
         return raw(file, how)
 
-    monkeypatch.setattr(stored, "_raw", on_read_only_media)
+    monkeypatch.setattr(cache_file, "_raw", on_read_only_media)
     with ProposalStore(path) as store:
         assert store.get(key(1), FAST).size == (20, 31)
     with pytest.raises(ProposalError, match="cannot be opened"):

@@ -1,0 +1,118 @@
+"""The SQLite file under the proposal cache: making, opening and refusing it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from detector.errors import ProposalError
+
+# Tells our files from other SQLite files: "IRCN", for Inception-RCNN.
+APPLICATION_ID = 0x4952434E
+PATIENCE_S = 60.0
+
+# Small pages: a row of 6 kB then wastes 160 bytes of the file; in SQLite's usual pages 600.
+_PAGE_SIZE = 512
+_TABLES = """
+CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, hash BLOB UNIQUE, settings TEXT);
+CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, content BLOB UNIQUE, name TEXT);
+CREATE TABLE IF NOT EXISTS regions (
+    image INTEGER, engine INTEGER, boxes INTEGER, data BLOB, UNIQUE (image, engine));
+CREATE TABLE IF NOT EXISTS failures (
+    name TEXT, engine INTEGER, message TEXT, PRIMARY KEY (name, engine));
+"""
+_OURS = {"engines", "images", "regions", "failures"}
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open for reading ("r") or, making what is missing, for writing ("rw")."""
+    if mode == "rw":
+        return _connect_to_write(path)
+    if not path.is_file():
+        raise ProposalError(
+            f"there is no proposal cache at {path}; make it with tools/propose.py --out {path}"
+        )
+    try:
+        return _connect_to_read(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # On read-only media SQLite cannot make the shared-memory file of its log. With no log
+        # beside it the file is complete, and may be read as one that nobody changes.
+        if Path(f"{path}-wal").exists():
+            raise
+        return _connect_to_read(path, "mode=ro&immutable=1")
+
+
+def _connect_to_read(path: Path, how: str) -> sqlite3.Connection:
+    connection = _raw(path, how)
+    try:
+        _check_ours(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProposalError(
+            f"the folder of {path} cannot be made ({error.strerror}); choose another place"
+        ) from error
+    connection = _raw(path, "mode=rwc")
+    try:
+        if not _tables(connection):
+            _create(connection)
+        _check_ours(connection, path)
+        # A crash of the machine may cost the last images, never the file; a kill costs nothing.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Tables in one transaction; whoever else is just creating them too is waited for."""
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _raw(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=PATIENCE_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    if not _tables(connection) >= _OURS:
+        raise ProposalError(
+            f"{path} is an SQLite file but not a proposal cache of this version; choose another"
+        )
+
+
+def explain(path: Path, error: sqlite3.Error) -> str:
+    """SQLite's error in words that somebody can act on."""
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return (
+            f"{path} is not a proposal cache, or is damaged ({text}); "
+            "delete it and run tools/propose.py again"
+        )
+    if "readonly" in text or "unable to open" in text:
+        return f"{path} cannot be opened ({text}); is its folder there and writable?"
+    if "locked" in text:
+        return f"{path} is locked by another program for over {PATIENCE_S:.0f} s; try again later"
+    if "full" in text:
+        return f"{path} could not be written: the disk is full; what was stored before is kept"
+    return f"{path}: {text}"
