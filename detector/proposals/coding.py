@@ -52,7 +52,7 @@ def decode(row: bytes) -> Proposals:
 
 def warm_up() -> None:
     """Load the codec's compiled kernels now, or compile them."""
-    decode(encode(Proposals([[0, 0, 2, 1], [0, 0, 1, 1]], (1, 2))))
+    decode(encode(Proposals(np.array([[0, 0, 2, 1], [0, 0, 1, 1]]), (1, 2))))
 
 
 def _decode(row: bytes) -> Proposals:
