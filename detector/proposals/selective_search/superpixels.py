@@ -121,7 +121,7 @@ def _labels(space: ColourSpace, k: int, least: int, room: Workspace) -> tuple[Ar
     parent, name, labels = (
         room.array(one, pixels, np.uint32) for one in ("parent", "name", "labels")
     )
-    size, last = room.array("size", pixels, np.int32), room.array("last", pixels, np.int32)
+    size, last = room.array("size", pixels, np.int32), room.array("last", pixels, np.uint16)
     at = room.array("at", 1 << 16, np.int32)
     components = native_segmentation.grow(
         space.ids,

@@ -15,10 +15,10 @@ import numpy as np
 from detector.proposals.selective_search.native.kernel import inner, kernel
 from detector.structures import Array
 
-SHARES = (0.16, 0.32, 0.42, 0.5, 0.58, 0.66, 0.74, 0.82, 0.9, 1.0)
+SHARES = (0.12, 0.25, 0.36, 0.45, 0.53, 0.61, 0.69, 0.77, 0.85, 0.92, 1.0)
 """Where the bands of weight end, as shares of all edges: narrow where most edges can be dropped."""
 BANDS = len(SHARES)
-SHRINK_AFTER = (0, 1, 3, BANDS - 1)
+SHRINK_AFTER = (1, 2, 4, BANDS - 1)
 """After these bands the components are renumbered."""
 MARK = np.uint32(1 << 31)
 """Added to the number of a component that is complete."""
@@ -190,7 +190,7 @@ def grow(
     starts, limits             each band's first edge and lowest weight
     offset                     (4,) uint32 distance to each direction's neighbour
     labels, parent, name       room for (H * W,) uint32
-    size, last                 room for as many int32
+    size, last                 room for as many int32 and uint16
     near, near_keys            room for a band: uint64 pairs and uint16 weights
     pairs, pair_keys           as much again
     at                         room for (65536,) int32
