@@ -72,6 +72,18 @@ def nms(boxes: Array, scores: Array, threshold: float) -> Array:
     return np.array(kept, np.int64)
 
 
+def vote(kept: Array, boxes: Array, scores: Array, threshold: float) -> Array:
+    """Each kept box (M, 4) becomes the mean of the boxes (N, 4) around it, weighted by scores (N,).
+
+    Around it are those with an IoU of at least `threshold` (Gidaris and Komodakis, ICCV 2015,
+    section 4.2: 0.5). Returns (M, 4) float64; a kept box without any score around it stays.
+    """
+    weight = (iou(kept, boxes) >= threshold) * np.asarray(scores, np.float64)[None]
+    total = weight.sum(1, keepdims=True)
+    voted = weight @ np.asarray(boxes, np.float64)
+    return np.divide(voted, total, out=np.array(kept, np.float64), where=total > 0)
+
+
 def flip_horizontally(boxes: Array, width: int) -> Array:
     """The boxes of the mirrored image."""
     x1, y1, x2, y2 = np.asarray(boxes, np.float32).T

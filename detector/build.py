@@ -294,6 +294,7 @@ def load_detector(
     values = {
         "score_threshold": manifest.thresholds.score,
         "nms_threshold": manifest.thresholds.nms,
+        "voting_iou": manifest.thresholds.voting,
         "max_detections": manifest.thresholds.max_detections,
         "context": contexts.pop(),
         **(settings or {}),

@@ -77,6 +77,8 @@ class Thresholds(_Entry):
 
     score: float = Field(default=0.05, ge=0, le=1)
     nms: float = Field(default=0.3, ge=0, le=1)
+    voting: float | None = Field(default=None, gt=0, le=1)
+    """IoU of box voting (pipeline.DetectionSettings.voting_iou); None is off."""
     max_detections: int = Field(default=100, ge=1)
 
 

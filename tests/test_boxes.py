@@ -70,6 +70,17 @@ def test_nms_of_nothing_is_nothing():
     assert box_ops.nms(np.zeros((0, 4)), np.zeros(0), 0.3).tolist() == []
 
 
+def test_voting_moves_a_box_to_the_weighted_mean_of_those_around_it():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60]])
+    voted = box_ops.vote(boxes[:1], boxes, np.array([0.9, 0.3, 0.9]), 0.5)
+    assert voted[0] == pytest.approx([0, 0, 10, (0.9 * 10 + 0.3 * 8) / 1.2])
+
+
+def test_voting_without_any_score_leaves_the_box():
+    boxes = np.array([[0, 0, 10, 10]])
+    assert box_ops.vote(boxes, boxes, np.array([0.0]), 0.5).tolist() == [[0, 0, 10, 10]]
+
+
 def test_clip_cuts_to_height_and_width():
     clipped = box_ops.clip(np.array([[-5, -5, 50, 50]]), (20, 30))
     assert clipped.tolist() == [[0, 0, 30, 20]]

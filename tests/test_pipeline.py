@@ -113,6 +113,15 @@ def test_suppression_is_per_class_and_best_first():
     assert found.labels.tolist() == [0, 0, 1]
 
 
+def test_voting_moves_boxes_and_leaves_scores():
+    plain = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.5))
+    voted = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.5, voting_iou=0.5))
+    assert voted.scores.tolist() == plain.scores.tolist()
+    # Class 0 around row 0: heights 10, 9, 10 with scores 0.9, 0.8, 0.3.
+    assert voted.boxes[0, 3] == pytest.approx((0.9 * 10 + 0.8 * 9 + 0.3 * 10) / 2.0)
+    assert voted.boxes[1].tolist() == BOXES[3].tolist()
+
+
 def test_the_most_detections_are_the_best_ones():
     found = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.25, max_detections=1))
     assert found.scores.tolist() == pytest.approx([0.9])
