@@ -34,7 +34,8 @@ class _ForgivingCache(FunctionCache):
 
 def inner(function: Callable[..., Any]) -> Any:
     """Compile as a part of the kernels that call it."""
-    return njit(nogil=True, error_model="numpy")(function)
+    bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(nogil=True, error_model="numpy", **bare)(function)
 
 
 def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
@@ -44,6 +45,11 @@ def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
         dispatcher._cache = _ForgivingCache(function)
     KERNELS.append(dispatcher)
     return dispatcher
+
+
+def kernels_of(room: str) -> list[Any]:
+    """The imported kernels of one module or package, such as "detector.native_crops"."""
+    return [one for one in KERNELS if f"{one.py_func.__module__}.".startswith(f"{room}.")]
 
 
 def on_disk(kernels: list[Any] | None = None) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.proposals.selective_search.native.kernel import inner, kernel
+from detector.compiled import inner, kernel
 from detector.structures import Array
 
 LARGEST_SIDE = 0xFFFF

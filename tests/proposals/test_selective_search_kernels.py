@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector import compiled as kernel
 from detector.proposals.selective_search import SelectiveSearch, warm_up
-from detector.proposals.selective_search.native import kernel
 from detector.proposals.selective_search.workspace import LARGEST, Shelf, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """
 from detector.proposals.selective_search import warm_up
-from detector.proposals.selective_search.native.kernel import KERNELS
+from detector.compiled import kernels_of
 said = []
 warm_up(said.append)
-print(len(said), all(one.signatures for one in KERNELS))
+print(len(said), all(one.signatures for one in kernels_of("detector.proposals.selective_search")))
 """
 
 
@@ -48,8 +48,10 @@ def test_one_signature_a_kernel_so_that_warming_up_compiles_everything() -> None
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
     for preset in ("single", "fast", "quality"):
         SelectiveSearch(preset=preset, threads=2)(image)
-    assert [one.py_func.__name__ for one in kernel.KERNELS if len(one.signatures) != 1] == []
-    assert kernel.on_disk()
+    ours = kernel.kernels_of("detector.proposals.selective_search")
+    assert len(ours) > 5
+    assert [one.py_func.__name__ for one in ours if len(one.signatures) != 1] == []
+    assert kernel.on_disk(ours)
 
 
 def test_a_cache_that_cannot_be_written_or_read_is_no_error(

@@ -1,6 +1,6 @@
 """The compiled pipeline from one image to the hierarchies of all strategies, in parallel threads.
 
-What strategies have in common is computed once: planes, textures and sorted edges for a colour
+What strategies have in common is computed once: planes, sorted edges and textures for a colour
 space; superpixels, neighbours and histograms for a colour space and a k. The threads run kernels
 that release the GIL; each writes only its own arrays, so their number changes nothing but the time.
 """
@@ -19,7 +19,13 @@ from detector.proposals.selective_search.grouping import Hierarchy
 from detector.proposals.selective_search.native import grouping as native_grouping
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
-from detector.proposals.selective_search.superpixels import Superpixels, prepare, segment
+from detector.proposals.selective_search.superpixels import (
+    Superpixels,
+    describe,
+    prepare,
+    segment,
+    textures,
+)
 from detector.proposals.selective_search.workspace import Shelf
 from detector.structures import Array
 
@@ -106,13 +112,21 @@ def _wave(
             )
         )
 
-        def segmented(start: tuple[ColourName, int, int]) -> Superpixels:
+        def segmented(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
             with shelf.borrowed() as own:
-                found = segment(spaces[start[0]], start[1], start[2], own)
-            return found._replace(labels=_compact(found.labels, len(found.sizes)))
+                return segment(spaces[start[0]], start[1], start[2], own)
+
+        def described(one: tuple[tuple[ColourName, int, int], tuple[Array, int]]) -> Superpixels:
+            (name, _, _), (labels, count) = one
+            with shelf.borrowed() as own:
+                found = describe(spaces[name].planes, codes[name], labels, count, own)
+            return found._replace(labels=_compact(labels, count))
 
         wide = image.shape[0] * image.shape[1] > ABREAST
-        found = [segmented(start) for start in distinct] if wide else each(segmented, distinct)
+        labels = [segmented(start) for start in distinct] if wide else each(segmented, distinct)
+        spaced = list(zip(spaces.values(), rooms, strict=True))
+        codes = dict(zip(wave, each(lambda one: textures(*one), spaced), strict=True))
+        found = each(described, list(zip(distinct, labels, strict=True)))
         leaves = dict(zip(distinct, found, strict=True))
 
     def grouped(one: tuple[Strategy, tuple[ColourName, int, int]]) -> Found:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from detector.compiled import kernels_of, on_disk
 from detector.errors import ImageError, SettingsError
 from detector.proposals.selective_search import engine, ranking
 from detector.proposals.selective_search.engine import Found
-from detector.proposals.selective_search.native.kernel import on_disk
 from detector.proposals.selective_search.regions import Regions
 from detector.proposals.selective_search.settings import SelectiveSearchSettings, validated
 from detector.proposals.selective_search.workspace import Shelf
@@ -100,7 +100,7 @@ def warm_up(announce: Callable[[str], None] | None = None) -> None:
     """Load or compile all kernels now. `announce` is told, in a sentence, if they have to be
     compiled.
     """
-    if announce is not None and not on_disk():
+    if announce is not None and not on_disk(kernels_of("detector.proposals.selective_search")):
         announce("compiling selective search for this machine, once: a few seconds")
     image = np.arange(24 * 24 * 3, dtype=np.uint32).reshape(24, 24, 3) * 97 % 251
     SelectiveSearch(preset="single", threads=1)(image.astype(np.uint8))

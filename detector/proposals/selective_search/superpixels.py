@@ -19,7 +19,7 @@ class ColourSpace(NamedTuple):
     """What all k of a colour space share.
 
     planes   (C, H, W) uint8
-    codes    (C * 4, H, W) uint8 texture bins, or no planes where no strategy looks at texture
+    hue      whether the first plane is an angle
     weights  (4, H, W) uint16 edge weights
     ids      (4 * H * W,) uint32 edges in bands of weight
     keys     (4 * H * W,) uint16 their weights
@@ -28,7 +28,7 @@ class ColourSpace(NamedTuple):
     """
 
     planes: Array
-    codes: Array
+    hue: bool
     weights: Array
     ids: Array
     keys: Array
@@ -58,28 +58,35 @@ def planes_of(image: Array, name: colour.ColourName, room: Workspace) -> Array:
 
 
 def prepare(image: Array, name: colour.ColourName, sigma: float, room: Workspace) -> ColourSpace:
-    """Planes, texture codes and edges in bands of weight, of one colour space; all in `room`."""
+    """Planes and edges in bands of weight, of one colour space; all in `room`."""
     height, width = image.shape[:2]
     hue = colour.SPACES[name].hue
     planes = planes_of(image, name, room)
     kernel = filters.gaussian(sigma)
-    bell, slope = (
-        filters.gaussian(filters.TEXTURE_SIGMA),
-        filters.gaussian_derivative(filters.TEXTURE_SIGMA),
-    )
-    padded = np.empty(width + max(len(kernel), len(bell)), np.int32)
-    row = np.empty(width, np.int32)
-    codes = room.array("codes", (4 * len(planes), height, width), np.uint8)
+    padded, row = np.empty(width + len(kernel), np.int32), np.empty(width, np.int32)
     # what is over before the edges are distributed may lie where they will be
-    passes = room.array("keys", (3, height, width), np.int16)
-    native_filters.texture_codes(
-        planes, bell, slope, hue, similarity.texture_scale(), padded, row, passes, codes
-    )
+    between = room.array("keys", (height, width), np.int16)
     smoothed = room.array("ids", planes.shape, np.int16)
-    native_filters.smooth(planes, kernel, hue, padded, row, passes[0], smoothed)
+    native_filters.smooth(planes, kernel, hue, padded, row, between, smoothed)
     weights = room.array("weights", (4, height, width), np.uint16)
     native_filters.edge_weights(smoothed, hue, row.view(np.uint32), weights)
-    return ColourSpace(planes, codes, weights, *_banded(weights, room))
+    return ColourSpace(planes, hue, weights, *_banded(weights, room))
+
+
+def textures(space: ColourSpace, room: Workspace) -> Array:
+    """(C * 4, H, W) uint8 texture bins, in the place of the space's edges: for when all
+    superpixels of the space are found.
+    """
+    count, height, width = space.planes.shape
+    bell = filters.gaussian(filters.TEXTURE_SIGMA)
+    slope = filters.gaussian_derivative(filters.TEXTURE_SIGMA)
+    padded, row = np.empty(width + len(bell), np.int32), np.empty(width, np.int32)
+    passes = room.array("keys", (3, height, width), np.int16)
+    codes = room.array("ids", (4 * count, height, width), np.uint8)
+    native_filters.texture_codes(
+        space.planes, bell, slope, space.hue, similarity.texture_scale(), padded, row, passes, codes
+    )
+    return codes
 
 
 def _banded(weights: Array, room: Workspace) -> tuple[Array, Array, Array, Array]:
@@ -98,24 +105,25 @@ def _banded(weights: Array, room: Workspace) -> tuple[Array, Array, Array, Array
     return ids, keys, starts, limits
 
 
-def segment(space: ColourSpace, k: int, least: int, room: Workspace) -> Superpixels:
-    """Superpixels of a colour space for one k (in 1/128 grey levels), and all that grouping needs.
-
-    Each has `least` pixels or more.
-    """
-    labels, count = _labels(space, k, least, room)
+def describe(
+    planes: Array, codes: Array, labels: Array, count: int, room: Workspace
+) -> Superpixels:
+    """All that grouping needs of `count` superpixels `labels`."""
     sizes, boxes = np.empty(count, np.int32), np.empty((count, 4), np.int32)
     native_regions.outline(labels, sizes, boxes)
-    counts = np.zeros((count, len(space.planes) * 105), np.int32)
-    signed = room.array("signed", (count, len(space.codes) * 20), np.int32)
+    counts = np.zeros((count, len(planes) * 105), np.int32)
+    signed = room.array("signed", (count, len(codes) * 20), np.int32)
     signed[:] = 0
-    native_regions.histograms(labels, space.planes, space.codes, signed, counts)
+    native_regions.histograms(labels, planes, codes, signed, counts)
     table = native_regions.neighbours(labels, count)
     return Superpixels(labels, sizes, boxes, counts, np.sort(table[table >= 0]))
 
 
-def _labels(space: ColourSpace, k: int, least: int, room: Workspace) -> tuple[Array, int]:
-    """(H, W) int32 labels of the superpixels, and their number."""
+def segment(space: ColourSpace, k: int, least: int, room: Workspace) -> tuple[Array, int]:
+    """(H, W) int32 labels of the superpixels for one k (in 1/128 grey levels), and their number.
+
+    Each has `least` pixels or more.
+    """
     height, width = space.planes.shape[1:]
     pixels = height * width
     parent, name, labels = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.proposals.selective_search.native.kernel import inner, kernel
+from detector.compiled import inner, kernel
 from detector.structures import Array
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.proposals.selective_search.native.kernel import inner, kernel
+from detector.compiled import inner, kernel
 from detector.structures import Array
 
 SHARES = (0.12, 0.25, 0.36, 0.45, 0.53, 0.61, 0.69, 0.77, 0.85, 0.92, 1.0)
@@ -23,7 +23,7 @@ SHRINK_AFTER = (1, 2, 4, BANDS - 1)
 MARK = np.uint32(1 << 31)
 """Added to the number of a component that is complete."""
 OUTSIDE = 65535
-COARSE = 4096
+COARSE = 16384
 """Bands end at multiples of 65536 / COARSE."""
 
 
@@ -34,7 +34,7 @@ def count_weights(weights: Array, coarse: Array) -> None:
         for y in range(weights.shape[1]):
             row = weights[d, y]
             for x in range(len(row)):
-                coarse[row[x] >> 4] += 1
+                coarse[row[x] >> 2] += 1
 
 
 @kernel
@@ -50,7 +50,7 @@ def distribute(weights: Array, band_of: Array, at: Array, ids: Array, keys: Arra
         for x in range(width):
             for d in range(4):
                 key = weights[d, y, x]
-                band = band_of[key >> 4]
+                band = band_of[key >> 2]
                 e = at[band]
                 at[band] = e + 1
                 ids[e] = 4 * (y * width + x) + d
