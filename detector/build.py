@@ -17,6 +17,7 @@ from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_data
 from detector.errors import SettingsError
 from detector.proposals.merge import Proposer
 from detector.training.augment import AugmentSettings
+from detector.training.bank_settings import BankSettings
 from detector.training.regions import SamplingSettings
 
 if TYPE_CHECKING:
@@ -99,11 +100,29 @@ class RegionTrainingConfig(_Settings):
     member: MemberConfig = MemberConfig()
     sampling: SamplingSettings = SamplingSettings()
     augment: AugmentSettings = AugmentSettings()
+    bank: BankSettings | None = None
+    """With it the network below `bank.after` stays as it is, regions pass it once, and what is
+    above is trained on the maps that were kept.
+    """
     optimiser: OptimiserConfig = OptimiserConfig()
     detect_with: ProposalConfig | None = None
     """Proposals of the finished detector, where they are to differ from those it learns from."""
     licence: str = "not stated"
     """Of the trained weights; goes into the bundle."""
+
+
+def bank_fingerprint(settings: RegionTrainingConfig) -> str:
+    """A hash of all that the maps of a bank depend on: members that differ in how they are trained
+    share one.
+    """
+    from detector.training.checkpoint import fingerprint_of
+
+    chosen = settings.sampling.model_dump(
+        include={"positive_iou", "background_low", "near_iou", "max_proposals"}
+    )
+    rooms = {"data", "classes", "proposals", "augment", "bank"}
+    member = settings.member.model_dump(exclude={"freeze"})
+    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, "member": member})
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.structures import Proposals
     from detector.training.distributed import Group
-    from detector.training.state import TrainingState
+    from detector.training.feature_bank import FeatureBank
+    from detector.training.regions import RegionPool
 
 
 def main(
@@ -44,6 +45,9 @@ def main(
     ] = [],  # noqa: B006
     cache: Annotated[
         Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")
+    ] = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="Maps of the trunk, for configs with a bank. [OUT/bank]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads that make crops and proposals.")] = 2,
@@ -72,7 +76,9 @@ def main(
     group = join_group(os.environ, where.type)
     try:
         with stop_gently("this step, then saving") as stop:
-            return _train(settings, out, data_root, cache, where, threads, quiet, group, stop)
+            return _train(
+                settings, out, data_root, cache, bank, where, threads, quiet, group, stop
+            )  # fmt: skip
     finally:
         group.close()
 
@@ -82,6 +88,7 @@ def _train(
     out: Path,
     data_root: Path,
     cache: Path | None,
+    bank: Path | None,
     device: Any,
     threads: int,
     quiet: bool,
@@ -99,6 +106,7 @@ def _train(
     from detector.training.batches import RegionCrops, prefetched
     from detector.training.checkpoint import fingerprint_of
     from detector.training.loss import region_loss
+    from detector.training.mining import hardest
     from detector.training.regions import RegionPool
     from detector.training.state import TrainingState, freeze
 
@@ -113,19 +121,28 @@ def _train(
         _save_settings(out, settings)
 
     torch.manual_seed(settings.optimiser.seed)
-    network = build_network(settings.member, len(dataset.classes) + 1, data_root).to(device)
-    network = network.to(memory_format=torch.channels_last)
+    whole = build_network(settings.member, len(dataset.classes) + 1, data_root).to(device)
+    whole = whole.to(memory_format=torch.channels_last)
+    group.same_weights(whole)
+    crops_of = RegionCrops(
+        dataset, settings.member.input_size, settings.augment, settings.optimiser.seed,
+        settings.member.context,
+    )  # fmt: skip
+    make: Any = crops_of
+    network: nn.Module = whole
+    below: dict[str, Any] = {}
+    if settings.bank is not None:
+        network, below, pool, make = _banked(
+            settings, dataset, pool, whole, bank or out / "bank", device, threads, quiet, group
+        )
     freeze(network, settings.member.freeze)
-    group.same_weights(network)
     run = TrainingState(network, settings.optimiser, fingerprint_of(settings.model_dump()))
     first = run.resume(out)
     journal = Journal(out / "journal.jsonl", resume_at=first) if group.is_first else None
     precision = choose_precision(settings.optimiser.precision, device)
     batch_size = settings.sampling.positives_per_batch + settings.sampling.background_per_batch
-    make = RegionCrops(
-        dataset, settings.member.input_size, settings.augment, settings.optimiser.seed,
-        settings.member.context,
-    )  # fmt: skip
+    candidates = settings.sampling.background_per_batch + settings.sampling.hard_candidates
+    share = settings.sampling.background_per_batch / max(1, candidates)
 
     def batch_at(step: int) -> tuple[Any, Any, Any]:
         batch = pool.draw(settings.optimiser.seed, step)
@@ -143,14 +160,17 @@ def _train(
         torch.manual_seed((settings.optimiser.seed * 1_000_003 + step) * 1009 + group.rank)
         rate = run.set_rate(step)
         crops, possible = crops.to(device, non_blocking=True), possible.to(device)
+        positive = torch.from_numpy(batch.labels < len(dataset.classes)).to(device)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            if share < 1:
+                learnt = hardest(network, crops, possible, ~positive, share)
+                crops, possible, positive = crops[learnt], possible[learnt], positive[learnt]
             logits = network(crops)
         smoothing = settings.optimiser.label_smoothing
         losses = region_loss(logits, possible, label_smoothing=smoothing)
         (losses.sum() / batch_size).backward()
         group.sum_gradients(run.trainable)
         hits = possible[torch.arange(len(possible)), logits.argmax(1)]
-        positive = torch.from_numpy(batch.labels < len(dataset.classes)).to(device)
         sums = group.sum(
             torch.stack(
                 [losses.sum(), hits.sum(), (hits & positive).sum(), positive.sum()]
@@ -183,11 +203,56 @@ def _train(
     display.close()
     if journal is not None:
         journal.close()
-    for path, message in sorted(make.broken.items()):
+    for path, message in sorted(crops_of.broken.items()):
         typer.echo(f"left out: {path}: {message}", err=True)
     if group.is_first and not stop:
-        _write_bundle(out, settings, dataset, run, network)
-    return 1 if make.broken else 0
+        _write_bundle(out, settings, dataset, {**below, **run.averaged()}, whole)
+    return 1 if crops_of.broken else 0
+
+
+def _banked(
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    pool: RegionPool,
+    whole: nn.Module,
+    folder: Path,
+    device: Any,
+    threads: int,
+    quiet: bool,
+    group: Group,
+) -> tuple[nn.Module, dict[str, Any], RegionPool, FeatureBank]:
+    """The top of the network, the trunk's state, and the regions whose maps are kept (made now
+    where they are not yet).
+    """
+    import numpy as np
+
+    from detector.build import bank_fingerprint
+    from detector.models.inference import FixedBatches, prepare_for_inference
+    from detector.models.split import Top, Trunk
+    from detector.reporting.progress import progress
+    from detector.training.batches import RegionCrops
+    from detector.training.feature_bank import BankBuilder, choose, map_shape
+
+    assert settings.bank is not None
+    crops = RegionCrops(
+        dataset, settings.member.input_size, settings.augment, settings.bank.seed,
+        settings.member.context,
+    )  # fmt: skip
+    trunk, top = Trunk(whole, settings.bank.after), Top(whole, settings.bank.after)
+    rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), settings.bank)
+    fast = prepare_for_inference(trunk, "float32", trunk.normalisation)
+    builder = BankBuilder(
+        folder, pool, rows, crops,
+        FixedBatches(fast, batch_size=8 if device.type == "cpu" else 128, workers=threads),
+        map_shape(trunk, settings.member.input_size),
+        bank_fingerprint(settings),
+        threads,
+    )  # fmt: skip
+    if group.is_first:
+        for _ in progress(builder.build(), "maps of the trunk", builder.images(), quiet):
+            pass
+    group.wait()
+    return top, dict(trunk.state_dict()), pool.restricted(rows), builder.open()
 
 
 def _has_cuda() -> bool:
@@ -259,14 +324,14 @@ def _write_bundle(
     out: Path,
     settings: RegionTrainingConfig,
     dataset: Dataset,
-    run: TrainingState,
+    averaged: dict[str, Any],
     network: nn.Module,
 ) -> None:
     """The averaged weights as a detector that tools/detect.py loads."""
     from detector.build import bundle_of_run
     from detector.bundle import save_bundle
 
-    manifest, states = bundle_of_run(settings, dataset, network, run.averaged())
+    manifest, states = bundle_of_run(settings, dataset, network, averaged)
     save_bundle(out / "bundle", manifest, states)
     typer.echo(
         f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",

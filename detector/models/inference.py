@@ -42,7 +42,8 @@ def prepare_for_inference(
 ) -> nn.Module:
     """A copy of `model` that gives the same logits (to rounding) sooner; not for training.
 
-    It takes centred crops of any float type and memory format, and gives float32 logits. "int8" is
+    It takes centred crops of any float type and memory format, and gives float32 logits (or what
+    else the network gives, such as a trunk's maps). "int8" is
     for a GoogLeNet whose activation ranges are known, on a CPU that has such products
     (quantised.py).
     """
@@ -58,7 +59,8 @@ def prepare_for_inference(
         _replace(model, MaxPool, lambda pool: NativeMaxPool(pool) if pool.kernel == 3 else pool)
         _replace(model, LocalResponseNorm, NativeResponseNorm)
     model.to(memory_format=torch.channels_last).to(dtype)
-    model.get_submodule("classifier").float()
+    if hasattr(model, "classifier"):
+        model.get_submodule("classifier").float()
     return Prepared(model, dtype, normalisation)
 
 

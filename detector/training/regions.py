@@ -15,6 +15,7 @@ others, and the loss asks only that.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,10 @@ class SamplingSettings(BaseModel):
 
     positives_per_batch: int = Field(32, ge=1)
     background_per_batch: int = Field(96, ge=0)
+    hard_candidates: int = Field(0, ge=0)
+    """So many more background regions are drawn, and only the background_per_batch with the largest
+    loss are learnt from.
+    """
     positive_iou: float = Field(0.5, gt=0, le=1)
     """At least this with an object: a positive (R-CNN's fine-tuning)."""
     background_low: float = Field(0.0, ge=0, lt=1)
@@ -57,6 +62,7 @@ class RegionBatch:
     labels    (N,) int64, K is background
     possible  (N, K+1) bool: the classes that the region may be; one True where it is known
     flip      (N,) bool: mirror the crop
+    rows      (N,) int64 their rows in the pool
     """
 
     image: Array
@@ -64,6 +70,7 @@ class RegionBatch:
     labels: Array
     possible: Array
     flip: Array
+    rows: Array
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,18 +111,22 @@ class RegionPool:
         self.object[hit] += np.repeat(first, count)[hit]
         self.labels[hit] = self.object_labels[self.object[hit]]
         self._allowed = _allowed_background(dataset)
+        self.name = dataset.name
+        self._index()
+
+    def _index(self) -> None:
+        """Which rows are positive and background; the regions of each object one after the other,
+        and the objects of each class.
+        """
+        hit = self.object >= 0
         self.positive = np.flatnonzero(hit)
         self.background = np.flatnonzero(~hit)
-        self.near = np.flatnonzero(~hit & (self.overlap >= settings.near_iou))
+        self.near = np.flatnonzero(~hit & (self.overlap >= self.settings.near_iou))
         if not len(self.positive):
             raise TrainingError(
-                f"{dataset.name}: no region overlaps an object by {settings.positive_iou} or more;"
-                " there is nothing to learn from"
+                f"{self.name}: no region overlaps an object by {self.settings.positive_iou} or"
+                " more; there is nothing to learn from"
             )
-        self._index_objects()
-
-    def _index_objects(self) -> None:
-        """The regions of each object one after the other, and the objects of each class."""
         order = np.argsort(self.object[self.positive], kind="stable")
         self._by_object = self.positive[order]
         self._objects, self._first, self._count = np.unique(
@@ -143,14 +154,22 @@ class RegionPool:
         wanted = self.settings.positives_per_batch
         chosen = [self._draw_positives(wanted, rng)]
         if len(self.background):
-            total = self.settings.background_per_batch
+            total = self.settings.background_per_batch + self.settings.hard_candidates
             near = round(total * self.settings.near_fraction) if len(self.near) else 0
             if near:
                 chosen.append(self.near[rng.integers(len(self.near), size=near)])
             chosen.append(self.background[rng.integers(len(self.background), size=total - near)])
         rows = np.concatenate(chosen)
         rows = rows[rng.permutation(len(rows))]
-        return self._batch(rows, rng.random(len(rows)) < 0.5)
+        return self.batch(rows, rng.random(len(rows)) < 0.5)
+
+    def restricted(self, rows: Array) -> RegionPool:
+        """The pool of these rows alone, numbered 0, 1, 2 ... in the given order."""
+        part = copy.copy(self)
+        part.image, part.boxes, part.object = self.image[rows], self.boxes[rows], self.object[rows]
+        part.overlap, part.labels = self.overlap[rows], self.labels[rows]
+        part._index()
+        return part
 
     def _draw_positives(self, count: int, rng: np.random.Generator) -> Array:
         if self.settings.positives == "windows":
@@ -162,13 +181,14 @@ class RegionPool:
         offset = (rng.random(count) * self._count[objects]).astype(np.int64)
         return self._by_object[self._first[objects] + offset]
 
-    def _batch(self, rows: Array, flip: Array) -> RegionBatch:
+    def batch(self, rows: Array, flip: Array) -> RegionBatch:
+        """The given rows with their targets."""
         labels = self.labels[rows]
         possible = np.zeros((len(rows), len(self.classes) + 1), bool)
         possible[np.arange(len(rows)), labels] = True
         background = labels == len(self.classes)
         possible[background] = self._allowed[self.image[rows[background]]]
-        return RegionBatch(self.image[rows], self.boxes[rows], labels, possible, flip)
+        return RegionBatch(self.image[rows], self.boxes[rows], labels, possible, flip, rows)
 
 
 def assign(

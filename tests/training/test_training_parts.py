@@ -200,6 +200,7 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
         np.array([0]),
         np.ones((1, 2), bool),
         np.array([False]),
+        np.array([0]),
     )
     run.skip(7, batch, tmp_path, 1)
     assert '"image": [3]' in (tmp_path / "not-finite-0000007.json").read_text()

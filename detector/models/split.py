@@ -1,0 +1,100 @@
+"""A GoogLeNet cut in two: the trunk, which crops pass once, and the top, which is trained or of
+which an ensemble has several.
+
+Parameters keep the names that they have in the whole network, so that the two states together are
+its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import SettingsError
+from detector.models.googlenet import AUXILIARY_AFTER, GoogLeNet
+from detector.models.normalisation import CENTRED, Normalisation
+
+
+class Trunk(nn.Module):
+    """Crops (N, 3, S, S) to maps (N, C, h, w): all up to a module, and the pool behind it."""
+
+    def __init__(self, whole: nn.Module, after: str) -> None:
+        super().__init__()
+        model = _checked(whole, after)
+        self.normalisation: Normalisation = model.normalisation
+        self.conv1, self.pool1, self.norm1 = model.conv1, model.pool1, model.norm1
+        self.conv2_reduce, self.conv2, self.norm2 = model.conv2_reduce, model.conv2, model.norm2
+        names = list(model.inception)
+        own, self.next = names[: names.index(after) + 1], names[names.index(after) + 1]
+        self.inception = nn.ModuleDict({name: model.inception[name] for name in own})
+        self.pools = nn.ModuleDict(
+            {name: pool for name, pool in model.pools.items() if name in (*own, self.next)}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(self.pool1(self.conv1(x)))
+        x = self.norm2(self.conv2(self.conv2_reduce(x)))
+        for name, block in self.inception.items():
+            if name in self.pools:
+                x = self.pools[name](x)
+            x = block(x)
+        return self.pools[self.next](x) if self.next in self.pools else x
+
+
+class Top(nn.Module):
+    """Maps of a trunk (N, C, h, w) to logits (N, num_outputs)."""
+
+    normalisation = CENTRED
+
+    def __init__(self, whole: nn.Module, after: str) -> None:
+        super().__init__()
+        model = _checked(whole, after)
+        names = list(model.inception)
+        own = names[names.index(after) + 1 :]
+        self.inception = nn.ModuleDict({name: model.inception[name] for name in own})
+        self.pools = nn.ModuleDict(
+            {name: pool for name, pool in model.pools.items() if name in own[1:]}
+        )
+        self.dropout = model.dropout
+        self.classifier = model.classifier
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 1024): what the linear layer sees."""
+        for name, block in self.inception.items():
+            if name in self.pools:
+                x = self.pools[name](x)
+            x = block(x)
+        return x.mean((2, 3), dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(self.features(x)))
+        return logits
+
+
+def whole_state(trunk: Mapping[str, Tensor], top: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the network that the two are parts of."""
+    return {**trunk, **top}
+
+
+def belongs_to_trunk(name: str, after: str, model: GoogLeNet) -> bool:
+    """Whether a parameter of the whole network, such as "inception.4a.one.conv.weight", is below
+    the cut.
+    """
+    names = list(model.inception)
+    parts = name.split(".")
+    if parts[0] == "inception":
+        return names.index(parts[1]) <= names.index(after)
+    return parts[0] != "classifier"
+
+
+def _checked(model: nn.Module, after: str) -> GoogLeNet:
+    if not isinstance(model, GoogLeNet):
+        raise SettingsError(f"only a GoogLeNet can be cut, not a {type(model).__name__}")
+    names = list(model.inception)[:-1]
+    if after not in names:
+        raise SettingsError(f"a GoogLeNet is not cut after {after!r}; choose one of {names}")
+    if set(model.auxiliary) & set(AUXILIARY_AFTER):
+        raise SettingsError("a GoogLeNet with auxiliary heads is not cut; set auxiliary to false")
+    return model

@@ -1,0 +1,21 @@
+"""What a bank of maps holds (feature_bank.py)."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BankSettings(BaseModel):
+    """Which regions of a data set are kept, and where the network is cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: str = "4e"
+    """The trunk ends behind this module (and the pool that follows it)."""
+    positives_per_object: int = Field(6, ge=1)
+    """The annotated box, and other regions of the object by lot."""
+    background_per_image: int = Field(16, ge=0)
+    """Half of them near an object (sampling.near_iou), where there are so many."""
+    partial_share: float = Field(0.4, ge=0, le=1)
+    """Of both numbers, in images where only some classes are annotated."""
+    seed: int = Field(0, ge=0)

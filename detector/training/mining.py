@@ -1,0 +1,27 @@
+"""Hard examples: of the background regions drawn, only those that the network takes for objects are
+learnt from (online hard example mining, Shrivastava et al. 2016; R-CNN mined between trainings).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from detector.training.loss import region_loss
+
+
+@torch.no_grad()
+def hardest(
+    network: nn.Module, inputs: Tensor, possible: Tensor, background: Tensor, share: float
+) -> Tensor:
+    """Rows to learn from, ascending: all objects, and `share` of the background by loss.
+
+    inputs      (N, ...) what the network takes
+    possible    (N, K+1) bool
+    background  (N,) bool
+    """
+    rows = background.nonzero().flatten()
+    keep = round(len(rows) * share)
+    losses = region_loss(network(inputs[rows]), possible[rows])
+    chosen = rows[losses.topk(min(keep, len(rows))).indices]
+    return torch.cat([(~background).nonzero().flatten(), chosen]).sort().values

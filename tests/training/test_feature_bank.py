@@ -1,0 +1,110 @@
+"""Maps kept on disk are those of the trunk, survive an interruption, and belong to their settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detector.datasets import Dataset, Sample
+from detector.errors import TrainingError
+from detector.models import build_model
+from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.split import Trunk
+from detector.structures import Annotations, Proposals
+from detector.training.augment import AugmentSettings
+from detector.training.bank_settings import BankSettings
+from detector.training.batches import RegionCrops
+from detector.training.feature_bank import BankBuilder, choose, map_shape
+from detector.training.regions import RegionPool, SamplingSettings
+
+STILL = AugmentSettings(flip=False, brightness=0, contrast=0, saturation=0, colour_shift=0)
+OBJECTS = Annotations(np.array([[4, 4, 44, 44]]), np.array([0]))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in range(5):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).save(path)
+        annotated = frozenset({0}) if i == 4 else None
+        samples.append(Sample(str(i), path, (60, 80), OBJECTS, annotated))
+    return Dataset("five", ("thing", "other"), tuple(samples))
+
+
+@pytest.fixture
+def pool(dataset: Dataset) -> RegionPool:
+    near = [[4 + i, 4, 44 + i, 44] for i in range(1, 9)]  # IoU 0.67 and more with the object
+    far = [[50 + i, 30, 75, 55] for i in range(8)]
+    proposals = Proposals(np.array(near + far), (60, 80))
+    return RegionPool(dataset, {str(i): proposals for i in range(5)}, SamplingSettings())
+
+
+def _builder(folder: Path, dataset: Dataset, pool: RegionPool, fingerprint: str = "a"):
+    torch.manual_seed(0)
+    trunk = Trunk(build_model("googlenet", 3).eval(), "4a")
+    rows = choose(pool, _partial(dataset), BankSettings(positives_per_object=3))
+    runner = FixedBatches(prepare_for_inference(trunk), batch_size=4)
+    crops = RegionCrops(dataset, 32, STILL, 0)
+    return BankBuilder(folder, pool, rows, crops, runner, map_shape(trunk, 32), fingerprint), trunk
+
+
+def _partial(dataset: Dataset) -> np.ndarray:
+    return np.array([sample.annotated is not None for sample in dataset.samples])
+
+
+def test_each_object_keeps_its_box_and_some_others_and_partial_images_fewer(
+    dataset: Dataset, pool: RegionPool
+):
+    settings = BankSettings(positives_per_object=3, background_per_image=4, partial_share=0.5)
+    rows = choose(pool, _partial(dataset), settings)
+    kept = pool.restricted(rows)
+    positive = np.bincount(kept.image[kept.positive])
+    assert positive.tolist() == [3, 3, 3, 3, 2]
+    assert np.bincount(kept.image[kept.background]).tolist() == [4, 4, 4, 4, 2]
+    annotated = kept.overlap[kept.positive] >= 0.999
+    assert np.bincount(kept.image[kept.positive][annotated]).tolist() == [1] * 5
+    assert np.array_equal(rows, choose(pool, _partial(dataset), settings))
+
+
+def test_the_maps_of_a_bank_are_those_of_the_trunk(dataset, pool, tmp_path: Path):
+    builder, trunk = _builder(tmp_path / "bank", dataset, pool)
+    assert list(builder.build()) == [1, 2, 3, 4, 5]
+    bank = builder.open()
+    part = pool.restricted(bank.rows)
+    batch = part.draw(0, 0)
+    maps, possible = bank(batch, 0)
+    crops, _ = RegionCrops(dataset, 32, STILL, 0)(batch, 0)
+    with torch.inference_mode():
+        expected = trunk.eval()(crops)
+    assert torch.allclose(maps, expected, rtol=2e-3, atol=2e-3 * float(expected.abs().max()))
+    assert possible.shape == (len(batch), 3)
+
+
+def test_an_interrupted_bank_goes_on_and_ends_with_the_same_bytes(
+    dataset, pool, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("detector.training.feature_bank.SAVE_EVERY", 2)
+    whole, _ = _builder(tmp_path / "whole", dataset, pool)
+    list(whole.build())
+    first, _ = _builder(tmp_path / "cut", dataset, pool)
+    steps = first.build()
+    assert [next(steps) for _ in range(3)] == [1, 2, 3]
+    steps.close()
+    with pytest.raises(TrainingError, match="not complete"):
+        first.open()
+    again, _ = _builder(tmp_path / "cut", dataset, pool)
+    assert list(again.build()) == [3, 4, 5]  # the third was not yet saved
+    same = [(tmp_path / name / "maps.f16").read_bytes() for name in ("whole", "cut")]
+    assert same[0] == same[1]
+
+
+def test_a_bank_of_other_settings_is_refused(dataset, pool, tmp_path: Path):
+    list(_builder(tmp_path / "bank", dataset, pool)[0].build())
+    with pytest.raises(TrainingError, match="other settings"):
+        list(_builder(tmp_path / "bank", dataset, pool, "b")[0].build())

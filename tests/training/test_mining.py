@@ -1,0 +1,17 @@
+"""Only the background that looks like an object is learnt from."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from detector.training.mining import hardest
+
+
+def test_all_objects_and_the_worst_half_of_the_background_are_kept():
+    # Two classes and background; the "network" hands its input through as logits.
+    logits = torch.tensor([[9.0, 0, 0], [0, 0, 9], [5, 0, 0], [0, 0, 5], [0, 4, 0]])
+    possible = torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]]).bool()
+    background = torch.tensor([False, True, True, True, True])
+    assert hardest(nn.Identity(), logits, possible, background, 0.5).tolist() == [0, 2, 4]
+    assert hardest(nn.Identity(), logits, possible, background, 1.0).tolist() == [0, 1, 2, 3, 4]
