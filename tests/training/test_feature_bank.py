@@ -1,4 +1,4 @@
-"""Maps kept on disk are those of the trunk, survive an interruption, and belong to their settings."""
+"""Maps kept on disk are those of the trunk, survive interruptions, and keep to their settings."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.compiled import kernels_of, on_disk
 from detector.errors import ImageError, SettingsError
-from detector.proposals.selective_search import engine, ranking
+from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import Found
 from detector.proposals.selective_search.regions import Regions
 from detector.proposals.selective_search.settings import SelectiveSearchSettings, validated
@@ -64,16 +64,39 @@ class SelectiveSearch:
                 break
         return Regions.of(found, rows, small.shape[:2], image.shape[:2])
 
+    def described(self, image: Array) -> tuple[Array, Array]:
+        """Distinct boxes (N, 4) in the image's pixels, and the numbers (N, 15) by which the learned
+        ranking judges them.
+        """
+        _check(image)
+        small = _shrunk(image, self.settings.longest_side)
+        waves = engine.hierarchies(small, self.settings, self.threads, self._shelf)
+        found = [one for wave in waves for one in wave]
+        boxes = np.concatenate([one.hierarchy.boxes for one in found])
+        kept = self._within_limits(boxes, small.shape[:2])
+        first, table = learned_ranking.distinct(
+            boxes[kept], self._numbers(found, small.shape[:2])[kept]
+        )
+        factor = [image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]] * 2
+        return boxes[kept][first] * factor, table
+
+    def _within_limits(self, boxes: Array, size: tuple[int, ...]) -> Array:
+        """Places of the boxes that are neither too narrow nor too large, and of the whole image."""
+        settings, (height, width) = self.settings, size
+        sides = boxes[:, 2:] - boxes[:, :2]
+        fits = (sides >= settings.min_box_side).all(1)
+        fits &= sides.prod(1, dtype=np.int64) <= settings.max_area_fraction * height * width
+        return np.flatnonzero(fits | (sides == [width, height]).all(1))
+
+    def _numbers(self, found: list[Found], size: tuple[int, ...]) -> Array:
+        return np.concatenate(
+            [learned_ranking.numbers(one.hierarchy, one.strategy.terms, size) for one in found]
+        )
+
     def _ranked(self, found: list[Found], size: tuple[int, ...]) -> Array:
         """(N, 2) rows (strategy, region) of distinct boxes that pass the limits, best first."""
         settings, (height, width) = self.settings, size
         boxes = np.concatenate([one.hierarchy.boxes for one in found])
-        keys = np.concatenate(
-            [
-                ranking.positions(str(one.strategy), one.hierarchy, settings.seed, settings.ranking)
-                for one in found
-            ]
-        )
         counts = [len(one.hierarchy.boxes) for one in found]
         rows = np.stack(
             [
@@ -82,18 +105,28 @@ class SelectiveSearch:
             ],
             1,
         )
-        sides = boxes[:, 2:] - boxes[:, :2]
-        whole = (sides == [width, height]).all(1)
-        fits = (sides >= settings.min_box_side).all(1)
-        fits &= sides.prod(1, dtype=np.int64) <= settings.max_area_fraction * height * width
-        kept = np.flatnonzero(fits | whole)
-        order = kept[ranking.merged(boxes[kept], keys[kept])]
+        whole = (boxes[:, 2:] - boxes[:, :2] == [width, height]).all(1)
+        kept = self._within_limits(boxes, size)
+        order = kept[self._order(found, boxes, kept, size)]
         if settings.max_boxes is not None and len(order) > settings.max_boxes:
             first = order[: settings.max_boxes]
             if not whole[first].any():  # the whole image is always a proposal
                 first = np.append(first[:-1], order[whole[order]])
             order = first
         return rows[order]
+
+    def _order(self, found: list[Found], boxes: Array, kept: Array, size: tuple[int, ...]) -> Array:
+        """Places in `kept` of the distinct boxes among those regions, best first."""
+        if self.settings.ranking == "learned":
+            numbers = self._numbers(found, size)
+            first, table = learned_ranking.distinct(boxes[kept], numbers[kept])
+            scores = learned_ranking.shipped().scores(table)
+            return first[learned_ranking.ordered(boxes[kept][first], scores)]
+        seed, name = self.settings.seed, self.settings.ranking
+        keys = np.concatenate(
+            [ranking.positions(str(one.strategy), one.hierarchy, seed, name) for one in found]
+        )
+        return ranking.merged(boxes[kept], keys[kept])
 
 
 def warm_up(announce: Callable[[str], None] | None = None) -> None:

@@ -15,7 +15,7 @@ from detector.proposals.selective_search.strategies import (
     preset,
 )
 
-RankingName = Literal["paper", "area"]
+RankingName = Literal["paper", "area", "learned"]
 
 
 class SelectiveSearchSettings(BaseModel):
@@ -53,6 +53,9 @@ class SelectiveSearchSettings(BaseModel):
     strategy.
     """
     ranking: RankingName = "paper"
+    """`paper`: position times chance; `area`: share of the image times chance; `learned`: by
+    learned_ranking.py, without chance.
+    """
     seed: int = Field(0, ge=0, le=2**63 - 1)
 
     @field_validator("strategies")

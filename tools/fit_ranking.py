@@ -1,0 +1,109 @@
+"""Learn which regions of selective search are objects: the weights of its `learned` ranking.
+
+    python tools/fit_ranking.py --data VOC2012 --split train --out ranking.json
+
+Class-agnostic: all boxes of all classes are objects. The shipped weights were made so; where yours
+are to be used, put the file in place of detector/proposals/selective_search/learned_ranking.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detector.reporting.cli import run_tool
+
+if TYPE_CHECKING:
+    from detector.datasets import Sample
+    from detector.proposals.selective_search import SelectiveSearch
+    from detector.structures import Array
+
+
+def main(
+    data: Annotated[list[Path], typer.Option(help="Data set; repeat for several.")],
+    split: Annotated[str | None, typer.Option(help="Which part, such as train.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="At most so many images of each set.")] = 800,
+    iou: Annotated[
+        float, typer.Option(min=0.1, max=1, help="A region of at least this IoU is an object.")
+    ] = 0.7,
+    preset: Annotated[str, typer.Option(help="single, fast or quality.")] = "fast",
+    scale: Annotated[float, typer.Option(help="superpixel_scale.")] = 2.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one search.")] = 2,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    out: Annotated[Path, typer.Option(help="The weights.")] = Path("learned_ranking.json"),
+) -> int:
+    """Fit the learned ranking of selective search to annotated images."""
+    import numpy as np
+
+    from detector.datasets import read_dataset
+    from detector.errors import DatasetError, ImageError
+    from detector.files import write_atomically
+    from detector.proposals.selective_search import SelectiveSearch
+    from detector.proposals.selective_search.learned_ranking import NAMES
+    from detector.reporting.progress import progress
+
+    search = SelectiveSearch(preset=preset, superpixel_scale=scale, threads=threads)
+    sets = [read_dataset(one, split).subset(images) for one in data]
+    samples = [sample for one in sets for sample in one.samples]
+    parts = []
+    for sample in progress(samples, "regions", quiet=quiet):
+        try:
+            parts.append(examples(sample, search, iou))
+        except ImageError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not parts or not any(part[1].any() for part in parts):
+        raise DatasetError("no region overlaps an object: nothing to learn from")
+    numbers, is_object, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    weights = fitted(numbers, is_object, weight)
+    table = {name: [float(f"{v:.6g}") for v in weights[:, i]] for i, name in enumerate(NAMES)}
+    about = f"{len(parts)} images of {', '.join(one.name for one in sets)}; objects from IoU {iou}"
+    write_atomically(out, json.dumps({"fitted on": about, **table}, indent=1) + "\n")
+    print(f"{about}: {len(numbers)} regions, {int(is_object.sum())} objects; wrote {out}")
+    return 0
+
+
+def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array, Array, Array]:
+    """Numbers (N, 15) of an image's regions, whether each is an object, and its weight.
+
+    However many regions an object has, together they weigh as much as eight of the others.
+    """
+    import numpy as np
+
+    from detector import boxes as box_ops
+    from detector.images import read_image
+
+    image = read_image(sample.path)
+    boxes, numbers = search.described(image)
+    truth = sample.annotations.boxes[~(sample.annotations.difficult | sample.annotations.crowd)]
+    weight = np.ones(len(boxes))
+    if not len(truth):
+        return numbers, np.zeros(len(boxes), bool), weight
+    overlap = box_ops.iou(boxes, truth)
+    is_object = overlap.max(1) >= iou
+    whose = overlap.argmax(1)
+    count = np.bincount(whose[is_object], minlength=len(truth))
+    weight[is_object] = 8 / count[whose[is_object]]
+    return numbers, is_object, weight
+
+
+def fitted(numbers: Array, is_object: Array, weight: Array) -> Array:
+    """(4, 15): mean, deviation, and the weights of the numbers and of their squares."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    from detector.proposals.selective_search.learned_ranking import REACH
+
+    mean, deviation = numbers.mean(0), numbers.std(0) + 1e-9
+    part = slice(None, None, max(1, len(numbers) // 250_000))
+    z = np.clip((numbers[part] - mean) / deviation, -REACH, REACH)
+    model = LogisticRegression(C=0.1, max_iter=500)
+    model.fit(np.concatenate([z, z * z], 1), is_object[part], sample_weight=weight[part])
+    return np.stack([mean, deviation, *model.coef_[0].reshape(2, -1)])
+
+
+if __name__ == "__main__":
+    run_tool(main)
