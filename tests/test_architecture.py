@@ -15,7 +15,7 @@ STOREY = {
     "models": 1, "proposals": 1, "heads": 1, "datasets": 1, "evaluation": 1, "crops": 1,
     "native_crops": 1, "ensemble": 1, "bundle": 1, "images": 1,
     "pipeline": 2, "training": 2, "export": 2, "reporting": 2,
-    "region_scores": 3,
+    "region_scores": 3, "classifier_scores": 3,
     "build": 3,
 }  # fmt: skip
 DOORWAYS = {

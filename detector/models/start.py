@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models import build_model
@@ -41,18 +41,7 @@ def load_start(
             )
         return _adopt(load_keras_inception_v3(path, 1), architecture, num_outputs, options, path)
     tensors = read_tensors(path)
-    theirs: nn.Module | None = None
-    if "loss3/classifier.weight" in tensors:
-        _must_be("googlenet", architecture, path)
-        theirs = load_bvlc_googlenet(path)
-    elif "inception3a.branch1.conv.weight" in tensors:
-        _must_be("torchvision_googlenet", architecture, path)
-        theirs = load_torchvision_googlenet(tensors, str(path))
-    elif "Mixed_5b.branch1x1.conv.weight" in tensors:
-        _must_be("inception_v3", architecture, path)
-        theirs = load_torchvision_inception_v3(tensors, str(path))
-    elif architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
-        theirs = load_torchvision_network(architecture, tensors, str(path))
+    theirs = outside_network(path, tensors, architecture)
     if theirs is not None:
         return _adopt(theirs, architecture, num_outputs, options, path)
     if "classifier.weight" not in tensors:
@@ -64,6 +53,27 @@ def load_start(
     if len(tensors["classifier.weight"]) != num_outputs:
         replace_classifier(model, num_outputs)
     return model
+
+
+def outside_network(
+    path: Path, tensors: Mapping[str, Tensor], architecture: str
+) -> nn.Module | None:
+    """The network of an outside file with all its weights; None where the names are our own.
+
+    Raises WeightsError where it is not of that architecture.
+    """
+    if "loss3/classifier.weight" in tensors:
+        _must_be("googlenet", architecture, path)
+        return load_bvlc_googlenet(path)
+    if "inception3a.branch1.conv.weight" in tensors:
+        _must_be("torchvision_googlenet", architecture, path)
+        return load_torchvision_googlenet(tensors, str(path))
+    if "Mixed_5b.branch1x1.conv.weight" in tensors:
+        _must_be("inception_v3", architecture, path)
+        return load_torchvision_inception_v3(tensors, str(path))
+    if architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
+        return load_torchvision_network(architecture, tensors, str(path))
+    return None
 
 
 def _adopt(

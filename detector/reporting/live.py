@@ -1,4 +1,4 @@
-"""The display of a training: step, loss, rate, regions a second and the time left."""
+"""The display of a training: step, loss, rate, items a second and the time left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from detector.reporting.progress import SECONDS_BETWEEN_LINES, duration
 class TrainingDisplay:
     """One line that is rewritten on a terminal; a line every few seconds in a log."""
 
-    def __init__(self, last: int, first: int, batch_size: int, quiet: bool) -> None:
+    def __init__(
+        self,
+        last: int,
+        first: int,
+        batch_size: int,
+        quiet: bool,
+        *,
+        items: str = "regions",
+        right: str = "objects right",
+    ) -> None:
+        self.items, self.right = items, right
         self.last, self.first, self.batch_size, self.quiet = last, first, batch_size, quiet
         self._start = self._said = time.monotonic()
         self._loss: float | None = None
@@ -35,13 +45,19 @@ class TrainingDisplay:
         each = (now - self._start) / done
         text = (
             f"step {step + 1}/{self.last}  loss {self._loss:.4f}"
-            f"  objects right {positives_right:.2f}"
-            f"  rate {rate:.2g}  {self.batch_size / each:.1f} regions/s"
+            f"  {self.right} {positives_right:.2f}"
+            f"  rate {rate:.2g}  {self.batch_size / each:.1f} {self.items}/s"
             f"  waited {self._waited / max(now - self._start, 1e-9):.0%}"
             f"  left {duration(each * (self.last - step - 1))}"
         )
         end = "\r" if self._stream.isatty() else "\n"
         print(text + ("\x1b[K" if end == "\r" else ""), end=end, file=self._stream, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the one that is rewritten."""
+        if not self.quiet:
+            clear = "\x1b[K" if self._stream.isatty() else ""
+            print(text + clear, file=self._stream, flush=True)
 
     def close(self) -> None:
         if not self.quiet and self._stream.isatty():

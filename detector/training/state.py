@@ -5,9 +5,9 @@ resumed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,16 @@ from detector.training.schedule import rate_at
 HEAD = "classifier."
 
 
-class Optimisation(Protocol):
+class Keeping(Protocol):
+    """The settings that any run needs, whatever its optimiser."""
+
+    @property
+    def average_decay(self) -> float: ...
+    @property
+    def max_bad_steps(self) -> int: ...
+
+
+class Optimisation(Keeping, Protocol):
     """The settings of stochastic gradient descent that a run needs (build.OptimiserConfig has
     them).
     """
@@ -41,10 +50,6 @@ class Optimisation(Protocol):
     def schedule(self) -> str: ...
     @property
     def warmup(self) -> int: ...
-    @property
-    def average_decay(self) -> float: ...
-    @property
-    def max_bad_steps(self) -> int: ...
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
@@ -69,28 +74,33 @@ def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
 class TrainingState:
     """A network with its optimiser and its average, as one thing to step, save and resume."""
 
-    def __init__(self, network: nn.Module, settings: Optimisation, fingerprint: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Keeping,
+        fingerprint: str,
+        optimizer: torch.optim.Optimizer | None = None,
+        rate: Callable[[int], float] | None = None,
+    ) -> None:
+        """Without an optimizer and its rate by step, `settings` must be an `Optimisation`: SGD.
+
+        A parameter group may have a `factor` of the rate.
+        """
         self.network, self.settings, self.fingerprint = network, settings, fingerprint
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in named]
         self.trainable = [p for _, p in named]
-        head = [p for name, p in named if name.startswith(HEAD)]
-        body = [p for name, p in named if not name.startswith(HEAD)]
-        self.optimizer = torch.optim.SGD(
-            [{"params": body, "factor": 1.0}, {"params": head, "factor": settings.head_factor}],
-            lr=settings.rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        if optimizer is None or rate is None:
+            optimizer, rate = _descent(named, cast("Optimisation", settings))
+        self.optimizer, self.rate = optimizer, rate
         self.average = WeightAverage(network, settings.average_decay)
+        self.extra: dict[str, Mapping[str, Tensor]] = {}
+        """Further groups of tensors that are saved, and filled by `resume`."""
 
     def set_rate(self, step: int) -> float:
-        rate = rate_at(
-            step, base=self.settings.rate, steps=self.settings.steps,
-            warmup=self.settings.warmup, kind=self.settings.schedule,
-        )  # fmt: skip
+        rate = self.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate * group.get("factor", 1.0)
         return rate
 
     def gradient_norm(self) -> float:
@@ -102,12 +112,16 @@ class TrainingState:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, step)
 
-    def skip(self, step: int, batch: RegionBatch, folder: Path, in_a_row: int) -> None:
-        """A loss or gradient that is not finite: leave the weights, keep what replays the step,
-        give up after a few.
+    def skip(
+        self, step: int, batch: RegionBatch | Mapping[str, object], folder: Path, in_a_row: int
+    ) -> None:
+        """A loss or gradient that is not finite: leave the weights, keep what replays the step
+        (JSON), give up after a few.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        replay = {"step": step, "image": batch.image.tolist(), "boxes": batch.boxes.tolist()}
+        if isinstance(batch, RegionBatch):
+            batch = {"image": batch.image.tolist(), "boxes": batch.boxes.tolist()}
+        replay = {"step": step, **batch}
         write_atomically(folder / f"not-finite-{step:07d}.json", json.dumps(replay))
         if in_a_row >= self.settings.max_bad_steps:
             raise TrainingError(
@@ -117,16 +131,16 @@ class TrainingState:
             )
 
     def save(self, folder: Path, step: int) -> None:
-        momentum = {}
-        for name, parameter in zip(self._names, self.trainable, strict=True):
-            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if buffer is not None:
-                momentum[name] = buffer
-        groups = {
+        groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.network.state_dict(),
-            "momentum": momentum,
             "average": self.average.values,
+            **self.extra,
         }
+        for name, parameter in zip(self._names, self.trainable, strict=True):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    group = groups.setdefault(_GROUP.get(key, f"optimiser.{key}"), {})
+                    cast("dict[str, Tensor]", group)[name] = value
         save_checkpoint(folder, Checkpoint(step, self.fingerprint, groups))
 
     def resume(self, folder: Path) -> int:
@@ -135,15 +149,49 @@ class TrainingState:
         if found is None:
             return 0
         self.network.load_state_dict(dict(found.groups["model"]))
+        keys = {_GROUP.get(key, f"optimiser.{key}"): key for key in _KEYS}
         for name, parameter in zip(self._names, self.trainable, strict=True):
-            saved = found.groups.get("momentum", {}).get(name)
-            if saved is not None:
-                buffer = torch.empty_like(parameter).copy_(saved)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+            for group, key in keys.items():
+                saved = found.groups.get(group, {}).get(name)
+                if saved is not None:
+                    self.optimizer.state[parameter][key] = _like(parameter, saved)
         device = self.trainable[0].device
         self.average.load({k: v.to(device) for k, v in found.groups["average"].items()})
+        self.extra = {name: found.groups.get(name, {}) for name in self.extra}
         return found.step
 
     def averaged(self) -> dict[str, Tensor]:
         """The complete state that inference uses."""
         return self.average.state_dict(self.network)
+
+
+_GROUP = {"momentum_buffer": "momentum"}
+_KEYS = ("momentum_buffer", "square_avg", "exp_avg", "exp_avg_sq", "step")
+"""What torch's SGD, RMSprop and AdamW keep of each parameter."""
+
+
+def _like(parameter: nn.Parameter, saved: Tensor) -> Tensor:
+    """A saved state in its parameter's memory format and place; a step counter stays on the CPU."""
+    return torch.empty_like(parameter).copy_(saved) if saved.ndim == parameter.ndim else saved
+
+
+def _descent(
+    named: Sequence[tuple[str, nn.Parameter]], settings: Optimisation
+) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+    """SGD with momentum in which the last layer learns faster, and its rates."""
+    head = [p for name, p in named if name.startswith(HEAD)]
+    body = [p for name, p in named if not name.startswith(HEAD)]
+    optimizer = torch.optim.SGD(
+        [{"params": body, "factor": 1.0}, {"params": head, "factor": settings.head_factor}],
+        lr=settings.rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+    def rate(step: int) -> float:
+        return rate_at(
+            step, base=settings.rate, steps=settings.steps,
+            warmup=settings.warmup, kind=settings.schedule,
+        )  # fmt: skip
+
+    return optimizer, rate

@@ -1,0 +1,58 @@
+"""One folder a class, images inside: `root/tench/1.jpg`; also `root/tench/images/1.jpg`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from detector.datasets.dataset import Ledger
+from detector.datasets.image_files import SUFFIXES
+from detector.datasets.labelled import LabelledImages, ReadFile, labelled
+from detector.images import read_bytes
+
+
+def read_image_folders(root: str | Path) -> LabelledImages:
+    """The images of a folder of class folders. Other files and empty classes are noted, hidden ones
+    are not. Raises DatasetError where no image is found.
+    """
+    root = Path(root)
+    ledger, found = Ledger(root), []
+    for name in _folders_in(root):
+        here = name if _images_in(root / name, None) else f"{name}/images"
+        files = _images_in(root / here, ledger)
+        if not files:
+            ledger.drop(name, name, "empty-class", "holds no image")
+        found += [(name, f"{here}/{file}") for file in files]
+    return labelled(root.resolve().name, found, files_under(root), ledger.entries)
+
+
+def has_class_folders(root: Path) -> bool:
+    """Whether some folder directly below `root` holds an image."""
+    return any(
+        _images_in(root / name, None) or _images_in(root / name / "images", None)
+        for name in _folders_in(root)
+    )
+
+
+def files_under(root: Path) -> ReadFile:
+    """Reads regular files by their name below `root`."""
+    return lambda name: read_bytes(root / name)
+
+
+def _folders_in(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _images_in(folder: Path, ledger: Ledger | None) -> list[str]:
+    """Names by suffix alone: opening a million files to see what they are would take hours."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.is_dir())
+    visible = [name for name in names if not name.startswith(".")]
+    images = [name for name in visible if name.lower().endswith(SUFFIXES)]
+    if ledger is not None:
+        for name in sorted(set(visible) - set(images)):
+            ledger.drop(folder.relative_to(ledger.root), name, "not-an-image", "has another suffix")
+    return images

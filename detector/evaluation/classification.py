@@ -1,0 +1,47 @@
+"""Top-1 and top-5 error, and the table of models and crops (arXiv 1409.4842, Table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.structures import Array
+
+
+def hits(scores: Array, labels: Array, k: int) -> Array:
+    """(N,) bool: whether the label is among the k best of (N, K) scores.
+
+    Ties count against: a class is only ahead of the label's if its score is at least as high.
+    """
+    own = np.take_along_axis(scores, labels[:, None], 1)
+    ahead = (scores >= own).sum(1) - 1  # the label itself is not ahead
+    return ahead < k
+
+
+class Row(NamedTuple):
+    """One line of the table: errors are shares of 1."""
+
+    models: int
+    crops: int
+    top1_error: float
+    top5_error: float
+    images: int
+
+    @property
+    def cost(self) -> int:
+        return self.models * self.crops
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines of text as the paper prints it, the first row being the base."""
+    lines = ["models  crops   cost   top-5 error   against base   top-1 error"]
+    for row in rows:
+        gap = row.top5_error - rows[0].top5_error
+        against = "base" if row is rows[0] else f"{100 * gap:+.2f} %"
+        lines.append(
+            f"{row.models:6d} {row.crops:6d} {row.cost:6d} {100 * row.top5_error:11.2f} %"
+            f" {against:>14} {100 * row.top1_error:11.2f} %"
+        )
+    return lines

@@ -1,0 +1,150 @@
+"""A trained classifier in one file: safetensors with our own names, and in its header what it is.
+
+`tools/train_regions.py --start` reads the tensors; tools/evaluate_classifier.py needs the rest too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import WeightsError
+from detector.files import write_atomically
+from detector.models import build_model
+from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.pretrained import fit, read_tensors
+from detector.models.start import outside_network
+
+_FORMAT = "classifier 1"
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network with its last layer, and the names of its outputs where the file has them."""
+
+    model: nn.Module
+    architecture: str
+    input_size: int
+    classes: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_outputs(self) -> int:
+        return int(self.model.get_submodule("classifier").get_parameter("weight").shape[0])
+
+
+def save_classifier(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    *,
+    architecture: str,
+    options: Mapping[str, Any],
+    input_size: int,
+    classes: Sequence[str],
+    normalisation: Normalisation = CENTRED,
+    pixel_scale: float = 1.0,
+) -> None:
+    """Write a trained network without its auxiliary heads, which inference does not use.
+
+    pixel_scale  what centred crops were multiplied by in training; the first layer takes it over
+
+    Raises WeightsError where a value is not finite.
+    """
+    from safetensors.torch import save
+
+    plain = {name: value for name, value in options.items() if name != "auxiliary"}
+    kept = {name: t.detach().cpu() for name, t in state.items() if not name.startswith("auxiliary")}
+    for name, tensor in kept.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise WeightsError(f"{path}: tensor {name} is not finite; nothing was written")
+    if pixel_scale != 1:
+        first = f"{first_convolution(build_model(architecture, 1, **plain))}.weight"
+        kept[first] = kept[first] * pixel_scale
+    head = {
+        "format": _FORMAT,
+        "architecture": architecture,
+        "options": json.dumps(plain),
+        "input_size": str(input_size),
+        "classes": json.dumps(list(classes)),
+        "normalisation": json.dumps(normalisation),
+    }
+    write_atomically(path, save({k: t.contiguous() for k, t in kept.items()}, metadata=head))
+
+
+def first_convolution(model: nn.Module) -> str:
+    """The name of the layer that sees the pixels."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name
+    raise WeightsError(f"{type(model).__name__} has no convolution")
+
+
+def load_classifier(path: str | Path, architecture: str | None = None) -> Classifier:
+    """A classifier with its own last layer: our own file, BVLC GoogLeNet, or a torchvision network.
+
+    architecture  needed where the file does not tell (AlexNet, VGG, ResNet, DenseNet)
+    """
+    path = Path(path)
+    tensors = read_tensors(path)
+    head = _header(path)
+    if head.get("format") == _FORMAT:
+        return _own(path, tensors, head)
+    name = architecture or _architecture_of(tensors, path)
+    model = outside_network(path, tensors, name)
+    if model is None:
+        outputs = tensors.get("classifier.weight")
+        if outputs is None:
+            raise WeightsError(f"{path}: no classifier.weight in it, so it classifies nothing")
+        model = build_model(name, len(outputs))
+        fit(model, tensors, str(path))
+    size = 299 if name == "inception_v3" else 224
+    return Classifier(model, name, size)
+
+
+def _own(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> Classifier:
+    try:
+        classes = tuple(str(name) for name in json.loads(head["classes"]))
+        options = dict(json.loads(head["options"]))
+        name, size = head["architecture"], int(head["input_size"])
+        mean, std = ([float(x) for x in triple] for triple in json.loads(head["normalisation"]))
+        normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise WeightsError(f"{path}: its header is damaged ({type(error).__name__})") from None
+    if not 1 <= len(classes) <= _MOST_CLASSES or not 32 <= size <= 1024:
+        raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
+    model: Any = build_model(name, len(classes), **options)
+    fit(model, tensors, str(path))
+    model.normalisation = normalisation
+    return Classifier(model, name, size, classes, options)
+
+
+def _header(path: Path) -> dict[str, str]:
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+_SIGNS = {
+    "loss3/classifier.weight": "googlenet",
+    "inception3a.branch1.conv.weight": "torchvision_googlenet",
+    "Mixed_5b.branch1x1.conv.weight": "inception_v3",
+}
+
+
+def _architecture_of(tensors: Mapping[str, Tensor], path: Path) -> str:
+    for sign, name in _SIGNS.items():
+        if sign in tensors:
+            return name
+    raise WeightsError(
+        f"{path}: which network it is cannot be told from its names; give --architecture"
+    )

@@ -1,0 +1,37 @@
+"""The loss of a classifier with auxiliary heads (arXiv 1409.4842, section 5; 1512.00567, 4 and 7).
+
+"Their loss gets added to the total loss of the network with a discount weight": 0.3 for
+GoogLeNet's two.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from detector.training.patch_batches import UNREADABLE
+
+
+def classifier_loss(
+    output: Tensor | tuple[Tensor, ...],
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    auxiliary_weight: float = 0.3,
+) -> Tensor:
+    """(N,) cross entropy with labels smoothed to (1 - e) of the class and e / K of each, auxiliary
+    heads added; zero where the label is UNREADABLE.
+
+    output  logits (N, K), or the last layer's and then each auxiliary head's
+    """
+    logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+    loss = _cross_entropy(logits, labels, label_smoothing)
+    for extra in auxiliary:
+        loss = loss + auxiliary_weight * _cross_entropy(extra, labels, label_smoothing)
+    return loss
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    return F.cross_entropy(
+        logits.float(), labels, ignore_index=UNREADABLE, reduction="none", label_smoothing=smoothing
+    )

@@ -1,0 +1,54 @@
+"""The factor that keeps small float16 gradients from vanishing (Micikevicius et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+GROW_AFTER = 2000
+"""Steps without an overflow until the factor is doubled."""
+_START, _MOST = 2.0**16, 2.0**24
+
+
+class LossScale:
+    """Multiply the loss by `factor`, divide the gradients by it; halve it at an overflow.
+
+    The factor changes by what all processes see alike (the summed gradient), and is saved with the
+    run, so that a resumed one goes on with the same. With `enabled=False` it is 1 and stays so.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.factor = _START if enabled else 1.0
+        self.good_steps = 0
+
+    @torch.no_grad()
+    def unscale(self, parameters: Iterable[nn.Parameter]) -> None:
+        if self.enabled:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(self.factor)
+
+    def succeeded(self) -> None:
+        self.good_steps += 1
+        if self.enabled and self.good_steps % GROW_AFTER == 0:
+            self.factor = min(2 * self.factor, _MOST)
+
+    def overflowed(self) -> bool:
+        """Halve the factor; whether that may cure what happened (it cannot at 1)."""
+        self.good_steps = 0
+        if self.factor <= 1:
+            return False
+        self.factor /= 2
+        return True
+
+    def state(self) -> dict[str, Tensor]:
+        values = [self.factor, float(self.good_steps)]
+        return {"loss_scale": torch.tensor(values, dtype=torch.float64)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        if "loss_scale" in state:
+            factor, good_steps = state["loss_scale"].tolist()
+            self.factor, self.good_steps = float(factor), int(good_steps)

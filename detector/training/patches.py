@@ -1,0 +1,79 @@
+"""Training patches of an image (arXiv 1409.4842, section 6).
+
+"Sampling of various sized patches of the image whose size is distributed evenly between 8 % and
+100 % of the image area with aspect ratio constrained to the interval [3/4, 4/3]", enlarged or
+shrunk by one of four methods drawn with equal probability.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.structures import Array
+
+Method = Literal["bilinear", "area", "nearest", "cubic"]
+METHODS: tuple[Method, ...] = ("bilinear", "area", "nearest", "cubic")
+_TRIES = 10
+
+
+class PatchSettings(BaseModel):
+    """Which part of an image is looked at, and how it is resized."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_area: float = Field(0.08, gt=0, le=1)
+    """Shares of the image's area."""
+    max_area: float = Field(1.0, gt=0, le=1)
+    min_aspect: float = Field(3 / 4, gt=0)
+    """Width / height."""
+    max_aspect: float = Field(4 / 3, gt=0)
+    methods: tuple[Method, ...] = Field(METHODS, min_length=1)
+
+
+class Patch(NamedTuple):
+    """A rectangle in whole pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def draw_patch(size: tuple[int, int], settings: PatchSettings, rng: np.random.Generator) -> Patch:
+    """A patch of an image of `size` (H, W).
+
+    The area is uniform; the aspect ratio is uniform in its logarithm, so that wide and tall are
+    alike (the paper does not say). Where ten tries do not fit the image: the largest centred patch
+    of an allowed aspect.
+    """
+    height, width = size
+    low, high = math.log(settings.min_aspect), math.log(settings.max_aspect)
+    for _ in range(_TRIES):
+        area = rng.uniform(settings.min_area, settings.max_area) * height * width
+        aspect = math.exp(rng.uniform(low, high))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 1 <= w <= width and 1 <= h <= height:
+            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return Patch(x, y, w, h)
+    aspect = min(max(width / height, settings.min_aspect), settings.max_aspect)
+    w = max(1, min(width, round(height * aspect)))
+    h = max(1, min(height, round(width / aspect)))
+    return Patch((width - w) // 2, (height - h) // 2, w, h)
+
+
+def resized(image: Array, patch: Patch, side: int, method: Method) -> Array:
+    """The patch of an image (H, W, 3) uint8 as (side, side, 3) uint8."""
+    import cv2
+
+    how = {
+        "bilinear": cv2.INTER_LINEAR,
+        "area": cv2.INTER_AREA,
+        "nearest": cv2.INTER_NEAREST,
+        "cubic": cv2.INTER_CUBIC,
+    }[method]
+    part = image[patch.y : patch.y + patch.height, patch.x : patch.x + patch.width]
+    return cv2.resize(part, (side, side), interpolation=how)

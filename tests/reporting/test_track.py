@@ -1,0 +1,24 @@
+"""TensorBoard is optional: without it, a sentence says what to install."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from detector.errors import SettingsError
+from detector.reporting.track import Tracker
+
+
+def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(SettingsError, match=r"pip install 'inception-rcnn\[track\]'"):
+        Tracker(tmp_path)
+
+
+def test_with_tensorboard_curves_are_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    tracker = Tracker(tmp_path, resume_at=3)
+    tracker.write(3, loss=0.5, rate=0.1)
+    tracker.close()
+    assert [path.name.startswith("events") for path in tmp_path.iterdir()] == [True]

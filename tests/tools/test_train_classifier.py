@@ -1,0 +1,326 @@
+"""tools/train_classifier.py: it learns, resumes to the same bits, and survives what befalls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
+
+from detector.models import ARCHITECTURES
+from detector.models.classifier_file import load_classifier
+from detector.reporting.journal import read_journal
+from detector.reporting.live import TrainingDisplay
+from detector.training import checkpoint as checkpoints
+from detector.training import classifier_loss, patch_batches
+from detector.training.checkpoint import load_checkpoint
+
+SETTINGS = {
+    "recipe": "modern",
+    "network": {"architecture": "small", "input_size": 32},
+    "optimiser": {
+        "epochs": 2, "batch": 5, "rate": 0.05, "warmup": 0, "save_every": 2, "average_decay": 0.9,
+        "precision": "float32",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "small", SmallNetwork)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Eight pictures to learn from, two to judge by, and the settings of a run of four steps."""
+    root = tmp_path_factory.mktemp("pictures")
+    write_pictures(root / "train", 4)
+    write_pictures(root / "val", 1)
+    (root / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
+    return root
+
+
+def train(pictures: Path, out: Path, *more: str) -> int:
+    arguments = ["--config", pictures / "config.yaml", "--data", pictures, "--device", "cpu"]
+    main = tool("train_classifier").main
+    return exit_code(main, *arguments, "--threads", "1", "--out", out, *more)
+
+
+def changes(*settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def saved(out: Path) -> dict[str, torch.Tensor]:
+    found = load_checkpoint(out)
+    assert found is not None
+    return {f"{g}/{n}": t for g, values in found.groups.items() for n, t in values.items()}
+
+
+def assert_same(out: Path, other: Path) -> None:
+    ours, theirs = saved(out), saved(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_a_run_reports_first_and_leaves_a_journal_its_settings_and_a_classifier(
+    pictures, tmp_path, capsys
+):
+    assert train(pictures, tmp_path) == 0
+    said = capsys.readouterr().err
+    assert "learn: train, 8 images of 2 classes, 4 to 4 each" in said
+    assert "judge: val, 2 images of 2 classes" in said
+    entries = read_journal(tmp_path / "journal.jsonl")
+    assert [entry["step"] for entry in entries if "loss" in entry] == [0, 1, 2, 3]
+    # Eight images in batches of five: the epochs end within steps 1 and 3.
+    assert [entry["step"] for entry in entries if "validation" in entry] == [1, 3]
+    assert entries[-1]["validation"]["images"] == 2
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["optimiser"]["batch"] == 5
+    assert load_classifier(tmp_path / "classifier.safetensors").classes == ("green", "red")
+
+
+def test_colours_are_learnt(pictures, tmp_path):
+    assert train(pictures, tmp_path, "--epochs", "25", "--quiet") == 0
+    entries = read_journal(tmp_path / "journal.jsonl")
+    losses = [entry["loss"] for entry in entries if "loss" in entry]
+    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
+    assert entries[-1]["validation"]["top1"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        changes("network.options={auxiliary: true}"),
+        changes("optimiser.method=rmsprop", "optimiser.clip=0.5", "optimiser.precision=bfloat16"),
+        changes("optimiser.method=adamw", "optimiser.precision=float16", "optimiser.accumulate=2"),
+    ],
+    ids=["nesterov", "rmsprop", "adamw"],
+)
+def test_a_run_cut_in_the_middle_of_an_epoch_ends_with_the_same_bits(
+    options, pictures, tmp_path, monkeypatch
+):
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    assert train(pictures, straight, *options, "--quiet") == 0
+    with monkeypatch.context() as patched:
+
+        def killed(self: TrainingDisplay, step: int, *_: float) -> None:
+            if step == 2:  # after the checkpoint of two steps
+                raise MemoryError
+
+        patched.setattr(TrainingDisplay, "step", killed)
+        assert train(pictures, cut, *options, "--quiet") == 3
+    assert not (cut / "classifier.safetensors").exists()
+    assert train(pictures, cut, *options, "--quiet") == 0
+    assert_same(cut, straight)
+    steps = [one["step"] for one in read_journal(cut / "journal.jsonl") if "loss" in one]
+    assert steps == [0, 1, 2, 3]
+
+
+def test_an_interrupt_finishes_the_step_saves_and_exits_130(pictures, tmp_path, monkeypatch):
+    def interrupt(self: TrainingDisplay, step: int, *_: float) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(TrainingDisplay, "step", interrupt)
+    assert train(pictures, tmp_path) == 130
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 3
+    assert not (tmp_path / "classifier.safetensors").exists()
+
+
+def test_accumulated_parts_are_one_batch(pictures, tmp_path, monkeypatch):
+    """With the statistics of batch normalisation fixed; dropout is off, for masks are a part's."""
+    monkeypatch.setattr(SmallNetwork, "dropout_share", 0.0)
+    still = changes("network.frozen_norm=true")
+    assert train(pictures, tmp_path / "one", *still, "--quiet") == 0
+    parts = changes("optimiser.accumulate=3")
+    assert train(pictures, tmp_path / "three", *still, *parts, "--quiet") == 0
+    one, three = saved(tmp_path / "one"), saved(tmp_path / "three")
+    for name, value in one.items():
+        assert torch.allclose(three[name], value, atol=1e-5), name
+    assert torch.equal(one["model/bn.running_mean"], torch.zeros(6))
+
+
+def test_an_unreadable_image_is_named_and_costs_its_own_sample(pictures, tmp_path, capsys):
+    write_pictures(tmp_path / "data/train", 4)
+    (tmp_path / "data/train/red/1.png").write_bytes(b"not a picture")
+    code = train(pictures, tmp_path / "run", "--data", str(tmp_path / "data"))
+    said = capsys.readouterr().err
+    assert code == 1
+    assert "warning: red/1.png: not an image" in said
+    assert "left out: red/1.png: not an image" in said
+    counts = [one["images"] for one in read_journal(tmp_path / "run/journal.jsonl")]
+    assert sum(counts) in (17, 18), "of 20 places in the stream, two or three are this image's"
+    assert (tmp_path / "run/classifier.safetensors").exists()
+
+
+def test_if_no_image_can_be_read_any_more_the_run_stops(pictures, tmp_path, capsys):
+    write_pictures(tmp_path / "data", 4)
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.write_bytes(b"gone")
+    options = ["--data", str(tmp_path / "data"), *changes("optimiser.max_bad_steps=2")]
+    assert train(pictures, tmp_path / "run", *options) == 3
+    assert "2 times in a row" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_skipped_recorded_and_survived(
+    pictures, tmp_path, monkeypatch
+):
+    real, calls = classifier_loss.classifier_loss, []
+
+    def spoilt(*given: object, **options: object) -> torch.Tensor:
+        calls.append(1)
+        loss = real(*given, **options)  # type: ignore[arg-type]
+        return loss * float("nan") if len(calls) == 2 else loss
+
+    monkeypatch.setattr(classifier_loss, "classifier_loss", spoilt)
+    assert train(pictures, tmp_path) == 0
+    replay = json.loads((tmp_path / "not-finite-0000001.json").read_text())
+    assert (replay["step"], replay["positions"]) == (1, [5, 6, 7, 8, 9])
+    assert len(replay["files"]) == 5
+    assert all(torch.isfinite(t).all() for t in saved(tmp_path).values())
+
+
+def test_several_such_steps_in_a_row_stop_the_run(pictures, tmp_path, monkeypatch, capsys):
+    real = classifier_loss.classifier_loss
+    monkeypatch.setattr(
+        classifier_loss, "classifier_loss", lambda *a, **k: real(*a, **k) * float("inf")
+    )
+    assert train(pictures, tmp_path, *changes("optimiser.max_bad_steps=2")) == 3
+    assert "2 times in a row" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(pictures, tmp_path, monkeypatch, capsys):
+    real = checkpoints.write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if (tmp_path / checkpoints.CURRENT).exists():
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
+    assert train(pictures, tmp_path) == 3
+    assert "No space left on device" in capsys.readouterr().err
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 2
+
+
+def test_a_workers_fault_is_one_sentence(pictures, tmp_path, monkeypatch, capsys):
+    def fault(*_: object) -> None:
+        raise RuntimeError("out of ink")
+
+    monkeypatch.setattr(patch_batches, "resized", fault)
+    assert train(pictures, tmp_path) == 3
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: step 0: making a patch of ")
+    assert "out of ink" in last
+
+
+def test_other_settings_do_not_resume_a_run_but_other_intervals_do(pictures, tmp_path, capsys):
+    assert train(pictures, tmp_path) == 0
+    assert train(pictures, tmp_path, *changes("optimiser.save_every=1")) == 0
+    assert train(pictures, tmp_path, *changes("optimiser.rate=0.1")) == 3
+    assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "code"),
+    [
+        (["--recipe", "secret"], "known are googlenet, caffe, v3, modern", 2),
+        (changes("optimiser.speed=1"), "known: method, epochs", 2),
+        (changes("network.architecture=resnet9000"), "not known", 2),
+        (changes("optimiser.batch=1", "optimiser.accumulate=2"), "do not go around", 2),
+        (["--data", "/nowhere"], "no such file", 3),
+        (["--device", "gpu7"], "--device", 2),
+        (["--start", "/nowhere.safetensors"], "no such file", 3),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, message, code, pictures, tmp_path, capsys):
+    assert train(pictures, tmp_path / "run", *options) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_tensorboard_that_is_missing_is_said_before_the_training(
+    pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(pictures, tmp_path, "--tensorboard") == 2
+    assert "inception-rcnn[track]" in capsys.readouterr().err
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+REAL = [
+    "--recipe", "modern", "--quiet", "--device", "cpu",
+    *changes(
+        "network.architecture=bn_googlenet", "network.options={dropout: 0.0}",
+        "network.input_size=32", "network.frozen_norm=true", "optimiser.batch=4",
+        "optimiser.epochs=2", "optimiser.warmup=0", "optimiser.rate=0.001",
+        "optimiser.save_every=1", "optimiser.precision=float32",
+    ),
+]  # fmt: skip
+SCRIPT = str(TOOLS / "train_classifier.py")
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(pictures, tmp_path):
+    launch = {
+        "one": [sys.executable, SCRIPT],
+        "two": [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            SCRIPT,
+        ],
+    }  # fmt: skip
+    for name, command in launch.items():
+        options = ["--data", str(pictures), *REAL, "--out", str(tmp_path / name)]
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, check=False, env=_environment()
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, atol=1e-4), name
+    judged = [read_journal(tmp_path / name / "journal.jsonl")[-1] for name in launch]
+    assert judged[0] == judged[1]
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_to_the_same_bits(pictures, tmp_path):
+    command = [sys.executable, SCRIPT, "--data", str(pictures), *REAL, "--threads", "1", "--out"]
+    subprocess.run([*command, str(tmp_path / "straight")], check=True, env=_environment())
+    out = tmp_path / "killed"
+    with subprocess.Popen([*command, str(out)], env=_environment()) as process:
+        deadline = time.monotonic() + 200
+        while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert not (out / "classifier.safetensors").exists()
+    subprocess.run([*command, str(out)], check=True, env=_environment())
+    assert_same(out, tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_a_compiled_run_gives_the_plain_ones_weights(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(SmallNetwork, "dropout_share", 0.0)  # compiled masks are others
+    still = changes("network.frozen_norm=true")
+    assert train(pictures, tmp_path / "plain", *still, "--quiet") == 0
+    assert train(pictures, tmp_path / "compiled", *still, "--quiet", "--compile") == 0
+    plain, compiled = saved(tmp_path / "plain"), saved(tmp_path / "compiled")
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        assert torch.allclose(compiled[name], value, atol=1e-4), name
