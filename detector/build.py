@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
 from detector.errors import SettingsError
@@ -84,11 +84,25 @@ class OptimiserConfig(_Settings):
     warmup: int = Field(50, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     average_decay: float = Field(0.995, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    accumulate: int = Field(1, ge=1)
+    """A batch is handled in so many parts, to fit the memory."""
     seed: int = Field(0, ge=0)
+    """Of the start and, without a sampling_seed, of everything else."""
+    sampling_seed: int | None = Field(None, ge=0)
+    """Of the regions drawn and their distortions: what the members of an ensemble differ in."""
     save_every: int = Field(100, ge=1)
     max_bad_steps: int = Field(5, ge=1)
     """Stop after so many steps in a row with a loss or gradient that is not finite."""
+
+
+class TeacherConfig(_Settings):
+    """Learn from what a trained detector says of the crops, labelled or not (Hinton 2015)."""
+
+    bundle: str
+    weight: float = Field(0.5, gt=0, le=1)
+    """Of the teacher in the loss; the labels have the rest."""
+    temperature: float = Field(1.0, gt=0)
 
 
 class RegionTrainingConfig(_Settings):
@@ -105,10 +119,32 @@ class RegionTrainingConfig(_Settings):
     above is trained on the maps that were kept.
     """
     optimiser: OptimiserConfig = OptimiserConfig()
+    teacher: TeacherConfig | None = None
     detect_with: ProposalConfig | None = None
     """Proposals of the finished detector, where they are to differ from those it learns from."""
     licence: str = "not stated"
     """Of the trained weights; goes into the bundle."""
+
+    @model_validator(mode="after")
+    def _teacher_sees_crops(self) -> RegionTrainingConfig:
+        if self.teacher is not None and self.bank is not None:
+            raise ValueError("a teacher looks at crops, and a bank keeps none: leave one out")
+        return self
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of what is drawn while training."""
+        how = self.optimiser
+        return how.seed if how.sampling_seed is None else how.sampling_seed
+
+    def of_member(self, number: int) -> RegionTrainingConfig:
+        """The settings of one member of an ensemble: the same start and schedule, other samples
+        (GoogLeNet, section 7).
+        """
+        if number == 0:
+            return self
+        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
+        return self.model_copy(update={"optimiser": how})
 
 
 def bank_fingerprint(settings: RegionTrainingConfig) -> str:
@@ -242,31 +278,70 @@ def _network_of_bundle(path: Path, architecture: str, num_outputs: int) -> nn.Mo
     return network
 
 
+def build_teacher(
+    settings: RegionTrainingConfig,
+    classes: Sequence[str],
+    root: str | Path,
+    device: torch.device,
+) -> tuple[Callable[[Tensor], Tensor] | None, float, float]:
+    """What maps crops (N, 3, S, S) to a trained detector's log-probabilities (N, K+1), its weight
+    in the loss, and the temperature; (None, 0, 1) where there is no teacher.
+    """
+    if settings.teacher is None:
+        return None, 0.0, 1.0
+    import torch
+    from torch.nn import functional as F
+
+    from detector.bundle import load_bundle
+
+    bundle = load_bundle(Path(root) / settings.teacher.bundle)
+    if bundle.manifest.classes != tuple(classes):
+        raise SettingsError(
+            f"teacher.bundle: {settings.teacher.bundle} knows other classes than the data;"
+            " a teacher must have the same, in the same order"
+        )
+    models = [model.to(device) for model in bundle.models]
+
+    @torch.no_grad()
+    def teach(crops: Tensor) -> Tensor:
+        total = torch.zeros(len(crops), len(classes) + 1, device=device)
+        for model, member in zip(models, bundle.manifest.members, strict=True):
+            side = member.input_size
+            seen = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
+            total += model(member.normalisation(seen.float())).float().softmax(-1)
+        return (total / len(models)).clamp_min(1e-8).log()
+
+    return teach, settings.teacher.weight, settings.teacher.temperature
+
+
 def bundle_of_run(
     settings: RegionTrainingConfig,
     dataset: Dataset,
-    network: nn.Module,
-    averaged: Mapping[str, Tensor],
+    members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
 ) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
-    """What a finished training saves: the manifest and the averaged weights of its one member."""
+    """What a finished training saves: the manifest, and each network's averaged weights."""
     from detector.bundle import BundleManifest, MemberManifest, Provenance
     from detector.models.normalisation import CENTRED, Normalisation
 
-    normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
-    member = MemberManifest(
-        architecture=settings.member.architecture,
-        options=settings.member.options,
-        input_size=settings.member.input_size,
-        context=settings.member.context,
-        mean=normalisation.mean,
-        std=normalisation.std,
-    )
+    entries = []
+    for network, _ in members:
+        normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
+        entries.append(
+            MemberManifest(
+                architecture=settings.member.architecture,
+                options=settings.member.options,
+                input_size=settings.member.input_size,
+                context=settings.member.context,
+                mean=normalisation.mean,
+                std=normalisation.std,
+            )
+        )
     sources = ", ".join(
         f"{one.path}{f' ({one.split})' if one.split else ''}" for one in settings.data
     )
     manifest = BundleManifest(
         classes=dataset.classes,
-        members=(member,),
+        members=tuple(entries),
         proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
         provenance=Provenance(
             training_data=f"{len(dataset)} images of {sources}",
@@ -275,7 +350,7 @@ def bundle_of_run(
             recipe=settings.model_dump(mode="json"),
         ),
     )
-    return manifest, [averaged]
+    return manifest, [state for _, state in members]
 
 
 def load_detector(

@@ -20,6 +20,8 @@ from detector.bundle import read_manifest
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
 from detector.models import build_model
+from detector.training.classifier_settings import ClassifierTrainingConfig
+from detector.training.recipes import with_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,7 +76,12 @@ def test_yaml_cannot_run_code(tmp_path: Path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_configuration_in_the_repository_is_valid(path: Path):
-    settings = validated(RegionTrainingConfig, load_config(path), str(path))
+    tree = load_config(path)
+    if "recipe" in tree:  # of a classifier's training
+        settings = validated(ClassifierTrainingConfig, with_recipe(tree), str(path))
+        build_model(settings.network.architecture, 5, **settings.network.options)
+        return
+    settings = validated(RegionTrainingConfig, tree, str(path))
     build_proposer(settings.proposals.engine, settings.proposals.options)
     build_model(settings.member.architecture, 5, **settings.member.options)
 

@@ -52,6 +52,12 @@ class SamplingSettings(BaseModel):
     max_proposals: int | None = Field(None, ge=1)
     """Only the best ranked of each image's proposals are used."""
 
+    @property
+    def hard_share(self) -> float:
+        """Of the background drawn, how much is learnt from."""
+        drawn = self.background_per_batch + self.hard_candidates
+        return self.background_per_batch / drawn if drawn else 1.0
+
 
 @dataclass(frozen=True, eq=False)
 class RegionBatch:

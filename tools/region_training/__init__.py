@@ -1,0 +1,1 @@
+"""The parts of tools/train_regions.py: what goes in, one step, and what comes out."""

@@ -1,0 +1,161 @@
+"""What a region classifier learns from: images, proposals, regions, crops or kept maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from detector.build import (
+    RegionTrainingConfig,
+    bank_fingerprint,
+    build_dataset,
+    build_network,
+    build_proposer,
+)
+from detector.errors import DatasetError, ImageError
+from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.split import Top, Trunk
+from detector.proposals.gather import gather
+from detector.proposals.stored import ProposalStore
+from detector.reporting.progress import progress
+from detector.training.batches import RegionCrops
+from detector.training.distributed import Group
+from detector.training.feature_bank import BankBuilder, choose, map_shape
+from detector.training.regions import RegionBatch, RegionPool
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from detector.datasets import Dataset
+    from detector.structures import Proposals
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are, and how much of the machine may be used."""
+
+    out: Path
+    data_root: Path
+    cache: Path | None
+    bank: Path | None
+    device: torch.device
+    threads: int
+    quiet: bool
+
+
+@dataclass(eq=False)
+class Learning:
+    """What one member learns from.
+
+    whole    the network that is to be saved
+    network  the part of it that is trained (all of it, where there is no bank)
+    make     (batch, step, rank) -> what the network takes, and the possible classes (N, K+1)
+    crops    reads the images; knows which are broken
+    below    the state of what is not trained, where there is a bank
+    """
+
+    dataset: Dataset
+    whole: nn.Module
+    network: nn.Module
+    pool: RegionPool
+    make: Callable[[RegionBatch, int, int], tuple[Tensor, Tensor]]
+    crops: RegionCrops
+    below: dict[str, Any]
+
+
+def regions_of(
+    settings: RegionTrainingConfig, places: Places, group: Group
+) -> tuple[Dataset, RegionPool]:
+    """The images that can be read, and all their regions; an early report of both."""
+    dataset = build_dataset(settings.data, settings.classes, places.data_root)
+    proposals = _proposals(settings, dataset, places)
+    dataset = dataset.subset(list(proposals))
+    pool = RegionPool(dataset, proposals, settings.sampling)
+    if group.is_first and not places.quiet:
+        _report(dataset, pool.describe())
+    return dataset, pool
+
+
+def learning_of(
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: Places,
+    group: Group,
+) -> Learning:
+    """The network at its start, and its crops or, where there is a bank, its maps."""
+    import torch
+
+    torch.manual_seed(settings.optimiser.seed)
+    whole = build_network(settings.member, len(dataset.classes) + 1, places.data_root)
+    whole = whole.to(places.device).to(memory_format=torch.channels_last)
+    group.same_weights(whole)
+    seed = settings.sampling_seed if settings.bank is None else settings.bank.seed
+    crops = RegionCrops(
+        dataset, settings.member.input_size, settings.augment, seed, settings.member.context
+    )
+    if settings.bank is None:
+        return Learning(dataset, whole, whole, pool, crops, crops, {})
+    trunk, top = Trunk(whole, settings.bank.after), Top(whole, settings.bank.after)
+    rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), settings.bank)
+    builder = BankBuilder(
+        places.bank or places.out / "bank", pool, rows, crops,
+        FixedBatches(
+            prepare_for_inference(trunk, "float32", trunk.normalisation),
+            batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
+        ),
+        map_shape(trunk, settings.member.input_size), bank_fingerprint(settings), places.threads,
+    )  # fmt: skip
+    if group.is_first:
+        for _ in progress(builder.build(), "maps of the trunk", builder.images(), places.quiet):
+            pass
+    group.wait()
+    bank = builder.open()
+    below = dict(trunk.state_dict())
+    return Learning(dataset, whole, top, pool.restricted(bank.rows), bank, crops, below)
+
+
+def _proposals(
+    settings: RegionTrainingConfig, dataset: Dataset, places: Places
+) -> dict[str, Proposals]:
+    """Proposals by image id, from the cache or computed into it; images that cannot be read are
+    left out.
+    """
+    proposer = build_proposer(settings.proposals.engine, settings.proposals.options)
+    found: dict[str, Proposals] = {}
+    paths = [sample.path for sample in dataset.samples]
+    with ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as store:
+        results = progress(
+            gather(paths, proposer, store, threads=places.threads),
+            "proposals", len(paths), places.quiet,
+        )  # fmt: skip
+        for sample, (_, result) in zip(dataset.samples, results, strict=True):
+            if isinstance(result, ImageError):
+                typer.echo(f"left out: {result}", err=True)
+            else:
+                found[sample.image_id] = result
+    if not found:
+        raise DatasetError(f"{dataset.name}: none of its {len(paths)} images can be read")
+    return found
+
+
+def _report(dataset: Dataset, pool: dict[str, int]) -> None:
+    """The early sanity report: what will be learnt from, and what was left out."""
+    counts = np.zeros(len(dataset.classes), int)
+    for sample in dataset.samples:
+        np.add.at(counts, sample.annotations.labels, 1)
+    typer.echo(f"{dataset.name}: {len(dataset)} images, {counts.sum()} objects", err=True)
+    rows = [f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True)]
+    typer.echo("  " + ", ".join(rows), err=True)
+    typer.echo("  " + ", ".join(f"{n} {what}" for what, n in pool.items()), err=True)
+    for (file, rule), n in dataset.dropped_by_file().items():
+        typer.echo(f"  left out: {n} x {rule} in {file}", err=True)
+    missing = [name for name, n in zip(dataset.classes, counts, strict=True) if n == 0]
+    if missing:
+        typer.echo(f"  warning: no objects of {', '.join(missing)}", err=True)

@@ -1,0 +1,39 @@
+"""What a finished training leaves: its settings, and a bundle of all its members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+import yaml
+
+from detector.build import RegionTrainingConfig, bundle_of_run
+from detector.bundle import save_bundle
+from detector.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from detector.datasets import Dataset
+
+
+def save_settings(out: Path, settings: RegionTrainingConfig) -> None:
+    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    write_atomically(out / "config.yaml", text)
+
+
+def write_bundle(
+    out: Path,
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
+) -> None:
+    """The averaged weights of all members as a detector that tools/detect.py loads."""
+    manifest, states = bundle_of_run(settings, dataset, members)
+    save_bundle(out / "bundle", manifest, states)
+    typer.echo(
+        f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",
+        err=True,
+    )
