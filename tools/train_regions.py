@@ -54,7 +54,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="Threads that make crops.")] = 2,
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")] = False,
-    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
     from region_training.inputs import Places, learning_of, regions_of

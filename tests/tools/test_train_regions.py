@@ -101,23 +101,45 @@ def test_a_run_leaves_a_journal_its_settings_and_a_bundle(finished: Path):
     assert bundle.manifest.members[0].input_size == 64
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_bits(
-    config: Path, finished: Path, tmp_path: Path
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_instants_ends_with_the_same_bits(
+    config: Path, tmp_path: Path, kills: int
 ):
-    out = tmp_path / "run"
-    command = [sys.executable, str(TOOL), *_arguments(config, out)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 200
-        while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.kill()
-    assert not (out / "bundle").exists(), "the run ended before the kill; make it longer"
-    done = _run(config, out)
-    assert done.returncode == 0, done.stderr
-    ours, theirs = _weights(out), _weights(finished)
+    rng = np.random.default_rng(kills)
+    out, longer = tmp_path / "run", ["--set", f"optimiser.steps={4 * kills}"]
+    assert _run(config, tmp_path / "undisturbed", *longer).returncode == 0
+    command = [sys.executable, str(TOOL), *_arguments(config, out, *longer)]
+    done = 0
+    for _ in range(5 * kills):
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            _wait_until_loaded(out, process)
+            time.sleep(rng.uniform(0, 0.6))
+            if process.poll() is not None:
+                break
+            process.kill()
+        done += 1
+        if done == kills:
+            break
+    assert done >= min(kills, 3), "the runs ended before the kills; make them longer"
+    last = _run(config, out, *longer)
+    assert last.returncode == 0, last.stderr
+    ours, theirs = _weights(out), _weights(tmp_path / "undisturbed")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert [entry["step"] for entry in read_journal(out / "journal.jsonl")] == [0, 1, 2, 3]
+    steps = [entry["step"] for entry in read_journal(out / "journal.jsonl")]
+    assert steps == list(range(4 * kills))
+
+
+def _wait_until_loaded(out: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the process begins to write: its settings are newer than itself."""
+    began, settings = time.time(), out / "config.yaml"
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        if settings.exists() and settings.stat().st_mtime >= began:
+            return
+        time.sleep(0.02)
 
 
 def test_an_interrupt_finishes_the_step_saves_and_exits_130(config: Path, tmp_path: Path):

@@ -1,0 +1,179 @@
+"""tools/train_regions.py: members, parts of batches, number formats, teachers, banks, bad data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_regions import same, settings, train, weights, write_config, write_squares
+
+from detector.bundle import load_bundle
+from detector.reporting.journal import read_journal
+
+STILL = settings(
+    "member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0",
+    "augment.contrast=0", "augment.saturation=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    return write_config(write_squares(tmp_path_factory.mktemp("toy") / "squares"))
+
+
+def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path: Path):
+    assert train(config, tmp_path, "--members", "2") == 0
+    first, second = (weights(tmp_path / f"member-{i}") for i in range(2))
+    frozen = "model/conv1.conv.weight"
+    assert torch.equal(first[frozen], second[frozen])
+    assert not same(first, second)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert len(bundle.models) == 2
+    # The first is the member of a run of one.
+    assert train(config, tmp_path / "one") == 0
+    assert same(first, weights(tmp_path / "one"))
+
+
+def test_a_batch_in_parts_gives_the_step_of_a_whole_one(config: Path, tmp_path: Path):
+    for name, parts in (("whole", 1), ("parts", 4)):
+        more = settings(f"optimiser.accumulate={parts}")
+        assert train(config, tmp_path / name, *STILL, *more) == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"), atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_stays_near_the_whole_one(config: Path, tmp_path: Path, precision: str):
+    assert train(config, tmp_path / "float32", *STILL) == 0
+    more = settings(f"optimiser.precision={precision}")
+    assert train(config, tmp_path / precision, *STILL, *more) == 0
+    losses = [
+        [entry["loss"] for entry in read_journal(tmp_path / name / "journal.jsonl")]
+        for name in ("float32", precision)
+    ]
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=0.02)
+    assert np.isfinite(losses[1]).all()
+
+
+def test_only_the_hardest_background_counts(config: Path, tmp_path: Path):
+    assert train(config, tmp_path, *settings("sampling.hard_candidates=4")) == 0
+    entries = read_journal(tmp_path / "journal.jsonl")
+    assert len(entries) == 2
+    assert all(0 <= entry["right"] <= 1 for entry in entries)
+
+
+def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path):
+    bank = settings("bank={after: 4a, positives_per_object: 2}", "member.freeze=[]")
+    assert train(config, tmp_path / "run", *bank) == 0
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    state = bundle.models[0].state_dict()
+    trained = weights(tmp_path / "run")
+    assert "average/inception.4b.one.conv.weight" in trained
+    assert "average/inception.4a.one.conv.weight" not in trained
+    assert "inception.4a.one.conv.weight" in state
+    # Another member on the same bank; and the same again, which has nothing left to do.
+    shared = ["--bank", str(tmp_path / "run" / "bank")]
+    other = settings("optimiser.sampling_seed=5")
+    assert train(config, tmp_path / "other", *bank, *shared, *other) == 0
+    assert not same(trained, weights(tmp_path / "other"))
+    assert train(config, tmp_path / "run", *bank) == 0
+    assert same(trained, weights(tmp_path / "run"))
+
+
+def test_a_teacher_pulls_its_pupil_towards_itself(config: Path, tmp_path: Path):
+    assert train(config, tmp_path / "teacher") == 0
+    teacher = str(tmp_path / "teacher" / "bundle")
+    taught = settings(f"teacher={{bundle: {teacher}, weight: 1.0}}", "optimiser.rate=0.02")
+    assert train(config, tmp_path / "pupil", *STILL, *taught) == 0
+    assert (tmp_path / "pupil" / "bundle").exists()
+
+
+def test_a_teacher_of_other_classes_or_beside_a_bank_is_refused(
+    config: Path, tmp_path: Path, capsys
+):
+    others = write_config(write_squares(tmp_path / "other", ("cat", "dog")))
+    assert train(others, tmp_path / "teacher") == 0
+    teacher = settings(f"teacher={{bundle: {tmp_path / 'teacher' / 'bundle'}}}")
+    assert train(config, tmp_path / "pupil", *teacher) == 2
+    assert "other classes" in capsys.readouterr().err
+    assert train(config, tmp_path / "pupil", *teacher, *settings("bank={}")) == 2
+    assert "a bank keeps none" in capsys.readouterr().err
+
+
+def test_a_broken_image_in_the_middle_costs_itself_only(tmp_path: Path, capsys):
+    toy = write_squares(tmp_path / "toy")
+    config = write_config(toy)
+    assert train(config, tmp_path / "first") == 0  # proposals are known now
+    path = toy / "JPEGImages" / "000002.jpg"
+    Image.new("RGB", (100, 80)).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    capsys.readouterr()
+    assert train(config, tmp_path / "second") == 0
+    assert "000002.jpg" in capsys.readouterr().err
+    assert (tmp_path / "second" / "bundle").exists()
+
+
+def test_one_image_is_enough(tmp_path: Path):
+    config = write_config(write_squares(tmp_path / "toy", images=1))
+    assert train(config, tmp_path / "run") == 0
+    assert load_bundle(tmp_path / "run" / "bundle").manifest.classes == ("green",)
+
+
+def test_a_class_that_the_start_does_not_have_gets_a_fresh_last_layer(config: Path, tmp_path: Path):
+    assert train(config, tmp_path / "first") == 0
+    others = write_config(write_squares(tmp_path / "other", ("cat", "red")))
+    start = ["--start", str(tmp_path / "first" / "bundle")]
+    assert train(others, tmp_path / "second", *start) == 0
+    assert load_bundle(tmp_path / "second" / "bundle").manifest.classes == ("cat", "red")
+
+
+def test_tensorboard_that_is_not_installed_is_one_sentence(
+    config: Path, tmp_path: Path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(config, tmp_path, "--tensorboard") == 2
+    assert "[track]" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_previous_checkpoint(
+    config: Path, tmp_path: Path, capsys, monkeypatch
+):
+    from detector.training import checkpoint
+
+    assert train(config, tmp_path) == 0
+    before = weights(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    out = tmp_path / "fresh"
+    assert train(config, out) == 3
+    assert "No space left" in capsys.readouterr().err
+    assert not (out / "checkpoint.safetensors").exists()
+    assert same(before, weights(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(config: Path, tmp_path: Path):
+    assert train(config, tmp_path / "eager", *STILL) == 0
+    assert train(config, tmp_path / "compiled", *STILL, "--compile") == 0
+    eager, compiled = weights(tmp_path / "eager"), weights(tmp_path / "compiled")
+    assert same(eager, compiled, atol=1e-3)
+
+
+def test_the_early_report_names_what_was_left_out_by_file_and_rule(tmp_path: Path, capsys):
+    toy = write_squares(tmp_path / "toy")
+    config = write_config(toy)
+    path = toy / "Annotations" / "000001.xml"
+    box = "<xmin>9</xmin><ymin>9</ymin><xmax>2</xmax><ymax>20</ymax>"
+    bad = f"<object><name>red</name><bndbox>{box}</bndbox></object></annotation>"
+    path.write_text(path.read_text().replace("</annotation>", bad))
+    assert train(config, tmp_path / "run", "--no-quiet") == 0
+    said = capsys.readouterr().err
+    assert "green 3, red 3" in said
+    assert "1 x " in said
+    assert "000001.xml" in said
