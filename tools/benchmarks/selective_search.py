@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.selective_search_stages import markdown as stages_table
+from benchmarks.selective_search_stages import stages
 from detector.errors import ImageError
 from detector.images import read_image
 from detector.proposals.selective_search import SelectiveSearch, warm_up
@@ -52,6 +54,7 @@ def measure(photographs: Path, *, images: int, rounds: int, large: bool) -> dict
         "fast_doubled_two_threads": _duel(_ours(2), _opencv(2), chosen, rounds),
         "threads": _scaling(chosen, rounds),
         "growth": _growth(chosen[0], rounds),
+        "stages": stages(chosen, rounds),
     }
     if large:
         found["large"] = [_large(chosen[0], size) for size in LARGE]
@@ -262,6 +265,8 @@ def markdown(path: Path) -> str:
         "",
         f"Threads: {by_threads}. Growth with pixels from {growth['megapixels'][0]} to "
         f"{growth['megapixels'][-1]} megapixels: n^{growth['exponent']}.",
+        "",
+        *stages_table(found["stages"]),
     ]
     return "\n".join(lines)
 
