@@ -273,7 +273,7 @@ def _network_of_bundle(path: Path, architecture: str, num_outputs: int) -> nn.Mo
     if found != architecture:
         raise SettingsError(f"{path} holds a {found}, but member.architecture is {architecture}")
     network = bundle.models[0].requires_grad_(True)
-    if len(bundle.manifest.classes) + 1 != num_outputs:
+    if len(bundle.manifest.network_classes) + 1 != num_outputs:
         replace_classifier(network, num_outputs)
     return network
 
@@ -391,6 +391,8 @@ def load_detector(
         "voting_iou": manifest.thresholds.voting,
         "max_detections": manifest.thresholds.max_detections,
         "context": contexts.pop(),
+        "svm": manifest.thresholds.svm,
+        "regression": manifest.thresholds.regression,
         **(settings or {}),
     }
     chosen = validated(DetectionSettings, values, "detection settings")
@@ -403,10 +405,18 @@ def load_detector(
     known = get_args(Precision)
     if precision not in known:
         raise SettingsError(f"precision {precision!r} is not one of auto, {', '.join(known)}")
+    heads = manifest.heads_in_use(svm=chosen.svm, regression=chosen.regression)
+    pairs = enumerate(zip(loaded.models, manifest.members, strict=True))
     ensemble = Ensemble(
         [
-            Member(model, one.input_size, one.normalisation, one.activation_ranges)
-            for model, one in zip(loaded.models, manifest.members, strict=True)
+            Member(
+                model,
+                one.input_size,
+                one.normalisation,
+                one.activation_ranges,
+                loaded.heads_of(position, heads),
+            )
+            for position, (model, one) in pairs
         ],
         precision=cast("Precision", precision),
         device=device,

@@ -1,9 +1,10 @@
-"""A trained detector on disk: a folder of `bundle.json` and one safetensors file for each member.
+"""A trained detector on disk: a folder of `bundle.json` and one safetensors file for each member
+and for each head.
 
 Nothing is believed when it is loaded: sizes and hashes come before the content, names and shapes
 before the numbers, and a fault is a BundleError that names the file and the tensor.
-`bundle.json` is written last and in one step, and member files are named by their hash; so at any
-instant, a kill included, the folder holds the old bundle or the new one.
+`bundle.json` is written last and in one step, and the other files are named by their hash; so at
+any instant, a kill included, the folder holds the old bundle or the new one.
 """
 
 from __future__ import annotations
@@ -14,17 +15,27 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from detector.errors import BundleError, SettingsError, WeightsError
 from detector.files import write_atomically
+from detector.heads import BoxRegression, HeadManifest, Heads, LinearScores
+from detector.heads.stored import encode_head, heads_of_member, load_head
 from detector.models import build_model
 from detector.models.normalisation import CENTRED, Normalisation, Triple
 from detector.models.storage import StoredAs, decode, encode, stored_layout
+from detector.tensor_files import compare_layouts, layout_in_header, verified_bytes
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -80,6 +91,10 @@ class Thresholds(_Entry):
     voting: float | None = Field(default=None, gt=0, le=1)
     """IoU of box voting (pipeline.DetectionSettings.voting_iou); None is off."""
     max_detections: int = Field(default=100, ge=1)
+    svm: bool = False
+    """Scores of the SVMs in place of the softmax (heads/svm.py)."""
+    regression: bool = False
+    """Each class moves its regions (heads/bbox_regression.py)."""
 
 
 class Provenance(_Entry):
@@ -92,7 +107,10 @@ class Provenance(_Entry):
 
 
 class BundleManifest(_Entry):
-    """All of a bundle but the numbers. Background is not named: it is index K of the outputs."""
+    """All of a bundle but the numbers. Background is not named: it is index K of the outputs.
+
+    Classes that were added by a head come after the networks' own.
+    """
 
     format_version: Literal[1] = 1
     classes: tuple[str, ...] = Field(min_length=1, max_length=100_000)
@@ -101,6 +119,7 @@ class BundleManifest(_Entry):
     thresholds: Thresholds = Thresholds()
     provenance: Provenance
     metrics: dict[str, float] = {}
+    heads: tuple[HeadManifest, ...] = Field(default=(), max_length=10_000)
 
     @field_validator("classes")
     @classmethod
@@ -109,6 +128,46 @@ class BundleManifest(_Entry):
             raise ValueError("class names must be distinct and not empty")
         return classes
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> BundleManifest:
+        added = tuple(head.name for head in self.heads if head.kind == "class")
+        if (
+            len(added) >= len(self.classes)
+            or self.classes[len(self.classes) - len(added) :] != added
+        ):
+            raise ValueError(f"the last classes must be those of the heads, {', '.join(added)}")
+        places = [(head.kind, head.member) for head in self.heads if head.kind != "class"]
+        if len(set(places)) < len(places):
+            raise ValueError("a member has at most one head of each kind")
+        if any(head.member >= len(self.members) for head in self.heads):
+            raise ValueError(f"there is a head of a member that is not among {len(self.members)}")
+        return self
+
+    @property
+    def network_classes(self) -> tuple[str, ...]:
+        """The classes of the networks: all but the added ones."""
+        added = sum(head.kind == "class" for head in self.heads)
+        return self.classes[: len(self.classes) - added]
+
+    def heads_in_use(
+        self, *, svm: bool, regression: bool, members: int | None = None
+    ) -> tuple[HeadManifest, ...]:
+        """Those of added classes, and of the kinds asked for, which every member must have.
+
+        members  how many of the first networks are in use; None is all
+        """
+        kinds = {"class"} | ({"svm"} if svm else set()) | ({"regression"} if regression else set())
+        count = members or len(self.members)
+        chosen = tuple(h for h in self.heads if h.kind in kinds and h.member < count)
+        for kind in sorted(kinds - {"class"}):
+            without = set(range(count)) - {head.member for head in chosen if head.kind == kind}
+            if without:
+                raise SettingsError(
+                    f"the bundle has no {kind} head for member {min(without)};"
+                    " fit one with tools/fit_heads.py, or leave it off"
+                )
+        return chosen
+
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
@@ -116,6 +175,17 @@ class Bundle:
 
     manifest: BundleManifest
     models: tuple[nn.Module, ...]
+    heads: tuple[LinearScores | BoxRegression, ...] = ()
+    """Beside `manifest.heads`."""
+
+    def heads_of(self, member: int, chosen: Sequence[HeadManifest]) -> Heads:
+        """Of one member, those that are among `chosen`."""
+        used = [
+            (one, head)
+            for one, head in zip(self.manifest.heads, self.heads, strict=True)
+            if one in chosen
+        ]
+        return heads_of_member(member, [one for one, _ in used], [head for _, head in used])
 
 
 def save_bundle(
@@ -132,6 +202,8 @@ def save_bundle(
     folder = Path(folder)
     if len(state_dicts) != len(manifest.members):
         raise BundleError(f"{len(manifest.members)} members but {len(state_dicts)} sets of weights")
+    if manifest.heads:
+        raise BundleError("save a bundle's networks first, then its heads with save_heads")
     files: dict[str, bytes] = {}
     members = []
     for member, state in zip(manifest.members, state_dicts, strict=True):
@@ -145,8 +217,52 @@ def save_bundle(
             member.model_copy(update={"file": file, "bytes": len(data), "sha256": digest})
         )
     manifest = manifest.model_copy(update={"members": tuple(members)})
-    # Through the validator once more: what is written can be read.
-    text = BundleManifest.model_validate(manifest.model_dump()).model_dump_json(indent=2) + "\n"
+    _write(folder, manifest, files)
+    return manifest
+
+
+def save_heads(
+    source: str | Path,
+    folder: str | Path,
+    fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]],
+    thresholds: Thresholds | None = None,
+) -> BundleManifest:
+    """The bundle `source` with these heads as bundle `folder`, which may be the same.
+
+    SVMs and regression take the place of those that the member had, classes are added. The
+    networks' files are copied as they are.
+    """
+    source, folder = Path(source), Path(folder)
+    manifest = read_manifest(source)
+    classes = len(manifest.network_classes)
+    files: dict[str, bytes] = {}
+    new: list[HeadManifest] = []
+    for head, values in fitted:
+        head, data = encode_head(head, values, classes)
+        files[head.file] = data
+        new.append(head)
+    replaced = {(head.kind, head.member) for head in new if head.kind != "class"}
+    kept = [head for head in manifest.heads if (head.kind, head.member) not in replaced]
+    entries: list[MemberManifest | HeadManifest] = [*manifest.members, *kept]
+    for entry in entries:
+        files[entry.file] = verified_bytes(source, entry.file, entry.bytes, entry.sha256)
+    manifest = manifest.model_copy(
+        update={
+            "classes": manifest.classes + tuple(head.name for head in new if head.name),
+            "heads": (*kept, *new),
+            "thresholds": thresholds or manifest.thresholds,
+        }
+    )
+    _write(folder, manifest, files)
+    return manifest
+
+
+def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
+    """The files, then the manifest; what the old bundle had besides goes last."""
+    try:  # Through the validator once more: what is written can be read.
+        text = _text(BundleManifest.model_validate(manifest.model_dump()))
+    except ValidationError as error:
+        raise BundleError(f"{folder}: {_first_fault(error)}") from None
     before = _files_of_the_bundle_in(folder)
     written: list[Path] = []
     try:
@@ -162,7 +278,12 @@ def save_bundle(
         raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}") from error
     for file in before - files.keys():
         (folder / file).unlink(missing_ok=True)
-    return manifest
+
+
+def _text(manifest: BundleManifest) -> str:
+    """As JSON. Without heads nothing is said of them, so that older programs read it too."""
+    silent: dict[str, Any] = {"heads": True, "thresholds": {"svm", "regression"}}
+    return manifest.model_dump_json(indent=2, exclude=None if manifest.heads else silent) + "\n"
 
 
 def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
@@ -175,7 +296,7 @@ def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, floa
         for member, one in zip(manifest.members, ranges, strict=True)
     )
     manifest = manifest.model_copy(update={"members": members})
-    write_atomically(Path(folder) / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    write_atomically(Path(folder) / MANIFEST, _text(manifest))
 
 
 def _encoded(member: MemberManifest, state: Mapping[str, Tensor], num_outputs: int) -> bytes:
@@ -183,7 +304,7 @@ def _encoded(member: MemberManifest, state: Mapping[str, Tensor], num_outputs: i
 
     label = f"member {member.architecture}"
     wanted = _build(member, num_outputs, label).state_dict()
-    _compare(
+    compare_layouts(
         {name: tuple(tensor.shape) for name, tensor in state.items()},
         {name: tuple(tensor.shape) for name, tensor in wanted.items()},
         label,
@@ -198,7 +319,9 @@ def _files_of_the_bundle_in(folder: Path) -> set[str]:
     if not (folder / MANIFEST).is_file():
         return set()
     try:
-        return {member.file for member in read_manifest(folder).members if member.file}
+        manifest = read_manifest(folder)
+        files = [one.file for one in manifest.members] + [head.file for head in manifest.heads]
+        return {file for file in files if file}
     except BundleError:
         return set()  # not ours to tidy up
 
@@ -225,9 +348,13 @@ def read_manifest(folder: str | Path) -> BundleManifest:
     try:
         return BundleManifest.model_validate_json(text)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise BundleError(f"{path}: {where}: {fault['msg']}") from None
+        raise BundleError(f"{path}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}"
 
 
 def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
@@ -237,18 +364,24 @@ def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
     if members is not None:
         if not 1 <= members <= len(manifest.members):
             raise BundleError(f"{folder}: has {len(manifest.members)} members, not {members}")
-        manifest = manifest.model_copy(update={"members": manifest.members[:members]})
-    outputs = len(manifest.classes) + 1
-    models = tuple(_load_member(folder, member, outputs) for member in manifest.members)
-    return Bundle(manifest, models)
+        heads = tuple(head for head in manifest.heads if head.member < members)
+        chosen = {"members": manifest.members[:members], "heads": heads}
+        manifest = manifest.model_copy(update=chosen)
+    classes = len(manifest.network_classes)
+    models = tuple(_load_member(folder, member, classes + 1) for member in manifest.members)
+    features = [
+        cast("nn.Linear", model.get_submodule("classifier")).in_features for model in models
+    ]
+    fitted = [load_head(folder, one, classes, features[one.member]) for one in manifest.heads]
+    return Bundle(manifest, models, tuple(fitted))
 
 
 def _load_member(folder: Path, member: MemberManifest, num_outputs: int) -> nn.Module:
     path = folder / member.file
-    data = _verified_bytes(path, member)
+    data = verified_bytes(folder, member.file, member.bytes, member.sha256)
     model = _build(member, num_outputs, str(path))
     wanted = stored_layout(model.state_dict(), member.stored_as)
-    _compare(_layout_in_header(data, str(path)), wanted, str(path))
+    compare_layouts(layout_in_header(data, str(path)), wanted, str(path))
     from safetensors.torch import load
 
     stored = load(data)
@@ -259,50 +392,8 @@ def _load_member(folder: Path, member: MemberManifest, num_outputs: int) -> nn.M
     return model.eval().requires_grad_(False)
 
 
-def _verified_bytes(path: Path, member: MemberManifest) -> bytes:
-    if not member.file or not path.is_file():
-        raise BundleError(f"{path}: missing; the bundle is incomplete, copy it again")
-    size = path.stat().st_size
-    if size != member.bytes:
-        raise BundleError(f"{path}: {size} bytes, expected {member.bytes}; copy the bundle again")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != member.sha256:
-        raise BundleError(f"{path}: its SHA-256 is not the manifest's; copy the bundle again")
-    return data
-
-
 def _build(member: MemberManifest, num_outputs: int, label: str) -> nn.Module:
     try:
         return build_model(member.architecture, num_outputs, **member.options)
     except SettingsError as error:
         raise BundleError(f"{label}: {error}") from None
-
-
-def _layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes by the file's own header, before any tensor is made of it."""
-    known = {"F32", "F16", "I8", "I64"}
-    try:
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
-        kinds = {name: entry["dtype"] for name, entry in header.items()}
-        layout = {name: tuple(entry["shape"]) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BundleError(f"{label}: not a safetensors file") from None
-    for name, kind in kinds.items():
-        if kind not in known:
-            raise BundleError(f"{label}: tensor {name} is stored as {kind}, expected {known}")
-    return layout
-
-
-def _compare(
-    found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], label: str
-) -> None:
-    for name, shape in wanted.items():
-        if name not in found:
-            raise BundleError(f"{label}: tensor {name} is missing")
-        if found[name] != shape:
-            raise BundleError(f"{label}: tensor {name} has shape {found[name]}, expected {shape}")
-    for name in found:
-        if name not in wanted:
-            raise BundleError(f"{label}: tensor {name} does not belong to the architecture")

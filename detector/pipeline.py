@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector import boxes as box_ops
 from detector.crops import CONTEXT, crop_batch
-from detector.ensemble import Ensemble
+from detector.ensemble import Ensemble, Judgement
+from detector.heads.bbox_regression import moved
 from detector.proposals.merge import Proposer
 from detector.structures import Array, Detections, Proposals
 
@@ -49,6 +50,24 @@ class DetectionSettings(BaseModel):
     """Only so many of the best ranked proposals are classified; None is all."""
     context: float = Field(CONTEXT, ge=0, lt=0.5)
     """Share of a crop's side that shows the surroundings, on each side."""
+    svm: bool = False
+    """Scores of the bundle's SVMs in place of the softmax. Departs from the paper, as
+    `regression` does: GoogLeNet's entry had neither, for lack of time.
+    """
+    regression: bool = False
+    """Each class moves its regions before suppression."""
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedRegions:
+    """What the ensemble says of the regions of one image.
+
+    scores  (N, K+1) float32; the last column is background
+    boxes   (N, 4) as proposed or, where classes move their regions, (N, K, 4)
+    """
+
+    scores: Array
+    boxes: Array
 
 
 @dataclass(frozen=True)
@@ -57,11 +76,11 @@ class _Work:
 
     image: Array
     proposals: Proposals
-    scores: list[Array]
+    parts: list[JudgedRegions]
 
     @property
     def done(self) -> int:
-        return sum(len(part) for part in self.scores)
+        return sum(len(part.scores) for part in self.parts)
 
     @property
     def complete(self) -> bool:
@@ -113,14 +132,19 @@ class Detector:
 
     def score(self, image: Array, proposals: Proposals) -> Detections:
         """Classify given regions and suppress."""
-        return self.suppress(proposals.boxes, self.classify(image, proposals))
+        judged = next(self.judge_many([(image, proposals)]))
+        return self.suppress(judged.boxes, judged.scores)
 
     def classify(self, image: Array, proposals: Proposals) -> Array:
-        """(N, K+1) float32 class probabilities of N regions; the last column is background."""
+        """(N, K+1) float32 class scores of N regions; the last column is background."""
         return next(self.classify_many([(image, proposals)]))
 
     def classify_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[Array]:
         """Scores of each image in turn; the batches of the network run across images."""
+        return (judged.scores for judged in self.judge_many(pairs))
+
+    def judge_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[JudgedRegions]:
+        """As `classify_many`, with the boxes that the scores stand for."""
         waiting: deque[_Work] = deque()
         missing = 0
         for image, proposals in pairs:
@@ -149,11 +173,11 @@ class Detector:
             if not room:
                 break
         crops = {size: self._crops(parts, size) for size in self.ensemble.input_sizes}
-        scores = self.ensemble(crops).numpy()
+        judgement = self.ensemble.judge(crops)
         at = 0
         for work, rows in parts:
             count = rows.stop - rows.start
-            work.scores.append(scores[at : at + count])
+            work.parts.append(_judged(work.proposals[rows], judgement, slice(at, at + count)))
             at += count
         return at
 
@@ -185,9 +209,8 @@ class Detector:
                 proposals.append(found)
                 yield image, found
 
-        for scores in self.classify_many(remembered()):
-            found = proposals.popleft()
-            yield DetectedImage(found, self.suppress(found.boxes, scores))
+        for judged in self.judge_many(remembered()):
+            yield DetectedImage(proposals.popleft(), self.suppress(judged.boxes, judged.scores))
 
     def _proposed(
         self, pairs: Iterable[tuple[Array, Proposals | None]]
@@ -207,21 +230,25 @@ class Detector:
                 yield first, future.result()
 
     def suppress(self, boxes: Array, scores: Array) -> Detections:
-        """Threshold, per-class NMS, the best of what is left: (N, 4), (N, K+1) -> Detections."""
+        """Threshold, per-class NMS, the best of what is left: (N, 4), (N, K+1) -> Detections.
+
+        Boxes (N, K, 4) are each class's own.
+        """
         return suppress(boxes, scores, self.settings)
 
 
 def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detections:
-    """Scores (N, K+1) of boxes (N, 4) to detections, best first; equal scores by class, then by
-    rank.
+    """Scores (N, K+1) of boxes (N, 4) or (N, K, 4) to detections, best first; equal scores by
+    class, then by rank.
     """
     found: list[tuple[Array, Array, Array]] = []
     for label in range(scores.shape[1] - 1):
         rows = np.flatnonzero(scores[:, label] >= settings.score_threshold)
-        kept = rows[box_ops.nms(boxes[rows], scores[rows, label], settings.nms_threshold)]
-        places = np.asarray(boxes, np.float64)[kept]
+        own = boxes if boxes.ndim == 2 else boxes[:, label]
+        kept = rows[box_ops.nms(own[rows], scores[rows, label], settings.nms_threshold)]
+        places = np.asarray(own, np.float64)[kept]
         if settings.voting_iou is not None and len(kept):
-            places = box_ops.vote(places, boxes, scores[:, label], settings.voting_iou)
+            places = box_ops.vote(places, own, scores[:, label], settings.voting_iou)
         found.append((places, scores[kept, label], np.full(len(kept), label)))
     if not found:
         return Detections.empty()
@@ -230,7 +257,19 @@ def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detect
     return Detections(places[best], values[best], labels[best])
 
 
-def _finished(waiting: deque[_Work], outputs: int) -> Iterator[Array]:
-    nothing = np.zeros((0, outputs), np.float32)
+def _judged(proposals: Proposals, judgement: Judgement, rows: slice) -> JudgedRegions:
+    """Rows of a judgement, with the boxes moved where it moves them."""
+    boxes = proposals.boxes
+    if judgement.deltas is not None:
+        boxes = moved(boxes, judgement.deltas[rows].numpy(), proposals.size)
+    return JudgedRegions(judgement.scores[rows].numpy(), boxes)
+
+
+def _finished(waiting: deque[_Work], outputs: int) -> Iterator[JudgedRegions]:
     while waiting and waiting[0].complete:
-        yield np.concatenate([nothing, *waiting.popleft().scores])
+        parts = waiting.popleft().parts
+        if not parts:
+            yield JudgedRegions(np.zeros((0, outputs), np.float32), np.zeros((0, 4), np.float32))
+        else:
+            columns = zip(*((part.scores, part.boxes) for part in parts), strict=True)
+            yield JudgedRegions(*map(np.concatenate, columns))

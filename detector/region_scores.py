@@ -31,10 +31,19 @@ Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageErr
 
 @dataclass(frozen=True, eq=False)
 class ScoredRegions:
-    """The regions of one image and their class probabilities (N, K+1), background last."""
+    """The regions of one image and their class scores (N, K+1), background last.
+
+    class_boxes  (N, K, 4) where each class moves the regions; None: they are where proposed
+    """
 
     proposals: Proposals
     scores: Array
+    class_boxes: Array | None = None
+
+    @property
+    def boxes(self) -> Array:
+        """What the scores stand for: (N, 4) or (N, K, 4)."""
+        return self.proposals.boxes if self.class_boxes is None else self.class_boxes
 
 
 class ScoreStore:
@@ -55,18 +64,24 @@ class ScoreStore:
                 height, width = file["size"].tolist()
                 proposals = Proposals(file["boxes"], (height, width))
                 scores = file["scores"]
+                class_boxes = file.get("class_boxes")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         if scores.ndim != 2 or len(scores) != len(proposals):
             return None
-        return ScoredRegions(proposals, scores)
+        wanted = (len(scores), scores.shape[1] - 1, 4)
+        if class_boxes is not None and class_boxes.shape != wanted:
+            return None
+        return ScoredRegions(proposals, scores, class_boxes)
 
     def put(self, content: str, regions: ScoredRegions) -> None:
         data = io.BytesIO()
         proposals = regions.proposals
-        np.savez_compressed(
-            data, boxes=proposals.boxes, size=np.array(proposals.size), scores=regions.scores
-        )
+        size = np.array(proposals.size)
+        own: dict[str, Any] = {}
+        if regions.class_boxes is not None:
+            own["class_boxes"] = regions.class_boxes
+        np.savez_compressed(data, boxes=proposals.boxes, size=size, scores=regions.scores, **own)
         write_atomically(self._path(content), data.getvalue())
 
     def _path(self, content: str) -> Path:
@@ -99,12 +114,15 @@ def scoring_settings(
     members: Sequence[str],
     precision: str,
     proposals: Mapping[str, Any] | None = None,
+    heads: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that decides a region's scores.
 
     members    the hashes of the networks' weights
     proposals  how the regions were made, where it was not by the detector's own proposer
+    heads      the hashes of the heads in use; without any the settings are as if there were none
     """
+    in_use = {"heads": list(heads)} if heads else {}
     return {
         "members": list(members),
         "proposals": proposals or describe(detector.propose_regions),
@@ -112,6 +130,7 @@ def scoring_settings(
         "context": detector.settings.context,
         "device": detector.device.type,
         "precision": precision,
+        **in_use,
     }
 
 
@@ -170,9 +189,10 @@ def _score_missing(
             under_way.append((sample, content, kept))
             yield image, kept
 
-    for scores in detector.classify_many(pairs()):
+    for judged in detector.judge_many(pairs()):
         sample, content, kept = under_way.popleft()
-        regions = ScoredRegions(kept, scores)
+        own = judged.boxes if judged.boxes.ndim == 3 else None
+        regions = ScoredRegions(kept, judged.scores, own)
         store.put(content, regions)
         yield sample, regions
     yield from failed

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from detector.datasets import Dataset, Sample
+from detector.ensemble import Judgement
 from detector.errors import ImageError, ProposalError
 from detector.pipeline import Detector
 from detector.proposals.gather import StoredProposals
@@ -48,10 +49,10 @@ class Brightness:
     input_sizes = (16,)
     asked = 0
 
-    def __call__(self, crops: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    def judge(self, crops: Mapping[int, torch.Tensor]) -> Judgement:
         red = crops[16][:, 0].mean((1, 2)) + 0.5
         self.asked += len(red)
-        return torch.stack([red, 1 - red, torch.zeros_like(red)], 1).softmax(1)
+        return Judgement(torch.stack([red, 1 - red, torch.zeros_like(red)], 1).softmax(1))
 
 
 def make_detector() -> tuple[Detector, Brightness]:
@@ -164,9 +165,53 @@ def test_other_settings_are_another_folder(tmp_path: Path) -> None:
             scoring_settings(detector, ["a"], "float32", {"engine": "other"}),
             {**one, "context": 0.1},
             {**one, "max_proposals": 100},
+            scoring_settings(detector, ["a"], "float32", heads=["h"]),
+            scoring_settings(detector, ["a"], "float32", heads=["h", "i"]),
         )
     )
-    assert len(set(folders)) == 6
+    assert len(set(folders)) == 8
+
+
+def test_without_heads_the_settings_are_what_they_were_before_there_were_any() -> None:
+    """So that scores which were kept then are found."""
+    detector, _ = make_detector()
+    assert scoring_settings(detector, ["a"], "float32").keys() == {
+        "members", "proposals", "max_proposals", "context", "device", "precision",
+    }  # fmt: skip
+
+
+class Shifting(Brightness):
+    """Class 0 moves every region by half its width to the right, class 1 leaves it."""
+
+    def judge(self, crops: Mapping[int, torch.Tensor]) -> Judgement:
+        scores = super().judge(crops).scores
+        deltas = torch.zeros(len(scores), 2, 4)
+        deltas[:, 0, 0] = 0.5
+        return Judgement(scores, deltas)
+
+
+def test_boxes_of_each_class_are_kept_with_the_scores(dataset: Dataset, store: ScoreStore) -> None:
+    ensemble = Shifting()
+    detector = Detector(Halves(), ensemble, ("red", "other"), chunk=4)  # type: ignore[arg-type]
+    for _ in range(2):
+        found = {s.image_id: r for s, r in score_dataset(detector, dataset, store)}
+        regions = found["0"]
+        assert isinstance(regions, ScoredRegions)
+        # The left half of 40 pixels becomes the middle; other classes' boxes stay.
+        assert regions.boxes[1].tolist() == [[10, 0, 30, 30], [0, 0, 20, 30]]
+        assert regions.boxes.shape == (3, 2, 4)
+    assert ensemble.asked == 15
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4), (2, 2, 4), (1, 2, 5)])
+def test_class_boxes_that_do_not_fit_count_as_missing(
+    store: ScoreStore, shape: tuple[int, ...]
+) -> None:
+    proposals, scores = Proposals([[0, 0, 5, 5]], (10, 10)), np.zeros((1, 3), np.float32)
+    store.put("c", ScoredRegions(proposals, scores, np.zeros((1, 2, 4), np.float32)))
+    assert store.get("c") is not None
+    store.put("c", ScoredRegions(proposals, scores, np.zeros(shape, np.float32)))
+    assert store.get("c") is None
 
 
 def test_scores_that_do_not_fit_their_boxes_count_as_missing(store: ScoreStore) -> None:

@@ -51,6 +51,13 @@ def main(
     max_proposals: Annotated[
         int | None, typer.Option(help="Most regions classified an image. [all]")
     ] = None,
+    svm: Annotated[
+        bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")
+    ] = None,
+    regression: Annotated[
+        bool | None,
+        typer.Option("--regression/--no-regression", help="Classes move boxes. [the bundle's]"),
+    ] = None,
     ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
@@ -82,6 +89,8 @@ def main(
         "nms_threshold": nms,
         "max_detections": max_detections,
         "max_proposals": max_proposals,
+        "svm": svm,
+        "regression": regression,
     }
     given = {name: value for name, value in settings.items() if value is not None}
     detector, store = _load(

@@ -43,7 +43,8 @@ def main(
     ] = None,
     protocol: Annotated[str, typer.Option(help="voc07, voc12, ilsvrc or coco.")] = "voc12",
     classes: Annotated[
-        str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")
+        str,
+        typer.Option(help="own; voc: VOC's twenty, COCO's names mapped; weights: the bundle's."),
     ] = "own",
     images: Annotated[
         int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
@@ -53,6 +54,13 @@ def main(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
     nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
     max_detections: Annotated[int, typer.Option(min=1, help="Most in one image.")] = 300,
+    svm: Annotated[
+        bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")
+    ] = None,
+    regression: Annotated[
+        bool | None,
+        typer.Option("--regression/--no-regression", help="Classes move boxes. [the bundle's]"),
+    ] = None,
     ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
     proposals: Annotated[
         str | None,
@@ -77,7 +85,7 @@ def main(
     if sum(one is not None for one in (weights, detections, compare)) > 1:
         raise typer.BadParameter("give only one of --weights, --detections and --compare")
     rules = known_protocol(protocol)
-    whole = read(data, split, classes, strict)
+    whole = read(data, split, classes, strict, weights)
     dataset = whole if images is None else whole.subset(images)
     if compare is not None:
         first, second = (results_of(path, whole, dataset) for path in compare)
@@ -91,6 +99,8 @@ def main(
         "max_detections": max_detections,
         "max_proposals": max_proposals,
     }
+    asked = {"svm": svm, "regression": regression}
+    settings |= {name: value for name, value in asked.items() if value is not None}
     running = Running(weights, ensemble, proposals, device, precision, threads, settings)
     stages, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
     results = results_of(out / "detections.json", whole, dataset)
@@ -103,18 +113,24 @@ def known_protocol(name: str) -> Protocol:
     return check_protocol(name)
 
 
-def read(data: Path, split: str | None, classes: str, strict: bool) -> Dataset:
+def read(
+    data: Path, split: str | None, classes: str, strict: bool, weights: Path | None
+) -> Dataset:
     """The data set under the class list asked for; what was left out is said on stderr."""
+    from detector.build import SHIPPED
+    from detector.bundle import read_manifest
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
     from detector.reporting.cli import visible
 
-    if classes not in ("own", "voc"):
-        raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
+    if classes not in ("own", "voc", "weights"):
+        raise typer.BadParameter(f"--classes is {classes!r}; choose own, voc or weights")
     dataset = read_dataset(data, split, strict=strict)
     if dataset.dropped:
         counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
         example = visible(str(dataset.dropped[0]))
         print(f"left out: {counts}; for example {example}", file=sys.stderr)
+    if classes == "weights":
+        return dataset.with_classes(read_manifest(weights or SHIPPED).classes)
     return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
 
 
@@ -155,10 +171,11 @@ def detect(
     from detector.reporting.cli import say_error, stop_gently
     from detector.reporting.progress import progress
 
-    detector, file, members, precision = load(running, quiet)
+    detector, file, members, heads, precision = load(running, quiet)
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
-    key = scoring_settings(detector, members, precision, file.settings if file else None)
+    made = file.settings if file else None
+    key = scoring_settings(detector, members, precision, made, heads)
     store = ScoreStore(out / "regions", key)
     regions: dict[str, Proposals] = {}
     results: dict[str, Detections] = {}
@@ -172,15 +189,19 @@ def detect(
                 failed += 1
                 continue
             regions[sample.image_id] = found.proposals
-            results[sample.image_id] = detector.suppress(found.proposals.boxes, found.scores)
+            results[sample.image_id] = detector.suppress(found.boxes, found.scores)
     if not results:
         raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
     write_results(out / "detections.json", dataset, results)
     return stages_of(dataset.subset(regions), regions), failed
 
 
-def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, list[str], str]:
-    """The detector, the file its proposals come from, its networks' hashes, its number format."""
+def load(
+    running: Running, quiet: bool
+) -> tuple[Detector, StoredProposals | None, list[str], list[str], str]:
+    """The detector, the file its proposals come from, the hashes of its networks and of the heads
+    in use, its number format.
+    """
     import torch
 
     from detector.build import SHIPPED, load_detector
@@ -213,8 +234,12 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
     precision = running.precision
     if precision == "auto":
         precision = fastest_precision(device)
-    hashes = [member.sha256 for member in read_manifest(bundle).members][:members]
-    return detector, file, hashes, precision
+    manifest = read_manifest(bundle)
+    hashes = [member.sha256 for member in manifest.members][:members]
+    chosen = manifest.heads_in_use(
+        svm=detector.settings.svm, regression=detector.settings.regression, members=members
+    )
+    return detector, file, hashes, [head.sha256 for head in chosen], precision
 
 
 def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:

@@ -89,6 +89,11 @@ class Prepared(nn.Module):
         found: Tensor = features(self._converted(crops))
         return found.float()
 
+    @property
+    def classifier(self) -> nn.Module:
+        """The last layer: features (N, F) to logits."""
+        return self.model.get_submodule("classifier")
+
     def _converted(self, crops: Tensor) -> Tensor:
         return self.normalisation(crops).to(self.dtype, memory_format=torch.channels_last)
 

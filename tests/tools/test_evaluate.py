@@ -126,7 +126,7 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--detections", "{a}", "--compare", "{a}", "{a}"], 2, "only one of"),
         (["--detections", "{a}", "--split", "test"], 3, "it has: val"),
         (["--detections", "{a}", "--images", "0"], 2, "--images"),
-        (["--detections", "{a}", "--classes", "imagenet"], 2, "own or voc"),
+        (["--detections", "{a}", "--classes", "imagenet"], 2, "own, voc or weights"),
         (["--detections", "nowhere.json"], 3, "nowhere.json: No such file"),
         (["--detections", "{zebra}"], 3, "class lists must match"),
         (["--detections", "{other}"], 3, "row 0 is of image 'z'"),
@@ -270,3 +270,35 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--weights" in done.stdout
+
+
+def test_heads_are_used_when_asked_for_and_kept_apart(
+    run: Run, bundle: Path, voc: Path, tmp_path: Path
+) -> None:
+    """A head for mugs, SVMs that answer 0.5 to everything, and a regression that moves nothing."""
+    from detector.bundle import save_heads
+    from detector.heads import BoxRegression, HeadManifest, LinearScores
+
+    def scores(rows: int) -> LinearScores:
+        zeros = np.zeros(rows, np.float32)
+        return LinearScores(np.zeros((rows, 1024), np.float32), zeros, zeros + 1, zeros)
+
+    still = BoxRegression(np.zeros((80, 1024), np.float32), np.zeros(80, np.float32))
+    with_mugs = tmp_path / "mugs"
+    save_heads(bundle, with_mugs, [(HeadManifest(kind="class", name="mug"), scores(1))])
+    common = ("--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    assert "the lists must match" in run("--weights", with_mugs, *common)[2]
+    code, said, _ = run("--weights", with_mugs, "--classes", "weights", *common)
+    assert code == 0
+    assert "mug" in said
+
+    assert "no svm head" in run("--weights", bundle, "--svm", *common)[2]
+    whole = tmp_path / "whole"
+    heads = [(HeadManifest(kind="svm"), scores(20)), (HeadManifest(kind="regression"), still)]
+    save_heads(bundle, whole, heads)
+    out = voc.parent / "out"
+    for options in ((), ("--svm",), ("--svm", "--regression")):
+        assert run("--weights", whole, *options, *common)[0] == 0
+        rows = json.loads((out / "detections.json").read_text())
+        assert ({row["score"] for row in rows} == {0.5}) == ("--svm" in options)
+    assert len(list((out / "regions").iterdir())) == 4

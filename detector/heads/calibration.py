@@ -1,0 +1,57 @@
+"""Margins to scores in [0, 1]: a logistic curve for each class (Platt 1999).
+
+A score then means the share of regions with this margin that lie on an object of the class, so that
+one threshold suits all classes. The curve rises, so within a class the order of regions is the
+margins' own, across images too; that is all that average precision asks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.structures import Array
+
+LEAST_SLOPE = 1e-3
+"""Margins that tell nothing, or the wrong thing, still keep their order."""
+
+
+def fit_logistic(margins: Array, positive: Array) -> tuple[float, float]:
+    """Slope and offset of sigmoid(slope * margin + offset) for margins (N,) and truth (N,) bool.
+
+    Maximum likelihood with Platt's softened targets, (P + 1) / (P + 2) and 1 / (N + 2), so that it
+    is finite when the margins are perfect. The slope is at least `LEAST_SLOPE`.
+    """
+    margins = np.asarray(margins, np.float64)
+    positive = np.asarray(positive, bool)
+    count = int(positive.sum())
+    others = len(positive) - count
+    target = np.where(positive, (count + 1) / (count + 2), 1 / (others + 2))
+    slope, offset = _newton(margins, target, np.log((count + 1) / (others + 1)))
+    if slope >= LEAST_SLOPE:
+        return slope, offset
+    return LEAST_SLOPE, float(np.log(target.mean() / (1 - target.mean())))
+
+
+def _newton(margins: Array, target: Array, offset: float) -> tuple[float, float]:
+    """Newton's steps, halved until the likelihood rises (Lin, Lin and Weng 2007)."""
+    at = np.array([0.0, offset])
+    design = np.stack([margins, np.ones_like(margins)], 1)
+    loss = _loss(design @ at, target)
+    for _ in range(100):
+        probability = 1 / (1 + np.exp(-np.clip(design @ at, -700, 700)))
+        gradient = design.T @ (probability - target)
+        if abs(gradient).max() < 1e-8 * len(target):
+            break
+        curvature = (design * (probability * (1 - probability))[:, None]).T @ design
+        step = np.linalg.solve(curvature + 1e-10 * np.eye(2), gradient)
+        for _ in range(30):
+            tried = _loss(design @ (at - step), target)
+            if tried <= loss:
+                break
+            step = step / 2
+        at, loss = at - step, tried
+    return float(at[0]), float(at[1])
+
+
+def _loss(logits: Array, target: Array) -> float:
+    return float((np.logaddexp(0, logits) - target * logits).sum())

@@ -1,0 +1,124 @@
+"""The heads of all classes of a network, from described images that pass by one at a time.
+
+Memory holds the objects, the hard negatives and the regions near objects, never all regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from detector.errors import TrainingError
+from detector.heads.bbox_regression import RegressionSettings, fit_regression
+from detector.heads.calibration import fit_logistic
+from detector.heads.linear import BoxRegression, LinearScores
+from detector.heads.regions import DescribedImage
+from detector.heads.svm import HardNegativeMining, SvmSettings
+from detector.structures import Array
+
+Images = Callable[[str], Iterable[DescribedImage]]
+"""All images once more, whenever asked; the name of the pass is for whoever watches."""
+
+LEAST_TO_MOVE = 10
+"""A class with fewer regions near its objects moves nothing."""
+
+
+def mean_norm(images: Iterable[DescribedImage]) -> float:
+    """Of all regions' features, by which they are scaled to R-CNN's 20."""
+    total, count = 0.0, 0
+    for image in images:
+        total += float(np.linalg.norm(image.features, axis=1).sum())
+        count += len(image.features)
+    return total / max(count, 1)
+
+
+def fit_svms(
+    images: Images, classes: Sequence[str], norm: float, settings: SvmSettings
+) -> LinearScores:
+    """One SVM a class with hard negative mining, and the logistic curves that make scores.
+
+    norm  the mean norm of the features
+    """
+    scale = settings.target_norm / norm
+    positives: list[list[Array]] = [[] for _ in classes]
+    for image in images("objects"):
+        for label, own in enumerate(positives):
+            own.append(image.positives(label) * scale)
+    missing = [name for name, own in zip(classes, positives, strict=True) if not sum(map(len, own))]
+    if missing:
+        raise TrainingError(
+            f"no objects of {', '.join(missing[:4])} ({len(missing)} of {len(classes)} classes);"
+            " SVMs need some of every class, so give more images, or --no-svm"
+        )
+    mining = [HardNegativeMining(np.concatenate(own), settings) for own in positives]
+    for _ in range(settings.passes):
+        for image in images("hard negatives"):
+            for label, one in enumerate(mining):
+                one.see(image.negatives(label, settings.negative_iou) * scale)
+    without = [c for c, one in zip(classes, mining, strict=True) if not len(one.negatives)]
+    if without:
+        raise TrainingError(f"no background for {', '.join(without[:4])}; give more images")
+    fitted = [one.finish() for one in mining]
+    weight = (np.stack([row for row, _ in fitted]) * scale).astype(np.float32)
+    bias = np.array([value for _, value in fitted], np.float32)
+    slope, offset = _curves(images("scores"), weight, bias, settings)
+    return LinearScores(weight, bias, slope, offset)
+
+
+def _curves(
+    images: Iterable[DescribedImage], weight: Array, bias: Array, settings: SvmSettings
+) -> tuple[Array, Array]:
+    """Slopes (K,) and offsets (K,), from the margins of proposals: on an object at IoU >= 0.5, or
+    below 0.3 with all of them.
+    """
+    margins: list[list[Array]] = [[] for _ in bias]
+    truth: list[list[Array]] = [[] for _ in bias]
+    for image in images:
+        proposed = np.arange(len(image.boxes)) >= len(image.real)
+        found = image.features @ weight.T + bias
+        for label in range(len(bias)):
+            best = image.best_overlap(label)
+            known = proposed & ((best >= 0.5) | (best < settings.negative_iou))
+            if image.annotated is not None and label not in image.annotated:
+                known &= best >= 0.5
+            margins[label].append(found[known, label])
+            truth[label].append(best[known] >= 0.5)
+    curves = [
+        fit_logistic(np.concatenate(one), np.concatenate(other))
+        for one, other in zip(margins, truth, strict=True)
+    ]
+    slope, offset = np.array(curves, np.float32).T
+    return slope, offset
+
+
+def fit_regressions(
+    images: Images, classes: Sequence[str], norm: float, settings: RegressionSettings
+) -> BoxRegression:
+    """One box regression a class; a class with hardly any regions near its objects moves nothing.
+
+    norm  the mean norm of the features
+    """
+    scale = settings.target_norm / norm
+    features: list[list[Array]] = [[] for _ in classes]
+    wanted: list[list[Array]] = [[] for _ in classes]
+    width = 0
+    for image in images("regions near objects"):
+        width = image.features.shape[1]
+        rows, labels, goals = image.to_move(settings.least_iou)
+        for label in np.unique(labels):
+            features[label].append(image.features[rows[labels == label]] * scale)
+            wanted[label].append(goals[labels == label])
+    weight = np.zeros((len(classes), 4, width), np.float32)
+    bias = np.zeros((len(classes), 4), np.float32)
+    enough = [label for label, own in enumerate(wanted) if sum(map(len, own)) >= LEAST_TO_MOVE]
+    if not enough:
+        raise TrainingError(
+            f"no class has {LEAST_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
+            " box regression needs more images, or --no-regression"
+        )
+    for label in enough:
+        own = np.concatenate(features[label])
+        row, constant = fit_regression(own, np.concatenate(wanted[label]), settings)
+        weight[label], bias[label] = row * scale, constant
+    return BoxRegression(weight.reshape(-1, width), bias.reshape(-1))

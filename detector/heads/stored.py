@@ -1,0 +1,119 @@
+"""Heads on disk: one safetensors file each, verified as the networks' files are."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from detector.errors import BundleError
+from detector.heads.linear import BoxRegression, Heads, LinearScores
+from detector.tensor_files import Layout, compare_layouts, layout_in_header, verified_bytes
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
+
+
+class HeadManifest(BaseModel):
+    """One head. `file`, `bytes` and `sha256` are filled in when it is saved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["svm", "regression", "class"]
+    """SVMs or box regression of the network's own classes, or one class that it does not know."""
+    member: int = Field(default=0, ge=0)
+    """On whose features."""
+    name: str = ""
+    """Of the class, where `kind` is "class"."""
+    recipe: dict[str, Any] = {}
+    """What it was fitted on, and how."""
+    file: str = ""
+    bytes: int = Field(default=0, ge=0)
+    sha256: str = ""
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, file: str) -> str:
+        if file and (not _FILE_NAME.fullmatch(file) or ".." in file):
+            raise ValueError("a head's file is a plain name that ends in .safetensors")
+        return file
+
+    @model_validator(mode="after")
+    def _named_if_a_class(self) -> HeadManifest:
+        if bool(self.name) != (self.kind == "class"):
+            raise ValueError('a head of kind "class" has a name, no other has')
+        if self.kind == "class" and self.member:
+            raise ValueError("added classes are on member 0, which is always in use")
+        return self
+
+
+def encode_head(
+    head: HeadManifest, fitted: LinearScores | BoxRegression, classes: int
+) -> tuple[HeadManifest, bytes]:
+    """The file of a head, and its manifest that names it; BundleError if it could not be loaded.
+
+    classes  K, of the network
+    """
+    from safetensors.numpy import save
+
+    tensors = {
+        name: np.ascontiguousarray(getattr(fitted, name), np.float32)
+        for name in fitted.__dataclass_fields__
+    }
+    label = f"{head.kind} of member {head.member}"
+    found = {name: values.shape for name, values in tensors.items()}
+    compare_layouts(found, _layout(head, classes, fitted.weight.shape[1]), label)
+    _check_values(tensors, label)
+    data = save(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    file = f"{head.kind}-{head.member}-{digest[:12]}.safetensors"
+    return head.model_copy(update={"file": file, "bytes": len(data), "sha256": digest}), data
+
+
+def load_head(
+    folder: Path, head: HeadManifest, classes: int, features: int
+) -> LinearScores | BoxRegression:
+    """The head in its file, for a network of so many classes and features; else BundleError."""
+    from safetensors.numpy import load
+
+    data = verified_bytes(folder, head.file, head.bytes, head.sha256)
+    label = str(folder / head.file)
+    compare_layouts(layout_in_header(data, label), _layout(head, classes, features), label)
+    tensors = load(data)
+    _check_values(tensors, label)
+    return BoxRegression(**tensors) if head.kind == "regression" else LinearScores(**tensors)
+
+
+def heads_of_member(
+    member: int, manifests: Sequence[HeadManifest], fitted: Sequence[LinearScores | BoxRegression]
+) -> Heads:
+    """All the heads that stand on this member's features."""
+    own = [
+        (one.kind, head)
+        for one, head in zip(manifests, fitted, strict=True)
+        if one.member == member
+    ]
+    by_kind: dict[str, Any] = dict(own)
+    added = tuple(head for kind, head in own if kind == "class" and isinstance(head, LinearScores))
+    return Heads(by_kind.get("svm"), by_kind.get("regression"), added)
+
+
+def _layout(head: HeadManifest, classes: int, features: int) -> Layout:
+    if head.kind == "regression":
+        return {"weight": (4 * classes, features), "bias": (4 * classes,)}
+    rows = 1 if head.kind == "class" else classes
+    return {"weight": (rows, features), "bias": (rows,), "slope": (rows,), "offset": (rows,)}
+
+
+def _check_values(tensors: Mapping[str, Any], label: str) -> None:
+    for name, values in tensors.items():
+        if values.dtype != np.float32:
+            raise BundleError(f"{label}: tensor {name} is {values.dtype}, expected float32")
+        if not np.isfinite(values).all():
+            raise BundleError(f"{label}: tensor {name} has values that are not finite")
+        if name == "slope" and values.min() <= 0:
+            raise BundleError(f"{label}: tensor slope has values that are not above 0")

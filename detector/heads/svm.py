@@ -1,0 +1,110 @@
+"""One linear SVM a class on a network's features, with hard negative mining (Girshick et al. 2014,
+section 2.3; numbers of rcnn_train.m).
+
+Positives are the ground-truth boxes and nothing else. A region that overlaps no object of the class
+by 0.3 or more is a negative; what lies between is ignored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.structures import Array
+
+
+class SvmSettings(BaseModel):
+    """R-CNN's numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    negative_iou: float = Field(0.3, gt=0, lt=1)
+    """Below this with every object of the class: a negative (0.5 cost R-CNN 5 mAP, 0 cost 4)."""
+    target_norm: float = Field(20.0, gt=0)
+    """Features are scaled to this mean norm, so that C means the same for every network."""
+    c: float = Field(1e-3, gt=0)
+    bias_feature: float = Field(10.0, gt=0)
+    """Liblinear's -B: the constant feature whose weight is the bias; large, so that it is hardly
+    regularised.
+    """
+    positive_weight: float = Field(2.0, gt=0)
+    hard_margin: float = -1.0001
+    """A negative above it is hard: it enters the cache."""
+    evict_margin: float = -1.2
+    """A negative below it leaves the cache after a fit."""
+    retrain_after: int = Field(2000, ge=1)
+    """Fit again when so many negatives are new."""
+    passes: int = Field(1, ge=1)
+    """Over all images; R-CNN found one to be enough."""
+    seed: int = Field(0, ge=0)
+
+
+def fit_margin(positives: Array, negatives: Array, settings: SvmSettings) -> tuple[Array, float]:
+    """Weight (F,) and bias of the margin between (P, F) and (N, F): the hinge loss, L2."""
+    from sklearn.svm import LinearSVC
+
+    machine = LinearSVC(
+        loss="hinge", penalty="l2", dual=True, random_state=settings.seed, max_iter=20_000,
+        C=settings.c, class_weight={1: settings.positive_weight},
+        intercept_scaling=settings.bias_feature,
+    )  # fmt: skip
+    labels = np.repeat([1, -1], [len(positives), len(negatives)])
+    machine.fit(np.concatenate([positives, negatives]).astype(np.float64), labels)
+    return machine.coef_[0], float(machine.intercept_[0])
+
+
+class HardNegativeMining:
+    """The SVM of one class while images pass by: `see` each one's negatives, then `finish`.
+
+    Features are expected scaled. The first negatives are all kept, later ones only if they are
+    hard for the machine of the moment.
+    """
+
+    def __init__(self, positives: Array, settings: SvmSettings) -> None:
+        self.positives = positives
+        self.settings = settings
+        self.negatives = np.zeros((0, positives.shape[1]), np.float32)
+        self.new = 0
+        self.weight: Array | None = None
+        self.bias = 0.0
+        self._seen: set[bytes] = set()
+
+    def margins(self, features: Array) -> Array:
+        """(N, F) to (N,)."""
+        assert self.weight is not None
+        margins: Array = features @ self.weight + self.bias
+        return margins
+
+    def see(self, features: Array) -> None:
+        """Negatives (N, F) of one image; those in the cache already are not taken twice."""
+        if self.weight is not None:
+            features = features[self.margins(features) > self.settings.hard_margin]
+        fresh = [row for row in features if self._is_fresh(row)]
+        if not fresh:
+            return
+        self.negatives = np.concatenate([self.negatives, np.stack(fresh)])
+        self.new += len(fresh)
+        if self.weight is None or self.new > self.settings.retrain_after:
+            self.fit()
+
+    def _is_fresh(self, row: Array) -> bool:
+        key = row.tobytes()
+        known = key in self._seen
+        self._seen.add(key)
+        return not known
+
+    def fit(self) -> None:
+        """Fit on the cache, then let the easy negatives go."""
+        self.weight, self.bias = fit_margin(self.positives, self.negatives, self.settings)
+        self.new = 0
+        keep = self.margins(self.negatives) >= self.settings.evict_margin
+        for row in self.negatives[~keep]:
+            self._seen.discard(row.tobytes())
+        self.negatives = self.negatives[keep]
+
+    def finish(self) -> tuple[Array, float]:
+        """The last fit, after the last image: weight (F,) and bias."""
+        if self.new or self.weight is None:
+            self.fit()
+        assert self.weight is not None
+        return self.weight, self.bias

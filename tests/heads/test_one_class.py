@@ -1,0 +1,103 @@
+"""One class from a few boxes: which regions it learns from, and what the head then says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detector import boxes as box_ops
+from detector.heads.one_class import (
+    Described,
+    OneClassSettings,
+    background_order,
+    choose_positives,
+    fit_one_class,
+    shifted,
+)
+from detector.structures import Annotations
+
+SETTINGS = OneClassSettings()
+OBJECT = np.array([20.0, 20, 60, 60])
+PROPOSALS = np.array(
+    [
+        [22, 20, 60, 60],  # fits: IoU 0.95
+        [20, 20, 60, 45],  # in between: 0.63, not used
+        [20, 20, 40, 30],  # a part: 0.125
+        [70, 70, 90, 90],  # elsewhere
+        [0, 0, 15, 15],
+        [20, 20, 30, 40],  # a part: 0.125
+    ],
+    np.float32,
+)
+
+
+def test_positives_are_the_object_its_mirror_image_and_what_fits_it(rng):
+    truth = Annotations([OBJECT], [0])
+    found = choose_positives(truth, PROPOSALS, (100, 100), SETTINGS, rng)
+    assert found.boxes[:2].tolist() == [OBJECT.tolist()] * 2
+    assert found.mirrored[:2].tolist() == [False, True]
+    assert found.boxes[-1].tolist() == PROPOSALS[0].tolist()
+    assert len(found.boxes) == 2 + SETTINGS.shifted + 1
+    assert (box_ops.iou(found.boxes, OBJECT[None]) >= 0.7).all()
+
+
+def test_difficult_objects_and_crowds_are_no_positives_and_no_background(rng):
+    truth = Annotations([OBJECT, [70, 70, 90, 90]], [0, 0], [True, False], [False, True])
+    assert len(choose_positives(truth, PROPOSALS, (100, 100), SETTINGS, rng).boxes) == 0
+    assert sorted(background_order(truth, PROPOSALS, SETTINGS, rng)) == [2, 4, 5]
+
+
+def test_background_takes_turns_near_and_far(rng):
+    order = background_order(Annotations([OBJECT], [0]), PROPOSALS, SETTINGS, rng).tolist()
+    assert {order[0], order[2]} == {2, 5}
+    assert {order[1], order[3]} == {3, 4}
+
+
+def test_without_an_object_everything_is_background(rng):
+    assert sorted(background_order(Annotations.empty(), PROPOSALS, SETTINGS, rng)) == list(range(6))
+
+
+def test_shifted_boxes_stay_close_and_inside(rng):
+    for box in (OBJECT, np.array([0.0, 0, 100, 50])):
+        found = shifted(box, (50, 100) if box[0] == 0 else (100, 100), SETTINGS, rng)
+        assert len(found) == SETTINGS.shifted
+        assert (box_ops.iou(found, box[None]) >= SETTINGS.positive_iou).all()
+        assert found.min() >= 0
+        assert found.max() <= 100
+
+
+def _described(rng, centre, count, images=6):
+    rows = rng.normal(centre, 1, (count, 8)).astype(np.float32)
+    return Described(rows, np.arange(count) % images)
+
+
+def test_the_head_tells_objects_from_background(rng):
+    objects, background = np.array([3.0] + [0] * 7), np.zeros(8)
+    parts = [_described(rng, objects, 60)] + [_described(rng, background, 300) for _ in range(2)]
+    head = fit_one_class(*parts, SETTINGS.model_copy())
+    assert head.weight.shape == (1, 8)
+    score = 1 / (1 + np.exp(-(head.margins(_described(rng, objects, 99).features) * head.slope)))
+    assert head.slope[0] > 0
+    hits = _probability(head, _described(rng, objects, 500).features) > 0.5
+    misses = _probability(head, _described(rng, background, 500).features) > 0.5
+    assert hits.mean() > 0.6
+    assert misses.mean() < 0.05
+    assert score.shape == (99, 1)
+
+
+def _probability(head, features):
+    return 1 / (1 + np.exp(-(head.margins(features) * head.slope + head.offset)))
+
+
+def test_features_of_another_scale_give_the_same_scores(rng):
+    parts = [_described(rng, [3] + [0] * 7, 60)] + [_described(rng, [0] * 8, 200) for _ in "ab"]
+    large = [Described(part.features * 64, part.image) for part in parts]
+    probe = _described(rng, [1] * 8, 50).features
+    one, other = (fit_one_class(*given, SETTINGS) for given in (parts, large))
+    assert _probability(other, probe * 64) == pytest.approx(_probability(one, probe), abs=1e-4)
+
+
+def test_images_are_numbered_as_they_are_stacked():
+    found = Described.stacked([np.zeros((2, 3)), np.zeros((0, 3)), np.ones((1, 3))])
+    assert found.image.tolist() == [0, 0, 2]
+    assert found.features.sum() == 3

@@ -1,0 +1,246 @@
+"""tools/fit_heads.py from the command line: what it writes, leaves alone, and refuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+import detector.build
+from detector.build import load_detector
+from detector.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    load_bundle,
+    read_manifest,
+    save_bundle,
+)
+from detector.errors import SettingsError
+from detector.images import read_image
+from detector.models import ARCHITECTURES
+from detector.reporting.cli import run_tool
+from detector.structures import Array, Proposals
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import fit_heads
+
+COLOURS = {"cat": (220, 40, 40), "dog": (40, 60, 220), "mug": (40, 220, 60)}
+
+
+class Colours(nn.Module):
+    """The features are the colours of the nine parts of a crop."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(27, num_outputs)
+
+    def features(self, crops: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(crops, 3).flatten(1)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.classifier(self.features(crops))
+
+
+class Grid:
+    """Proposes squares of 18 pixels, three apart."""
+
+    class _Step(BaseModel):
+        step: int = 3
+
+    settings = _Step()
+
+    def __call__(self, image: Array) -> Proposals:
+        height, width = image.shape[:2]
+        x, y = np.meshgrid(np.arange(0, width - 17, 3), np.arange(0, height - 17, 3))
+        corner = np.stack([x.ravel(), y.ravel()], 1)
+        return Proposals(np.concatenate([corner, corner + 18], 1), (height, width))
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "colours", Colours)
+    monkeypatch.setattr(detector.build, "build_proposer", lambda engine, options: Grid())
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """An untrained network that names two classes."""
+    torch.manual_seed(0)
+    manifest = BundleManifest(
+        classes=("cat", "dog"),
+        members=(MemberManifest(architecture="colours", input_size=32),),
+        provenance=Provenance(training_data="none", licence="CC0"),
+    )
+    save_bundle(tmp_path / "bundle", manifest, [Colours(3).state_dict()])
+    return tmp_path / "bundle"
+
+
+def annotation(file: str, objects: list[tuple[str, int, int]]) -> str:
+    """VOC's XML of objects of 18 pixels, each by its name and left-top corner."""
+    text = (
+        f"<annotation><filename>{file}</filename><size><width>80</width><height>60</height></size>"
+    )
+    for name, x, y in objects:
+        text += (
+            f"<object><name>{name}</name><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
+            f"<xmax>{x + 18}</xmax><ymax>{y + 18}</ymax></bndbox></object>"
+        )
+    return text + "</annotation>"
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images of 80 x 60 with a red cat, a blue dog and a green mug on grey noise."""
+    root = tmp_path_factory.mktemp("voc")
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        pixels = rng.integers(110, 140, (60, 80, 3), np.uint8)
+        objects = []
+        for place, (name, colour) in enumerate(COLOURS.items()):
+            x, y = 4 + 26 * place + int(rng.integers(0, 4)), 5 + int(rng.integers(0, 30))
+            pixels[y : y + 18, x : x + 18] = colour
+            objects.append((name, x, y))
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.png")
+        text = annotation(f"{number}.png", objects)
+        (root / "Annotations" / f"{number}.xml").write_text(text)
+    (root / "ImageSets/Main/train.txt").write_text("\n".join(map(str, range(6))))
+    (root / "ImageSets/Main/one.txt").write_text("0\n")
+    return root
+
+
+def exit_code(voc: Path, bundle: Path, *options: object) -> int:
+    given = ["--data", voc, "--weights", bundle, "--device", "cpu", "--threads", 1, *options]
+    with pytest.raises(SystemExit) as end:
+        run_tool(fit_heads.main, [str(one) for one in given] + ["--quiet"])
+    return int(end.value.code or 0)
+
+
+def test_a_class_is_added_and_the_others_are_found_bit_for_bit_the_same(voc, bundle, tmp_path):
+    out = tmp_path / "new"
+    assert exit_code(voc, bundle, "--add", "mug", "--split", "train", "--out", out) == 0
+    assert read_manifest(out).classes == ("cat", "dog", "mug")
+    settings = {"score_threshold": 0.01, "max_detections": 10_000}
+    before, after = (load_detector(one, settings=settings) for one in (bundle, out))
+    for number in range(6):
+        image = read_image(voc / "JPEGImages" / f"{number}.png")
+        old, new = before(image), after(image)
+        kept = new[new.labels < 2]
+        for name in ("boxes", "scores", "labels"):
+            assert getattr(kept, name).tobytes() == getattr(old, name).tobytes()
+        assert middle(image, new[new.labels == 2].boxes[0]) == COLOURS["mug"]
+    # One class more on top; the first one's head is as it was.
+    first = load_bundle(out).heads[0]
+    other = renamed(voc, tmp_path / "jugs", "mug", "jug")
+    assert exit_code(other, out, "--add", "jug", "--split", "train", "--out", out) == 0
+    assert read_manifest(out).classes == ("cat", "dog", "mug", "jug")
+    assert (load_bundle(out).heads[0].weight == first.weight).all()
+
+
+def renamed(voc: Path, folder: Path, old: str, new: str) -> Path:
+    """The same data set with another name for a class."""
+    (folder / "Annotations").mkdir(parents=True)
+    for part in ("ImageSets", "JPEGImages"):
+        (folder / part).symlink_to(voc / part)
+    for path in (voc / "Annotations").glob("*.xml"):
+        text = path.read_text().replace(f"<name>{old}<", f"<name>{new}<")
+        (folder / "Annotations" / path.name).write_text(text)
+    return folder
+
+
+def test_the_same_seed_learns_the_same_head(voc, bundle, tmp_path):
+    for name in "ab":
+        where = ("--split", "train", "--out", tmp_path / name, "--crops", 400)
+        assert exit_code(voc, bundle, "--add", "mug", *where) == 0
+    one, other = (read_manifest(tmp_path / name).heads[0].sha256 for name in "ab")
+    assert one == other
+
+
+def test_svms_and_regression_of_all_classes_are_optional_in_the_new_bundle(voc, bundle, tmp_path):
+    out = tmp_path / "new"
+    assert exit_code(voc, bundle, "--split", "train", "--out", out) == 0
+    manifest = read_manifest(out)
+    assert [head.kind for head in manifest.heads] == ["svm", "regression"]
+    assert manifest.classes == ("cat", "dog")
+    image = read_image(voc / "JPEGImages/0.png")
+    detect = {
+        options: load_detector(out, settings=dict.fromkeys(options, True))
+        for options in ((), ("svm",), ("svm", "regression"))
+    }
+    plain = load_detector(bundle)
+    regions = plain.propose(image)
+    assert (detect[()].classify(image, regions) == plain.classify(image, regions)).all()
+    (both,) = detect["svm", "regression"].judge_many([(image, regions)])
+    assert (both.scores == detect["svm",].classify(image, regions)).all()
+    for label, name in enumerate(("cat", "dog")):
+        best = both.boxes[both.scores[:, label].argmax(), label]
+        assert middle(image, best) == COLOURS[name]
+    with pytest.raises(SettingsError, match="no svm head"):
+        load_detector(bundle, settings={"svm": True})
+
+
+def middle(image: Array, box: Array) -> tuple[int, ...]:
+    """The colour in the middle of a box."""
+    x, y = ((box[:2] + box[2:]) / 2).astype(int)
+    return tuple(image[y, x].tolist())
+
+
+def test_features_are_kept_and_the_heads_come_out_the_same(voc, bundle, tmp_path):
+    out, kind = tmp_path / "new", ("--split", "train", "--images", 4, "--no-svm")
+    assert exit_code(voc, bundle, *kind, "--out", out) == 0
+    stored = sorted((tmp_path / "new.features").glob("*/*.npz"))
+    assert len(stored) == 4
+    before = {path: path.stat().st_mtime_ns for path in stored}
+    first = read_manifest(out)
+    assert not first.thresholds.regression
+    assert exit_code(voc, bundle, *kind, "--out", out, "--enable") == 0
+    assert {path: path.stat().st_mtime_ns for path in stored} == before
+    again = read_manifest(out)
+    assert [head.sha256 for head in again.heads] == [first.heads[0].sha256]
+    assert again.thresholds.regression
+    assert not again.thresholds.svm
+    assert load_detector(out).settings.regression
+    assert not load_detector(out, settings={"regression": False}).settings.regression
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--add", "cat", "--split", "train"], 2, "has this class already"),
+        (["--add", "jug", "--split", "train"], 3, "no class 'jug'; it has"),
+        (["--add", " ", "--split", "train"], 2, "1 to 100 printable characters"),
+        (["--add", "a\nb", "--split", "train"], 2, "1 to 100 printable characters"),
+        (["--add", "m" * 101, "--split", "train"], 2, "1 to 100 printable characters"),
+        (["--add", "mug", "--split", "one"], 3, "1 boxes of mug"),
+        (["--add", "mug"], 3, "name a split"),
+        (["--split", "train", "--no-svm", "--no-regression"], 2, "nothing to fit"),
+        (["--split", "train", "--ensemble", "two"], 2, "number of members, or all"),
+    ],
+)
+def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
+    voc, bundle, tmp_path, capsys, options, code, words
+):
+    assert exit_code(voc, bundle, *options, "--out", tmp_path / "new") == code
+    said = capsys.readouterr().err
+    assert words in " ".join(said.split())
+    assert len(said.splitlines()) <= 3
+    assert not (tmp_path / "new").exists()
+
+
+def test_boxes_all_in_one_image_are_refused(voc, bundle, tmp_path, capsys):
+    """Five mugs, but one picture: there is none to calibrate scores on."""
+    for part in ("JPEGImages", "Annotations"):
+        (tmp_path / "voc" / part).mkdir(parents=True)
+    (tmp_path / "voc/JPEGImages/0.png").symlink_to(voc / "JPEGImages/0.png")
+    mugs = [("mug", x, 20) for x in (0, 10, 20, 30, 40)]
+    (tmp_path / "voc/Annotations/0.xml").write_text(annotation("0.png", mugs))
+    assert exit_code(tmp_path / "voc", bundle, "--add", "mug", "--out", tmp_path / "new") == 3
+    assert "5 boxes of mug in 1 images: at least two images" in capsys.readouterr().err
