@@ -320,11 +320,12 @@ def bundle_of_run(
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
 ) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
     """What a finished training saves: the manifest, and each network's averaged weights."""
-    from detector.bundle import BundleManifest, MemberManifest, Provenance
+    from detector.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
     from detector.models.normalisation import CENTRED, Normalisation
 
-    entries = []
+    entries: list[MemberManifest] = []
     for network, _ in members:
+        trunk = SharedTrunk(0, settings.bank.after) if settings.bank and entries else None
         normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
         entries.append(
             MemberManifest(
@@ -334,6 +335,7 @@ def bundle_of_run(
                 context=settings.member.context,
                 mean=normalisation.mean,
                 std=normalisation.std,
+                trunk=trunk,
             )
         )
     sources = ", ".join(
@@ -374,23 +376,17 @@ def load_detector(
     announce    is told, in a sentence, when kernels must be compiled first
     """
     from detector.bundle import load_bundle
-    from detector.ensemble import Ensemble, Member
+    from detector.ensemble import Ensemble, Member, SharedTrunk
     from detector.models.inference import Precision, fastest_precision
     from detector.pipeline import DetectionSettings, Detector
 
     loaded = load_bundle(bundle or SHIPPED, members)
     manifest = loaded.manifest
-    contexts = {member.context for member in manifest.members}
-    if len(contexts) > 1:
-        raise SettingsError(
-            f"{bundle}: members with different context cannot share crops: {contexts}"
-        )
     values = {
         "score_threshold": manifest.thresholds.score,
         "nms_threshold": manifest.thresholds.nms,
         "voting_iou": manifest.thresholds.voting,
         "max_detections": manifest.thresholds.max_detections,
-        "context": contexts.pop(),
         "svm": manifest.thresholds.svm,
         "regression": manifest.thresholds.regression,
         **(settings or {}),
@@ -415,6 +411,8 @@ def load_detector(
                 one.normalisation,
                 one.activation_ranges,
                 loaded.heads_of(position, heads),
+                one.context,
+                SharedTrunk(*one.trunk) if one.trunk else None,
             )
             for position, (model, one) in pairs
         ],

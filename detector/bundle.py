@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from pydantic import (
@@ -34,6 +34,7 @@ from detector.heads import BoxRegression, HeadManifest, Heads, LinearScores
 from detector.heads.stored import encode_head, heads_of_member, load_head
 from detector.models import build_model
 from detector.models.normalisation import CENTRED, Normalisation, Triple
+from detector.models.split import Trunk
 from detector.models.storage import StoredAs, decode, encode, stored_layout
 from detector.tensor_files import compare_layouts, layout_in_header, verified_bytes
 
@@ -45,6 +46,13 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SharedTrunk(NamedTuple):
+    """The layers of member number `member` up to the module `after`."""
+
+    member: int
+    after: str
 
 
 class MemberManifest(_Entry):
@@ -60,6 +68,8 @@ class MemberManifest(_Entry):
     activation_ranges: dict[str, float] = {}
     """For 8-bit inference (models/quantised.py); empty where they were not measured."""
     stored_as: StoredAs = "float16"
+    trunk: SharedTrunk | None = None
+    """Its file then holds only what is above the trunk of another member before it."""
     file: str = ""
     bytes: int = Field(default=0, ge=0)
     sha256: str = ""
@@ -127,6 +137,22 @@ class BundleManifest(_Entry):
         if len(set(classes)) != len(classes) or not all(name.strip() for name in classes):
             raise ValueError("class names must be distinct and not empty")
         return classes
+
+    @model_validator(mode="after")
+    def _trunks_fit(self) -> BundleManifest:
+        for place, member in enumerate(self.members):
+            if member.trunk is None:
+                continue
+            if not 0 <= member.trunk.member < place:
+                raise ValueError(
+                    f"member {place} takes the trunk of a member that is not before it"
+                )
+            owner = self.members[member.trunk.member]
+            if owner.trunk is not None or (owner.architecture, owner.options) != (
+                member.architecture, member.options,
+            ):  # fmt: skip
+                raise ValueError(f"member {place} and the owner of its trunk must be built alike")
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> BundleManifest:
@@ -209,7 +235,8 @@ def save_bundle(
     for member, state in zip(manifest.members, state_dicts, strict=True):
         if precision is not None:
             member = member.model_copy(update={"stored_as": precision})
-        data = _encoded(member, state, len(manifest.classes) + 1)
+        owner = None if member.trunk is None else state_dicts[member.trunk.member]
+        data = _encoded(member, state, len(manifest.classes) + 1, owner)
         digest = hashlib.sha256(data).hexdigest()
         file = f"{member.architecture}-{member.input_size}-{digest[:12]}.safetensors"
         files[file] = data
@@ -299,19 +326,42 @@ def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, floa
     write_atomically(Path(folder) / MANIFEST, _text(manifest))
 
 
-def _encoded(member: MemberManifest, state: Mapping[str, Tensor], num_outputs: int) -> bytes:
+def _encoded(
+    member: MemberManifest,
+    state: Mapping[str, Tensor],
+    num_outputs: int,
+    owner: Mapping[str, Tensor] | None,
+) -> bytes:
+    """The file of a member; `owner` is the state of the one whose trunk it takes."""
     from safetensors.torch import save
 
     label = f"member {member.architecture}"
-    wanted = _build(member, num_outputs, label).state_dict()
+    model = _build(member, num_outputs, label)
+    wanted = model.state_dict()
     compare_layouts(
         {name: tuple(tensor.shape) for name, tensor in state.items()},
         {name: tuple(tensor.shape) for name, tensor in wanted.items()},
         label,
     )
+    if owner is not None:
+        shared = _of_trunk(member, model, label)
+        for name in shared:
+            if not torch.equal(state[name], owner[name]):
+                raise BundleError(f"{label}: tensor {name} is not that of the trunk it takes")
+        state = {name: tensor for name, tensor in state.items() if name not in shared}
     try:
         return save(encode(state, member.stored_as))
     except WeightsError as error:
+        raise BundleError(f"{label}: {error}") from None
+
+
+def _of_trunk(member: MemberManifest, model: nn.Module, label: str) -> set[str]:
+    """Names of the tensors that a member takes from another; none where it takes none."""
+    if member.trunk is None:
+        return set()
+    try:
+        return set(Trunk(model, member.trunk.after).state_dict())
+    except SettingsError as error:
         raise BundleError(f"{label}: {error}") from None
 
 
@@ -368,19 +418,25 @@ def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
         chosen = {"members": manifest.members[:members], "heads": heads}
         manifest = manifest.model_copy(update=chosen)
     classes = len(manifest.network_classes)
-    models = tuple(_load_member(folder, member, classes + 1) for member in manifest.members)
+    models: list[nn.Module] = []
+    for member in manifest.members:
+        models.append(_load_member(folder, member, classes + 1, models))
     features = [
         cast("nn.Linear", model.get_submodule("classifier")).in_features for model in models
     ]
     fitted = [load_head(folder, one, classes, features[one.member]) for one in manifest.heads]
-    return Bundle(manifest, models, tuple(fitted))
+    return Bundle(manifest, tuple(models), tuple(fitted))
 
 
-def _load_member(folder: Path, member: MemberManifest, num_outputs: int) -> nn.Module:
+def _load_member(
+    folder: Path, member: MemberManifest, num_outputs: int, before: Sequence[nn.Module]
+) -> nn.Module:
     path = folder / member.file
     data = verified_bytes(folder, member.file, member.bytes, member.sha256)
     model = _build(member, num_outputs, str(path))
-    wanted = stored_layout(model.state_dict(), member.stored_as)
+    shared = _of_trunk(member, model, str(path))
+    own = {name: value for name, value in model.state_dict().items() if name not in shared}
+    wanted = stored_layout(own, member.stored_as)
     compare_layouts(layout_in_header(data, str(path)), wanted, str(path))
     from safetensors.torch import load
 
@@ -388,7 +444,8 @@ def _load_member(folder: Path, member: MemberManifest, num_outputs: int) -> nn.M
     for name, tensor in stored.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise BundleError(f"{path}: tensor {name} has values that are not finite")
-    model.load_state_dict(decode(stored))
+    theirs = before[member.trunk.member].state_dict() if member.trunk else {}
+    model.load_state_dict({**decode(stored), **{name: theirs[name] for name in shared}})
     return model.eval().requires_grad_(False)
 
 

@@ -55,7 +55,7 @@ class ClassifierScores:
         ready = prefetched(self._views, 0, len(self.groups), threads=min(threads, 4))
         for number, (rows, pixels) in enumerate(ready):
             if len(rows):
-                probability = ensemble({size: torch.from_numpy(pixels)})
+                probability = ensemble({member.spec: torch.from_numpy(pixels)})
                 mean = probability.view(len(rows), self.crops, -1).mean(1)
                 self.kept.put(rows, mean.numpy())
             yield number

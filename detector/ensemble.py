@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from detector.crops import CONTEXT
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
 from detector.heads.linear import HeadLayers
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.split import Top, Trunk
+
+
+class CropSpec(NamedTuple):
+    """How a region becomes a crop: its side, and the share of it that is context on each side."""
+
+    size: int
+    context: float = CONTEXT
+
+
+class SharedTrunk(NamedTuple):
+    """The layers up to `after` are those of member number `member`."""
+
+    member: int
+    after: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +44,12 @@ class Member:
     """Needed for 8-bit inference only (models/quantised.py)."""
     heads: Heads = NO_HEADS
     """Linear heads on its features, that are to be used."""
+    context: float = CONTEXT
+    trunk: SharedTrunk | None = None
+
+    @property
+    def spec(self) -> CropSpec:
+        return CropSpec(self.input_size, self.context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +65,12 @@ class Judgement:
 
 
 class Ensemble:
-    """Crops of N regions, one tensor for each input size, to class probabilities (N, K+1).
+    """Crops of N regions, one tensor for each kind of crop, to class probabilities (N, K+1).
 
-    Members may differ in architecture and input size; those of equal size share their crops. The
-    batches have one fixed, padded shape, so a region's row is the same whatever its neighbours and
-    whatever the number of `workers` (threads on a CPU, each with its own batch).
+    Members may differ in architecture, input size and context; those alike share their crops, and
+    what they have of a common trunk runs once. The batches have one fixed, padded shape, so a
+    region's row is the same whatever its neighbours and whatever the number of `workers` (threads
+    on a CPU, each with its own batch).
 
     Heads run on the features of the same pass. The SVMs' scores take the softmax's place, and
     background is then 1 less the best. An added class gets a column before background; the softmax
@@ -74,44 +96,33 @@ class Ensemble:
         _check_heads(self.members)
         self.num_outputs = self._network_outputs + max(len(one.heads.added) for one in members)
         on_cpu = torch.device(device).type == "cpu"
-        self.runners = [
-            FixedBatches(
-                prepare_for_inference(
-                    copy.deepcopy(member.model).to(device),
-                    precision,
-                    member.normalisation,
-                    member.activation_ranges,
-                ),
-                batch_size=batch_size or (8 if on_cpu else 128),
-                workers=workers or (torch.get_num_threads() if on_cpu else 1),
-            )
-            for member in members
-        ]
-
-        self.heads = [
-            HeadLayers(member.heads).to(device).eval() if member.heads else None
-            for member in members
+        size = batch_size or (8 if on_cpu else 128)
+        workers = workers or (torch.get_num_threads() if on_cpu else 1)
+        self.groups = [
+            _group(self.members, places, precision, device, size, workers)
+            for places in _together(self.members, precision)
         ]
 
     @property
-    def input_sizes(self) -> tuple[int, ...]:
-        """The crop sides that `__call__` needs, ascending, each once."""
-        return tuple(sorted({member.input_size for member in self.members}))
+    def crop_specs(self) -> tuple[CropSpec, ...]:
+        """The kinds of crops that `__call__` needs, each once, in ascending order."""
+        return tuple(sorted({member.spec for member in self.members}))
 
-    def __call__(self, crops: Mapping[int, Tensor]) -> Tensor:
-        """{S: (N, 3, S, S)} to (N, K+1) float32 on the CPU; the last column is background."""
+    def __call__(self, crops: Mapping[CropSpec, Tensor]) -> Tensor:
+        """{spec: (N, 3, S, S)} to (N, K+1) float32 on the CPU; the last column is background."""
         return self.judge(crops).scores
 
-    def judge(self, crops: Mapping[int, Tensor]) -> Judgement:
-        """{S: (N, 3, S, S)} to scores and, where there are heads for it, moves of the regions."""
+    def judge(self, crops: Mapping[CropSpec, Tensor]) -> Judgement:
+        """{spec: (N, 3, S, S)} to scores and, where there are heads for it, moves of regions."""
         self._check(crops)
         softmax, svm, added, deltas = _Mean(), _Mean(), _Mean(), _Mean()
-        for member, run, heads in zip(self.members, self.runners, self.heads, strict=True):
-            function = None if heads is None else partial(_with_heads, run.model, heads)
-            widths = [self._network_outputs, *(heads.widths if heads else (0, 0, 0))]
-            parts = run(crops[member.input_size], function).split(widths, 1)
+        for found in self._in_order(
+            group.judge(crops, self._network_outputs) for group in self.groups
+        ):
+            widths = [self._network_outputs, *found.heads]
+            parts = found.values.split(widths, 1)
             softmax.add(parts[0].softmax(-1))
-            for mean, part in zip((svm, added, deltas), parts[1:], strict=False):
+            for mean, part in zip((svm, added, deltas), parts[1:], strict=True):
                 mean.add(part)
         scores = softmax.value()
         assert scores is not None
@@ -122,20 +133,21 @@ class Ensemble:
             scores = torch.cat([scores[:, :-1], extra, scores[:, -1:]], 1)
         return Judgement(scores, None if moves is None else self._for_all_classes(moves))
 
-    def features(self, crops: Mapping[int, Tensor]) -> list[Tensor]:
-        """{S: (N, 3, S, S)} to (N, F) of each member: what its last layer and its heads see."""
+    def features(self, crops: Mapping[CropSpec, Tensor]) -> list[Tensor]:
+        """{spec: (N, 3, S, S)} to (N, F) of each member: what its last layer and its heads see."""
         self._check(crops)
-        return [
-            run(crops[member.input_size], cast("Any", run.model).features)
-            for member, run in zip(self.members, self.runners, strict=True)
-        ]
+        made = self._in_order(group.describe(crops) for group in self.groups)
+        return [found.values for found in made]
 
-    def _check(self, crops: Mapping[int, Tensor]) -> None:
-        for size in self.input_sizes:
-            if size not in crops or tuple(crops[size].shape[1:]) != (3, size, size):
-                raise ValueError(
-                    f"crops of shape (N, 3, {size}, {size}) are needed under key {size}"
-                )
+    def _in_order(self, groups: Iterable[list[_Found]]) -> list[_Found]:
+        """What all groups found, in the order of the members."""
+        return sorted((one for group in groups for one in group), key=lambda one: one.member)
+
+    def _check(self, crops: Mapping[CropSpec, Tensor]) -> None:
+        for spec in self.crop_specs:
+            size = spec.size
+            if spec not in crops or tuple(crops[spec].shape[1:]) != (3, size, size):
+                raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
 
     def _for_all_classes(self, moves: Tensor) -> Tensor:
         """(N, 4 K) of the networks' classes to (N, K, 4); added classes move nothing."""
@@ -160,11 +172,124 @@ class _Mean:
         return None if self.total is None else self.total / self.count
 
 
-def _with_heads(network: nn.Module, heads: HeadLayers, crops: Tensor) -> Tensor:
-    """(N, K+1) logits with the heads' columns beside them, of one pass."""
-    parts: Any = network
-    features = parts.features(crops)
-    return torch.cat([parts.classifier(features), heads(features)], 1)
+class _Found(NamedTuple):
+    """What one member says: (N, columns), and how many columns each kind of head has of them."""
+
+    member: int
+    values: Tensor
+    heads: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Members that see the same crops and, where there are several, share a trunk.
+
+    trunk  what runs first: a trunk, or nothing (the identity) before a member of its own
+    """
+
+    places: tuple[int, ...]
+    spec: CropSpec
+    batches: FixedBatches
+    trunk: Callable[[Tensor], Tensor]
+    networks: tuple[nn.Module, ...]
+    heads: tuple[HeadLayers | None, ...]
+
+    def run(
+        self,
+        crops: Mapping[CropSpec, Tensor],
+        function: Callable[[Tensor], list[Tensor]],
+        widths: Sequence[int],
+    ) -> list[_Found]:
+        """What `function` finds of the crops, a tensor (N, width) for each member."""
+        values = self.batches(crops[self.spec], lambda batch: torch.cat(function(batch), 1))
+        parts = values.split(list(widths), 1)
+        return [_Found(*row) for row in zip(self.places, parts, self.head_widths, strict=True)]
+
+    def judge(self, crops: Mapping[CropSpec, Tensor], outputs: int) -> list[_Found]:
+        """Of each member (N, K+1) logits, with the heads' columns beside them, of one pass."""
+        return self.run(crops, self.outputs, [outputs + sum(one) for one in self.head_widths])
+
+    def describe(self, crops: Mapping[CropSpec, Tensor]) -> list[_Found]:
+        """Of each member (N, F) features."""
+        widths = [_of(network).classifier.in_features for network in self.networks]
+        return self.run(crops, self.features, widths)
+
+    @property
+    def head_widths(self) -> list[tuple[int, int, int]]:
+        return [(0, 0, 0) if one is None else one.widths for one in self.heads]
+
+    def outputs(self, crops: Tensor) -> list[Tensor]:
+        maps = self.trunk(crops)
+        return [
+            network(maps) if heads is None else _with_heads(network, heads, maps)
+            for network, heads in zip(self.networks, self.heads, strict=True)
+        ]
+
+    def features(self, crops: Tensor) -> list[Tensor]:
+        maps = self.trunk(crops)
+        return [_of(network).features(maps) for network in self.networks]
+
+
+def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
+    """Places of members that can run as one: all that have a trunk in common, cut alike."""
+    groups: dict[object, list[int]] = {}
+    for place, member in enumerate(members):
+        key: object = place
+        trunk = member.trunk
+        if trunk is not None and precision != "int8" and members[trunk.member].spec == member.spec:
+            key = trunk
+            owner = groups.pop(trunk.member, None)
+            if owner is not None:
+                groups[key] = owner
+        groups.setdefault(key, []).append(place)
+    return [tuple(places) for places in groups.values()]
+
+
+def _group(
+    members: Sequence[Member],
+    places: tuple[int, ...],
+    precision: Precision,
+    device: torch.device | str,
+    batch_size: int,
+    workers: int,
+) -> _Group:
+    first = members[places[0]]
+
+    def prepared(model: nn.Module, member: Member) -> nn.Module:
+        model = copy.deepcopy(model).to(device)
+        return prepare_for_inference(
+            model, precision, member.normalisation, member.activation_ranges
+        )
+
+    cuts = [one.after for one in (members[place].trunk for place in places) if one is not None]
+    if len(places) == 1:
+        runs = prepared(first.model, first)
+        trunk: Callable[[Tensor], Tensor] = _unchanged
+        networks: tuple[nn.Module, ...] = (runs,)
+    else:
+        runs = prepared(Trunk(first.model, cuts[0]), first)
+        trunk = runs
+        shared = Member(first.model, first.input_size)
+        networks = tuple(prepared(Top(members[one].model, cuts[0]), shared) for one in places)
+    heads = tuple(
+        HeadLayers(members[one].heads).to(device).eval() if members[one].heads else None
+        for one in places
+    )
+    batches = FixedBatches(runs, batch_size=batch_size, workers=workers)
+    return _Group(places, first.spec, batches, trunk, networks, heads)
+
+
+def _unchanged(crops: Tensor) -> Tensor:
+    return crops
+
+
+def _with_heads(network: nn.Module, heads: HeadLayers, inputs: Tensor) -> Tensor:
+    features = _of(network).features(inputs)
+    return torch.cat([_of(network).classifier(features), heads(features)], 1)
+
+
+def _of(network: nn.Module) -> Any:
+    return network
 
 
 def _check_heads(members: Sequence[Member]) -> None:

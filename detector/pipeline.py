@@ -21,8 +21,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector import boxes as box_ops
-from detector.crops import CONTEXT, crop_batch
-from detector.ensemble import Ensemble, Judgement
+from detector.crops import crop_batch
+from detector.ensemble import CropSpec, Ensemble, Judgement
 from detector.heads.bbox_regression import moved
 from detector.proposals.merge import Proposer
 from detector.structures import Array, Detections, Proposals
@@ -48,8 +48,6 @@ class DetectionSettings(BaseModel):
     """Of one image, over all classes; COCO's limit."""
     max_proposals: int | None = Field(None, ge=1)
     """Only so many of the best ranked proposals are classified; None is all."""
-    context: float = Field(CONTEXT, ge=0, lt=0.5)
-    """Share of a crop's side that shows the surroundings, on each side."""
     svm: bool = False
     """Scores of the bundle's SVMs in place of the softmax. Departs from the paper, as
     `regression` does: GoogLeNet's entry had neither, for lack of time.
@@ -172,7 +170,7 @@ class Detector:
                 room -= take
             if not room:
                 break
-        crops = {size: self._crops(parts, size) for size in self.ensemble.input_sizes}
+        crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
         judgement = self.ensemble.judge(crops)
         at = 0
         for work, rows in parts:
@@ -181,11 +179,11 @@ class Detector:
             at += count
         return at
 
-    def _crops(self, parts: Sequence[tuple[_Work, slice]], size: int) -> torch.Tensor:
+    def _crops(self, parts: Sequence[tuple[_Work, slice]], spec: CropSpec) -> torch.Tensor:
         made = [
             crop_batch(
-                work.image, work.proposals.boxes[rows], size,
-                context=self.settings.context, device=self.device, threads=self.threads,
+                work.image, work.proposals.boxes[rows], spec.size,
+                context=spec.context, device=self.device, threads=self.threads,
             )
             for work, rows in parts
         ]  # fmt: skip

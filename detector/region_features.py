@@ -30,15 +30,15 @@ def describe_regions(
     for first in range(0, max(len(boxes), 1), detector.chunk):
         rows = slice(first, first + detector.chunk)
         crops = {}
-        for size in detector.ensemble.input_sizes:
+        for spec in detector.ensemble.crop_specs:
             made = crop_batch(
-                image, boxes[rows], size, context=detector.settings.context,
+                image, boxes[rows], spec.size, context=spec.context,
                 device=detector.device, threads=detector.threads,
             )  # fmt: skip
             if mirrored is not None:
                 flip = torch.from_numpy(mirrored[rows])
                 made[flip] = made[flip].flip(-1)
-            crops[size] = made
+            crops[spec] = made
         parts.append(detector.ensemble.features(crops))
     return [torch.cat(member).numpy() for member in zip(*parts, strict=True)]
 

@@ -127,7 +127,7 @@ def scoring_settings(
         "members": list(members),
         "proposals": proposals or describe(detector.propose_regions),
         "max_proposals": detector.settings.max_proposals,
-        "context": detector.settings.context,
+        "context": [spec.context for spec in detector.ensemble.crop_specs],
         "device": detector.device.type,
         "precision": precision,
         **in_use,

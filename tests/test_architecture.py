@@ -21,7 +21,7 @@ STOREY = {
 }  # fmt: skip
 DOORWAYS = {
     ("boxes", "structures"), ("hardware", "errors"), ("crops", "native_crops"),
-    ("ensemble", "models"), ("bundle", "models"), ("evaluation", "datasets"),
+    ("ensemble", "models"), ("ensemble", "crops"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
     ("tensor_files", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
 }  # fmt: skip

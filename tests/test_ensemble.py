@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from detector.ensemble import Ensemble, Member
+from detector.ensemble import CropSpec, Ensemble, Member, SharedTrunk
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.normalisation import HALF
+from detector.models.split import Trunk
 
 
 class Constant(nn.Module):
@@ -32,8 +33,8 @@ def test_probabilities_are_the_mean_of_softmax_not_of_logits():
     """softmax(0, ln 3) = (1/4, 3/4) and softmax(0, 0) = (1/2, 1/2): mean (3/8, 5/8)."""
     one, two = Constant(0.0, float(torch.tensor(3.0).log())), Constant(0.0, 0.0)
     both = Ensemble([Member(one, 8), Member(two, 16)])
-    assert both.input_sizes == (8, 16)
-    found = both({8: noise(3, 8), 16: noise(3, 16)})
+    assert [spec.size for spec in both.crop_specs] == [8, 16]
+    found = both({CropSpec(8): noise(3, 8), CropSpec(16): noise(3, 16)})
     torch.testing.assert_close(found, torch.tensor([[0.375, 0.625]]).expand(3, 2))
 
 
@@ -43,12 +44,12 @@ def test_a_region_scores_the_same_in_any_company_and_with_any_workers(precision)
     crops = noise(11, 64)
     run = Ensemble([Member(model, 64)], precision=precision, batch_size=4, workers=2)
     alone = Ensemble([Member(model, 64)], precision=precision, batch_size=4, workers=1)
-    together = run({64: crops})
+    together = run({CropSpec(64): crops})
     assert len({tuple(row) for row in together.tolist()}) == 11  # the scores do differ
     for index in (0, 3, 6, 10):
-        assert torch.equal(alone({64: crops[index : index + 1]})[0], together[index])
+        assert torch.equal(alone({CropSpec(64): crops[index : index + 1]})[0], together[index])
     order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(run({64: crops[order]}), together[order])
+    assert torch.equal(run({CropSpec(64): crops[order]}), together[order])
 
 
 def test_members_see_their_own_normalisation():
@@ -57,12 +58,12 @@ def test_members_see_their_own_normalisation():
     with torch.no_grad():
         expected = model(HALF(crops)).softmax(1)
     torch.testing.assert_close(
-        Ensemble([Member(model, 64, HALF)])({64: crops}), expected, rtol=1e-4, atol=1e-5
+        Ensemble([Member(model, 64, HALF)])({CropSpec(64): crops}), expected, rtol=1e-4, atol=1e-5
     )
 
 
 def test_no_regions_give_no_rows():
-    assert Ensemble([Member(Constant(0.0, 1.0), 8)])({8: noise(0, 8)}).shape == (0, 2)
+    assert Ensemble([Member(Constant(0.0, 1.0), 8)])({CropSpec(8): noise(0, 8)}).shape == (0, 2)
 
 
 def test_what_cannot_be_an_ensemble_is_refused():
@@ -72,5 +73,23 @@ def test_what_cannot_be_an_ensemble_is_refused():
         Ensemble([Member(Constant(0.0, 0.0), 8), Member(Constant(0.0, 0.0, 0.0), 8)])
     with pytest.raises(SettingsError, match="classifier"):
         Ensemble([Member(nn.Sequential(), 8)])
-    with pytest.raises(ValueError, match="key 16"):
-        Ensemble([Member(Constant(0.0, 0.0), 16)])({8: noise(1, 8)})
+    with pytest.raises(ValueError, match="size=16"):
+        Ensemble([Member(Constant(0.0, 0.0), 16)])({CropSpec(8): noise(1, 8)})
+
+
+def test_members_with_a_common_trunk_give_what_they_give_alone():
+    torch.manual_seed(0)
+    one, two, other = GoogLeNet(3).eval(), GoogLeNet(3).eval(), GoogLeNet(3).eval()
+    of_trunk = Trunk(one, "4e").state_dict()
+    shared = {name: value for name, value in one.state_dict().items() if name in of_trunk}
+    two.load_state_dict({**two.state_dict(), **shared})
+    crops = {CropSpec(64): noise(5, 64), CropSpec(64, 0.2): noise(5, 64) / 2}
+    third = Member(two, 64, trunk=SharedTrunk(0, "4e"))
+    members = [Member(one, 64), Member(other, 64, context=0.2), third]
+    apart = [Ensemble([Member(m.model, 64, context=m.context)])(crops) for m in members]
+    together = Ensemble(members)
+    assert [group.places for group in together.groups] == [(1,), (0, 2)]
+    torch.testing.assert_close(together(crops), sum(apart) / 3, rtol=1e-5, atol=1e-6)
+    alone = [Ensemble([m], batch_size=4).features(crops)[0] for m in members[:2]]
+    for found, expected in zip(together.features(crops), alone, strict=False):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

@@ -37,8 +37,8 @@ def _proposer(image: Array) -> Proposals:
 
 
 def _detector(**settings: object) -> Detector:
-    ensemble = Ensemble([Member(Brightness(), 16)], batch_size=4)
-    options = {"score_threshold": 0.2, "context": 0.0, **settings}
+    ensemble = Ensemble([Member(Brightness(), 16, context=0.0)], batch_size=4)
+    options = {"score_threshold": 0.2, **settings}
     return Detector(_proposer, ensemble, ["bright", "dark"], DetectionSettings(**options), chunk=5)
 
 

@@ -49,7 +49,7 @@ def picture(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 def test_features_are_those_of_the_crops_and_mirrored_ones_swap_sides(detector, picture):
     image = np.asarray(Image.open(picture))
-    crops = crop_batch(image, BOXES, 16, context=detector.settings.context)
+    crops = crop_batch(image, BOXES, 16)
     expected = Corners().features(crops).numpy()
     (found,) = describe_regions(detector, image, BOXES)
     assert found == pytest.approx(expected, abs=1e-6)

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from detector.datasets import Dataset, Sample
-from detector.ensemble import Judgement
+from detector.ensemble import CropSpec, Judgement
 from detector.errors import ImageError, ProposalError
 from detector.pipeline import Detector
 from detector.proposals.gather import StoredProposals
@@ -46,11 +46,11 @@ class Brightness:
     """Two classes: the redder a crop, the more it is of the first. Counts what it is asked."""
 
     num_outputs = 3
-    input_sizes = (16,)
+    crop_specs = (CropSpec(16),)
     asked = 0
 
-    def judge(self, crops: Mapping[int, torch.Tensor]) -> Judgement:
-        red = crops[16][:, 0].mean((1, 2)) + 0.5
+    def judge(self, crops: Mapping[CropSpec, torch.Tensor]) -> Judgement:
+        red = crops[CropSpec(16)][:, 0].mean((1, 2)) + 0.5
         self.asked += len(red)
         return Judgement(torch.stack([red, 1 - red, torch.zeros_like(red)], 1).softmax(1))
 
@@ -183,7 +183,7 @@ def test_without_heads_the_settings_are_what_they_were_before_there_were_any() -
 class Shifting(Brightness):
     """Class 0 moves every region by half its width to the right, class 1 leaves it."""
 
-    def judge(self, crops: Mapping[int, torch.Tensor]) -> Judgement:
+    def judge(self, crops: Mapping[CropSpec, torch.Tensor]) -> Judgement:
         scores = super().judge(crops).scores
         deltas = torch.zeros(len(scores), 2, 4)
         deltas[:, 0, 0] = 0.5

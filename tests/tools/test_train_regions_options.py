@@ -83,6 +83,14 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
     assert same(trained, weights(tmp_path / "run"))
 
 
+def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Path):
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    assert train(config, tmp_path, "--members", "2", *bank) == 0
+    first, second = load_bundle(tmp_path / "bundle").manifest.members
+    assert second.trunk == (0, "4e")
+    assert second.bytes < first.bytes / 2
+
+
 def test_a_teacher_pulls_its_pupil_towards_itself(config: Path, tmp_path: Path):
     assert train(config, tmp_path / "teacher") == 0
     teacher = str(tmp_path / "teacher" / "bundle")
