@@ -11,6 +11,7 @@ from torch import nn
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.keras_weights import load_keras_inception_v3
+from detector.models.multibox_weights import load_multibox_trunk
 from detector.models.pretrained import (
     fit,
     load_bvlc_googlenet,
@@ -30,7 +31,8 @@ def load_start(
     """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
     Known layouts: BVLC GoogLeNet (Caffe's names, as safetensors or .caffemodel), torchvision's
-    networks, Keras's Inception-v3 for browsers (its model.json), and our own. Raises WeightsError.
+    networks, Keras's Inception-v3 for browsers (its model.json), google/multibox (a part of its
+    tensors), and our own. Raises WeightsError.
     """
     if path.suffix == ".json":
         _must_be("inception_v3", architecture, path)
@@ -51,6 +53,11 @@ def load_start(
     elif "Mixed_5b.branch1x1.conv.weight" in tensors:
         _must_be("inception_v3", architecture, path)
         theirs = load_torchvision_inception_v3(tensors, str(path))
+    elif "conv2d0_w" in tensors:
+        _must_be("bn_inception", architecture, path)
+        if options.get("form") != "multibox":
+            raise WeightsError(f"{path}: set member.options.form to multibox, as this network is")
+        theirs = load_multibox_trunk(tensors, 1, str(path))
     elif architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
         theirs = load_torchvision_network(architecture, tensors, str(path))
     if theirs is not None:
