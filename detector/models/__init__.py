@@ -10,13 +10,14 @@ from torch import nn
 
 from detector.errors import SettingsError
 from detector.models.bn_inception import BNInception
-from detector.models.googlenet import GoogLeNet
+from detector.models.googlenet import WIDER, GoogLeNet
 from detector.models.inception_v3 import InceptionV3, inception_v2
 from detector.models.nin import NetworkInNetwork
 from detector.models.zoo import LAST_LAYER, ZooNetwork
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "googlenet": GoogLeNet,
+    "wide_googlenet": partial(GoogLeNet, width=WIDER),
     "bn_googlenet": partial(GoogLeNet, form="bn"),
     "torchvision_googlenet": partial(GoogLeNet, form="torchvision"),
     "bn_inception": BNInception,
@@ -32,6 +33,8 @@ def build_model(name: str, num_outputs: int, **options: Any) -> nn.Module:
     if name not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise SettingsError(f"architecture {name!r} is not known; known are {known}")
+    if num_outputs < 1:
+        raise SettingsError(f"a network needs at least 1 output, not {num_outputs}")
     try:
         return ARCHITECTURES[name](num_outputs, **options)
     except (TypeError, ValueError) as error:

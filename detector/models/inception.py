@@ -23,22 +23,67 @@ class Widths(NamedTuple):
     def out(self) -> int:
         return self.one + self.three + self.five + self.pool
 
+    def times(self, factor: float) -> Widths:
+        """Every width times `factor`, rounded."""
+        return Widths(*(round(width * factor) for width in self))
+
 
 class ConvReLU(nn.Module):
-    """Convolution and ReLU: with a bias as published, or with batch normalisation in its place."""
+    """Convolution and ReLU: with a bias as published, or with batch normalisation in its place.
+
+    With a `ceiling` larger activations are cut off there (6: the ReLU6 of google/multibox).
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, norm: bool, **conv: Any
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int],
+        *,
+        norm: bool,
+        ceiling: float | None = None,
+        **conv: Any,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **conv)
         self.bn = nn.BatchNorm2d(outputs, eps=1e-3) if norm else None
+        self.ceiling = ceiling
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
+        if self.ceiling is not None:
+            return x.clamp(0, self.ceiling)
         return F.relu(x, inplace=True)
+
+
+class SeparableConvReLU(nn.Module):
+    """`multiplier` k x k filters on each channel alone, then 1x1 across them, then ReLU.
+
+    With k = 7 and multiplier 8 it is the first layer of BN-Inception's authors (arXiv 1502.03167,
+    appendix). 7*7*3*8 + 24*64 = 2,712 weights and 34.0M multiply-adds on 112 x 112 are also what
+    Table 1 of arXiv 1409.4842 prints for "convolution 7x7/2" (2.7K and 34M).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        norm: bool,
+        multiplier: int = 8,
+        **conv: Any,
+    ) -> None:
+        super().__init__()
+        between = inputs * multiplier
+        self.depthwise = nn.Conv2d(inputs, between, kernel, groups=inputs, bias=False, **conv)
+        self.pointwise = ConvReLU(between, outputs, 1, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.pointwise(self.depthwise(x))
+        return found
 
 
 class MaxPool(nn.Module):
@@ -52,18 +97,53 @@ class MaxPool(nn.Module):
         return F.max_pool2d(x, self.kernel, self.stride, self.padding, ceil_mode=self.ceil)
 
 
-class Inception(nn.Module):
-    """Four branches side by side: 1x1, reduced 3x3, reduced 5x5, and a projected 3x3 max-pool."""
+class HalvingPool(nn.Module):
+    """Maximum over 3x3 at stride 2 of a map after a ReLU: n rows become ceil(n / 2).
 
-    def __init__(self, inputs: int, widths: Widths, *, norm: bool, five_kernel: int = 5) -> None:
+    A padded 3x3 convolution at stride 2 gives as many, so both can stand side by side on any grid.
+    On an even side the last window hangs over the edge, on an odd one the first and the last do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = MaxPool(stride=2, ceil=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if height % 2 or width % 2:
+            x = F.pad(x, (width % 2, 0, height % 2, 0))  # zeros, which no maximum here is below
+        pooled: Tensor = self.pool(x)
+        return pooled
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1x1, reduced 3x3, reduced 5x5, and a projected 3x3 max-pool.
+
+    With `double_three` the 5x5 is two 3x3, each as wide as it was (arXiv 1502.03167, section 4.2).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        widths: Widths,
+        *,
+        norm: bool,
+        five_kernel: int = 5,
+        double_three: bool = False,
+    ) -> None:
         super().__init__()
         self.one = ConvReLU(inputs, widths.one, 1, norm=norm)
         self.reduce3 = ConvReLU(inputs, widths.reduce3, 1, norm=norm)
         self.three = ConvReLU(widths.reduce3, widths.three, 3, norm=norm, padding=1)
         self.reduce5 = ConvReLU(inputs, widths.reduce5, 1, norm=norm)
-        self.five = ConvReLU(
+        self.five: nn.Module = ConvReLU(
             widths.reduce5, widths.five, five_kernel, norm=norm, padding=five_kernel // 2
         )
+        if double_three:
+            self.five = nn.Sequential(
+                ConvReLU(widths.reduce5, widths.five, 3, norm=norm, padding=1),
+                ConvReLU(widths.five, widths.five, 3, norm=norm, padding=1),
+            )
         self.pool = MaxPool(stride=1, padding=1, ceil=False)
         self.project = ConvReLU(inputs, widths.pool, 1, norm=norm)
 
@@ -107,6 +187,8 @@ def initialise(model: nn.Module, generator: torch.Generator | None = None) -> No
         if isinstance(module, ConvReLU) and module.bn is None and module.conv.bias is not None:
             nn.init.xavier_uniform_(module.conv.weight, generator=generator)
             nn.init.constant_(module.conv.bias, 0.2)
+        elif isinstance(module, SeparableConvReLU):
+            nn.init.xavier_uniform_(module.depthwise.weight, generator=generator)
         elif isinstance(module, ConvReLU):
             nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):

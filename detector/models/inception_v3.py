@@ -1,45 +1,29 @@
-"""Inception-v3 (Szegedy et al., "Rethinking the Inception architecture", arXiv 1512.00567).
+"""Inception-v2 and v3 (Szegedy et al., "Rethinking the Inception architecture", arXiv 1512.00567).
 
-The layers are torchvision's exactly. Each module is a table: one row a branch, each step
-(outputs, kernel), written out in the order of figures 5 to 7 and 10.
+Two layouts: "released" is torchvision's Inception-v3 exactly; "table1" is the network that Table 1
+of the paper prints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.models.inception import ConvReLU, MaxPool, initialise
+from detector.models.mixed import Branch, Fork, Halving, Mixed
 from detector.models.normalisation import HALF, Normalisation
 
-Kernel = int | tuple[int, int]
+Layout = Literal["table1", "released"]
 ROW, COLUMN = (1, 7), (7, 1)
 
 
-class Halving(NamedTuple):
-    """A convolution at stride 2 without padding, which ends a branch that shrinks the grid."""
-
-    outputs: int
-    kernel: int = 3
-
-
-class Fork(NamedTuple):
-    """A 1x3 and a 3x1 convolution side by side (figure 7), each with so many outputs."""
-
-    outputs: int
-
-
-Step = tuple[int, Kernel] | Halving | Fork
-Branch = Sequence[Step]
-
-
-def _figure5(pooled: int) -> tuple[list[Branch], int]:
-    """35 x 35: of the two 5x5 one is two 3x3, the other stays (as in the released network)."""
-    return [[(64, 1)], [(48, 1), (64, 5)], [(64, 1), (96, 3), (96, 3)]], pooled
+def _figure5(pooled: int, kernel: int) -> tuple[list[Branch], int]:
+    """35 x 35: the 5x5 is two 3x3; what was a 3x3 (`kernel`) is a 5x5 in the released network."""
+    return [[(64, 1)], [(48, 1), (64, kernel)], [(64, 1), (96, 3), (96, 3)]], pooled
 
 
 def _figure6(width: int) -> tuple[list[Branch], int]:
@@ -60,11 +44,7 @@ _TO_8: tuple[list[Branch], int] = (
     [[(192, 1), Halving(320)], [(192, 1), (192, ROW), (192, COLUMN), Halving(192)]],
     0,
 )
-TABLE: dict[str, tuple[list[Branch], int]] = {
-    "5b": _figure5(32),
-    "5c": _figure5(64),
-    "5d": _figure5(64),
-    "6a": _TO_17,
+_FROM_17: dict[str, tuple[list[Branch], int]] = {
     "6b": _figure6(128),
     "6c": _figure6(160),
     "6d": _figure6(160),
@@ -73,6 +53,16 @@ TABLE: dict[str, tuple[list[Branch], int]] = {
     "7b": _FIGURE7,
     "7c": _FIGURE7,
 }
+# The modules by their names in torchvision. Table 1 counts them by what they are given: 3 maps of
+# 35 x 35 x 288 (the third halves the grid), 5 of 17 x 17 x 768 (so does the fifth), then 2. Widths
+# inside the modules are not in the paper; those of the released network give the printed depths.
+MODULES: dict[Layout, dict[str, tuple[list[Branch], int]]] = {
+    "table1": {"5c": _figure5(64, 3), "5d": _figure5(64, 3), "6a": _TO_17, **_FROM_17},
+    "released": {
+        "5b": _figure5(32, 5), "5c": _figure5(64, 5), "5d": _figure5(64, 5), "6a": _TO_17,
+        **_FROM_17,
+    },
+}  # fmt: skip
 AUXILIARY_AFTER = "6e"
 FEATURES = 2048
 
@@ -82,61 +72,6 @@ class InceptionV3Output(NamedTuple):
 
     logits: Tensor
     auxiliary_6e: Tensor
-
-
-class Forked(nn.Module):
-    """Two asymmetric convolutions of one input, concatenated."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.row = _conv(inputs, outputs, (1, 3))
-        self.column = _conv(inputs, outputs, (3, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.row(x), self.column(x)], 1)
-
-
-class Mixed(nn.Module):
-    """Branches side by side with a pool: average and 1x1 projection, or maximum at stride 2."""
-
-    def __init__(
-        self, inputs: int, branches: Sequence[Branch], pooled: int, *, padding_counts: bool
-    ) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList()
-        self.outputs = pooled or inputs
-        for branch in branches:
-            steps, width = _branch(inputs, branch)
-            self.branches.append(steps)
-            self.outputs += width
-        if pooled:
-            self.pool: nn.Module = nn.AvgPool2d(3, 1, 1, count_include_pad=padding_counts)
-        else:
-            self.pool = MaxPool(stride=2, ceil=False)
-        self.project = _conv(inputs, pooled, 1) if pooled else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([*(branch(x) for branch in self.branches), self.project(self.pool(x))], 1)
-
-
-def _conv(inputs: int, outputs: int, kernel: Kernel, stride: int = 1) -> ConvReLU:
-    """Padded to keep the grid at stride 1, not padded at stride 2."""
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = (0, 0) if stride == 2 else (sides[0] // 2, sides[1] // 2)
-    return ConvReLU(inputs, outputs, sides, norm=True, stride=stride, padding=padding)
-
-
-def _branch(inputs: int, branch: Branch) -> tuple[nn.Sequential, int]:
-    steps = nn.Sequential()
-    for step in branch:
-        if isinstance(step, Fork):
-            steps.append(Forked(inputs, step.outputs))
-            inputs = 2 * step.outputs
-        else:
-            stride = 2 if isinstance(step, Halving) else 1
-            steps.append(_conv(inputs, step[0], step[1], stride))
-            inputs = step[0]
-    return steps, inputs
 
 
 class AuxiliaryHead(nn.Module):
@@ -159,9 +94,10 @@ class InceptionV3(nn.Module):
     In training with `auxiliary=True` the result is an `InceptionV3Output` (S at least 299 then).
     `padding_counts=False` leaves padding out of the average pools, as Keras does.
 
-    The paper arrives at v3 by steps from its Inception-v2, which `inception_v2` builds:
-    `factorised_stem` makes three 3x3 of the first 7x7, `norm_auxiliary` adds batch norm to the
-    auxiliary head (RMSProp and label smoothing are the training's).
+    The paper arrives at v3 by steps, and each is an option: RMSProp and label smoothing are the
+    training's, `factorised_stem` makes three 3x3 of the first 7x7, `norm_auxiliary` adds batch norm
+    to the auxiliary head. `layout` "released" gives the widths that were published later. The
+    costs of the steps are in costs.py.
     """
 
     def __init__(
@@ -170,30 +106,39 @@ class InceptionV3(nn.Module):
         *,
         auxiliary: bool = False,
         dropout: float = 0.5,
+        layout: Layout = "released",
         padding_counts: bool = True,
         factorised_stem: bool = True,
         norm_auxiliary: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if layout not in MODULES:
+            raise ValueError(f"layout {layout!r} is not one of 'table1', 'released'")
         self.normalisation: Normalisation = HALF
-        first = [ConvReLU(3, 64, 7, norm=True, stride=2)]  # 299 to 147, as the three that follow
+        # 299 to 147, as the three that follow
+        first: list[nn.Module] = [ConvReLU(3, 64, 7, norm=True, stride=2)]
         if factorised_stem:
             first = [
                 ConvReLU(3, 32, 3, norm=True, stride=2),
                 ConvReLU(32, 32, 3, norm=True),
                 ConvReLU(32, 64, 3, norm=True, padding=1),
             ]
-        self.stem = nn.Sequential(
-            *first,
-            MaxPool(stride=2, ceil=False),
+        second: list[nn.Module] = [  # 73 to 71 to 35
             ConvReLU(64, 80, 1, norm=True),
             ConvReLU(80, 192, 3, norm=True),
             MaxPool(stride=2, ceil=False),
-        )
+        ]
+        if layout == "table1":
+            second = [
+                ConvReLU(64, 80, 3, norm=True),
+                ConvReLU(80, 192, 3, norm=True, stride=2),
+                ConvReLU(192, 288, 3, norm=True, padding=1),
+            ]
+        self.stem = nn.Sequential(*first, MaxPool(stride=2, ceil=False), *second)
         self.mixed = nn.ModuleDict()
-        channels = 192
-        for name, (branches, pooled) in TABLE.items():
+        channels = 288 if layout == "table1" else 192
+        for name, (branches, pooled) in MODULES[layout].items():
             block = Mixed(channels, branches, pooled, padding_counts=padding_counts)
             self.mixed[name] = block
             channels = block.outputs
@@ -229,6 +174,16 @@ class InceptionV3(nn.Module):
         return InceptionV3Output(logits, extra)
 
 
-def inception_v2(num_outputs: int, **options: Any) -> InceptionV3:
-    """Inception-v2 of arXiv 1512.00567, Table 1: v3 before its last two steps."""
-    return InceptionV3(num_outputs, factorised_stem=False, norm_auxiliary=False, **options)
+def inception_v2(
+    num_outputs: int,
+    *,
+    layout: Layout = "table1",
+    norm_auxiliary: bool = False,
+    **options: Any,
+) -> InceptionV3:
+    """Inception-v2 as Table 1 of arXiv 1512.00567 prints it.
+
+    Table 1 has the factorised stem already, which Table 3 counts as a later step: the network
+    before that step is `inception_v2(..., factorised_stem=False)`.
+    """
+    return InceptionV3(num_outputs, layout=layout, norm_auxiliary=norm_auxiliary, **options)

@@ -6,6 +6,7 @@ refused with the name of the file and of the tensor.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,17 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import WeightsError
+from detector.models.caffe2_tensors import read_caffe2_tensors
 from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import TABLE1, GoogLeNet
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file."""
+    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file.
+
+    Of a file that Caffe2 was given in parts (`multibox_tensors.pb.part00`), any part stands for
+    all.
+    """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
     if path.suffix == ".caffemodel":
         return read_caffemodel(path)
+    if path.suffix == ".pb":
+        return read_caffe2_tensors([path])
+    if path.suffix.startswith(".part"):
+        parts = path.parent.glob(f"{glob.escape(path.stem)}.part*")
+        return read_caffe2_tensors(sorted(parts))
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -53,7 +64,10 @@ def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         if tensor.shape != wanted[name].shape:
             have, want = tuple(tensor.shape), tuple(wanted[name].shape)
             raise WeightsError(f"{source}: tensor {name} has shape {have}, expected {want}")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            kinds = f"{tensor.dtype}, expected {wanted[name].dtype}"
+            raise WeightsError(f"{source}: tensor {name} is of type {kinds}")
+        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
             raise WeightsError(f"{source}: tensor {name} has values that are not finite")
     model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})
 
@@ -90,28 +104,42 @@ CAFFE_LAYERS = {
     for block in TABLE1
     for ours, theirs in CAFFE_BRANCHES.items()
 }
+CAFFE_HEADS = {
+    f"auxiliary.{block}.{ours}": f"{theirs}/{layer}"
+    for block, theirs in (("4a", "loss1"), ("4d", "loss2"))
+    for ours, layer in (("conv.conv", "conv"), ("hidden", "fc"), ("classifier", "classifier"))
+}
 
 
 def load_bvlc_googlenet(
-    path: str | Path, num_outputs: int = 1000, *, generator: torch.Generator | None = None
+    path: str | Path,
+    num_outputs: int = 1000,
+    *,
+    auxiliary: bool = False,
+    generator: torch.Generator | None = None,
 ) -> GoogLeNet:
     """The paper's own network as the Caffe team trained it on ILSVRC-2012 (Caffe's layer names).
 
     It was trained on blue-green-red pixels in 0..255 less (104, 117, 123). That mean is the crops'
     own FILL_MEAN, so the rest folds into the first convolution exactly: its input channels are
-    reversed and scaled by 255. With `num_outputs` other than 1000 the last layer is a fresh one.
+    reversed and scaled by 255. With `num_outputs` other than 1000 the last layer is a fresh one, in
+    the auxiliary heads too; `auxiliary` needs a file that has them, as the original .caffemodel.
     """
     theirs = read_tensors(path)
     ours: dict[str, Tensor] = {}
-    for layer, caffe in CAFFE_LAYERS.items():
+    for layer, caffe in (CAFFE_LAYERS | (CAFFE_HEADS if auxiliary else {})).items():
         for kind in ("weight", "bias"):
             if f"{caffe}.{kind}" not in theirs:
                 raise WeightsError(f"{path}: tensor {caffe}.{kind} is missing")
-            ours[f"{layer}.{kind}"] = theirs[f"{caffe}.{kind}"].float()
+            value = theirs[f"{caffe}.{kind}"].float()
+            if value.shape[:2] == (1, 1):  # Caffe's linear layers before 2014's end: (1, 1, O, I)
+                value = value.flatten(0, 2)
+            ours[f"{layer}.{kind}"] = value
     if ours["conv1.conv.weight"].shape[1:2] == (3,):
         ours["conv1.conv.weight"] = ours["conv1.conv.weight"].flip(1) * 255
-    model = GoogLeNet(1000)
+    model = GoogLeNet(1000, auxiliary=auxiliary)
     fit(model, ours, str(path))
     if num_outputs != 1000:
-        replace_classifier(model, num_outputs, generator)
+        for one in (model, *model.auxiliary.values()):
+            replace_classifier(one, num_outputs, generator)
     return model

@@ -89,6 +89,11 @@ class QuantisedGoogLeNet(nn.Module):
         super().__init__()
         if not isinstance(model, GoogLeNet):
             raise SettingsError("8-bit inference is for GoogLeNet; use bfloat16 or float32")
+        if not all(isinstance(layer, ConvReLU) for layer in (model.conv1, _five(model))):
+            raise SettingsError(
+                "8-bit inference is for 7x7 and 5x5 layers, not for separable_first or"
+                " double_three; use bfloat16 or float32"
+            )
         if not ranges:
             raise SettingsError(
                 "8-bit inference needs the activation ranges of the member, and it has none;"
@@ -98,7 +103,9 @@ class QuantisedGoogLeNet(nn.Module):
             raise SettingsError("this device has no exact 8-bit products; use bfloat16 or float32")
         step = Steps({name: max(largest, 1e-9) / 255 for name, largest in ranges.items()})
         self.enter = ToSteps(normalisation)
-        self.conv1 = QuantisedConvReLU(model.conv1, self.enter.step, self.enter.zero, step["conv1"])
+        self.conv1 = QuantisedConvReLU(
+            cast(ConvReLU, model.conv1), self.enter.step, self.enter.zero, step["conv1"]
+        )
         self.pool1 = PoolInSteps(model.pool1)
         self.norm1, out1 = _norm(model.norm1, "conv1", "norm1", step)
         middle = step["conv2_reduce"]
@@ -129,6 +136,11 @@ class QuantisedGoogLeNet(nn.Module):
         return self.classifier(self.features(crops))
 
 
+def _five(model: GoogLeNet) -> nn.Module:
+    """What stands in the place of the first 5x5 convolution."""
+    return cast(Inception, model.inception["3a"]).five
+
+
 class Steps(dict[str, float]):
     """The step of each rounded layer, by the name of its range."""
 
@@ -154,7 +166,7 @@ class QuantisedInception(nn.Module):
         self.reduce3 = QuantisedConvReLU(block.reduce3, source, 0, between3)
         self.three = QuantisedConvReLU(block.three, between3, 0, out)
         self.reduce5 = QuantisedConvReLU(block.reduce5, source, 0, between5)
-        self.five = QuantisedConvReLU(block.five, between5, 0, out)
+        self.five = QuantisedConvReLU(cast(ConvReLU, block.five), between5, 0, out)
         self.pool = PoolInSteps(block.pool)
         self.project = QuantisedConvReLU(block.project, source, 0, out)
 

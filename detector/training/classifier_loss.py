@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from detector.training.loss import auxiliary_loss
 from detector.training.patch_batches import UNREADABLE
 
 
@@ -24,11 +25,11 @@ def classifier_loss(
 
     output  logits (N, K), or the last layer's and then each auxiliary head's
     """
-    logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-    loss = _cross_entropy(logits, labels, label_smoothing)
-    for extra in auxiliary:
-        loss = loss + auxiliary_weight * _cross_entropy(extra, labels, label_smoothing)
-    return loss
+    return auxiliary_loss(
+        output,
+        lambda logits: _cross_entropy(logits, labels, label_smoothing),
+        weight=auxiliary_weight,
+    )
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -4,9 +4,13 @@ classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from detector.errors import SettingsError
 
 
 def region_loss(logits: Tensor, possible: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -33,3 +37,38 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0)
     ours = F.log_softmax(logits.float() / temperature, 1)
     theirs = F.log_softmax(teacher.float() / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1) * temperature**2
+
+
+AUXILIARY_WEIGHT = 0.3
+"""Of each auxiliary head's loss (arXiv 1409.4842, section 5); none is asked at inference."""
+
+
+def auxiliary_loss(
+    output: Tensor | tuple[Tensor, ...],
+    loss: Callable[[Tensor], Tensor],
+    *,
+    weight: float = AUXILIARY_WEIGHT,
+) -> Tensor:
+    """`loss` of the logits plus `weight` times `loss` of each auxiliary head's logits.
+
+    `output` is what a network gives in training: logits (N, K+1), or a tuple of them whose first is
+    the network's own (`GoogLeNetOutput`, `InceptionV3Output`). `loss` maps logits to any one shape.
+    """
+    if not weight >= 0:
+        raise SettingsError(f"the weight of auxiliary losses is {weight}, expected 0 or more")
+    if isinstance(output, Tensor):
+        return loss(output)
+    total = loss(output[0])
+    for logits in output[1:]:
+        total = total + weight * loss(logits)
+    return total
+
+
+def googlenet_loss(
+    output: Tensor | tuple[Tensor, ...], labels: Tensor, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """GoogLeNet's own: the mean cross entropy with labels (N,), auxiliary heads weighted by 0.3."""
+    return auxiliary_loss(
+        output,
+        lambda logits: F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing),
+    )

@@ -22,6 +22,8 @@ def hardest(
     """
     rows = background.nonzero().flatten()
     keep = round(len(rows) * share)
-    losses = region_loss(network(inputs[rows]), possible[rows])
+    output = network(inputs[rows])
+    logits = output[0] if isinstance(output, tuple) else output
+    losses = region_loss(logits, possible[rows])
     chosen = rows[losses.topk(min(keep, len(rows))).indices]
     return torch.cat([(~background).nonzero().flatten(), chosen]).sort().values

@@ -45,3 +45,8 @@ def test_an_unknown_name_lists_the_known():
 def test_an_option_that_does_not_exist_is_refused(options, words):
     with pytest.raises(SettingsError, match=words):
         build_model("googlenet", 5, **options)
+
+
+def test_a_network_without_outputs_is_refused():
+    with pytest.raises(SettingsError, match="at least 1 output, not 0"):
+        build_model("nin", 0)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detector.models.googlenet import TABLE1, GoogLeNet, GoogLeNetOutput
+from detector.models.googlenet import TABLE1, WIDER, GoogLeNet, GoogLeNetOutput
 from detector.models.inception import LocalResponseNorm
+from detector.models.inference import prepare_for_inference
 
 
 def test_table_1_sums_to_the_output_column_of_the_paper():
@@ -90,3 +91,51 @@ def test_the_same_generator_makes_the_same_network():
     one, two = (GoogLeNet(3, generator=torch.Generator().manual_seed(4)) for _ in range(2))
     pairs = zip(one.parameters(), two.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_wider_network_has_five_quarters_of_every_width():
+    """3a: 64, 128, 32 and 32 become 80, 160, 40 and 40; the last map is 1280 deep."""
+    model = GoogLeNet(5, width=WIDER).eval()
+    block = model.inception["3a"]
+    branches = (block.one, block.three, block.five, block.project)
+    assert [branch.conv.out_channels for branch in branches] == [80, 160, 40, 40]
+    assert all((w * WIDER).is_integer() for widths in TABLE1.values() for w in widths)
+    with torch.no_grad():
+        assert model.features(torch.zeros(1, 3, 64, 64)).shape == (1, 1280)
+    assert GoogLeNet(5, width=1.0).state_dict().keys() == model.state_dict().keys()
+
+
+def test_dropout_is_40_percent_and_70_in_the_auxiliary_heads():
+    model = GoogLeNet(5, auxiliary=True)
+    assert model.dropout.p == 0.4
+    assert [head.dropout.p for head in model.auxiliary.values()] == [0.7, 0.7]
+    assert list(model.auxiliary) == ["4a", "4d"]
+
+
+def test_other_first_and_fifth_layers_train_and_are_replayed_by_their_generator():
+    options = {"form": "bn", "separable_first": True, "double_three": True}
+    one, two = (
+        GoogLeNet(3, **options, generator=torch.Generator().manual_seed(4)) for _ in range(2)
+    )
+    pairs = zip(one.parameters(), two.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    one(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in one.parameters())
+    fast = prepare_for_inference(two.eval())
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 4
+    with torch.no_grad():
+        expected = two(x)
+        torch.testing.assert_close(fast(x), expected, rtol=1e-3, atol=1e-4 * expected.std().item())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 0.0}, "width 0.0"),
+        ({"width": float("nan")}, "width nan"),
+        ({"dropout": -0.1}, "between 0 and 1"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        GoogLeNet(5, **options)

@@ -14,6 +14,7 @@ from detector.errors import WeightsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.normalisation import FILL_MEAN, HALF, IMAGENET, Normalisation
 from detector.models.pretrained import (
+    fit,
     load_bvlc_googlenet,
     read_tensors,
 )
@@ -164,6 +165,10 @@ def _nan(tensors):
     tensors["inception_3a/5x5.bias"][3] = float("nan")
 
 
+def _too_large(tensors):
+    tensors["inception_3a/5x5.bias"] = torch.full((32,), 1e300, dtype=torch.float64)
+
+
 def _wrong_shape(tensors):
     tensors["inception_3a/5x5.weight"] = torch.zeros(32, 16, 3, 3)
 
@@ -174,6 +179,7 @@ def _wrong_shape(tensors):
         (lambda t: t.pop("inception_4e/1x1.weight"), "inception_4e/1x1.weight is missing"),
         (_wrong_shape, r"inception.3a.five.conv.weight has shape \(32, 16, 3, 3\)"),
         (_nan, "inception.3a.five.conv.bias has values that are not finite"),
+        (_too_large, "inception.3a.five.conv.bias has values that are not finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_file_and_tensor(change, words, tmp_path):
@@ -181,6 +187,14 @@ def test_weights_that_do_not_fit_are_refused_by_file_and_tensor(change, words, t
     with pytest.raises(WeightsError, match=words) as caught:
         load_bvlc_googlenet(path)
     assert str(path) in str(caught.value)
+
+
+def test_integers_in_place_of_numbers_are_refused():
+    state = nn.Linear(2, 3).state_dict() | {"bias": torch.tensor([1, 2, 3])}
+    with pytest.raises(
+        WeightsError, match=r"bias is of type torch\.int64, expected torch\.float32"
+    ):
+        fit(nn.Linear(2, 3), state, "file")
 
 
 def test_unreadable_files_are_refused(tmp_path):

@@ -147,6 +147,12 @@ def test_where_it_cannot_run_it_says_why(name, ranges, words):
         prepare_for_inference(build_model(name, 3), "int8", CENTRED, ranges)
 
 
+@pytest.mark.parametrize("option", ["separable_first", "double_three"])
+def test_other_layers_than_the_published_are_refused(option):
+    with pytest.raises(SettingsError, match="not for separable_first or double_three"):
+        prepare_for_inference(GoogLeNet(3, **{option: True}), "int8", CENTRED, {"conv1": 1.0})
+
+
 @needs_vnni
 def test_a_missing_range_is_named():
     ranges = activation_ranges(GoogLeNet(3), noise(1, 64))

@@ -33,6 +33,26 @@ def test_torchvisions_weights_give_torchvisions_logits(name):
         assert ours(x).shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_trains_on_crops_of_the_default_size(name):
+    """224 pixels; the last linear layer is `classifier`, the only one with K + 1 outputs."""
+    model = ZooNetwork(6, name=name).train()
+    linear = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    assert linear[-1] == ("classifier", model.classifier)
+    logits = model(torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 5])).backward()
+    assert logits.shape == (2, 6)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_weights_of_another_network_are_refused_by_tensor():
+    from torchvision.models import alexnet
+
+    state = alexnet(weights=None, num_classes=3).state_dict()
+    with pytest.raises(WeightsError, match=r"file: tensor trunk\.features\.\d+\.weight"):
+        load_torchvision_network("vgg16", state, "file")
+
+
 def test_what_is_not_in_the_zoo_is_refused():
     with pytest.raises(ValueError, match="alexnet"):
         ZooNetwork(5, name="lenet")

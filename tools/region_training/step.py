@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from detector.training.loss import region_loss
+from detector.training.loss import auxiliary_loss, region_loss
 from detector.training.mining import hardest
 
 
@@ -56,8 +56,9 @@ class Step:
             positive.chunk(self.accumulate), strict=True,
         ):  # fmt: skip
             with self._autocast():
-                logits = self.network(x)
-            losses = self._losses(logits, x, allowed)
+                output = self.network(x)
+            logits = output[0] if isinstance(output, tuple) else output
+            losses = self._losses(output, logits, x, allowed)
             (losses.sum() * (scale / self.batch_size)).backward()
             hits = allowed[torch.arange(len(allowed)), logits.argmax(1)]
             sums += torch.stack(
@@ -65,8 +66,11 @@ class Step:
             ).detach()
         return sums
 
-    def _losses(self, logits: Tensor, inputs: Tensor, possible: Tensor) -> Tensor:
-        losses = region_loss(logits, possible, label_smoothing=self.label_smoothing)
+    def _losses(self, output: Any, logits: Tensor, inputs: Tensor, possible: Tensor) -> Tensor:
+        def of_one(head: Tensor) -> Tensor:
+            return region_loss(head, possible, label_smoothing=self.label_smoothing)
+
+        losses = auxiliary_loss(output, of_one)
         if self.teacher is None:
             return losses
         from detector.training.loss import distillation_loss

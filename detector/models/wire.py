@@ -1,0 +1,65 @@
+"""Google's wire format (protocol buffers) without its library: messages as fields and values.
+
+What is damaged raises ValueError or IndexError; a reader says which file it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+Value = int | memoryview
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
+    """The (field number, value) pairs of one message; fixed-width values as their bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        if wire == _BYTES:
+            length, at = _varint(data, at)
+        elif wire in (_FIXED32, _FIXED64):
+            length = 4 if wire == _FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {wire} at byte {at}")
+        if at + length > len(data):
+            raise ValueError(f"truncated at byte {at}")
+        yield number, data[at : at + length]
+        at += length
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError(f"a number without end at byte {at}")
+
+
+def varints(value: Value) -> list[int]:
+    """A repeated integer field: one of its values, or all of them packed."""
+    if isinstance(value, int):
+        return [value]
+    found, at = [], 0
+    while at < len(value):
+        one, at = _varint(value, at)
+        found.append(one)
+    return found
+
+
+def as_bytes(value: Value) -> memoryview:
+    """The value as a message; a number there is an error."""
+    if isinstance(value, int):
+        raise ValueError("a number where a message was expected")
+    return value
