@@ -278,6 +278,8 @@ def save_heads(
             "classes": manifest.classes + tuple(head.name for head in new if head.name),
             "heads": (*kept, *new),
             "thresholds": thresholds or manifest.thresholds,
+            # What was measured holds as long as the same things are in use.
+            "metrics": manifest.metrics if thresholds in (None, manifest.thresholds) else {},
         }
     )
     _write(folder, manifest, files)

@@ -51,6 +51,7 @@ def plain(tmp_path: Path) -> Path:
         classes=("cat", "dog"),
         members=(MemberManifest(architecture="tiny", input_size=32),) * 2,
         provenance=Provenance(training_data="two drawings", licence="CC0-1.0"),
+        metrics={"mAP": 0.5},
     )
     save_bundle(tmp_path / "plain", manifest, [Tiny(3).state_dict(), Tiny(3).state_dict()])
     return tmp_path / "plain"
@@ -90,6 +91,7 @@ def test_heads_come_back_as_saved_and_the_networks_untouched(plain, tmp_path):
     assert bundle.manifest.classes == ("cat", "dog", "mug")
     assert bundle.manifest.network_classes == ("cat", "dog")
     assert bundle.manifest.thresholds.svm
+    assert bundle.manifest.metrics == {}  # they were of the softmax
     assert all(same(a, b) for (_, a), b in zip(fitted, bundle.heads, strict=True))
     heads = bundle.heads_of(0, bundle.manifest.heads)
     assert heads.svm is bundle.heads[0]
@@ -110,6 +112,7 @@ def test_more_heads_go_into_the_same_folder(plain):
     bundle = load_bundle(plain)
     assert bundle.manifest.classes == ("cat", "dog", "mug", "jug")
     assert [head.kind for head in bundle.manifest.heads] == ["class", "class", "svm"]
+    assert bundle.manifest.metrics == {"mAP": 0.5}
     assert same(bundle.heads[2], scores(2, 9))
     assert len(list(plain.glob("svm-*"))) == 1
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from detector.heads import BoxRegression, HeadManifest, LinearScores
     from detector.heads.regions import DescribedImage
     from detector.pipeline import Detector
+    from detector.region_features import FeatureStore
     from detector.structures import Array, Proposals
 
 
@@ -63,7 +64,7 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-) -> None:
+) -> int:
     """Fit heads on a bundle's features."""
     from detector.build import SHIPPED
     from detector.bundle import read_manifest, save_heads
@@ -85,17 +86,25 @@ def main(
     thresholds = manifest.thresholds
     fitted: list[tuple[HeadManifest, LinearScores | BoxRegression]]
     if add is not None:
-        fitted = [learn_class(add, dataset, detector, crops, seed, recipe, quiet)]
+        samples = proposals_of(dataset, detector, None, quiet)
+        fitted = [learn_class(add, samples, detector, crops, seed, recipe, quiet)]
     else:
-        store = cache or out.with_name(out.name + ".features")
+        if not (svm or regression):
+            raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
+        folder = cache or out.with_name(out.name + ".features")
+        folder.mkdir(parents=True, exist_ok=True)
+        samples = proposals_of(dataset, detector, folder / "proposals.sqlite", quiet)
         hashes = [member.sha256 for member in manifest.members][: len(detector.ensemble.members)]
-        described = DataFeatures(dataset, detector, store, hashes, precision, quiet)
-        fitted = fit_all(described, svm, regression, seed, recipe)
+        store = feature_store(folder, detector, hashes, precision)
+        described = DataFeatures(samples, detector, store, quiet)
+        fitted = fit_all(described, dataset.classes, svm, regression, seed, recipe)
         if enable:
-            thresholds = thresholds.model_copy(update={"svm": svm, "regression": regression})
+            now: dict[str, bool] = {head.kind: True for head, _ in fitted}
+            thresholds = thresholds.model_copy(update=now)
     save_heads(bundle, out, fitted, thresholds)
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
+    return 1 if len(samples) < len(dataset) else 0
 
 
 def check_new_class(name: str, known: tuple[str, ...], dataset: Dataset) -> None:
@@ -117,11 +126,10 @@ def few_images(dataset: Dataset, boxes: int) -> Dataset:
     from detector.heads.one_class import LEAST_BOXES
 
     def objects(part: Dataset) -> int:
-        truths = [sample.annotations for sample in part.samples]
-        return sum(int((~(truth.difficult | truth.crowd)).sum()) for truth in truths)
+        return sum(map(real_objects, part.samples))
 
     name = dataset.classes[0]
-    having = dataset.subset([s.image_id for s in dataset.samples if len(s.annotations)])
+    having = dataset.subset([s.image_id for s in dataset.samples if real_objects(s)])
     if (found := objects(having)) < LEAST_BOXES:
         raise TrainingError(
             f"{dataset.name}: {found} boxes of {name} (difficult ones and crowds do not count);"
@@ -136,6 +144,11 @@ def few_images(dataset: Dataset, boxes: int) -> Dataset:
             " on images that the fit has not seen"
         )
     return part
+
+
+def real_objects(sample: Sample) -> int:
+    """How many objects are neither difficult nor crowds."""
+    return int((~(sample.annotations.difficult | sample.annotations.crowd)).sum())
 
 
 def load(
@@ -190,24 +203,28 @@ def proposals_of(
     return found
 
 
+def feature_store(
+    folder: Path, detector: Detector, members: list[str], precision: str
+) -> FeatureStore:
+    """Where features are kept, by all that decides them; `members` are the networks' hashes."""
+    from detector.models.inference import fastest_precision
+    from detector.region_features import FeatureStore
+    from detector.region_scores import scoring_settings
+
+    if precision == "auto":
+        precision = fastest_precision(detector.device)
+    return FeatureStore(folder, scoring_settings(detector, members, precision))
+
+
 class DataFeatures:
-    """The images of a data set with the features of their regions, as often as they are asked."""
+    """Images with the features of their regions, as often as they are asked for."""
 
     def __init__(
-        self, dataset: Dataset, detector: Detector, folder: Path, members: list[str],
-        precision: str, quiet: bool,
+        self, samples: list[tuple[Sample, Proposals]], detector: Detector, store: FeatureStore,
+        quiet: bool,
     ) -> None:  # fmt: skip
-        from detector.models.inference import fastest_precision
-        from detector.region_features import FeatureStore
-        from detector.region_scores import scoring_settings
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.classes, self.detector, self.quiet = dataset.classes, detector, quiet
-        self.members = len(members)
-        self.samples = proposals_of(dataset, detector, folder / "proposals.sqlite", quiet)
-        if precision == "auto":
-            precision = fastest_precision(detector.device)
-        self.store = FeatureStore(folder, scoring_settings(detector, members, precision))
+        self.samples, self.detector, self.store, self.quiet = samples, detector, store, quiet
+        self.members = len(detector.ensemble.members)
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
@@ -223,16 +240,15 @@ class DataFeatures:
 
 
 def fit_all(
-    described: DataFeatures, svm: bool, regression: bool, seed: int, recipe: dict[str, Any]
-) -> list[tuple[HeadManifest, LinearScores | BoxRegression]]:
+    described: DataFeatures, classes: tuple[str, ...], svm: bool, regression: bool, seed: int,
+    recipe: dict[str, Any],
+) -> list[tuple[HeadManifest, LinearScores | BoxRegression]]:  # fmt: skip
     """SVMs and box regression of all classes, on each member."""
     from functools import partial
 
     from detector.heads import HeadManifest, RegressionSettings, SvmSettings
     from detector.heads.fit import fit_regressions, fit_svms, mean_norm
 
-    if not (svm or regression):
-        raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
     fitted: list[tuple[HeadManifest, LinearScores | BoxRegression]] = []
     for member in range(described.members):
         images = partial(described.images, member)
@@ -240,16 +256,16 @@ def fit_all(
         if svm:
             settings = SvmSettings(seed=seed)
             head = HeadManifest(kind="svm", member=member, recipe=recipe | settings.model_dump())
-            fitted.append((head, fit_svms(images, described.classes, norm, settings)))
+            fitted.append((head, fit_svms(images, classes, norm, settings)))
         if regression:
             how = RegressionSettings()
             head = HeadManifest(kind="regression", member=member, recipe=recipe | how.model_dump())
-            fitted.append((head, fit_regressions(images, described.classes, norm, how)))
+            fitted.append((head, fit_regressions(images, classes, norm, how)))
     return fitted
 
 
 def learn_class(
-    name: str, dataset: Dataset, detector: Detector, crops: int, seed: int,
+    name: str, samples: list[tuple[Sample, Proposals]], detector: Detector, crops: int, seed: int,
     recipe: dict[str, Any], quiet: bool,
 ) -> tuple[HeadManifest, LinearScores]:  # fmt: skip
     """One class more, on the first member: choose regions, describe them, fit."""
@@ -269,7 +285,6 @@ def learn_class(
 
     settings = OneClassSettings(crops=crops, svm=SvmSettings(seed=seed))
     rng = np.random.default_rng(seed)
-    samples = proposals_of(dataset, detector, None, quiet)
     objects = [
         choose_positives(sample.annotations, found.boxes, found.size, settings, rng)
         for sample, found in samples
@@ -288,7 +303,7 @@ def learn_class(
             part.append(rows)
     positives, first, second = (Described.stacked(part) for part in parts)
     head = fit_one_class(positives, first, second, settings)
-    counts = {"boxes": sum(len(sample.annotations) for sample, _ in samples)}
+    counts = {"boxes": sum(real_objects(sample) for sample, _ in samples)}
     recipe = recipe | counts | settings.model_dump()
     return HeadManifest(kind="class", name=name, recipe=recipe), head
 

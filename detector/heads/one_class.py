@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector import boxes as box_ops
+from detector.errors import TrainingError
 from detector.heads.calibration import fit_logistic
 from detector.heads.linear import LinearScores
 from detector.heads.svm import HardNegativeMining, SvmSettings
@@ -132,8 +133,10 @@ def fit_one_class(
 ) -> LinearScores:
     """The head: fitted on all, its scores calibrated on images that were left out by turns.
 
-    first, second  the background of the two rounds
+    first, second  the background of the two rounds; TrainingError where there is none
     """
+    if not len(first.image):
+        raise TrainingError("no proposal is background: there is nothing to tell the class from")
     every = np.concatenate([positives.features, first.features, second.features])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
     parts = [Described(one.features * scale, one.image) for one in (positives, first, second)]

@@ -187,6 +187,19 @@ def test_svms_and_regression_of_all_classes_are_optional_in_the_new_bundle(voc, 
         load_detector(bundle, settings={"svm": True})
 
 
+def test_an_image_that_cannot_be_read_is_named_and_the_rest_go_on(voc, bundle, tmp_path, capsys):
+    broken = renamed(voc, tmp_path / "broken", "mug", "mug")
+    (broken / "JPEGImages").unlink()
+    (broken / "JPEGImages").mkdir()
+    for path in (voc / "JPEGImages").iterdir():
+        content = b"no image" if path.stem == "2" else path.read_bytes()
+        (broken / "JPEGImages" / path.name).write_bytes(content)
+    out = tmp_path / "new"
+    assert exit_code(broken, bundle, "--add", "mug", "--split", "train", "--out", out) == 1
+    assert "2.png" in capsys.readouterr().err
+    assert read_manifest(out).heads[0].recipe["boxes"] == 5
+
+
 def middle(image: Array, box: Array) -> tuple[int, ...]:
     """The colour in the middle of a box."""
     x, y = ((box[:2] + box[2:]) / 2).astype(int)
