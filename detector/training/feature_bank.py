@@ -63,6 +63,17 @@ def choose(pool: RegionPool, partial: Array, settings: BankSettings) -> Array:
     return np.sort(np.concatenate([positives, near, far]))
 
 
+def mirrored_rows(image: Array, seed: int) -> Array:
+    """Which rows of a bank are mirrored, a lot for each image by itself: (N,) image numbers,
+    ascending, to (N,) bool.
+    """
+    found = np.zeros(len(image), bool)
+    for one in np.unique(image):
+        rows = image == one
+        found[rows] = np.random.default_rng([seed, one]).random(rows.sum()) < 0.5
+    return found
+
+
 def _first_of_each(
     rows: Array, group: Array, chance: Array, per_image: Array, pool: RegionPool
 ) -> Array:
@@ -160,8 +171,7 @@ class BankBuilder:
 
     def _crops(self, image: int) -> Tensor:
         rows = self.rows[self.pool.image[self.rows] == image]
-        rng = np.random.default_rng([self.crops.seed, image])
-        batch = self.pool.batch(rows, rng.random(len(rows)) < 0.5)
+        batch = self.pool.batch(rows, mirrored_rows(self.pool.image[rows], self.crops.seed))
         return self.crops(batch, image)[0]
 
     def _state(self) -> dict[str, object]:

@@ -1,0 +1,120 @@
+"""Features for heads from the maps that a training kept: no crop is made and no trunk is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from region_training.inputs import Places, learning_of, regions_of
+
+from detector import boxes as box_ops
+from detector.build import RegionTrainingConfig, validated
+from detector.bundle import Bundle
+from detector.errors import SettingsError, TrainingError
+from detector.heads.regions import DescribedImage
+from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.split import Top
+from detector.reporting.progress import progress
+from detector.structures import Annotations, Array
+from detector.training.distributed import Group
+from detector.training.feature_bank import FeatureBank, mirrored_rows
+
+
+class BankFeatures:
+    """The images of a training run with the features of the regions in its bank.
+
+    A bank holds some regions mirrored. Those of an image come as an image of their own, with
+    mirrored boxes and truth, so that what moves a region moves it the right way.
+    """
+
+    def __init__(
+        self, run: Path, bundle: Bundle, data_root: Path, device: torch.device, threads: int,
+        quiet: bool,
+    ) -> None:  # fmt: skip
+        settings = _settings_of(run)
+        places = Places(run, data_root, None, None, device, threads, quiet)
+        dataset, pool = regions_of(settings, places, Group())
+        learning = learning_of(settings, dataset, pool, places, Group())
+        if bundle.manifest.network_classes != dataset.classes:
+            raise SettingsError(f"{run} was trained on other classes than the bundle's")
+        if not isinstance(learning.make, FeatureBank) or settings.bank is None:
+            raise TrainingError(f"{run} kept no maps: its config has no bank")
+        self.classes, self.dataset, self.pool = dataset.classes, dataset, learning.pool
+        self.mirrored = mirrored_rows(learning.pool.image, settings.bank.seed)
+        if not settings.augment.flip:
+            self.mirrored[:] = False
+        self.members = len(bundle.models)
+        self._features = [
+            _described(
+                learning.make, learning.pool, Top(model, settings.bank.after), threads, quiet
+            )
+            for model in bundle.models
+        ]
+
+    def images(self, member: int, label: str) -> Iterable[DescribedImage]:
+        """All images, with the features of one member."""
+        del label  # they are at hand: there is nothing to wait for
+        for image in np.unique(self.pool.image):
+            yield from self._of_image(int(image), self._features[member])
+
+    def _of_image(self, image: int, features: Array) -> Iterator[DescribedImage]:
+        sample = self.dataset.samples[image]
+        truth = sample.annotations
+        rows = np.flatnonzero(self.pool.image == image)
+        real = truth[~(truth.difficult | truth.crowd)]
+        own = _rows_of_objects(self.pool.boxes[rows], real.boxes)
+        others = np.setdiff1d(np.arange(len(rows)), own)
+        for mirrored in (False, True):
+            part = others[self.mirrored[rows[others]] == mirrored]
+            if not len(part):
+                continue
+            chosen = rows[np.concatenate([own, part])]
+            boxes, seen = self.pool.boxes[chosen], truth
+            boxes = np.concatenate([real.boxes, boxes[len(own) :]])
+            if mirrored:
+                width = int(np.ceil(max(boxes[:, 2].max(), truth.boxes[:, 2].max(initial=0))))
+                boxes = box_ops.flip_horizontally(boxes, width)
+                seen = _flipped(truth, width)
+            yield DescribedImage(boxes, features[chosen], seen, sample.annotated)
+
+
+def _settings_of(run: Path) -> RegionTrainingConfig:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise SettingsError(
+            f"{path}: no such file; give the --out folder of a training with a bank"
+        )
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(path))
+    return settings
+
+
+def _described(bank: FeatureBank, count: int, top: Top, threads: int, quiet: bool) -> Array:
+    """(count, F) float32 of all maps of a bank."""
+    network: Any = prepare_for_inference(top)
+    run = FixedBatches(network, batch_size=64, workers=threads)
+    chunks = np.array_split(np.arange(count), max(1, count // 512))
+    parts = [
+        run(bank.read(rows), network.features).numpy()
+        for rows in progress(chunks, "features", quiet=quiet)
+    ]
+    return np.concatenate(parts)
+
+
+def _rows_of_objects(boxes: Array, objects: Array) -> Array:
+    """For each object the region that is its box; a bank has all of them."""
+    if not len(objects):
+        return np.zeros(0, np.int64)
+    found: Array = box_ops.iou(objects, boxes).argmax(1)
+    return found
+
+
+def _flipped(truth: Annotations, width: int) -> Annotations:
+    return Annotations(
+        box_ops.flip_horizontally(truth.boxes, width), truth.labels, truth.difficult, truth.crowd,
+        truth.areas,
+    )  # fmt: skip
