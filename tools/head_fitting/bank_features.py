@@ -48,12 +48,9 @@ class BankFeatures:
         if not settings.augment.flip:
             self.mirrored[:] = False
         self.members = len(bundle.models)
-        self._features = [
-            _described(
-                learning.make, learning.pool, Top(model, settings.bank.after), threads, quiet
-            )
-            for model in bundle.models
-        ]
+        tops = [Top(model, settings.bank.after) for model in bundle.models]
+        count = len(learning.pool.boxes)
+        self._features = [_described(learning.make, count, top, threads, quiet) for top in tops]
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
