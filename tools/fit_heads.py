@@ -44,6 +44,9 @@ def main(
     crops: Annotated[
         int, typer.Option(min=100, help="With --add: most regions described, about.")
     ] = 3000,
+    background: Annotated[
+        list[str], typer.Option(help="With --add: photographs without the class; may repeat.")
+    ] = [],  # noqa: B006
     svm: Annotated[bool, typer.Option(help="Fit SVMs.")] = True,
     regression: Annotated[bool, typer.Option(help="Fit box regression.")] = True,
     enable: Annotated[
@@ -77,6 +80,7 @@ def main(
     if add is not None:
         check_new_class(add, manifest.classes, dataset)
         dataset = few_images(dataset.with_classes((add,)), boxes)
+        dataset = with_background(dataset, background) if background else dataset
     else:
         rename = {old: new for old, new in COCO_TO_VOC.items() if old not in manifest.classes}
         dataset = dataset.with_classes(manifest.network_classes, rename)
@@ -144,6 +148,23 @@ def few_images(dataset: Dataset, boxes: int) -> Dataset:
             " on images that the fit has not seen"
         )
     return part
+
+
+def with_background(dataset: Dataset, photographs: list[str]) -> Dataset:
+    """The data set and, evenly spaced, at most as many photographs without its class."""
+    from dataclasses import replace
+
+    from detector.datasets import Sample
+    from detector.reporting.inputs import image_paths
+    from detector.structures import Annotations
+
+    paths = image_paths(photographs)
+    count = min(len(paths), len(dataset))
+    extra = tuple(
+        Sample(f"background {i}", paths[i * len(paths) // count], None, Annotations.empty())
+        for i in range(count)
+    )
+    return replace(dataset, samples=dataset.samples + extra)
 
 
 def real_objects(sample: Sample) -> int:

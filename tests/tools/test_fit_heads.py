@@ -187,6 +187,23 @@ def test_svms_and_regression_of_all_classes_are_optional_in_the_new_bundle(voc, 
         load_detector(bundle, settings={"svm": True})
 
 
+def test_photographs_without_the_class_make_it_more_modest(voc, bundle, tmp_path):
+    """Green things that are no mugs, in pictures of their own."""
+    (tmp_path / "leaves").mkdir()
+    for number in range(8):
+        pixels = np.full((60, 80, 3), (45, 210, 65 + number), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "leaves" / f"{number}.png")
+    leaf = read_image(tmp_path / "leaves/1.png")
+    best = []
+    for name, more in (("plain", ()), ("modest", ("--background", tmp_path / "leaves"))):
+        where = ("--split", "train", "--out", tmp_path / name)
+        assert exit_code(voc, bundle, "--add", "mug", *where, *more) == 0
+        detect = load_detector(tmp_path / name)
+        best.append(detect.classify(leaf, detect.propose(leaf))[:, 2].max())
+    assert best[1] < 0.5 < best[0]
+    assert "12 images" in read_manifest(tmp_path / "modest").heads[0].recipe["data"]
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_rest_go_on(voc, bundle, tmp_path, capsys):
     broken = renamed(voc, tmp_path / "broken", "mug", "mug")
     (broken / "JPEGImages").unlink()
