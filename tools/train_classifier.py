@@ -1,8 +1,8 @@
 """Train a classifier on labelled images: patches, distortions, auxiliary heads, averaged weights.
 
     python tools/train_classifier.py --data ILSVRC --recipe googlenet --out runs/googlenet
-    python tools/train_classifier.py --config configs/tiny_imagenet.yaml --data-root data --out
-    runs/tiny torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
+    python tools/train_classifier.py --config configs/tiny_imagenet.yaml --out runs/tiny
+    torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
 
 Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
 at once. The result, `classifier.safetensors`, is what train_regions.py --start takes.
