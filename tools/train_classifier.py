@@ -1,8 +1,8 @@
 """Train a classifier on labelled images: patches, distortions, auxiliary heads, averaged weights.
 
     python tools/train_classifier.py --data ILSVRC --recipe googlenet --out runs/googlenet
-    python tools/train_classifier.py --config configs/tiny_imagenet.yaml --data-root data --out
-    runs/tiny torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
+    python tools/train_classifier.py --config configs/tiny_imagenet.yaml --out runs/tiny
+    torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
 
 Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
 at once. The result, `classifier.safetensors`, is what train_regions.py --start takes.
@@ -173,12 +173,12 @@ def _train(
         crops = crops.to(device, non_blocking=True, memory_format=torch.channels_last)
         return network.normalisation(crops * seen.pixel_scale)
 
-    bad_in_a_row = 0
+    bad_in_a_row, reached = 0, first
     display = TrainingDisplay(last, first, how.batch, quiet, items="images", right="right")
     before = time.perf_counter()
     batches = prefetched(make, first, last, threads=threads, ahead=threads + 1)
     for step, batch in enumerate(batches, start=first):
-        waited = time.perf_counter() - before
+        waited, reached = time.perf_counter() - before, step + 1
         torch.manual_seed((how.seed * 1_000_003 + step) * 1009 + group.rank)
         rate = run.set_rate(step)
         sums = torch.zeros(3, device=device)
@@ -245,9 +245,9 @@ def _train(
     display.close()
     for _, message in sorted(make.broken.items()):
         typer.echo(f"left out: {message}", err=True)
-    if group.is_first and not stop:
+    if group.is_first and reached == last:
         _write_classifier(out, settings, train, run.averaged(), network)
-    return 1 if make.broken else 0
+    return 1 if group.any(bool(make.broken), device) else 0  # which waits for the first to write
 
 
 def _put(tree: dict[str, Any], name: str, value: object) -> None:
@@ -288,6 +288,7 @@ def _network(
 
     from detector.build import MemberConfig, build_network
     from detector.errors import SettingsError
+    from detector.models.classifier_file import first_convolution
 
     seen = settings.network
     member = MemberConfig(
@@ -299,6 +300,10 @@ def _network(
         raise SettingsError(
             f"network.pixel_scale: {seen.architecture} has an input normalisation of its own; use 1"
         )
+    if seen.weights is not None and seen.pixel_scale != 1:
+        # Files hold weights for crops as they are; saving multiplies by the scale again.
+        with torch.no_grad():
+            network.get_parameter(f"{first_convolution(network)}.weight").div_(seen.pixel_scale)
     return network.to(device).to(memory_format=torch.channels_last)
 
 

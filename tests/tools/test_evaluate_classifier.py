@@ -152,5 +152,5 @@ def test_bvlc_googlenet_has_its_accuracy(shared_data, shared_weights, tmp_path):
     )
     assert code == 0
     (row,) = json.loads((tmp_path / "classification.json").read_text())["table"]
-    assert row["top1_error"] == pytest.approx(1 - 0.739, abs=0.01)
-    assert row["top5_error"] == pytest.approx(1 - 0.913, abs=0.01)
+    assert row["top1_error"] == pytest.approx(1 - 0.739, abs=0.015)
+    assert row["top5_error"] == pytest.approx(1 - 0.913, abs=0.015)

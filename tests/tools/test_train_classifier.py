@@ -234,6 +234,19 @@ def test_other_settings_do_not_resume_a_run_but_other_intervals_do(pictures, tmp
     assert "other settings" in capsys.readouterr().err
 
 
+def test_weights_that_a_run_starts_from_keep_their_meaning_at_another_scale_of_pixels(
+    pictures, tmp_path
+):
+    assert train(pictures, tmp_path / "first", "--quiet") == 0
+    start = tmp_path / "first/classifier.safetensors"
+    still = changes("network.pixel_scale=255", "network.frozen_norm=true", "optimiser.rate=1e-12")
+    assert train(pictures, tmp_path / "next", "--start", str(start), *still, "--quiet") == 0
+    before = load_classifier(start).model.state_dict()
+    after = load_classifier(tmp_path / "next/classifier.safetensors").model.state_dict()
+    for name, value in before.items():
+        assert torch.allclose(after[name], value, rtol=1e-4), name
+
+
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [
@@ -324,3 +337,19 @@ def test_a_compiled_run_gives_the_plain_ones_weights(pictures, tmp_path, monkeyp
     assert plain.keys() == compiled.keys()
     for name, value in plain.items():
         assert torch.allclose(compiled[name], value, atol=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["googlenet", "caffe", "v3", "modern"])
+def test_each_recipe_takes_its_steps_at_its_own_size(recipe, pictures, tmp_path):
+    size = changes("optimiser.batch=4", "optimiser.precision=float32")
+    main = tool("train_classifier").main
+    code = exit_code(
+        main, "--data", pictures, "--recipe", recipe, "--epochs", 1, "--device", "cpu",
+        "--out", tmp_path, "--quiet", *size,
+    )  # fmt: skip
+    assert code == 0
+    entries = read_journal(tmp_path / "journal.jsonl")
+    assert len([one for one in entries if "loss" in one]) == 2
+    assert not list(tmp_path.glob("not-finite-*"))
+    assert load_classifier(tmp_path / "classifier.safetensors").num_outputs == 2

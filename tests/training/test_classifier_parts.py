@@ -37,6 +37,13 @@ def test_each_recipe_has_a_config_that_says_the_same(name):
     assert path.read_text().startswith("#")
 
 
+def test_the_short_run_for_a_cpu_is_a_valid_config():
+    tree = yaml.safe_load((CONFIGS / "tiny_imagenet.yaml").read_text())
+    settings = validated(ClassifierTrainingConfig, with_recipe(tree), "tiny")
+    assert (settings.recipe, settings.network.architecture) == ("modern", "bn_googlenet")
+    assert settings.optimiser.schedule == "cosine"
+
+
 def test_every_number_of_a_recipe_can_be_changed_and_the_others_stay():
     settings = resolved("optimiser.rate=0.5", "network.options.dropout=0.1", recipe="googlenet")
     assert settings.optimiser.rate == 0.5
