@@ -1,6 +1,7 @@
 """Fit linear heads on a bundle's features: SVMs and box regression, or one class more in minutes.
 
     python tools/fit_heads.py --data VOC2012 --split train --out runs/with_heads
+    python tools/fit_heads.py --bank runs/voc --weights runs/voc/bundle --out runs/with_heads
     python tools/fit_heads.py --add mug --data few_images/ --out runs/with_mugs
     python tools/detect.py image.jpg --weights runs/with_heads --svm --regression
 
@@ -22,6 +23,9 @@ import typer
 from detector.reporting.cli import run_tool
 
 if TYPE_CHECKING:
+    from head_fitting.bank_features import BankFeatures
+
+    from detector.bundle import BundleManifest, Thresholds
     from detector.datasets import Dataset, Sample
     from detector.heads import BoxRegression, HeadManifest, LinearScores
     from detector.heads.regions import DescribedImage
@@ -29,10 +33,21 @@ if TYPE_CHECKING:
     from detector.region_features import FeatureStore
     from detector.structures import Array, Proposals
 
+    Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
+
 
 def main(
-    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")
+    ] = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="In place of --data: a training's OUT, whose maps were kept; minutes."),
+    ] = None,
+    data_root: Annotated[
+        Path, typer.Option(help="With --bank: where that training's data paths begin.")
+    ] = Path("."),
     split: Annotated[str | None, typer.Option(help="Which part, such as train.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Bundle to fit on. [the one that ships with the package]")
@@ -76,6 +91,17 @@ def main(
     started = time.perf_counter()
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)
+    if (data is None) == (bank is None) or (add is not None and data is None):
+        raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
+    if add is None and not (svm or regression):
+        raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
+    if bank is not None:
+        kept = features_of_bank(bank, bundle, data_root, ensemble, device, threads, quiet)
+        recipe = {"data": f"{len(kept.dataset)} images of the bank of {bank.name}", "seed": seed}
+        fitted = fit_all(kept, kept.classes, svm, regression, seed, recipe)
+        save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
+        return say_written(out, started)
+    assert data is not None
     dataset = read_dataset(data, split)
     if add is not None:
         check_new_class(add, manifest.classes, dataset)
@@ -88,13 +114,10 @@ def main(
     detector = load(bundle, ensemble, device, precision, threads, max_proposals, quiet)
     recipe = {"data": f"{len(dataset)} images of {dataset.name}", "seed": seed}
     thresholds = manifest.thresholds
-    fitted: list[tuple[HeadManifest, LinearScores | BoxRegression]]
     if add is not None:
         samples = proposals_of(dataset, detector, None, quiet)
         fitted = [learn_class(add, samples, detector, crops, seed, recipe, quiet)]
     else:
-        if not (svm or regression):
-            raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
         folder = cache or out.with_name(out.name + ".features")
         folder.mkdir(parents=True, exist_ok=True)
         samples = proposals_of(dataset, detector, folder / "proposals.sqlite", quiet)
@@ -102,13 +125,46 @@ def main(
         store = feature_store(folder, detector, hashes, precision)
         described = DataFeatures(samples, detector, store, quiet)
         fitted = fit_all(described, dataset.classes, svm, regression, seed, recipe)
-        if enable:
-            now: dict[str, bool] = {head.kind: True for head, _ in fitted}
-            thresholds = thresholds.model_copy(update=now)
+        thresholds = thresholds_with(manifest, fitted, enable)
     save_heads(bundle, out, fitted, thresholds)
+    say_written(out, started)
+    return 1 if len(samples) < len(dataset) else 0
+
+
+def thresholds_with(manifest: BundleManifest, fitted: Fitted, enable: bool) -> Thresholds:
+    """The bundle's, with the fitted heads in use where they are to be."""
+    now: dict[str, bool] = {head.kind: True for head, _ in fitted} if enable else {}
+    return manifest.thresholds.model_copy(update=now)
+
+
+def say_written(out: Path, started: float) -> int:
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
-    return 1 if len(samples) < len(dataset) else 0
+    return 0
+
+
+def features_of_bank(
+    run: Path, bundle: Path, data_root: Path, ensemble: str, device: str, threads: int | None,
+    quiet: bool,
+) -> BankFeatures:  # fmt: skip
+    """What SVMs and regression are fitted on where a training kept its maps."""
+    import torch
+    from head_fitting.bank_features import BankFeatures
+
+    from detector.bundle import load_bundle
+    from detector.hardware import choose_device
+
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    loaded = load_bundle(bundle, members_of(ensemble))
+    return BankFeatures(run, loaded, data_root, choose_device(device), threads, quiet)
+
+
+def members_of(ensemble: str) -> int | None:
+    """--ensemble as a number of members; None is all."""
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    return None if ensemble == "all" else int(ensemble)
 
 
 def check_new_class(name: str, known: tuple[str, ...], dataset: Dataset) -> None:
@@ -181,15 +237,13 @@ def load(
     from detector.build import load_detector
     from detector.hardware import choose_device
 
-    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
-        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     return load_detector(
         bundle,
         device=choose_device(device),
         precision=precision,
-        members=None if ensemble == "all" else int(ensemble),
+        members=members_of(ensemble),
         settings={"max_proposals": max_proposals, "svm": False, "regression": False},
         threads=threads,
         announce=None if quiet else lambda text: print(text, file=sys.stderr),
@@ -261,16 +315,16 @@ class DataFeatures:
 
 
 def fit_all(
-    described: DataFeatures, classes: tuple[str, ...], svm: bool, regression: bool, seed: int,
-    recipe: dict[str, Any],
-) -> list[tuple[HeadManifest, LinearScores | BoxRegression]]:  # fmt: skip
+    described: DataFeatures | BankFeatures, classes: tuple[str, ...], svm: bool, regression: bool,
+    seed: int, recipe: dict[str, Any],
+) -> Fitted:  # fmt: skip
     """SVMs and box regression of all classes, on each member."""
     from functools import partial
 
     from detector.heads import HeadManifest, RegressionSettings, SvmSettings
     from detector.heads.fit import fit_regressions, fit_svms, mean_norm
 
-    fitted: list[tuple[HeadManifest, LinearScores | BoxRegression]] = []
+    fitted: Fitted = []
     for member in range(described.members):
         images = partial(described.images, member)
         norm = mean_norm(images("features"))

@@ -1,0 +1,70 @@
+"""tools/fit_heads.py --bank: heads from the maps that a training kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_classifiers import exit_code, tool
+from toy_regions import TOOL, settings, train, write_config, write_squares
+
+from detector.bundle import load_bundle, read_manifest
+from detector.training.distributed import Group
+
+BANK = settings("bank={after: 4e, positives_per_object: 12}", "member.freeze=[]")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished training on toy squares, with its maps."""
+    root = tmp_path_factory.mktemp("bank")
+    assert train(write_config(write_squares(root / "toy")), root / "run", *BANK) == 0
+    return root / "run"
+
+
+def test_svms_and_regression_are_fitted_without_a_crop(run: Path, tmp_path: Path):
+    words = ["--bank", run, "--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]
+    assert exit_code(tool("fit_heads").main, *words, "--enable", "--device", "cpu") == 0
+    manifest = read_manifest(tmp_path / "b")
+    assert [head.kind for head in manifest.heads] == ["svm", "regression"]
+    assert manifest.thresholds.svm
+    assert manifest.thresholds.regression
+
+
+def test_mirrored_regions_come_with_a_mirrored_truth(run: Path):
+    sys.path.insert(0, str(TOOL.parent))
+    from head_fitting.bank_features import BankFeatures
+
+    sys.path.remove(str(TOOL.parent))
+    kept = BankFeatures(run, load_bundle(run / "bundle"), Path(), torch.device("cpu"), 1, True)
+    found = list(kept.images(0, ""))
+    assert sum(len(one.boxes) - len(one.real) for one in found) == len(kept.pool.boxes) - 6
+    assert kept.mirrored.any()
+    assert not kept.mirrored.all()
+    for one in found:
+        rows, _, moves = one.to_move(0.6)
+        overlap = np.array([_iou(one.boxes[row], one.real.boxes[0]) for row in rows])
+        assert (overlap > 0.6).all()
+        assert np.isfinite(moves).all()
+    assert Group().is_first
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> float:
+    from detector.boxes import iou
+
+    return float(iou(one[None], other[None])[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [([], "--data DATA"), (["--bank", "x", "--data", "y"], "--data DATA"),
+     (["--bank", "x", "--add", "mug"], "--data DATA"), (["--bank", "nowhere"], "no such file")],
+)  # fmt: skip
+def test_what_is_missing_is_said(run: Path, tmp_path: Path, capsys, words: list[str], said: str):
+    common = ["--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]
+    assert exit_code(tool("fit_heads").main, *common, *words) in (2, 3)
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
