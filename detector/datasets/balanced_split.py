@@ -39,6 +39,11 @@ class Halves:
         return float(np.nanmax(self.imbalance))
 
     @property
+    def worst(self) -> int:
+        """The class whose imbalance is largest."""
+        return int(np.nanargmax(self.imbalance))
+
+    @property
     def median(self) -> float:
         return float(np.nanmedian(self.imbalance))
 

@@ -38,13 +38,17 @@ class Accumulated:
     recalls: Array
 
 
+def check_engine(name: str) -> CocoEngine:
+    """The engine of that name, or a SettingsError with the names that would do."""
+    for engine in ENGINES:
+        if engine == name:
+            return engine
+    raise SettingsError(f"--coco-engine {name!r} is not known; choose one of {', '.join(ENGINES)}")
+
+
 def accumulate(truth: Content, found: Content, engine: CocoEngine = "pycocotools") -> Accumulated:
     """COCO's evaluation of `found` against `truth`; neither is kept."""
-    if engine not in ENGINES:
-        raise SettingsError(
-            f"--coco-engine {engine!r} is not known; choose one of {', '.join(ENGINES)}"
-        )
-    run_engine = {"pycocotools": _pycocotools, "fast": _hotcoco}[engine]
+    run_engine = {"pycocotools": _pycocotools, "fast": _hotcoco}[check_engine(engine)]
     with contextlib.redirect_stdout(io.StringIO()):  # both print at every step
         run = run_engine(truth, found)
         run.evaluate()
@@ -74,9 +78,10 @@ def _skipping_evaluation() -> Callable[..., Any]:
     """pycocotools' evaluation without the visits that cannot change a number.
 
     It visits every image with every class and each of four ranges of area, whether or not there is
-    anything: 1.6 million visits for 5,000 images and 80 classes. Where neither an object nor a
-    detection has an area within the range, all of them are ignored, and an ignored detection adds
-    a point to the curve at which neither precision nor recall changes.
+    anything: 1.6 million visits for 5,000 images and 80 classes. A visit depends on the range only
+    by which areas lie within it, so that two ranges with the same ones share a visit. Where there
+    is none within, everything is ignored, and an ignored detection adds a point to the curve at
+    which neither precision nor recall changes.
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -87,30 +92,37 @@ def _skipping_evaluation() -> Callable[..., Any]:
             for side in (self._gts, self._dts):
                 for pair, rows in side.items():
                     areas.setdefault(pair, []).extend(row["area"] for row in rows)
-            images: dict[int, list[int]] = {category: [] for category in self.params.catIds}
-            for image, category in sorted(areas):
-                images[category].append(image)
             self.ious = {pair: self.computeIoU(*pair) for pair in areas}
-            visited = [
-                [
-                    self.evaluateImg(image, category, bounds, self.params.maxDets[-1])
-                    for image in images[category]
-                    if any(bounds[0] <= area <= bounds[1] for area in areas[image, category])
-                ]
-                for category in self.params.catIds
-                for bounds in self.params.areaRng
-            ]
-            # Accumulation wants equally long rows, and asks of an image no more than its place.
-            longest = max(map(len, visited))
-            self.evalImgs = [one for row in visited for one in _padded(row, longest)]
+            visited: dict[int, list[list[Any]]] = {
+                category: [[] for _ in self.params.areaRng] for category in self.params.catIds
+            }
+            for image, category in sorted(areas):
+                found = self._visits(image, category, areas[image, category])
+                for row, one in zip(visited[category], found, strict=True):
+                    row.append(one)
+            self._lay_out([row for rows in visited.values() for row in rows])
+
+        def _visits(self, image: int, category: int, areas: list[float]) -> list[Any]:
+            """One image and class: what was found in each range of area; None is nothing."""
+            known: dict[tuple[bool, ...], Any] = {}
+            found = []
+            for low, high in self.params.areaRng:
+                within = tuple(low <= area <= high for area in areas)
+                if any(within) and within not in known:
+                    known[within] = self.evaluateImg(
+                        image, category, [low, high], self.params.maxDets[-1]
+                    )
+                found.append(known.get(within))
+            return found
+
+        def _lay_out(self, rows: list[list[Any]]) -> None:
+            """Leave the rows as accumulate() wants them: equally long, one place for each image."""
+            longest = max(map(len, rows))
+            self.evalImgs = [one for row in rows for one in row + [None] * (longest - len(row))]
             self.params.imgIds = list(range(longest))
             self._paramsEval = self.params
 
     return SkippingEvaluation
-
-
-def _padded(row: list[Any], length: int) -> list[Any]:
-    return row + [None] * (length - len(row))
 
 
 def _hotcoco(truth: Content, found: Content) -> Any:
