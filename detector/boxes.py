@@ -103,6 +103,17 @@ def voc_from_xyxy(boxes: Array) -> Array:
     return np.asarray(boxes, np.float64) + np.array([1, 1, 0, 0])
 
 
+def xyxy_from_ilsvrc(boxes: Array) -> Array:
+    """ILSVRC writes (xmin, ymin, xmax, ymax), 0-based and inclusive: its devkit adds a pixel to
+    every width, and its public readers subtract nothing.
+    """
+    return np.asarray(boxes, np.float64) + np.array([0, 0, 1, 1])
+
+
+def ilsvrc_from_xyxy(boxes: Array) -> Array:
+    return np.asarray(boxes, np.float64) - np.array([0, 0, 1, 1])
+
+
 def xyxy_from_coco(boxes: Array) -> Array:
     """COCO writes (x, y, width, height), 0-based, continuous."""
     boxes = np.asarray(boxes, np.float64)

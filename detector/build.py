@@ -14,6 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
+from detector.datasets.blacklist import read_blacklist, without_blacklisted
+from detector.datasets.box_caps import cap_boxes
 from detector.errors import SettingsError
 from detector.proposals.merge import Proposer
 from detector.training.augment import AugmentSettings
@@ -47,6 +49,13 @@ class DataSource(_Settings):
     rename: Literal["none", "coco-to-voc"] = "none"
     images: int | None = Field(None, ge=1)
     """A fixed, evenly spaced subset of so many images."""
+    blacklist: str | None = None
+    """A file of images and classes that are not to be used together (ILSVRC's)."""
+    positives_only: bool | None = None
+    """No background is taken from these images; None leaves it to the format (ILSVRC's train)."""
+    cap_per_class: int | None = Field(None, ge=1)
+    """At most so many boxes of each class, drawn at random (R-CNN on ILSVRC's train: 1,000)."""
+    cap_seed: int = Field(0, ge=0)
 
 
 class ProposalConfig(_Settings):
@@ -222,17 +231,24 @@ def build_dataset(
     sources: Sequence[DataSource], classes: str | tuple[str, ...], root: str | Path = "."
 ) -> Dataset:
     """The joined data sets under one class list; relative paths are taken from `root`."""
-    found = []
-    for source in sources:
-        one = read_dataset(Path(root) / source.path, source.split)
-        rename = COCO_TO_VOC if source.rename == "coco-to-voc" else {}
-        if classes != "own":
-            names = VOC_CLASSES if classes == "voc" else tuple(classes)
-            one = one.with_classes(names, rename)
-        if source.partial:
-            one = one.partial(source.partial)
-        found.append(one.subset(source.images) if source.images else one)
-    return join(found)
+    return join([_source(one, classes, Path(root)) for one in sources])
+
+
+def _source(source: DataSource, classes: str | tuple[str, ...], root: Path) -> Dataset:
+    """One data set under the class list, with everything that its settings say of it."""
+    found = read_dataset(root / source.path, source.split)
+    if source.blacklist is not None:
+        found = without_blacklisted(found, read_blacklist(root / source.blacklist))
+    if classes != "own":
+        names = VOC_CLASSES if classes == "voc" else tuple(classes)
+        found = found.with_classes(names, COCO_TO_VOC if source.rename == "coco-to-voc" else {})
+    if source.partial:
+        found = found.partial(source.partial)
+    if source.positives_only is not None:
+        found = found.with_positives_only(source.positives_only)
+    if source.cap_per_class is not None:
+        found = cap_boxes(found, source.cap_per_class, source.cap_seed)
+    return found.subset(source.images) if source.images else found
 
 
 def build_proposer(engine: str, options: Mapping[str, Any]) -> Proposer:

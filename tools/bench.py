@@ -2,6 +2,7 @@
 
 python tools/bench.py classifier
 python tools/bench.py selective-search --photographs VOC2012/JPEGImages --large
+python tools/bench.py evaluation
 """
 
 from __future__ import annotations
@@ -70,6 +71,21 @@ def selective_search(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(found, indent=2) + "\n")
     typer.echo(bench.markdown(path))
+
+
+@app.command()
+def evaluation(
+    images: Annotated[int, typer.Option(min=1, help="Synthetic images.")] = 5000,
+    detections: Annotated[int, typer.Option(min=1, help="Results over all images.")] = 100_000,
+    classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 80,
+    rounds: Annotated[int, typer.Option(min=1, help="Times each; the median counts.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+) -> None:
+    """Seconds that each protocol takes, COCO's by each engine."""
+    from benchmarks.evaluation import measure
+
+    found = measure(images=images, detections=detections, classes=classes, rounds=rounds)
+    _report(found, out / "evaluation.json")
 
 
 def _report(found: dict[str, Any], path: Path) -> None:

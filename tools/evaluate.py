@@ -4,6 +4,7 @@
     python tools/evaluate.py --data VOC2012 --split val --detections out/detections.json
     python tools/evaluate.py --data VOC2012 --split val --compare before.json after.json
 
+Saved detections may be COCO's results, a folder of VOC's files, ILSVRC's lines, or a table (.csv).
 With a bundle the scores of all regions are kept under --out: run the same command again to go on
 after an interruption, or with another --nms, --threshold or --protocol to try it in seconds.
 """
@@ -24,30 +25,40 @@ from detector.reporting.cli import run_tool
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.evaluation import Evaluation, Interval, Protocol
+    from detector.evaluation.coco_engines import CocoEngine
     from detector.pipeline import Detector
     from detector.proposals.gather import StoredProposals
     from detector.structures import Detections, Proposals
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
+    data: Annotated[Path, typer.Option(help="Data set: a folder, COCO's .json or YOLO's .yaml.")],
     split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Bundle to run. [the one that ships with the package]")
     ] = None,
     detections: Annotated[
-        Path | None, typer.Option(help="Saved detections in COCO's results layout.")
+        Path | None, typer.Option(help="Saved: .json, .csv, ILSVRC's .txt, or VOC's folder.")
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two files of detections, side by side.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="voc07, voc12, ilsvrc or coco.")] = "voc12",
+    coco_engine: Annotated[
+        str, typer.Option(help="Of --protocol coco: pycocotools, or fast (needs hotcoco).")
+    ] = "pycocotools",
     classes: Annotated[
         str,
         typer.Option(help="own; voc: VOC's twenty, COCO's names mapped; weights: the bundle's."),
     ] = "own",
     images: Annotated[
         int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
+    ] = None,
+    blacklist: Annotated[
+        Path | None, typer.Option(help="Images not judged for a class (ILSVRC's FILE).")
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Only the best of a class; R-CNN on ILSVRC: 30000.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -84,15 +95,15 @@ def main(
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
     if sum(one is not None for one in (weights, detections, compare)) > 1:
         raise typer.BadParameter("give only one of --weights, --detections and --compare")
-    rules = known_protocol(protocol)
-    whole = read(data, split, classes, strict, weights)
+    rules, engine = known_protocol(protocol), known_engine(coco_engine)
+    whole = read(data, split, classes, strict, weights, blacklist)
     dataset = whole if images is None else whole.subset(images)
     if compare is not None:
-        first, second = (results_of(path, whole, dataset) for path in compare)
+        first, second = (results_of(path, whole, dataset, per_class) for path in compare)
         return report_comparison(dataset, first, second, rules, seed, rounds, out)
     if detections is not None:
-        results = results_of(detections, whole, dataset)
-        return report(dataset, results, rules, seed, rounds, out)
+        results = results_of(detections, whole, dataset, per_class)
+        return report(dataset, results, rules, engine, seed, rounds, out)
     settings = {
         "score_threshold": threshold,
         "nms_threshold": nms,
@@ -103,8 +114,8 @@ def main(
     settings |= {name: value for name, value in asked.items() if value is not None}
     running = Running(weights, ensemble, proposals, device, precision, threads, settings)
     stages, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
-    results = results_of(out / "detections.json", whole, dataset)
-    return report(dataset, results, rules, seed, rounds, out, stages) or int(failed > 0)
+    results = results_of(out / "detections.json", whole, dataset, per_class)
+    return report(dataset, results, rules, engine, seed, rounds, out, stages) or int(failed > 0)
 
 
 def known_protocol(name: str) -> Protocol:
@@ -113,18 +124,32 @@ def known_protocol(name: str) -> Protocol:
     return check_protocol(name)
 
 
+def known_engine(name: str) -> CocoEngine:
+    from detector.evaluation.coco_engines import check_engine
+
+    return check_engine(name)
+
+
 def read(
-    data: Path, split: str | None, classes: str, strict: bool, weights: Path | None
+    data: Path,
+    split: str | None,
+    classes: str,
+    strict: bool,
+    weights: Path | None,
+    blacklist: Path | None,
 ) -> Dataset:
     """The data set under the class list asked for; what was left out is said on stderr."""
     from detector.build import SHIPPED
     from detector.bundle import read_manifest
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
+    from detector.datasets.blacklist import read_blacklist, without_blacklisted
     from detector.reporting.cli import visible
 
     if classes not in ("own", "voc", "weights"):
         raise typer.BadParameter(f"--classes is {classes!r}; choose own, voc or weights")
     dataset = read_dataset(data, split, strict=strict)
+    if blacklist is not None:
+        dataset = without_blacklisted(dataset, read_blacklist(blacklist))
     if dataset.dropped:
         counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
         example = visible(str(dataset.dropped[0]))
@@ -134,12 +159,16 @@ def read(
     return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
 
 
-def results_of(path: Path, whole: Dataset, part: Dataset) -> dict[str, Detections]:
+def results_of(
+    path: Path, whole: Dataset, part: Dataset, per_class: int | None
+) -> dict[str, Detections]:
     """The saved detections of the images that are judged; the file may have more of the set's."""
-    from detector.export.coco_json import read_detections
+    from detector.evaluation.caps import cap_per_class
+    from detector.export.results import read_results
 
     wanted = {sample.image_id for sample in part.samples}
-    return {name: one for name, one in read_detections(path, whole).items() if name in wanted}
+    found = {name: one for name, one in read_results(path, whole).items() if name in wanted}
+    return found if per_class is None else cap_per_class(found, per_class)
 
 
 class Running(NamedTuple):
@@ -270,6 +299,7 @@ def report(
     dataset: Dataset,
     results: Mapping[str, Detections],
     protocol: Protocol,
+    engine: CocoEngine,
     seed: int,
     rounds: int,
     out: Path,
@@ -279,7 +309,7 @@ def report(
     from detector.files import write_atomically
     from detector.reporting.plots import plot_precision_recall
 
-    evaluation = evaluate(dataset, results, protocol)
+    evaluation = evaluate(dataset, results, protocol, engine)
     evaluation = replace(evaluation, extras={**evaluation.extras, **(stages or {})})
     interval = None
     if rounds and protocol != "coco":

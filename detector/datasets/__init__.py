@@ -10,6 +10,7 @@ from detector.datasets.dataset import (
     join,
 )
 from detector.datasets.detect_format import detect_format, read_dataset
+from detector.datasets.ilsvrc_detection import read_ilsvrc
 from detector.datasets.voc import read_voc
 from detector.datasets.yolo import read_yolo
 
@@ -23,6 +24,7 @@ __all__ = [
     "join",
     "read_coco",
     "read_dataset",
+    "read_ilsvrc",
     "read_voc",
     "read_yolo",
 ]

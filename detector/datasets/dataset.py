@@ -50,9 +50,12 @@ class Dropped:
 class Sample:
     """One image and its objects.
 
-    size       (H, W) as the annotation file says, or None where it does not
-    annotated  the labels that are annotated exhaustively in this image; None stands for all.
-               Objects of a class outside it may stand here unboxed: the image proves no absence.
+    size            (H, W) as the annotation file says, or None where it does not
+    annotated       the labels that are annotated exhaustively in this image; None stands for all.
+                    Objects of a class outside it may stand here unboxed: the image proves no
+                    absence.
+    positives_only  training takes no background from this image (R-CNN's rule for ILSVRC's train)
+    index           the number that the set's own lists give to the image, or None
     """
 
     image_id: str
@@ -60,6 +63,8 @@ class Sample:
     size: tuple[int, int] | None
     annotations: Annotations
     annotated: frozenset[int] | None = None
+    positives_only: bool = False
+    index: int | None = None
 
     def is_annotated(self, label: int) -> bool:
         return self.annotated is None or label in self.annotated
@@ -98,6 +103,15 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def indices(self) -> tuple[int, ...]:
+        """The numbers by which ILSVRC's files call the images: their lists' own, else 1, 2, ..."""
+        found = tuple(
+            position if sample.index is None else sample.index
+            for position, sample in enumerate(self.samples, start=1)
+        )
+        _refuse_repeats(list(map(str, found)), f"{self.name}: image index")
+        return found
 
     def subset(self, chosen: int | Iterable[str]) -> Dataset:
         """A fixed part in its own order: `chosen` evenly spaced images, or those with the ids."""
@@ -145,6 +159,10 @@ class Dataset:
         return replace(
             self, samples=tuple(replace(sample, annotated=labels) for sample in self.samples)
         )
+
+    def with_positives_only(self, yes: bool) -> Dataset:
+        """The same set, of which training takes no background (or does)."""
+        return replace(self, samples=tuple(replace(s, positives_only=yes) for s in self.samples))
 
     def not_empty(self) -> Dataset:
         """This set, or a DatasetError that says why nothing is left of it."""

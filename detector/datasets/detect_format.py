@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detector.datasets import yolo
+from detector.datasets import ilsvrc_lists, yolo
 from detector.datasets.coco import read_coco
 from detector.datasets.dataset import Dataset
+from detector.datasets.ilsvrc_detection import read_ilsvrc
 from detector.datasets.voc import read_voc
 from detector.datasets.voc import splits_of as voc_splits_of
 from detector.errors import AnnotationError, DatasetError
 
-Format = Literal["voc", "coco", "yolo"]
+Format = Literal["voc", "coco", "yolo", "ilsvrc"]
+
+_LOOKED_FOR = (
+    "Annotations/*.xml (VOC)",
+    "annotations/*.json, *.json or */_annotations.coco.json with images and annotations (COCO)",
+    "*.yaml or *.yml with names (YOLO)",
+    "ImageSets/DET and Annotations/DET (ILSVRC DET)",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ def read_dataset(
 ) -> Dataset:
     """The data set at `path`, a folder or an annotation file, whatever its format.
 
-    split        may be left out where there is only one
+    split        may be left out where there is only one; ILSVRC: also a list FILE.txt
     classes      VOC: the class list, where it cannot be told from the files
     images_root  COCO: the folder of the images, where they lie far from the JSON file
     strict       stop with an AnnotationError at the first defect instead of leaving it out
@@ -45,7 +53,11 @@ def read_dataset(
     if found.format == "coco":
         chosen = found.path if found.path.is_file() else _coco_file(found, split)
         return read_coco(chosen, images_root, strict=strict)
+    if found.format == "ilsvrc" and split is not None and split.endswith(".txt"):
+        return read_ilsvrc(found.path, split, strict=strict)  # a list of the user's own
     split = _only_split(found, split)
+    if found.format == "ilsvrc":
+        return read_ilsvrc(found.path, split or "val", strict=strict)
     if found.format == "voc":
         return read_voc(found.path, split, classes, strict=strict)
     return yolo.read_yolo(found.path, split or "train", strict=strict)
@@ -58,14 +70,19 @@ def detect_format(path: str | Path) -> Found:
         raise DatasetError(f"{path}: no such file or folder")
     if path.is_file():
         return _format_of_file(path)
-    found = _voc_in(path) or _yolo_in(path) or _coco_in(path)
+    found = _voc_in(path) or _ilsvrc_in(path) or _yolo_in(path) or _coco_in(path)
     if found is None:
         raise DatasetError(
-            f"{path}: no data set recognised; looked for Annotations/*.xml (VOC), "
-            "annotations/*.json or *.json with images and annotations (COCO), "
-            "and *.yaml with names (YOLO)"
+            f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
+            f"it holds {_content_of(path)}"
         )
     return found
+
+
+def _content_of(folder: Path, most: int = 5) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f", ... {len(names)} in all" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
 
 
 def _format_of_file(path: Path) -> Found:
@@ -83,10 +100,22 @@ def _voc_in(folder: Path) -> Found | None:
         for home in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*")))
         if next((home / "Annotations").glob("*.xml"), None) is not None
     ]
+    home = _only_home(folder, homes)
+    return Found("voc", home, tuple(voc_splits_of(home))) if home else None
+
+
+def _ilsvrc_in(folder: Path) -> Found | None:
+    """The folder itself, or the one data set in it, as the archive's own folder is."""
+    homes = [one for one in (folder, *sorted(folder.glob("ILSVRC*"))) if ilsvrc_lists.is_home(one)]
+    home = _only_home(folder, homes)
+    return Found("ilsvrc", home, tuple(ilsvrc_lists.splits_of(home))) if home else None
+
+
+def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
     if len(homes) > 1:
         names = ", ".join(str(home.relative_to(folder)) for home in homes)
         raise DatasetError(f"{folder}: holds several data sets ({names}); name one of them")
-    return Found("voc", homes[0], tuple(voc_splits_of(homes[0]))) if homes else None
+    return homes[0] if homes else None
 
 
 def _yolo_in(folder: Path) -> Found | None:

@@ -12,14 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from detector.boxes import xyxy_from_voc
-from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import VOC_CLASSES, Dataset, Ledger, Sample
 from detector.datasets.image_files import has_true_size, images_in, is_inside
 from detector.datasets.objects import Objects
+from detector.datasets.xml_files import corners_of, number_of, read_xml, size_of, text_of
 from detector.errors import AnnotationError, DatasetError
-
-MAX_XML_BYTES = 16_000_000
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(
@@ -51,7 +48,7 @@ def read_voc(
         if identifier not in images:
             ledger.drop(file, identifier, "missing-image", "no such image in JPEGImages")
             continue
-        path, size = images[identifier], _size_of(tree)
+        path, size = images[identifier], size_of(tree)
         if check_sizes and not has_true_size(file, path, size, ledger):
             continue
         objects = Objects(file, size, ledger)
@@ -60,19 +57,6 @@ def read_voc(
         samples.append(Sample(identifier, path, size, objects.annotations()))
     name = f"{root.resolve().name}/{split}" if split else root.resolve().name
     return Dataset(name, tuple(classes), tuple(samples), tuple(ledger.entries)).not_empty()
-
-
-def read_xml(path: Path) -> ET.Element:
-    """The root element of a small XML file without a document type (where entity bombs live)."""
-    data = read_limited(path, MAX_XML_BYTES)
-    if b"\0" in data:
-        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8")
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise AnnotationError(f"{path}: declares a document type or entities; remove them")
-    try:
-        return ET.fromstring(data)
-    except (ET.ParseError, LookupError, ValueError) as error:
-        raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
 
 
 def splits_of(root: Path) -> list[str]:
@@ -124,42 +108,22 @@ def _class_names(root: Path, trees: Iterable[ET.Element]) -> tuple[str, ...]:
 
 
 def _names_in(tree: ET.Element) -> list[str]:
-    return [name for node in tree.findall("object") if (name := _text(node, "name"))]
-
-
-def _size_of(tree: ET.Element) -> tuple[int, int] | None:
-    """(H, W), or None where the file leaves it out or writes 0 as some labelling programs do."""
-    height, width = _number(tree, "size/height"), _number(tree, "size/width")
-    if not (1 <= height < 1e9 and 1 <= width < 1e9):
-        return None
-    return int(height), int(width)
+    return [name for node in tree.findall("object") if (name := text_of(node, "name"))]
 
 
 def _add_object(
     objects: Objects, identifier: str, node: ET.Element, classes: Sequence[str]
 ) -> None:
-    name = _text(node, "name")
+    name = text_of(node, "name")
     if name not in classes:
         objects.ledger.drop(
             objects.file, identifier, "unknown-class", f"{name!r} is not among the classes"
         )
         return
-    corners = [_number(node, f"bndbox/{corner}") for corner in _CORNERS]
+    corners = corners_of(node)
     box = xyxy_from_voc(np.array([corners]))[0].tolist()
     # Inclusive corners that coincide make a line of one pixel's width: a click, not an object.
     if corners[0] == corners[2] or corners[1] == corners[3]:
         box = corners
-    difficult = _number(node, "difficult") == 1
+    difficult = number_of(node, "difficult") == 1
     objects.add(identifier, box, classes.index(name), difficult=difficult, written=corners)
-
-
-def _text(node: ET.Element, path: str) -> str:
-    return (node.findtext(path) or "").strip()
-
-
-def _number(node: ET.Element, path: str) -> float:
-    """The number at `path`, or NaN where there is none."""
-    try:
-        return float(_text(node, path))
-    except ValueError:
-        return float("nan")

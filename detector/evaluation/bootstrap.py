@@ -15,7 +15,13 @@ import numpy as np
 from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError, SettingsError
 from detector.evaluation.matching import NEITHER, RIGHT, Judged, judge_all
-from detector.evaluation.protocols import RULES, Average, check_protocol, evaluate
+from detector.evaluation.protocols import (
+    RULES,
+    Average,
+    check_protocol,
+    class_result,
+    mean_over_classes,
+)
 from detector.evaluation.result import Protocol
 from detector.structures import Array, Detections
 
@@ -59,8 +65,8 @@ def bootstrap_interval(
 ) -> Interval:
     """The mean AP of `results` with its bootstrap interval."""
     check_protocol(protocol, RULES)
-    means = resampled_means(dataset, results, protocol, _draws(len(dataset), seed, rounds))
-    return _interval(evaluate(dataset, results, protocol).mean_ap, means)
+    mean_ap, means = _resampled(dataset, results, protocol, _draws(len(dataset), seed, rounds))
+    return _interval(mean_ap, means)
 
 
 def compare(
@@ -74,12 +80,12 @@ def compare(
     """Two sets of results side by side, judged on the same resampled images."""
     check_protocol(protocol, RULES)
     draws = _draws(len(dataset), seed, rounds)
-    one, two = (evaluate(dataset, r, protocol).mean_ap for r in (first, second))
-    means = [resampled_means(dataset, r, protocol, draws) for r in (first, second)]
-    difference = means[1] - means[0]
+    one, ones = _resampled(dataset, first, protocol, draws)
+    two, twos = _resampled(dataset, second, protocol, draws)
+    difference = twos - ones
     return Comparison(
-        first=_interval(one, means[0]),
-        second=_interval(two, means[1]),
+        first=_interval(one, ones),
+        second=_interval(two, twos),
         difference=_interval(two - one, difference),
         p_worse=float((difference - np.nanmean(difference) + two - one <= 0).mean()),
     )
@@ -89,13 +95,22 @@ def resampled_means(
     dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
 ) -> Array:
     """(R,) mean AP with the images counted as `draws` (R, B) says; NaN where no object is drawn."""
+    return _resampled(dataset, results, protocol, draws)[1]
+
+
+def _resampled(
+    dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
+) -> tuple[float, Array]:
+    """The mean AP, and (R,) the resampled ones; every detection is judged once for both."""
     judge, average = RULES[protocol]
     classes = judge_all(dataset, results, judge)
+    rows = [class_result(*pair, average) for pair in zip(dataset.classes, classes, strict=True)]
     aps = np.stack([_resampled_aps(one, draws, average) for one in classes], axis=1)  # (R, K)
     there = ~np.isnan(aps)
     count = there.sum(1)
     total = np.where(there, aps, 0.0).sum(1)
-    return np.divide(total, count, out=np.full(len(draws), np.nan), where=count > 0)
+    means = np.divide(total, count, out=np.full(len(draws), np.nan), where=count > 0)
+    return mean_over_classes([row.ap for row in rows]), means
 
 
 def _resampled_aps(judged: Judged, draws: Array, average: Average) -> Array:

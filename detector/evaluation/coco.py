@@ -1,9 +1,10 @@
-"""COCO's protocol by its own code, pycocotools: ten thresholds, three sizes, twelve numbers."""
+"""COCO's protocol by its own code, pycocotools: ten thresholds, three sizes, twelve numbers.
+
+Here is what goes in and comes out; the programs that compute are in coco_engines.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from detector.boxes import area, coco_from_xyxy
 from detector.datasets.dataset import Dataset, Sample
 from detector.errors import EvaluationError
+from detector.evaluation.coco_engines import Accumulated, CocoEngine, accumulate
 from detector.evaluation.matching import check_results, ignorable
 from detector.evaluation.result import ClassResult, Evaluation
 from detector.structures import Array, Detections
@@ -23,41 +25,35 @@ STATISTICS = (
 _ALL_AREAS, _MAX_DETECTIONS, _IOU_50 = 0, 2, 0
 
 
-def evaluate_coco(dataset: Dataset, results: Mapping[str, Detections]) -> Evaluation:
+def evaluate_coco(
+    dataset: Dataset, results: Mapping[str, Detections], engine: CocoEngine = "pycocotools"
+) -> Evaluation:
     """The twelve numbers, and AP per class; curves are those at IoU 0.5.
 
     VOC's difficult objects count as COCO's crowds do: what is found there is neither right nor
     wrong. A statistic without any object (no small ones, say) is NaN, where pycocotools says -1.
     """
     check_results(dataset, results)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
-        run = _run(_truth(dataset), _found(dataset, results))
-    numbers = [float(number) if number > -1 else float("nan") for number in run.stats]
+    truth, found = _truth(dataset), _found(dataset, results)
+    classes = len(dataset.classes)
+    real = [one for one in truth["annotations"] if not one["iscrowd"]]
+    positives, detections = _per_class(real, classes), _per_class(found["annotations"], classes)
+    run = accumulate(truth, found, engine)
+    numbers = [float(number) if number > -1 else float("nan") for number in run.statistics]
     if np.isnan(numbers[0]):
         raise EvaluationError("no class has an object to be found, so there is no mAP")
     extras = dict(zip(STATISTICS, numbers, strict=True))
     extras |= {"images": len(dataset), "images_with_detections": len(results)}
     rows = tuple(
-        _class_result(dataset, results, label, run) for label in range(len(dataset.classes))
+        _class_result(name, label, int(positives[label]), int(detections[label]), run)
+        for label, name in enumerate(dataset.classes)
     )
     return Evaluation("coco", numbers[0], rows, extras)
 
 
-def _run(truth: dict[str, list[Any]], found: dict[str, list[Any]]) -> Any:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    sides = []
-    for content in (truth, found):
-        side = COCO()
-        side.dataset = content
-        side.createIndex()
-        sides.append(side)
-    run = COCOeval(*sides, iouType="bbox")
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    return run
+def _per_class(rows: list[dict[str, Any]], classes: int) -> Array:
+    """(K,) how many rows each class has."""
+    return np.bincount([row["category_id"] - 1 for row in rows], minlength=classes)
 
 
 def _truth(dataset: Dataset) -> dict[str, list[Any]]:
@@ -126,27 +122,26 @@ def _in_layout(dataset: Dataset, objects: list[dict[str, Any]]) -> dict[str, lis
         one["id"] = identifier
     return {
         "images": [{"id": image} for image in range(1, len(dataset) + 1)],
-        "categories": [{"id": label + 1} for label in range(len(dataset.classes))],
+        "categories": [
+            {"id": label, "name": name} for label, name in enumerate(dataset.classes, start=1)
+        ],
         "annotations": objects,
     }
 
 
 def _class_result(
-    dataset: Dataset, results: Mapping[str, Detections], label: int, run: Any
+    name: str, label: int, positives: int, detections: int, run: Accumulated
 ) -> ClassResult:
     """AP over the ten thresholds, and the curve at IoU 0.5 on COCO's 101 recall levels."""
-    precision = run.eval["precision"][:, :, label, _ALL_AREAS, _MAX_DETECTIONS]  # (10, 101)
+    precision = run.precision[:, :, label, _ALL_AREAS, _MAX_DETECTIONS]  # (10, 101)
     there = precision > -1
-    truth = [sample.annotations for sample in dataset.samples if sample.is_annotated(label)]
-    positives = sum(int(((one.labels == label) & ~ignorable(one)).sum()) for one in truth)
-    found = [_judgeable(sample, results.get(sample.image_id)).labels for sample in dataset.samples]
     reached: Array = there[_IOU_50] & (precision[_IOU_50] > 0)
     return ClassResult(
-        name=dataset.classes[label],
+        name=name,
         ap=float(precision[there].mean()) if there.any() else float("nan"),
         positives=positives,
-        detections=sum(int((labels == label).sum()) for labels in found),
-        recall=run.params.recThrs[reached],
+        detections=detections,
+        recall=run.recalls[reached],
         precision=precision[_IOU_50][reached],
-        scores=run.eval["scores"][_IOU_50, reached, label, _ALL_AREAS, _MAX_DETECTIONS],
+        scores=run.scores[_IOU_50, reached, label, _ALL_AREAS, _MAX_DETECTIONS],
     )

@@ -13,6 +13,7 @@ from detector.evaluation.average_precision import (
     eleven_point,
     precision_recall,
 )
+from detector.evaluation.coco_engines import CocoEngine
 from detector.evaluation.ilsvrc import judge_ilsvrc
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG, Judge, Judged, judge_all
 from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Protocol
@@ -32,14 +33,20 @@ RULES: dict[str, tuple[Judge, Average]] = {
 
 
 def evaluate(
-    dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol = "voc12"
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    protocol: Protocol = "voc12",
+    coco_engine: CocoEngine = "pycocotools",
 ) -> Evaluation:
-    """Judge `results` (image id -> detections) against the data set by a published protocol."""
+    """Judge `results` (image id -> detections) against the data set by a published protocol.
+
+    coco_engine  the program that computes COCO's numbers; both give the same
+    """
     check_protocol(protocol)
     if protocol == "coco":
         from detector.evaluation.coco import evaluate_coco
 
-        return evaluate_coco(dataset, results)
+        return evaluate_coco(dataset, results, coco_engine)
     judge, average = RULES[protocol]
     rows = tuple(
         class_result(name, judged, average)

@@ -10,7 +10,8 @@ the background overlaps an object a little (`near_fraction=0` draws uniformly).
 
 Where only some classes are annotated (a *partial* image, ILSVRC's `train`), a region away from
 every box proves one thing: it is none of the annotated classes. Its target is the set of all the
-others, and the loss asks only that.
+others, and the loss asks only that. R-CNN took no background at all from such images; so does an
+image marked `positives_only`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector import boxes as box_ops
-from detector.datasets import Dataset
+from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.structures import Annotations, Array, Proposals
 
@@ -100,7 +101,7 @@ class RegionPool:
         self.settings = settings
         self.classes = dataset.classes
         parts = [
-            assign(sample.annotations, proposals[sample.image_id], settings)
+            _teaching(sample, assign(sample.annotations, proposals[sample.image_id], settings))
             for sample in dataset.samples
         ]
         count = [len(part[0]) for part in parts]
@@ -223,6 +224,13 @@ def assign(
         out |= (shared >= 0.5 * box_ops.area(candidates)[:, None]).any(1)
     keep = positive | (~out & (best >= settings.background_low))
     return candidates[keep], np.where(positive, which, -1)[keep], best[keep]
+
+
+def _teaching(sample: Sample, regions: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """Without the background of an image that is to give positives only."""
+    keep = (regions[1] >= 0) | (not sample.positives_only)
+    boxes, which, overlap = regions
+    return boxes[keep], which[keep], overlap[keep]
 
 
 def _allowed_background(dataset: Dataset) -> Array:

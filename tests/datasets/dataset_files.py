@@ -1,9 +1,9 @@
-"""Writes small data sets in the three layouts, for the tests of their readers."""
+"""Writes small data sets in the four layouts, for the tests of their readers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +86,32 @@ def write_yolo(root: Path, labels: dict[str, str | None], names: object = ("car"
     path = root / "data.yaml"
     path.write_text(f"path: .\ntrain: images/train\nnames: {json.dumps(listed)}\n")
     return path
+
+
+Boxes = Sequence[tuple[str, tuple[int, int, int, int]]]
+"""Objects of one image: WordNet id, and corners as ILSVRC writes them."""
+
+
+def write_ilsvrc(
+    root: Path,
+    val: Mapping[str, Boxes],
+    train: Mapping[str, Boxes] | None = None,
+    lists: Mapping[str, Mapping[str, int]] | None = None,
+) -> Path:
+    """The official layout: an image of 100 x 80 pixels beside each annotation, and val.txt.
+
+    train  names with their folders, such as ILSVRC2013_train/n02672831/n02672831_7
+    lists  further lists by name, such as train_1: image -> second column
+    """
+    for part, images in (("val", val), ("train", train or {})):
+        for name, boxes in images.items():
+            write_image(root / "Data" / "DET" / part / f"{name}.JPEG")
+            xml = root / "Annotations" / "DET" / part / f"{name}.xml"
+            xml.parent.mkdir(parents=True, exist_ok=True)
+            xml.write_text(voc_xml(*(voc_object(wnid, box) for wnid, box in boxes)))
+    numbered = {name: index for index, name in enumerate(val, start=1)}
+    for name, rows in {"val": numbered, **(lists or {})}.items():
+        path = root / "ImageSets" / "DET" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{image} {number}\n" for image, number in rows.items()))
+    return root

@@ -11,6 +11,7 @@ from dataset_files import (
     voc_object,
     voc_xml,
     write_coco,
+    write_ilsvrc,
     write_voc,
     write_yolo,
 )
@@ -23,9 +24,17 @@ def test_each_format_is_recognised_in_its_folder(tmp_path: Path) -> None:
     voc = write_voc(tmp_path / "voc", {"a": voc_xml(voc_object())})
     coco = write_coco(tmp_path / "coco", coco_content((), [coco_object()]))
     yolo = write_yolo(tmp_path / "yolo", {"a": "0 0.5 0.5 0.2 0.5"})
-    found = [detect_format(tmp_path / name) for name in ("voc", "coco", "yolo")]
-    assert [one.format for one in found] == ["voc", "coco", "yolo"]
-    assert [one.splits for one in found] == [("train",), ("instances_train",), ("train",)]
+    write_ilsvrc(tmp_path / "ilsvrc" / "ILSVRC", {"v1": []}, None, {"train": {"v1": 1}})
+    names = ["voc", "coco", "yolo", "ilsvrc"]
+    found = [detect_format(tmp_path / name) for name in names]
+    assert [one.format for one in found] == names
+    assert [one.splits for one in found] == [
+        ("train",),
+        ("instances_train",),
+        ("train",),
+        ("train", "val", "val1", "val2"),
+    ]
+    assert len(read_dataset(tmp_path / "ilsvrc", "val")) == 1
     for path in (voc, tmp_path / "coco", coco, tmp_path / "yolo", yolo):
         assert len(read_dataset(path)) == 1
         assert len(read_dataset(path, "train")) == 1
@@ -77,8 +86,17 @@ def test_options_reach_the_reader(tmp_path: Path) -> None:
 
 
 def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"Annotations/\*\.xml.*COCO.*YOLO"):
+    with pytest.raises(DatasetError, match=r"VOC.*COCO.*YOLO.*ILSVRC DET.*it holds nothing$"):
         read_dataset(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DatasetError) as refused:
+        read_dataset(tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path}: no data set recognised; looked for Annotations/*.xml (VOC); "
+        "annotations/*.json, *.json or */_annotations.coco.json with images and annotations "
+        "(COCO); *.yaml or *.yml with names (YOLO); ImageSets/DET and Annotations/DET "
+        "(ILSVRC DET); it holds pictures/"
+    )
     with pytest.raises(DatasetError, match="no such file or folder"):
         read_dataset(tmp_path / "nowhere")
     (tmp_path / "a.txt").write_text("")

@@ -87,6 +87,18 @@ def test_a_partly_annotated_image_proves_only_what_its_boxes_prove():
     assert (batch.possible[~background].sum(1) == 1).all()
 
 
+def test_an_image_of_positives_only_gives_no_background():
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    samples = (_sample("a", truth), Sample("b", Path("b"), SIZE, truth, positives_only=True))
+    proposals = {name: _proposals((0, 0, 10, 9), (50, 50, 60, 60)) for name in "ab"}
+    pool = RegionPool(Dataset("toy", ("ant",), samples), proposals, SamplingSettings())
+    assert pool.describe()["positive regions"] == 4  # the object and a window on it, twice
+    assert pool.image[pool.background].tolist() == [0]
+    batch = pool.draw(0, 0)
+    assert set(batch.image[batch.labels == 0]) == {0, 1}
+    assert set(batch.image[batch.labels == 1]) == {0}
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
     pool, again = _pool(), _pool()
     one, same = pool.draw(5, 9), again.draw(5, 9)

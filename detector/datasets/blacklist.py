@@ -1,0 +1,71 @@
+"""Images that are too ambiguous to be judged for some class: ILSVRC's blacklist.
+
+The development kit's ILSVRC2014_det_validation_blacklist.txt has a line for each image and class:
+the image's number in val.txt and the class's WordNet id (eval_detection.m reads it as '%d %s').
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from detector.datasets.annotation_files import read_limited
+from detector.datasets.dataset import Dataset, Sample
+from detector.datasets.ilsvrc_synsets import NAME_OF
+from detector.errors import AnnotationError
+
+MAX_BYTES = 50_000_000
+
+Pairs = dict[int, set[str]]
+"""Image index -> the names of its blacklisted classes."""
+
+
+def read_blacklist(path: str | Path) -> Pairs:
+    """The pairs of a file; a class may stand there by its WordNet id or by its name."""
+    path = Path(path)
+    pairs: Pairs = {}
+    text = read_limited(path, MAX_BYTES).decode("utf-8", "replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        index, _, name = line.strip().partition(" ")
+        if not index.isdecimal() or not name.strip():
+            raise AnnotationError(f"{path}: line {number}: expected: image_index class")
+        name = name.strip()
+        pairs.setdefault(int(index), set()).add(NAME_OF.get(name, name))
+    return pairs
+
+
+def without_blacklisted(dataset: Dataset, pairs: Pairs) -> Dataset:
+    """The same images, in which the blacklisted classes are not annotated.
+
+    Evaluation then counts neither the objects nor the detections of such a class, as the
+    development kit does; training takes its objects neither for positives nor for background.
+    """
+    unknown = sorted(set().union(*pairs.values()) - set(dataset.classes))
+    if unknown:
+        raise AnnotationError(
+            f"blacklist: class {unknown[0]!r} is not among the {len(dataset.classes)} classes of "
+            f"{dataset.name}; name the blacklist of this data set"
+        )
+    label_of = {name: label for label, name in enumerate(dataset.classes)}
+    samples = [
+        _without(sample, {label_of[name] for name in pairs.get(index, ())}, len(label_of))
+        for index, sample in zip(dataset.indices(), dataset.samples, strict=True)
+    ]
+    return replace(dataset, samples=tuple(samples))
+
+
+def _without(sample: Sample, labels: Iterable[int], classes: int) -> Sample:
+    labels = set(labels)
+    if not labels:
+        return sample
+    truth = sample.annotations
+    aside = truth.difficult | np.isin(truth.labels, sorted(labels))
+    annotated = frozenset(range(classes)) if sample.annotated is None else sample.annotated
+    return replace(
+        sample, annotations=replace(truth, difficult=aside), annotated=annotated - labels
+    )

@@ -1,0 +1,50 @@
+"""The small XML files, one an image, in which VOC and ILSVRC write their objects."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from detector.datasets.annotation_files import read_limited
+from detector.errors import AnnotationError
+
+MAX_XML_BYTES = 16_000_000
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_xml(path: Path) -> ET.Element:
+    """The root element of a small XML file without a document type (where entity bombs live)."""
+    data = read_limited(path, MAX_XML_BYTES)
+    if b"\0" in data:
+        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise AnnotationError(f"{path}: declares a document type or entities; remove them")
+    try:
+        return ET.fromstring(data)
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
+
+
+def size_of(tree: ET.Element) -> tuple[int, int] | None:
+    """(H, W), or None where the file leaves it out or writes 0 as some labelling programs do."""
+    height, width = number_of(tree, "size/height"), number_of(tree, "size/width")
+    if not (1 <= height < 1e9 and 1 <= width < 1e9):
+        return None
+    return int(height), int(width)
+
+
+def corners_of(node: ET.Element) -> list[float]:
+    """The four corners of an object as they are written; NaN where one is missing."""
+    return [number_of(node, f"bndbox/{corner}") for corner in CORNERS]
+
+
+def text_of(node: ET.Element, path: str) -> str:
+    return (node.findtext(path) or "").strip()
+
+
+def number_of(node: ET.Element, path: str) -> float:
+    """The number at `path`, or NaN where there is none."""
+    try:
+        return float(text_of(node, path))
+    except ValueError:
+        return float("nan")

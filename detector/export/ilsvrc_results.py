@@ -1,0 +1,62 @@
+"""Results as the ILSVRC DET development kit wants them: one file, a line for each detection.
+
+image_index DET_id score xmin ymin xmax ymax, 0-based and inclusive as its annotations are. An image
+goes by its number in the list of images (ImageSets/DET/val.txt), a class by its DET id, 1 to 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from detector.boxes import ilsvrc_from_xyxy, xyxy_from_ilsvrc
+from detector.datasets.dataset import Dataset
+from detector.errors import AnnotationError
+from detector.export.results_text import (
+    Row,
+    best_first,
+    gathered,
+    lines_of,
+    numbers,
+    results_of_images,
+    unknown_class,
+    unknown_image,
+    whole_number,
+)
+from detector.files import write_atomically
+from detector.structures import Detections
+
+LAYOUT = "image_index class score xmin ymin xmax ymax"
+
+
+def write_ilsvrc_results(
+    path: str | Path, dataset: Dataset, results: Mapping[str, Detections]
+) -> None:
+    """All detections in the order of the images, best first within one; in one step."""
+    indices, ids = dataset.indices(), dataset.category_ids
+    lines = []
+    for position, _, found in results_of_images(dataset, results):
+        for label, fields in best_first(found, ilsvrc_from_xyxy):
+            lines.append(f"{indices[position]} {ids[label]} {' '.join(fields)}\n")
+    write_atomically(path, "".join(lines))
+
+
+def read_ilsvrc_results(path: str | Path, dataset: Dataset) -> dict[str, Detections]:
+    """The lines of a file by image id of `dataset`; other images or classes are an error."""
+    return gathered(Path(path), _rows(Path(path), dataset), xyxy_from_ilsvrc)
+
+
+def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
+    image_of = dict(zip(dataset.indices(), (s.image_id for s in dataset.samples), strict=True))
+    label_of = {number: label for label, number in enumerate(dataset.category_ids)}
+    for where, line in lines_of(path):
+        image, category, *rest = line.split()
+        if len(rest) != 5:
+            raise AnnotationError(f"{where}: expected: {LAYOUT}")
+        index, number = whole_number(where, image, LAYOUT), whole_number(where, category, LAYOUT)
+        score, *corners = numbers(where, rest, LAYOUT)
+        if index not in image_of:
+            raise unknown_image(where, index, dataset)
+        if number not in label_of:
+            raise unknown_class(where, number, dataset)
+        yield Row(image_of[index], label_of[number], score, corners)

@@ -1,0 +1,193 @@
+"""The development kits' result files and the table: by hand, round trips, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.datasets import Dataset, Sample
+from detector.errors import DetectorError, EvaluationError, SettingsError
+from detector.export.results import LAYOUTS, layout_of, read_results, write_results
+from detector.structures import Annotations, Detections
+
+NAMES = {"coco": "a.json", "voc": "results", "ilsvrc": "a.txt", "csv": "a.csv"}
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """Images that their list numbers 7, 9 and 12; classes that the set numbers 3, 17 and 18."""
+    samples = tuple(
+        Sample(name, Path(f"{name}.jpg"), (100, 100), Annotations.empty(), index=index)
+        for name, index in (("2008_01", 7), ("000012", 9), ("c", 12))
+    )
+    return Dataset("VOC2012/val", ("cat", "wild_cat", "tv or monitor"), samples, (), (3, 17, 18))
+
+
+@pytest.fixture
+def results() -> dict[str, Detections]:
+    """In image 2008_01 a wild cat in the upper left pixel; in c two cats, the better one second."""
+    return {
+        "2008_01": Detections([[0, 0, 1, 1]], [0.5], [1]),
+        "c": Detections([[10, 20, 30, 40], [1.25, 2, 3, 4]], [0.25, 0.75], [0, 0]),
+    }
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_voc_counts_pixels_from_one_and_includes_the_last(
+    tmp_path: Path, dataset: Dataset, results: dict[str, Detections]
+) -> None:
+    write_results(tmp_path, dataset, results, "voc")
+    assert text_of(tmp_path / "comp3_det_val_wild_cat.txt") == (
+        "2008_01 0.500000 1.00 1.00 1.00 1.00\n"  # one pixel, the first
+    )
+    assert text_of(tmp_path / "comp3_det_val_cat.txt") == (
+        "c 0.750000 2.25 3.00 3.00 4.00\nc 0.250000 11.00 21.00 30.00 40.00\n"
+    )
+    assert text_of(tmp_path / "comp3_det_val_tv or monitor.txt") == ""
+
+
+def test_ilsvrc_counts_pixels_from_zero_and_includes_the_last(
+    tmp_path: Path, dataset: Dataset, results: dict[str, Detections]
+) -> None:
+    write_results(tmp_path / "a.txt", dataset, results, "ilsvrc")
+    assert text_of(tmp_path / "a.txt").splitlines() == [
+        "7 17 0.500000 0.00 0.00 0.00 0.00",
+        "12 3 0.750000 1.25 2.00 2.00 3.00",
+        "12 3 0.250000 10.00 20.00 29.00 39.00",
+    ]
+
+
+def test_the_table_keeps_our_own_corners(
+    tmp_path: Path, dataset: Dataset, results: dict[str, Detections]
+) -> None:
+    write_results(tmp_path / "a.csv", dataset, results, "csv")
+    assert text_of(tmp_path / "a.csv").splitlines() == [
+        "image_id,class,score,x1,y1,x2,y2",
+        "2008_01,wild_cat,0.500000,0.00,0.00,1.00,1.00",
+        "c,cat,0.750000,1.25,2.00,3.00,4.00",
+        "c,cat,0.250000,10.00,20.00,30.00,40.00",
+    ]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_back_what_was_written_and_the_same_bytes(
+    tmp_path: Path, dataset: Dataset, rng: np.random.Generator, layout: str
+) -> None:
+    results = {}
+    for sample in dataset.samples:
+        low = rng.uniform(0, 50, (9, 2)).round(2)
+        boxes = np.concatenate([low, low + rng.uniform(0.02, 50, (9, 2)).round(2)], 1)
+        scores = np.sort(rng.random(9).round(6))[::-1]
+        results[sample.image_id] = Detections(boxes, scores, np.sort(rng.integers(0, 3, 9)))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first, second = tmp_path / "one" / NAMES[layout], tmp_path / "two" / NAMES[layout]
+    write_results(first, dataset, results, layout)
+    assert layout_of(first) == layout
+    back = read_results(first, dataset)
+    assert set(back) == set(results)
+    for image, found in results.items():
+        # VOC's files are by class, so that the order between classes is lost.
+        order = np.lexsort((-back[image].scores, back[image].labels))
+        expected = found[np.lexsort((-found.scores, found.labels))]
+        assert back[image].boxes[order] == pytest.approx(expected.boxes, abs=1e-4)
+        assert back[image].scores[order].tolist() == expected.scores.tolist()
+        assert back[image].labels[order].tolist() == expected.labels.tolist()
+    write_results(second, dataset, back, layout)
+    files = sorted(first.iterdir()) if first.is_dir() else [first]
+    for one in files:
+        other = second / one.name if first.is_dir() else second
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_found_reads_as_nothing(tmp_path: Path, dataset: Dataset, layout: str) -> None:
+    write_results(tmp_path / NAMES[layout], dataset, {}, layout)
+    assert read_results(tmp_path / NAMES[layout], dataset) == {}
+
+
+@pytest.mark.parametrize("layout", ["voc", "ilsvrc", "csv"])
+def test_a_tiny_box_keeps_an_area(tmp_path: Path, dataset: Dataset, layout: str) -> None:
+    tiny = {"c": Detections([[5, 5, 5.001, 5.001]], [0.5], [0])}
+    write_results(tmp_path / NAMES[layout], dataset, tiny, layout)
+    sides = read_results(tmp_path / NAMES[layout], dataset)["c"].boxes[0]
+    assert sides == pytest.approx([5, 5, 5.01, 5.01], abs=1e-5)
+
+
+def test_files_of_other_programs_are_read(tmp_path: Path, dataset: Dataset) -> None:
+    """Whole numbers, exponents, more blanks, Windows' line ends; comp4: trained on further data."""
+    (tmp_path / "comp4_det_test_cat.txt").write_bytes(b"\r\n000012   1e-1 11 21 30 40\r\n")
+    (tmp_path / "a.txt").write_text("9 3 .1 10 20 29 39\n")
+    for path in (tmp_path, tmp_path / "a.txt"):
+        found = read_results(path, dataset)["000012"]
+        assert found.boxes.tolist() == [[10, 20, 30, 40]]
+        assert found.scores.tolist() == pytest.approx([0.1])
+        assert found.labels.tolist() == [0]
+
+
+def test_images_without_numbers_of_their_own_count_from_one(tmp_path: Path) -> None:
+    sample = Sample("x", Path("x.jpg"), None, Annotations.empty())
+    (tmp_path / "a.txt").write_text("1 1 0.5 0 0 9 9\n")
+    plain = Dataset("toy", ("cat",), (sample,))
+    assert read_results(tmp_path / "a.txt", plain)["x"].boxes.tolist() == [[0, 0, 10, 10]]
+
+
+BAD = [
+    ("a.txt", "7 17 0.5 0 0 9", "line 1: expected: image_index class score"),
+    ("a.txt", "\n7 17 high 0 0 9 9", "line 2: expected numbers"),
+    ("a.txt", "7 17 0.5 0 0 nan 9", "line 1: expected numbers"),
+    ("a.txt", "7 17 0.5 0 0 1e12 9", "line 1: expected numbers"),
+    ("a.txt", "7 17 0.5 9 9 0 0", "has no area"),
+    ("a.txt", "7.5 17 0.5 0 0 9 9", "'7.5' is not a whole number"),
+    ("a.txt", "8 17 0.5 0 0 9 9", "is of image 8, which VOC2012/val does not have"),
+    ("a.txt", "7 1 0.5 0 0 9 9", "is of class 1, which VOC2012/val does not have"),
+    ("a.csv", "2008_01,cat,0.5,0,0,9,9", "expected a first line image_id,class"),
+    ("a.csv", "image_id,class,score,x1,y1,x2,y2\nc,dog,1,0,0,9,9", "line 2 is of class 'dog'"),
+    ("a.csv", "image_id,class,score,x1,y1,x2,y2\nz,cat,1,0,0,9,9", "line 2 is of image 'z'"),
+    ("a.csv", "image_id,class,score,x1,y1,x2,y2\nc,cat,1,0,0,9", "line 2: expected: image_id"),
+    ("voc/comp3_det_val_cat.txt", "c 0.5 1 1 9", "expected: image score xmin"),
+    ("voc/comp3_det_val_cat.txt", "z 0.5 1 1 9 9", "is of image 'z'"),
+    ("voc/comp3_det_val_dog.txt", "c 0.5 1 1 9 9", "is of class 'dog'"),
+    ("a.xml", "", r"no results recognised; expected COCO's results \(.json\)"),
+    ("other/readme.txt", "", r"folder of VOC's files \(comp\*_det_\*.txt\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(
+    tmp_path: Path, dataset: Dataset, name: str, text: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    given = path if path.parent == tmp_path else path.parent
+    with pytest.raises(DetectorError, match=message) as refused:
+        read_results(given, dataset)
+    assert str(refused.value).startswith(str(given))
+    assert "\n" not in str(refused.value)
+
+
+def test_results_of_two_kinds_in_one_folder_are_refused(tmp_path: Path, dataset: Dataset) -> None:
+    (tmp_path / "comp3_det_val_cat.txt").write_text("")
+    (tmp_path / "comp3_det_test_wild_cat.txt").write_text("")
+    with pytest.raises(EvaluationError, match="comp3_det_test, comp3_det_val"):
+        read_results(tmp_path, dataset)
+    with pytest.raises(EvaluationError, match="give its folder"):
+        read_results(tmp_path / "comp3_det_val_cat.txt", dataset)
+
+
+def test_names_that_a_layout_cannot_hold_are_refused(tmp_path: Path) -> None:
+    sample = Sample("a b", Path("a b.jpg"), None, Annotations.empty())
+    found = {"a b": Detections([[0, 0, 9, 9]], [0.5], [0])}
+    with pytest.raises(EvaluationError, match="'a b' has a blank"):
+        write_results(tmp_path, Dataset("toy", ("cat",), (sample,)), found, "voc")
+    with pytest.raises(EvaluationError, match=r"'\.\./cat' cannot be part"):
+        write_results(tmp_path, Dataset("toy", ("../cat",), (sample,)), {}, "voc")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SettingsError, match="choose one of coco, voc, ilsvrc, csv"):
+        write_results(tmp_path, Dataset("toy", ("cat",), (sample,)), {}, "xml")

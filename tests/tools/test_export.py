@@ -1,0 +1,150 @@
+"""tools/export.py and tools/evaluate.py on every layout; tools/split.py on a small ILSVRC."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from detector.reporting.cli import run_tool
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "datasets"))
+from dataset_files import voc_object, voc_xml, write_ilsvrc, write_voc  # noqa: E402
+
+Run = Callable[..., tuple[Any, str, str]]
+ACCORDION, ANT, BOX = "n02672831", "n02219486", (10, 20, 29, 39)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(name: str, *options: object) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            run_tool(load(name).main, [str(option) for option in options])
+        said = capsys.readouterr()
+        return stopped.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Three images with a cat at 11..30, 21..40 in VOC's numbers."""
+    return write_voc(tmp_path / "voc", dict.fromkeys("abc", voc_xml(voc_object("cat"))), "val")
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Path:
+    """The cats of a and b."""
+    rows = [
+        {"image_id": one, "category_name": "cat", "bbox": [10, 20, 20, 20], "score": score}
+        for one, score in (("a", 0.9), ("b", 0.7))
+    ]
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("layout", ["voc", "ilsvrc", "csv"])
+def test_results_go_out_come_back_and_are_judged_alike(
+    run: Run, voc: Path, found: Path, tmp_path: Path, layout: str
+) -> None:
+    out = tmp_path / "new" / {"voc": "results", "ilsvrc": "a.txt", "csv": "a.csv"}[layout]
+    data = ("--data", voc, "--split", "val")
+    code, said, _ = run("export", found, *data, "--to", layout, "--out", out)
+    assert (code, said) == (0, f"wrote {out}: 2 detections in 2 images ({layout})\n")
+    back = tmp_path / "back.json"
+    assert run("export", out, *data, "--to", "coco", "--out", back)[0] == 0
+    assert [row["bbox"] for row in json.loads(back.read_text())] == [[10, 20, 20, 20]] * 2
+    options = ("--rounds", 0, "--out", tmp_path / "out")
+    for path in (found, out, back):
+        assert "mAP 66.7" in run("evaluate", *data, "--detections", path, *options)[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--to", "xml"], 2, "choose one of coco, voc, ilsvrc, csv"),
+        (["--to", "csv", "--classes", "imagenet"], 2, "own or voc"),
+        (["--to", "csv", "--split", "test"], 3, "it has: val"),
+    ],
+)
+def test_mistakes_write_nothing(
+    run: Run, voc: Path, found: Path, tmp_path: Path, options: list[str], code: int, words: str
+) -> None:
+    out = tmp_path / "new" / "a.csv"
+    stopped, said, err = run("export", found, "--data", voc, "--out", out, *options)
+    assert (stopped, said) == (code, "")
+    assert words in err
+    assert not out.exists()
+
+
+def test_the_class_list_of_voc_may_be_asked_for(
+    run: Run, voc: Path, found: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    run("export", found, "--data", voc, "--to", "voc", "--out", out, "--classes", "voc")
+    assert len(list(out.glob("comp3_det_val_*.txt"))) == 20
+
+
+@pytest.fixture
+def ilsvrc(tmp_path: Path) -> Path:
+    """Four images with an accordion each, two with an ant besides."""
+    ant = (ANT, (60, 40, 79, 59))
+    images = {f"v{i}": [(ACCORDION, BOX), *[ant] * (i % 2)] for i in range(4)}
+    return write_ilsvrc(tmp_path / "ILSVRC", images)
+
+
+def test_ilsvrcs_lines_are_judged_with_its_blacklist_and_a_cap(
+    run: Run, ilsvrc: Path, tmp_path: Path
+) -> None:
+    path, blacklist = tmp_path / "lines.txt", tmp_path / "blacklist.txt"
+    # Accordions of images 1 to 3, a false alarm in image 4 that comes last; no ant.
+    path.write_text(
+        "".join(f"{i} 1 0.{9 - i} 10 20 29 39\n" for i in (1, 2, 3)) + "4 1 0.1 80 0 99 9\n"
+    )
+    blacklist.write_text(f"2 {ANT}\n4 {ANT}\n4 {ACCORDION}\n")
+    options = ("--data", ilsvrc, "--detections", path, "--protocol", "ilsvrc", "--rounds", 0)
+    options = (*options, "--split", "val", "--out", tmp_path / "out")
+    assert "mAP 37.5 (ilsvrc)" in run("evaluate", *options)[1]  # .75 and 0
+    assert "mAP 100.0 (ilsvrc)" in run("evaluate", *options, "--blacklist", blacklist)[1]
+    assert "mAP 25.0 (ilsvrc)" in run("evaluate", *options, "--per-class", 2)[1]  # .5 and 0
+
+
+def test_an_engine_that_does_not_exist_is_a_usage_error(
+    run: Run, voc: Path, found: Path, tmp_path: Path
+) -> None:
+    options = ("--data", voc, "--detections", found, "--coco-engine", "slow")
+    code, said, err = run("evaluate", *options, "--out", tmp_path / "out")
+    assert (code, said) == (2, "")
+    assert "choose one of pycocotools, fast" in err
+
+
+def test_two_lists_are_written_and_their_balance_is_said(
+    run: Run, ilsvrc: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "lists"
+    code, said, _ = run("split", "--data", ilsvrc, "--split", "val", "--out", out)
+    assert code == 0
+    assert said == (
+        "2 and 2 images of ILSVRC/val\n"
+        "relative imbalance of a class: at most 0.0 % (accordion), median 0.0 %\n"
+    )
+    lines = [(out / f"val{half}.txt").read_text().splitlines() for half in (1, 2)]
+    assert sorted(lines[0] + lines[1]) == ["v0 1", "v1 2", "v2 3", "v3 4"]
+    assert sorted(map(len, lines)) == [2, 2]

@@ -1,0 +1,101 @@
+"""Seconds that each protocol takes to judge a synthetic set of results.
+
+Processor seconds are the figure to quote: on a busy machine the others say how busy it was.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.datasets import Dataset, Sample
+from detector.evaluation import PROTOCOLS, evaluate
+from detector.structures import Annotations, Detections
+
+SIDE = 640
+
+
+def measure(*, images: int, detections: int, classes: int, rounds: int) -> dict[str, Any]:
+    """Every protocol, and COCO's by every engine that is installed; medians of `rounds`."""
+    dataset, results = synthetic(images, detections, classes)
+    rows: dict[str, dict[str, float]] = {}
+    for name, judge in _ways().items():
+        taken = [_timed(judge, dataset, results) for _ in range(rounds)]
+        rows[name] = {
+            "mAP": taken[0][0],
+            "seconds": round(statistics.median(wall for _, wall, _ in taken), 2),
+            "processor_seconds": round(statistics.median(own for _, _, own in taken), 2),
+        }
+    return {
+        "images": images,
+        "objects": sum(len(sample.annotations) for sample in dataset.samples),
+        "detections": sum(map(len, results.values())),
+        "classes": classes,
+        "rounds": rounds,
+        "processor": platform.processor() or platform.machine(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "peak_memory_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "ways": rows,
+    }
+
+
+Judge = Callable[[Dataset, dict[str, Detections]], float]
+
+
+def _ways() -> dict[str, Judge]:
+    ways: dict[str, Judge] = {
+        name: lambda data, found, name=name: evaluate(data, found, name).mean_ap  # type: ignore
+        for name in PROTOCOLS
+    }
+    if importlib.util.find_spec("hotcoco") is not None:
+        ways["coco fast"] = lambda data, found: evaluate(data, found, "coco", "fast").mean_ap
+    return ways
+
+
+def _timed(
+    judge: Judge, dataset: Dataset, results: dict[str, Detections]
+) -> tuple[float, float, float]:
+    """(mAP, wall seconds, processor seconds)."""
+    wall, own = time.perf_counter(), time.process_time()
+    mean_ap = judge(dataset, results)
+    return mean_ap, time.perf_counter() - wall, time.process_time() - own
+
+
+def synthetic(
+    images: int, detections: int, classes: int, seed: int = 0
+) -> tuple[Dataset, dict[str, Detections]]:
+    """Objects of all sizes, classes of very different frequency, results that are often near one.
+
+    About seven objects an image, as in COCO; of the results seven of ten have the right class.
+    """
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, classes + 1)
+    share /= share.sum()
+    samples, results = [], {}
+    each = detections // images
+    for number in range(1, images + 1):
+        count = int(rng.integers(1, 14))
+        low = rng.uniform(0, 0.7 * SIDE, (count, 2))
+        boxes = np.concatenate([low, low + np.exp(rng.uniform(1.5, 5.5, (count, 2)))], 1)
+        labels = rng.choice(classes, count, p=share)
+        name = f"{number:012d}"
+        truth = Annotations(boxes, labels)
+        samples.append(Sample(name, Path(f"{name}.jpg"), (SIDE, SIDE), truth))
+        near = rng.integers(count, size=each)
+        noise = rng.normal(0, 0.1, (each, 4)) * np.tile(boxes[near, 2:] - boxes[near, :2], 2)
+        found = boxes[near] + noise
+        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
+        wrong = rng.random(each) < 0.3
+        guessed = np.where(wrong, rng.choice(classes, each, p=share), labels[near])
+        results[name] = Detections(found, rng.random(each), guessed)
+    names = tuple(f"class {label}" for label in range(classes))
+    return Dataset("synthetic", names, tuple(samples)), results

@@ -1,0 +1,50 @@
+"""Convert saved detections from one layout to another: coco, voc, ilsvrc or csv.
+
+    python tools/export.py out/detections.json --data VOC2012 --split val --to voc --out results
+    python tools/export.py results --data VOC2012 --split val --to csv --out found.csv
+
+The layout of the input is told from its files. The data set gives the images' numbers and the
+classes' ids.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.reporting.cli import run_tool
+
+
+def main(
+    detections: Annotated[
+        Path, typer.Argument(help="Saved: .json, .csv, ILSVRC's .txt, or VOC's folder.")
+    ],
+    data: Annotated[Path, typer.Option(help="Data set that was detected on.")],
+    to: Annotated[str, typer.Option(help="coco, voc, ilsvrc or csv.")],
+    out: Annotated[Path, typer.Option(help="File to write; voc: a folder.")],
+    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
+    classes: Annotated[
+        str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")
+    ] = "own",
+) -> None:
+    """Convert saved detections to another layout."""
+    from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
+    from detector.export.results import check_layout, read_results, write_results
+
+    layout = check_layout(to)
+    if classes not in ("own", "voc"):
+        raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
+    dataset = read_dataset(data, split)
+    if classes == "voc":
+        dataset = dataset.with_classes(VOC_CLASSES, COCO_TO_VOC)
+    results = read_results(detections, dataset)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_results(out, dataset, results, layout)
+    count = sum(map(len, results.values()))
+    typer.echo(f"wrote {out}: {count} detections in {len(results)} images ({layout})")
+
+
+if __name__ == "__main__":
+    run_tool(main)
