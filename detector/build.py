@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from detector.bundle import Thresholds
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
 from detector.datasets.blacklist import read_blacklist, without_blacklisted
 from detector.datasets.box_caps import cap_boxes
@@ -131,6 +132,8 @@ class RegionTrainingConfig(_Settings):
     teacher: TeacherConfig | None = None
     detect_with: ProposalConfig | None = None
     """Proposals of the finished detector, where they are to differ from those it learns from."""
+    thresholds: Thresholds = Thresholds()
+    """Of the finished detector."""
     licence: str = "not stated"
     """Of the trained weights; goes into the bundle."""
 
@@ -361,6 +364,7 @@ def bundle_of_run(
         classes=dataset.classes,
         members=tuple(entries),
         proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
+        thresholds=settings.thresholds,
         provenance=Provenance(
             training_data=f"{len(dataset)} images of {sources}",
             licence=settings.licence,
@@ -403,6 +407,7 @@ def load_detector(
         "nms_threshold": manifest.thresholds.nms,
         "voting_iou": manifest.thresholds.voting,
         "max_detections": manifest.thresholds.max_detections,
+        "max_proposals": manifest.thresholds.max_proposals,
         "svm": manifest.thresholds.svm,
         "regression": manifest.thresholds.regression,
         **(settings or {}),

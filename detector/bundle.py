@@ -101,6 +101,8 @@ class Thresholds(_Entry):
     voting: float | None = Field(default=None, gt=0, le=1)
     """IoU of box voting (pipeline.DetectionSettings.voting_iou); None is off."""
     max_detections: int = Field(default=100, ge=1)
+    max_proposals: int | None = Field(default=None, ge=1)
+    """Only so many of the best ranked proposals are classified; None is all."""
     svm: bool = False
     """Scores of the SVMs in place of the softmax (heads/svm.py)."""
     regression: bool = False

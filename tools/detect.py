@@ -49,7 +49,8 @@ def main(
         typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]"),
     ] = None,
     max_proposals: Annotated[
-        int | None, typer.Option(help="Most regions classified an image. [all]")
+        int | None,
+        typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]"),
     ] = None,
     svm: Annotated[
         bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")
@@ -88,11 +89,12 @@ def main(
         "score_threshold": threshold,
         "nms_threshold": nms,
         "max_detections": max_detections,
-        "max_proposals": max_proposals,
         "svm": svm,
         "regression": regression,
     }
-    given = {name: value for name, value in settings.items() if value is not None}
+    given: dict[str, Any] = {name: one for name, one in settings.items() if one is not None}
+    if max_proposals is not None:
+        given["max_proposals"] = max_proposals or None
     detector, store = _load(
         weights, given, proposals, ensemble, device, precision, batch_size, threads, quiet
     )

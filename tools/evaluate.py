@@ -64,6 +64,10 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
     nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
+    voting: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="IoU of box voting; 0 is none. [the bundle's]"),
+    ] = None,
     max_detections: Annotated[int, typer.Option(min=1, help="Most in one image.")] = 300,
     svm: Annotated[
         bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")
@@ -78,7 +82,8 @@ def main(
         typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]"),
     ] = None,
     max_proposals: Annotated[
-        int | None, typer.Option(min=1, help="Most regions of one image. [all]")
+        int | None,
+        typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]"),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where new proposals go. [OUT/proposals.sqlite]")
@@ -104,14 +109,15 @@ def main(
     if detections is not None:
         results = results_of(detections, whole, dataset, per_class)
         return report(dataset, results, rules, engine, seed, rounds, out)
-    settings = {
+    settings: dict[str, Any] = {
         "score_threshold": threshold,
         "nms_threshold": nms,
         "max_detections": max_detections,
-        "max_proposals": max_proposals,
     }
     asked = {"svm": svm, "regression": regression}
     settings |= {name: value for name, value in asked.items() if value is not None}
+    zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
+    settings |= {name: one or None for name, one in zero_is_none.items() if one is not None}
     running = Running(weights, ensemble, proposals, device, precision, threads, settings)
     stages, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
     results = results_of(out / "detections.json", whole, dataset, per_class)

@@ -71,7 +71,8 @@ def main(
         int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
     ] = None,
     max_proposals: Annotated[
-        int | None, typer.Option(min=1, help="Most regions of one image. [all]")
+        int | None,
+        typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]"),
     ] = None,
     ensemble: Annotated[str, typer.Option(help="Number of members to fit on, or all.")] = "1",
     cache: Annotated[
@@ -239,12 +240,15 @@ def load(
 
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
+    settings: dict[str, Any] = {"svm": False, "regression": False}
+    if max_proposals is not None:
+        settings["max_proposals"] = max_proposals or None
     return load_detector(
         bundle,
         device=choose_device(device),
         precision=precision,
         members=members_of(ensemble),
-        settings={"max_proposals": max_proposals, "svm": False, "regression": False},
+        settings=settings,
         threads=threads,
         announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )

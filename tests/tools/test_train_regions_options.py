@@ -85,8 +85,11 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
 
 def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Path):
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    bank += settings("thresholds={voting: 0.5, max_proposals: 9}")
     assert train(config, tmp_path, "--members", "2", *bank) == 0
-    first, second = load_bundle(tmp_path / "bundle").manifest.members
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert (manifest.thresholds.voting, manifest.thresholds.max_proposals) == (0.5, 9)
+    first, second = manifest.members
     assert second.trunk == (0, "4e")
     assert second.bytes < first.bytes / 2
 
