@@ -11,20 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
     ValidationError,
-    field_validator,
-    model_validator,
 )
 from torch import Tensor, nn
 
@@ -32,8 +26,14 @@ from detector.errors import BundleError, SettingsError, WeightsError
 from detector.files import write_atomically
 from detector.heads import BoxRegression, HeadManifest, Heads, LinearScores
 from detector.heads.stored import encode_head, heads_of_member, load_head
+from detector.manifest import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    SharedTrunk,
+    Thresholds,
+)
 from detector.models import build_model
-from detector.models.normalisation import CENTRED, Normalisation, Triple
 from detector.models.split import Trunk
 from detector.models.storage import StoredAs, decode, encode, stored_layout
 from detector.tensor_files import compare_layouts, layout_in_header, verified_bytes
@@ -41,160 +41,20 @@ from detector.tensor_files import compare_layouts, layout_in_header, verified_by
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 4 * 2**20
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SharedTrunk(NamedTuple):
-    """The layers of member number `member` up to the module `after`."""
-
-    member: int
-    after: str
-
-
-class MemberManifest(_Entry):
-    """One network. `file`, `bytes` and `sha256` are filled in by `save_bundle`."""
-
-    architecture: str
-    options: dict[str, bool | int | float | str] = {}
-    input_size: int = Field(default=224, ge=16, le=2048)
-    context: float = Field(default=16 / 227, ge=0, lt=0.5)
-    """Share of the crop's side that lies around the region, on each side (R-CNN's 16 of 227)."""
-    mean: Triple = CENTRED.mean
-    std: Triple = CENTRED.std
-    activation_ranges: dict[str, float] = {}
-    """For 8-bit inference (models/quantised.py); empty where they were not measured."""
-    stored_as: StoredAs = "float16"
-    trunk: SharedTrunk | None = None
-    """Its file then holds only what is above the trunk of another member before it."""
-    file: str = ""
-    bytes: int = Field(default=0, ge=0)
-    sha256: str = ""
-
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, std: Triple) -> Triple:
-        if min(std) <= 0:
-            raise ValueError("every std must be above 0")
-        return std
-
-    @field_validator("file")
-    @classmethod
-    def _plain_name(cls, file: str) -> str:
-        if file and (not _FILE_NAME.fullmatch(file) or ".." in file):
-            raise ValueError("a member file is a plain name that ends in .safetensors")
-        return file
-
-    @property
-    def normalisation(self) -> Normalisation:
-        return Normalisation(self.mean, self.std)
-
-
-class Thresholds(_Entry):
-    """What becomes a detection, unless the caller says otherwise."""
-
-    score: float = Field(default=0.05, ge=0, le=1)
-    nms: float = Field(default=0.3, ge=0, le=1)
-    voting: float | None = Field(default=None, gt=0, le=1)
-    """IoU of box voting (pipeline.DetectionSettings.voting_iou); None is off."""
-    max_detections: int = Field(default=100, ge=1)
-    max_proposals: int | None = Field(default=None, ge=1)
-    """Only so many of the best ranked proposals are classified; None is all."""
-    svm: bool = False
-    """Scores of the SVMs in place of the softmax (heads/svm.py)."""
-    regression: bool = False
-    """Each class moves its regions (heads/bbox_regression.py)."""
-
-
-class Provenance(_Entry):
-    """Where the weights come from, and what may be done with them."""
-
-    training_data: str
-    licence: str
-    started_from: str = "random initialisation"
-    recipe: dict[str, Any] = {}
-
-
-class BundleManifest(_Entry):
-    """All of a bundle but the numbers. Background is not named: it is index K of the outputs.
-
-    Classes that were added by a head come after the networks' own.
-    """
-
-    format_version: Literal[1] = 1
-    classes: tuple[str, ...] = Field(min_length=1, max_length=100_000)
-    members: tuple[MemberManifest, ...] = Field(min_length=1, max_length=1000)
-    proposals: dict[str, Any] = {}
-    thresholds: Thresholds = Thresholds()
-    provenance: Provenance
-    metrics: dict[str, float] = {}
-    heads: tuple[HeadManifest, ...] = Field(default=(), max_length=10_000)
-
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) != len(classes) or not all(name.strip() for name in classes):
-            raise ValueError("class names must be distinct and not empty")
-        return classes
-
-    @model_validator(mode="after")
-    def _trunks_fit(self) -> BundleManifest:
-        for place, member in enumerate(self.members):
-            if member.trunk is None:
-                continue
-            if not 0 <= member.trunk.member < place:
-                raise ValueError(
-                    f"member {place} takes the trunk of a member that is not before it"
-                )
-            owner = self.members[member.trunk.member]
-            if owner.trunk is not None or (owner.architecture, owner.options) != (
-                member.architecture, member.options,
-            ):  # fmt: skip
-                raise ValueError(f"member {place} and the owner of its trunk must be built alike")
-        return self
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> BundleManifest:
-        added = tuple(head.name for head in self.heads if head.kind == "class")
-        if (
-            len(added) >= len(self.classes)
-            or self.classes[len(self.classes) - len(added) :] != added
-        ):
-            raise ValueError(f"the last classes must be those of the heads, {', '.join(added)}")
-        places = [(head.kind, head.member) for head in self.heads if head.kind != "class"]
-        if len(set(places)) < len(places):
-            raise ValueError("a member has at most one head of each kind")
-        if any(head.member >= len(self.members) for head in self.heads):
-            raise ValueError(f"there is a head of a member that is not among {len(self.members)}")
-        return self
-
-    @property
-    def network_classes(self) -> tuple[str, ...]:
-        """The classes of the networks: all but the added ones."""
-        added = sum(head.kind == "class" for head in self.heads)
-        return self.classes[: len(self.classes) - added]
-
-    def heads_in_use(
-        self, *, svm: bool, regression: bool, members: int | None = None
-    ) -> tuple[HeadManifest, ...]:
-        """Those of added classes, and of the kinds asked for, which every member must have.
-
-        members  how many of the first networks are in use; None is all
-        """
-        kinds = {"class"} | ({"svm"} if svm else set()) | ({"regression"} if regression else set())
-        count = members or len(self.members)
-        chosen = tuple(h for h in self.heads if h.kind in kinds and h.member < count)
-        for kind in sorted(kinds - {"class"}):
-            without = set(range(count)) - {head.member for head in chosen if head.kind == kind}
-            if without:
-                raise SettingsError(
-                    f"the bundle has no {kind} head for member {min(without)};"
-                    " fit one with tools/fit_heads.py, or leave it off"
-                )
-        return chosen
+__all__ = [
+    "Bundle",
+    "BundleManifest",
+    "MemberManifest",
+    "Provenance",
+    "SharedTrunk",
+    "Thresholds",
+    "load_bundle",
+    "read_manifest",
+    "save_bundle",
+    "save_heads",
+    "set_activation_ranges",
+]
 
 
 @dataclass(frozen=True, eq=False)

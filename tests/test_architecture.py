@@ -14,7 +14,7 @@ STOREY = {
     "structures": 0, "boxes": 0, "errors": 0, "files": 0, "compiled": 0, "hardware": 0,
     "tensor_files": 0,
     "models": 1, "proposals": 1, "heads": 1, "datasets": 1, "evaluation": 1, "crops": 1,
-    "native_crops": 1, "ensemble": 1, "bundle": 1, "images": 1,
+    "native_crops": 1, "ensemble": 1, "bundle": 1, "manifest": 1, "images": 1,
     "pipeline": 2, "training": 2, "export": 2, "reporting": 2,
     "region_scores": 3, "region_features": 3, "classifier_scores": 3,
     "build": 3,
@@ -24,6 +24,7 @@ DOORWAYS = {
     ("ensemble", "models"), ("ensemble", "crops"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
     ("tensor_files", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
+    ("bundle", "manifest"), ("manifest", "heads"), ("manifest", "models"),
 }  # fmt: skip
 """Arrows between rooms of one storey."""
 
