@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
-from detector.bundle import Thresholds
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
 from detector.datasets.blacklist import read_blacklist, without_blacklisted
 from detector.datasets.box_caps import cap_boxes
 from detector.errors import SettingsError
 from detector.proposals.merge import Proposer
-from detector.training.augment import AugmentSettings
-from detector.training.bank_settings import BankSettings
-from detector.training.regions import SamplingSettings
+from detector.training.region_settings import (
+    DataSource,
+    MemberConfig,
+    ProposalConfig,
+    RegionTrainingConfig,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -32,131 +34,6 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights" / "default"
 """The bundle that comes with the package."""
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSource(_Settings):
-    """One annotated data set; several are joined."""
-
-    path: str
-    split: str | None = None
-    partial: tuple[str, ...] = ()
-    """Only these classes are annotated exhaustively; a region elsewhere proves no other class
-    absent.
-    """
-    rename: Literal["none", "coco-to-voc"] = "none"
-    images: int | None = Field(None, ge=1)
-    """A fixed, evenly spaced subset of so many images."""
-    blacklist: str | None = None
-    """A file of images and classes that are not to be used together (ILSVRC's)."""
-    positives_only: bool | None = None
-    """No background is taken from these images; None leaves it to the format (ILSVRC's train)."""
-    cap_per_class: int | None = Field(None, ge=1)
-    """At most so many boxes of each class, drawn at random (R-CNN on ILSVRC's train: 1,000)."""
-    cap_seed: int = Field(0, ge=0)
-
-
-class ProposalConfig(_Settings):
-    """Where regions come from."""
-
-    engine: str = "selective-search"
-    options: dict[str, Any] = {}
-
-
-class MemberConfig(_Settings):
-    """The network and what it starts from."""
-
-    architecture: str = "googlenet"
-    options: dict[str, Any] = {}
-    input_size: int = Field(224, ge=32, le=1024)
-    context: float = Field(16 / 227, ge=0, lt=0.5)
-    weights: str | None = None
-    """A BVLC GoogLeNet or torchvision file, or a bundle; None starts at random."""
-    freeze: tuple[str, ...] = ("conv1.", "conv2_reduce.", "conv2.")
-    """Parameters whose names begin so keep their values; R-CNN's successors froze the first layers
-    too.
-    """
-
-
-class OptimiserConfig(_Settings):
-    """SGD as in R-CNN; its 0.001 with batches of 128 was for 50,000 steps, short runs bear more."""
-
-    steps: int = Field(1000, ge=1)
-    rate: float = Field(0.003, gt=0)
-    head_factor: float = Field(10.0, gt=0)
-    """The new last layer learns so many times faster."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0005, ge=0)
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    warmup: int = Field(50, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    average_decay: float = Field(0.995, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    accumulate: int = Field(1, ge=1)
-    """A batch is handled in so many parts, to fit the memory."""
-    seed: int = Field(0, ge=0)
-    """Of the start and, without a sampling_seed, of everything else."""
-    sampling_seed: int | None = Field(None, ge=0)
-    """Of the regions drawn and their distortions: what the members of an ensemble differ in."""
-    save_every: int = Field(100, ge=1)
-    max_bad_steps: int = Field(5, ge=1)
-    """Stop after so many steps in a row with a loss or gradient that is not finite."""
-
-
-class TeacherConfig(_Settings):
-    """Learn from what a trained detector says of the crops, labelled or not (Hinton 2015)."""
-
-    bundle: str
-    weight: float = Field(0.5, gt=0, le=1)
-    """Of the teacher in the loss; the labels have the rest."""
-    temperature: float = Field(1.0, gt=0)
-
-
-class RegionTrainingConfig(_Settings):
-    """Everything that tools/train_regions.py decides, and nothing else."""
-
-    data: tuple[DataSource, ...]
-    classes: Literal["voc", "own"] | tuple[str, ...] = "own"
-    proposals: ProposalConfig = ProposalConfig()
-    member: MemberConfig = MemberConfig()
-    sampling: SamplingSettings = SamplingSettings()
-    augment: AugmentSettings = AugmentSettings()
-    bank: BankSettings | None = None
-    """With it the network below `bank.after` stays as it is, regions pass it once, and what is
-    above is trained on the maps that were kept.
-    """
-    optimiser: OptimiserConfig = OptimiserConfig()
-    teacher: TeacherConfig | None = None
-    detect_with: ProposalConfig | None = None
-    """Proposals of the finished detector, where they are to differ from those it learns from."""
-    thresholds: Thresholds = Thresholds()
-    """Of the finished detector."""
-    licence: str = "not stated"
-    """Of the trained weights; goes into the bundle."""
-
-    @model_validator(mode="after")
-    def _teacher_sees_crops(self) -> RegionTrainingConfig:
-        if self.teacher is not None and self.bank is not None:
-            raise ValueError("a teacher looks at crops, and a bank keeps none: leave one out")
-        return self
-
-    @property
-    def sampling_seed(self) -> int:
-        """The seed of what is drawn while training."""
-        how = self.optimiser
-        return how.seed if how.sampling_seed is None else how.sampling_seed
-
-    def of_member(self, number: int) -> RegionTrainingConfig:
-        """The settings of one member of an ensemble: the same start and schedule, other samples
-        (GoogLeNet, section 7).
-        """
-        if number == 0:
-            return self
-        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
-        return self.model_copy(update={"optimiser": how})
 
 
 def bank_fingerprint(settings: RegionTrainingConfig) -> str:

@@ -7,21 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.build import (
-    SHIPPED,
-    MemberConfig,
-    RegionTrainingConfig,
-    build_network,
-    build_proposer,
-    load_config,
-    validated,
-)
+from detector.build import SHIPPED, build_network, build_proposer, load_config, validated
 from detector.bundle import read_manifest
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
 from detector.models import build_model
 from detector.training.classifier_settings import ClassifierTrainingConfig
 from detector.training.recipes import with_recipe
+from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -50,6 +50,35 @@ def classifier(
     _report(found, out / "classifier.json")
 
 
+@app.command()
+def training(
+    architecture: Annotated[str, typer.Option(help="tools/models.py lists them.")] = "googlenet",
+    crops: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps, a matrix product before each.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="[all cores]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+) -> None:
+    """A training step of the region classifier against the device's rate of matrix products."""
+    import os
+
+    from benchmarks.training import measure
+
+    from detector.files import write_atomically
+    from detector.hardware import choose_device, choose_precision
+
+    where = choose_device(device)
+    found = measure(
+        architecture, crops=crops, rounds=rounds, threads=threads or os.cpu_count() or 1,
+        device=where, precision=choose_precision(precision, where),
+    )  # fmt: skip
+    for name, value in found.items():
+        typer.echo(f"{name.replace('_', ' '):22s} {value}")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "training.json", json.dumps(found, indent=2) + "\n")
+
+
 @app.command("selective-search")
 def selective_search(
     photographs: Annotated[Path, typer.Option(help="Folder of photographs.")] = Path("examples"),

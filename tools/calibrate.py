@@ -53,9 +53,10 @@ def _regions(loaded: Bundle, paths: list[Path], count: int, size: int, context: 
     import numpy as np
     import torch
 
-    from detector.build import ProposalConfig, build_proposer
+    from detector.build import build_proposer
     from detector.crops import crop_batch
     from detector.images import read_image
+    from detector.training.region_settings import ProposalConfig
 
     settings = ProposalConfig.model_validate(loaded.manifest.proposals)
     propose = build_proposer(settings.engine, settings.options)

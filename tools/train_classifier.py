@@ -286,9 +286,10 @@ def _network(
 ) -> Any:
     import torch
 
-    from detector.build import MemberConfig, build_network
+    from detector.build import build_network
     from detector.errors import SettingsError
     from detector.models.classifier_file import first_convolution
+    from detector.training.region_settings import MemberConfig
 
     seen = settings.network
     member = MemberConfig(

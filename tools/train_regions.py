@@ -25,9 +25,9 @@ from detector.reporting.cli import run_tool
 if TYPE_CHECKING:
     from region_training.inputs import Learning, Places
 
-    from detector.build import RegionTrainingConfig
     from detector.reporting.cli import Stop
     from detector.training.distributed import Group
+    from detector.training.region_settings import RegionTrainingConfig
 
 
 def main(
@@ -60,10 +60,11 @@ def main(
     from region_training.inputs import Places, learning_of, regions_of
     from region_training.outputs import save_settings, write_bundle
 
-    from detector.build import RegionTrainingConfig, load_config, validated
+    from detector.build import load_config, validated
     from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
+    from detector.training.region_settings import RegionTrainingConfig
 
     tree = load_config(config, change)
     if data:
@@ -133,6 +134,7 @@ def _train(
 
     from detector.build import build_teacher
     from detector.hardware import choose_precision
+    from detector.models.normalisation import CENTRED
     from detector.reporting.journal import Journal
     from detector.reporting.live import TrainingDisplay
     from detector.reporting.track import Tracker
@@ -159,7 +161,7 @@ def _train(
     step_of = Step(
         torch.compile(network) if compiled else network,  # type: ignore[arg-type]
         device, choose_precision(how.precision, device), batch_size,
-        sampling.hard_share, how.accumulate, how.label_smoothing,
+        getattr(network, "normalisation", CENTRED), sampling.hard_share, how.accumulate, how.label_smoothing,
         *build_teacher(settings, learning.dataset.classes, places.data_root, device),
     )  # fmt: skip
 

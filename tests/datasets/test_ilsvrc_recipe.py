@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from dataset_files import write_ilsvrc
 
-from detector.build import (
-    DataSource,
-    RegionTrainingConfig,
-    build_dataset,
-    build_network,
-    load_config,
-    validated,
-)
+from detector.build import build_dataset, build_network, load_config, validated
 from detector.errors import SettingsError
 from detector.structures import Proposals
+from detector.training.region_settings import DataSource, RegionTrainingConfig
 from detector.training.regions import RegionPool
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "ilsvrc_det.yaml"

@@ -16,69 +16,27 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from toy_regions import TOOL, arguments, weights, write_config, write_squares
 
 from detector.bundle import load_bundle
 from detector.reporting.journal import Journal, read_journal
 from detector.training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / "tools" / "train_regions.py"
-
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    """Six photographs in VOC's layout: a red or a green square on noise."""
-    root = tmp_path_factory.mktemp("toy")
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    names = [f"{i:06d}" for i in range(6)]
-    for i, name in enumerate(names):
-        pixels = rng.integers(90, 110, (80, 100, 3), dtype=np.uint8)
-        x, y = (int(v) for v in rng.integers(2, 30, 2))
-        pixels[y : y + 40, x : x + 40] = (220, 30, 30) if i % 2 else (30, 220, 30)
-        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
-        label = "red" if i % 2 else "green"
-        (root / "Annotations" / f"{name}.xml").write_text(
-            f"<annotation><filename>{name}.jpg</filename><size><width>100</width><height>80</height>"
-            f"<depth>3</depth></size><object><name>{label}</name><bndbox><xmin>{x + 1}</xmin>"
-            f"<ymin>{y + 1}</ymin><xmax>{x + 40}</xmax><ymax>{y + 40}</ymax></bndbox></object>"
-            "</annotation>"
-        )
-    (root / "ImageSets/Main/train.txt").write_text("\n".join(names) + "\n")
-    return root
-
-
-@pytest.fixture(scope="module")
-def config(toy: Path) -> Path:
-    settings = {
-        "data": [{"path": str(toy), "split": "train"}],
-        "proposals": {"engine": "opencv"},
-        "member": {"input_size": 64, "freeze": ["conv1."]},
-        "sampling": {"positives_per_batch": 4, "background_per_batch": 4},
-        "optimiser": {"steps": 4, "save_every": 1, "warmup": 0, "precision": "float32"},
-    }
-    path = toy / "config.yaml"
+def config(tmp_path_factory) -> Path:
+    """Four steps on red and green squares, with OpenCV's proposals."""
+    path = write_config(write_squares(tmp_path_factory.mktemp("toy") / "squares"))
+    settings = yaml.safe_load(path.read_text())
+    settings["proposals"] = {"engine": "opencv"}
+    settings["optimiser"]["steps"] = 4
     path.write_text(yaml.safe_dump(settings))
     return path
 
 
-def _arguments(config: Path, out: Path, *more: str) -> list[str]:
-    cache = config.parent / "proposals.sqlite"
-    common = ["--config", str(config), "--cache", str(cache), "--device", "cpu", "--out", str(out)]
-    return [*common, *more]
-
-
 def _run(config: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOL), *_arguments(config, out, *more)]
+    command = [sys.executable, str(TOOL), *arguments(config, out, *more)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def _weights(out: Path) -> dict[str, torch.Tensor]:
-    found = load_checkpoint(out)
-    assert found is not None
-    return {f"{g}/{n}": t for g, values in found.groups.items() for n, t in values.items()}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +66,7 @@ def test_a_run_killed_at_random_instants_ends_with_the_same_bits(
     rng = np.random.default_rng(kills)
     out, longer = tmp_path / "run", ["--set", f"optimiser.steps={4 * kills}"]
     assert _run(config, tmp_path / "undisturbed", *longer).returncode == 0
-    command = [sys.executable, str(TOOL), *_arguments(config, out, *longer)]
+    command = [sys.executable, str(TOOL), *arguments(config, out, *longer)]
     done = 0
     for _ in range(5 * kills):
         with subprocess.Popen(
@@ -125,7 +83,7 @@ def test_a_run_killed_at_random_instants_ends_with_the_same_bits(
     assert done >= min(kills, 3), "the runs ended before the kills; make them longer"
     last = _run(config, out, *longer)
     assert last.returncode == 0, last.stderr
-    ours, theirs = _weights(out), _weights(tmp_path / "undisturbed")
+    ours, theirs = weights(out), weights(tmp_path / "undisturbed")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     steps = [entry["step"] for entry in read_journal(out / "journal.jsonl")]
@@ -144,7 +102,7 @@ def _wait_until_loaded(out: Path, process: subprocess.Popen[bytes]) -> None:
 
 def test_an_interrupt_finishes_the_step_saves_and_exits_130(config: Path, tmp_path: Path):
     out = tmp_path / "run"
-    command = [sys.executable, str(TOOL), *_arguments(config, out, "--set", "optimiser.steps=500")]
+    command = [sys.executable, str(TOOL), *arguments(config, out, "--set", "optimiser.steps=500")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 200
         while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
@@ -188,7 +146,7 @@ def test_wrong_options_are_one_sentence_and_change_nothing(
         sys.path.pop(0)
     out = tmp_path / "run"
     with pytest.raises(SystemExit) as stopped:
-        run_tool(train_regions.main, _arguments(config, out, *options))
+        run_tool(train_regions.main, arguments(config, out, *options))
     assert stopped.value.code in (2, 3)
     assert not (out / "checkpoint.safetensors").exists()
 
@@ -204,14 +162,14 @@ def test_two_processes_end_with_the_weights_of_one(config: Path, tmp_path: Path)
     assert _run(config, tmp_path / "one", *options).returncode == 0
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-        str(TOOL), *_arguments(config, tmp_path / "two", *options),
+        str(TOOL), *arguments(config, tmp_path / "two", *options),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=400, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
         assert torch.allclose(one[name], two[name], atol=1e-4), name
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_regions import same, settings, train, weights, write_config, write_squares
+from toy_regions import TOOL, same, settings, train, weights, write_config, write_squares
 
 from detector.bundle import load_bundle
 from detector.reporting.journal import read_journal
@@ -188,3 +188,26 @@ def test_the_early_report_names_what_was_left_out_by_file_and_rule(tmp_path: Pat
     assert "green 3, red 3" in said
     assert "1 x " in said
     assert "000001.xml" in said
+
+
+def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch):
+    from detector.models.normalisation import HALF
+
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    from region_training.step import Step
+
+    class Watching(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = torch.nn.Linear(3, 2)
+
+        def forward(self, crops: torch.Tensor) -> torch.Tensor:
+            self.seen = crops
+            return self.classifier(crops.mean((2, 3)))
+
+    network, crops = Watching(), torch.randn(2, 3, 4, 4)
+    step = Step(network, torch.device("cpu"), torch.float32, 2, HALF)
+    sums = step(crops, torch.eye(2).bool(), torch.tensor([True, False]), 1.0)
+    assert torch.equal(network.seen, HALF(crops))
+    assert sums[3] == 1
+    assert network.classifier.weight.grad is not None

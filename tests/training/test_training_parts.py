@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch)
 
 
 def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
-    from detector.build import OptimiserConfig
+    from detector.training.region_settings import OptimiserConfig
     from detector.training.regions import RegionBatch
     from detector.training.state import TrainingState
 

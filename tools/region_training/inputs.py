@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from detector.build import (
-    RegionTrainingConfig,
-    bank_fingerprint,
-    build_dataset,
-    build_network,
-    build_proposer,
-)
+from detector.build import bank_fingerprint, build_dataset, build_network, build_proposer
 from detector.errors import DatasetError, ImageError
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.models.split import Top, Trunk
@@ -26,6 +20,7 @@ from detector.reporting.progress import progress
 from detector.training.batches import RegionCrops
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, choose, map_shape
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
 
 if TYPE_CHECKING:

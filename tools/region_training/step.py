@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from detector.models.normalisation import CENTRED
 from detector.training.loss import auxiliary_loss, region_loss
 from detector.training.mining import hardest
 
@@ -27,6 +28,7 @@ class Step:
     """What stays the same from step to step.
 
     batch_size  regions that are learnt from, over all processes: gradients are of the mean
+    normalise   crops (or maps) -> what the network was trained on
     share       of the background that is learnt from, the hardest (1: all)
     teacher     crops -> its logits, mixed into the loss by `weight` (None: no teacher)
     """
@@ -35,6 +37,7 @@ class Step:
     device: torch.device
     precision: torch.dtype
     batch_size: int
+    normalise: Callable[[Tensor], Tensor] = CENTRED
     share: float = 1.0
     accumulate: int = 1
     label_smoothing: float = 0.0
@@ -48,7 +51,8 @@ class Step:
         positive = positive.to(self.device)
         if self.share < 1:
             with self._autocast():
-                learnt = hardest(self.network, inputs, possible, ~positive, self.share)
+                seen = self.normalise(inputs)
+                learnt = hardest(self.network, seen, possible, ~positive, self.share)
             inputs, possible, positive = inputs[learnt], possible[learnt], positive[learnt]
         sums = torch.zeros(4, device=self.device)
         for x, allowed, objects in zip(
@@ -56,7 +60,7 @@ class Step:
             positive.chunk(self.accumulate), strict=True,
         ):  # fmt: skip
             with self._autocast():
-                output = self.network(x)
+                output = self.network(self.normalise(x))
             logits = output[0] if isinstance(output, tuple) else output
             losses = self._losses(output, logits, x, allowed)
             (losses.sum() * (scale / self.batch_size)).backward()
