@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.models.normalisation import CENTRED
+from detector.models.normalisation import CENTRED, Normalisation
 from detector.training.loss import auxiliary_loss, region_loss
 from detector.training.mining import hardest
 
@@ -37,7 +37,7 @@ class Step:
     device: torch.device
     precision: torch.dtype
     batch_size: int
-    normalise: Callable[[Tensor], Tensor] = CENTRED
+    normalise: Normalisation = CENTRED
     share: float = 1.0
     accumulate: int = 1
     label_smoothing: float = 0.0
