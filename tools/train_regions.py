@@ -162,7 +162,8 @@ def _train(
         torch.compile(network) if compiled else network,  # type: ignore[arg-type]
         device, choose_precision(how.precision, device), batch_size,
         getattr(network, "normalisation", CENTRED), sampling.hard_share,
-        how.accumulate, how.label_smoothing, *build_teacher(settings, learning.dataset.classes, places.data_root, device),
+        how.accumulate, how.label_smoothing,
+        *build_teacher(settings, learning.dataset.classes, places.data_root, device),
     )  # fmt: skip
 
     def batch_at(step: int) -> tuple[Any, Any, Any]:
