@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.ensemble import Ensemble, Member
+from detector.ensemble import CropSpec, Ensemble, Member
 from detector.errors import SettingsError
 from detector.heads import BoxRegression, Heads, LinearScores
 from detector.pipeline import DetectionSettings, Detector, suppress
@@ -41,6 +41,7 @@ def _scores(*rows: list[float]) -> LinearScores:
     return LinearScores(weight, *(np.full(len(rows), value, np.float32) for value in (0, 2, -1)))
 
 
+SPEC = CropSpec(16)
 BLUE = _scores([0, 0, 4])
 SVM = _scores([4, 0, 0], [0, 4, 0])
 # Class 0 moves every region by a quarter of its width to the right, class 1 doubles its height.
@@ -74,8 +75,8 @@ def image(rng: np.random.Generator) -> Array:
 
 
 @pytest.fixture
-def crops(rng: np.random.Generator) -> dict[int, Tensor]:
-    return {16: torch.from_numpy(rng.uniform(-0.5, 0.5, (11, 3, 16, 16)).astype(np.float32))}
+def crops(rng: np.random.Generator) -> dict[CropSpec, Tensor]:
+    return {SPEC: torch.from_numpy(rng.uniform(-0.5, 0.5, (11, 3, 16, 16)).astype(np.float32))}
 
 
 def _sigmoid(values: Array) -> Array:
@@ -87,13 +88,13 @@ def test_an_added_class_is_a_column_before_background_and_disturbs_none(crops):
     found = _ensemble(Heads(added=(BLUE,)))(crops)
     assert found.shape == (11, 4)
     assert torch.equal(found[:, [0, 1, 3]], plain)
-    blue = crops[16].mean((2, 3))[:, 2].numpy()
+    blue = crops[SPEC].mean((2, 3))[:, 2].numpy()
     assert found[:, 2].numpy() == pytest.approx(_sigmoid(2 * 4 * blue - 1), abs=1e-6)
 
 
 def test_svms_take_the_place_of_the_softmax_and_background_is_the_rest(crops):
     found = _ensemble(Heads(svm=SVM, added=(BLUE,)))(crops).numpy()
-    colour = crops[16].mean((2, 3)).numpy()
+    colour = crops[SPEC].mean((2, 3)).numpy()
     assert found[:, :3] == pytest.approx(_sigmoid(8 * colour - 1), abs=1e-6)
     assert found[:, 3] == pytest.approx(1 - found[:, :2].max(1))
 
@@ -101,7 +102,7 @@ def test_svms_take_the_place_of_the_softmax_and_background_is_the_rest(crops):
 def test_means_are_over_the_members_that_have_the_head(crops):
     other = LinearScores(SVM.weight * 3, SVM.bias, SVM.slope, SVM.offset)
     two = _ensemble(Heads(svm=SVM, added=(BLUE,)), Heads(svm=other))(crops).numpy()
-    colour = crops[16].mean((2, 3)).numpy()
+    colour = crops[SPEC].mean((2, 3)).numpy()
     expected = (_sigmoid(8 * colour - 1) + _sigmoid(24 * colour - 1)) / 2
     assert two[:, :2] == pytest.approx(expected[:, :2], abs=1e-6)
     assert two[:, 2] == pytest.approx(_sigmoid(8 * colour - 1)[:, 2], abs=1e-6)
