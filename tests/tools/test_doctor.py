@@ -161,6 +161,7 @@ def _full_disk(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_inodes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5e12))
     patch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=1_000_000, f_favail=12))
 
 

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 SECONDS = 300.0
 """Longer than any import takes, on a slow disk too."""
+TOOLS = Path(__file__).resolve().parents[1]
+"""Programs see what the tools see, and not the folder that somebody happens to be in."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ def run_apart(
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, errors="replace",
-            timeout=seconds, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
+            [sys.executable, "-c", program], cwd=TOOLS, capture_output=True, text=True,
+            errors="replace", timeout=seconds, env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Outcome(error=f"did not end within {seconds:.0f} s")
