@@ -130,11 +130,11 @@ def _yolo_in(folder: Path) -> Found | None:
 
 
 def _coco_in(folder: Path) -> Found | None:
-    files = _instances_in(folder)
+    files = instances_in(folder)
     return Found("coco", folder, tuple(path.stem for path in files)) if files else None
 
 
-def _instances_in(folder: Path) -> list[Path]:
+def instances_in(folder: Path) -> list[Path]:
     """Instance files by name; COCO's keypoints and captions lie beside them."""
     files = sorted((*folder.glob("annotations/*.json"), *folder.glob("*.json")))
     files += sorted(folder.glob("*/_annotations.coco.json"))
@@ -144,7 +144,7 @@ def _instances_in(folder: Path) -> list[Path]:
 
 def _coco_file(found: Found, split: str | None) -> Path:
     """The one file, or the one whose name (or folder) says the split: val finds val2017."""
-    files = _instances_in(found.path)
+    files = instances_in(found.path)
     exact = [path for path in files if split in (path.stem, path.stem.rpartition("_")[2])]
     named = [path for path in files if split and (split in path.stem or split == path.parent.name)]
     for candidates in (files if split is None else exact, named):

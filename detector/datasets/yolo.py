@@ -36,7 +36,7 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     images = _images_of(data_yaml, settings, root, split, ledger)
     samples = []
     for identifier, path in images.items():
-        labels = _labels_path(path)
+        labels = labels_path(path)
         file = _shown(labels, root)
         size = upright_size(path)
         if size is None:
@@ -124,7 +124,7 @@ def _listed_images(listing: Path, root: Path, ledger: Ledger) -> list[Path]:
     return paths
 
 
-def _labels_path(image: Path) -> Path:
+def labels_path(image: Path) -> Path:
     """The last folder called images becomes labels; the suffix becomes .txt."""
     parts = list(image.parts)
     for position in reversed(range(len(parts) - 1)):
@@ -174,12 +174,12 @@ def _add_object(
             f"class {fields[0]} is not within 0 to {len(classes) - 1}",
         )
         return
-    box = _box_around(values) if outline else values
+    box = box_around(values) if outline else values
     xyxy = xyxy_from_yolo(np.array([box]), size)[0].tolist()
     objects.add(identifier, xyxy, int(label), written=box)
 
 
-def _box_around(points: list[float]) -> list[float]:
+def box_around(points: list[float]) -> list[float]:
     x, y = points[0::2], points[1::2]
     low, high = (min(x), min(y)), (max(x), max(y))
     return [
@@ -191,7 +191,7 @@ def _box_around(points: list[float]) -> list[float]:
 
 
 def _note_labels_without_image(folder: Path, root: Path, ledger: Ledger) -> None:
-    labels = _labels_path(folder / "any.jpg").parent
+    labels = labels_path(folder / "any.jpg").parent
     if labels == folder or not labels.is_dir():
         return  # beside the images, other text files may lie
     here = images_in(folder)

@@ -1,0 +1,120 @@
+"""Every box judged at once, whatever the format it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from detector.datasets.lint.findings import Findings
+from detector.datasets.lint.index import Index
+from detector.datasets.objects import MIN_INSIDE
+from detector.structures import Array
+
+LARGEST = 1e9
+SLACK = 1.0
+"""Pixels over an edge that are rounding."""
+FEWEST = 4
+"""Boxes that it takes to tell one convention from another."""
+
+
+def judge_boxes(index: Index, findings: Findings) -> None:
+    """One finding for each fault; a box that cannot be true is judged no further."""
+    boxes = index.boxes
+    if not boxes.written:
+        return
+    written, sizes = _as_floats(index), sizes_of(index)
+    finite = np.asarray((np.isfinite(written) & (np.abs(written) < LARGEST)).all(1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        xyxy = index.reading.xyxy(written, sizes)
+    swapped = _swapped(index, written[finite], sizes[finite])
+    if swapped:
+        findings.add(index.boxes.file[0], "all boxes", "swapped", swapped)
+    open_ = np.ones(len(written), bool)
+    for rule, bad, why in _faults(index, written, xyxy, sizes, finite, bool(swapped)):
+        for row in np.flatnonzero(bad & open_):
+            findings.add(boxes.file[row], boxes.id[row], rule, why.format(_shown(written[row])))
+        open_ &= ~bad
+    for row in np.flatnonzero(_repeated(index, written) & finite):
+        why = f"box {_shown(written[row])} of this class was there before"
+        findings.add(boxes.file[row], boxes.id[row], "duplicate", why)
+
+
+def sizes_of(index: Index) -> Array:
+    """(N, 2) sizes (H, W), one for each box: as declared, else as seen, else without limit.
+
+    Shares of an unknown image are judged as shares of one pixel.
+    """
+    unknown = (1, 1) if index.reading.shares else (np.inf, np.inf)
+    known = np.array([one.declared or one.true or unknown for one in index.pictures], np.float64)
+    return known[np.array(index.boxes.picture, int)]
+
+
+def _as_floats(index: Index) -> Array:
+    return np.array(index.boxes.written, np.float64).reshape(-1, 4)
+
+
+def _faults(
+    index: Index, written: Array, xyxy: Array, sizes: Array, finite: Array, swapped: bool
+) -> Iterator[tuple[str, Array, str]]:
+    """(rule, (N,) which boxes, why), the gravest first."""
+    yield "not-finite", ~finite, "box {} is not finite"
+    width, height = xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
+    if swapped:
+        return
+    yield "negative", (width < 0) | (height < 0), "box {} has a negative side"
+    yield "degenerate", (width == 0) | (height == 0), "box {} has no area"
+    if index.reading.shares:
+        beyond = (written < -1e-3) | (written > 1 + 1e-3)
+        yield "not-normalised", np.asarray(beyond.any(1)), "{} has values outside 0 to 1"
+    low, high = np.maximum(xyxy[:, :2], 0), np.minimum(xyxy[:, 2:], sizes[:, ::-1])
+    inside = np.clip(high - low, 0, None).prod(1)
+    outside = inside < MIN_INSIDE * width * height
+    yield "outside", outside, "box {} is mostly outside its image"
+    over = np.maximum(-xyxy[:, :2].min(1), (xyxy[:, 2:] - sizes[:, ::-1]).max(1))
+    in_pixels = sizes.min(1) > 1
+    yield "beyond-edge", (over > SLACK) & in_pixels, "box {} reaches over the edge"
+    short, long = np.minimum(width, height), np.maximum(width, height)
+    yield "tiny", (short < 2) & in_pixels, "box {} has a side under 2 pixels"
+    yield "extreme-aspect", (long > 25 * short) & in_pixels, "box {} is a stripe"
+    whole = inside >= 0.995 * sizes.prod(1)
+    yield "whole-image", whole & np.isfinite(sizes).all(1), "box {} covers the image"
+
+
+def _swapped(index: Index, written: Array, sizes: Array) -> str | None:
+    """Why the boxes seem to be in the other convention, or None.
+
+    As the format reads them, a fifth cannot be true; as the other reads them, (nearly) all can.
+    """
+    if len(written) < FEWEST:
+        return None
+    how = index.reading
+    wrong = ~_plausible(how.xyxy(written, sizes), sizes, how.shares)
+    right = _plausible(how.instead(written, sizes), sizes, how.shares)
+    if wrong.mean() < 0.2 or right.mean() < 0.98:
+        return None
+    return (
+        f"{wrong.sum()} of {len(wrong)} boxes cannot be {how.name}, "
+        f"but {right.sum()} can be {how.instead_name}"
+    )
+
+
+def _plausible(xyxy: Array, sizes: Array, shares: bool) -> Array:
+    slack = sizes[:, ::-1] * 1e-3 if shares else SLACK
+    sides = xyxy[:, 2:] > xyxy[:, :2]
+    inside = (xyxy[:, :2] >= -slack) & (xyxy[:, 2:] <= sizes[:, ::-1] + slack)
+    return np.asarray((sides & inside).all(1))
+
+
+def _repeated(index: Index, written: Array) -> Array:
+    """(N,) whether a row has image, label and box of an earlier one."""
+    keys = np.column_stack([index.boxes.picture, index.boxes.label, written])
+    order = np.lexsort(keys.T)
+    again = (keys[order][1:] == keys[order][:-1]).all(1)
+    repeated = np.zeros(len(keys), bool)
+    repeated[order[1:][again]] = True
+    return repeated
+
+
+def _shown(box: Array) -> str:
+    return "(" + ", ".join(f"{side:.6g}" for side in box) + ")"

@@ -1,0 +1,48 @@
+"""How often each class occurs, and whether their names can be told apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from detector.datasets.lint.findings import Findings
+from detector.datasets.lint.index import Index
+from detector.structures import Array
+
+MOST_TIMES = 100
+
+
+def judge_classes(index: Index, findings: Findings, where: str) -> None:
+    """`where` is the file that the class list belongs to."""
+    counts = objects_by_class(index)
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for name in index.classes:
+        spelt["".join(name.casefold().split())].append(name)
+    for names in spelt.values():
+        if len(names) > 1:
+            findings.add(where, names[0], "similar-names", f"also written {', '.join(names[1:])}")
+    if not counts.any():
+        return
+    for label in np.flatnonzero(counts == 0):
+        findings.add(where, index.classes[label], "unused-class", "has no object")
+    used = np.where(counts > 0, counts, counts.max())
+    rare, common = int(used.argmin()), int(counts.argmax())
+    if counts[common] > MOST_TIMES * used[rare]:
+        why = f"{counts[common]} objects, {index.classes[rare]} has {used[rare]}"
+        findings.add(where, index.classes[common], "imbalance", why)
+
+
+def judge_empty_pictures(index: Index, findings: Findings) -> None:
+    """One note for all annotated images without objects."""
+    filled = set(index.boxes.picture)
+    labelled = [(row, one) for row, one in enumerate(index.pictures) if one.labelled]
+    empty = [one for row, one in labelled if row not in filled]
+    if empty:
+        why = f"{len(empty)} of {len(labelled)} annotated images have no object"
+        findings.add(empty[0].file, empty[0].id, "no-objects", why)
+
+
+def objects_by_class(index: Index) -> Array:
+    """(K,) how many boxes each class has."""
+    return np.bincount(np.array(index.boxes.label, int), minlength=len(index.classes))

@@ -1,0 +1,85 @@
+"""Every picture decoded once: can it be, how large is it, and was it there before?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+from detector.datasets.image_files import upright_size
+from detector.datasets.lint.findings import Findings
+from detector.datasets.lint.index import Index, Picture, Watch
+from detector.errors import ImageError
+from detector.images import MAX_BYTES, MAX_PIXELS, Decoded, decode, read_bytes
+
+
+def judge_pictures(index: Index, findings: Findings, watch: Watch) -> None:
+    """Fills in the true sizes."""
+    seen: dict[bytes, list[Picture]] = defaultdict(list)
+    for picture in watch(index.pictures, "look at images"):
+        decoded = _decoded(picture, findings)
+        if decoded is None:
+            continue
+        picture.true = decoded.size
+        _judge_size(picture, decoded, findings)
+        pixels = hashlib.blake2b(repr(decoded.size).encode(), digest_size=16)
+        pixels.update(decoded.pixels.data)
+        seen[pixels.digest()].append(picture)
+    for same in seen.values():
+        _judge_copies(same, findings)
+
+
+def judge_splits(index: Index, findings: Findings) -> None:
+    """No image may stand in two splits, unless one of them joins others (trainval)."""
+    members: dict[str, set[str]] = defaultdict(set)
+    for picture in index.pictures:
+        for split in picture.splits:
+            members[split].add(picture.id)
+    joined = {split for split in members if _joins_others(split, members)}
+    for picture in index.pictures:
+        apart = [one for one in picture.splits if one not in joined]
+        if len(apart) > 1:
+            why = f"stands in {' and in '.join(apart)}"
+            findings.add(picture.file, picture.id, "two-splits", why)
+
+
+def _joins_others(split: str, members: dict[str, set[str]]) -> bool:
+    """Whether it is made of two or more other splits."""
+    parts = [other for other in members.values() if other < members[split]]
+    return len(parts) > 1 and set().union(*parts) == members[split]
+
+
+def _decoded(picture: Picture, findings: Findings) -> Decoded | None:
+    try:
+        data = read_bytes(picture.path)
+        return decode(data, picture.path.name)
+    except ImageError as error:
+        why = str(error).partition(": ")[2] or str(error)
+    if picture.path.stat().st_size == 0:
+        rule = "empty-file"
+    elif picture.path.stat().st_size > MAX_BYTES:
+        rule = "too-large"
+    elif (size := upright_size(picture.path)) is None:
+        rule = "unreadable-image"
+    else:
+        rule = "too-large" if size[0] * size[1] > MAX_PIXELS else "truncated-image"
+    findings.add(picture.path, picture.id, rule, why)
+    return None
+
+
+def _judge_size(picture: Picture, decoded: Decoded, findings: Findings) -> None:
+    if picture.declared in (None, decoded.size):
+        return
+    height, width = picture.declared  # type: ignore[misc]
+    why = f"is said to be {width}x{height} pixels, but is {decoded.size[1]}x{decoded.size[0]}"
+    turned = decoded.orientation >= 5 and picture.declared == decoded.raw_size
+    rule = "raw-frame" if turned else "wrong-size"
+    findings.add(picture.file, picture.id, rule, why)
+
+
+def _judge_copies(same: list[Picture], findings: Findings) -> None:
+    first = same[0]
+    for other in same[1:]:
+        apart = first.splits and other.splits and not set(first.splits) & set(other.splits)
+        where = f" ({first.splits[0]} and {other.splits[0]})" if apart else ""
+        why = f"has the pixels of {findings.shown(first.path)}{where}"
+        findings.add(other.path, other.id, "leak" if apart else "same-image", why)
