@@ -17,7 +17,7 @@ from detector.structures import Array
 
 EDGES: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
     "size": (("small", "medium", "large"), (32.0**2, 96.0**2)),
-    "share of the image": (
+    "share of image": (
         ("up to 1 %", "1 to 5 %", "5 to 25 %", "over 25 %"), (0.01, 0.05, 0.25),
     ),
     "width / height": (
@@ -48,7 +48,7 @@ def slices_of(matching: Matching, threshold: float) -> tuple[Slice, ...]:
     found_area = area(matching.boxes)
     measures = {
         "size": (objects.areas, found_area),
-        "share of the image": (
+        "share of image": (
             area(objects.boxes) / matching.image_areas[objects.images],
             found_area / matching.image_areas[matching.images],
         ),

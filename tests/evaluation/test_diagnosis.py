@@ -185,13 +185,13 @@ def test_slices_follow_cocos_sizes_and_the_shape() -> None:
     assert rows["size", "large"].objects == 0
     assert np.isnan(rows["size", "large"].mean_ap)
     assert rows["width / height", "4/5 to 5/4"].mean_ap == pytest.approx(0.5)  # both squares
-    assert rows["share of the image", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
+    assert rows["share of image", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
 
 
 def test_shares_need_the_images_sizes() -> None:
     dataset = dataset_of(Annotations([OBJECT], [CAT]))
     unsized = replace(dataset, samples=(replace(dataset.samples[0], size=None),))
-    assert "share of the image" not in {s.by for s in diagnose(unsized, {}).slices}
+    assert "share of image" not in {s.by for s in diagnose(unsized, {}).slices}
 
 
 def test_confusions_count_every_object_and_every_false_alarm_once() -> None:
