@@ -19,12 +19,12 @@ BINS = 10
 class Calibration(NamedTuple):
     """Detections by score in BINS equal intervals of [0, 1].
 
-    count      (BINS,) detections that are right or wrong
+    number     (BINS,) detections that are right or wrong
     score      (BINS,) their mean score;  precision  the share that is right; NaN in empty bins
     error      the mean of |precision - score| over the detections, bin by bin (ECE)
     """
 
-    count: Array
+    number: Array
     score: Array
     precision: Array
     error: float

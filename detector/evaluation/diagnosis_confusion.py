@@ -30,7 +30,7 @@ def confusion_of(matching: Matching, threshold: float) -> Array:
         table[count if target is None else objects.labels[target], label] += 1
         if target is not None:
             free[target] = False
-    np.add.at(table, (objects.labels[free], count), 1)
+    table[:count, count] = np.bincount(objects.labels[free], minlength=count)
     return table
 
 

@@ -37,7 +37,7 @@ class ErrorGain(NamedTuple):
     """One kind of error: how often it occurs, and the mAP that mending all of it would add."""
 
     kind: str
-    count: int
+    number: int
     gain: float
 
 

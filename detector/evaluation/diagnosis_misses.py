@@ -105,7 +105,9 @@ def _detected(matching: Matching, threshold: float) -> tuple[Array, Array, Array
     strong = np.flatnonzero(matching.scores >= threshold)
     strong = strong[np.argsort(matching.images[strong], kind="stable")]
     images, starts = np.unique(matching.images[strong], return_index=True)
-    for image, rows in zip(images, np.split(strong, starts[1:]), strict=bool(len(images))):
+    ends = np.append(starts[1:], len(strong))
+    for image, start, end in zip(images, starts, ends[: len(images)], strict=True):
+        rows = strong[start:end]
         here = slice(*np.searchsorted(matching.objects.images, [image, image + 1]))
         overlaps = iou(matching.boxes[rows], matching.objects.boxes[here])
         same = matching.labels[rows, None] == matching.objects.labels[None, here]

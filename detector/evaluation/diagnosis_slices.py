@@ -17,10 +17,10 @@ from detector.structures import Array
 
 EDGES: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
     "size": (("small", "medium", "large"), (32.0**2, 96.0**2)),
-    "share of image": (
+    "share": (
         ("up to 1 %", "1 to 5 %", "5 to 25 %", "over 25 %"), (0.01, 0.05, 0.25),
     ),
-    "width / height": (
+    "shape": (
         ("below 1/2", "1/2 to 4/5", "4/5 to 5/4", "5/4 to 2", "2 and more"), (0.5, 0.8, 1.25, 2.0),
     ),
 }  # fmt: skip
@@ -48,11 +48,11 @@ def slices_of(matching: Matching, threshold: float) -> tuple[Slice, ...]:
     found_area = area(matching.boxes)
     measures = {
         "size": (objects.areas, found_area),
-        "share of image": (
+        "share": (
             area(objects.boxes) / matching.image_areas[objects.images],
             found_area / matching.image_areas[matching.images],
         ),
-        "width / height": (_shape(objects.boxes), _shape(matching.boxes)),
+        "shape": (_shape(objects.boxes), _shape(matching.boxes)),
     }
     rows: list[Slice] = []
     for by, (names, edges) in EDGES.items():

@@ -28,7 +28,7 @@ MOST_CONFUSED = 40
 def errors(diagnosis: Diagnosis, command: str) -> str:
     most = max([one.gain for one in diagnosis.gains] + [0.01])
     rows = [
-        Bar(one.kind, one.gain / most, f"+{points(one.gain)}", f"{one.count}", "all" in one.kind)
+        Bar(one.kind, one.gain / most, f"+{points(one.gain)}", f"{one.number}", "all" in one.kind)
         for one in diagnosis.gains
     ]
     note = "Points of mAP that mending each kind of error would bring, and how many there are."
@@ -83,7 +83,7 @@ def calibration(diagnosis: Diagnosis, command: str) -> str:
         for place, value in enumerate(found.precision)
         if not np.isnan(value)
     ]
-    there = found.count > 0
+    there = found.number > 0
     line = list(zip(found.score[there].tolist(), found.precision[there].tolist(), strict=True))
     body = chart(
         "reliability", [Curve("precision", line)], "score", (0, 0.25, 0.5, 0.75, 1),
@@ -101,8 +101,8 @@ def slices(diagnosis: Diagnosis, command: str) -> str:
     for one in diagnosis.slices:
         numbers = [points(value) for value in (one.mean_ap, one.recall, one.recall_at)]
         rows.append([f"{one.by}: {one.name}", str(one.objects), *numbers])
-    head = ("objects", "number", "mAP", "recall", f"at {diagnosis.threshold:.2f}")
-    note = "Small, medium and large as COCO has them; shares and shapes of the boxes."
+    head = ("", "objects", "mAP", "recall", f"at {diagnosis.threshold:.2f}")
+    note = "Size: COCO's three; share: of the image; shape: width over height."
     return figure("By size and shape", note, table(head, rows), command)
 
 

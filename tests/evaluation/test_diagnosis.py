@@ -27,7 +27,7 @@ OBJECT = [0, 0, 10, 10]
 
 
 def gains(matching: Matching) -> dict[str, tuple[int, float]]:
-    return {one.kind: (one.count, one.gain) for one in error_gains(matching)}
+    return {one.kind: (one.number, one.gain) for one in error_gains(matching)}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -184,14 +184,14 @@ def test_slices_follow_cocos_sizes_and_the_shape() -> None:
     assert (medium.objects, medium.recall, medium.mean_ap) == (1, 0.0, 0.0)
     assert rows["size", "large"].objects == 0
     assert np.isnan(rows["size", "large"].mean_ap)
-    assert rows["width / height", "4/5 to 5/4"].mean_ap == pytest.approx(0.5)  # both squares
-    assert rows["share of image", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
+    assert rows["shape", "4/5 to 5/4"].mean_ap == pytest.approx(0.5)  # both squares
+    assert rows["share", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
 
 
 def test_shares_need_the_images_sizes() -> None:
     dataset = dataset_of(Annotations([OBJECT], [CAT]))
     unsized = replace(dataset, samples=(replace(dataset.samples[0], size=None),))
-    assert "share of image" not in {s.by for s in diagnose(unsized, {}).slices}
+    assert "share" not in {s.by for s in diagnose(unsized, {}).slices}
 
 
 def test_confusions_count_every_object_and_every_false_alarm_once() -> None:
@@ -211,7 +211,7 @@ def test_calibration_error_is_the_mean_gap_between_score_and_precision() -> None
     # bin 9: two of score 0.95, one right: gap 0.45; bin 2: two of 0.25, none right: gap 0.25
     found = calibration(np.array([0.95, 0.95, 0.25, 0.25]), np.array([1, 0, 0, 0], bool))
     assert found.error == pytest.approx((2 * 0.45 + 2 * 0.25) / 4)
-    assert found.count.tolist() == [0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
+    assert found.number.tolist() == [0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
     assert found.precision[9] == 0.5
     assert np.isnan(found.precision[0])
     assert calibration(np.ones(3), np.ones(3, bool)).error == 0.0
