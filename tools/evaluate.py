@@ -3,6 +3,7 @@
     python tools/evaluate.py --data VOC2012 --split val --weights runs/voc/bundle
     python tools/evaluate.py --data VOC2012 --split val --detections out/detections.json
     python tools/evaluate.py --data VOC2012 --split val --compare before.json after.json
+    python tools/evaluate.py --data VOC2012 --split val --report
 
 Saved detections may be COCO's results, a folder of VOC's files, ILSVRC's lines, or a table (.csv).
 With a bundle the scores of all regions are kept under --out: run the same command again to go on
@@ -12,6 +13,7 @@ after an interruption, or with another --nms, --threshold or --protocol to try i
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.evaluation import Evaluation, Interval, Protocol
     from detector.evaluation.coco_engines import CocoEngine
+    from detector.evaluation.diagnosis_misses import RegionEvidence
     from detector.pipeline import Detector
     from detector.proposals.gather import StoredProposals
     from detector.structures import Detections, Proposals
@@ -93,6 +96,13 @@ def main(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads on the CPU. [all cores]")
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--report", help="Write report.html and diagnosis.json too.")
+    ] = False,
+    operating: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Score that counts in the report. [that of the best F1]"),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     strict: Annotated[bool, typer.Option(help="Stop at the first defective annotation.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
@@ -103,12 +113,19 @@ def main(
     rules, engine = known_protocol(protocol), known_engine(coco_engine)
     whole = read(data, split, classes, strict, weights, blacklist)
     dataset = whole if images is None else whole.subset(images)
+    if operating is not None and not html:
+        raise typer.BadParameter("--operating is the score of a --report; give both")
     if compare is not None:
+        if html:
+            raise typer.BadParameter("--report is of one set of detections, not of --compare")
         first, second = (results_of(path, whole, dataset, per_class) for path in compare)
         return report_comparison(dataset, first, second, rules, seed, rounds, out)
     if detections is not None:
         results = results_of(detections, whole, dataset, per_class)
-        return report(dataset, results, rules, engine, seed, rounds, out)
+        judged = report(dataset, results, rules, engine, seed, rounds, out)
+        if html:
+            write_report(dataset, results, *judged, operating, out)
+        return 0
     settings: dict[str, Any] = {
         "score_threshold": threshold,
         "nms_threshold": nms,
@@ -119,9 +136,13 @@ def main(
     zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
     settings |= {name: one or None for name, one in zero_is_none.items() if one is not None}
     running = Running(weights, ensemble, proposals, device, precision, threads, settings)
-    stages, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
+    seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
     results = results_of(out / "detections.json", whole, dataset, per_class)
-    return report(dataset, results, rules, engine, seed, rounds, out, stages) or int(failed > 0)
+    stages = stages_of(dataset.subset(seen.regions), seen.regions)
+    judged = report(dataset, results, rules, engine, seed, rounds, out, stages)
+    if html:
+        write_report(dataset, results, *judged, operating, out, seen)
+    return int(failed > 0)
 
 
 def known_protocol(name: str) -> Protocol:
@@ -189,11 +210,19 @@ class Running(NamedTuple):
     settings: dict[str, Any]
 
 
+class Seen(NamedTuple):
+    """The regions of each image, and what they said of its objects."""
+
+    regions: dict[str, Proposals]
+    evidence: dict[str, RegionEvidence]
+
+
 def detect(
     dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
-) -> tuple[dict[str, float], int]:
-    """Run the bundle, write detections.json; what each stage allows, and how many images failed."""
+) -> tuple[Seen, int]:
+    """Run the bundle, write detections.json; what its regions were, and how many images failed."""
     from detector.errors import ImageError
+    from detector.evaluation.diagnosis_misses import region_evidence
     from detector.export.coco_json import write_results
     from detector.proposals.stored import ProposalStore
     from detector.region_scores import (
@@ -212,7 +241,7 @@ def detect(
     made = file.settings if file else None
     key = scoring_settings(detector, members, precision, made, heads)
     store = ScoreStore(out / "regions", key)
-    regions: dict[str, Proposals] = {}
+    seen = Seen({}, {})
     results: dict[str, Detections] = {}
     failed = 0
     with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
@@ -223,12 +252,14 @@ def detect(
                 say_error(found)
                 failed += 1
                 continue
-            regions[sample.image_id] = found.proposals
+            truth = sample.annotations
+            seen.regions[sample.image_id] = found.proposals
+            seen.evidence[sample.image_id] = region_evidence(truth, found.proposals, found.scores)
             results[sample.image_id] = detector.suppress(found.boxes, found.scores)
     if not results:
         raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
     write_results(out / "detections.json", dataset, results)
-    return stages_of(dataset.subset(regions), regions), failed
+    return seen, failed
 
 
 def load(
@@ -310,7 +341,8 @@ def report(
     rounds: int,
     out: Path,
     stages: Mapping[str, float] | None = None,
-) -> int:
+) -> tuple[Evaluation, Interval | None]:
+    """Print and write the verdict, and return it."""
     from detector.evaluation import bootstrap_interval, evaluate
     from detector.files import write_atomically
     from detector.reporting.plots import plot_precision_recall
@@ -324,7 +356,31 @@ def report(
     write_atomically(out / "evaluation.json", evaluation.to_json())
     plot_precision_recall(evaluation, out / "precision_recall.png")
     show(evaluation, interval)
-    return 0
+    return evaluation, interval
+
+
+def write_report(
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    evaluation: Evaluation,
+    interval: Interval | None,
+    operating: float | None,
+    out: Path,
+    seen: Seen | None = None,
+) -> None:
+    """The diagnosis as diagnosis.json and, with curves and pictures, as one page."""
+    from detector.evaluation.coverage import coverage
+    from detector.evaluation.diagnosis import diagnose
+    from detector.files import write_atomically
+    from detector.reporting.html import Report, report_html
+
+    diagnosis = diagnose(dataset, results, operating, seen.evidence if seen else None)
+    covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
+    command = shlex.join(["python", "tools/evaluate.py", *sys.argv[1:]])
+    page = report_html(Report(dataset, evaluation, diagnosis, command, interval, covered))
+    write_atomically(out / "diagnosis.json", diagnosis.to_json())
+    write_atomically(out / "report.html", page)
+    print(f"report {out / 'report.html'}")
 
 
 def show(evaluation: Evaluation, interval: Interval | None) -> None:

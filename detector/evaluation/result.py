@@ -79,12 +79,12 @@ class Evaluation:
             "extras": dict(self.extras),
             "per_class": rows,
         }
-        return json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n"
+        return json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -85,6 +85,17 @@ def test_a_better_detector_is_told_from_a_worse_one_in_pairs() -> None:
     assert result.p_worse == 0.0
 
 
+def test_the_share_of_rounds_without_a_gain_is_the_binomial_one() -> None:
+    # The first finds c's object, the second those of a and b. A round that draws c twice or thrice
+    # is worse by a third or more: 3 x 1/9 x 2/3 + 1/27 = 7/27; any other is better by as much.
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    found = {image: Detections([[0, 0, 10, 10]], [0.9], [0]) for image in "abc"}
+    first, second = {"c": found["c"]}, {"a": found["a"], "b": found["b"]}
+    result = compare(dataset_of(truth, truth, truth), first, second, "voc12", rounds=2000)
+    assert result.difference.estimate == pytest.approx(1 / 3)
+    assert result.p_worse == pytest.approx(7 / 27, abs=0.04)  # four standard deviations
+
+
 def test_coco_is_refused_with_the_protocols_that_can() -> None:
     dataset, results = random_case(np.random.default_rng(0))
     with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):

@@ -99,6 +99,20 @@ def test_a_subset_is_judged_on_its_own_images(run: Run, tmp_path: Path) -> None:
     assert "mAP 100.0" in run("--detections", path, "--rounds", 0, "--images", 1)[1]  # image a
 
 
+def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None:
+    path = detections(tmp_path, "a.json", "abc")
+    options = ("--detections", path, "--rounds", 20, "--report", "--operating", 0.5)
+    code, said, _ = run(*options)
+    assert code == 0
+    assert said.endswith(f"report {tmp_path / 'out' / 'report.html'}\n")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 1  # of four images, d has an error
+    assert "<code>python tools/evaluate.py" in page
+    content = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert (content["threshold"], content["misses"]["unseen"]) == (0.5, 1)
+    assert content["confusion"][CAT][CAT] == 3
+
+
 def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
     one, two = detections(tmp_path, "1.json", "ab"), detections(tmp_path, "2.json", "abcd")
     code, said, _ = run("--compare", one, two, "--rounds", 50)
@@ -132,6 +146,8 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--detections", "{other}"], 3, "row 0 is of image 'z'"),
         (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
         (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
+        (["--compare", "{a}", "{a}", "--report"], 2, "one set of detections"),
+        (["--detections", "{a}", "--operating", "0.5"], 2, "--operating"),
         (["--weights", "nowhere"], 3, "nowhere"),
         (["--ensemble", "none"], 2, "--ensemble none"),
         (["--proposals", "nowhere.sqlite"], 3, "nowhere.sqlite"),
@@ -200,6 +216,12 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     monkeypatch.undo()
     assert run(*options, "--proposals", out / "proposals.sqlite")[0] == 0
     assert (out / "detections.json").read_bytes() == first
+    # The report knows the regions.
+    assert run(*options, "--report")[0] == 0
+    assert "Recall against proposals" in (out / "report.html").read_text()
+    content = json.loads((out / "diagnosis.json").read_text())
+    assert content["misses_with_regions"]
+    assert content["misses"]["unseen"] == 0
     # The saved detections give the same numbers by themselves.
     mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
     again = run("--detections", out / "detections.json", "--rounds", 0)[1]

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from detector.boxes import xyxy_from_coco
 from detector.datasets.coco import MAX_JSON_BYTES
@@ -167,7 +167,7 @@ def _add_annotations(
         elif not _is_whole(category) or category not in labels:
             unknown.append((name, category))
         elif (row := rows[entry["image_id"]]) is not None:
-            index.boxes.add(file, name, row, labels[category], [_float(side) for side in box])
+            index.boxes.add(file, name, row, labels[category], [_float(side) for side in box or ()])
     _judge_unknown(unknown, entries, labels, file, findings)
 
 
@@ -226,7 +226,7 @@ def _is_id(value: Any) -> bool:
     return _is_whole(value) or isinstance(value, str)
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

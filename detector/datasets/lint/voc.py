@@ -15,7 +15,7 @@ from detector.datasets.image_files import SUFFIXES, is_inside
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
 from detector.datasets.lint.listing import as_text, numbered_lines, read_annotations
-from detector.datasets.voc import MAX_XML_BYTES
+from detector.datasets.xml_files import MAX_XML_BYTES
 from detector.structures import Array
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -1,0 +1,87 @@
+"""The worst images of a report: what was found, what was missed and what is not there, drawn small
+and put into the page itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+
+import numpy as np
+
+from detector.datasets.dataset import Dataset
+from detector.errors import ImageError
+from detector.evaluation.diagnosis import Diagnosis, worst_images
+from detector.evaluation.matching import RIGHT, WRONG
+from detector.images import read_image
+from detector.reporting.html_parts import text
+from detector.structures import Array
+
+COUNT = 20
+SIDE = 420  # pixels of the longer side
+QUALITY = 72
+FOUND, ALARM, MISSED = (47, 190, 100), (235, 80, 55), (70, 150, 255)
+MOST_BOXES = 30  # of one image and kind: more hide each other
+
+
+def worst_pictures(dataset: Dataset, diagnosis: Diagnosis, count: int = COUNT) -> str:
+    """HTML of the images with most errors; those that cannot be read say so."""
+    cells = list(_cells(dataset, diagnosis, count))
+    if not cells:
+        return '<p class="note">No image has an error at this threshold.</p>'
+    keys = "".join(
+        f'<span class="key" style="border-color:rgb{colour}"></span>{name}'
+        for name, colour in (("found", FOUND), ("false alarm", ALARM), ("missed", MISSED))
+    )
+    return f'<p class="note">{keys}</p><div class="worst">{"".join(cells)}</div>'
+
+
+def _cells(dataset: Dataset, diagnosis: Diagnosis, count: int) -> Iterator[str]:
+    for index, missed, alarms in worst_images(diagnosis, count):
+        sample = dataset.samples[index]
+        try:
+            shown = _drawn(read_image(sample.path), index, dataset.classes, diagnosis)
+        except ImageError:
+            shown = '<p class="note">cannot be read</p>'
+        yield f"<div>{shown}<b>{text(sample.image_id)}</b> {missed} missed, {alarms} false</div>"
+
+
+def _drawn(image: Array, index: int, classes: tuple[str, ...], diagnosis: Diagnosis) -> str:
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    canvas = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=12)
+    for boxes, names, colour in _layers(index, classes, diagnosis):
+        for box, name in reversed(list(zip(boxes[:MOST_BOXES] * scale, names, strict=False))):
+            x1, y1, x2, y2 = box.tolist()
+            canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
+            left, top, right, bottom = canvas.textbbox((x1 + 3, y1 + 1), name, font=font)
+            canvas.rectangle((left - 3, top - 2, right + 2, bottom + 2), fill=colour)
+            canvas.text((x1 + 3, y1 + 1), name, fill=(0, 0, 0), font=font)
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=QUALITY, optimize=True)
+    data = base64.b64encode(content.getvalue()).decode()
+    return (
+        f'<img src="data:image/jpeg;base64,{data}" width="{size[0]}" height="{size[1]}" '
+        'loading="eager" alt="the image with its errors drawn">'
+    )
+
+
+def _layers(
+    index: int, classes: tuple[str, ...], diagnosis: Diagnosis
+) -> Iterator[tuple[Array, list[str], tuple[int, int, int]]]:
+    """Boxes (N, 4), their names and their colour, the most telling last."""
+    matching = diagnosis.matching
+    here = (matching.images == index) & (matching.scores >= diagnosis.threshold)
+    for verdict, colour in ((RIGHT, FOUND), (WRONG, ALARM)):
+        rows = np.flatnonzero(here & (matching.verdicts == verdict))
+        names = [f"{classes[matching.labels[row]]} {matching.scores[row]:.2f}" for row in rows]
+        yield matching.boxes[rows], names, colour
+    objects = matching.objects
+    rows = np.flatnonzero((objects.images == index) & (diagnosis.reasons >= 0))
+    yield objects.boxes[rows], [classes[label] for label in objects.labels[rows]], MISSED

@@ -1,0 +1,248 @@
+"""Errors by kind, misses by reason, slices, confusions, calibration: cases done by hand, and twins
+in plain loops.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from evaluation_cases import dataset_of, proposals_of, random_case
+
+from detector.boxes import iou
+from detector.errors import EvaluationError
+from detector.evaluation import evaluate
+from detector.evaluation.diagnosis import diagnose, worst_images
+from detector.evaluation.diagnosis_calibration import best_threshold, calibration
+from detector.evaluation.diagnosis_errors import KINDS, NO_ERROR, error_gains, kinds_of
+from detector.evaluation.diagnosis_matching import Matching, match
+from detector.evaluation.diagnosis_misses import REASONS, evidence_of
+from detector.evaluation.matching import WRONG
+from detector.structures import Annotations, Detections
+
+CAT, DOG = 0, 1
+OBJECT = [0, 0, 10, 10]
+
+
+def gains(matching: Matching) -> dict[str, tuple[int, float]]:
+    return {one.kind: (one.number, one.gain) for one in error_gains(matching)}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_table_has_the_mean_ap_of_the_protocol(seed: int) -> None:
+    dataset, results = random_case(np.random.default_rng(seed), images=6)
+    expected = evaluate(dataset, results, "voc12").mean_ap
+    assert match(dataset, results).mean_ap() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "kind"),
+    [
+        ([0, 0, 10, 10], DOG, "classification"),
+        ([0, 0, 10, 4.9], CAT, "localisation"),  # IoU 0.49
+        ([0, 0, 10, 4.9], DOG, "both"),
+        ([0, 0, 10, 0.9], CAT, "background"),  # IoU 0.09
+        ([50, 50, 60, 60], CAT, "background"),
+    ],
+)
+def test_each_false_alarm_has_its_kind(box: list[float], label: int, kind: str) -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    matching = match(dataset, {"a": Detections([box], [0.9], [label])})
+    assert [KINDS[one] for one in kinds_of(matching)] == [kind]
+
+
+def test_a_second_detection_of_an_object_is_a_duplicate() -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    matching = match(dataset, {"a": Detections([[0, 0, 10, 9], OBJECT], [0.9, 0.8], [CAT, CAT])})
+    assert kinds_of(matching).tolist() == [NO_ERROR, KINDS.index("duplicate")]
+
+
+def test_what_finds_a_difficult_object_is_no_error() -> None:
+    truth = Annotations([OBJECT, [50, 50, 60, 60]], [CAT, CAT], [True, False])
+    matching = match(dataset_of(truth), {"a": Detections([OBJECT], [0.9], [CAT])})
+    assert kinds_of(matching).tolist() == [NO_ERROR]
+
+
+def test_gains_are_the_points_that_mending_brings() -> None:
+    """Two cats; found: background first (0.9), then one cat (0.8), then the other with IoU 0.4.
+
+    AP is 1/2 x 1/2 = 1/4. Without the background it is 1/2; with the box mended the ranks 2 and 3
+    are right, precision 2/3 at recall 1: 2/3.
+    """
+    truth = Annotations([OBJECT, [20, 0, 30, 10]], [CAT, CAT])
+    found = Detections([[50, 50, 60, 60], OBJECT, [20, 0, 30, 4]], [0.9, 0.8, 0.7], [CAT, CAT, CAT])
+    matching = match(dataset_of(truth), {"a": found})
+    assert matching.mean_ap() == pytest.approx(1 / 4)
+    known = gains(matching)
+    assert known["background"] == (1, pytest.approx(1 / 2 - 1 / 4))
+    assert known["localisation"] == (1, pytest.approx(2 / 3 - 1 / 4))
+    assert known["missed"] == (0, 0.0)  # mending the box would find it
+    assert known["all missed objects"] == (1, pytest.approx(1 / 2 - 1 / 4))
+    assert known["all false alarms"] == (2, pytest.approx(1 / 2 - 1 / 4))
+
+
+def test_a_class_mended_counts_for_the_class_it_has_in_truth() -> None:
+    truth = Annotations([OBJECT, [20, 0, 30, 10]], [CAT, DOG])
+    found = Detections([OBJECT, [20, 0, 30, 10]], [0.9, 0.8], [CAT, CAT])
+    known = gains(match(dataset_of(truth), {"a": found}))
+    assert known["classification"] == (1, pytest.approx(1 / 2))  # the dogs' AP goes from 0 to 1
+
+
+def test_only_the_first_claim_to_an_object_is_mended() -> None:
+    """Two boxes near one cat: the better is mended and right, the other goes; AP from 0 to 1."""
+    found = Detections([[0, 0, 10, 3], [0, 0, 10, 4]], [0.9, 0.8], [CAT, CAT])
+    known = gains(match(dataset_of(Annotations([OBJECT], [CAT])), {"a": found}))
+    assert known["localisation"] == (2, pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_kinds_agree_with_a_plain_reading_and_no_mending_harms(seed: int) -> None:
+    dataset, results = random_case(np.random.default_rng(seed), images=6)
+    matching = match(dataset, results)
+    kinds = kinds_of(matching)
+    for row in np.flatnonzero(matching.verdicts == WRONG):
+        truth = dataset.samples[matching.images[row]].annotations
+        truth = truth[~(truth.difficult | truth.crowd)]
+        overlaps = iou(matching.boxes[row : row + 1], truth.boxes)[0]
+        own = max(overlaps[truth.labels == matching.labels[row]], default=0.0)
+        other = max(overlaps[truth.labels != matching.labels[row]], default=0.0)
+        if 0.1 <= own < 0.5:
+            expected = "localisation"
+        elif other >= 0.5:
+            expected = "classification"
+        elif own >= 0.5:
+            expected = "duplicate"
+        elif max(own, other) <= 0.1:
+            expected = "background"
+        else:
+            expected = "both"
+        assert KINDS[kinds[row]] == expected
+    assert all(gain >= -1e-12 for _, gain in gains(matching).values())
+
+
+COVERED, UNCOVERED = [[0, 0, 10, 9]], [[0, 0, 10, 4]]
+
+
+@pytest.mark.parametrize(
+    ("regions", "scores", "found", "reason"),
+    [
+        (COVERED, [0.4, 0, 0.6], ([OBJECT], [0.4], [CAT]), "below threshold"),
+        (UNCOVERED, [0.9, 0, 0.1], ([], [], []), "not proposed"),
+        (COVERED, [0.9, 0, 0.1], ([], [], []), "suppressed"),
+        (COVERED, [0.3, 0, 0.7], ([[0, 0, 10, 4]], [0.9], [CAT]), "badly localised"),
+        (COVERED, [0.1, 0.8, 0.1], ([], [], []), "misclassified"),
+        (COVERED, [0.1, 0.1, 0.8], ([], [], []), "misclassified"),  # as background
+        (COVERED, [0.4, 0.3, 0.3], ([], [], []), "below threshold"),
+        (None, None, ([OBJECT], [0.4], [CAT]), "below threshold"),
+        (None, None, ([[0, 0, 10, 4]], [0.9], [CAT]), "badly localised"),
+        (None, None, ([OBJECT], [0.9], [DOG]), "misclassified"),
+        (None, None, ([], [], []), "unseen"),
+    ],
+)
+def test_each_missed_object_has_its_reason(regions, scores, found, reason) -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    evidence = None
+    if regions is not None:
+        pair = (proposals_of(regions), np.array([scores]))
+        evidence = evidence_of(dataset, {"a": pair})
+    result = diagnose(dataset, {"a": Detections(*found)}, 0.5, evidence)
+    assert [REASONS[one] for one in result.reasons] == [reason]
+    assert result.misses()[reason] == 1
+
+
+def test_what_was_found_has_no_reason_and_is_not_among_the_worst() -> None:
+    truth = Annotations([OBJECT], [CAT])
+    found = {"a": Detections([OBJECT], [0.9], [CAT])}
+    result = diagnose(dataset_of(truth, truth), found, 0.5)
+    assert result.reasons.tolist() == [-1, REASONS.index("unseen")]
+    assert worst_images(result, 5) == [(1, 1, 0)]
+
+
+def test_perfect_stages_have_their_ceilings() -> None:
+    """A cat found, a cat called dog, a cat found with IoU 0.4, one that no region covers."""
+    boxes = [[x, 0, x + 10, 10] for x in (0, 20, 40, 60)]
+    dataset = dataset_of(Annotations(boxes, [CAT] * 4))
+    found = Detections([boxes[0], boxes[1], [40, 0, 50, 4]], [0.9, 0.8, 0.7], [CAT, DOG, CAT])
+    regions = proposals_of([boxes[0], boxes[1], [40, 0, 50, 9]])
+    evidence = evidence_of(dataset, {"a": (regions, np.full((3, 3), 1 / 3))})
+    oracles = diagnose(dataset, {"a": found}, 0.5, evidence).oracles
+    assert oracles["as measured"] == pytest.approx(1 / 4)
+    assert oracles["perfect proposals"] == pytest.approx(1 / 3)
+    assert oracles["perfect classes"] == pytest.approx(2 / 4)
+    assert oracles["perfect boxes"] == pytest.approx(2 / 4)
+
+
+def test_slices_follow_cocos_sizes_and_the_shape() -> None:
+    truth = Annotations([[0, 0, 20, 20], [0, 30, 60, 90]], [CAT, CAT])
+    found = Detections([[0, 0, 20, 20], [70, 0, 75, 20]], [0.6, 0.9], [CAT, CAT])
+    rows = {(s.by, s.name): s for s in diagnose(dataset_of(truth), {"a": found}, 0.5).slices}
+    small, medium = rows["size", "small"], rows["size", "medium"]
+    # The false alarm is small: it halves the precision of small ones and leaves the others alone.
+    assert (small.objects, small.recall, small.mean_ap) == (1, 1.0, pytest.approx(0.5))
+    assert (medium.objects, medium.recall, medium.mean_ap) == (1, 0.0, 0.0)
+    assert rows["size", "large"].objects == 0
+    assert np.isnan(rows["size", "large"].mean_ap)
+    assert rows["shape", "4/5 to 5/4"].mean_ap == pytest.approx(0.5)  # both squares
+    assert rows["share", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
+
+
+def test_shares_need_the_images_sizes() -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    unsized = replace(dataset, samples=(replace(dataset.samples[0], size=None),))
+    assert "share" not in {s.by for s in diagnose(unsized, {}).slices}
+
+
+def test_confusions_count_every_object_and_every_false_alarm_once() -> None:
+    boxes = [[x, 0, x + 10, 10] for x in (0, 20, 40)]
+    truth = Annotations(boxes, [CAT, CAT, DOG])
+    found = Detections(
+        [boxes[0], boxes[1], boxes[1], [80, 80, 90, 90], boxes[2]],
+        [0.9, 0.8, 0.7, 0.6, 0.1],
+        [CAT, DOG, DOG, DOG, DOG],
+    )
+    result = diagnose(dataset_of(truth), {"a": found}, 0.5)
+    # cat right; cat taken for dog; the second such, and a box on nothing: background; dog missed
+    assert result.confusion.tolist() == [[1, 1, 0], [0, 0, 1], [0, 2, 0]]
+
+
+def test_calibration_error_is_the_mean_gap_between_score_and_precision() -> None:
+    # bin 9: two of score 0.95, one right: gap 0.45; bin 2: two of 0.25, none right: gap 0.25
+    found = calibration(np.array([0.95, 0.95, 0.25, 0.25]), np.array([1, 0, 0, 0], bool))
+    assert found.error == pytest.approx((2 * 0.45 + 2 * 0.25) / 4)
+    assert found.number.tolist() == [0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
+    assert found.precision[9] == 0.5
+    assert np.isnan(found.precision[0])
+    assert calibration(np.ones(3), np.ones(3, bool)).error == 0.0
+
+
+def test_the_best_threshold_has_the_best_f1() -> None:
+    # Ranks right, right, wrong, right of 4 objects: F1 2/5, 4/6, 4/7, 6/8.
+    boxes = [[x, 0, x + 10, 10] for x in (0, 20, 40, 60)]
+    found = Detections(
+        [boxes[0], boxes[1], [80, 80, 90, 90], boxes[2]], [0.9, 0.8, 0.7, 0.6], [CAT] * 4
+    )
+    matching = match(dataset_of(Annotations(boxes, [CAT] * 4)), {"a": found})
+    assert best_threshold(matching) == (pytest.approx(0.6), pytest.approx(6 / 8))
+    nothing = match(dataset_of(Annotations(boxes, [CAT] * 4)), {})
+    assert best_threshold(nothing) == (0.5, 0.0)
+
+
+def test_classes_that_an_image_does_not_annotate_are_not_judged_in_it() -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    partial = replace(dataset, samples=(replace(dataset.samples[0], annotated=frozenset([CAT])),))
+    found = {"a": Detections([OBJECT, [50, 50, 60, 60]], [0.9, 0.8], [CAT, DOG])}
+    assert len(match(partial, found).scores) == 1
+
+
+def test_a_diagnosis_is_plain_json() -> None:
+    dataset, results = random_case(np.random.default_rng(1), images=6)
+    content = json.loads(diagnose(dataset, results).to_json())
+    assert {one["kind"] for one in content["errors"]} > set(KINDS)
+    assert len(content["confusion"]) == len(dataset.classes) + 1
+
+
+def test_without_objects_there_is_nothing_to_diagnose() -> None:
+    with pytest.raises(EvaluationError, match="nothing to diagnose"):
+        diagnose(dataset_of(Annotations.empty()), {})
