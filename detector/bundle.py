@@ -36,7 +36,7 @@ from detector.manifest import (
 from detector.models import build_model
 from detector.models.split import Trunk
 from detector.models.storage import StoredAs, decode, encode, stored_layout
-from detector.tensor_files import compare_layouts, layout_in_header, verified_bytes
+from detector.tensor_files import compare_layouts, layout_in_header, naming, verified_bytes
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -304,7 +304,8 @@ def _load_member(
     compare_layouts(layout_in_header(data, str(path)), wanted, str(path))
     from safetensors.torch import load
 
-    stored = load(data)
+    with naming(str(path)):
+        stored = load(data)
     for name, tensor in stored.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise BundleError(f"{path}: tensor {name} has values that are not finite")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from detector.errors import BundleError
@@ -29,6 +30,17 @@ def verified_bytes(folder: Path, file: str, size: int, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleError(f"{path}: its SHA-256 is not the manifest's; copy the bundle again")
     return data
+
+
+@contextmanager
+def naming(label: str) -> Iterator[None]:
+    """What safetensors itself refuses (offsets that overlap, or leave the file) names the file."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise BundleError(f"{label}: damaged ({error}); copy the bundle again") from None
 
 
 def layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:

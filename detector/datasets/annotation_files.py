@@ -23,3 +23,5 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise AnnotationError(f"{str(path)!r}: not a possible file name") from error

@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from detector.errors import BundleError
 from detector.heads.linear import BoxRegression, Heads, LinearScores
-from detector.tensor_files import Layout, compare_layouts, layout_in_header, verified_bytes
+from detector.tensor_files import (
+    Layout,
+    compare_layouts,
+    layout_in_header,
+    naming,
+    verified_bytes,
+)
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
@@ -83,7 +89,8 @@ def load_head(
     data = verified_bytes(folder, head.file, head.bytes, head.sha256)
     label = str(folder / head.file)
     compare_layouts(layout_in_header(data, label), _layout(head, classes, features), label)
-    tensors = load(data)
+    with naming(label):
+        tensors = load(data)
     _check_values(tensors, label)
     return BoxRegression(**tensors) if head.kind == "regression" else LinearScores(**tensors)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import WeightsError
-from detector.models.wire import as_bytes, fields, varints
+from detector.models.wire import as_bytes, fields, plausible_shape, varints
 
 _TENSORS, _DIMENSIONS, _TYPE, _FLOATS, _NAME = 1, 1, 2, 3, 7
 _FLOAT = 1
@@ -53,6 +53,6 @@ def _tensor(data: memoryview) -> tuple[str, Tensor]:
     if kind != _FLOAT:
         raise ValueError(f"tensor {name!r} is of type {kind}, expected float")
     values = np.frombuffer(b"".join(floats), "<f4")
-    if math.prod(shape) != len(values):
+    if math.prod(plausible_shape(shape)) != len(values):
         raise ValueError(f"tensor {name!r} of shape {shape} holds {len(values)} numbers")
     return name, torch.from_numpy(values.copy()).reshape(shape)

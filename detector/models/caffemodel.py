@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import WeightsError
-from detector.models.wire import as_bytes, fields, varints
+from detector.models.wire import as_bytes, fields, plausible_shape, varints
 
 # (field of the layers in NetParameter, of the name in a layer, of the blobs in a layer)
 _LAYOUTS = ((100, 1, 7), (2, 4, 6))  # today's, and the one before 2014's end
@@ -68,7 +68,7 @@ def _blob(data: memoryview) -> Tensor:
         elif number in _OLD_SHAPE and isinstance(value, int):
             old[number - 1] = value
     values = np.frombuffer(b"".join(parts), "<f4")
-    shape = shape or old
+    shape = plausible_shape(shape or old)
     if math.prod(shape) != len(values):
         raise ValueError(f"a blob of shape {shape} holds {len(values)} numbers")
     return torch.from_numpy(values.copy()).reshape(shape)

@@ -102,6 +102,8 @@ def load_classifier(path: str | Path, architecture: str | None = None) -> Classi
         outputs = tensors.get("classifier.weight")
         if outputs is None:
             raise WeightsError(f"{path}: no classifier.weight in it, so it classifies nothing")
+        if outputs.ndim < 2 or not 1 <= len(outputs) <= _MOST_CLASSES:
+            raise WeightsError(f"{path}: classifier.weight has shape {tuple(outputs.shape)}")
         model = build_model(name, len(outputs))
         fit(model, tensors, str(path))
     size = 299 if name == "inception_v3" else 224

@@ -7,8 +7,10 @@ refused with the name of the file and of the tensor.
 from __future__ import annotations
 
 import glob
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,8 @@ from detector.models.caffe2_tensors import read_caffe2_tensors
 from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import TABLE1, GoogLeNet
 
+MAX_BYTES = 8_000_000_000
+
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file.
@@ -26,8 +30,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     all.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    check_regular(path)
     if path.suffix == ".caffemodel":
         return read_caffemodel(path)
     if path.suffix == ".pb":
@@ -40,8 +43,16 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        refuse_packed(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: cannot be read as weights: holds more than tensors, and nothing else is "
+            "unpickled; save the model's state_dict() and give that"
+        ) from error
     except Exception as error:  # whatever a damaged or hostile file provokes in the readers
+        if isinstance(error, WeightsError):
+            raise
         reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
     if not isinstance(loaded, Mapping):
@@ -49,7 +60,37 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise WeightsError(f"{path}: tensor {name} is not a plain one; save it dense")
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: tensor {name} says that it is larger than its numbers")
     return dict(loaded)
+
+
+def check_regular(path: Path) -> None:
+    """WeightsError unless a regular file of at most MAX_BYTES is there."""
+    try:
+        is_there = path.is_file()
+    except (OSError, ValueError):  # a name that cannot be
+        is_there = False
+    if not is_there:
+        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise WeightsError(f"{path}: {size / 1e9:.1f} GB is over the limit of {MAX_BYTES / 1e9:g}")
+
+
+def refuse_packed(path: Path) -> None:
+    """WeightsError for a zip file that unpacks to more than it holds: torch stores, it never packs.
+
+    A few kilobytes could otherwise become all of the memory.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise WeightsError(f"{path}: unpacks to {unpacked / 1e6:,.1f} MB; torch.save never packs")
 
 
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -24,6 +24,8 @@ from detector.models.torchvision_weights import (
 )
 from detector.models.zoo import LAST_LAYER, load_torchvision_network
 
+MOST_OUTPUTS = 100_000
+
 
 def load_start(
     path: Path, architecture: str, num_outputs: int, options: Mapping[str, Any]
@@ -56,7 +58,10 @@ def load_start(
         raise WeightsError(
             f"{path}: no classifier.weight in it; expected BVLC, torchvision or our own names"
         )
-    model = build_model(architecture, len(tensors["classifier.weight"]), **options)
+    outputs = tensors["classifier.weight"].shape
+    if len(outputs) < 2 or not 1 <= outputs[0] <= MOST_OUTPUTS:
+        raise WeightsError(f"{path}: tensor classifier.weight has shape {tuple(outputs)}")
+    model = build_model(architecture, outputs[0], **options)
     fit(model, tensors, str(path))
     if len(tensors["classifier.weight"]) != num_outputs:
         replace_classifier(model, num_outputs)

@@ -58,6 +58,13 @@ def varints(value: Value) -> list[int]:
     return found
 
 
+def plausible_shape(shape: list[int]) -> list[int]:
+    """The shape of a tensor as it was read; ValueError where no tensor can have it."""
+    if len(shape) > 8 or any(side >= 2**31 for side in shape):
+        raise ValueError(f"a shape of {len(shape)} sides up to {max(shape)}")
+    return shape
+
+
 def as_bytes(value: Value) -> memoryview:
     """The value as a message; a number there is an error."""
     if isinstance(value, int):
