@@ -19,13 +19,14 @@ from detector.build import (
 )
 from detector.errors import DatasetError, ImageError
 from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.reporting.progress import progress
 from detector.training.batches import RegionCrops
 from detector.training.distributed import Group
-from detector.training.feature_bank import BankBuilder, choose, map_shape
+from detector.training.feature_bank import BankBuilder, choose
 from detector.training.regions import RegionBatch, RegionPool
 
 if TYPE_CHECKING:
