@@ -132,16 +132,14 @@ def _source(source: DataSource, classes: str | tuple[str, ...], root: Path) -> D
 
 
 def build_proposer(engine: str, options: Mapping[str, Any]) -> Proposer:
-    """A proposer by name: "selective-search" (ours) or "opencv" (the peer)."""
-    if engine == "selective-search":
-        from detector.proposals.selective_search import SelectiveSearch
+    """A proposer by name: "selective-search" (ours), "opencv" (the peer), "multibox" or "both"."""
+    from detector.proposals.engines import ENGINES, build_engine
 
-        return SelectiveSearch(**options)
-    if engine == "opencv":
-        from detector.proposals.opencv import OpenCVSelectiveSearch
-
-        return OpenCVSelectiveSearch(**options)
-    raise SettingsError(f"proposals {engine!r} are not known; known: selective-search, opencv")
+    if engine not in ENGINES:
+        known = ", ".join(ENGINES)
+        raise SettingsError(f"proposals {engine!r} are not known; known: {known}")
+    proposer: Proposer = build_engine(engine, options)
+    return proposer
 
 
 def build_network(member: MemberConfig, num_outputs: int, root: str | Path = ".") -> nn.Module:
@@ -252,6 +250,12 @@ def bundle_of_run(
     return manifest, [state for _, state in members]
 
 
+def _engine_of(text: str) -> tuple[str, dict[str, Any]]:
+    from detector.proposals.engines import parse_engine
+
+    return parse_engine(text) or (text, {})
+
+
 def load_detector(
     bundle: str | Path | None = None,
     *,
@@ -268,7 +272,8 @@ def load_detector(
     """The detector of a bundle; without one, of the bundle that ships with the package.
 
     members     how many of the ensemble's networks to use; None is all
-    proposals   the name of an engine, in place of the bundle's own settings; or give a `proposer`
+    proposals   an engine, NAME or NAME:SETTING=VALUE,..., in place of the bundle's own settings; or
+                give a `proposer`
     settings    DetectionSettings by name, in place of the bundle's thresholds
     announce    is told, in a sentence, when kernels must be compiled first
     """
@@ -293,7 +298,8 @@ def load_detector(
     if proposer is None:
         stored = validated(ProposalConfig, manifest.proposals, f"{bundle or SHIPPED}: proposals")
         same = proposals in (None, stored.engine)
-        proposer = build_proposer(proposals or stored.engine, stored.options if same else {})
+        asked = (stored.engine, stored.options) if same else _engine_of(str(proposals))
+        proposer = build_proposer(*asked)
     if precision == "auto":
         precision = fastest_precision(device)
     known = get_args(Precision)

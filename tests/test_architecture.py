@@ -23,6 +23,7 @@ DOORWAYS = {
     ("boxes", "structures"), ("hardware", "errors"), ("crops", "native_crops"),
     ("ensemble", "models"), ("ensemble", "crops"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
+    ("proposals", "crops"),
     ("tensor_files", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
     ("bundle", "manifest"), ("manifest", "heads"), ("manifest", "models"),
 }  # fmt: skip

@@ -46,7 +46,10 @@ def main(
     ] = None,
     proposals: Annotated[
         str | None,
-        typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]"),
+        typer.Option(
+            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,...;"
+            " or a proposal cache FILE. [the bundle's]"
+        ),
     ] = None,
     max_proposals: Annotated[
         int | None,
@@ -164,6 +167,7 @@ def _load(
 
     from detector.build import load_detector
     from detector.hardware import choose_device
+    from detector.proposals.engines import names_a_file
     from detector.proposals.gather import StoredProposals
 
     if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
@@ -171,7 +175,7 @@ def _load(
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     store = None
-    if proposals is not None and (os.sep in proposals or "." in proposals):
+    if proposals is not None and names_a_file(proposals):
         store, proposals = StoredProposals(proposals), None
     detector = load_detector(
         weights,

@@ -82,7 +82,10 @@ def main(
     ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
     proposals: Annotated[
         str | None,
-        typer.Option(help="selective-search, opencv, or a proposal cache FILE. [the bundle's]"),
+        typer.Option(
+            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,...;"
+            " or a proposal cache FILE. [the bundle's]"
+        ),
     ] = None,
     max_proposals: Annotated[
         int | None,
@@ -274,6 +277,7 @@ def load(
     from detector.bundle import read_manifest
     from detector.hardware import choose_device
     from detector.models.inference import fastest_precision
+    from detector.proposals.engines import names_a_file
     from detector.proposals.gather import StoredProposals
 
     ensemble, proposals = running.ensemble, running.proposals
@@ -281,7 +285,7 @@ def load(
         raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
     members = None if ensemble == "all" else int(ensemble)
     file = None
-    if proposals is not None and (os.sep in proposals or "." in proposals):
+    if proposals is not None and names_a_file(proposals):
         file, proposals = StoredProposals(proposals), None
     threads = running.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)

@@ -119,18 +119,11 @@ def contestant(text: str, seeds: int, threads: int) -> Contestant:
 
 def searcher(text: str, seeds: int, threads: int) -> Contestant:
     """An engine that searches now. One search serves all seeds where the engine can do that."""
-    import yaml
-
-    from detector.proposals.engines import build_engine, warm_up
+    from detector.proposals.engines import build_engine, parse_engine, warm_up
     from detector.proposals.stored import describe
 
-    name, _, given = text.partition(":")
-    options: dict[str, Any] = {"threads": threads}
-    for pair in filter(None, given.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--engine {text}: expected NAME:SETTING=VALUE,...")
-        options[key] = yaml.safe_load(value)
+    name, given = parse_engine(text) or (text, {})
+    options: dict[str, Any] = {"threads": threads, **given}
     engines = [build_engine(name, {**options, "seed": seed}) for seed in range(seeds)]
     warm_up(name, lambda said: print(said, file=sys.stderr))
 

@@ -34,7 +34,9 @@ def main(
         list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")
     ],
     out: Cache = Path("proposals.sqlite"),
-    engine: Annotated[str, typer.Option(help="selective-search or opencv.")] = "selective-search",
+    engine: Annotated[str, typer.Option(help="selective-search, multibox, both or opencv.")] = (
+        "selective-search"
+    ),
     preset: Annotated[str, typer.Option(help="single, fast or quality.")] = "fast",
     superpixel_scale: Annotated[float, typer.Option(help="1: the paper's; 2: GoogLeNet's.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Of the random part of the ranking.")] = 0,
@@ -51,13 +53,13 @@ def main(
     from detector.reporting.inputs import image_paths
 
     paths = [str(path) for path in image_paths(images, sys.stdin)]
-    chosen = {
+    searching = {
         "preset": preset,
         "superpixel_scale": superpixel_scale,
         "seed": seed,
         "longest_side": longest_side or None,
-        **settings_given(options or []),
     }
+    chosen = (searching if engine != "multibox" else {}) | settings_given(options or [])
     recorder = prepare(out, engine, chosen, quiet)
     with ProposalStore(out, "rw") as store:
         key = store.put_settings(recorder.settings)

@@ -18,9 +18,12 @@ from detector.models.normalisation import CENTRED, Normalisation
 
 
 class Trunk(nn.Module):
-    """Crops (N, 3, S, S) to maps (N, C, h, w): all up to a module, and the pool behind it."""
+    """Crops (N, 3, S, S) to maps (N, C, h, w): all up to a module, and the pool behind it.
 
-    def __init__(self, whole: nn.Module, after: str) -> None:
+    With `pool_behind=False` the map is that of the module itself: after 4e a finer grid.
+    """
+
+    def __init__(self, whole: nn.Module, after: str, *, pool_behind: bool = True) -> None:
         super().__init__()
         model = _checked(whole, after)
         self.normalisation: Normalisation = model.normalisation
@@ -29,8 +32,9 @@ class Trunk(nn.Module):
         names = list(model.inception)
         own, self.next = names[: names.index(after) + 1], names[names.index(after) + 1]
         self.inception = nn.ModuleDict({name: model.inception[name] for name in own})
+        pooled = (*own, self.next) if pool_behind else own
         self.pools = nn.ModuleDict(
-            {name: pool for name, pool in model.pools.items() if name in (*own, self.next)}
+            {name: pool for name, pool in model.pools.items() if name in pooled}
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,10 +27,55 @@ def opencv(options: Mapping[str, Any]) -> Proposer:
     return OpenCVSelectiveSearch(**kept)
 
 
+def multibox(options: Mapping[str, Any]) -> Proposer:
+    """MultiBox; `weights` names its file. It has no chance in it, so a seed changes nothing."""
+    from detector.proposals.multibox.predict import MultiBox
+
+    return MultiBox(**{name: value for name, value in options.items() if name != "seed"})
+
+
+def both(options: Mapping[str, Any]) -> Proposer:
+    """MultiBox and selective search in one ranking; options of either."""
+    from detector.proposals.both import Both, split_options
+    from detector.proposals.selective_search import SelectiveSearch
+
+    threads = {"threads": options["threads"]} if "threads" in options else {}
+    own, search = split_options({k: v for k, v in options.items() if k != "threads"})
+    return Both(SelectiveSearch(**threads, **search), multibox({**threads, **own}))  # type: ignore[arg-type]
+
+
 ENGINES: dict[str, Callable[[Mapping[str, Any]], Proposer]] = {
     "selective-search": selective_search,
     "opencv": opencv,
+    "multibox": multibox,
+    "both": both,
 }
+
+
+def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
+    """NAME or NAME:SETTING=VALUE,... as a name and its settings (values read as YAML); None where
+    the text does not begin with an engine's name.
+    """
+    import yaml
+
+    name, _, given = text.partition(":")
+    if name not in ENGINES:
+        return None
+    options: dict[str, Any] = {}
+    for pair in filter(None, given.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"{text}: expected NAME:SETTING=VALUE,...")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SettingsError(f"{text}: the value of {key} is not valid YAML") from None
+    return name, options
+
+
+def names_a_file(text: str) -> bool:
+    """Whether this is a proposal cache's path, where an engine or a file may be named."""
+    return text.partition(":")[0] not in ENGINES and (os.sep in text or "." in text)
 
 
 def build_engine(name: str, options: Mapping[str, Any]) -> Any:
@@ -44,7 +90,7 @@ def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:
 
     `announce` is told, in a sentence, if that is going to take a few seconds.
     """
-    if name == "selective-search":
+    if name in ("selective-search", "both"):
         from detector.proposals.selective_search import warm_up as compile_kernels
 
         compile_kernels(announce)

@@ -43,6 +43,27 @@ def ranked(boxes: Array, size: tuple[int, int], max_boxes: int | None = None) ->
     return Proposals(boxes, size)
 
 
+def with_scores(
+    boxes: Array, scores: Array, size: tuple[int, int], max_boxes: int | None = None
+) -> Proposals:
+    """Proposals from (N, 4) boxes and scores (N,), best first; otherwise as `ranked`.
+
+    The whole image comes last where the boxes do not hold it, with the least score (0 of none).
+    """
+    scores = np.asarray(scores, np.float32)
+    boxes = box_ops.clip(np.asarray(boxes, np.float32).reshape(-1, 4), size)
+    order = np.argsort(-scores, kind="stable")
+    order = order[((boxes[order, 2:] - boxes[order, :2]) >= 1).all(1)]
+    order = order[box_ops.unique(boxes[order])][:max_boxes]
+    boxes, scores = boxes[order], scores[order]
+    image = whole_image(size)
+    if not (np.round(boxes) == image).all(1).any():
+        room = len(boxes) if max_boxes is None else max_boxes - 1
+        boxes, scores = np.concatenate([boxes[:room], image]), scores[:room]
+        scores = np.append(scores, scores[-1] if len(scores) else np.float32(0))
+    return Proposals(boxes, size, scores)
+
+
 def union(*proposers: Proposer) -> Proposer:
     """Propose what any of them proposes: the ranks interleaved (first of each, second of each,
     ...).

@@ -12,7 +12,8 @@ from toy_regions import ROOT, settings, train, write_squares
 from detector.reporting.journal import read_journal
 
 CONFIGS = {path: yaml.safe_load(path.read_text()) for path in (ROOT / "configs").glob("*.yaml")}
-OF_REGIONS = sorted(path for path, tree in CONFIGS.items() if "recipe" not in tree)
+OF_MULTIBOX = sorted(path for path, tree in CONFIGS.items() if "trunk" in tree)
+OF_REGIONS = sorted(path for path, tree in CONFIGS.items() if not {"recipe", "trunk"} & set(tree))
 OF_CLASSIFIERS = sorted(path for path, tree in CONFIGS.items() if "recipe" in tree)
 
 
@@ -48,3 +49,17 @@ def test_classifiers(path: Path, tmp_path: Path):
         len([one for one in read_journal(tmp_path / "run" / "journal.jsonl") if "loss" in one]) == 5
     )
     assert (tmp_path / "run" / "classifier.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", OF_MULTIBOX, ids=lambda path: path.stem)
+def test_multibox(path: Path, tmp_path: Path):
+    toy = write_squares(tmp_path / "toy", images=30)
+    change = settings(
+        f"data=[{{path: {toy}, split: train}}]", "trunk.weights=null", "trunk.input_size=64",
+        "optimiser.batch=18", "optimiser.epochs=1",
+    )  # fmt: skip
+    words = ["--config", path, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
+    assert exit_code(tool("train_multibox").main, *words, *change) == 0
+    assert len(read_journal(tmp_path / "run" / "journal.jsonl")) == 5
+    assert (tmp_path / "run" / "multibox.safetensors").exists()

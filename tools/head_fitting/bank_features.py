@@ -97,7 +97,7 @@ def _described(bank: FeatureBank, count: int, top: Top, threads: int, quiet: boo
     run = FixedBatches(network, batch_size=64, workers=threads)
     chunks = np.array_split(np.arange(count), max(1, count // 512))
     parts = [
-        run(bank.read(rows), network.features).numpy()
+        run(bank.maps.read(rows), network.features).numpy()
         for rows in progress(chunks, "features", quiet=quiet)
     ]
     return np.concatenate(parts)

@@ -13,13 +13,14 @@ import typer
 from detector.build import bank_fingerprint, build_dataset, build_network, build_proposer
 from detector.errors import DatasetError, ImageError
 from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.reporting.progress import progress
 from detector.training.batches import RegionCrops
 from detector.training.distributed import Group
-from detector.training.feature_bank import BankBuilder, choose, map_shape
+from detector.training.feature_bank import BankBuilder, choose
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
 

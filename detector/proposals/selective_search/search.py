@@ -10,6 +10,7 @@ import numpy as np
 
 from detector.compiled import kernels_of, on_disk
 from detector.errors import ImageError, SettingsError
+from detector.proposals.merge import with_scores
 from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import Found
 from detector.proposals.selective_search.regions import Regions
@@ -63,6 +64,14 @@ class SelectiveSearch:
             if self.settings.stop_at is not None and len(rows) >= self.settings.stop_at:
                 break
         return Regions.of(found, rows, small.shape[:2], image.shape[:2])
+
+    def scored(self, image: Array) -> Proposals:
+        """All boxes with the learned ranking's log-odds of being an object (up to a constant) as
+        their scores, best first, near-duplicates in their places.
+        """
+        boxes, table = self.described(image)
+        scores = learned_ranking.shipped().scores(table)
+        return with_scores(boxes, scores, (image.shape[0], image.shape[1]))
 
     def described(self, image: Array) -> tuple[Array, Array]:
         """Distinct boxes (N, 4) in the image's pixels, and the numbers (N, 15) by which the learned

@@ -1,0 +1,53 @@
+"""From an engine's scores to the chance that a region covers an object: what makes the scores of
+two engines comparable.
+
+Platt's scaling: a logistic function of the score, fitted on annotated images. "Covers" is an IoU of
+at least 0.5 with some object.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.errors import SettingsError
+from detector.structures import Array
+
+LEAST_IOU = 0.5
+
+
+class Calibration(BaseModel):
+    """log-odds = slope * score + offset; a better score is never a smaller chance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slope: float = Field(ge=0, allow_inf_nan=False)
+    offset: float = Field(allow_inf_nan=False)
+
+    def __call__(self, scores: Array) -> Array:
+        """(N,) chances in [0, 1]."""
+        odds = self.slope * np.asarray(scores, np.float64) + self.offset
+        return 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+
+
+def fit_calibration(scores: Array, covers: Array) -> Calibration:
+    """The likeliest logistic function for scores (N,) and what they were right about (N,) bool."""
+    from sklearn.linear_model import LogisticRegression
+
+    if not covers.any() or covers.all():
+        raise SettingsError(
+            f"calibration: {int(covers.sum())} of {len(covers)} regions cover an object;"
+            " some must and some must not, so give other images"
+        )
+    mean, spread = float(scores.mean()), float(scores.std()) or 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = LogisticRegression(C=1e6, max_iter=200)
+        model.fit(((scores - mean) / spread)[:, None], covers)
+    slope = max(0.0, float(model.coef_[0, 0]) / spread)
+    if slope == 0:
+        share = float(np.mean(covers))
+        return Calibration(slope=0.0, offset=float(np.log(share / (1 - share))))
+    return Calibration(slope=slope, offset=float(model.intercept_[0]) - slope * mean)

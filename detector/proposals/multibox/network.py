@@ -1,0 +1,143 @@
+"""MultiBox's heads: from a trunk's map to the locations and confidences of K boxes.
+
+arXiv 1312.2249, section 3.1: locations are 4K linear outputs, confidences K outputs through a
+sigmoid, of the network's last hidden layer. arXiv 1412.1441 makes them convolutional: each cell of
+a grid predicts its own priors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from detector.models.inception import ConvReLU, initialise
+from detector.proposals.multibox.priors import SHAPES, Priors
+
+EXPECTED_SHARE = 0.002
+"""Of the predictions that are an object's, before training: the confidences' bias."""
+
+
+class HeadSettings(BaseModel):
+    """What stands on the trunk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    priors: Literal[50, 100, 200, 400, 800] | Literal["grids"] = "grids"
+    """K free priors, or the 1,420 on grids."""
+    width: int = Field(128, ge=8, le=4096)
+    """Channels of the layers between."""
+    hidden: int = Field(512, ge=8, le=8192)
+    """Units of the layer under free priors (the paper's network has 4,096)."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class Standardise(nn.Module):
+    """Each channel divided by its deviation, as `measure` found it on some maps."""
+
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("deviation", torch.ones(channels))
+
+    @torch.no_grad()
+    def measure(self, maps: Tensor) -> None:
+        """From maps (N, C, h, w)."""
+        found = maps.float().std((0, 2, 3))
+        self.deviation.copy_(found.clamp_min(0.05 * float(found.mean()) + 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / self.deviation.to(x.dtype)[:, None, None]
+
+
+class FreeHeads(nn.Module):
+    """Maps (N, C, h, w) to locations (N, K, 4) and confidence logits (N, K) of free priors."""
+
+    def __init__(self, shape: tuple[int, int, int], count: int, settings: HeadSettings) -> None:
+        super().__init__()
+        self.standardise = Standardise(shape[0])
+        self.reduce = ConvReLU(shape[0], settings.width // 2, 1, norm=False)
+        self.hidden = nn.Linear(settings.width // 2 * 7 * 7, settings.hidden)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.location = nn.Linear(settings.hidden, 4 * count)
+        self.confidence = nn.Linear(settings.hidden, count)
+        initialise(self)
+        _start_at_the_priors(self.location, self.confidence)
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.adaptive_avg_pool2d(self.reduce(self.standardise(maps)), 7).flatten(1)
+        x = self.dropout(F.relu(self.hidden(x)))
+        return self.location(x).unflatten(1, (-1, 4)).float(), self.confidence(x).float()
+
+
+class GridHeads(nn.Module):
+    """Maps (N, C, h, w) to locations (N, K, 4) and confidence logits (N, K) of priors on grids.
+
+    For a grid of g x g cells the map is averaged to 2g x 2g, and a 4 x 4 filter at stride 2 sees a
+    cell's four quarters and half of its neighbours.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], grids: tuple[int, ...], settings: HeadSettings
+    ) -> None:
+        super().__init__()
+        width = settings.width
+        self.standardise = Standardise(shape[0])
+        self.reduce = ConvReLU(shape[0], width, 1, norm=False)
+        self.context = ConvReLU(width, width, 3, norm=False, padding=1)
+        self.sides = (*grids, 1)
+        cells = [ConvReLU(width, width, 4, norm=False, stride=2, padding=1) for _ in self.sides]
+        self.cells = nn.ModuleList(cells)
+        self.dropout = nn.Dropout(settings.dropout)
+        counts = [SHAPES] * len(grids) + [1]
+        self.locations = nn.ModuleList(nn.Conv2d(width, 4 * n, 1) for n in counts)
+        self.confidences = nn.ModuleList(nn.Conv2d(width, n, 1) for n in counts)
+        initialise(self)
+        for location, confidence in zip(self.locations, self.confidences, strict=True):
+            _start_at_the_priors(location, confidence)
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.context(self.reduce(self.standardise(maps)))
+        locations, logits = [], []
+        parts = zip(self.sides, self.cells, self.locations, self.confidences, strict=True)
+        for side, cell, location, confidence in parts:
+            seen = self.dropout(cell(F.adaptive_avg_pool2d(x, 2 * side)))
+            locations.append(location(seen).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
+            logits.append(confidence(seen).permute(0, 2, 3, 1).flatten(1))
+        return torch.cat(locations, 1).float(), torch.cat(logits, 1).float()
+
+
+class MultiBoxNetwork(nn.Module):
+    """Crops (N, 3, S, S) to locations (N, K, 4) and confidence logits (N, K)."""
+
+    def __init__(self, trunk: nn.Module, heads: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.heads = trunk, heads
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.heads(self.trunk(crops))
+        return found
+
+
+def build_heads(
+    shape: tuple[int, int, int], priors: Priors, settings: HeadSettings
+) -> FreeHeads | GridHeads:
+    """The heads for these priors on maps of `shape` (C, h, w)."""
+    if priors.grids:
+        return GridHeads(shape, priors.grids, settings)
+    return FreeHeads(shape, len(priors), settings)
+
+
+def _start_at_the_priors(location: nn.Module, confidence: nn.Module) -> None:
+    """Before training a prediction is nearly its prior, and nearly surely no object."""
+    for layer, bias in (
+        (location, 0.0),
+        (confidence, math.log(EXPECTED_SHARE / (1 - EXPECTED_SHARE))),
+    ):
+        nn.init.normal_(layer.get_parameter("weight"), 0, 0.01)
+        nn.init.constant_(layer.get_parameter("bias"), bias)

@@ -1,0 +1,124 @@
+"""A trained MultiBox in one file: safetensors, with its priors and, in the header, what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from detector.errors import WeightsError
+from detector.files import write_atomically
+from detector.models import build_model
+from detector.models.map_trunk import map_shape, map_trunk
+from detector.models.normalisation import Normalisation
+from detector.models.pretrained import fit, read_tensors
+from detector.models.storage import StoredAs, decode, encode
+from detector.proposals.calibration import Calibration
+from detector.proposals.multibox.network import HeadSettings, MultiBoxNetwork, build_heads
+from detector.proposals.multibox.priors import Priors
+
+_FORMAT = "multibox 1"
+_PRIORS = ("priors.boxes", "priors.deviation")
+
+
+class MultiBoxHeader(BaseModel):
+    """What the header says of the tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str = _FORMAT
+    architecture: str
+    options: dict[str, Any] = {}
+    after: str
+    input_size: int = Field(ge=32, le=1024)
+    heads: HeadSettings
+    grids: tuple[int, ...] = ()
+    stored_as: StoredAs = "float16"
+    calibration: dict[str, Calibration] = {}
+    """By the name of an engine: from its scores to the chance of an object."""
+    training_data: str = "not stated"
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedMultiBox:
+    """A network with its priors; `sha256` is the file's."""
+
+    network: MultiBoxNetwork
+    priors: Priors
+    header: MultiBoxHeader
+    sha256: str = ""
+
+    def calibrated(self, calibration: Mapping[str, Calibration]) -> TrainedMultiBox:
+        header = self.header.model_copy(update={"calibration": dict(calibration)})
+        return replace(self, header=header)
+
+
+def build_network(header: MultiBoxHeader, priors: Priors) -> MultiBoxNetwork:
+    """The network that a header describes, at random."""
+    trunk = map_trunk(build_model(header.architecture, 1, **header.options), header.after)
+    return on_trunk(trunk, header.input_size, priors, header.heads)
+
+
+def on_trunk(
+    trunk: nn.Module, input_size: int, priors: Priors, settings: HeadSettings
+) -> MultiBoxNetwork:
+    """Fresh heads on a trunk."""
+    return MultiBoxNetwork(trunk, build_heads(map_shape(trunk, input_size), priors, settings))
+
+
+def save_multibox(path: str | Path, trained: TrainedMultiBox) -> None:
+    """Write it in one step. Raises WeightsError where a value is not finite."""
+    from safetensors.torch import save
+
+    header, priors = trained.header, trained.priors
+    tensors = encode(trained.network.state_dict(), header.stored_as)
+    tensors["priors.boxes"] = torch.from_numpy(priors.boxes.copy())
+    tensors["priors.deviation"] = torch.from_numpy(priors.deviation.copy())
+    head = {"multibox": header.model_dump_json()}
+    write_atomically(path, save({k: t.contiguous() for k, t in tensors.items()}, metadata=head))
+
+
+def load_multibox(path: str | Path) -> TrainedMultiBox:
+    """A file that `save_multibox` wrote, verified. Raises WeightsError."""
+    path = Path(path)
+    tensors: dict[str, Tensor] = read_tensors(path)
+    header = _header(path)
+    if any(name not in tensors for name in _PRIORS):
+        raise WeightsError(f"{path}: it has no priors; expected a file of tools/train_multibox.py")
+    boxes, deviation = (tensors.pop(name).numpy() for name in _PRIORS)
+    priors = Priors(boxes, deviation, header.grids)
+    network = build_network(header, priors)
+    fit(network, decode(tensors), str(path))
+    return TrainedMultiBox(
+        network.eval(), priors, header, hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+
+
+def _header(path: Path) -> MultiBoxHeader:
+    from safetensors import safe_open
+
+    head: Mapping[str, str] = {}
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            head = dict(file.metadata() or {})
+    try:
+        header = MultiBoxHeader.model_validate(json.loads(head["multibox"]))
+    except (KeyError, ValueError, ValidationError, RecursionError):
+        header = None
+    if header is None or header.format != _FORMAT:
+        raise WeightsError(f"{path}: no MultiBox; tools/train_multibox.py makes such files")
+    return header
+
+
+def normalisation_of(network: MultiBoxNetwork) -> Normalisation:
+    """What the trunk makes of centred crops first."""
+    found: Normalisation = network.trunk.normalisation  # type: ignore[assignment]
+    return found

@@ -1,0 +1,134 @@
+"""Maps of a frozen network for many crops, computed once and kept on disk.
+
+A folder: `maps.f16` holds the maps one after the other, `bank.json` what they were made from and
+how far it has come. An interrupted one goes on. What the crops are is the caller's matter: regions
+(feature_bank.py) or views of whole images (view_bank.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.errors import TrainingError
+from detector.files import write_atomically
+from detector.models.inference import FixedBatches
+from detector.structures import Array
+
+SAVE_EVERY = 32
+"""Images."""
+
+Shape = tuple[int, int, int]
+"""(C, h, w) of one map."""
+
+
+@dataclass(frozen=True)
+class KeptMaps:
+    """`count` maps of one shape, in the order in which they were made."""
+
+    folder: Path
+    count: int
+    shape: Shape
+
+    def read(self, places: Array) -> Tensor:
+        """(N, C, h, w) float32, channels-last, of the maps at `places`."""
+        channels, height, width = self.shape
+        stored = (height, width, channels)
+        maps: Array = np.memmap(
+            self.folder / "maps.f16", np.float16, "r", shape=(self.count, *stored)
+        )
+        order = np.argsort(places, kind="stable")
+        found = np.empty((len(places), *stored), np.float32)
+        found[order] = maps[places[order]]
+        return torch.from_numpy(found).permute(0, 3, 1, 2)
+
+
+@dataclass
+class MapBuilder:
+    """Fills a folder of maps from images, one image after the other.
+
+    counts       (images,) crops of each image
+    make         the number of an image -> its crops (count, 3, S, S)
+    fingerprint  of everything that the maps depend on; a folder of another one is refused
+    together     images whose crops share the trunk's batches, where each has only a few
+    """
+
+    folder: Path
+    counts: Array
+    make: Callable[[int], Tensor]
+    trunk: FixedBatches
+    shape: Shape
+    fingerprint: str
+    threads: int = 1
+    together: int = 1
+
+    def build(self) -> Iterator[int]:
+        """Yields how many images are done, after each; closes with all maps on disk."""
+        done, images = self._resume(), len(self.counts)
+        stored = (self.shape[1], self.shape[2], self.shape[0])
+        path = self.folder / "maps.f16"
+        maps = np.memmap(
+            path, np.float16, "r+" if path.exists() else "w+",
+            shape=(int(self.counts.sum()), *stored),
+        )  # fmt: skip
+        at = int(self.counts[:done].sum())
+        waiting: list[Tensor] = []
+        for made in self._ahead(range(done, images)):
+            waiting.append(made)
+            done += 1
+            saving = done % SAVE_EVERY == 0 or done == images
+            if saving or len(waiting) == self.together:
+                crops, waiting = torch.cat(waiting), []
+                for start in range(0, len(crops), 64):
+                    part = self.trunk(crops[start : start + 64]).permute(0, 2, 3, 1)
+                    maps[at : at + len(part)] = part.numpy().astype(np.float16)
+                    at += len(part)
+            if saving:
+                maps.flush()
+                self._save(done, done == images)
+            yield done
+
+    def open(self) -> KeptMaps:
+        """The finished maps. Raises TrainingError where `build` has not ended."""
+        if not self._state().get("complete"):
+            raise TrainingError(f"{self.folder}: the bank is not complete; run the command again")
+        return KeptMaps(self.folder, int(self.counts.sum()), self.shape)
+
+    def _ahead(self, images: range) -> Iterator[Tensor]:
+        """The crops of each image, made while the trunk runs."""
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="bank") as pool:
+            waiting: list[Future[Tensor]] = []
+            asked = 0
+            for _ in images:
+                while asked < len(images) and len(waiting) <= self.threads:
+                    waiting.append(pool.submit(self.make, images[asked]))
+                    asked += 1
+                yield waiting.pop(0).result()
+
+    def _state(self) -> dict[str, object]:
+        try:
+            found: dict[str, object] = json.loads((self.folder / "bank.json").read_text())
+            return found
+        except (OSError, ValueError):
+            return {}
+
+    def _resume(self) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = self._state()
+        if state and state.get("fingerprint") != self.fingerprint:
+            raise TrainingError(
+                f"{self.folder} holds maps of other settings; use the same ones, or another --out"
+            )
+        done = state.get("done", 0)
+        return done if isinstance(done, int) else 0
+
+    def _save(self, done: int, complete: bool) -> None:
+        state = {"fingerprint": self.fingerprint, "done": done, "complete": complete}
+        write_atomically(self.folder / "bank.json", json.dumps(state) + "\n")

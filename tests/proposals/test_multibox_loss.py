@@ -1,0 +1,115 @@
+"""MultiBox's matching and loss, against numbers worked out by hand and all matchings tried."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from detector.proposals.multibox.assignment import assign
+from detector.proposals.multibox.loss import LossSettings, match, multibox_loss, residuals
+from detector.proposals.multibox.priors import Priors
+
+# Two priors, the left and the right half, both of deviation 0.1.
+HALVES = Priors(
+    np.array([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]), np.full((2, 4), 0.1), ()
+)  # fmt: skip
+
+
+def cheapest(cost: np.ndarray) -> float:
+    """The slow version: every way to give each object a prediction of its own."""
+    objects, predictions = cost.shape
+    return min(
+        sum(cost[j, i] for j, i in enumerate(chosen))
+        for chosen in itertools.permutations(range(predictions), objects)
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("shape", [(1, 5), (2, 7), (3, 6)])
+def test_the_matching_is_the_cheapest_of_all(seed, shape):
+    cost = np.random.default_rng(seed).normal(size=shape).round(1)
+    objects, predictions = assign(cost)
+    assert sorted(objects) == list(range(shape[0]))
+    assert len(set(predictions)) == shape[0]
+    assert cost[objects, predictions].sum() == pytest.approx(cheapest(cost))
+
+
+def test_few_objects_among_many_predictions_are_matched_as_by_the_whole_table():
+    from scipy.optimize import linear_sum_assignment
+
+    cost = np.random.default_rng(0).normal(size=(9, 1420))
+    cost[1] = cost[0]  # two identical boxes
+    rows, columns = linear_sum_assignment(cost)
+    ours = cost[assign(cost)].sum()
+    assert ours == pytest.approx(cost[rows, columns].sum())
+    assert len(set(assign(cost)[1])) == 9
+
+
+@pytest.mark.parametrize(("shape", "matched"), [((0, 4), 0), ((5, 2), 2), ((3, 3), 3), ((2, 0), 0)])
+def test_no_objects_and_more_objects_than_predictions_are_matched_as_far_as_they_go(shape, matched):
+    objects, predictions = assign(np.random.default_rng(0).random(shape))
+    assert len(objects) == len(predictions) == matched
+    assert len(set(predictions)) == matched
+
+
+def test_residuals_count_in_deviations():
+    assert residuals(np.array([[0.1, 0.0, 0.5, 0.8]]), HALVES)[0, 0].tolist() == pytest.approx(
+        [1, 0, 0, -2], abs=1e-5
+    )
+
+
+def test_confidence_may_outweigh_distance_and_priors_never_look_at_it():
+    left = np.array([[0.0, 0.0, 0.5, 1.0]])
+    sure_of_right = np.array([0.0, 200.0])  # the right half is 5 deviations off on two sides
+    by_cost = match(np.zeros((2, 4)), sure_of_right, left, HALVES, LossSettings(alpha=1.0))
+    assert by_cost[0].tolist() == [1]
+    assert by_cost[1][0].tolist() == pytest.approx([-5, 0, -5, 0], abs=1e-5)
+    by_prior = match(
+        np.zeros((2, 4)), sure_of_right, left, HALVES, LossSettings(alpha=1.0, match="priors")
+    )
+    assert by_prior[0].tolist() == [0]
+
+
+def losses(boxes, complete=True, alpha=2.0, logits=(0.0, 0.0)):
+    settings = LossSettings(alpha=alpha)
+    found = multibox_loss(
+        torch.zeros(1, 2, 4), torch.tensor([logits]), [np.array(boxes).reshape(-1, 4)],
+        torch.tensor([complete]), HALVES, settings,
+    )  # fmt: skip
+    return [float(value) for value in found]
+
+
+def test_the_loss_by_hand():
+    # One object, one deviation right of the left half on one side: 2 * 1/2 * 1; two coins.
+    assert losses([[0.1, 0.0, 0.5, 1.0]]) == pytest.approx([1.0, 2 * math.log(2), 1], rel=1e-5)
+
+
+def test_an_image_without_boxes_teaches_silence():
+    assert losses([]) == pytest.approx([0.0, 2 * math.log(2), 0])
+
+
+def test_a_partly_annotated_image_blames_nobody_for_boxes_that_were_not_drawn():
+    assert losses([[0.0, 0.0, 0.5, 1.0]], complete=False) == pytest.approx([0, math.log(2), 1])
+    assert losses([], complete=False) == pytest.approx([0, 0, 0])
+
+
+def test_identical_boxes_and_more_boxes_than_predictions_have_a_finite_loss():
+    found = losses([[0.0, 0.0, 0.5, 1.0]] * 5)
+    assert found[2] == 2
+    assert np.isfinite(found).all()
+
+
+def test_gradients_reach_only_matched_locations_and_every_logit():
+    location = torch.zeros(1, 2, 4, requires_grad=True)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    found = multibox_loss(
+        location, logits, [np.array([[0.1, 0.0, 0.5, 1.0]])], torch.tensor([True]), HALVES,
+        LossSettings(alpha=2.0),
+    )  # fmt: skip
+    (found.location + found.confidence).sum().backward()
+    assert location.grad.tolist() == [[[pytest.approx(-2, rel=1e-5), 0, 0, 0], [0, 0, 0, 0]]]
+    assert logits.grad.tolist() == [[-0.5, 0.5]]

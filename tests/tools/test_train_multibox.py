@@ -1,0 +1,212 @@
+"""tools/train_multibox.py: it learns, resumes to the same bits, and keeps to its maps; and what
+becomes of its weights in the tools beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_classifiers import TOOLS, exit_code, tool
+from toy_regions import same, settings, weights, write_squares
+
+from detector.proposals.multibox.predict import MultiBox
+from detector.proposals.multibox.weights import load_multibox
+from detector.reporting.journal import read_journal
+
+
+def varied(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(60):
+        x, y = (int(v) for v in rng.integers(1, 40, 2))
+        w, h = (int(v) for v in rng.integers(8, 40, 2))
+        rows.append(
+            f"<object><name>red</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + w}</xmax>"
+            f"<ymax>{y + h}</ymax></bndbox></object>"
+        )
+    path = root / "Annotations" / "000000.xml"
+    path.write_text(path.read_text().replace("</annotation>", "".join(rows) + "</annotation>"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """Squares, one image without any, and one with sixty boxes more, for 55 shapes of priors."""
+    root = varied(write_squares(tmp_path_factory.mktemp("toy") / "squares", images=8))
+    path = root / "Annotations" / "000007.xml"
+    text = path.read_text()
+    path.write_text(text[: text.index("<object>")] + "</annotation>")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(toy: Path) -> Path:
+    """Four steps of six views on a narrow GoogLeNet."""
+    tree = {
+        "data": [{"path": str(toy), "split": "train"}],
+        "trunk": {"options": {"width": 0.125}, "input_size": 64, "after": "3b"},
+        "heads": {"width": 16},
+        "bank": {"views_per_image": 3},
+        "optimiser": {"batch": 6, "epochs": 1, "save_every": 1, "precision": "float32"},
+    }
+    path = toy / "config.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def run(name: str, *words: object) -> int:
+    """A tool of several files, in this process: its folder must be on the path while it runs."""
+    sys.path.insert(0, str(TOOLS))
+    try:
+        found = tool(name)
+        return exit_code(found.command_line() if name == "ablate" else found.main, *words)
+    finally:
+        sys.path.remove(str(TOOLS))
+
+
+def train(config: Path, out: Path, *more: str) -> int:
+    words = ["--config", config, "--out", out, "--device", "cpu", "--threads", "1", "--quiet"]
+    return run("train_multibox", *words, *more)
+
+
+@pytest.fixture(scope="module")
+def finished(toy: Path, config: Path, tmp_path_factory) -> Path:
+    """One undisturbed run on kept maps."""
+    out = tmp_path_factory.mktemp("run")
+    assert train(config, out) == 0
+    return out
+
+
+def test_a_run_leaves_a_journal_its_settings_and_a_proposer(finished: Path):
+    entries = read_journal(finished / "journal.jsonl")
+    assert [entry["step"] for entry in entries] == [0, 1, 2, 3]
+    assert all(np.isfinite(entry["loss"]) for entry in entries)
+    assert all(0 <= entry["matching"] <= entry["seconds"] for entry in entries)
+    assert yaml.safe_load((finished / "config.yaml").read_text())["loss"]["alpha"] == 2.5
+    trained = load_multibox(finished / "multibox.safetensors")
+    assert len(trained.priors) == 1420
+    assert len(MultiBox(trained, keep=20)(np.zeros((60, 80, 3), np.uint8))) <= 20
+
+
+def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_path, monkeypatch):
+    class StopsSoon:
+        asked = 0
+
+        def __bool__(self) -> bool:
+            self.asked += 1
+            return self.asked == 2
+
+    import contextlib
+
+    import detector.reporting.cli as cli
+
+    @contextlib.contextmanager
+    def gently(finishing: str = ""):
+        yield StopsSoon()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "stop_gently", gently)
+        train(config, tmp_path, "--bank", str(finished / "bank"))
+    assert len(read_journal(tmp_path / "journal.jsonl")) == 2
+    assert train(config, tmp_path, "--bank", str(finished / "bank")) == 0
+    assert same(weights(tmp_path), weights(finished))
+    ours, theirs = ((p / "multibox.safetensors").read_bytes() for p in (tmp_path, finished))
+    assert ours == theirs
+
+
+def test_maps_serve_other_heads_but_not_other_views(config, finished, tmp_path, capsys):
+    bank = ["--bank", str(finished / "bank")]
+    other = settings("loss.match=priors", "optimiser.rate=0.01", "optimiser.accumulate=2")
+    assert train(config, tmp_path / "heads", *bank, *other) == 0
+    assert train(config, tmp_path / "views", *bank, *settings("views.min_area=0.1")) == 3
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_whole_network_learns_without_kept_maps(config, finished, tmp_path):
+    # eight images in batches of four are two steps
+    change = settings("bank=null", "optimiser.batch=4", "heads.priors=50")
+    assert train(config, tmp_path, *change) == 0
+    assert len(read_journal(tmp_path / "journal.jsonl")) == 2
+    before = weights(tmp_path)
+    assert any(name.startswith("model/trunk.") for name in before)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_steps_lower_the_loss(config, finished, tmp_path):
+    change = settings("optimiser.epochs=8", "optimiser.rate=0.003", "optimiser.save_every=100")
+    assert train(config, tmp_path, "--bank", str(finished / "bank"), *change) == 0
+    losses = [entry["loss"] for entry in read_journal(tmp_path / "journal.jsonl")]
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])  # four steps are an epoch
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("loss.alpha=-1", "loss.alpha"),
+        ("heads.depth=2", "known: priors, width"),
+        ("trunk={architecture: nin}", "choose googlenet"),
+        ("trunk.after=9z", "not cut after"),
+        ("heads.priors=60", "heads.priors"),
+        ("data=[]", "--data"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(config, finished, tmp_path, capsys, change, message):
+    assert train(config, tmp_path, *settings(change)) in (2, 3)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_more_priors_than_boxes_say_how_many_there_may_be(toy, config, tmp_path, capsys):
+    alone = write_squares(tmp_path / "few", images=2)
+    change = settings(f"data=[{{path: {alone}, split: train}}]", "heads.priors=50")
+    assert train(config, tmp_path / "run", *change) == 2
+    assert "ask for at most 4" in capsys.readouterr().err  # two boxes and their mirror images
+
+
+def test_calibrated_weights_join_selective_search_and_are_ablated(toy, finished, tmp_path, capsys):
+    path = tmp_path / "calibrated.safetensors"
+    weights_file = finished / "multibox.safetensors"
+    words = [weights_file, "--data", toy, "--split", "train", "--out", path, "--quiet"]
+    assert run("calibrate_proposals", *words, "--threads", "1") == 0
+    assert set(load_multibox(path).header.calibration) == {"multibox", "selective-search"}
+    out = tmp_path / "ablation"
+    words = ["proposals", "--data", toy, "--split", "train", "--multibox", path, "--out", out]
+    capsys.readouterr()
+    assert run("ablate", *words, "--images", "2", "--quiet") == 0
+    rows = json.loads((out / "ablation.json").read_text())["rows"]
+    once, doubled, joined, alone = (row["boxes"] for row in rows)
+    assert doubled < once
+    assert max(doubled, alone) <= joined <= doubled + alone
+    assert rows[2]["coverage"] >= max(rows[1]["coverage"], rows[3]["coverage"])
+    assert "about 60 %" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(config, finished, tmp_path):
+    """Equal for an equal global batch, up to rounding; dropout is off, for its masks are a
+    process's own.
+    """
+    change = settings("heads.dropout=0")
+    bank = ["--bank", str(finished / "bank")]
+    assert train(config, tmp_path / "one", *bank, *change) == 0
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+        str(TOOLS / "train_multibox.py"), "--config", str(config), "--out", str(tmp_path / "two"),
+        "--device", "cpu", "--quiet", *bank, *change,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=400, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_journal(tmp_path / name / "journal.jsonl") for name in ("one", "two"))
+    assert one[0]["objects"] == two[0]["objects"]
+    ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert same(ours, theirs, atol=1e-4)

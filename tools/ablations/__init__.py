@@ -1,0 +1,1 @@
+"""The tables of tools/ablate.py."""

@@ -1,0 +1,176 @@
+"""What a MultiBox learns from: images, priors, a trunk, crops or kept maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import typer
+
+from detector.build import MemberConfig, build_network
+from detector.datasets import Dataset, Sample, read_dataset
+from detector.datasets.dataset import Dropped
+from detector.errors import DatasetError
+from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.map_trunk import map_shape, map_trunk
+from detector.proposals.multibox.network import MultiBoxNetwork
+from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
+from detector.proposals.multibox.weights import on_trunk
+from detector.reporting.progress import progress
+from detector.training.checkpoint import fingerprint_of
+from detector.training.distributed import Group
+from detector.training.kept_maps import KeptMaps, MapBuilder
+from detector.training.view_bank import FixedViews
+from detector.training.view_batches import Views, object_fractions
+from detector.training.view_examples import DrawnExamples, KeptExamples, ViewBatch
+from multibox_training.settings import MultiBoxTrainingConfig, map_settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from detector.structures import Array
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are, and how much of the machine may be used."""
+
+    out: Path
+    data_root: Path
+    bank: Path | None
+    device: torch.device
+    threads: int
+    quiet: bool
+
+
+@dataclass(eq=False)
+class Learning:
+    """What is learnt from, and what learns.
+
+    whole        the network that is to be saved
+    network      the part of it that is trained: the heads where there is a bank
+    make         a step -> this process's part of its batch
+    whole_batch  a step -> all of its batch, whatever the number of processes
+    count        views in an epoch
+    """
+
+    dataset: Dataset
+    priors: Priors
+    whole: MultiBoxNetwork
+    network: nn.Module
+    make: Callable[[int], ViewBatch]
+    whole_batch: Callable[[int], ViewBatch]
+    count: int
+    views: Views
+
+
+def images_of(settings: MultiBoxTrainingConfig, root: Path) -> Dataset:
+    """All images under one class, "object": classes of different sets need not agree."""
+    samples: list[Sample] = []
+    dropped: list[Dropped] = []
+    names = []
+    for position, source in enumerate(settings.data):
+        one = read_dataset(root / source.path, source.split)
+        if source.partial:
+            one = one.partial(source.partial)
+        if source.images:
+            one = one.subset(source.images)
+        samples += [_as_objects(sample, position) for sample in one.samples]
+        dropped += one.dropped
+        names.append(one.name)
+    return Dataset("+".join(names), ("object",), tuple(samples), tuple(dropped))
+
+
+def _as_objects(sample: Sample, position: int) -> Sample:
+    objects = sample.annotations
+    return replace(
+        sample,
+        image_id=f"{position}/{sample.image_id}",
+        annotations=replace(objects, labels=np.zeros(len(objects), np.int64)),
+    )
+
+
+def learning_of(
+    settings: MultiBoxTrainingConfig, dataset: Dataset, places: Places, group: Group
+) -> Learning:
+    """The network at its start, and its crops or, where there is a bank, its maps."""
+    how, below = settings.optimiser, settings.trunk
+    views = Views(dataset, below.input_size, settings.views, settings.augment, how.seed)
+    priors = priors_of(settings, views)
+    torch.manual_seed(how.seed)
+    member = MemberConfig(
+        architecture=below.architecture, options=below.options, weights=below.weights
+    )
+    trunk = map_trunk(build_network(member, 1, places.data_root), below.after)
+    whole = on_trunk(trunk, below.input_size, priors, settings.heads)
+    whole = whole.to(places.device).to(memory_format=torch.channels_last)
+    group.same_weights(whole)
+    if settings.bank is None:
+        examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world)
+        alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world=1)
+        return Learning(dataset, priors, whole, whole, examples, alone, len(dataset), views)
+    fixed = FixedViews.of(views, settings.bank)
+    kept = KeptExamples(
+        fixed, _maps(settings, fixed, trunk, places, group),
+        how.batch, how.seed, group.rank, group.world,
+    )  # fmt: skip
+    alone = replace(kept, rank=0, world=1)
+    return Learning(dataset, priors, whole, whole.heads, kept, alone, len(fixed), views)
+
+
+def _maps(
+    settings: MultiBoxTrainingConfig,
+    fixed: FixedViews,
+    trunk: nn.Module,
+    places: Places,
+    group: Group,
+) -> KeptMaps:
+    if not len(fixed):
+        raise DatasetError(f"{fixed.views.dataset.name}: none of its images can be read")
+    builder = MapBuilder(
+        places.bank or places.out / "bank", fixed.counts, fixed.crops,
+        FixedBatches(
+            prepare_for_inference(trunk, "float32", trunk.normalisation),  # type: ignore[arg-type]
+            batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
+        ),
+        map_shape(trunk, settings.trunk.input_size),
+        fingerprint_of(map_settings(settings)), places.threads, together=8,
+    )  # fmt: skip
+    if group.is_first:
+        for _ in progress(builder.build(), "maps", len(fixed.counts), places.quiet):
+            pass
+    group.wait()
+    return builder.open()
+
+
+def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
+    """Priors by k-means over all the boxes of the data and their mirror images."""
+    parts: list[Array] = []
+    for image, sample in enumerate(views.dataset.samples):
+        if len(sample.annotations) and (sample.size or views.readable(image)):
+            size = sample.size or views.images.read(sample.path).shape[:2]
+            parts.append(object_fractions(sample, (size[0], size[1])))
+    boxes = np.concatenate(parts) if parts else np.zeros((0, 4))
+    mirrored = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+    boxes = np.concatenate([boxes, mirrored])
+    if settings.heads.priors == "grids":
+        return grid_priors(boxes, seed=settings.optimiser.seed)
+    return free_priors(boxes, settings.heads.priors, seed=settings.optimiser.seed)
+
+
+def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
+    """The early sanity report: what will be learnt from, and what was left out."""
+    dataset = learning.dataset
+    objects = sum(len(sample.annotations) for sample in dataset.samples)
+    empty = sum(not len(sample.annotations) for sample in dataset.samples)
+    typer.echo(
+        f"{dataset.name}: {len(dataset)} images ({empty} without objects), {objects} objects;"
+        f" {learning.count} views an epoch, {len(learning.priors)} priors",
+        err=True,
+    )
+    for (file, rule), n in dataset.dropped_by_file().items():
+        typer.echo(f"  left out: {n} x {rule} in {file}", err=True)
