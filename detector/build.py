@@ -6,6 +6,7 @@ by `--set room.setting=value`, saved with every run, and written into every bund
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -247,7 +248,15 @@ def bundle_of_run(
             recipe=settings.model_dump(mode="json"),
         ),
     )
-    return manifest, [state for _, state in members]
+    raised = math.log(settings.sampling.background_prior)
+    return manifest, [_with_background(state, raised) for _, state in members]
+
+
+def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
+    """The state with background's logit, the last one, raised by so much."""
+    bias = state["classifier.bias"].clone()
+    bias[-1] += raised
+    return {**state, "classifier.bias": bias}
 
 
 def _engine_of(text: str) -> tuple[str, dict[str, Any]]:

@@ -50,6 +50,10 @@ class SamplingSettings(BaseModel):
     near_fraction: float = Field(0.5, ge=0, le=1)
     """Share of the background drawn from regions that overlap an object by at least near_iou."""
     near_iou: float = Field(0.1, gt=0, lt=1)
+    background_prior: float = Field(1.0, gt=0)
+    """How many times commoner background is among proposals than in the batches. The finished
+    network's background logit is raised by its logarithm (Saerens et al. 2002).
+    """
     max_proposals: int | None = Field(None, ge=1)
     """Only the best ranked of each image's proposals are used."""
 

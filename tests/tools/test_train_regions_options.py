@@ -211,3 +211,15 @@ def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch)
     assert torch.equal(network.seen, HALF(crops))
     assert sums[3] == 1
     assert network.classifier.weight.grad is not None
+
+
+def test_background_is_made_as_common_as_it_is_among_proposals(config: Path, tmp_path: Path):
+    for name, prior in (("plain", 1.0), ("raised", 7.0)):
+        more = settings(f"sampling.background_prior={prior}")
+        assert train(config, tmp_path / name, *STILL, *more) == 0
+    plain, raised = (
+        load_bundle(tmp_path / name / "bundle").models[0].state_dict()["classifier.bias"]
+        for name in ("plain", "raised")
+    )
+    assert torch.allclose(raised[:-1], plain[:-1])
+    assert float(raised[-1] - plain[-1]) == pytest.approx(np.log(7), abs=1e-5)
