@@ -7,6 +7,7 @@ refused with the name of the file and of the tensor.
 from __future__ import annotations
 
 import glob
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
             return load_file(path)
         refuse_packed(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles: what they hold decides
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise WeightsError(
             f"{path}: cannot be read as weights: holds more than tensors, and nothing else is "

@@ -104,6 +104,8 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
 def explain(path: Path, error: sqlite3.Error) -> str:
     """SQLite's error in words that somebody can act on."""
     text = str(error)
+    if path.is_dir():
+        return f"{path} is a folder; a proposal cache is one file, such as {path / 'p.sqlite'}"
     if "not a database" in text or "malformed" in text:
         return (
             f"{path} is not a proposal cache, or is damaged ({text}); "

@@ -5,6 +5,7 @@ Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import traceback
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 MAX_LINES = 3
 DEBUG = "--debug"
+CURES = {
+    errno.ENOENT: "; check the path",
+    errno.EEXIST: "; give a folder, or another name",
+    errno.ENOTDIR: "; give a folder, or another name",
+    errno.EISDIR: "; give a file, or another name",
+    errno.EACCES: "; choose another place, or change its permissions",
+    errno.EROFS: "; choose another place: this disk is read-only",
+    errno.ENOSPC: "; make room, or choose another place",
+}
+"""What the system's own errors ask for."""
 
 
 def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
@@ -141,7 +152,8 @@ def _lines_of(error: Exception) -> list[str]:
         return ["interrupted"]
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return [f"error: {where}{error.strerror}"]
+        cure = CURES.get(error.errno or 0, "")
+        return [f"error: {where}{error.strerror}{cure}"]
     if isinstance(error, MemoryError):
         return ["error: out of memory; try fewer or smaller inputs, or a smaller batch"]
     text = str(error).splitlines()

@@ -427,6 +427,12 @@ def test_every_rule_has_a_cure_and_there_are_thirty_or_more() -> None:
     assert all(rule.meaning and rule.cure for rule in RULES.values())
 
 
+def test_the_manual_holds_the_table() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "trust.md").read_text()
+    for name, rule in RULES.items():
+        assert f"| `{name}` | {rule.level} | {rule.meaning} | {rule.cure} |" in manual
+
+
 @pytest.mark.parametrize("format", [None, "yolo", "parquet"])
 def test_a_folder_that_is_no_data_set(tmp_path: Path, format: str | None) -> None:
     write_image(tmp_path / "a.jpg")

@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
 
 
 def test_a_path_that_is_a_folder_is_an_error(tmp_path):
-    with pytest.raises(ProposalError, match="cannot be opened"):
+    with pytest.raises(ProposalError, match="is a folder"):
         ProposalStore(tmp_path, "rw")
 
 

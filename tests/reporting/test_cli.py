@@ -75,7 +75,11 @@ def test_each_ending_has_its_exit_code(argv: list[str], code: int) -> None:
     ("argv", "expected"),
     [
         (["image"], "error: a.jpg: not an image\nsecond line\nthird line\n"),
-        (["disk"], "error: out/detections.json: No space left on device\n"),
+        (
+            ["disk"],
+            "error: out/detections.json: No space left on device; make room, "
+            "or choose another place\n",
+        ),
         (["escape"], "error: \\x1b[31mred.jpg: not an image\n"),
     ],
 )

@@ -206,7 +206,7 @@ def _size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = entry.get("height"), entry.get("width")
     if not (_is_whole(height) and _is_whole(width)):
         return None
-    return (height, width) if height > 0 and width > 0 else None  # type: ignore
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -218,7 +218,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return any(_is_deeper(one, levels - 1) for one in inner if isinstance(one, (dict, list)))
 
 
-def _is_box(box: Any) -> bool:
+def _is_box(box: Any) -> TypeGuard[list[float]]:
     return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 

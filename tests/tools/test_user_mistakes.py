@@ -1,0 +1,200 @@
+"""What people get wrong with each tool: a few lines that name it and the cure, and no traceback."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from toy_regions import write_config, write_squares
+
+from detector.build import SHIPPED
+from detector.reporting.cli import run_tool
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that a mistake needs."""
+    home = tmp_path_factory.mktemp("mistakes")
+    write_squares(home / "voc", images=2)
+    (home / "voc" / "ImageSets" / "Main" / "val.txt").write_text("000001\n")
+    write_config(home / "voc")
+    Image.new("RGB", (40, 30)).save(home / "a.jpg")
+    for folder in ("empty", "cut-bundle", "other-run", "images"):
+        (home / folder).mkdir()
+    (home / "cut-bundle" / "bundle.json").write_bytes((SHIPPED / "bundle.json").read_bytes())
+    (home / "text.jpg").write_text("not a photograph")
+    (home / "file.txt").write_text("some text, and more than a hundred bytes of it " * 3)
+    (home / "list.json").write_text("[1, 2]")
+    (home / "words.yaml").write_text("just words")
+    (home / "no-names.yaml").write_text("train: images\n")
+    (home / "no-split.yaml").write_text("names: [cat]\n")
+    (home / "object.json").write_text("{}")
+    row = {"image_id": "x", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    (home / "others.json").write_text(json.dumps([row]))
+    (home / "full.pth").write_bytes(pickle.dumps({"model": object()}))
+    torch.save({"fc.weight": torch.zeros(2, 2)}, home / "small.pth")
+    checkpoint_of_other_settings(home / "other-run")
+    return home
+
+
+def checkpoint_of_other_settings(folder: Path) -> None:
+    from detector.training.checkpoint import Checkpoint, save_checkpoint
+
+    save_checkpoint(folder, Checkpoint(1, "0" * 16, {"model": {"a": torch.zeros(1)}}))
+
+
+TRAIN = "train_regions --config voc/config.yaml --device cpu --quiet --cache cache.sqlite"
+
+# command; what the message must hold: the file or option, and the cure
+MISTAKES: list[tuple[str, ...]] = [
+    # detect
+    ("detect nothing.jpg --quiet", "nothing.jpg", "check the path"),
+    ("detect text.jpg --quiet", "text.jpg", "expected JPEG, PNG"),
+    ("detect empty", "empty", "expected .jpg or .png"),
+    ("detect", "images", "--help"),
+    ("detect a.jpg --threshhold 0.3", "--threshhold", "--threshold"),
+    ("detect a.jpg --threshold 1.5", "threshold", "1"),
+    ("detect a.jpg --threshold high", "--threshold", "valid"),
+    ("detect a.jpg --batch-size 0", "--batch-size", "1"),
+    ("detect a.jpg --out file.txt", "--out file.txt", "give a folder"),
+    ("detect a.jpg --weights empty", "empty", "give the folder of a saved bundle"),
+    ("detect a.jpg --weights file.txt", "file.txt", "give the folder of a saved bundle"),
+    ("detect a.jpg --weights cut-bundle", "cut-bundle", "copy it again"),
+    ("detect a.jpg --device cuda:77", "--device cuda:77", "--device auto or cpu"),
+    ("detect a.jpg --device gpu", "--device gpu", "--device auto or cpu"),
+    ("detect a.jpg --ensemble many", "--ensemble many", "a number of members, or all"),
+    ("detect a.jpg --ensemble 9", "has 1 member", "9"),
+    ("detect a.jpg --proposals none.sqlite", "none.sqlite", "tools/propose.py"),
+    ("detect a.jpg --proposals opencvv", "opencvv", "known: selective-search"),
+    ("detect a.jpg --precision float8", "float8", "float32"),
+    # evaluate
+    ("evaluate --data nowhere", "nowhere", "no such file or folder"),
+    ("evaluate --data empty", "empty", "looked for Annotations/*.xml"),
+    ("evaluate --data file.txt", "file.txt", "expected COCO's .json"),
+    ("evaluate --data voc", "voc", "name a split", "train, val"),
+    ("evaluate --data voc --split test", "'test'", "train, val"),
+    ("evaluate --data voc --split val --protocol voc10", "voc10", "voc12"),
+    ("evaluate --data voc --split val --classes mine", "--classes", "own, voc or weights"),
+    ("evaluate --data voc --split val --images 0", "--images", "1"),
+    ("evaluate --data voc --split val --rounds -3", "--rounds", "0"),
+    ("evaluate --data voc --split val --detections others.json", "others.json", "choose the data"),
+    ("evaluate --data voc --split val --detections object.json", "object.json", "expected COCO's"),
+    ("evaluate --data voc --split val --detections none.json", "none.json", "No such file"),
+    ("evaluate --data voc --split val --detections a --weights b", "--weights", "only one"),
+    ("evaluate --data voc --split val --quiet", "2 classes and the weights 20", "--classes voc"),
+    ("evaluate --data list.json", "list.json", "expected COCO's instances layout"),
+    ("evaluate --data words.yaml", "words.yaml", "names, train and val"),
+    ("evaluate --data no-names.yaml", "no-names.yaml", "names must list the classes"),
+    ("evaluate --data no-split.yaml", "no-split.yaml", "no split"),
+    # train_regions
+    ("train_regions --out run", "--data FOLDER", "--config"),
+    ("train_regions --out run --config none.yaml", "none.yaml", "cannot be read"),
+    ("train_regions --out run --config words.yaml", "words.yaml", "settings by name"),
+    ("train_regions --data voc --split train", "--out", "--help"),
+    (f"{TRAIN} --out run --set optimiser.stepz=3", "optimiser.stepz", "known: steps"),
+    (f"{TRAIN} --out run --set optimiser.steps=-5", "optimiser.steps", "greater than"),
+    (f"{TRAIN} --out run --set steps", "--set steps", "room.setting=value"),
+    (f"{TRAIN} --out run --set data.path=1", "data.path", "--set"),
+    (f"{TRAIN} --out file.txt", "file.txt", "folder"),
+    (f"{TRAIN} --out run --start none.pth", "none.pth", "give the path"),
+    (f"{TRAIN} --out run --start full.pth", "full.pth", "state_dict"),
+    (f"{TRAIN} --out run --start small.pth", "small.pth", "expected BVLC, torchvision or our own"),
+    (f"{TRAIN} --out run --set member.architecture=gogglenet", "gogglenet", "googlenet"),
+    (f"{TRAIN} --out other-run", "other-run", "another --out"),
+    # the others
+    ("train_classifier --out run", "--data", "--config"),
+    ("train_classifier --out run --data voc --recipe gogglenet", "gogglenet", "googlenet"),
+    ("evaluate_classifier --data empty --weights small.pth --crops 3", "--crops", "1, 10, 144"),
+    ("evaluate_classifier --data nowhere --weights small.pth", "small.pth", "--architecture"),
+    ("evaluate_proposals --data voc --split val --budgets ten", "--budgets ten", "numbers"),
+    (
+        "evaluate_proposals --data voc --split val --engine none.sqlite",
+        "none.sqlite",
+        "a cache file",
+    ),
+    ("propose a.jpg --set prset=fast", "prset", "preset"),
+    ("propose a.jpg --set preset", "--set preset", "NAME=VALUE"),
+    ("propose a.jpg --engine opencvv", "opencvv", "selective-search"),
+    ("propose a.jpg --superpixel-scale -2", "superpixel_scale", "greater"),
+    ("propose a.jpg --out file.txt --quiet", "file.txt", "proposal cache"),
+    ("propose a.jpg --out empty --quiet", "empty", "proposal cache"),
+    ("calibrate empty a.jpg", "empty", "give the folder of a saved bundle"),
+    ("calibrate cut-bundle a.jpg --crops 2", "--crops", "16"),
+    ("fit_heads --data voc --split train --add unicorn --out run", "unicorn", "green"),
+    ("fit_ranking --data nowhere", "nowhere", "no such file or folder"),
+    ("models gogglenet", "gogglenet", "googlenet"),
+    ("lint nowhere", "nowhere", "no such file or folder"),
+    ("lint voc --format xml", "--format xml", "voc, coco, yolo"),
+    ("lint voc --images nowhere", "--images nowhere", "folder"),
+    ("doctor --ful", "--ful", "--full"),
+]
+
+
+def run(command: str) -> object:
+    """The exit code of a tool run in this process."""
+    name, *arguments = shlex.split(command)
+    tool = importlib.import_module(name)
+    with pytest.raises(SystemExit) as end:
+        run_tool(tool.main, arguments)
+    return end.value.code
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda one: one[0])
+def test_a_mistake_is_told_in_three_lines(
+    mistake: tuple[str, ...],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command, *words = mistake
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "argv", [command.split()[0]])
+    code = run(command)
+    said = capsys.readouterr().err
+    assert code in (2, 3), said
+    assert 1 <= len(said.splitlines()) <= 3, said
+    assert "internal error" not in said
+    assert "Traceback" not in said
+    for word in words:
+        assert word in said, said
+
+
+@pytest.mark.parametrize("command", [
+    "evaluate --data voc --split val --detections none-found.json --rounds 0 --out sealed/out",
+    "lint voc --fast --quiet --out sealed/lint.json",
+])  # fmt: skip
+def test_a_folder_that_cannot_be_written(
+    command: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever runs the tests may be allowed to write anywhere, so the system's answer is given."""
+    (home / "none-found.json").write_text("[]")
+    (home / "sealed").mkdir(exist_ok=True)
+    monkeypatch.chdir(home)
+    real_mkdir, real_open = os.mkdir, os.open
+
+    def refuse(real):
+        def call(path, *more, **named):
+            if "sealed" in str(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *more, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "mkdir", refuse(real_mkdir))
+    monkeypatch.setattr(os, "open", refuse(real_open))
+    assert run(command) == 3
+    said = capsys.readouterr().err
+    assert "sealed" in said
+    assert "Permission denied" in said
+    assert len(said.splitlines()) == 1

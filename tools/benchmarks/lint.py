@@ -1,0 +1,78 @@
+"""The linter's fast pass over an index as large as COCO's: made up, with defects put in."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+IMAGES, OBJECTS, CLASSES = 118_287, 860_001, 80
+"""Of COCO train2017."""
+DEFECTS = 100
+
+
+def measure(images: int = IMAGES, objects: int = OBJECTS) -> dict[str, Any]:
+    """Seconds and memory of one pass; the defects that were put in must be found."""
+    import resource
+
+    from detector.datasets.lint import lint
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_index(Path(folder), images, objects)
+        size = path.stat().st_size
+        before, processor = time.perf_counter(), time.process_time()
+        report = lint(path, fast=True)
+        wall, used = time.perf_counter() - before, time.process_time() - processor
+    if (report.images, report.defects) != (images, DEFECTS):
+        raise RuntimeError(f"{report.images} images and {report.defects} defects were found")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "images": report.images,
+        "objects": report.objects,
+        "megabytes": round(size / 1e6, 1),
+        "defects": report.defects,
+        "wall_seconds": round(wall, 1),
+        "processor_seconds": round(used, 1),
+        "peak_megabytes": round(peak),
+    }
+
+
+def write_index(folder: Path, images: int, objects: int) -> Path:
+    """An instances file with boxes and outlines, and a file of one byte for each image."""
+    rng = np.random.default_rng(0)
+    (folder / "train").mkdir()
+    names = [f"{one:012d}.jpg" for one in range(images)]
+    for name in names:
+        (folder / "train" / name).write_bytes(b"x")
+    corner = rng.uniform(0, 300, (objects, 2)).round(2)
+    sides = rng.uniform(5, 150, (objects, 2)).round(2)
+    sides[:DEFECTS] = 0
+    owner = rng.integers(0, images, objects)
+    label = rng.integers(1, CLASSES + 1, objects)
+    boxes = np.concatenate([corner, sides], 1).tolist()
+    content = {
+        "images": [
+            {"id": i, "file_name": name, "width": 640, "height": 480}
+            for i, name in enumerate(names)
+        ],
+        "annotations": [],
+        "categories": [{"id": i, "name": f"class {i}"} for i in range(1, CLASSES + 1)],
+    }
+    path = folder / "annotations" / "instances_train.json"
+    path.parent.mkdir()
+    whole = json.dumps(content)
+    with path.open("w") as file:  # a row at a time: the linter's memory is what is measured
+        before, after = whole.split('"annotations": []')
+        file.write(f'{before}"annotations": [')
+        for i in range(objects):
+            row = {
+                "id": i, "image_id": int(owner[i]), "category_id": int(label[i]), "iscrowd": 0,
+                "bbox": boxes[i], "area": boxes[i][2] * boxes[i][3], "segmentation": [boxes[i] * 4],
+            }  # fmt: skip
+            file.write((", " if i else "") + json.dumps(row))
+        file.write(f"]{after}")
+    return path
