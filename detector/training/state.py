@@ -32,10 +32,10 @@ class Keeping(Protocol):
 
 
 class Optimisation(Keeping, Protocol):
-    """The settings of stochastic gradient descent that a run needs (build.OptimiserConfig has
-    them).
-    """
+    """The settings of gradient descent that a run needs (build.OptimiserConfig has them)."""
 
+    @property
+    def method(self) -> str: ...
     @property
     def steps(self) -> int: ...
     @property
@@ -82,7 +82,7 @@ class TrainingState:
         optimizer: torch.optim.Optimizer | None = None,
         rate: Callable[[int], float] | None = None,
     ) -> None:
-        """Without an optimizer and its rate by step, `settings` must be an `Optimisation`: SGD.
+        """Without an optimizer and its rate by step, `settings` must be an `Optimisation`.
 
         A parameter group may have a `factor` of the rate.
         """
@@ -178,15 +178,20 @@ def _like(parameter: nn.Parameter, saved: Tensor) -> Tensor:
 def _descent(
     named: Sequence[tuple[str, nn.Parameter]], settings: Optimisation
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """SGD with momentum in which the last layer learns faster, and its rates."""
+    """SGD with momentum, or AdamW, in which the last layer learns faster; and its rates."""
     head = [p for name, p in named if name.startswith(HEAD)]
     body = [p for name, p in named if not name.startswith(HEAD)]
-    optimizer = torch.optim.SGD(
-        [{"params": body, "factor": 1.0}, {"params": head, "factor": settings.head_factor}],
-        lr=settings.rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    groups = [{"params": body, "factor": 1.0}, {"params": head, "factor": settings.head_factor}]
+    if settings.method == "adamw":
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            groups, lr=settings.rate, betas=(settings.momentum, 0.999),
+            weight_decay=settings.weight_decay,
+        )  # fmt: skip
+    else:
+        optimizer = torch.optim.SGD(
+            groups, lr=settings.rate, momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )  # fmt: skip
 
     def rate(step: int) -> float:
         return rate_at(

@@ -54,10 +54,11 @@ def test_classifiers(path: Path, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OF_MULTIBOX, ids=lambda path: path.stem)
 def test_multibox(path: Path, tmp_path: Path):
-    toy = write_squares(tmp_path / "toy", images=30)
+    shapes = tuple((20 + 5 * (i % 8), 15 + 3 * (i % 9)) for i in range(72))  # 55 shapes of priors
+    toy = write_squares(tmp_path / "toy", images=75, shapes=shapes)
     change = settings(
         f"data=[{{path: {toy}, split: train}}]", "trunk.weights=null", "trunk.input_size=64",
-        "optimiser.batch=18", "optimiser.epochs=1",
+        "optimiser.batch=45", "optimiser.epochs=1",
     )  # fmt: skip
     words = ["--config", path, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
     assert exit_code(tool("train_multibox").main, *words, *change) == 0

@@ -16,21 +16,27 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "train_regions.py"
 
 
-def write_squares(root: Path, names: tuple[str, str] = ("green", "red"), images: int = 6) -> Path:
-    """Photographs in VOC's layout: a square of one of two colours on noise."""
+def write_squares(
+    root: Path,
+    names: tuple[str, str] = ("green", "red"),
+    images: int = 6,
+    shapes: tuple[tuple[int, int], ...] = ((40, 40),),
+) -> Path:
+    """Photographs in VOC's layout: a block of one of two colours on noise, ``shapes`` by turns."""
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(images):
         pixels = rng.integers(90, 110, (80, 100, 3), dtype=np.uint8)
         x, y = (int(v) for v in rng.integers(2, 30, 2))
-        pixels[y : y + 40, x : x + 40] = (220, 30, 30) if i % 2 else (30, 220, 30)
+        wide, high = shapes[i % len(shapes)]
+        pixels[y : y + high, x : x + wide] = (220, 30, 30) if i % 2 else (30, 220, 30)
         Image.fromarray(pixels).save(root / "JPEGImages" / f"{i:06d}.jpg", quality=95)
         (root / "Annotations" / f"{i:06d}.xml").write_text(
             f"<annotation><filename>{i:06d}.jpg</filename>"
             "<size><width>100</width><height>80</height><depth>3</depth></size>"
             f"<object><name>{names[i % 2]}</name><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
-            f"<xmax>{x + 40}</xmax><ymax>{y + 40}</ymax></bndbox></object></annotation>"
+            f"<xmax>{x + wide}</xmax><ymax>{y + high}</ymax></bndbox></object></annotation>"
         )
     listed = "\n".join(f"{i:06d}" for i in range(images)) + "\n"
     (root / "ImageSets/Main/train.txt").write_text(listed)
