@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from detector.bundle import BundleManifest
     from detector.pipeline import Detector
+    from detector.region_prior import RegionPrior
 
 SHIPPED = Path(__file__).parent / "weights" / "default"
 """The bundle that comes with the package."""
@@ -213,8 +214,12 @@ def bundle_of_run(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
+    prior: RegionPrior | None = None,
 ) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
-    """What a finished training saves: the manifest, and each network's averaged weights."""
+    """What a finished training saves: the manifest, and each network's averaged weights.
+
+    prior  of the regions that the detector will judge
+    """
     from detector.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
     from detector.models.normalisation import CENTRED, Normalisation
 
@@ -241,6 +246,7 @@ def bundle_of_run(
         members=tuple(entries),
         proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
         thresholds=settings.thresholds,
+        prior=prior,
         provenance=Provenance(
             training_data=f"{len(dataset)} images of {sources}",
             licence=settings.licence,
@@ -339,4 +345,7 @@ def load_detector(
 
         if not on_disk():
             announce("first run: compiling kernels for this machine, once (about 20 s)")
-    return Detector(proposer, ensemble, manifest.classes, chosen, device=device, threads=threads)
+    return Detector(
+        proposer, ensemble, manifest.classes, chosen,
+        prior=manifest.prior, device=device, threads=threads,
+    )  # fmt: skip

@@ -17,6 +17,8 @@ from detector.heads.linear import HeadLayers
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.split import Top, Trunk
+from detector.region_prior import with_prior
+from detector.structures import Array
 
 
 class CropSpec(NamedTuple):
@@ -72,9 +74,10 @@ class Ensemble:
     region's row is the same whatever its neighbours and whatever the number of `workers` (threads
     on a CPU, each with its own batch).
 
-    Heads run on the features of the same pass. The SVMs' scores take the softmax's place, and
-    background is then 1 less the best. An added class gets a column before background; the softmax
-    is not renormalised for it, so the other classes' scores stay as they are.
+    Heads run on the features of the same pass, and no prior of sizes touches them. The SVMs' scores
+    take the softmax's place, and background is then 1 less the best. An added class gets a column
+    before background; the softmax is not renormalised for it, so the other classes' scores stay as
+    they are.
     """
 
     def __init__(
@@ -112,8 +115,11 @@ class Ensemble:
         """{spec: (N, 3, S, S)} to (N, K+1) float32 on the CPU; the last column is background."""
         return self.judge(crops).scores
 
-    def judge(self, crops: Mapping[CropSpec, Tensor]) -> Judgement:
-        """{spec: (N, 3, S, S)} to scores and, where there are heads for it, moves of regions."""
+    def judge(self, crops: Mapping[CropSpec, Tensor], log_odds: Array | None = None) -> Judgement:
+        """{spec: (N, 3, S, S)} to scores and, where there are heads for it, moves of regions.
+
+        log_odds  (N,) added to those of "an object" in the networks' softmax (region_prior.py)
+        """
         self._check(crops)
         softmax, svm, added, deltas = _Mean(), _Mean(), _Mean(), _Mean()
         for found in self._in_order(
@@ -126,6 +132,8 @@ class Ensemble:
                 mean.add(part)
         scores = softmax.value()
         assert scores is not None
+        if log_odds is not None:
+            scores = torch.from_numpy(with_prior(scores.numpy(), log_odds))
         replaced, extra, moves = svm.value(), added.value(), deltas.value()
         if replaced is not None:
             scores = torch.cat([replaced, 1 - replaced.amax(1, keepdim=True)], 1)

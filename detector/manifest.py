@@ -11,6 +11,7 @@ from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
 from detector.models.normalisation import CENTRED, Normalisation, Triple
 from detector.models.storage import StoredAs
+from detector.region_prior import RegionPrior
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
@@ -100,6 +101,8 @@ class BundleManifest(_Entry):
     members: tuple[MemberManifest, ...] = Field(min_length=1, max_length=1000)
     proposals: dict[str, Any] = {}
     thresholds: Thresholds = Thresholds()
+    prior: RegionPrior | None = None
+    """How likely a region of each size is an object; None leaves the networks' word as it is."""
     provenance: Provenance
     metrics: dict[str, float] = {}
     heads: tuple[HeadManifest, ...] = Field(default=(), max_length=10_000)

@@ -25,6 +25,7 @@ from detector.crops import crop_batch
 from detector.ensemble import CropSpec, Ensemble, Judgement
 from detector.heads.bbox_regression import moved
 from detector.proposals.merge import Proposer
+from detector.region_prior import RegionPrior
 from detector.structures import Array, Detections, Proposals
 
 
@@ -103,15 +104,20 @@ class Detector:
         classes: Sequence[str],
         settings: DetectionSettings | None = None,
         *,
+        prior: RegionPrior | None = None,
         device: torch.device | str = "cpu",
         threads: int = 1,
         chunk: int | None = None,
     ) -> None:
-        """`chunk` regions, of one or several images, are cropped and classified at a time."""
+        """`chunk` regions, of one or several images, are cropped and classified at a time.
+
+        prior  corrects the softmax by the regions' sizes (region_prior.py)
+        """
         self.propose_regions = proposer
         self.ensemble = ensemble
         self.classes = tuple(classes)
         self.settings = settings or DetectionSettings()
+        self.prior = prior
         self.device = torch.device(device)
         self.threads = max(1, threads)
         self.chunk = chunk or (128 if self.device.type == "cpu" else 1024)
@@ -171,13 +177,23 @@ class Detector:
             if not room:
                 break
         crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
-        judgement = self.ensemble.judge(crops)
+        judgement = self.ensemble.judge(crops, self._log_odds(parts))
         at = 0
         for work, rows in parts:
             count = rows.stop - rows.start
             work.parts.append(_judged(work.proposals[rows], judgement, slice(at, at + count)))
             at += count
         return at
+
+    def _log_odds(self, parts: Sequence[tuple[_Work, slice]]) -> Array | None:
+        if self.prior is None:
+            return None
+        return np.concatenate(
+            [
+                self.prior(work.proposals.boxes[rows], work.proposals.size)
+                for work, rows in parts
+            ]
+        )  # fmt: skip
 
     def _crops(self, parts: Sequence[tuple[_Work, slice]], spec: CropSpec) -> torch.Tensor:
         made = [

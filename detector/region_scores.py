@@ -122,7 +122,9 @@ def scoring_settings(
     proposals  how the regions were made, where it was not by the detector's own proposer
     heads      the hashes of the heads in use; without any the settings are as if there were none
     """
-    in_use = {"heads": list(heads)} if heads else {}
+    in_use: dict[str, Any] = {"heads": list(heads)} if heads else {}
+    if detector.prior is not None:
+        in_use["prior"] = detector.prior.model_dump(mode="json")
     return {
         "members": list(members),
         "proposals": proposals or describe(detector.propose_regions),

@@ -24,6 +24,7 @@ from detector.bundle import (
 from detector.errors import BundleError
 from detector.models import ARCHITECTURES
 from detector.models.storage import decode, encode, quantise
+from detector.region_prior import RegionPrior
 
 
 class Tiny(nn.Module):
@@ -86,6 +87,17 @@ def test_a_bundle_gives_back_what_was_saved(tmp_path, precision, error):
     assert len(load_bundle(tmp_path / "b", members=1).models) == 1
     with pytest.raises(BundleError, match="2 members, not 3"):
         load_bundle(tmp_path / "b", members=3)
+
+
+def test_a_prior_of_sizes_comes_back_and_a_bad_one_is_refused(tmp_path):
+    prior = RegionPrior(sides=(0.1, 0.5), log_odds=(-4.0, 0.5))
+    sized = manifest().model_copy(update={"prior": prior})
+    save_bundle(tmp_path / "b", sized, [tiny()])
+    assert load_bundle(tmp_path / "b").manifest.prior == prior
+    path = tmp_path / "b" / "bundle.json"
+    path.write_text(path.read_text().replace("-4.0", "-400.0"))
+    with pytest.raises(BundleError, match=r"bundle\.json: prior.*log_odds"):
+        load_bundle(tmp_path / "b")
 
 
 def test_eight_bits_by_hand():

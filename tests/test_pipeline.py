@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from detector.ensemble import Ensemble, Member
 from detector.pipeline import DetectionSettings, Detector, suppress
+from detector.region_prior import RegionPrior
 from detector.structures import Array, Proposals
 
 
@@ -129,3 +130,19 @@ def test_the_most_detections_are_the_best_ones():
 
 def test_nothing_above_the_threshold_is_an_empty_result():
     assert len(suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.95))) == 0
+
+
+def test_a_prior_of_sizes_corrects_what_the_network_says():
+    image, prior = _half_white(), RegionPrior(sides=(0.7, 0.8), log_odds=(-2.0, 0.0))
+    ensemble = Ensemble([Member(Brightness(), 16, context=0.0)], batch_size=4)
+    plain = Detector(_proposer, ensemble, ["bright", "dark"])
+    corrected = Detector(_proposer, ensemble, ["bright", "dark"], prior=prior)
+    found = _proposer(image)
+    before, after = (one.classify(image, found) for one in (plain, corrected))
+    odds = [(1 - scores[:, -1]) / scores[:, -1] for scores in (before, after)]
+    # The whole image covers all of it, its halves half.
+    expected = np.exp(prior(found.boxes, found.size))
+    assert odds[1] / odds[0] == pytest.approx(expected, rel=1e-3)
+    assert expected[1] < 0.2
+    many = corrected.classify_many([(image, found)] * 4)
+    assert all((one == after).all() for one in many)

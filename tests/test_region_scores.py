@@ -17,6 +17,7 @@ from detector.errors import ImageError, ProposalError
 from detector.pipeline import Detector
 from detector.proposals.gather import StoredProposals
 from detector.proposals.stored import ProposalStore
+from detector.region_prior import RegionPrior
 from detector.region_scores import (
     ScoredRegions,
     ScoreStore,
@@ -49,7 +50,9 @@ class Brightness:
     crop_specs = (CropSpec(16),)
     asked = 0
 
-    def judge(self, crops: Mapping[CropSpec, torch.Tensor]) -> Judgement:
+    def judge(
+        self, crops: Mapping[CropSpec, torch.Tensor], log_odds: Array | None = None
+    ) -> Judgement:
         red = crops[CropSpec(16)][:, 0].mean((1, 2)) + 0.5
         self.asked += len(red)
         return Judgement(torch.stack([red, 1 - red, torch.zeros_like(red)], 1).softmax(1))
@@ -156,6 +159,8 @@ def test_a_damaged_file_counts_as_missing(
 def test_other_settings_are_another_folder(tmp_path: Path) -> None:
     detector, _ = make_detector()
     one = scoring_settings(detector, ["a"], "float32")
+    sized = make_detector()[0]
+    sized.prior = RegionPrior(sides=(0.5,), log_odds=(1.0,))
     folders: Iterator[Path] = (
         ScoreStore(tmp_path, settings).folder
         for settings in (
@@ -167,9 +172,10 @@ def test_other_settings_are_another_folder(tmp_path: Path) -> None:
             {**one, "max_proposals": 100},
             scoring_settings(detector, ["a"], "float32", heads=["h"]),
             scoring_settings(detector, ["a"], "float32", heads=["h", "i"]),
+            scoring_settings(sized, ["a"], "float32"),
         )
     )
-    assert len(set(folders)) == 8
+    assert len(set(folders)) == 9
 
 
 def test_without_heads_the_settings_are_what_they_were_before_there_were_any() -> None:
@@ -183,7 +189,9 @@ def test_without_heads_the_settings_are_what_they_were_before_there_were_any() -
 class Shifting(Brightness):
     """Class 0 moves every region by half its width to the right, class 1 leaves it."""
 
-    def judge(self, crops: Mapping[CropSpec, torch.Tensor]) -> Judgement:
+    def judge(
+        self, crops: Mapping[CropSpec, torch.Tensor], log_odds: Array | None = None
+    ) -> Judgement:
         scores = super().judge(crops).scores
         deltas = torch.zeros(len(scores), 2, 4)
         deltas[:, 0, 0] = 0.5

@@ -88,7 +88,7 @@ def main(
     broken: dict[Path, str] = {}
     try:
         with stop_gently("this step, then saving") as stop:
-            dataset, pool = regions_of(settings, places, group)
+            dataset, pool, prior = regions_of(settings, places, group)
             if group.is_first:
                 save_settings(out, settings)
             for number in range(members):
@@ -110,7 +110,7 @@ def main(
     for path, message in sorted(broken.items()):
         typer.echo(f"left out: {path}: {message}", err=True)
     if group.is_first:
-        write_bundle(out, settings, dataset, trained)
+        write_bundle(out, settings, dataset, trained, prior)
     return 1 if broken else 0
 
 

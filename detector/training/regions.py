@@ -54,6 +54,10 @@ class SamplingSettings(BaseModel):
     """How many times commoner background is among proposals than in the batches. The finished
     network's background logit is raised by its logarithm (Saerens et al. 2002).
     """
+    size_prior: bool = True
+    """The finished detector corrects its scores by how common objects are among proposals of each
+    size (region_prior.py). Departs from the paper; False leaves the softmax as it is.
+    """
     max_proposals: int | None = Field(None, ge=1)
     """Only the best ranked of each image's proposals are used."""
 

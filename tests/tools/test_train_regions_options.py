@@ -223,3 +223,42 @@ def test_background_is_made_as_common_as_it_is_among_proposals(config: Path, tmp
     )
     assert torch.allclose(raised[:-1], plain[:-1])
     assert float(raised[-1] - plain[-1]) == pytest.approx(np.log(7), abs=1e-5)
+
+
+def test_the_detector_knows_how_common_objects_are_at_each_size(config: Path, tmp_path: Path):
+    assert train(config, tmp_path / "on", *STILL) == 0
+    manifest = load_bundle(tmp_path / "on" / "bundle").manifest
+    prior = manifest.prior
+    assert prior is not None
+    # The squares cover a fifth of the picture; what is much smaller is never an object.
+    at = dict(zip(prior.sides, prior.log_odds, strict=True))
+    assert at[min(prior.sides)] < at[min(prior.sides, key=lambda side: abs(side - 0.45))]
+    assert train(config, tmp_path / "off", *STILL, *settings("sampling.size_prior=false")) == 0
+    assert load_bundle(tmp_path / "off" / "bundle").manifest.prior is None
+    partial = settings(f"data=[{{path: {config.parent}, split: train, partial: [red]}}]")
+    assert train(config, tmp_path / "partial", *STILL, *partial) == 0
+    assert load_bundle(tmp_path / "partial" / "bundle").manifest.prior is None
+
+
+def test_odds_are_counted_among_the_proposals_that_will_be_judged(tmp_path: Path):
+    from detector.datasets import read_dataset
+    from detector.structures import Proposals
+    from detector.training.region_odds import prior_of
+    from detector.training.regions import SamplingSettings
+
+    dataset = read_dataset(write_squares(tmp_path / "toy"), "train")
+    small, large = [0, 0, 10, 8], [0, 0, 100, 80]
+    found = {}
+    for sample in dataset.samples:
+        box = sample.annotations.boxes[0]
+        found[sample.image_id] = Proposals(np.array([box, small, large, box + 1]), (80, 100))
+    how = SamplingSettings(positives_per_batch=32, background_per_batch=64)
+    prior = prior_of(dataset, found, how, 3)
+    assert prior is not None
+    size = (80, 100)
+    of_object = prior(dataset.samples[0].annotations.boxes, size)[0]
+    assert of_object > prior(np.array([small]), size)[0]
+    assert of_object > prior(np.array([large]), size)[0]
+    assert prior_of(dataset, found, how, 1) is None  # nothing but objects
+    nothing = SamplingSettings(background_per_batch=0)
+    assert prior_of(dataset, found, nothing, 3) is None

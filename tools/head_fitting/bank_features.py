@@ -38,7 +38,7 @@ class BankFeatures:
     ) -> None:  # fmt: skip
         settings = _settings_of(run)
         places = Places(run, data_root, None, None, device, threads, quiet)
-        dataset, pool = regions_of(settings, places, Group())
+        dataset, pool, _ = regions_of(settings, places, Group())
         learning = learning_of(settings, dataset, pool, places, Group())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")

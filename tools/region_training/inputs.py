@@ -21,6 +21,7 @@ from detector.reporting.progress import progress
 from detector.training.batches import RegionCrops
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, choose
+from detector.training.region_odds import prior_of
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detector.datasets import Dataset
+    from detector.region_prior import RegionPrior
     from detector.structures import Proposals
 
 
@@ -67,15 +69,21 @@ class Learning:
 
 def regions_of(
     settings: RegionTrainingConfig, places: Places, group: Group
-) -> tuple[Dataset, RegionPool]:
-    """The images that can be read, and all their regions; an early report of both."""
+) -> tuple[Dataset, RegionPool, RegionPrior | None]:
+    """The images that can be read, and all their regions; an early report of both. And how common
+    objects are among the proposals, if the settings ask for it.
+    """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
     proposals = _proposals(settings, dataset, places)
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet:
         _report(dataset, pool.describe())
-    return dataset, pool
+    prior = None
+    if settings.sampling.size_prior:
+        most = settings.thresholds.max_proposals
+        prior = prior_of(dataset, proposals, settings.sampling, most)
+    return dataset, pool, prior
 
 
 def learning_of(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detector.datasets import Dataset
+    from detector.region_prior import RegionPrior
 
 
 def save_settings(out: Path, settings: RegionTrainingConfig) -> None:
@@ -30,9 +31,10 @@ def write_bundle(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
+    prior: RegionPrior | None = None,
 ) -> None:
     """The averaged weights of all members as a detector that tools/detect.py loads."""
-    manifest, states = bundle_of_run(settings, dataset, members)
+    manifest, states = bundle_of_run(settings, dataset, members, prior)
     save_bundle(out / "bundle", manifest, states)
     typer.echo(
         f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",

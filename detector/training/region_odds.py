@@ -1,0 +1,52 @@
+"""How common objects are among the proposals that a detector will judge, by size (region_prior)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from detector import boxes as box_ops
+from detector.datasets import Dataset, Sample
+from detector.region_prior import RegionPrior, fit_prior, sides_of
+from detector.structures import Array, Proposals
+from detector.training.regions import SamplingSettings
+
+
+def prior_of(
+    dataset: Dataset,
+    proposals: Mapping[str, Proposals],
+    sampling: SamplingSettings,
+    most: int | None,
+) -> RegionPrior | None:
+    """Counted in the images where all classes are annotated; None where that says nothing.
+
+    most  proposals of one image that the detector will judge; None is all
+    """
+    if not sampling.background_per_batch:
+        return None
+    parts = [
+        _counted(sample, proposals[sample.image_id][:most], sampling.positive_iou)
+        for sample in dataset.samples
+        if sample.annotated is None and not sample.positives_only
+    ]
+    if not parts:
+        return None
+    sides, is_object = (np.concatenate(column) for column in zip(*parts, strict=True))
+    odds_learnt = sampling.positives_per_batch / sampling.background_per_batch
+    return fit_prior(sides, is_object, odds_learnt)
+
+
+def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Array]:
+    """Sides of the proposals and whether each is an object; without those that neither learning nor
+    evaluation counts, on difficult objects and crowds.
+    """
+    truth = sample.annotations
+    sides = sides_of(found.boxes, found.size)
+    if not len(truth) or not len(found):
+        return sides, np.zeros(len(sides), bool)
+    overlap = box_ops.iou(found.boxes, truth.boxes)
+    best = overlap.argmax(1)
+    hit = overlap.max(1) >= least
+    left_out = hit & (truth.difficult | truth.crowd)[best]
+    return sides[~left_out], hit[~left_out]
