@@ -4,12 +4,20 @@ format.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from detector.errors import SettingsError
 
 if TYPE_CHECKING:
     import torch
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from detector.compiled import kernels_of, on_disk
 from detector.errors import ImageError, SettingsError
+from detector.hardware import usable_cores
 from detector.proposals.merge import with_scores
 from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import Found
@@ -138,24 +136,9 @@ class SelectiveSearch:
         return ranking.merged(boxes[kept], keys[kept])
 
 
-def warm_up(announce: Callable[[str], None] | None = None) -> None:
-    """Load or compile all kernels now. `announce` is told, in a sentence, if they have to be
-    compiled.
-    """
-    if announce is not None and not on_disk(kernels_of("detector.proposals.selective_search")):
-        announce("compiling selective search for this machine, once: a few seconds")
-    image = np.arange(24 * 24 * 3, dtype=np.uint32).reshape(24, 24, 3) * 97 % 251
-    SelectiveSearch(preset="single", threads=1)(image.astype(np.uint8))
-
-
 def _threads(count: int | None) -> int:
     if count is None:
-        return max(
-            1,
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
-        )
+        return usable_cores()
     if not 1 <= count <= 256:
         raise SettingsError(f"selective search: threads = {count}: from 1 to 256")
     return count
