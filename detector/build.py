@@ -60,7 +60,7 @@ def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[st
             tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:150]
             raise SettingsError(f"{path}: not a YAML file ({reason})") from None
         if not isinstance(tree, dict):
@@ -82,7 +82,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
             raise SettingsError(f"--set {change}: {room} is a value, not a group of settings")
     try:
         at[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise SettingsError(f"--set {change}: {text!r} is not a YAML value") from None
 
 

@@ -30,7 +30,7 @@ def test_changes_reach_the_setting_they_name():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("optimiser.speed=1", "known: steps, rate"),
+        ("optimiser.speed=1", "known: method, steps, rate"),
         ("speed=1", "known: data, classes"),
         ("optimiser.rate=fast", r"optimiser\.rate"),
         ("optimiser.momentum=1", r"optimiser\.momentum"),
@@ -49,11 +49,16 @@ def test_a_fault_names_the_setting_and_what_would_be_right(change, message):
         read()
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\x00"])
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\x00", "a: " + "[" * 5000])
 def test_a_file_that_is_no_configuration_is_refused(content, tmp_path: Path):
     (tmp_path / "c.yaml").write_text(content)
     with pytest.raises(SettingsError, match=r"c\.yaml"):
         load_config(tmp_path / "c.yaml")
+
+
+def test_a_change_nested_too_deep_is_refused():
+    with pytest.raises(SettingsError, match="not a YAML value"):
+        load_config(None, ["data=" + "[" * 5000])
 
 
 def test_a_missing_configuration_is_refused():

@@ -29,6 +29,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder, and a name that can exist."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def is_inside(name: str) -> bool:
     """Whether a file name from somebody's annotations stays below the folder it is joined to."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)

@@ -13,7 +13,13 @@ import numpy as np
 from detector.boxes import xyxy_from_yolo
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import images_in, is_file, is_inside, upright_size
+from detector.datasets.image_files import (
+    images_in,
+    is_file,
+    is_folder,
+    is_inside,
+    upright_size,
+)
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
@@ -29,9 +35,10 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     data_yaml = Path(data_yaml)
     settings = read_yaml(data_yaml)
     classes = _class_names(data_yaml, settings)
-    root = (data_yaml.parent / str(settings.get("path") or ".")).resolve()
-    if not root.is_dir():
-        root = data_yaml.parent.resolve()  # the published files name the author's own folder
+    root = data_yaml.parent / str(settings.get("path") or ".")
+    if not is_folder(root):
+        root = data_yaml.parent  # the published files name the author's own folder
+    root = root.resolve()
     ledger = Ledger(root, strict)
     images = _images_of(data_yaml, settings, root, split, ledger)
     samples = []
@@ -97,10 +104,10 @@ def _images_of(
     images: dict[str, Path] = {}
     for place in places if isinstance(places, list) else [places]:
         where = root / str(place)
-        if where.is_dir():
+        if is_folder(where):
             found = images_in(where)
             paths = [found[stem] for stem in sorted(found)]
-        elif where.is_file() and where.suffix == ".txt":
+        elif is_file(where) and where.suffix == ".txt":
             paths = _listed_images(where, root, ledger)
         else:
             raise DatasetError(f"{data_yaml}: {split} names {where}, which is not there")

@@ -50,9 +50,10 @@ def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
     image_of = dict(zip(dataset.indices(), (s.image_id for s in dataset.samples), strict=True))
     label_of = {number: label for label, number in enumerate(dataset.category_ids)}
     for where, line in lines_of(path):
-        image, category, *rest = line.split()
-        if len(rest) != 5:
+        parts = line.split()
+        if len(parts) != 7:
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
+        image, category, *rest = parts
         index, number = whole_number(where, image, LAYOUT), whole_number(where, category, LAYOUT)
         score, *corners = numbers(where, rest, LAYOUT)
         if index not in image_of:

@@ -51,7 +51,13 @@ def pack(boxes: Array, frame: tuple[int, int]) -> bytes:
 
 
 def unpack(data: bytes, count: int, frame: tuple[int, int]) -> Array:
-    """The (N, 4) int64 boxes that `pack` was given, N being `count`."""
+    """The (N, 4) int64 boxes that `pack` was given, N being `count`.
+
+    Raises ValueError where no packed boxes can have this frame or be so many; damaged data give
+    other boxes.
+    """
+    if max(frame) > LARGEST_SIDE or count > MOST_BOXES:
+        raise ValueError(f"{count} boxes on a grid of {frame[0]} x {frame[1]}")
     whole = int.from_bytes(data[:2], "little")
     padded = np.frombuffer(data[2:] + bytes(_MOST_BYTES_A_BOX * (count + 2)), np.uint8).copy()
     coder = _new_coder()

@@ -46,7 +46,7 @@ def decode(row: bytes) -> Proposals:
         raise ProposalError("the stored row is damaged: its checksum does not match")
     try:
         return _decode(row[:-4])
-    except (ValueError, IndexError, MemoryError, lzma.LZMAError) as error:
+    except (ValueError, IndexError, ArithmeticError, MemoryError, lzma.LZMAError) as error:
         raise ProposalError(f"the stored row cannot be decoded ({error})") from None
 
 

@@ -68,7 +68,7 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
             raise SettingsError(f"{text}: expected NAME:SETTING=VALUE,...")
         try:
             options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise SettingsError(f"{text}: the value of {key} is not valid YAML") from None
     return name, options
 

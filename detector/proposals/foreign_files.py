@@ -22,6 +22,7 @@ import numpy as np
 
 from detector.errors import ProposalError
 from detector.proposals.foreign_layout import ForeignBoxes
+from detector.proposals.mat_files import read_mat
 from detector.structures import Array
 
 SUFFIXES = (".mat", ".pkl", ".pickle", ".npz", ".json")
@@ -64,22 +65,22 @@ def read_foreign(path: str | Path, names: Sequence[str] | None = None) -> dict[s
 
 
 def _read_mat(data: bytes) -> Any:
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(io.BytesIO(data), variable_names=["boxes", "images"])
+        content = read_mat(data, ["boxes", "images"])
     except NotImplementedError:
         raise ProposalError(
             "saved by MATLAB as version 7.3; load it there and save it with save(..., '-v7')"
         ) from None
     if "boxes" not in content:
         raise ProposalError("has no variable `boxes`, which R-CNN's files have")
-    cells = content["boxes"].ravel()
+    cells = np.ravel(content["boxes"])
     if cells.dtype != object:
         raise ProposalError("`boxes` is not a cell array with one cell an image")
     if "images" not in content:
         return list(cells)
-    images = [str(np.ravel(cell)[0]) for cell in content["images"].ravel()]
+    images = list(np.ravel(content["images"]))
+    if not all(isinstance(name, str) for name in images):
+        raise ProposalError("`images` is not a cell array of names")
     return _paired(images, cells)
 
 

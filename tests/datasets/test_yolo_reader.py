@@ -166,6 +166,10 @@ def test_names_may_be_a_mapping_and_the_authors_own_folder_is_forgiven(tmp_path:
     [
         ("names: [a]", DatasetError, "no split 'train'; it has: none"),
         ("names: [a]\ntrain: nowhere", DatasetError, "nowhere, which is not there"),
+        (f"names: [a]\ntrain: {'x' * 5000}", DatasetError, "which is not there"),
+        (f"names: [a]\ntrain: a\npath: {'x' * 5000}", DatasetError, "which is not there"),
+        ('names: [a]\ntrain: "a\\0b"', DatasetError, "which is not there"),
+        ('names: [a]\ntrain: a\npath: "a\\0b"', DatasetError, "which is not there"),
         ("train: images/train", AnnotationError, "names must list the classes"),
         ("train: x\nnames: {1: a, 2: b}", AnnotationError, "names must list the classes"),
         ("train: x\nnames: []", AnnotationError, "names must list the classes"),

@@ -139,6 +139,7 @@ def test_images_without_numbers_of_their_own_count_from_one(tmp_path: Path) -> N
 
 BAD = [
     ("a.txt", "7 17 0.5 0 0 9", "line 1: expected: image_index class score"),
+    ("a.txt", "7", "line 1: expected: image_index class score"),
     ("a.txt", "\n7 17 high 0 0 9 9", "line 2: expected numbers"),
     ("a.txt", "7 17 0.5 0 0 nan 9", "line 1: expected numbers"),
     ("a.txt", "7 17 0.5 0 0 1e12 9", "line 1: expected numbers"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,6 +114,21 @@ def test_more_boxes_than_the_codec_takes_are_still_exact(monkeypatch, rng):
     monkeypatch.setattr(box_codec, "MOST_BOXES", 10)
     proposals = Proposals(random_boxes(rng, 50, 40, 40), (40, 40))
     assert same(coding.decode(coding.encode(proposals)), proposals)
+
+
+@pytest.mark.parametrize(("count", "frame"), [(2, (2**40, 9)), (2, (9, 2**40)), (20_001, (9, 9))])
+def test_a_forged_row_cannot_make_the_decoder_leave_its_tables(count, frame):
+    """Found by tools/fuzz.py: such a row killed the process."""
+    with pytest.raises(ValueError, match="on a grid of"):
+        box_codec.unpack(b"\xff" * 100, count, frame)
+
+
+def test_a_forged_row_of_a_grid_without_cells_is_refused():
+    row = coding.encode(Proposals(np.array([[0, 0, 4, 6]]), (6, 4)))
+    assert row[4:6] == b"\x01\x01"
+    forged = row[:4] + b"\x00\x00" + row[6:-4]
+    with pytest.raises(ProposalError, match="cannot be decoded"):
+        coding.decode(forged + zlib.crc32(forged).to_bytes(4, "little"))
 
 
 def test_two_thousand_grown_boxes_in_random_order_take_little_more_than_their_order():

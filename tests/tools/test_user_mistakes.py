@@ -99,7 +99,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("train_regions --out run --config none.yaml", "none.yaml", "cannot be read"),
     ("train_regions --out run --config words.yaml", "words.yaml", "settings by name"),
     ("train_regions --data voc --split train", "--out", "--help"),
-    (f"{TRAIN} --out run --set optimiser.stepz=3", "optimiser.stepz", "known: steps"),
+    (f"{TRAIN} --out run --set optimiser.stepz=3", "optimiser.stepz", "known: method"),
     (f"{TRAIN} --out run --set optimiser.steps=-5", "optimiser.steps", "greater than"),
     (f"{TRAIN} --out run --set steps", "--set steps", "room.setting=value"),
     (f"{TRAIN} --out run --set data.path=1", "data.path", "--set"),

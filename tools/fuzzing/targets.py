@@ -1,0 +1,372 @@
+"""Everything that reads files of strangers, each with good files to begin from."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Target:
+    """seeds: a folder to work in -> good files. read: a file's bytes and the folder -> nothing, or
+    a typed error.
+    """
+
+    name: str
+    seeds: Callable[[Path], list[bytes]]
+    read: Callable[[bytes, Path], object]
+
+
+def _written(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _pixels() -> Any:
+    return np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8)
+
+
+def _pictures(_: Path) -> list[bytes]:
+    from PIL import Image
+
+    found = []
+    picture = Image.fromarray(_pixels())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind, mode, options in (
+        ("JPEG", "RGB", {"exif": exif}), ("JPEG", "RGB", {"progressive": True}),
+        ("JPEG", "CMYK", {}), ("PNG", "RGBA", {}), ("PNG", "P", {}), ("PNG", "I;16", {}),
+        ("GIF", "P", {}),
+        ("WEBP", "RGB", {}), ("BMP", "RGB", {}), ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+        ("TIFF", "F", {}), ("PPM", "L", {}),
+    ):  # fmt: skip
+        data = io.BytesIO()
+        how: dict[str, Any] = dict(options)
+        wanted = picture.convert("L").convert("I;16") if mode == "I;16" else picture.convert(mode)
+        wanted.save(data, kind, **how)
+        found.append(data.getvalue())
+    return found
+
+
+def _read_picture(data: bytes, _: Path) -> object:
+    from detector.images import content_hash, decode
+
+    content_hash(data)
+    return decode(data, "fuzz.jpg")
+
+
+def _picture_at(path: Path) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        Image.fromarray(_pixels()).save(path, "JPEG")
+
+
+def _xml(_: Path) -> list[bytes]:
+    one = (
+        "<object><name>{}</name><pose>Left</pose><truncated>1</truncated><difficult>0</difficult>"
+        "<bndbox><xmin>{}</xmin><ymin>3</ymin><xmax>20</xmax><ymax>15.5</ymax></bndbox></object>"
+    )
+    size = "<size><width>24</width><height>18</height><depth>3</depth></size>"
+    whole = f"<annotation><filename>a.jpg</filename>{size}{one.format('cat', 2)}"
+    return [
+        f"{whole}{one.format('dog', 5)}</annotation>".encode(),
+        f'<?xml version="1.0" encoding="UTF-8"?>\n{whole}</annotation>'.encode(),
+    ]
+
+
+def _read_xml(data: bytes, folder: Path) -> object:
+    from detector.datasets import read_voc
+
+    _picture_at(folder / "voc" / "JPEGImages" / "a.jpg")
+    _written(folder, "voc/ImageSets/Main/train.txt", b"a\n")
+    _written(folder, "voc/Annotations/a.xml", data)
+    return read_voc(folder / "voc", "train")
+
+
+def _instances(_: Path) -> list[bytes]:
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 24, "height": 18}],
+        "annotations": [
+            {"id": 7, "image_id": 1, "category_id": 3, "bbox": [1, 2.5, 9, 9], "area": 81,
+             "iscrowd": 0, "segmentation": [[1, 2, 10, 2, 10, 11]]},
+            {"id": 8, "image_id": 1, "category_id": 17, "bbox": [0, 0, 24, 18], "iscrowd": 1},
+        ],
+        "categories": [{"id": 3, "name": "car"}, {"id": 17, "name": "cat"}],
+    }  # fmt: skip
+    return [json.dumps(content).encode(), json.dumps(content, indent=1).encode()]
+
+
+def _read_instances(data: bytes, folder: Path) -> object:
+    from detector.datasets import read_coco
+
+    _picture_at(folder / "coco" / "a.jpg")
+    return read_coco(_written(folder, "coco/instances.json", data))
+
+
+def _labels(_: Path) -> list[bytes]:
+    return [b"0 0.5 0.5 0.2 0.4\n1 0.25 0.75 0.5 0.5\n", b"1 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2"]
+
+
+def _read_labels(data: bytes, folder: Path) -> object:
+    from detector.datasets import read_yolo
+
+    _picture_at(folder / "yolo" / "images" / "train" / "a.jpg")
+    _written(folder, "yolo/labels/train/a.txt", data)
+    return read_yolo(
+        _written(folder, "yolo/data.yaml", b"path: .\ntrain: images/train\nnames: [cat, dog]\n")
+    )
+
+
+def _data_yaml(_: Path) -> list[bytes]:
+    return [
+        b"path: .\ntrain: images/train\nval: images/train\nnames:\n  0: cat\n  1: dog\n",
+        b"train: images/train\nnc: 2\nnames: [cat, dog]\n",
+    ]
+
+
+def _read_data_yaml(data: bytes, folder: Path) -> object:
+    from detector.datasets import read_yolo
+
+    _picture_at(folder / "yaml" / "images" / "train" / "a.jpg")
+    _written(folder, "yaml/labels/train/a.txt", b"0 0.5 0.5 0.2 0.4\n")
+    return read_yolo(_written(folder, "yaml/data.yaml", data), "train")
+
+
+def _configs(_: Path) -> list[bytes]:
+    configs = Path(__file__).resolve().parents[2] / "configs"
+    return [(configs / name).read_bytes() for name in ("shipped.yaml", "ilsvrc_det.yaml")]
+
+
+def _read_config(data: bytes, folder: Path) -> object:
+    from detector.build import load_config, validated
+    from detector.training.region_settings import RegionTrainingConfig
+
+    tree = load_config(_written(folder, "config.yaml", data))
+    return validated(RegionTrainingConfig, tree, "config.yaml")
+
+
+def _manifests(_: Path) -> list[bytes]:
+    from detector.build import SHIPPED
+
+    return [(SHIPPED / "bundle.json").read_bytes()]
+
+
+def _read_manifest(data: bytes, folder: Path) -> object:
+    from detector.bundle import read_manifest
+
+    _written(folder, "bundle/bundle.json", data)
+    return read_manifest(folder / "bundle")
+
+
+def _weights(_: Path) -> list[bytes]:
+    import torch
+    from safetensors.torch import save
+
+    tensors = {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}
+    half = {name: one.half() for name, one in tensors.items()}
+    return [save(tensors), save(half), save(tensors, {"format": "pt"})]
+
+
+def _read_weights(data: bytes, folder: Path) -> object:
+    from torch import nn
+
+    from detector.models.pretrained import fit, read_tensors
+
+    path = _written(folder, "weights.safetensors", data)
+    fit(nn.Linear(2, 3), read_tensors(path), str(path))
+    return None
+
+
+def _pth(_: Path) -> list[bytes]:
+    import torch
+
+    data = io.BytesIO()
+    torch.save({"weight": torch.ones(3, 2), "bias": torch.zeros(3)}, data)
+    return [data.getvalue()]
+
+
+def _read_pth(data: bytes, folder: Path) -> object:
+    from detector.models.pretrained import read_tensors
+
+    return read_tensors(_written(folder, "weights.pth", data))
+
+
+def _caffemodels(_: Path) -> list[bytes]:
+    def varint(value: int) -> bytes:
+        out = b""
+        while value > 127:
+            out += bytes([value & 127 | 128])
+            value >>= 7
+        return out + bytes([value])
+
+    def field(number: int, data: bytes) -> bytes:
+        return varint(number << 3 | 2) + varint(len(data)) + data
+
+    shape = field(7, field(1, varint(3) + varint(2)))
+    blob = shape + field(5, struct.pack("<6f", *range(6)))
+    layer = field(1, b"fc") + field(2, b"InnerProduct") + field(7, blob)
+    return [field(1, b"net") + field(100, layer)]
+
+
+def _read_caffemodel(data: bytes, folder: Path) -> object:
+    from detector.models.caffemodel import read_caffemodel
+
+    return read_caffemodel(_written(folder, "net.caffemodel", data))
+
+
+def _checkpoints(folder: Path) -> list[bytes]:
+    import torch
+
+    from detector.training.checkpoint import Checkpoint, save_checkpoint
+
+    made = Checkpoint(3, "print", {"model": {"a": torch.ones(2)}, "average": {"a": torch.ones(2)}})
+    return [save_checkpoint(folder / "made", made).read_bytes()]
+
+
+def _read_checkpoint(data: bytes, folder: Path) -> object:
+    from detector.training.checkpoint import load_checkpoint
+
+    _written(folder, "run/checkpoint.safetensors", data)
+    return load_checkpoint(folder / "run", "print")
+
+
+_BOXES = np.array([[1.0, 2, 9, 9], [0, 0, 24, 18]])
+
+
+def _foreign(kind: str) -> Callable[[Path], list[bytes]]:
+    def seeds(_: Path) -> list[bytes]:
+        data = io.BytesIO()
+        if kind == "mat":
+            from scipy.io import savemat
+
+            cells = np.empty((1, 2), object)
+            cells[0, 0], cells[0, 1] = _BOXES, _BOXES[:1]
+            names = np.array([["a"], ["b"]], object)
+            savemat(data, {"boxes": cells, "images": names}, do_compression=False)
+        elif kind == "npz":
+            np.savez(data, a=_BOXES, b=_BOXES[:1])
+        elif kind == "pkl":
+            scores = [np.array([0.5, 0.25])]
+            pickle.dump({"ids": ["a"], "boxes": [_BOXES], "objectness_logits": scores}, data)
+        else:
+            rows = [{"image_id": 1, "bbox": [1, 2, 9, 9], "score": 0.5}]
+            return [json.dumps({"a": _BOXES.tolist()}).encode(), json.dumps(rows).encode()]
+        return [data.getvalue()]
+
+    return seeds
+
+
+def _read_foreign(kind: str) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, folder: Path) -> object:
+        from detector.proposals.foreign_files import read_foreign
+
+        return read_foreign(_written(folder, f"boxes.{kind}", data), ["a", "b"])
+
+    return read
+
+
+def _caches(folder: Path) -> list[bytes]:
+    from detector.proposals.stored import ProposalStore
+    from detector.structures import Proposals
+
+    path = folder / "made.sqlite"
+    path.unlink(missing_ok=True)
+    with ProposalStore(path, "rw") as store:
+        key = store.put_settings({"engine": "fuzz"})
+        store.put("ab" * 32, key, Proposals(_BOXES, (18, 24)))
+    return [path.read_bytes()]
+
+
+def _read_cache(data: bytes, folder: Path) -> object:
+    from detector.proposals.stored import ProposalStore
+
+    path = _written(folder, "cache.sqlite", data)
+    for beside in ("-wal", "-shm", "-journal"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+    with ProposalStore(path) as store:
+        found = [list(store.items(key)) for key in store.settings()]
+        return found, store.verify(), store.total_boxes()
+
+
+def _rows(_: Path) -> list[bytes]:
+    """Rows of the cache without their checksum, which would hide all that comes after it."""
+    from detector.proposals.coding import encode
+    from detector.structures import Proposals
+
+    corners = np.random.default_rng(0).integers(0, 16, (50, 4))
+    grid = np.unique(np.concatenate([corners[:, :2], corners[:, :2] + 1], 1), axis=0)
+    scores = np.linspace(1, 0, len(grid), dtype=np.float32)
+    free = grid.astype(np.float32) + np.float32(0.123)
+    parts = (
+        Proposals(grid, (18, 24)),
+        Proposals(grid, (18, 24), scores),
+        Proposals(free, (18, 24)),
+    )
+    return [encode(one)[:-4] for one in parts]
+
+
+def _read_row(data: bytes, _: Path) -> object:
+    import zlib
+
+    from detector.proposals.coding import decode
+
+    return decode(data + zlib.crc32(data).to_bytes(4, "little"))
+
+
+def _results(layout: str) -> Callable[[Path], list[bytes]]:
+    def seeds(_: Path) -> list[bytes]:
+        if layout == "json":
+            rows = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 9, 9], "score": 0.5}]
+            return [json.dumps(rows).encode()]
+        if layout == "csv":
+            head = b"image_id,class,score,x1,y1,x2,y2\n"
+            return [head + b"1,car,0.5,1,2,10,11\n"]
+        return [b"1 3 0.9 1 2 10 11\n1 17 0.5 3 3 9 9\n"]
+
+    return seeds
+
+
+def _read_results(layout: str) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, folder: Path) -> object:
+        from detector.datasets import read_coco
+        from detector.export.results import read_results
+
+        _picture_at(folder / "coco" / "a.jpg")
+        dataset = read_coco(_written(folder, "coco/good.json", _instances(folder)[0]))
+        return read_results(_written(folder, f"results.{layout}", data), dataset)
+
+    return read
+
+
+TARGETS = (
+    Target("image", _pictures, _read_picture),
+    Target("voc-xml", _xml, _read_xml),
+    Target("coco-json", _instances, _read_instances),
+    Target("yolo-labels", _labels, _read_labels),
+    Target("yolo-yaml", _data_yaml, _read_data_yaml),
+    Target("config", _configs, _read_config),
+    Target("bundle", _manifests, _read_manifest),
+    Target("safetensors", _weights, _read_weights),
+    Target("pth", _pth, _read_pth),
+    Target("caffemodel", _caffemodels, _read_caffemodel),
+    Target("checkpoint", _checkpoints, _read_checkpoint),
+    Target("proposal-cache", _caches, _read_cache),
+    Target("proposal-row", _rows, _read_row),
+    *(
+        Target(f"proposals-{k}", _foreign(k), _read_foreign(k))
+        for k in ("mat", "npz", "pkl", "json")
+    ),
+    *(Target(f"results-{k}", _results(k), _read_results(k)) for k in ("json", "csv", "txt")),
+)
