@@ -206,3 +206,39 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
     assert '"image": [3]' in (tmp_path / "not-finite-0000007.json").read_text()
     with pytest.raises(TrainingError, match="2 times in a row"):
         run.skip(8, batch, tmp_path, 2)
+
+
+@pytest.mark.parametrize("method", ["sgd", "adamw"])
+def test_either_descent_resumes_to_the_same_bits_and_hurries_the_last_layer(
+    method: str, tmp_path: Path
+):
+    from detector.training.region_settings import OptimiserConfig
+    from detector.training.state import TrainingState
+
+    how = OptimiserConfig(method=method, steps=6, rate=0.01, head_factor=5, warmup=0)
+
+    def started() -> TrainingState:
+        torch.manual_seed(0)
+        net = nn.Sequential()
+        net.add_module("body", nn.Linear(3, 3))
+        net.add_module("classifier", nn.Linear(3, 2))
+        return TrainingState(net, how, "print")
+
+    def go(run: TrainingState, first: int, last: int) -> None:
+        for step in range(first, last):
+            run.set_rate(step)
+            x = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+            run.network(x).square().sum().backward()
+            run.update(step)
+
+    whole, parts = started(), started()
+    go(whole, 0, 6)
+    go(parts, 0, 3)
+    parts.save(tmp_path, 3)
+    resumed = started()
+    assert resumed.resume(tmp_path) == 3
+    go(resumed, 3, 6)
+    for one, other in zip(whole.averaged().values(), resumed.averaged().values(), strict=True):
+        assert torch.equal(one, other)
+    body, head = (group["lr"] for group in whole.optimizer.param_groups)
+    assert head == pytest.approx(5 * body)
