@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import select
@@ -120,6 +121,7 @@ def _work(
     """Of the child: never returns."""
     from detector.errors import DetectorError
 
+    faulthandler.disable()  # where somebody enabled it, a dying process would write a page
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
