@@ -227,3 +227,17 @@ def test_a_detector_takes_an_engine_with_its_settings(tmp_path: Path):
 )  # fmt: skip
 def test_an_engine_with_a_path_in_its_settings_is_no_cache_file(text, is_file):
     assert names_a_file(text) is is_file
+
+
+def test_the_weights_that_ship_propose_and_join():
+    from detector.images import read_image
+    from detector.proposals.engines import build_engine
+
+    root = Path(__file__).resolve().parents[2]
+    image = read_image(next((root / "examples").glob("*.jpg")))
+    found = build_engine("multibox", {"keep": 50})(image)
+    assert len(found) == 50
+    assert found.scores is not None
+    assert float(found.scores[0]) > 0.3
+    both = build_engine("both", {"max_boxes": 60})(image)
+    assert len(both) == 60
