@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -15,6 +17,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import numpy as np
 import pytest
+
+NO_NETWORK = Path(__file__).parent / "no_network"
+_LOG = "NO_NETWORK_LOG"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing may use the network, neither the tests nor any Python that they start."""
+    if _LOG not in os.environ:  # the first process; workers inherit it
+        handle, os.environ[_LOG] = tempfile.mkstemp(prefix="no-network-")
+        os.close(handle)
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(NO_NETWORK), *([before] if before else [])])
+        config.stash[_IS_FIRST] = True
+    runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not session.config.stash.get(_IS_FIRST, False):
+        return
+    log = Path(os.environ.pop(_LOG))
+    tried = log.read_text(encoding="utf-8")
+    log.unlink()
+    if tried:
+        print(f"\nthe network was to be used:\n{tried}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+_IS_FIRST = pytest.StashKey[bool]()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
