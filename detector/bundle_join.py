@@ -1,0 +1,111 @@
+"""Several trained detectors as one ensemble; layers that are the same are stored, and run, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detector.bundle import Bundle, load_bundle, save_bundle, save_heads
+from detector.errors import BundleError
+from detector.heads import HeadManifest
+from detector.heads.linear import BoxRegression, LinearScores
+from detector.manifest import BundleManifest, MemberManifest, Provenance, SharedTrunk
+from detector.models.googlenet import GoogLeNet
+from detector.models.split import Trunk
+
+Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
+
+
+def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManifest:
+    """All members of the bundles, in order, as bundle `out`.
+
+    Thresholds, proposals and the prior of sizes are those of the first; SVMs and box regression
+    come along where every member has them. Raises BundleError where the classes differ.
+    """
+    bundles = [load_bundle(folder) for folder in folders]
+    first = bundles[0].manifest
+    for folder, bundle in zip(folders, bundles, strict=True):
+        if bundle.manifest.classes != first.network_classes:
+            raise BundleError(
+                f"{folder}: its classes are not those of the networks of {folders[0]};"
+                " join first, then add classes"
+            )
+    models = [model for bundle in bundles for model in bundle.models]
+    entries = [entry for bundle in bundles for entry in bundle.manifest.members]
+    members: list[MemberManifest] = []
+    for place, entry in enumerate(entries):
+        trunk = _common_trunk(place, entries, models, members)
+        members.append(entry.model_copy(update={"trunk": trunk, **_NO_FILE}))
+    fitted = _heads(bundles)
+    has = {head.kind for head, _ in fitted}
+    thresholds = first.thresholds.model_copy(
+        update={kind: getattr(first.thresholds, kind) and kind in has for kind in _KINDS}
+    )
+    without = thresholds.model_copy(update=dict.fromkeys(_KINDS, False))
+    manifest = BundleManifest(
+        classes=first.network_classes, members=tuple(members), proposals=first.proposals,
+        thresholds=without, prior=first.prior,
+        provenance=_provenance([bundle.manifest.provenance for bundle in bundles]),
+    )  # fmt: skip
+    written = save_bundle(out, manifest, [dict(model.state_dict()) for model in models])
+    return save_heads(out, out, fitted, thresholds) if fitted else written
+
+
+_NO_FILE = {"file": "", "bytes": 0, "sha256": ""}
+_KINDS = ("svm", "regression")
+
+
+def _common_trunk(
+    place: int,
+    entries: Sequence[MemberManifest],
+    models: Sequence[nn.Module],
+    before: Sequence[MemberManifest],
+) -> SharedTrunk | None:
+    """The most layers that a member has in common with one before it that owns all of its own."""
+    mine = models[place]
+    if not isinstance(mine, GoogLeNet):
+        return None
+    own, best = mine.state_dict(), None
+    for other, entry in enumerate(before):
+        alike = (entry.architecture, entry.options) == (
+            entries[place].architecture, entries[place].options,
+        )  # fmt: skip
+        if entry.trunk is not None or not alike:
+            continue
+        theirs = models[other].state_dict()
+        for cut in list(mine.inception)[:-1]:
+            names = Trunk(mine, cut).state_dict()
+            if not all(torch.equal(own[name], theirs[name]) for name in names):
+                break
+            if best is None or len(names) > best[0]:
+                best = len(names), SharedTrunk(other, cut)
+    return best[1] if best else None
+
+
+def _heads(bundles: Sequence[Bundle]) -> Fitted:
+    """SVMs and regressions, renumbered; of each kind all or none."""
+    found: Fitted = []
+    count = 0
+    for bundle in bundles:
+        for head, values in zip(bundle.manifest.heads, bundle.heads, strict=True):
+            moved = head.model_copy(update={"member": head.member + count, **_NO_FILE})
+            found.append((moved, values))
+        count += len(bundle.models)
+    full = {kind for kind in _KINDS if sum(head.kind == kind for head, _ in found) == count}
+    return [(head, values) for head, values in found if head.kind in full]
+
+
+def _provenance(parts: Sequence[Provenance]) -> Provenance:
+    return Provenance(
+        training_data=_each_once(part.training_data for part in parts),
+        licence=_each_once(part.licence for part in parts),
+        started_from=_each_once(part.started_from for part in parts),
+        recipe={"members": [part.recipe for part in parts]},
+    )
+
+
+def _each_once(texts: Iterable[str]) -> str:
+    return "; then ".join(dict.fromkeys(texts))

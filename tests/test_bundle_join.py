@@ -1,0 +1,106 @@
+"""Bundles joined into an ensemble: members and heads come along, common layers are stored once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detector.bundle import load_bundle, save_bundle, save_heads
+from detector.bundle_join import join_bundles
+from detector.errors import BundleError
+from detector.heads import BoxRegression, HeadManifest, LinearScores
+from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
+from detector.models import build_model
+from detector.region_prior import RegionPrior
+
+CLASSES = ("cat", "dog")
+
+
+def saved(folder: Path, seed: int, regression: bool = True, classes=CLASSES, **network) -> Path:
+    """A bundle of one GoogLeNet; from 4d on it differs with the seed."""
+    torch.manual_seed(0)
+    model = build_model("googlenet", len(classes) + 1)
+    torch.manual_seed(seed)
+    for name, value in model.named_parameters():
+        if name.split(".")[1] in ("4d", "4e", "5a", "5b") or name.startswith("classifier"):
+            value.data.add_(torch.randn_like(value) * 0.01)
+    manifest = BundleManifest(
+        classes=classes,
+        members=(MemberManifest(architecture="googlenet", input_size=64, stored_as="float32"),),
+        thresholds=Thresholds(score=0.2 + seed / 10),
+        prior=RegionPrior(sides=(0.5,), log_odds=(float(seed),)),
+        provenance=Provenance(training_data=f"set {seed}", licence="CC0-1.0"),
+    )
+    save_bundle(folder, manifest, [model.state_dict()])
+    if regression:
+        rng = np.random.default_rng(seed)
+        rows = 4 * len(classes)
+        head = BoxRegression(rng.normal(size=(rows, 1024)).astype(np.float32), np.zeros(rows, "f4"))
+        on = manifest.thresholds.model_copy(update={"regression": True})
+        save_heads(folder, folder, [(HeadManifest(kind="regression"), head)], on)
+    return folder
+
+
+def test_members_and_their_heads_come_along_and_the_trunk_is_stored_once(tmp_path: Path):
+    one, two = saved(tmp_path / "one", 1), saved(tmp_path / "two", 2)
+    manifest = join_bundles([one, two], tmp_path / "both")
+    assert [member.trunk for member in manifest.members] == [None, (0, "4c")]
+    assert manifest.members[1].bytes < 0.8 * manifest.members[0].bytes
+    assert manifest.thresholds == load_bundle(one).manifest.thresholds
+    assert manifest.prior == load_bundle(one).manifest.prior
+    assert manifest.provenance.training_data == "set 1; then set 2"
+    assert manifest.provenance.licence == "CC0-1.0"
+    joined = load_bundle(tmp_path / "both")
+    for place, source in enumerate((one, two)):
+        alone = load_bundle(source)
+        for name, value in alone.models[0].state_dict().items():
+            assert torch.equal(joined.models[place].state_dict()[name], value)
+        (head,) = alone.heads
+        assert (joined.heads[place].weight == head.weight).all()
+        assert joined.manifest.heads[place].member == place
+
+
+def test_a_head_that_one_member_lacks_is_left_out_and_off(tmp_path: Path):
+    one, two = saved(tmp_path / "one", 1), saved(tmp_path / "two", 2, regression=False)
+    manifest = join_bundles([one, two], tmp_path / "both")
+    assert manifest.heads == ()
+    assert not manifest.thresholds.regression
+
+
+def test_an_ensemble_may_join_another(tmp_path: Path):
+    parts = [saved(tmp_path / str(seed), seed) for seed in (1, 2, 3)]
+    join_bundles(parts[:2], tmp_path / "two")
+    manifest = join_bundles([tmp_path / "two", parts[2]], tmp_path / "three")
+    assert [member.trunk for member in manifest.members] == [None, (0, "4c"), (0, "4c")]
+    assert [head.member for head in manifest.heads] == [0, 1, 2]
+
+
+def test_other_classes_are_refused(tmp_path: Path):
+    one = saved(tmp_path / "one", 1)
+    with pytest.raises(BundleError, match="classes are not those"):
+        join_bundles([one, saved(tmp_path / "two", 2, classes=("cat", "cow"))], tmp_path / "both")
+    row = np.ones(1, np.float32)
+    mug = LinearScores(np.ones((1, 1024), np.float32), row, row, row)
+    save_heads(one, one, [(HeadManifest(kind="class", name="mug"), mug)])
+    with pytest.raises(BundleError, match="then add classes"):
+        join_bundles([one, one], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
+def test_the_tool_says_what_is_shared(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
+    import join
+
+    from detector.reporting.cli import run_tool
+
+    words = [str(saved(tmp_path / str(seed), seed)) for seed in (1, 2)]
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(join.main, [*words, "--out", str(tmp_path / "both")])
+    assert not stopped.value.code
+    assert "up to 4c as 0, regression" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(join.main, [words[0], "--out", str(tmp_path / "both")])
+    assert stopped.value.code == 2
