@@ -2,9 +2,12 @@
 
     python tools/ablate.py proposals --data VOC2012 --split val --multibox multibox.safetensors
     python tools/ablate.py proposals --data VOC2012 --images 60 --weights runs/voc/bundle
+    python tools/ablate.py detection --data VOC2012 --split val --weights runs/six/bundle
 
 `proposals` is section 8 of arXiv 1409.4842: selective search, superpixels doubled, 200 regions of
 MultiBox added back. With --weights the mAP too; scores of regions are kept under --out.
+`detection` is its detection table, one network and all of them; or the rows of your own --table.
+Interrupted, the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from detector.reporting.cli import new_app, run_tool
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
 
 def proposals(
@@ -72,6 +77,75 @@ def proposals(
     return int(not all(read))
 
 
+def detection(
+    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
+    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Bundle. [the one that ships with the package]")
+    ] = None,
+    table: Annotated[Path, typer.Option(help="YAML file of the rows.")] = TABLES / "detection.yaml",
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for ablation.json and what is kept.")] = Path(
+        "out/ablation"
+    ),
+) -> int:
+    """MAP of a bundle by rows: proposals, number of networks, rules."""
+    import torch
+    from ablations.detection import judged, measure, read_rows
+
+    from detector.build import SHIPPED
+    from detector.datasets import read_dataset
+    from detector.files import write_atomically
+    from detector.reporting.progress import progress
+
+    rows = read_rows(table)
+    dataset = read_dataset(data, split)
+    dataset = dataset if images is None else dataset.subset(images)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(threads)
+    found = []
+    for number, row in enumerate(rows, start=1):
+        label = f"{number}/{len(rows)}"
+        found.append(
+            measure(
+                dataset, row, weights or SHIPPED, threads, out,
+                lambda scored, label=label: progress(scored, label, len(dataset), quiet),  # type: ignore[misc]
+            )
+        )  # fmt: skip
+    results = judged(dataset, found, seed, rounds)
+    whole = {"data": dataset.name, "images": len(dataset), "rows": results}
+    write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
+    show_detection(whole)
+    return 0
+
+
+def show_detection(whole: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{whole['images']} images of {whole['data']}; mAP by VOC2012's rule")
+    table = Table("row", box=None, header_style="bold")
+    for title in ("boxes", "mAP", "95 %", "against the first", "paper (ILSVRC)"):
+        table.add_column(title, justify="right")
+    for row in whole["rows"]:
+        low_high, gain = row.get("interval"), row.get("gain")
+        table.add_row(
+            row["name"],
+            f"{row['boxes']:,.0f}",
+            f"{100 * row['mAP']:.1f}",
+            f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "",
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in gain)) if gain else "",
+            row["paper"],
+        )
+    Console(markup=False, highlight=False, width=140).print(table)
+
+
 def show(whole: dict[str, Any]) -> None:
     from rich.console import Console
 
@@ -104,6 +178,7 @@ def command_line() -> typer.Typer:
     app = new_app("The paper's comparisons as tables.")
     app.callback()(lambda: None)
     app.command("proposals")(proposals)
+    app.command("detection")(detection)
     return app
 
 

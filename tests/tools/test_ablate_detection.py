@@ -1,0 +1,113 @@
+"""tools/ablate.py detection: rows of a file, measured on shared scores, beside the paper's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_classifiers import exit_code, tool
+from toy_regions import write_squares
+
+from detector.bundle import save_bundle
+from detector.manifest import BundleManifest, MemberManifest, Provenance
+from detector.models import build_model
+from detector.region_prior import RegionPrior
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+@pytest.fixture(autouse=True)
+def _tools_on_the_path(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two images, and a bundle of two networks that have learnt nothing."""
+    root = tmp_path_factory.mktemp("ablate")
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        states.append(build_model("googlenet", 3).state_dict())
+    manifest = BundleManifest(
+        classes=("green", "red"),
+        members=(MemberManifest(architecture="googlenet", input_size=64),) * 2,
+        proposals={"engine": "selective-search", "options": {"max_boxes": 12}},
+        prior=RegionPrior(sides=(0.1, 0.9), log_odds=(-3.0, 1.0)),
+        provenance=Provenance(training_data="none", licence="CC0-1.0"),
+    )
+    save_bundle(root / "bundle", manifest, states)
+    return write_squares(root / "toy", images=2), root / "bundle"
+
+
+def ablate(toy: tuple[Path, Path], out: Path, table: str, *more: object) -> int:
+    path = out.parent / "table.yaml"
+    path.write_text(table)
+    words = ["--data", toy[0], "--split", "train", "--weights", toy[1], "--table", path]
+    main = tool("ablate").command_line()
+    return exit_code(main, "detection", *words, "--out", out, "--quiet", "--threads", 1, *more)
+
+
+TABLE = """
+common: {nms: 0.5}
+rows:
+  - {name: one, members: 1, paper: "38.02"}
+  - {name: all of them, members: all, voting: 0.5}
+  - {name: plain, members: 1, size_prior: false, max_proposals: 5}
+"""
+
+
+def test_rows_are_measured_and_compared_with_the_first(toy, tmp_path: Path, capsys):
+    assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 20) == 0
+    said = capsys.readouterr().out
+    assert "38.02" in said
+    rows = json.loads((tmp_path / "out" / "ablation.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["one", "all of them", "plain"]
+    assert [row["boxes"] for row in rows] == [12, 12, 5]
+    assert rows[1]["settings"]["nms"] == 0.5
+    for row in rows[1:]:
+        assert row["gain"][0] == pytest.approx(row["mAP"] - rows[0]["mAP"])
+    assert "gain" not in rows[0]
+    low, high = rows[0]["interval"]
+    assert low <= rows[0]["mAP"] <= high
+
+
+def test_the_same_command_reads_what_is_kept(toy, tmp_path: Path, monkeypatch):
+    assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 0) == 0
+    before = (tmp_path / "out" / "ablation.json").read_bytes()
+    from detector.pipeline import Detector
+
+    def never(*_: object) -> None:
+        raise AssertionError("a region was judged again")
+
+    monkeypatch.setattr(Detector, "_classify_chunk", never)
+    assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 0) == 0
+    assert (tmp_path / "out" / "ablation.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("table", "word"),
+    [
+        ("rows: []", "rows"),
+        ("rows: [{name: a}, {name: a}]", "name of its own"),
+        ("rows: [{members: 1}]", "name of its own"),
+        ("rows: [{name: a, member: 1}]", "unknown setting member"),
+        ("rows: [{name: a, proposals: opencw}]", "opencw"),
+        ("rows: [{name: a, members: 3}]", "2 members, not 3"),
+    ],
+)
+def test_a_table_that_cannot_be_is_one_sentence(toy, tmp_path: Path, capsys, table, word):
+    assert ablate(toy, tmp_path / "out", table, "--rounds", 0) in (2, 3)
+    said = capsys.readouterr().err
+    assert word in said
+    assert len(said.splitlines()) <= 3
+
+
+def test_the_papers_own_table_is_valid():
+    from ablations.detection import read_rows
+
+    rows = read_rows(TOOLS.parent / "configs" / "ablation" / "detection.yaml")
+    assert [row.members for row in rows] == [1, 1, "all"]
+    assert all(row.voting == 0 and row.regression is False for row in rows)

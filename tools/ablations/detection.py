@@ -1,0 +1,148 @@
+"""The paper's detection table, and any other: rows that differ in proposals, networks and rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.datasets import Dataset
+from detector.errors import EvaluationError, ImageError
+from detector.structures import Detections
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RowSettings(_Settings):
+    """One row. What is None is as the bundle has it."""
+
+    name: str = ""
+    proposals: str | None = None
+    """NAME or NAME:SETTING=VALUE,..., as for tools/detect.py."""
+    members: int | Literal["all"] = 1
+    max_proposals: int | None = Field(None, ge=0)
+    """0 is all."""
+    nms: float = Field(0.3, ge=0, le=1)
+    voting: float | None = Field(None, ge=0, le=1)
+    """0 is none."""
+    regression: bool | None = None
+    svm: bool | None = None
+    size_prior: bool = True
+    paper: str = ""
+    """What the paper says, to be printed beside."""
+
+
+class Table(_Settings):
+    """A file of rows; `common` holds what they have in common."""
+
+    common: dict[str, Any] = {}
+    rows: tuple[dict[str, Any], ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one row found."""
+
+    settings: RowSettings
+    boxes: float
+    results: dict[str, Detections]
+
+
+def read_rows(path: Path) -> list[RowSettings]:
+    """The rows of a table's file, each complete."""
+    from detector.build import load_config, validated
+
+    table: Table = validated(Table, load_config(path), str(path))
+    made = []
+    for number, row in enumerate(table.rows, start=1):
+        label = f"{path}: row {number}"
+        made.append(validated(RowSettings, {**table.common, **row}, label))
+    names = [row.name for row in made]
+    if len(set(names)) < len(names) or not all(names):
+        from detector.errors import SettingsError
+
+        raise SettingsError(f"{path}: every row needs a name of its own")
+    return made
+
+
+def measure(
+    dataset: Dataset,
+    row: RowSettings,
+    bundle: Path,
+    threads: int,
+    out: Path,
+    watched: Callable[[Iterator[Any]], Iterator[Any]],
+) -> Measured:
+    """Run one row; proposals and scores of regions are kept in `out`, shared by all rows."""
+    from detector.build import load_detector
+    from detector.bundle import read_manifest
+    from detector.models.inference import fastest_precision
+    from detector.proposals.stored import ProposalStore
+    from detector.region_scores import (
+        ScoreStore,
+        proposing_with,
+        score_dataset,
+        scoring_settings,
+    )
+
+    settings: dict[str, Any] = {
+        "score_threshold": 0.01, "nms_threshold": row.nms, "max_detections": 300,
+    }  # fmt: skip
+    asked = {"svm": row.svm, "regression": row.regression}
+    settings |= {name: value for name, value in asked.items() if value is not None}
+    zero_is_none = {"max_proposals": row.max_proposals, "voting_iou": row.voting}
+    settings |= {name: one or None for name, one in zero_is_none.items() if one is not None}
+    members = None if row.members == "all" else row.members
+    detector = load_detector(
+        bundle, members=members, proposals=row.proposals, settings=settings, threads=threads
+    )
+    if detector.classes != dataset.classes:
+        raise EvaluationError(
+            f"{dataset.name} has other classes than the weights; the mAP needs the same"
+        )
+    if not row.size_prior:
+        detector.prior = None
+    manifest = read_manifest(bundle)
+    hashes = [one.sha256 for one in manifest.members][:members]
+    chosen = manifest.heads_in_use(
+        svm=detector.settings.svm, regression=detector.settings.regression, members=members
+    )
+    precision = fastest_precision("cpu")
+    heads = [head.sha256 for head in chosen]
+    store = ScoreStore(out / "regions", scoring_settings(detector, hashes, precision, None, heads))
+    results, boxes = {}, 0
+    with ProposalStore(out / "proposals.sqlite", "rw") as kept:
+        scored = score_dataset(detector, dataset, store, proposing_with(detector, kept))
+        for sample, found in watched(scored):
+            if isinstance(found, ImageError):
+                raise found
+            boxes += len(found.proposals)
+            results[sample.image_id] = detector.suppress(found.boxes, found.scores)
+    return Measured(row, boxes / len(results), results)
+
+
+def judged(dataset: Dataset, rows: list[Measured], seed: int, rounds: int) -> list[dict[str, Any]]:
+    """VOC2012's mAP of each row and its difference from the first, with bootstrap intervals."""
+    from detector.evaluation import bootstrap_interval, compare, evaluate
+
+    found = []
+    for row in rows:
+        one: dict[str, Any] = {
+            "name": row.settings.name, "paper": row.settings.paper, "boxes": row.boxes,
+            "mAP": float(evaluate(dataset, row.results, "voc12").mean_ap),
+            "settings": row.settings.model_dump(mode="json"),
+        }  # fmt: skip
+        if rounds:
+            interval = bootstrap_interval(dataset, row.results, "voc12", seed, rounds)
+            one["interval"] = [interval.low, interval.high]
+            if row is not rows[0]:
+                found_first = rows[0].results
+                gain = compare(dataset, found_first, row.results, "voc12", seed, rounds).difference
+                one["gain"] = [gain.estimate, gain.low, gain.high]
+        found.append(one)
+    return found
