@@ -58,6 +58,20 @@ def test_one_signature_a_kernel_so_that_warming_up_compiles_everything() -> None
     assert kernel.on_disk(ours)
 
 
+def test_what_the_helper_compiles_is_found_on_the_disk(tmp_path: Path) -> None:
+    cache = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    room = warming.__name__
+    programs = (
+        f"from {room} import compile_apart; compile_apart()",
+        f"from {room} import APART, warm_up; warm_up();"
+        "print([sum(one.stats.cache_hits.values()) for one in APART])",
+    )
+    for program in programs:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=cache)
+    assert done.stdout.split() == ["[1,", "1,", "1]"]
+
+
 @pytest.mark.parametrize("trouble", ["one core", "no cache", "no interpreter", "broken helper"])
 def test_without_a_helper_everything_is_compiled_here(
     trouble: str, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numba.core.sigutils import normalize_signature
 
 from detector.compiled import kept_on_disk, kernels_of, on_disk
 from detector.hardware import usable_cores
@@ -50,7 +51,8 @@ def warm_up(announce: Callable[[str], None] | None = None) -> None:
 def compile_apart() -> None:
     """The second process's share."""
     for one, arguments in APART.items():
-        one.compile(f"({arguments})")
+        # As a tuple of types, which is how a call asks the cache: a text is kept under another key.
+        one.compile(tuple(normalize_signature(f"({arguments})")[0]))
 
 
 @contextmanager
