@@ -250,6 +250,9 @@ class ProposalStore:
                 yield self._connection
             except sqlite3.Error as error:
                 raise ProposalError(explain(self.path, error)) from error
+            except UnicodeDecodeError as error:
+                damage = sqlite3.DatabaseError(f"malformed: {error.reason}")
+                raise ProposalError(explain(self.path, damage)) from error
 
 
 def _key(content: str, settings: str) -> tuple[bytes, bytes]:

@@ -288,3 +288,14 @@ def test_the_file_is_small_beside_its_rows(path):
         for number in range(200):
             store.put(key(number), FAST, found, f"2008_{number:06}.jpg")
     assert path.stat().st_size / 200 < len(encode(found)) + 300
+
+
+def test_a_file_whose_texts_are_damaged_is_an_error_that_says_so(path):
+    """Found by tools/fuzz.py: the name of a table is not UTF-8."""
+    with ProposalStore(path, "rw") as store:
+        store.put_settings({"engine": "any"})
+    data = path.read_bytes()
+    at = data.index(b"engines")
+    path.write_bytes(data[:at] + b"\xe5\xff" + data[at + 2 :])
+    with pytest.raises(ProposalError, match="is damaged"), ProposalStore(path) as store:
+        store.settings()
