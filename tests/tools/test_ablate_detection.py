@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_classifiers import exit_code, tool
 from toy_regions import write_squares
 
-from detector.bundle import save_bundle
-from detector.manifest import BundleManifest, MemberManifest, Provenance
+from detector.bundle import save_bundle, save_heads
+from detector.heads import BoxRegression, HeadManifest
+from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.models import build_model
 from detector.region_prior import RegionPrior
 
@@ -105,9 +107,30 @@ def test_a_table_that_cannot_be_is_one_sentence(toy, tmp_path: Path, capsys, tab
     assert len(said.splitlines()) <= 3
 
 
-def test_the_papers_own_table_is_valid():
+def test_the_tables_that_come_with_the_project_are_valid():
     from ablations.detection import read_rows
 
-    rows = read_rows(TOOLS.parent / "configs" / "ablation" / "detection.yaml")
+    tables = TOOLS.parent / "configs" / "ablation"
+    assert len(read_rows(tables / "shipped.yaml")) == 11
+    rows = read_rows(tables / "detection.yaml")
     assert [row.members for row in rows] == [1, 1, "all"]
     assert all(row.voting == 0 and row.regression is False for row in rows)
+
+
+def test_scores_of_other_heads_are_kept_apart(toy, tmp_path: Path):
+    """Box regression moves the regions that are kept; a new fit must not find the old ones."""
+    from ablations.detection import store_of
+
+    from detector.build import load_detector
+
+    folders = set()
+    for seed in (0, 1):
+        weight = np.random.default_rng(seed).normal(size=(8, 1024)).astype(np.float32)
+        heads = [
+            (HeadManifest(kind="regression", member=one), BoxRegression(weight, np.zeros(8, "f4")))
+            for one in (0, 1)
+        ]
+        bundle = tmp_path / str(seed)
+        save_heads(toy[1], bundle, heads, Thresholds(regression=True))
+        folders.add(store_of(load_detector(bundle), bundle, 1, tmp_path / "out").folder)
+    assert len(folders) == 2

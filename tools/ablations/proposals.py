@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablations.detection import store_of
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.images import read_image
@@ -106,10 +107,8 @@ def mean_precision(
 ) -> float:
     """VOC2012's mAP of a bundle on the regions of one row; scores of regions are kept in `out`."""
     from detector.build import SHIPPED, load_detector
-    from detector.bundle import read_manifest
     from detector.evaluation import evaluate
-    from detector.models.inference import fastest_precision
-    from detector.region_scores import ScoreStore, score_dataset, scoring_settings
+    from detector.region_scores import score_dataset
 
     detector = load_detector(
         bundle, proposer=row.propose, threads=threads,
@@ -119,13 +118,10 @@ def mean_precision(
         raise EvaluationError(
             f"{dataset.name} has other classes than the weights; the mAP needs the same"
         )
-    hashes = [one.sha256 for one in read_manifest(bundle or SHIPPED).members][:1]
-    key = scoring_settings(
-        detector, hashes, fastest_precision("cpu"), {"ablation": row.settings}
-    )  # fmt: skip
+    store = store_of(detector, bundle or SHIPPED, 1, out, {"ablation": row.settings})
     by_path = {sample.path: row.found[sample.image_id] for sample in dataset.samples}
     scored = score_dataset(
-        detector, dataset, ScoreStore(out / "regions", key),
+        detector, dataset, store,
         lambda paths: ((path, by_path[path]) for path in paths),
     )  # fmt: skip
     results = {}
