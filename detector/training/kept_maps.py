@@ -88,7 +88,7 @@ class MapBuilder:
                 crops, waiting = torch.cat(waiting), []
                 for start in range(0, len(crops), 64):
                     part = self.trunk(crops[start : start + 64]).permute(0, 2, 3, 1)
-                    maps[at : at + len(part)] = part.numpy().astype(np.float16)
+                    maps[at : at + len(part)] = part.float().numpy().astype(np.float16)
                     at += len(part)
             if saving:
                 maps.flush()

@@ -111,7 +111,7 @@ def learning_of(
     builder = BankBuilder(
         places.bank or places.out / "bank", pool, rows, crops,
         FixedBatches(
-            prepare_for_inference(trunk, "float32", trunk.normalisation),
+            prepare_for_inference(trunk, settings.bank.precision, trunk.normalisation),
             batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
         ),
         map_shape(trunk, settings.member.input_size), bank_fingerprint(settings), places.threads,
