@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from detector.datasets import Dataset, Sample
     from detector.heads import BoxRegression, HeadManifest, LinearScores
     from detector.heads.regions import DescribedImage
+    from detector.models.inference import Precision
     from detector.pipeline import Detector
     from detector.region_features import FeatureStore
     from detector.structures import Array, Proposals
@@ -97,7 +98,9 @@ def main(
     if add is None and not (svm or regression):
         raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
     if bank is not None:
-        kept = features_of_bank(bank, bundle, data_root, ensemble, device, threads, quiet)
+        kept = features_of_bank(
+            bank, bundle, data_root, ensemble, device, precision, threads, quiet
+        )
         recipe = {"data": f"{len(kept.dataset)} images of the bank of {bank.name}", "seed": seed}
         fitted = fit_all(kept, kept.classes, svm, regression, seed, recipe)
         save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
@@ -145,8 +148,8 @@ def say_written(out: Path, started: float) -> int:
 
 
 def features_of_bank(
-    run: Path, bundle: Path, data_root: Path, ensemble: str, device: str, threads: int | None,
-    quiet: bool,
+    run: Path, bundle: Path, data_root: Path, ensemble: str, device: str, precision: str,
+    threads: int | None, quiet: bool,
 ) -> BankFeatures:  # fmt: skip
     """What SVMs and regression are fitted on where a training kept its maps."""
     import torch
@@ -154,11 +157,19 @@ def features_of_bank(
 
     from detector.bundle import load_bundle
     from detector.hardware import choose_device
+    from detector.models.inference import fastest_precision
 
+    if precision == "auto":
+        precision = fastest_precision(choose_device(device))
+    if precision not in ("float32", "bfloat16"):
+        raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     loaded = load_bundle(bundle, members_of(ensemble))
-    return BankFeatures(run, loaded, data_root, choose_device(device), threads, quiet)
+    return BankFeatures(
+        run, loaded, data_root, choose_device(device), threads, quiet,
+        cast("Precision", precision),
+    )  # fmt: skip
 
 
 def members_of(ensemble: str) -> int | None:

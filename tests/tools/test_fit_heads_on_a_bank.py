@@ -38,6 +38,18 @@ def test_svms_and_regression_are_fitted_without_a_crop(run: Path, tmp_path: Path
     assert manifest.thresholds.regression
 
 
+def test_features_in_bfloat16_are_near_those_in_float32(run: Path):
+    from head_fitting.bank_features import BankFeatures
+
+    place = (run, load_bundle(run / "bundle"), Path(), torch.device("cpu"), 1, True)
+    exact, near = (
+        np.concatenate([one.features for one in BankFeatures(*place, precision).images(0, "")])
+        for precision in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(exact, near)
+    assert np.allclose(exact, near, atol=0.05 * np.abs(exact).max())
+
+
 def test_mirrored_regions_come_with_a_mirrored_truth(run: Path):
     from head_fitting.bank_features import BankFeatures
 
@@ -62,7 +74,8 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("words", "said"),
     [([], "--data DATA"), (["--bank", "x", "--data", "y"], "--data DATA"),
-     (["--bank", "x", "--add", "mug"], "--data DATA"), (["--bank", "nowhere"], "no such file")],
+     (["--bank", "x", "--add", "mug"], "--data DATA"), (["--bank", "nowhere"], "no such file"),
+     (["--bank", "x", "--precision", "int8"], "--precision int8")],
 )  # fmt: skip
 def test_what_is_missing_is_said(run: Path, tmp_path: Path, capsys, words: list[str], said: str):
     common = ["--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]

@@ -16,7 +16,7 @@ from detector.build import validated
 from detector.bundle import Bundle
 from detector.errors import SettingsError, TrainingError
 from detector.heads.regions import DescribedImage
-from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.split import Top
 from detector.reporting.progress import progress
 from detector.structures import Annotations, Array
@@ -34,7 +34,7 @@ class BankFeatures:
 
     def __init__(
         self, run: Path, bundle: Bundle, data_root: Path, device: torch.device, threads: int,
-        quiet: bool,
+        quiet: bool, precision: Precision = "float32",
     ) -> None:  # fmt: skip
         settings = _settings_of(run)
         places = Places(run, data_root, None, None, device, threads, quiet)
@@ -51,7 +51,9 @@ class BankFeatures:
         self.members = len(bundle.models)
         tops = [Top(model, settings.bank.after) for model in bundle.models]
         count = len(learning.pool.boxes)
-        self._features = [_described(learning.make, count, top, threads, quiet) for top in tops]
+        self._features = [
+            _described(learning.make, count, top, threads, quiet, precision) for top in tops
+        ]
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
@@ -91,9 +93,11 @@ def _settings_of(run: Path) -> RegionTrainingConfig:
     return settings
 
 
-def _described(bank: FeatureBank, count: int, top: Top, threads: int, quiet: bool) -> Array:
+def _described(
+    bank: FeatureBank, count: int, top: Top, threads: int, quiet: bool, precision: Precision
+) -> Array:
     """(count, F) float32 of all maps of a bank."""
-    network: Any = prepare_for_inference(top)
+    network: Any = prepare_for_inference(top, precision)
     run = FixedBatches(network, batch_size=64, workers=threads)
     chunks = np.array_split(np.arange(count), max(1, count // 512))
     parts = [
