@@ -42,7 +42,7 @@ class Colours(nn.Module):
         self.classifier = nn.Linear(27, num_outputs)
 
     def features(self, crops: Tensor) -> Tensor:
-        return nn.functional.adaptive_avg_pool2d(crops, 3).flatten(1)
+        return nn.functional.adaptive_avg_pool2d(crops, 3).flatten(1).float()
 
     def forward(self, crops: Tensor) -> Tensor:
         return self.classifier(self.features(crops))
