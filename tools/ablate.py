@@ -3,16 +3,19 @@
     python tools/ablate.py proposals --data VOC2012 --split val --multibox multibox.safetensors
     python tools/ablate.py proposals --data VOC2012 --images 60 --weights runs/voc/bundle
     python tools/ablate.py detection --data VOC2012 --split val --weights runs/six/bundle
+    python tools/ablate.py inception-v3 --data ILSVRC --seeds 0,1,2
 
 `proposals` is section 8 of arXiv 1409.4842: selective search, superpixels doubled, 200 regions of
 MultiBox added back. With --weights the mAP too; scores of regions are kept under --out.
 `detection` is its detection table, one network and all of them; or the rows of your own --table.
+`inception-v3` trains the rows of Table 3 of arXiv 1512.00567, from Inception-v2 to Inception-v3.
 Interrupted, the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -125,6 +128,95 @@ def detection(
     return 0
 
 
+def inception_v3(
+    data: Annotated[
+        Path, typer.Option(help="ILSVRC, a folder of class folders, or a folder of tar files.")
+    ],
+    val: Annotated[Path | None, typer.Option(help="Validation images. [the val of --data]")] = None,
+    table: Annotated[Path, typer.Option(help="YAML file of the rows.")] = TABLES
+    / "inception_v3.yaml",
+    seeds: Annotated[str, typer.Option(help="Each row is trained with each, as 0,1,2.")] = "0",
+    epochs: Annotated[float | None, typer.Option(help="Length of each training. [100]")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Side of the crops, 75 or more. [299]")
+    ] = None,
+    change: Annotated[
+        list[str], typer.Option("--set", help="room.setting=value of all rows; may repeat.")
+    ] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for ablation.json and the runs.")] = Path(
+        "out/inception_v3"
+    ),
+) -> int:
+    """Top-1 and top-5 errors from Inception-v2 to v3, each row trained from nothing."""
+    from ablations.inception_rows import read_rows
+    from ablations.inception_runs import announced, measure_all, runs_of
+    from ablations.inception_table import summary
+    from classifier_training.inputs import Places, device_of, images_of
+
+    from detector.errors import DatasetError
+    from detector.files import write_atomically
+    from detector.reporting.cli import stop_gently
+    from detector.training.distributed import join_group
+
+    chosen = seeds_of(seeds)
+    given = {
+        "data.path": str(data.resolve()),
+        "data.validate_on": val and str(val.resolve()),
+        "optimiser.epochs": epochs,
+        "network.input_size": input_size,
+    }
+    rows = read_rows(table, change, {k: v for k, v in given.items() if v is not None})
+    where = device_of(device)
+    images, judged = images_of(rows[0].settings, Path("."))
+    if judged is None:
+        raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
+    group = join_group(os.environ, where.type)
+    places = Places(out, Path("."), where, threads, quiet or not group.is_first, compiled)
+    runs = runs_of(rows, chosen, images, out)
+    found: list[Any] = []
+    try:
+        with stop_gently("this step, then saving") as stop:
+            if not places.quiet:
+                print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
+            for one in measure_all(runs, images, judged, places, group, stop):
+                found.append(one)
+                if group.is_first:  # as it stands after each run
+                    whole = summary(rows, found, chosen, images, judged)
+                    write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
+            if group.is_first and found:
+                show_inception(whole)
+    finally:
+        group.close()
+    return int(not all(result.readable for _, result in found))
+
+
+def seeds_of(text: str) -> list[int]:
+    """The numbers of `0,1,2`."""
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit()]
+    if len(numbers) < len(parts) or len(set(numbers)) < len(numbers):
+        raise typer.BadParameter(
+            f"--seeds {text}: expected whole numbers from 0, each once, such as 0,1,2"
+        )
+    return numbers
+
+
+def show_inception(whole: dict[str, Any]) -> None:
+    from ablations.inception_table import table_of
+    from rich.console import Console
+
+    print(
+        f"{whole['images']} images of {whole['judged']}, one central crop; errors in per cent,"
+        f" mean (lowest to highest) of seeds {', '.join(map(str, whole['seeds']))};"
+        " step: against the row above; paper: ILSVRC 2012"
+    )
+    Console(markup=False, highlight=False, width=160).print(table_of(whole["rows"]))
+
+
 def show_detection(whole: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -179,6 +271,7 @@ def command_line() -> typer.Typer:
     app.callback()(lambda: None)
     app.command("proposals")(proposals)
     app.command("detection")(detection)
+    app.command("inception-v3")(inception_v3)
     return app
 
 

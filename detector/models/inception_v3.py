@@ -75,23 +75,30 @@ class InceptionV3Output(NamedTuple):
 
 
 class AuxiliaryHead(nn.Module):
-    """A classifier on the last 17 x 17 map; batch norm in it is the paper's "BN-auxiliary"."""
+    """A classifier on the last 17 x 17 map; batch norm in it is the paper's "BN-auxiliary".
 
-    def __init__(self, num_outputs: int, *, norm: bool = True) -> None:
+    Departs from the paper: with `adaptive` a map of any size is averaged to the 5 x 5 that a
+    17 x 17 one has after its pool, so that the head can be trained on smaller crops.
+    """
+
+    def __init__(self, num_outputs: int, *, norm: bool = True, adaptive: bool = False) -> None:
         super().__init__()
+        self.adaptive = adaptive
         self.conv1 = ConvReLU(768, 128, 1, norm=norm)
         self.conv2 = ConvReLU(128, 768, 5, norm=norm)
         self.classifier = nn.Linear(768, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv2(self.conv1(F.avg_pool2d(x, 5, stride=3)))
+        x = F.adaptive_avg_pool2d(x, 5) if self.adaptive else F.avg_pool2d(x, 5, stride=3)
+        x = self.conv2(self.conv1(x))
         return self.classifier(x.mean((2, 3), dtype=torch.float32))
 
 
 class InceptionV3(nn.Module):
     """Crops (N, 3, S, S) to logits (N, num_outputs); S is 299 in the paper, at least 75.
 
-    In training with `auxiliary=True` the result is an `InceptionV3Output` (S at least 299 then).
+    In training with `auxiliary=True` the result is an `InceptionV3Output`; S is at least 299 then,
+    or `adaptive_auxiliary=True` lets the head take any map.
     `padding_counts=False` leaves padding out of the average pools, as Keras does.
 
     The paper arrives at v3 by steps, and each is an option: RMSProp and label smoothing are the
@@ -110,6 +117,7 @@ class InceptionV3(nn.Module):
         padding_counts: bool = True,
         factorised_stem: bool = True,
         norm_auxiliary: bool = True,
+        adaptive_auxiliary: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -144,7 +152,9 @@ class InceptionV3(nn.Module):
             channels = block.outputs
         self.auxiliary: AuxiliaryHead | None = None
         if auxiliary:
-            self.auxiliary = AuxiliaryHead(num_outputs, norm=norm_auxiliary)
+            self.auxiliary = AuxiliaryHead(
+                num_outputs, norm=norm_auxiliary, adaptive=adaptive_auxiliary
+            )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_outputs)
         initialise(self, generator)

@@ -11,6 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from detector.training.augment import AugmentSettings
 from detector.training.patches import PatchSettings
 
+AUXILIARY_SIDES = {
+    "googlenet": (224, 224), "bn_googlenet": (224, 224),
+    "inception_v2": (299, 1024), "inception_v3": (299, 1024),
+}  # fmt: skip
+"""Input sizes, from and to, of the auxiliary heads as published."""
+LEAST_SIDES = {"inception_v2": 75, "inception_v3": 75}
+"""Of which the last map is 1 x 1, where that is more than the 32 of any network."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,14 +52,22 @@ class NetworkSettings(_Settings):
     """
 
     @model_validator(mode="after")
+    def _last_map_is_not_empty(self) -> NetworkSettings:
+        least = LEAST_SIDES.get(self.architecture, 32)
+        if self.input_size < least:
+            raise ValueError(f"{self.architecture} needs an input_size of {least} or more")
+        return self
+
+    @model_validator(mode="after")
     def _grid_fits_auxiliary_heads(self) -> NetworkSettings:
-        sides = {"googlenet": (224, 224), "bn_googlenet": (224, 224), "inception_v3": (299, 1024)}
-        low, high = sides.get(self.architecture, (32, 1024))
-        if self.options.get("auxiliary") and not low <= self.input_size <= high:
+        low, high = AUXILIARY_SIDES.get(self.architecture, (32, 1024))
+        published = self.options.get("auxiliary") and not self.options.get("adaptive_auxiliary")
+        if published and not low <= self.input_size <= high:
+            any_size = "adaptive_auxiliary=true or network.options." if high > low else ""
             raise ValueError(
                 f"the auxiliary heads of {self.architecture} need an input_size of {low}"
                 + (" or more" if high > low else "")
-                + "; or set network.options.auxiliary=false"
+                + f"; or set network.options.{any_size}auxiliary=false"
             )
         return self
 

@@ -1,0 +1,174 @@
+"""Training and judging the rows of an ablation, each with each seed; what is done is kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import typer
+from classifier_training.inputs import Places, fingerprint, listing_of
+from classifier_training.loop import train
+from classifier_training.outputs import CLASSIFIER
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ablations.inception_rows import Row
+from detector.errors import EvaluationError
+from detector.files import write_atomically
+from detector.models.classifier_file import load_classifier
+from detector.reporting.progress import duration
+from detector.training.checkpoint import CURRENT, PREVIOUS
+from detector.training.classifier_settings import ClassifierTrainingConfig
+from detector.training.validation import validate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detector.datasets.labelled import LabelledImages
+    from detector.reporting.cli import Stop
+    from detector.training.distributed import Group
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row with one seed; its folder is named by all that decides its weights."""
+
+    row: Row
+    seed: int
+    settings: ClassifierTrainingConfig
+    folder: Path
+
+
+class Result(BaseModel):
+    """What a run reached: shares of the validation images, and a hash of which those are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top1: float
+    top5: float
+    images: int
+    judged: str
+    readable: bool
+    """Whether every image that was asked for could be read."""
+
+
+def runs_of(
+    rows: Sequence[Row], seeds: Sequence[int], images: LabelledImages, out: Path
+) -> list[Run]:
+    """All rows with the first seed, then all with the next."""
+    made = []
+    for seed in seeds:
+        for row in rows:
+            how = row.settings.optimiser.model_copy(update={"seed": seed})
+            settings = row.settings.model_copy(update={"optimiser": how})
+            folder = out / "runs" / fingerprint(settings, images)
+            made.append(Run(row, seed, settings, folder))
+    return made
+
+
+def kept(run: Run, judged: LabelledImages) -> Result | None:
+    """The result of a finished run on these validation images; None where there is none."""
+    try:
+        tree: Any = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
+        found = Result.model_validate(tree)
+    except (OSError, ValueError, ValidationError):
+        return None
+    return found if found.judged == listing_of(judged) else None
+
+
+def announced(rows: Sequence[Row], runs: Sequence[Run], judged: LabelledImages) -> Iterator[str]:
+    """What is going to be done, and where it departs from the paper."""
+    done = sum(kept(run, judged) is not None for run in runs)
+    yield f"{len(runs)} runs, {done} of them done already"
+    if any(row.adapted for row in rows):
+        size = rows[0].settings.network.input_size
+        yield f"at {size} pixels the auxiliary head departs from the paper: it takes any map"
+
+
+def measure_all(
+    runs: Sequence[Run],
+    images: LabelledImages,
+    judged: LabelledImages,
+    places: Places,
+    group: Group,
+    stop: Stop,
+) -> Iterator[tuple[Run, Result]]:
+    """Each run and its result, until the last or until `stop`; what is kept is not done again."""
+    waiting = sum(kept(run, judged) is None for run in runs)
+    took: list[float] = []
+    for number, run in enumerate(runs, start=1):
+        found = kept(run, judged)
+        if found is None:
+            if not places.quiet:
+                where = f"run {number} of {len(runs)}: {run.row.name}, seed {run.seed}"
+                typer.echo(where + _left(took, waiting), err=True)
+            before = time.monotonic()
+            found = measure(run, images, judged, places, group, stop)
+            took.append(time.monotonic() - before)
+        if found is None:
+            return
+        yield run, found
+        if group.any(bool(stop), places.device):
+            return
+
+
+def _left(took: Sequence[float], waiting: int) -> str:
+    """What the runs so far say of the rest; `waiting` were to be done at the start."""
+    if not took:
+        return ""
+    rest = waiting - len(took)
+    return f"; about {duration(sum(took) / len(took) * rest)} left for {rest}"
+
+
+def measure(
+    run: Run,
+    images: LabelledImages,
+    judged: LabelledImages,
+    places: Places,
+    group: Group,
+    stop: Stop,
+) -> Result | None:
+    """Train where that is not done, judge, and keep the result; None if `stop` came first."""
+    readable = True
+    if not (run.folder / CLASSIFIER).is_file():
+        own = replace(places, out=run.folder)
+        trained = train(run.settings, images, judged, own, group, stop)
+        readable = trained.readable
+        if not trained.finished:
+            return None
+    found = _judged(run, judged, readable, places, group)
+    if group.is_first:
+        write_atomically(run.folder / RESULT, found.model_dump_json(indent=1) + "\n")
+        for name in (CURRENT, PREVIOUS):  # three times the weights each
+            (run.folder / name).unlink(missing_ok=True)
+    group.wait()
+    return found
+
+
+def _judged(
+    run: Run, judged: LabelledImages, readable: bool, places: Places, group: Group
+) -> Result:
+    """The saved weights on one central crop of each validation image."""
+    model: Any = load_classifier(run.folder / CLASSIFIER).model.eval().to(places.device)
+
+    def feed(crops: Tensor) -> Tensor:
+        crops = crops.to(places.device, memory_format=torch.channels_last)
+        return model.normalisation(crops)  # type: ignore[no-any-return]
+
+    size = run.settings.network.input_size
+    found = validate(model, judged, size, feed, group=group, threads=places.threads)
+    if not found.images:
+        raise EvaluationError(
+            f"{judged.name}: none of its {len(judged)} images could be read; give --val IMAGES"
+        )
+    readable = readable and found.images == len(judged)
+    return Result(
+        top1=found.top1, top5=found.top5, images=found.images, judged=listing_of(judged),
+        readable=readable,
+    )  # fmt: skip

@@ -1,0 +1,134 @@
+"""What a classifier learns from: labelled images, a network at its start, and the batches."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from detector.build import build_network
+from detector.datasets.detect_labelled import detect_layout, read_labelled
+from detector.errors import SettingsError
+from detector.hardware import choose_device
+from detector.models.classifier_file import first_convolution
+from detector.training.checkpoint import fingerprint_of
+from detector.training.patch_batches import PatchBatches
+from detector.training.region_settings import MemberConfig
+
+if TYPE_CHECKING:
+    from detector.datasets.labelled import LabelledImages
+    from detector.training.classifier_settings import ClassifierTrainingConfig
+    from detector.training.distributed import Group
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are, and how the machine is used."""
+
+    out: Path
+    data_root: Path
+    device: torch.device
+    threads: int
+    quiet: bool
+    compiled: bool = False
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """One training's settings, images and batches, and its length in steps."""
+
+    settings: ClassifierTrainingConfig
+    images: LabelledImages
+    judged: LabelledImages | None
+    batches: PatchBatches
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.images) / self.settings.optimiser.batch
+
+    @property
+    def last(self) -> int:
+        return math.ceil(self.settings.optimiser.epochs * self.steps_per_epoch)
+
+
+def device_of(option: str) -> torch.device:
+    """The device that --device names; each process of torchrun has its own card."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and option == "auto":
+        cuda = torch.cuda.is_available()
+        option = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
+    return choose_device(option)
+
+
+def images_of(
+    settings: ClassifierTrainingConfig, root: Path
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """What to learn from, and what to judge by under the same classes."""
+    assert settings.data.path is not None
+    place = root / settings.data.path
+    train = read_labelled(place, "train")
+    if settings.data.images is not None:
+        train = train.subset(settings.data.images)
+    if settings.data.validate_on is not None:
+        return train, read_labelled(root / settings.data.validate_on, "val").under(train.classes)
+    if "val" in detect_layout(place).splits:
+        return train, read_labelled(place, "val").under(train.classes)
+    return train, None
+
+
+def learning_of(
+    settings: ClassifierTrainingConfig,
+    images: LabelledImages,
+    judged: LabelledImages | None,
+    group: Group,
+) -> Learning:
+    """The batches of this process; a SettingsError where they do not go around."""
+    how = settings.optimiser
+    if how.batch < group.world * how.accumulate:
+        raise SettingsError(
+            f"optimiser.batch: {how.batch} images do not go around {group.world} processes of"
+            f" {how.accumulate} parts; raise it, or lower optimiser.accumulate"
+        )
+    batches = PatchBatches(
+        images, settings.network.input_size, how.batch, settings.patches, settings.augment,
+        how.seed, group.rank, group.world,
+    )  # fmt: skip
+    return Learning(settings, images, judged, batches)
+
+
+def network_of(
+    settings: ClassifierTrainingConfig, outputs: int, root: Path, device: torch.device
+) -> Any:
+    """The network at its start, on its device, channels-last."""
+    seen = settings.network
+    member = MemberConfig(
+        architecture=seen.architecture, options=seen.options, input_size=seen.input_size,
+        weights=seen.weights,
+    )  # fmt: skip
+    network: Any = build_network(member, outputs, root)
+    if seen.pixel_scale != 1 and not network.normalisation.is_identity:
+        raise SettingsError(
+            f"network.pixel_scale: {seen.architecture} has an input normalisation of its own; use 1"
+        )
+    if seen.weights is not None and seen.pixel_scale != 1:
+        # Files hold weights for crops as they are; saving multiplies by the scale again.
+        with torch.no_grad():
+            network.get_parameter(f"{first_convolution(network)}.weight").div_(seen.pixel_scale)
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> str:
+    """Of all that decides the weights: settings, and which images there are; not where they lie."""
+    reporting = {"save_every", "validate_every", "max_bad_steps"}
+    chosen = settings.model_dump(exclude={"data": True, "optimiser": reporting})
+    return fingerprint_of({**chosen, "images": listing_of(train)})
+
+
+def listing_of(images: LabelledImages) -> str:
+    """A hash of the names of the classes and files."""
+    return hashlib.sha256("\n".join((*images.classes, *images.files)).encode()).hexdigest()
