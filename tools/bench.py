@@ -3,6 +3,7 @@
 python tools/bench.py classifier
 python tools/bench.py selective-search --photographs VOC2012/JPEGImages --large
 python tools/bench.py evaluation
+python tools/bench.py multibox
 """
 
 from __future__ import annotations
@@ -79,6 +80,30 @@ def training(
     write_atomically(out / "training.json", json.dumps(found, indent=2) + "\n")
 
 
+@app.command()
+def multibox(
+    weights: Annotated[
+        Path | None, typer.Option(help="A file of tools/train_multibox.py. [the shipped one]")
+    ] = None,
+    member: Annotated[
+        Path | None, typer.Option(help="Bundle whose crops it is to save. [the shipped one]")
+    ] = None,
+    photographs: Annotated[Path, typer.Option(help="Folder of .jpg files.")] = Path("examples"),
+    crops: Annotated[int, typer.Option(min=8, help="Crops in one round.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, all ways in turn.")] = 15,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of crops and proposer.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+) -> None:
+    """A pass of MultiBox against a crop of the classifier, and the share of the matching."""
+    from benchmarks.multibox import measure
+
+    from detector.build import SHIPPED
+
+    bundle = member or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
+    found = measure(weights, bundle, photographs, crops=crops, rounds=rounds, threads=threads)
+    _report(found, out / "multibox.json")
+
+
 @app.command("selective-search")
 def selective_search(
     photographs: Annotated[Path, typer.Option(help="Folder of photographs.")] = Path("examples"),
@@ -141,9 +166,10 @@ def _report(found: dict[str, Any], path: Path) -> None:
     for name, value in found.items():
         if not isinstance(value, dict):
             typer.echo(f"{name.replace('_', ' '):16s} {value}")
+    widest = max(10, *map(len, found["ways"]))
     for way, figures in found["ways"].items():
         row = "   ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
-        typer.echo(f"{way:10s} {row}")
+        typer.echo(f"{way:{widest}s} {row}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(found, indent=2) + "\n")
     typer.echo(f"wrote {path}")

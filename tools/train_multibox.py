@@ -48,8 +48,10 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train MultiBox; run again to resume."""
-    from multibox_training.inputs import Places, images_of, learning_of, report
+    from multibox_training.images import images_of
+    from multibox_training.inputs import Places, learning_of, report
     from multibox_training.outputs import save_settings, write_weights
+    from multibox_training.pseudo import labelled
     from multibox_training.settings import MultiBoxTrainingConfig
 
     from detector.build import load_config, validated
@@ -80,7 +82,10 @@ def main(
         with stop_gently("this step, then saving") as stop, ExitStack() as logs:
             dataset = images_of(settings, data_root)
             out.mkdir(parents=True, exist_ok=True)
-            learning = learning_of(settings, dataset, places, group)
+            images = labelled(settings, dataset, places, group, stop)
+            if images is None:
+                return 0  # leaving `stop_gently` exits
+            learning = learning_of(settings, images, places, group)
             if group.is_first:
                 save_settings(out, settings)
                 if not places.quiet:
@@ -109,6 +114,7 @@ def _train(
     import time
 
     import torch
+    from multibox_training.settings import run_settings
     from multibox_training.step import Step, Sums
 
     from detector.hardware import choose_precision
@@ -125,7 +131,7 @@ def _train(
     steps_per_epoch = learning.count / how.batch
     last = math.ceil(how.epochs * steps_per_epoch)
     run = TrainingState(
-        network, how, fingerprint_of(settings.model_dump(mode="json")),
+        network, how, fingerprint_of(run_settings(settings, learning.labelled.digest)),
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
     scale = LossScale(how.precision == "float16")

@@ -5,6 +5,7 @@ Everything about view v of image i is a function of (seed, i, v).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from detector.errors import ImageError
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.batches import ImageCache
+from detector.training.pseudo_boxes import PseudoBoxes
 from detector.training.views import View, ViewSettings, draw_view, whole_view
 
 
@@ -26,8 +28,15 @@ def object_fractions(sample: Sample, size: tuple[int, int]) -> Array:
 
     All are objects; crowds are not. Boxes are clipped to the image first.
     """
+    return box_fractions(sample.annotations.boxes[~sample.annotations.crowd], size)
+
+
+def box_fractions(boxes: Array, size: tuple[int, int]) -> Array:
+    """(N, 4) xyxy pixels to fractions of an image of `size` (H, W), clipped to it; boxes that
+    clipping leaves without area are left out.
+    """
     height, width = size
-    boxes = sample.annotations.boxes[~sample.annotations.crowd].astype(np.float64)
+    boxes = np.asarray(boxes).astype(np.float64)
     boxes = np.clip(boxes / [width, height, width, height], 0, 1)
     return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
 
@@ -37,7 +46,7 @@ class Views:
     """The views of a data set's images.
 
     A view is (3, S, S) float32, centred, and its boxes; of an image that cannot be read there are
-    none, and `broken` says why.
+    none, and `broken` says why. `pseudo` are boxes beside the annotated ones, by image.
     """
 
     dataset: Dataset
@@ -47,22 +56,39 @@ class Views:
     seed: int
     images: ImageCache = field(default_factory=ImageCache)
     broken: dict[Path, str] = field(default_factory=dict)
+    pseudo: Mapping[int, PseudoBoxes] = field(default_factory=dict)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def kept(self, image: int, number: int) -> View:
         """View `number` of a fixed set: the whole image, its mirror image, then parts."""
-        boxes, size = self._objects(image)
+        boxes, size = self._objects(image), self._size(image)
         if number < 2:
             return whole_view(boxes, mirror=number == 1)
         return draw_view(boxes, size, self.settings, self._chance(image, number, 0))
 
     def drawn(self, image: int, number: int) -> View:
         """View `number` of an endless set: the whole image or a part, by lot."""
-        boxes, size = self._objects(image)
+        boxes, size = self._objects(image), self._size(image)
         rng = self._chance(image, number, 2)
         if rng.random() < self.settings.whole_share:
             return whole_view(boxes, mirror=bool(self.augment.flip and rng.random() < 0.5))
         return draw_view(boxes, size, self.settings, rng)
+
+    def weights(self, image: int, view: View) -> Array:
+        """(M,) float32 what each box of a view counts in the loss: an annotated one 1."""
+        pseudo = self.pseudo.get(image)
+        if pseudo is None:
+            return np.ones(len(view.boxes), np.float32)
+        true = len(object_fractions(self.dataset.samples[image], self._size(image)))
+        return np.where(view.shown < true, 1, pseudo.weight).astype(np.float32)
+
+    def completeness(self, image: int) -> float:
+        """What a prediction that is nobody's counts in the loss: 1 where all objects are annotated,
+        0 where some are not, for it may be one of those; or as the pseudo boxes' settings say.
+        """
+        if image in self.pseudo:
+            return self.pseudo[image].background
+        return float(self.dataset.samples[image].annotated is None)
 
     def crop(self, image: int, number: int, view: View, *, distorted: bool = True) -> Tensor:
         """(3, S, S) of a view."""
@@ -90,12 +116,20 @@ class Views:
             return False
         return True
 
-    def _objects(self, image: int) -> tuple[Array, tuple[int, int]]:
-        sample = self.dataset.samples[image]
+    def _objects(self, image: int) -> Array:
+        """The annotated ones, then the pseudo boxes."""
+        size = self._size(image)
+        true = object_fractions(self.dataset.samples[image], size)
+        if image not in self.pseudo:
+            return true
+        return np.concatenate([true, box_fractions(self.pseudo[image].boxes, size)])
+
+    def _size(self, image: int) -> tuple[int, int]:
         if image not in self._sizes:
+            sample = self.dataset.samples[image]
             size = sample.size or self.images.read(sample.path).shape[:2]
             self._sizes[image] = (size[0], size[1])
-        return object_fractions(sample, self._sizes[image]), self._sizes[image]
+        return self._sizes[image]
 
     def _chance(self, image: int, number: int, use: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, image, number, use])

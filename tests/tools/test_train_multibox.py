@@ -13,27 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from small_classifiers import TOOLS, exit_code, tool
+from small_classifiers import TOOLS
+from toy_multibox import run, train, varied
 from toy_regions import same, settings, weights, write_squares
 
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox
 from detector.reporting.journal import read_journal
-
-
-def varied(root: Path) -> Path:
-    rng = np.random.default_rng(0)
-    rows = []
-    for _ in range(60):
-        x, y = (int(v) for v in rng.integers(1, 40, 2))
-        w, h = (int(v) for v in rng.integers(8, 40, 2))
-        rows.append(
-            f"<object><name>red</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + w}</xmax>"
-            f"<ymax>{y + h}</ymax></bndbox></object>"
-        )
-    path = root / "Annotations" / "000000.xml"
-    path.write_text(path.read_text().replace("</annotation>", "".join(rows) + "</annotation>"))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +47,6 @@ def config(toy: Path) -> Path:
     return path
 
 
-def run(name: str, *words: object) -> int:
-    """A tool of several files, in this process: its folder must be on the path while it runs."""
-    sys.path.insert(0, str(TOOLS))
-    try:
-        found = tool(name)
-        return exit_code(found.command_line() if name == "ablate" else found.main, *words)
-    finally:
-        sys.path.remove(str(TOOLS))
-
-
-def train(config: Path, out: Path, *more: str) -> int:
-    words = ["--config", config, "--out", out, "--device", "cpu", "--threads", "1", "--quiet"]
-    return run("train_multibox", *words, *more)
-
-
 @pytest.fixture(scope="module")
 def finished(toy: Path, config: Path, tmp_path_factory) -> Path:
     """One undisturbed run on kept maps."""
@@ -89,7 +60,10 @@ def test_a_run_leaves_a_journal_its_settings_and_a_proposer(finished: Path):
     assert [entry["step"] for entry in entries] == [0, 1, 2, 3]
     assert all(np.isfinite(entry["loss"]) for entry in entries)
     assert all(0 <= entry["matching"] <= entry["seconds"] for entry in entries)
-    assert yaml.safe_load((finished / "config.yaml").read_text())["loss"]["alpha"] == 2.5
+    written = yaml.safe_load((finished / "config.yaml").read_text())
+    assert written["loss"]["alpha"] == 2.5
+    assert "pseudo" not in written.keys() | written["data"][0].keys()  # settings as before
+    assert not (finished / "pseudo.sqlite").exists()
     trained = load_multibox(finished / "multibox.safetensors")
     assert len(trained.priors) == 1420
     assert len(MultiBox(trained, keep=20)(np.zeros((60, 80, 3), np.uint8))) <= 20
@@ -155,6 +129,7 @@ def test_steps_lower_the_loss(config, finished, tmp_path):
         ("trunk.after=9z", "not cut after"),
         ("heads.priors=60", "heads.priors"),
         ("data=[]", "--data"),
+        ("bank={views: 2}", "known: views_per_image, partial_views"),
     ],
 )
 def test_wrong_settings_are_one_sentence(config, finished, tmp_path, capsys, change, message):

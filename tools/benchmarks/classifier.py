@@ -45,8 +45,8 @@ def measure(
 ) -> dict[str, Any]:
     """Every way on the same crops, in turn, `rounds` times; medians, and ratios to the first."""
     torch.set_num_threads(threads)
-    member, name = _member(bundle)
-    batch, source = _crops(photographs, crops, member.input_size)
+    member, name = member_of(bundle)
+    batch, source = crops_of(photographs, crops, member.input_size)
     ways = _ways(member, batch, threads)
     scores = {way: classify(batch).softmax(-1) for way, classify in ways.items()}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -100,7 +100,7 @@ def _ways(member: Member, batch: Tensor, threads: int) -> dict[str, Classify]:
     return ways
 
 
-def _member(bundle: Path | None) -> tuple[Member, str]:
+def member_of(bundle: Path | None) -> tuple[Member, str]:
     if bundle is None:
         network = build_model("googlenet", 21, generator=torch.Generator().manual_seed(0))
         return Member(network.eval(), 224), "googlenet, random weights"
@@ -110,7 +110,7 @@ def _member(bundle: Path | None) -> tuple[Member, str]:
     return member, f"{one.architecture} of {bundle.name}"
 
 
-def _crops(photographs: Path, count: int, size: int) -> tuple[Tensor, str]:
+def crops_of(photographs: Path, count: int, size: int) -> tuple[Tensor, str]:
     """Random regions of the photographs in a folder; noise where there is none."""
     rng = np.random.default_rng(0)
     paths = sorted(photographs.glob("*.jpg")) if photographs.is_dir() else []

@@ -12,8 +12,6 @@ import torch
 import typer
 
 from detector.build import MemberConfig, build_network
-from detector.datasets import Dataset, Sample, read_dataset
-from detector.datasets.dataset import Dropped
 from detector.errors import DatasetError
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.models.map_trunk import map_shape, map_trunk
@@ -25,8 +23,9 @@ from detector.training.checkpoint import fingerprint_of
 from detector.training.distributed import Group
 from detector.training.kept_maps import KeptMaps, MapBuilder
 from detector.training.view_bank import FixedViews
-from detector.training.view_batches import Views, object_fractions
+from detector.training.view_batches import Views, box_fractions, object_fractions
 from detector.training.view_examples import DrawnExamples, KeptExamples, ViewBatch
+from multibox_training.pseudo import Labelled
 from multibox_training.settings import MultiBoxTrainingConfig, map_settings
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Learning:
     count        views in an epoch
     """
 
-    dataset: Dataset
+    labelled: Labelled
     priors: Priors
     whole: MultiBoxNetwork
     network: nn.Module
@@ -68,38 +67,15 @@ class Learning:
     views: Views
 
 
-def images_of(settings: MultiBoxTrainingConfig, root: Path) -> Dataset:
-    """All images under one class, "object": classes of different sets need not agree."""
-    samples: list[Sample] = []
-    dropped: list[Dropped] = []
-    names = []
-    for position, source in enumerate(settings.data):
-        one = read_dataset(root / source.path, source.split)
-        if source.partial:
-            one = one.partial(source.partial)
-        if source.images:
-            one = one.subset(source.images)
-        samples += [_as_objects(sample, position) for sample in one.samples]
-        dropped += one.dropped
-        names.append(one.name)
-    return Dataset("+".join(names), ("object",), tuple(samples), tuple(dropped))
-
-
-def _as_objects(sample: Sample, position: int) -> Sample:
-    objects = sample.annotations
-    return replace(
-        sample,
-        image_id=f"{position}/{sample.image_id}",
-        annotations=replace(objects, labels=np.zeros(len(objects), np.int64)),
-    )
-
-
 def learning_of(
-    settings: MultiBoxTrainingConfig, dataset: Dataset, places: Places, group: Group
+    settings: MultiBoxTrainingConfig, labelled: Labelled, places: Places, group: Group
 ) -> Learning:
     """The network at its start, and its crops or, where there is a bank, its maps."""
     how, below = settings.optimiser, settings.trunk
-    views = Views(dataset, below.input_size, settings.views, settings.augment, how.seed)
+    views = Views(
+        labelled.dataset, below.input_size, settings.views, settings.augment, how.seed,
+        broken=dict(labelled.broken), pseudo=labelled.boxes,
+    )  # fmt: skip
     priors = priors_of(settings, views)
     torch.manual_seed(how.seed)
     member = MemberConfig(
@@ -112,18 +88,21 @@ def learning_of(
     if settings.bank is None:
         examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world)
         alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world=1)
-        return Learning(dataset, priors, whole, whole, examples, alone, len(dataset), views)
+        return Learning(
+            labelled, priors, whole, whole, examples, alone, len(labelled.dataset), views
+        )
     fixed = FixedViews.of(views, settings.bank)
     kept = KeptExamples(
-        fixed, _maps(settings, fixed, trunk, places, group),
+        fixed, _maps(settings, labelled.digest, fixed, trunk, places, group),
         how.batch, how.seed, group.rank, group.world,
     )  # fmt: skip
     alone = replace(kept, rank=0, world=1)
-    return Learning(dataset, priors, whole, whole.heads, kept, alone, len(fixed), views)
+    return Learning(labelled, priors, whole, whole.heads, kept, alone, len(fixed), views)
 
 
 def _maps(
     settings: MultiBoxTrainingConfig,
+    pseudo: str,
     fixed: FixedViews,
     trunk: nn.Module,
     places: Places,
@@ -138,7 +117,7 @@ def _maps(
             batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
         ),
         map_shape(trunk, settings.trunk.input_size),
-        fingerprint_of(map_settings(settings)), places.threads, together=8,
+        fingerprint_of(map_settings(settings, pseudo)), places.threads, together=8,
     )  # fmt: skip
     if group.is_first:
         for _ in progress(builder.build(), "maps", len(fixed.counts), places.quiet):
@@ -148,12 +127,21 @@ def _maps(
 
 
 def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
-    """Priors by k-means over all the boxes of the data and their mirror images."""
+    """Priors by k-means over all the boxes of the data and their mirror images.
+
+    Of true boxes, whatever pseudo boxes there are beside them; of those where there are no others.
+    """
     parts: list[Array] = []
     for image, sample in enumerate(views.dataset.samples):
         if len(sample.annotations) and (sample.size or views.readable(image)):
             size = sample.size or views.images.read(sample.path).shape[:2]
             parts.append(object_fractions(sample, (size[0], size[1])))
+    if not parts:
+        samples = views.dataset.samples
+        for image, pseudo in views.pseudo.items():
+            known = samples[image].size
+            assert known is not None  # since its boxes were drawn
+            parts.append(box_fractions(pseudo.boxes, known))
     boxes = np.concatenate(parts) if parts else np.zeros((0, 4))
     mirrored = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
     boxes = np.concatenate([boxes, mirrored])
@@ -164,7 +152,7 @@ def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
 
 def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
     """The early sanity report: what will be learnt from, and what was left out."""
-    dataset = learning.dataset
+    dataset = learning.labelled.dataset
     objects = sum(len(sample.annotations) for sample in dataset.samples)
     empty = sum(not len(sample.annotations) for sample in dataset.samples)
     typer.echo(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from multibox_training.inputs import Learning
+    from multibox_training.pseudo import Labelled
 
 
 def save_settings(out: Path, settings: MultiBoxTrainingConfig) -> None:
@@ -36,12 +37,12 @@ def write_weights(
         whole = learner  # type: ignore[assignment]
     else:
         whole.heads = learner
-    below, data = settings.trunk, learning.dataset
+    below, labelled = settings.trunk, learning.labelled
     header = MultiBoxHeader(
         architecture=below.architecture, options=below.options, after=below.after,
         input_size=below.input_size, heads=settings.heads, grids=learning.priors.grids,
         stored_as=settings.stored_as, licence=settings.licence,
-        training_data=f"{len(data)} images of {data.name}",
+        training_data=_said_of(labelled),
     )  # fmt: skip
     path = out / "multibox.safetensors"
     save_multibox(path, TrainedMultiBox(whole, learning.priors, header))
@@ -49,3 +50,12 @@ def write_weights(
         f"wrote {path}; try: python tools/evaluate_proposals.py --engine multibox:weights={path}",
         err=True,
     )
+
+
+def _said_of(labelled: Labelled) -> str:
+    data = labelled.dataset
+    text = f"{len(data)} images of {data.name}"
+    if labelled.boxes:
+        count = sum(len(one.boxes) for one in labelled.boxes.values())
+        text += f", {count} pseudo boxes of {labelled.by}"
+    return text

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from detector.build import DataSource
 from detector.models.storage import StoredAs
@@ -12,12 +18,28 @@ from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.network import HeadSettings
 from detector.training.augment import AugmentSettings
 from detector.training.classifier_settings import OptimiserSettings
+from detector.training.pseudo_boxes import PseudoSettings
 from detector.training.view_bank import ViewBankSettings
 from detector.training.views import ViewSettings
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MultiBoxSource(DataSource):
+    """One data set, or a folder of images that nobody annotated."""
+
+    unlabelled: bool = False
+    """The path is a folder of images, whatever lies in folders below it included."""
+    pseudo: PseudoSettings | None = None
+    """Whoever labels these images too; by saying so one says that not all of their objects are
+    annotated.
+    """
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_silence(handler(self))
 
 
 class TrunkSettings(_Settings):
@@ -36,12 +58,14 @@ class TrunkSettings(_Settings):
 class MultiBoxTrainingConfig(_Settings):
     """The whole run."""
 
-    data: tuple[DataSource, ...]
+    data: tuple[MultiBoxSource, ...]
     trunk: TrunkSettings = TrunkSettings()
     heads: HeadSettings = HeadSettings()
     loss: LossSettings = LossSettings()
     views: ViewSettings = ViewSettings()
     augment: AugmentSettings = AugmentSettings()
+    pseudo: PseudoSettings | None = None
+    """Labels all images that are not annotated in full; a source may have its own."""
     bank: ViewBankSettings | None = None
     """With it the trunk stays as it is, and its maps of a fixed set of views are kept."""
     optimiser: OptimiserSettings = OptimiserSettings(
@@ -53,9 +77,37 @@ class MultiBoxTrainingConfig(_Settings):
     licence: str = "not stated"
     """Of the trained weights; goes into their file."""
 
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_silence(handler(self))
 
-def map_settings(settings: MultiBoxTrainingConfig) -> dict[str, Any]:
-    """All that kept maps depend on: runs that differ in heads or rate share them."""
+    def pseudo_of(self, source: MultiBoxSource) -> PseudoSettings | None:
+        return source.pseudo or self.pseudo
+
+
+def _without_silence(found: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those of pseudo-labels that are not in use: runs without them are bound to
+    the same settings as before there were any.
+    """
+    off = {"pseudo": None, "unlabelled": False}
+    return {k: v for k, v in found.items() if k not in off or v != off[k]}
+
+
+def run_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
+    """All that a run depends on; `pseudo` is the digest of its pseudo boxes, if it has any."""
+    return {**settings.model_dump(mode="json"), **_bound_to(pseudo)}
+
+
+def map_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
+    """All that kept maps depend on: runs that differ in heads or rate share them. Of pseudo-labels
+    it is the boxes themselves, and not what they weigh.
+    """
     rooms = {"data", "trunk", "views", "augment", "bank"}
     seed = settings.optimiser.seed
-    return {**settings.model_dump(mode="json", include=rooms), "seed": seed}
+    found = settings.model_dump(mode="json", include=rooms)
+    found["data"] = [{k: v for k, v in one.items() if k != "pseudo"} for one in found["data"]]
+    return {**found, "seed": seed, **_bound_to(pseudo)}
+
+
+def _bound_to(pseudo: str) -> dict[str, Any]:
+    return {"pseudo_boxes": pseudo} if pseudo else {}

@@ -7,7 +7,8 @@ x_ij = 1 where prediction i is object j's, as the cheapest matching says. Distan
 a prior's deviation s, so alpha here is alpha * s^2 of a loss on plain fractions: the 1,000 of the
 public trainer of arXiv 1412.1441, on fractions, is 2.5 at s = 0.05; 0.3, as the paper is quoted,
 on google/multibox's units (s = 0.01) weighs a distance as 3,000 would on fractions. Both terms are
-sums over a view, not means.
+sums over a view, not means. A box that a machine drew may count less: x_ij is then its weight in
+both terms, but not in the matching, so that it finds the prediction that a true box would.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class LossSettings(BaseModel):
 
 
 class Losses(NamedTuple):
-    """Each (B,) and summed over a view's predictions; `matched` counts objects."""
+    """Each (B,) and summed over a view's predictions; `matched` counts objects by their weights."""
 
     location: Tensor
     confidence: Tensor
@@ -65,14 +66,15 @@ def matching_cost(targets: Array, location: Array, logits: Array, settings: Loss
 
 def match(
     location: Array, logits: Array, boxes: Array, priors: Priors, settings: LossSettings
-) -> tuple[Array, Array]:
-    """Predictions matched (m,), and their target locations (m, 4): of one view with (M, 4) boxes.
+) -> tuple[Array, Array, Array]:
+    """Predictions matched (m,), their target locations (m, 4), and which boxes these are (m,): of
+    one view with (M, 4) boxes.
 
     With more objects than predictions, as many objects as there are predictions are matched.
     """
     targets = residuals(np.asarray(boxes, np.float32).reshape(-1, 4), priors)
     rows, columns = assign(matching_cost(targets, location, logits, settings))
-    return columns, targets[rows, columns]
+    return columns, targets[rows, columns], rows
 
 
 def multibox_loss(
@@ -82,27 +84,34 @@ def multibox_loss(
     complete: Tensor,
     priors: Priors,
     settings: LossSettings,
+    weights: Sequence[Array] | None = None,
 ) -> Losses:
     """Predictions (B, K, 4) and (B, K) against the boxes (M, 4) of each of B views.
 
-    complete  (B,) bool: every object is annotated. Elsewhere a prediction that is nobody's may be
-              an object that nobody boxed, so it adds nothing.
+    complete  (B,) bool, or a weight in [0, 1]: every object is annotated. Elsewhere a prediction
+              that is nobody's may be an object that nobody boxed, so it adds nothing.
+    weights   (M,) of each view's boxes; None: all 1
     """
     places, values = location.detach().cpu().numpy(), logits.detach().cpu().numpy()
-    views, columns, targets = [], [], []
+    views, columns, targets, shares = [], [], [], []
     for view, own in enumerate(boxes):
-        chosen, residual = match(places[view], values[view], own, priors, settings)
+        chosen, residual, rows = match(places[view], values[view], own, priors, settings)
         views.append(np.full(len(chosen), view))
         columns.append(chosen)
         targets.append(residual)
+        shares.append(np.ones(len(rows)) if weights is None else weights[view][rows])
     device = logits.device
     row = torch.from_numpy(np.concatenate(views)).to(device)
     column = torch.from_numpy(np.concatenate(columns)).to(device)
     wanted = torch.from_numpy(np.concatenate(targets).astype(np.float32)).to(device)
+    weight = torch.from_numpy(np.concatenate(shares).astype(np.float32)).to(device)
     is_object = torch.zeros_like(logits)
     is_object[row, column] = 1
     each = F.binary_cross_entropy_with_logits(logits, is_object, reduction="none")
-    counts = is_object.bool() | complete.to(device)[:, None]
-    distance = ((location[row, column] - wanted) ** 2).sum(1) / 2
+    counts = complete.to(logits)[:, None].repeat(1, logits.shape[1])
+    counts[row, column] = weight
+    distance = weight * (((location[row, column] - wanted) ** 2).sum(1) / 2)
     summed = torch.zeros(len(logits), device=device).index_add(0, row, distance)
-    return Losses(settings.alpha * summed, (each * counts).sum(1), is_object.sum(1))
+    return Losses(
+        settings.alpha * summed, (each * counts).sum(1), (is_object * counts).sum(1)
+    )  # fmt: skip

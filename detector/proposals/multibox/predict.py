@@ -69,7 +69,7 @@ class MultiBox:
         self.trained = weights
         self.settings = _validated({**settings, "weights": weights.sha256})
         model = prepare_for_inference(
-            _Joined(weights.network).to(device), "float32", normalisation_of(weights.network)
+            Joined(weights.network).to(device), "float32", normalisation_of(weights.network)
         )
         self.batches = FixedBatches(model, batch_size=1, workers=threads)
         self.device = device
@@ -122,7 +122,7 @@ def _cut_off(inside: Array, windows: Array) -> Array:
     return found
 
 
-class _Joined(nn.Module):
+class Joined(nn.Module):
     """Crops (N, 3, S, S) to (N, K, 5): locations and the logit, in one tensor."""
 
     def __init__(self, network: MultiBoxNetwork) -> None:
