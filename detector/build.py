@@ -96,16 +96,23 @@ def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> An
         raise SettingsError(f"{source}: {_first_fault(kind, error)}") from None
 
 
+def _settings_in(annotation: Any) -> Any:
+    """The settings of an annotation such as Settings, Settings | None or tuple[Settings, ...]."""
+    found = [one for one in (annotation, *get_args(annotation)) if hasattr(one, "model_fields")]
+    return found[0] if found else annotation
+
+
 def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         at: Any = kind
         for part in fault["loc"][:-1]:
-            if isinstance(at, type) and issubclass(at, BaseModel) and part in at.model_fields:
-                at = at.model_fields[str(part)].annotation
-        known = at.model_fields if isinstance(at, type) and issubclass(at, BaseModel) else {}
-        return f"unknown setting {where}; known: {', '.join(known)}"
+            if part in getattr(at, "model_fields", {}):
+                at = _settings_in(at.model_fields[str(part)].annotation)
+        fields = getattr(at, "model_fields", {})
+        known = ", ".join(one.alias or name for name, one in fields.items())
+        return f"unknown setting {where}; known: {known}"
     return f"{where}: {fault['msg']} (found {fault.get('input')!r})"[:400]
 
 

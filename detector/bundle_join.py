@@ -64,11 +64,14 @@ def _common_trunk(
     models: Sequence[nn.Module],
     before: Sequence[MemberManifest],
 ) -> SharedTrunk | None:
-    """The most layers that a member has in common with one before it that owns all of its own."""
+    """The most layers that a member has in common with one before it that owns all of its own.
+
+    At most one of these has any: two of them would have them in common with each other.
+    """
     mine = models[place]
     if not isinstance(mine, GoogLeNet):
         return None
-    own, best = mine.state_dict(), None
+    own, trunk = mine.state_dict(), None
     for other, entry in enumerate(before):
         alike = (entry.architecture, entry.options) == (
             entries[place].architecture, entries[place].options,
@@ -80,9 +83,8 @@ def _common_trunk(
             names = Trunk(mine, cut).state_dict()
             if not all(torch.equal(own[name], theirs[name]) for name in names):
                 break
-            if best is None or len(names) > best[0]:
-                best = len(names), SharedTrunk(other, cut)
-    return best[1] if best else None
+            trunk = SharedTrunk(other, cut)
+    return trunk
 
 
 def _heads(bundles: Sequence[Bundle]) -> Fitted:

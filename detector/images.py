@@ -23,6 +23,7 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detector.errors import ImageError
+from detector.image_claims import MAX_SCANS, icon_sizes, scans, tile_pixels
 from detector.structures import Array
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ SUFFIXES = frozenset(
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112
+# Frames of a GIF and pages of a TIFF are found one by one: 4 MB of them take seconds.
+_COUNTED_BYTES = 4 * 1024 * 1024
+# Pixels are converted so many at a time: wide intermediate values of a whole image take gigabytes.
+_BAND_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +138,12 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         # Pillow's own limit and its remarks on odd metadata: ours are stricter and typed.
         warnings.simplefilter("ignore")
         try:
+            for size in icon_sizes(data):  # Pillow decodes an icon as soon as it is opened
+                _check_pixels(size, name, max_pixels)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_pixels(image, name, max_pixels)
-                return _decode_first_frame(image)
+                _check_pixels(image.size, name, max_pixels)
+                _check_claims(image, data, name, max_pixels)
+                return _decode_first_frame(image, len(data))
         except ImageError:
             raise
         except UnidentifiedImageError:
@@ -151,8 +160,8 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
             raise ImageError(f"{name}: damaged or truncated image ({reason})") from None
 
 
-def _check_pixels(image: Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
+def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width}x{height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"
@@ -160,19 +169,46 @@ def _check_pixels(image: Image, name: str, max_pixels: int) -> None:
         )
 
 
-def _decode_first_frame(image: Image) -> Decoded:
+def _check_claims(image: Image, data: bytes, name: str, max_pixels: int) -> None:
+    tile = tile_pixels(getattr(image, "tag_v2", {}))
+    if tile > max_pixels:
+        raise ImageError(
+            f"{name}: a tile of {tile / 1e6:.0f} megapixels is over the limit of"
+            f" {max_pixels / 1e6:.0f}; save it with smaller tiles"
+        )
+    if image.format in ("JPEG", "MPO") and scans(data) > MAX_SCANS:
+        raise ImageError(
+            f"{name}: a progressive JPEG of over {MAX_SCANS} passes; save it as another image"
+        )
+
+
+def _decode_first_frame(image: Image, size: int) -> Decoded:
+    """`size` is that of the file, in bytes."""
     remarks = []
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+    frames = _frames(image, size)
+    if frames:
         image.seek(0)
         remarks.append(f"{frames} frames or pages; only the first was used")
-    raw_size = (image.size[1], image.size[0])
     orientation, remark = _orientation(image)
     if remark:
         remarks.append(remark)
     image.load()
-    pixels = _upright(_rgb_pixels(image), orientation)
+    pixels = _rgb_pixels(image)
+    # Pillow turns a TIFF itself while it loads, and then forgets the orientation.
+    if _orientation(image)[0] == orientation:
+        pixels = _upright(pixels, orientation)
+    height, width = pixels.shape[:2]
+    raw_size = (width, height) if orientation >= 5 else (height, width)
     return Decoded(np.ascontiguousarray(pixels), raw_size, orientation, tuple(remarks))
+
+
+def _frames(image: Image, size: int) -> str | None:
+    """How many frames or pages, where there are several."""
+    if image.format == "MPO" or not getattr(image, "is_animated", False):
+        return None
+    if image.format in ("GIF", "TIFF") and size > _COUNTED_BYTES:
+        return "several"
+    return str(getattr(image, "n_frames", 1))
 
 
 def _orientation(image: Image) -> tuple[int, str | None]:
@@ -200,26 +236,55 @@ def _upright(pixels: Array, orientation: int) -> Array:
 
 
 def _rgb_pixels(image: Image) -> Array:
+    """(H, W, 3) uint8, a band of rows at a time."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    to_rgb = _conversion(image)
+    for top, band in _bands(image):
+        pixels[top : top + band.height] = to_rgb(band)
+    return pixels
+
+
+def _bands(image: Image) -> Iterator[tuple[int, Image]]:
+    """(first row, rows) from top to bottom."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= rows:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _conversion(image: Image) -> Callable[[Image], Array]:
+    """What makes rows of this image RGB: (h, W, 3), or (h, W, 1) of grey."""
     if image.mode.startswith(("I", "F")):
-        grey = _to_8_bit(np.asarray(image), floating=image.mode == "F")
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        scale, low = _range_to_8_bit(image)
+        return lambda band: _to_8_bit(band, scale, low)[:, :, None]
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _over_white(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
+        return lambda band: _over_white(np.asarray(band.convert("RGBA")))
+    return lambda band: np.asarray(band.convert("RGB"))
 
 
-def _to_8_bit(values: Array, *, floating: bool) -> Array:
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if floating and low >= 0 and high <= 1:
-        scaled = values * 255
-    elif floating and low >= 0 and high <= 255:
-        scaled = values
-    elif not floating and low >= 0 and high <= 65535:
-        scaled = values / 257
-    else:
-        scaled = (values - low) * (255 / max(high - low, 1e-12))
-    return np.round(scaled).clip(0, 255).astype(np.uint8)
+def _finite(band: Image) -> Array:
+    values = np.asarray(band).astype(np.float64)
+    return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _range_to_8_bit(image: Image) -> tuple[float, float]:
+    """(scale, lowest value) of the whole image: 8 bits are (value - lowest) * scale."""
+    ends = [(values.min(), values.max()) for values in (_finite(band) for _, band in _bands(image))]
+    low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
+    if image.mode == "F" and low >= 0 and high <= 1:
+        return 255.0, 0.0
+    if image.mode == "F" and low >= 0 and high <= 255:
+        return 1.0, 0.0
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        return 1 / 257, 0.0
+    return 255 / max(high - low, 1e-12), low
+
+
+def _to_8_bit(band: Image, scale: float, low: float) -> Array:
+    values = (_finite(band) - low) * scale
+    return np.round(values).clip(0, 255).astype(np.uint8)
 
 
 def _over_white(rgba: Array) -> Array:

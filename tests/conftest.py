@@ -15,8 +15,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import hypothesis
 import numpy as np
 import pytest
+
+# Tests never time things: by default a slow example is a failure, and a busy machine has some.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 NO_NETWORK = Path(__file__).parent / "no_network"
 _LOG = "NO_NETWORK_LOG"

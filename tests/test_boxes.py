@@ -76,6 +76,13 @@ def test_voting_moves_a_box_to_the_weighted_mean_of_those_around_it():
     assert voted[0] == pytest.approx([0, 0, 10, (0.9 * 10 + 0.3 * 8) / 1.2])
 
 
+def test_voting_moves_each_kept_box_by_its_own_neighbours():
+    """The fourth box has an IoU of exactly one half with the first, and counts."""
+    boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [50, 50, 60, 62], [0, 0, 10, 5]])
+    voted = box_ops.vote(boxes[:2], boxes, np.array([0.9, 0.5, 0.5, 0.1]), 0.5)
+    assert voted.tolist() == [pytest.approx([0, 0, 10, 9.5]), pytest.approx([50, 50, 60, 61])]
+
+
 def test_voting_without_any_score_leaves_the_box():
     boxes = np.array([[0, 0, 10, 10]])
     assert box_ops.vote(boxes, boxes, np.array([0.0]), 0.5).tolist() == [[0, 0, 10, 10]]
@@ -89,6 +96,30 @@ def test_clip_cuts_to_height_and_width():
 def test_unique_keeps_the_first_of_boxes_that_round_alike():
     boxes = np.array([[0, 0, 9.8, 10], [5, 5, 8, 8], [0, 0, 10, 10.2]])
     assert box_ops.unique(boxes).tolist() == [0, 1]
+
+
+def test_unique_is_told_for_no_boxes_too_and_rounds_halves_to_even():
+    assert box_ops.unique(np.zeros((0, 4))).tolist() == []
+    boxes = np.array([[0, 0, 10, 2.5], [0, 0, 10, 2], [0, 0, 10, 3], [0, 0, 10, 2.4]])
+    assert box_ops.unique(boxes).tolist() == [0, 2]
+
+
+def test_area_is_width_times_height():
+    assert box_ops.area(np.array([[1, 2, 4, 7], [0, 0, 0, 9]], np.float32)).tolist() == [15, 0]
+
+
+def test_boxes_without_area_overlap_nothing():
+    point = np.array([[5, 5, 5, 5]])
+    assert box_ops.iou(point, point).tolist() == [[0]]
+
+
+def test_ilsvrc_boxes_are_zero_based_and_inclusive():
+    assert box_ops.xyxy_from_ilsvrc(np.array([[0, 0, 9, 19]])).tolist() == [[0, 0, 10, 20]]
+    assert box_ops.ilsvrc_from_xyxy(np.array([[0, 0, 10, 20]])).tolist() == [[0, 0, 9, 19]]
+
+
+def test_mirroring_exchanges_left_and_right():
+    assert box_ops.flip_horizontally(np.array([[1, 2, 4, 8]]), 10).tolist() == [[6, 2, 9, 8]]
 
 
 def test_voc_boxes_are_one_based_and_inclusive():
@@ -113,6 +144,7 @@ def test_every_convention_comes_back(raw):
     boxes = _proper(raw)
     size = (321, 123)
     assert np.allclose(box_ops.xyxy_from_voc(box_ops.voc_from_xyxy(boxes)), boxes)
+    assert np.allclose(box_ops.xyxy_from_ilsvrc(box_ops.ilsvrc_from_xyxy(boxes)), boxes)
     assert np.allclose(box_ops.xyxy_from_coco(box_ops.coco_from_xyxy(boxes)), boxes)
     assert np.allclose(box_ops.xyxy_from_yolo(box_ops.yolo_from_xyxy(boxes, size), size), boxes)
     assert np.allclose(box_ops.xyxy_from_matlab(box_ops.matlab_from_xyxy(boxes)), boxes)

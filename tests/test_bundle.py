@@ -83,10 +83,21 @@ def test_a_bundle_gives_back_what_was_saved(tmp_path, precision, error):
     assert [m.stored_as for m in written.members] == [precision] * 2
     for model, state in zip(bundle.models, states, strict=True):
         assert not model.training
+        assert not any(values.requires_grad for values in model.parameters())
         assert largest_difference(model.state_dict(), state) <= error
     assert len(load_bundle(tmp_path / "b", members=1).models) == 1
-    with pytest.raises(BundleError, match="2 members, not 3"):
-        load_bundle(tmp_path / "b", members=3)
+    for number in (0, 3):
+        with pytest.raises(BundleError, match=f"2 members, not {number}"):
+            load_bundle(tmp_path / "b", members=number)
+
+
+def test_a_file_is_named_by_network_size_and_the_first_digits_of_its_hash(tmp_path):
+    folder = tmp_path / "new" / "b"
+    (member,) = save_bundle(folder, manifest(), [tiny()]).members
+    data = (folder / member.file).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    assert (member.file, member.bytes) == (f"tiny-32-{digest[:12]}.safetensors", len(data))
+    assert member.sha256 == digest
 
 
 def test_a_prior_of_sizes_comes_back_and_a_bad_one_is_refused(tmp_path):
@@ -146,6 +157,30 @@ def test_a_full_disk_leaves_the_old_bundle(tmp_path, monkeypatch, broken_write):
     with pytest.raises(BundleError, match="No space left"):
         save_bundle(tmp_path, manifest(), [tiny(1)])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_leaves_files_that_old_and_new_bundle_share(tmp_path, monkeypatch):
+    """The same weights again: their file is written in its own place, and stays."""
+    save_bundle(tmp_path, manifest(), [tiny(0)])
+    real = detector.bundle.write_atomically
+
+    def write(path, data):
+        if path.name == "bundle.json":
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(detector.bundle, "write_atomically", write)
+    with pytest.raises(BundleError, match="No space left"):
+        save_bundle(tmp_path, manifest(), [tiny(0)])
+    assert largest_difference(load_bundle(tmp_path).models[0].state_dict(), tiny(0)) < 2e-3
+
+
+def test_a_damaged_bundle_in_the_folder_is_replaced_and_its_files_are_left(tmp_path):
+    save_bundle(tmp_path, manifest(), [tiny(0)])
+    (tmp_path / "bundle.json").write_text("hello")
+    save_bundle(tmp_path, manifest(), [tiny(1)])
+    assert largest_difference(load_bundle(tmp_path).models[0].state_dict(), tiny(1)) < 2e-3
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 @pytest.mark.parametrize("killed_before", [0, 1])
@@ -300,7 +335,10 @@ def test_a_bad_bundle_is_refused_by_name(case, tmp_path):
 
 
 def test_an_oversized_manifest_is_not_parsed(tmp_path):
-    save_bundle(tmp_path, manifest(), [tiny()])
+    written = save_bundle(tmp_path, manifest(), [tiny()])
+    text = (tmp_path / "bundle.json").read_text()
+    (tmp_path / "bundle.json").write_text(text.ljust(4 * 2**20))
+    assert read_manifest(tmp_path) == written
     (tmp_path / "bundle.json").write_text(" " * (4 * 2**20 + 1))
     with pytest.raises(BundleError, match="larger than"):
         read_manifest(tmp_path)

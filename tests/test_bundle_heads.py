@@ -117,6 +117,14 @@ def test_more_heads_go_into_the_same_folder(plain):
     assert len(list(plain.glob("svm-*"))) == 1
 
 
+def test_what_was_measured_holds_while_the_thresholds_do(plain, tmp_path):
+    same_ones = read_manifest(plain).thresholds
+    svm = [(HeadManifest(kind="svm"), scores(2))]
+    assert save_heads(plain, tmp_path / "same", svm, same_ones).metrics == {"mAP": 0.5}
+    other = save_heads(plain, tmp_path / "other", svm, Thresholds(score=0.3))
+    assert (other.metrics, other.thresholds.score) == ({}, 0.3)
+
+
 def test_a_bundle_saved_anew_leaves_no_heads_behind(plain):
     save_heads(plain, plain, all_heads())
     manifest = read_manifest(plain)

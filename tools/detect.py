@@ -108,7 +108,7 @@ def main(
             if stop:
                 break
         done = time.perf_counter()
-        rows = _rows(records)
+        rows = _rows(records, detector.classes)
         _write(out, rows, records, detector, given, loaded - started, done - loaded)
         if as_json:
             print(json.dumps(rows))
@@ -220,6 +220,7 @@ def _run(
 def _read(record: Record, store: Any) -> tuple[Array, Proposals | None] | None:
     from detector.errors import ImageError, ProposalError
     from detector.images import content_hash, decode, read_bytes
+    from detector.reporting.cli import visible
 
     try:
         data = read_bytes(record.path)
@@ -227,35 +228,42 @@ def _read(record: Record, store: Any) -> tuple[Array, Proposals | None] | None:
         proposals = store.of(content_hash(data), decoded.size, str(record.path)) if store else None
     except (ImageError, ProposalError) as error:
         record.error = str(error)
-        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        print(visible(f"error: {error}"), file=sys.stderr)
         return None
     record.size, record.raw_size = decoded.size, decoded.raw_size
     record.orientation, record.warnings = decoded.orientation, decoded.warnings
     for warning in decoded.warnings:
-        print(f"warning: {record.path}: {warning}", file=sys.stderr)
+        print(visible(f"warning: {record.path}: {warning}"), file=sys.stderr)
     return decoded.pixels, proposals
 
 
 def _finish(record: Record, image: Array, classes: tuple[str, ...], pictures: Path | None) -> None:
     import io
 
-    from detector.export.coco_json import detection_rows
     from detector.files import write_atomically
     from detector.reporting.draw import draw
 
     assert record.found is not None
-    record.rows = detection_rows(record.image_id, record.path.name, record.found, classes)
     if pictures is not None:
         buffer = io.BytesIO()
         draw(image, record.found, classes).save(buffer, "JPEG", quality=92)
         write_atomically(pictures / record.picture, buffer.getvalue())
 
 
-def _rows(records: list[Record]) -> list[dict[str, Any]]:
+def _rows(records: list[Record], classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every detection, best first; equal scores by image and class, so that the order of the inputs
-    does not show.
+    does not show. Only images with results are given ids beside each other, so that a file that
+    cannot be read does not rename another of its stem.
     """
-    rows = [row for record in records for row in record.rows]
+    from detector.export.coco_json import detection_rows
+    from detector.reporting.inputs import image_ids
+
+    done = [record for record in records if record.found is not None]
+    for record, one in zip(done, image_ids([record.path for record in done]), strict=True):
+        assert record.found is not None
+        record.image_id = one
+        record.rows = detection_rows(one, record.path.name, record.found, classes)
+    rows = [row for record in done for row in record.rows]
     return sorted(
         rows, key=lambda row: (-row["score"], str(row["image_id"]), row["category_id"], row["bbox"])
     )
@@ -289,6 +297,8 @@ def _table(records: list[Record], classes: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from detector.reporting.cli import visible
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("image", "object"):
         table.add_column(name, overflow="fold")
@@ -297,12 +307,13 @@ def _table(records: list[Record], classes: tuple[str, ...]) -> None:
     for record in records:
         if record.found is None:
             continue
+        image = visible(record.path.name)
         if not len(record.found):
-            table.add_row(record.path.name, "nothing above the threshold", "", "", "", "", "")
+            table.add_row(image, "nothing above the threshold", "", "", "", "", "")
         for row in range(len(record.found)):
             box = [f"{value:.0f}" for value in record.found.boxes[row]]
-            name = classes[record.found.labels[row]]
-            table.add_row(record.path.name, name, f"{record.found.scores[row]:.2f}", *box)
+            name = visible(classes[record.found.labels[row]])
+            table.add_row(image, name, f"{record.found.scores[row]:.2f}", *box)
     Console(markup=False, highlight=False, soft_wrap=True).print(table)
 
 

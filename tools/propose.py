@@ -112,6 +112,7 @@ def record_all(
     """Run the workers over all paths; how many images were made, known already, and failed."""
     from detector.errors import ProposalError
     from detector.proposals.recorded import Record
+    from detector.proposals.stored import as_text
     from detector.proposals.workers import Lost, work_on
     from detector.reporting.cli import say_error, stop_gently
     from detector.reporting.progress import progress
@@ -128,7 +129,7 @@ def record_all(
                 store.put_failure(path, key, record.error)
                 say_error(ProposalError(record.error))
                 continue
-            if path in known_failures:
+            if as_text(path) in known_failures:
                 store.clear_failure(path, key)
             counts["known" if record.known else "made"] += 1
             counts["boxes"] += record.boxes

@@ -236,19 +236,50 @@ class FixedBatches:
             self.pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1))
 
     def __call__(self, crops: Tensor, function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """(N, 3, S, S) to (N, ...) on the CPU: `function` (or else the network) of each batch."""
+        """(N, 3, S, S) to (N, ...) on the CPU: `function` (or else the network) of each batch.
+
+        Where memory runs out, the same crops are tried again in batches of half the size, which
+        then stays; results may differ from before by rounding. Raises MemoryError if one crop at a
+        time is too much.
+        """
         function = self.model if function is None else function
+        while True:
+            size = self.batch_size
+            try:
+                return self._run(crops, function)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise MemoryError(f"one crop at a time does not fit: {error}") from error
+            # Outside the handler, whose traceback would keep the tensors of the failed batch.
+            self.batch_size = size // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _run(self, crops: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         batches = crops.split(self.batch_size) if len(crops) else (crops,)
         threads = torch.get_num_threads()
-        compute = partial(self._compute, function)
-        results = list(self.pool.map(compute, batches) if self.pool else map(compute, batches))
-        torch.set_num_threads(threads)  # a worker's own setting became the default of new threads
+        compute = partial(self._compute, function, self.batch_size)
+        try:
+            results = list(self.pool.map(compute, batches) if self.pool else map(compute, batches))
+        finally:
+            # A worker's own setting became the default of new threads.
+            torch.set_num_threads(threads)
         return torch.cat(results)
 
-    def _compute(self, function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    def _compute(self, function: Callable[[Tensor], Tensor], size: int, batch: Tensor) -> Tensor:
         count = len(batch)
         with torch.inference_mode():
             batch = batch.to(self.device)
-            if count < self.batch_size:
-                batch = F.pad(batch, (0, 0) * 3 + (0, self.batch_size - count))
+            if count < size:
+                batch = F.pad(batch, (0, 0) * 3 + (0, size - count))
             return function(batch)[:count].cpu()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device or this machine had no memory left; on CPUs torch says so by text alone."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text

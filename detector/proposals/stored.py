@@ -49,6 +49,11 @@ def describe(proposer: Any) -> dict[str, Any]:
     return {"engine": type(proposer).__name__, **proposer.settings.model_dump(mode="json")}
 
 
+def as_text(name: str) -> str:
+    """A file name as the cache holds it: bytes that are not UTF-8 appear as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _canonical(settings: Mapping[str, Any]) -> str:
     whole = {"engine_version": ENGINE_VERSION, **settings}
     return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -97,7 +102,7 @@ class ProposalStore:
             connection.execute(
                 """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (content)
                    DO UPDATE SET name = COALESCE(images.name, excluded.name)""",
-                (key, name),
+                (key, name and as_text(name)),
             )
             connection.execute(
                 """INSERT OR REPLACE INTO regions SELECT images.id, engines.id, ?, ?
@@ -112,7 +117,7 @@ class ProposalStore:
             connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
             connection.execute(
                 "INSERT OR REPLACE INTO failures SELECT ?, id, ? FROM engines WHERE hash = ?",
-                (name, message, engine),
+                (as_text(name), as_text(message), engine),
             )
 
     def clear_failure(self, name: str, settings: str) -> None:
@@ -120,7 +125,7 @@ class ProposalStore:
         query = """DELETE FROM failures
                    WHERE name = ? AND engine = (SELECT id FROM engines WHERE hash = ?)"""
         with self._write() as connection:
-            connection.execute(query, (name, bytes.fromhex(settings)))
+            connection.execute(query, (as_text(name), bytes.fromhex(settings)))
 
     def failures(self, settings: str) -> dict[str, str]:
         """Image file name -> why it gave no proposals."""

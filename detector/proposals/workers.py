@@ -128,6 +128,7 @@ class _Worker:
             raise _LateError
         said = self.connection.recv()
         self.ready, self.item, self.deadline = True, None, float("inf")
+        self.starts_failed = 0
         return said
 
     def cause_of_death(self, error: Exception) -> str:
@@ -158,7 +159,7 @@ def _serve(connection: Connection, prepare: Prepare) -> None:
     while True:
         try:
             item = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # our parent was killed
             return
         try:
             said = work(item)

@@ -6,8 +6,10 @@ Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import typer
 
 MAX_LINES = 3
+CLEAN_UP_S = 1.0
+"""After the second signal: time to remove temporary files."""
 DEBUG = "--debug"
 CURES = {
     errno.ENOENT: "; check the path",
@@ -80,21 +84,35 @@ def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
         write what there is
 
     The first SIGINT or SIGTERM only sets the value, and leaving the block then exits with 130 or
-    143; a second one exits at once.
+    143; a second one exits at once, whatever threads or clean-up would still wait for.
     """
     stop = Stop()
+    ending: list[threading.Timer] = []
 
     def on_signal(number: int, frame: object) -> None:
         if stop:
             signal.signal(number, signal.SIG_DFL)
+            ending.append(_end_in(CLEAN_UP_S, 128 + number))
             raise SystemExit(128 + number)
         stop.signal = number
         print(f"stopping after {finishing}; once more stops at once", file=sys.stderr)
 
-    with _handling((signal.SIGINT, signal.SIGTERM), on_signal):
-        yield stop
+    try:
+        with _handling((signal.SIGINT, signal.SIGTERM), on_signal):
+            yield stop
+    finally:
+        for timer in ending:
+            timer.cancel()
     if stop.signal is not None:
         raise SystemExit(128 + stop.signal)
+
+
+def _end_in(seconds: float, code: int) -> threading.Timer:
+    """End the process after a while, should it still be there."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 @contextmanager

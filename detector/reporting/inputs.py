@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,8 @@ def image_paths(arguments: Sequence[str], stdin: Iterable[str] = ()) -> list[Pat
     that matches nothing is kept: opening it later says what is wrong. Raises ImageError if nothing
     is left.
     """
+    if isinstance(stdin, io.TextIOWrapper):
+        stdin.reconfigure(errors="surrogateescape")  # file names are bytes, not always UTF-8
     found: list[Path] = []
     for argument in arguments:
         if argument == "-":
@@ -54,14 +57,15 @@ def _expanded(argument: str) -> list[Path]:
 
 
 def image_ids(paths: Sequence[Path]) -> list[str]:
-    """A name for each image: the stem of its file, or the whole path without suffix where stems
-    collide.
+    """A name for each image, all different: the stem of its file; where another could be called
+    so, the whole path without suffix, or with it. `paths` are different.
     """
-    times = Counter(path.stem for path in paths)
-    return [
-        str(path.with_suffix("")) if times[path.stem] > 1 and path.name else path.stem
+    choices = [
+        (path.stem, str(path.with_suffix("")), str(path)) if path.name else (str(path),)
         for path in paths
     ]
+    times = Counter(name for names in choices for name in set(names))
+    return [next((one for one in names if times[one] == 1), names[-1]) for names in choices]
 
 
 def output_names(ids: Sequence[str], suffix: str) -> list[str]:

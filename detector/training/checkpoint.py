@@ -49,9 +49,9 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
     head = {"step": str(checkpoint.step), "fingerprint": checkpoint.fingerprint, "format": _FORMAT}
     data = save(tensors, metadata=head)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / CURRENT
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "checkpoint-new.safetensors", data)
         if path.exists():
             path.replace(folder / PREVIOUS)

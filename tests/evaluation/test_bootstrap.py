@@ -12,7 +12,7 @@ from evaluation_cases import dataset_of, random_case
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, SettingsError
 from detector.evaluation import bootstrap_interval, compare, evaluate
-from detector.evaluation.bootstrap import resampled_means
+from detector.evaluation.bootstrap import _interval, resampled_means
 from detector.structures import Annotations, Detections
 
 
@@ -141,3 +141,17 @@ def test_no_rounds_and_no_objects_are_refused() -> None:
         bootstrap_interval(dataset, results, rounds=0)
     with pytest.raises(EvaluationError):
         bootstrap_interval(dataset_of(Annotations.empty()), {})
+
+
+def test_the_bounds_leave_a_fortieth_on_either_side() -> None:
+    """Resampled 0, 0.001, ..., 1: 95 % lie from 0.025 to 0.975, about a mean of one half."""
+    found = _interval(0.7, np.append(np.arange(1001) / 1000, np.nan))
+    assert (found.estimate, found.confidence) == (0.7, 0.95)
+    assert (found.low, found.high) == (pytest.approx(0.225), pytest.approx(1.175))
+
+
+def test_unless_told_otherwise_a_thousand_rounds_are_drawn_with_seed_0() -> None:
+    dataset, results = random_case(np.random.default_rng(3), images=6)
+    expected = bootstrap_interval(dataset, results, "voc12", seed=0, rounds=1000)
+    assert bootstrap_interval(dataset, results) == expected
+    assert compare(dataset, results, results).first == expected

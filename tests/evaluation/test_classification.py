@@ -91,3 +91,10 @@ def test_a_damaged_file_of_probabilities_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(EvaluationError, match=r"probabilities-\w+\.npy: cannot be used"):
         KeptProbabilities(tmp_path, "x", (3, 2))
+
+
+@pytest.mark.parametrize("rows", [np.zeros((3, 2)), np.zeros((2, 2), np.float32)], ids=str)
+def test_probabilities_of_another_type_or_shape_are_damage(tmp_path, rows):
+    np.save(KeptProbabilities(tmp_path, "x", (3, 2)).path, rows)
+    with pytest.raises(EvaluationError, match=r"probabilities-\w+\.npy: damaged; delete it"):
+        KeptProbabilities(tmp_path, "x", (3, 2))

@@ -43,6 +43,10 @@ def test_the_table_has_the_mean_ap_of_the_protocol(seed: int) -> None:
         ([0, 0, 10, 10], DOG, "classification"),
         ([0, 0, 10, 4.9], CAT, "localisation"),  # IoU 0.49
         ([0, 0, 10, 4.9], DOG, "both"),
+        ([0, 0, 10, 5], DOG, "classification"),  # IoU 0.5 itself
+        ([0, 0, 10, 1], CAT, "localisation"),  # IoU 0.1 itself
+        ([0, 0, 10, 1], DOG, "background"),
+        ([0, 0, 10, 1.1], DOG, "both"),
         ([0, 0, 10, 0.9], CAT, "background"),  # IoU 0.09
         ([50, 50, 60, 60], CAT, "background"),
     ],
@@ -130,6 +134,7 @@ COVERED, UNCOVERED = [[0, 0, 10, 9]], [[0, 0, 10, 4]]
     [
         (COVERED, [0.4, 0, 0.6], ([OBJECT], [0.4], [CAT]), "below threshold"),
         (UNCOVERED, [0.9, 0, 0.1], ([], [], []), "not proposed"),
+        ([[0, 0, 10, 5]], [0.5, 0, 0.5], ([], [], []), "suppressed"),  # limits are within
         (COVERED, [0.9, 0, 0.1], ([], [], []), "suppressed"),
         (COVERED, [0.3, 0, 0.7], ([[0, 0, 10, 4]], [0.9], [CAT]), "badly localised"),
         (COVERED, [0.1, 0.8, 0.1], ([], [], []), "misclassified"),
@@ -137,6 +142,10 @@ COVERED, UNCOVERED = [[0, 0, 10, 9]], [[0, 0, 10, 4]]
         (COVERED, [0.4, 0.3, 0.3], ([], [], []), "below threshold"),
         (None, None, ([OBJECT], [0.4], [CAT]), "below threshold"),
         (None, None, ([[0, 0, 10, 4]], [0.9], [CAT]), "badly localised"),
+        (None, None, ([[0, 0, 10, 1]], [0.5], [CAT]), "badly localised"),  # limits are within
+        (None, None, ([[0, 0, 10, 0.9]], [0.5], [CAT]), "unseen"),
+        (None, None, ([[0, 0, 10, 5]], [0.5], [DOG]), "misclassified"),
+        (None, None, ([[0, 0, 10, 4.9]], [0.5], [DOG]), "unseen"),
         (None, None, ([OBJECT], [0.9], [DOG]), "misclassified"),
         (None, None, ([], [], []), "unseen"),
     ],
@@ -152,12 +161,45 @@ def test_each_missed_object_has_its_reason(regions, scores, found, reason) -> No
     assert result.misses()[reason] == 1
 
 
+def test_an_image_without_any_region_has_nothing_proposed() -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    evidence = evidence_of(dataset, {"a": (proposals_of([]), np.zeros((0, 3)))})
+    result = diagnose(dataset, {}, 0.5, evidence)
+    assert [REASONS[one] for one in result.reasons] == ["not proposed"]
+
+
+def test_an_image_without_objects_has_no_evidence() -> None:
+    dataset = dataset_of(Annotations.empty(), Annotations([OBJECT], [CAT]))
+    regions = (proposals_of(COVERED), np.array([[0.9, 0, 0.1]]))
+    evidence = evidence_of(dataset, {"a": regions, "b": regions})
+    assert [len(column) for column in evidence["a"]] == [0, 0, 0]
+    assert [REASONS[one] for one in diagnose(dataset, {}, 0.5, evidence).reasons] == ["suppressed"]
+
+
 def test_what_was_found_has_no_reason_and_is_not_among_the_worst() -> None:
     truth = Annotations([OBJECT], [CAT])
     found = {"a": Detections([OBJECT], [0.9], [CAT])}
     result = diagnose(dataset_of(truth, truth), found, 0.5)
     assert result.reasons.tolist() == [-1, REASONS.index("unseen")]
     assert worst_images(result, 5) == [(1, 1, 0)]
+
+
+def test_the_worst_images_have_most_misses_and_false_alarms_together() -> None:
+    """a: nothing wrong; b: one missed; c: one missed and two false alarms, one too weak."""
+    truth = Annotations([OBJECT], [CAT])
+    false = Detections(
+        [[50, 50, 60, 60], [70, 50, 80, 60], [50, 70, 60, 80]], [0.9, 0.5, 0.4], [0] * 3
+    )
+    found = {"a": Detections([OBJECT], [0.5], [CAT]), "c": false}
+    result = diagnose(dataset_of(truth, truth, truth), found, 0.5)
+    assert worst_images(result, 5) == [(2, 1, 2), (1, 1, 0)]
+    assert worst_images(result, 1) == [(2, 1, 2)]
+
+
+def test_an_image_after_the_last_object_may_be_the_worst() -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]), Annotations.empty())
+    found = {"a": Detections([OBJECT], [0.9], [CAT]), "b": Detections([OBJECT], [0.9], [CAT])}
+    assert worst_images(diagnose(dataset, found, 0.5), 5) == [(1, 0, 1)]
 
 
 def test_perfect_stages_have_their_ceilings() -> None:
@@ -188,6 +230,17 @@ def test_slices_follow_cocos_sizes_and_the_shape() -> None:
     assert rows["share", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
 
 
+def test_a_size_on_an_edge_is_in_the_larger_slice() -> None:
+    truth = Annotations([[0, 0, 32, 32], [0, 0, 96, 96], [0, 0, 20, 10]], [CAT] * 3)
+    found = Detections([[0, 0, 32, 32], [0, 0, 96, 96]], [0.5, 0.4], [CAT] * 2)
+    rows = {(s.by, s.name): s for s in diagnose(dataset_of(truth), {"a": found}, 0.5).slices}
+    assert [rows["size", name].objects for name in ("small", "medium", "large")] == [1, 1, 1]
+    assert [rows["shape", name].objects for name in ("4/5 to 5/4", "2 and more")] == [2, 1]
+    # Both are found; at the operating threshold of 0.5 only the first.
+    assert [rows["size", name].recall for name in ("medium", "large")] == [1.0, 1.0]
+    assert [rows["size", name].recall_at for name in ("medium", "large")] == [1.0, 0.0]
+
+
 def test_shares_need_the_images_sizes() -> None:
     dataset = dataset_of(Annotations([OBJECT], [CAT]))
     unsized = replace(dataset, samples=(replace(dataset.samples[0], size=None),))
@@ -207,6 +260,21 @@ def test_confusions_count_every_object_and_every_false_alarm_once() -> None:
     assert result.confusion.tolist() == [[1, 1, 0], [0, 0, 1], [0, 2, 0]]
 
 
+def test_a_confusion_needs_half_an_overlap_and_the_threshold() -> None:
+    truth = Annotations([OBJECT, [20, 0, 30, 10]], [CAT, CAT])
+    found = Detections([[0, 0, 10, 5], [20, 0, 30, 4.9]], [0.5, 0.5], [DOG, DOG])
+    table = diagnose(dataset_of(truth), {"a": found}, 0.5).confusion
+    assert table.tolist() == [[0, 1, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_a_false_alarm_takes_the_object_that_it_overlaps_most_in_its_own_image() -> None:
+    first = Annotations([OBJECT, [0, 0, 10, 8]], [CAT, 2])
+    dataset = dataset_of(first, first, classes=("cat", "dog", "cow"))
+    found = {"b": Detections([[0, 0, 10, 8.5]], [0.9], [DOG])}
+    table = diagnose(dataset, found, 0.5).confusion
+    assert table.tolist() == [[0, 0, 0, 2], [0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
+
+
 def test_calibration_error_is_the_mean_gap_between_score_and_precision() -> None:
     # bin 9: two of score 0.95, one right: gap 0.45; bin 2: two of 0.25, none right: gap 0.25
     found = calibration(np.array([0.95, 0.95, 0.25, 0.25]), np.array([1, 0, 0, 0], bool))
@@ -215,6 +283,10 @@ def test_calibration_error_is_the_mean_gap_between_score_and_precision() -> None
     assert found.precision[9] == 0.5
     assert np.isnan(found.precision[0])
     assert calibration(np.ones(3), np.ones(3, bool)).error == 0.0
+    assert np.isnan(calibration(np.zeros(0), np.zeros(0, bool)).error)
+    # Bins that hold more weigh more: three of 0.95, one right, and one of 0.25.
+    uneven = calibration(np.array([0.95, 0.95, 0.95, 0.25]), np.array([1, 0, 0, 0], bool))
+    assert uneven.error == pytest.approx((3 * (0.95 - 1 / 3) + 0.25) / 4)
 
 
 def test_the_best_threshold_has_the_best_f1() -> None:
@@ -224,6 +296,9 @@ def test_the_best_threshold_has_the_best_f1() -> None:
         [boxes[0], boxes[1], [80, 80, 90, 90], boxes[2]], [0.9, 0.8, 0.7, 0.6], [CAT] * 4
     )
     matching = match(dataset_of(Annotations(boxes, [CAT] * 4)), {"a": found})
+    assert best_threshold(matching) == (pytest.approx(0.6), pytest.approx(6 / 8))
+    equal = Detections(found.boxes, [0.9, 0.6, 0.6, 0.6], found.labels)
+    matching = match(dataset_of(Annotations(boxes, [CAT] * 4)), {"a": equal})
     assert best_threshold(matching) == (pytest.approx(0.6), pytest.approx(6 / 8))
     nothing = match(dataset_of(Annotations(boxes, [CAT] * 4)), {})
     assert best_threshold(nothing) == (0.5, 0.0)

@@ -115,3 +115,56 @@ def test_batches_are_padded_and_threads_left_as_they_were():
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == threads
     assert run(torch.zeros(0, 3, 1, 1), count).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried 9 bytes"),
+        MemoryError(),
+    ],
+    ids=["device", "host", "python"],
+)
+def test_where_memory_runs_out_the_same_crops_run_in_halves_and_the_size_is_kept(error):
+    """Room for three crops: 8 and 4 at a time do not fit, 2 do."""
+    model = GoogLeNet(3, generator=torch.Generator().manual_seed(0))
+    fast = prepare_for_inference(model)
+    crops = torch.randn(11, 3, 64, 64, generator=torch.Generator().manual_seed(1)) / 4
+    expected = FixedBatches(fast, batch_size=8)(crops)
+    sizes = []
+
+    def with_little_room(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise error
+        return fast(batch)
+
+    run = FixedBatches(fast, batch_size=8, workers=2)
+    torch.testing.assert_close(run(crops, with_little_room), expected, rtol=0, atol=1e-5)
+    assert (set(sizes), run.batch_size) == ({8, 4, 2}, 2)
+    sizes.clear()
+    run(crops, with_little_room)
+    assert set(sizes) == {2}
+
+
+def test_a_crop_that_does_not_fit_by_itself_is_an_error():
+    def without_room(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("MPS backend out of memory")
+
+    run = FixedBatches(torch.nn.Linear(1, 1), batch_size=4)
+    with pytest.raises(MemoryError, match="one crop at a time"):
+        run(torch.zeros(5, 3, 1, 1), without_room)
+
+
+def test_another_error_is_not_tried_again():
+    tries = []
+
+    def broken(batch: torch.Tensor) -> torch.Tensor:
+        tries.append(len(batch))
+        raise RuntimeError("shapes do not fit")
+
+    run = FixedBatches(torch.nn.Linear(1, 1), batch_size=4)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(torch.zeros(3, 3, 1, 1), broken)
+    assert (tries, run.batch_size) == ([4], 4)

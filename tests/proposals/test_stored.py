@@ -107,6 +107,16 @@ def test_failures_are_remembered_until_cleared(path):
         assert store.failures(FAST) == {}
 
 
+def test_names_that_are_not_utf_8_are_kept_as_escapes(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1), "a\udcff.jpg")
+        assert [name for name, _ in store.items(FAST)] == ["a\\udcff.jpg"]
+        store.put_failure("b\udcff.jpg", FAST, "b\udcff.jpg: not an image")
+        assert store.failures(FAST) == {"b\\udcff.jpg": "b\\udcff.jpg: not an image"}
+        store.clear_failure("b\udcff.jpg", FAST)
+        assert store.failures(FAST) == {}
+
+
 def test_a_missing_file_says_how_to_make_it(path):
     with pytest.raises(ProposalError, match=r"tools/propose\.py --out"):
         ProposalStore(path)

@@ -37,6 +37,21 @@ class Odd:
         return work
 
 
+@dataclass(frozen=True)
+class Stumbling:
+    """Prepares what `Odd` does, but each process of an odd number is killed while it starts."""
+
+    notes: Path
+
+    def __call__(self) -> Callable[[str], str]:
+        starts = self.notes / "starts"
+        with starts.open("a") as file:
+            file.write("x")
+        if starts.stat().st_size % 2 == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Odd(self.notes)()
+
+
 def never_ready() -> Callable[[str], str]:
     raise RuntimeError("broken installation")
 
@@ -62,6 +77,14 @@ def test_death_and_hanging_cost_the_item_and_nothing_else(tmp_path):
     assert done["stumble"] == "STUMBLE"
     tries = {item: len((tmp_path / item).read_text()) for item in items}
     assert tries == {"a": 1, "b": 1, "c": 1, "d": 1, "die": 2, "hang": 2, "stumble": 2, "raise": 1}
+
+
+def test_a_worker_killed_now_and_then_while_it_starts_is_replaced(tmp_path):
+    """Starts 1 and 3 are killed; "die" ends number 2 and, after "a", number 4."""
+    done = dict(work_on(["die", "a"], Stumbling(tmp_path), 1, 60))
+    assert done["a"] == "A"
+    assert done["die"] == Lost("its worker was killed by SIGKILL, 2 times; given up")
+    assert len((tmp_path / "starts").read_text()) >= 4
 
 
 def test_once_asked_to_stop_only_what_is_under_way_is_finished(tmp_path):

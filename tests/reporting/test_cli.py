@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import Annotated
 
@@ -160,6 +162,34 @@ def test_a_second_signal_stops_at_once() -> None:
     assert finished == ["first"]
     assert stopped.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+WAITS_FOR_A_THREAD = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from detector.reporting.cli import stop_gently
+with stop_gently() as stop, ThreadPoolExecutor(1) as pool:
+    future = pool.submit(time.sleep, 600)
+    print("begun", flush=True)
+    future.result()
+"""
+
+
+def test_a_second_signal_waits_for_no_thread() -> None:
+    """A search of ten minutes in another thread cannot be stopped, only left."""
+    command = [sys.executable, "-c", WAITS_FOR_A_THREAD]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr.readline().startswith("stopping after the current image")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 143
+        finally:
+            process.kill()
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:

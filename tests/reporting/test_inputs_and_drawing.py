@@ -48,6 +48,21 @@ def test_ids_are_stems_and_paths_where_stems_collide():
     assert image_ids(paths) == ["a/x", "b/x", "y"]
 
 
+def test_ids_differ_where_files_differ_in_their_suffix_alone():
+    paths = [Path("a/x.jpg"), Path("a/x.png"), Path("a/y.png"), Path("")]
+    assert image_ids(paths) == ["a/x.jpg", "a/x.png", "y", "."]
+    assert image_ids(paths[::-1]) == image_ids(paths)[::-1]
+    # The stem of the last is the whole name of the first.
+    nested = [Path("x.jpg"), Path("x.png"), Path("x.jpg.png")]
+    assert image_ids(nested) == ["x.jpg", "x.png", "x.jpg.png"]
+
+
+def test_a_list_of_names_that_are_not_utf_8_is_read(tmp_path: Path):
+    (tmp_path / "list").write_bytes(b"a\xff.jpg\nb.jpg\n")
+    with (tmp_path / "list").open(encoding="utf-8") as lines:
+        assert image_paths(["-"], lines) == [Path("a\udcff.jpg"), Path("b.jpg")]
+
+
 def test_output_names_are_clean_and_unique():
     names = output_names(["a/x", "a_x", "../../etc/passwd", "-rf", "", "é\n", "N" * 300], ".jpg")
     assert names[:2] == ["a_x.jpg", "a_x-2.jpg"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from full_disk import files_of_at_most
 from PIL import Image
+from small_detector import save_detector
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
-from detector.models import build_model
 from detector.reporting.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,18 +28,7 @@ sys.path.pop(0)
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    """A small random detector: nothing it says is right, everything it does is real."""
-    folder = tmp_path_factory.mktemp("bundle")
-    model = build_model("googlenet", 3, generator=torch.Generator().manual_seed(0))
-    manifest = BundleManifest(
-        classes=("cat", "dog"),
-        members=(MemberManifest(architecture="googlenet", input_size=32),),
-        proposals={"engine": "opencv", "options": {"longest_side": 100}},
-        thresholds={"score": 0.0},
-        provenance=Provenance(training_data="none", licence="CC0"),
-    )
-    save_bundle(folder, manifest, [model.state_dict()])
-    return folder
+    return save_detector(tmp_path_factory.mktemp("bundle"))
 
 
 def _scene(seed: int, size: tuple[int, int] = (90, 120)) -> Image.Image:
@@ -83,16 +72,74 @@ def test_a_folder_gives_pictures_detections_and_a_record(bundle, photos, tmp_pat
     assert "0.png" in capsys.readouterr().out
 
 
-def test_results_are_the_same_bytes_in_any_order_and_beside_bad_files(bundle, photos, tmp_path):
-    a, b, c = (tmp_path / name for name in "abc")
-    assert _detect(bundle, photos, "--out", a, "--threads", 1) == 0
-    names = [photos / f"{i}.png" for i in (2, 0, 1)]
-    assert _detect(bundle, *names, "--out", b, "--threads", 4) == 0
+def test_results_are_the_same_bytes_for_any_threads_order_and_company(bundle, photos, tmp_path):
+    """One to four threads; each time another order; in the end beside files that are no images, one
+    of which has the name of a good one.
+    """
+    outs = [tmp_path / f"out{threads}" for threads in (1, 2, 3, 4)]
+    for out, order in zip(outs, ([0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]), strict=True):
+        names = [photos / f"{i}.png" for i in order]
+        assert _detect(bundle, *names, "--out", out, "--threads", out.name[3:], "--quiet") == 0
     (photos / "broken.jpg").write_bytes(b"text")
-    assert _detect(bundle, photos, "--out", c) == 1
-    expected = (a / "detections.json").read_bytes()
-    assert (b / "detections.json").read_bytes() == expected
-    assert (c / "detections.json").read_bytes() == expected
+    (photos / "0.jpg").write_bytes(b"text")
+    assert _detect(bundle, photos, "--out", tmp_path / "beside", "--threads", 2) == 1
+    expected = (outs[0] / "detections.json").read_bytes()
+    assert {row["image_id"] for row in json.loads(expected)} == {0, 1, 2}
+    for out in [*outs[1:], tmp_path / "beside"]:
+        assert (out / "detections.json").read_bytes() == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_the_image_and_writes_what_is_done(
+    bundle, photos, tmp_path, monkeypatch, number, code
+):
+    assert _detect(bundle, photos / "0.png", "--out", tmp_path / "one", "--quiet") == 0
+    finish = detect._finish
+
+    def interrupted(record, *more):
+        os.kill(os.getpid(), number)
+        finish(record, *more)
+
+    monkeypatch.setattr(detect, "_finish", interrupted)
+    out = tmp_path / "out"
+    assert _detect(bundle, photos, "--out", out, "--quiet") == code
+    inputs = json.loads((out / "run.json").read_text())["inputs"]
+    assert [one["detections"] is None for one in inputs] == [False, True, True]
+    assert [one["error"] for one in inputs] == [None] * 3
+    expected = (tmp_path / "one" / "detections.json").read_bytes()
+    assert (out / "detections.json").read_bytes() == expected
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_results_of_before(
+    bundle, photos, tmp_path, capsys
+):
+    out, options = tmp_path / "out", ["--quiet", "--no-pictures"]
+    assert _detect(bundle, photos / "0.png", "--out", out, *options) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with files_of_at_most(100):
+        assert _detect(bundle, photos, "--out", out, *options) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_names_that_are_no_text_are_shown_as_escapes(bundle, tmp_path, monkeypatch):
+    """Bytes that are not UTF-8 and commands to a terminal, in the table and in the errors, on a
+    stream that is as strict as a real one.
+    """
+    good, bad = tmp_path / "\udcff\x1b[31m.png", tmp_path / "\udcfe\n.png"
+    _scene(1).save(good)
+    bad.write_text("no picture")
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    assert _detect(bundle, tmp_path, "--out", tmp_path / "out") == 1
+    said = {}
+    for name, stream in streams.items():
+        stream.flush()
+        said[name] = stream.buffer.getvalue().decode()
+    assert "\\udcff\\x1b[31m.png" in said["stdout"]
+    assert "\\udcfe\\n.png: not an image" in said["stderr"]
+    assert "\x1b" not in said["stdout"] + said["stderr"]
 
 
 def _corpus(folder: Path) -> None:

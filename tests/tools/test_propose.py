@@ -105,11 +105,19 @@ def test_a_folder_becomes_a_cache_that_goes_on_where_it_stopped(propose, photos,
 
 
 def test_a_list_on_standard_input_and_opencvs_engine(propose, photos, tmp_path):
+    """Two of the three names are not UTF-8, and one of those is of no image."""
     cache = tmp_path / "cache.sqlite"
-    given = "\n".join(str(path) for path in sorted(photos.iterdir())[:2])
+    good, bad = photos / "\udcff.png", photos / "\udcfe.png"
+    (photos / "1.png").rename(good)
+    bad.write_text("no picture")
+    given = "\n".join(str(path) for path in (photos / "0.png", good, bad))
     done = propose("-", "--out", cache, "--engine", "opencv", "--quiet", stdin=given)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert set(rows(cache)) == {"0.png", "1.png"}
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "\\udcfe.png: not an image" in done.stderr
+    assert set(rows(cache)) == {"0.png", "\\udcff.png"}
+    with ProposalStore(cache) as store:
+        assert len(store.failures(store.only_settings())) == 1
 
 
 @pytest.mark.parametrize(

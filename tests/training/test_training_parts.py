@@ -1,4 +1,4 @@
-"""Loss, schedule, averages, distortions, checkpoints: each by numbers one can do by hand."""
+"""Loss, schedule, averages, distortions: each by numbers one can do by hand."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from detector.errors import CheckpointError, SettingsError, TrainingError
+from detector.errors import SettingsError, TrainingError
 from detector.structures import FILL_MEAN
-from detector.training import checkpoint as checkpoints
 from detector.training.augment import AugmentSettings, distort
 from detector.training.averaging import WeightAverage
-from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.training.loss import distillation_loss, region_loss
 from detector.training.schedule import rate_at
 from detector.training.state import freeze
@@ -128,62 +126,6 @@ def test_frozen_layers_and_statistics_stay_fixed():
     assert (net.training, net[1].training) == (True, False)
     with pytest.raises(SettingsError, match="begins with 'conv9'"):
         freeze(net, ["conv9"])
-
-
-def _checkpoint(step: int, value: float = 1.0) -> Checkpoint:
-    groups = {"model": {"w": torch.full((3,), value)}, "average": {"w": torch.zeros(3)}}
-    return Checkpoint(step, "print", groups)
-
-
-def test_a_checkpoint_comes_back_and_so_does_the_one_before(tmp_path: Path):
-    save_checkpoint(tmp_path, _checkpoint(1, 1.0))
-    save_checkpoint(tmp_path, _checkpoint(2, 2.0))
-    found = load_checkpoint(tmp_path, "print")
-    assert found is not None
-    assert (found.step, found.groups["model"]["w"].tolist()) == (2, [2.0] * 3)
-    (tmp_path / checkpoints.CURRENT).write_bytes(b"half a fi")
-    before = load_checkpoint(tmp_path, "print")
-    assert before is not None
-    assert before.step == 1
-
-
-def test_without_a_checkpoint_there_is_none(tmp_path: Path):
-    assert load_checkpoint(tmp_path) is None
-
-
-def test_only_damaged_checkpoints_are_an_error(tmp_path: Path):
-    (tmp_path / checkpoints.CURRENT).write_bytes(b"no")
-    with pytest.raises(CheckpointError, match="damaged"):
-        load_checkpoint(tmp_path)
-
-
-def test_another_runs_checkpoint_is_refused(tmp_path: Path):
-    save_checkpoint(tmp_path, _checkpoint(1))
-    with pytest.raises(CheckpointError, match="other settings"):
-        load_checkpoint(tmp_path, "another print")
-
-
-def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path):
-    save_checkpoint(tmp_path, _checkpoint(1))
-    with pytest.raises(CheckpointError, match="not finite"):
-        save_checkpoint(tmp_path, _checkpoint(2, math.nan))
-    found = load_checkpoint(tmp_path)
-    assert found is not None
-    assert found.step == 1
-
-
-def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch):
-    save_checkpoint(tmp_path, _checkpoint(1))
-
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints, "write_atomically", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        save_checkpoint(tmp_path, _checkpoint(2))
-    found = load_checkpoint(tmp_path)
-    assert found is not None
-    assert found.step == 1
 
 
 def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
