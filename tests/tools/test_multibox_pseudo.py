@@ -114,7 +114,7 @@ def test_drawing_that_was_stopped_goes_on_where_it_was(squares, photos, tmp_path
 
 
 def test_an_image_that_cannot_be_read_or_in_which_nothing_is_found_is_left_out(
-    squares, photos, tmp_path, drawing, monkeypatch
+    squares, photos, tmp_path, drawing
 ):
     (photos / "b.png").write_bytes(b"no image")
     config = config_of(
