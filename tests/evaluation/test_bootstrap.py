@@ -100,6 +100,8 @@ def test_coco_is_refused_with_the_protocols_that_can() -> None:
     dataset, results = random_case(np.random.default_rng(0))
     with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):
         bootstrap_interval(dataset, results, "coco")
+    with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):
+        compare(dataset, results, results, "coco")
 
 
 def test_a_round_without_objects_does_not_count() -> None:

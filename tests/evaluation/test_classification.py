@@ -36,9 +36,27 @@ def pixels_of(crops: np.ndarray) -> np.ndarray:
 
 
 def test_one_crop_is_the_centre():
-    seen = pixels_of(views(ramp(40, 60), 1, 32, short_side=280))[0]  # 40 of 32, as 280 of 224
+    made = views(ramp(40, 60), 1, 32, short_side=280)  # 40 of 32, as 280 of 224
+    assert made.shape == (1, 3, 32, 32)
+    seen = pixels_of(made)[0]
     assert seen[0, 0].tolist() == [4, 14, 0]
     assert seen[31, 31].tolist() == [35, 45, 0]
+
+
+def test_the_shorter_side_is_made_256_unless_told_otherwise():
+    image = ramp(100, 120)
+    assert np.array_equal(views(image, 10, 32), views(image, 10, 32, short_side=256))
+    assert not np.array_equal(views(image, 10, 32), views(image, 10, 32, short_side=288))
+
+
+def test_a_fine_pattern_is_averaged_when_it_shrinks_and_kept_smooth_when_it_grows():
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    seen = pixels_of(views(checks, 1, 32, short_side=224))  # each pixel is the mean of four
+    assert set(np.unique(seen)) <= {127, 128}
+    edge = np.zeros((16, 16, 3), np.uint8)
+    edge[:, 8:] = 200
+    seen = pixels_of(views(edge, 1, 32, short_side=224))[0, 16, :, 0]
+    assert len(np.unique(seen)) > 2, "cubic: more than the two values that were there"
 
 
 def test_ten_crops_are_corners_and_centre_of_the_central_square_and_mirrors():

@@ -55,6 +55,18 @@ def case(seed: int) -> tuple[Dataset, dict[str, Detections]]:
 
 
 @engines
+def test_areas_on_the_edge_of_two_ranges_are_in_both(engine: Any) -> None:
+    """1,024 and 9,216 pixels, COCO's own edges: small and medium, medium and large."""
+    boxes = [[0, 0, 32, 32], [0, 0, 96, 96]]
+    dataset = dataset_of(*(Annotations([box], [0]) for box in boxes))
+    found = {name: Detections([box], [0.9], [0]) for name, box in zip("ab", boxes, strict=True)}
+    truth, rows = _truth(dataset), _found(dataset, found)
+    expected = unmodified(copy.deepcopy(truth), copy.deepcopy(rows)).statistics
+    assert expected.tolist() == pytest.approx([1.0] * 6 + [1.0] * 6)
+    assert accumulate(truth, rows, engine).statistics.tolist() == expected.tolist()
+
+
+@engines
 @pytest.mark.parametrize("seed", range(12))
 def test_all_numbers_equal_unmodified_pycocotools(engine: Any, seed: int) -> None:
     dataset, results = case(seed)

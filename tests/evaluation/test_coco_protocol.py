@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_the_twelve_numbers_equal_pycocotools(shared_data: Path, part: str) -> N
     assert np.mean(aps) == pytest.approx(expected[0], abs=1e-12)
 
 
+@pytest.mark.parametrize(("names", "ap"), [(("10", "9"), 1.0), (("10", "9a"), 0.5)])
+def test_ties_go_by_the_images_numbers_where_all_have_one(
+    names: tuple[str, str], ap: float
+) -> None:
+    """A right detection in the second image and a wrong one in the first, with equal scores."""
+    dataset = dataset_of(Annotations.empty(), Annotations([[0, 0, 50, 50]], [0]))
+    samples = tuple(
+        replace(sample, image_id=name) for sample, name in zip(dataset.samples, names, strict=True)
+    )
+    found = {name: Detections([[0, 0, 50, 50]], [0.5], [0]) for name in names}
+    result = evaluate(replace(dataset, samples=samples), found, "coco")
+    assert result.mean_ap == pytest.approx(ap)
+
+
 def test_crowds_are_ignored_and_so_are_difficult_objects() -> None:
     boxes = [[0, 0, 50, 50], [60, 0, 90, 30], [0, 60, 30, 90]]
     flags = {"crowd": [False, True, False], "difficult": [False, False, True]}
@@ -130,5 +145,21 @@ def test_a_silent_detector_scores_zero_and_nothing_is_printed(
     dataset = dataset_of(Annotations([[0, 0, 10, 10]], [0]))
     result = evaluate(dataset, {}, "coco")
     assert result.mean_ap == 0.0
-    assert json.loads(result.to_json())["extras"]["APl"] is None
+    extras = json.loads(result.to_json())["extras"]
+    assert extras["APl"] is None
+    numbers = [
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "AR1",
+        "AR10",
+        "AR100",
+        "ARs",
+        "ARm",
+        "ARl",
+    ]
+    assert list(extras) == [*numbers, "images", "images_with_detections"]
     assert capsys.readouterr() == ("", "")

@@ -93,6 +93,8 @@ def test_an_image_without_proposals_or_without_objects_is_no_obstacle():
 def test_budgets_are_sorted_and_all_comes_last():
     measured = coverage(dataset(ONE_CAT), {"0": ranked([0, 0, 10, 8])}, [None, 5, 1, 5])
     assert measured.budgets == (1, 5, None)
+    usual = coverage(dataset(ONE_CAT), {"0": ranked([0, 0, 10, 8])})
+    assert usual.budgets == (50, 100, 200, 500, 1000, 2000, None)
 
 
 @pytest.mark.parametrize("budgets", [[], [0], [-3, None]])

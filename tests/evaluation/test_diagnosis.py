@@ -69,6 +69,25 @@ def test_what_finds_a_difficult_object_is_no_error() -> None:
     assert kinds_of(matching).tolist() == [NO_ERROR]
 
 
+def test_objects_are_counted_through_all_images() -> None:
+    """One cat an image, and in the second a dog beside it: objects 0, 1 and 2."""
+    first, second = Annotations([OBJECT], [CAT]), Annotations([OBJECT, [0, 0, 10, 8]], [CAT, DOG])
+    found = {name: Detections([OBJECT], [score], [CAT]) for name, score in (("a", 0.8), ("b", 0.9))}
+    matching = match(dataset_of(first, second), found)
+    assert matching.images.tolist() == [1, 0]  # best first
+    assert (matching.own.tolist(), matching.own_iou.tolist()) == ([1, 0], [1.0, 1.0])
+    assert (matching.other.tolist(), matching.other_iou.tolist()) == ([2, -1], [0.8, 0.0])
+    assert matching.objects.finder.tolist() == [1, 0, -1]
+    assert matching.objects.images.tolist() == [0, 1, 1]
+    assert matching.image_areas.tolist() == [10_000, 10_000]
+
+
+def test_a_box_on_an_object_that_was_found_is_not_mended() -> None:
+    found = Detections([OBJECT, [0, 0, 10, 4]], [0.9, 0.8], [CAT, CAT])
+    known = gains(match(dataset_of(Annotations([OBJECT], [CAT])), {"a": found}))
+    assert known["localisation"] == (1, 0.0)
+
+
 def test_gains_are_the_points_that_mending_brings() -> None:
     """Two cats; found: background first (0.9), then one cat (0.8), then the other with IoU 0.4.
 
@@ -196,6 +215,18 @@ def test_the_worst_images_have_most_misses_and_false_alarms_together() -> None:
     assert worst_images(result, 1) == [(2, 1, 2)]
 
 
+def test_of_images_that_are_equally_bad_the_first_come_first() -> None:
+    truth = Annotations([OBJECT], [CAT])
+    missed = diagnose(dataset_of(*[truth] * 40), {}, 0.5)
+    assert worst_images(missed, 40) == [(image, 1, 0) for image in range(40)]
+
+
+def test_what_was_found_with_too_low_a_score_is_missed_in_its_image() -> None:
+    dataset = dataset_of(Annotations([OBJECT], [CAT]))
+    result = diagnose(dataset, {"a": Detections([OBJECT], [0.4], [CAT])}, 0.5)
+    assert worst_images(result, 5) == [(0, 1, 0)]
+
+
 def test_an_image_after_the_last_object_may_be_the_worst() -> None:
     dataset = dataset_of(Annotations([OBJECT], [CAT]), Annotations.empty())
     found = {"a": Detections([OBJECT], [0.9], [CAT]), "b": Detections([OBJECT], [0.9], [CAT])}
@@ -214,6 +245,9 @@ def test_perfect_stages_have_their_ceilings() -> None:
     assert oracles["perfect proposals"] == pytest.approx(1 / 3)
     assert oracles["perfect classes"] == pytest.approx(2 / 4)
     assert oracles["perfect boxes"] == pytest.approx(2 / 4)
+    edge = Detections([[0, 0, 10, 1]], [0.9], [CAT])  # IoU 0.1 is near enough
+    oracles = diagnose(dataset_of(Annotations([OBJECT], [CAT])), {"a": edge}).oracles
+    assert (oracles["as measured"], oracles["perfect boxes"]) == (0.0, 1.0)
 
 
 def test_slices_follow_cocos_sizes_and_the_shape() -> None:
@@ -228,6 +262,30 @@ def test_slices_follow_cocos_sizes_and_the_shape() -> None:
     assert np.isnan(rows["size", "large"].mean_ap)
     assert rows["shape", "4/5 to 5/4"].mean_ap == pytest.approx(0.5)  # both squares
     assert rows["share", "1 to 5 %"].objects == 1  # 400 of 10,000 pixels
+    assert [s.name for s in rows.values() if s.by == "share"] == [
+        "up to 1 %", "1 to 5 %", "5 to 25 %", "over 25 %",
+    ]  # fmt: skip
+
+
+def test_shares_and_shapes_have_their_edges() -> None:
+    """Of 10,000 pixels: 99, 100, 499, 500, 2,499 and 2,500; then widths over heights."""
+    sides = [(9, 11), (10, 10), (1, 499), (20, 25), (51, 49), (50, 50)]
+    boxes = [[0, 0, wide, high] for wide, high in sides]
+    rows = diagnose(dataset_of(Annotations(boxes, [CAT] * 6)), {}, 0.5).slices
+    assert [s.objects for s in rows if s.by == "share"] == [1, 2, 2, 1]
+    sides = [
+        (49, 100),
+        (50, 100),
+        (79, 100),
+        (80, 100),
+        (124, 100),
+        (125, 100),
+        (199, 100),
+        (200, 100),
+    ]
+    boxes = [[0, 0, wide, high] for wide, high in sides]
+    rows = diagnose(dataset_of(Annotations(boxes, [CAT] * 8)), {}, 0.5).slices
+    assert [s.objects for s in rows if s.by == "shape"] == [1, 2, 2, 2, 1]
 
 
 def test_a_size_on_an_edge_is_in_the_larger_slice() -> None:
@@ -273,6 +331,9 @@ def test_a_false_alarm_takes_the_object_that_it_overlaps_most_in_its_own_image()
     found = {"b": Detections([[0, 0, 10, 8.5]], [0.9], [DOG])}
     table = diagnose(dataset, found, 0.5).confusion
     assert table.tolist() == [[0, 0, 0, 2], [0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
+    alone = dataset_of(Annotations.empty(), first, classes=("cat", "dog", "cow"))
+    table = diagnose(alone, {"a": found["b"]}, 0.5).confusion
+    assert table.tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
 
 
 def test_calibration_error_is_the_mean_gap_between_score_and_precision() -> None:
@@ -314,7 +375,14 @@ def test_classes_that_an_image_does_not_annotate_are_not_judged_in_it() -> None:
 def test_a_diagnosis_is_plain_json() -> None:
     dataset, results = random_case(np.random.default_rng(1), images=6)
     content = json.loads(diagnose(dataset, results).to_json())
-    assert {one["kind"] for one in content["errors"]} > set(KINDS)
+    assert list(content) == [
+        "threshold", "best_threshold", "best_f1", "errors", "misses", "misses_with_regions",
+        "oracles", "slices", "classes", "confusion", "calibration",
+    ]  # fmt: skip
+    kinds = [one["kind"] for one in content["errors"]]
+    assert kinds == [*KINDS, "all false alarms", "all missed objects"]
+    assert list(content["misses"]) == list(REASONS)
+    assert not content["misses_with_regions"]
     assert len(content["confusion"]) == len(dataset.classes) + 1
 
 

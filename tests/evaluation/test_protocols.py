@@ -90,6 +90,17 @@ def test_a_class_that_is_not_annotated_in_an_image_is_not_judged_there(protocol:
     assert result.mean_ap == pytest.approx(1.0)
 
 
+def test_an_object_of_a_class_that_is_not_annotated_in_its_image_does_not_count() -> None:
+    truth = Annotations([[0, 0, 50, 50], [60, 60, 90, 90]], [CAT, DOG])
+    dataset = dataset_of(truth, truth)
+    only_cats = replace(dataset.samples[0], annotated=frozenset({CAT}))
+    dataset = replace(dataset, samples=(only_cats, dataset.samples[1]))
+    found = Detections([[60, 60, 90, 90]], [0.9], [DOG])
+    cat, dog = evaluate(dataset, {"a": found, "b": found}, "voc12").per_class
+    assert (cat.positives, cat.ap) == (2, 0.0)
+    assert (dog.positives, dog.detections, dog.ap) == (1, 1, 1.0)
+
+
 def test_equal_scores_keep_the_order_of_the_images() -> None:
     dataset = dataset_of(Annotations.empty(), Annotations([[0, 0, 10, 10]], [CAT]))
     found = Detections([[0, 0, 10, 10]], [0.5], [CAT])
@@ -101,9 +112,12 @@ def test_the_json_is_plain_and_has_no_nan() -> None:
     results = {"a": Detections([[0, 0, 10, 10]], [0.9], [CAT])}
     result = evaluate(dataset, results, "voc12")
     content = json.loads(result.to_json())
+    assert list(content) == ["protocol", "mean_ap", "extras", "per_class"]
+    assert content["extras"] == {"images": 1, "images_with_detections": 1}
     assert content["protocol"] == "voc12"
     assert content["mean_ap"] == 1.0
-    assert content["per_class"][DOG]["ap"] is None
+    dog = {"name": "dog", "ap": None, "positives": 0, "detections": 0, "recall": 0.0}
+    assert content["per_class"][DOG] == {**dog, "curve": [0.0] * 101}
     assert content["per_class"][CAT]["curve"] == [1.0] * 101
     assert result.to_json() == evaluate(dataset, results, "voc12").to_json()
 
