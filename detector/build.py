@@ -211,7 +211,8 @@ def build_teacher(
         for model, member in zip(models, bundle.manifest.members, strict=True):
             side = member.input_size
             seen = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
-            total += model(member.normalisation(seen.float())).float().softmax(-1)
+            logits = model(member.normalisation(seen.float())).float()
+            total += (logits / member.temperature).softmax(-1)
         return (total / len(models)).clamp_min(1e-8).log()
 
     return teach, settings.teacher.weight, settings.teacher.temperature
@@ -339,6 +340,7 @@ def load_detector(
                 loaded.heads_of(position, heads),
                 one.context,
                 SharedTrunk(*one.trunk) if one.trunk else None,
+                one.temperature,
             )
             for position, (model, one) in pairs
         ],

@@ -53,6 +53,7 @@ __all__ = [
     "read_manifest",
     "save_bundle",
     "save_heads",
+    "save_temperatures",
     "set_activation_ranges",
 ]
 
@@ -148,6 +149,39 @@ def save_heads(
     return manifest
 
 
+def save_temperatures(
+    source: str | Path,
+    folder: str | Path,
+    temperatures: Sequence[float],
+    recipe: Mapping[str, Any],
+) -> BundleManifest:
+    """The bundle `source` with these temperatures, one for each member, as another bundle `folder`.
+
+    recipe  what they were fitted on and how, for the provenance
+    """
+    source, folder = Path(source), Path(folder)
+    if folder.resolve() == source.resolve():
+        raise BundleError(f"{folder}: is the bundle itself, which is not changed; name another")
+    manifest = read_manifest(source)
+    if len(temperatures) != len(manifest.members):
+        raise BundleError(
+            f"{source}: {len(manifest.members)} members but {len(temperatures)} temperatures"
+        )
+    entries: list[MemberManifest | HeadManifest] = [*manifest.members, *manifest.heads]
+    files = {one.file: verified_bytes(source, one.file, one.bytes, one.sha256) for one in entries}
+    about = {**manifest.provenance.recipe, "temperature": dict(recipe)}
+    pairs = zip(manifest.members, temperatures, strict=True)
+    manifest = manifest.model_copy(
+        update={
+            "members": tuple(one.model_copy(update={"temperature": t}) for one, t in pairs),
+            "provenance": manifest.provenance.model_copy(update={"recipe": about}),
+            "metrics": {},  # they were measured with other scores
+        }
+    )
+    _write(folder, manifest, files)
+    return manifest
+
+
 def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
     """The files, then the manifest; what the old bundle had besides goes last."""
     try:  # Through the validator once more: what is written can be read.
@@ -172,9 +206,15 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
 
 
 def _text(manifest: BundleManifest) -> str:
-    """As JSON. Without heads nothing is said of them, so that older programs read it too."""
-    silent: dict[str, Any] = {"heads": True, "thresholds": {"svm", "regression"}}
-    return manifest.model_dump_json(indent=2, exclude=None if manifest.heads else silent) + "\n"
+    """As JSON. Nothing is said of heads and temperatures that are not there, so that older programs
+    read it too.
+    """
+    silent: dict[str, Any] = {}
+    if not manifest.heads:
+        silent = {"heads": True, "thresholds": {"svm", "regression"}}
+    if all(member.temperature == 1 for member in manifest.members):
+        silent["members"] = {"__all__": {"temperature"}}
+    return manifest.model_dump_json(indent=2, exclude=silent) + "\n"
 
 
 def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:

@@ -14,10 +14,16 @@ from detector.crops import CONTEXT
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
 from detector.heads.linear import HeadLayers
+from detector.member_outputs import (
+    LEAST_TEMPERATURE,
+    MOST_TEMPERATURE,
+    Judgement,
+    MemberOutput,
+    conclude,
+)
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.split import Top, Trunk
-from detector.region_prior import with_prior
 from detector.structures import Array
 
 
@@ -48,22 +54,19 @@ class Member:
     """Linear heads on its features, that are to be used."""
     context: float = CONTEXT
     trunk: SharedTrunk | None = None
+    temperature: float = 1.0
+    """Its logits are divided by it before the softmax (member_outputs.py)."""
+
+    def __post_init__(self) -> None:
+        if not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
+            raise SettingsError(
+                f"a member's temperature is {self.temperature}; expected"
+                f" {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, and 1 leaves the softmax as it is"
+            )
 
     @property
     def spec(self) -> CropSpec:
         return CropSpec(self.input_size, self.context)
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """What an ensemble says of N regions.
-
-    scores  (N, K+1) float32 on the CPU; the last column is background
-    deltas  (N, K, 4): how each class moves a region (heads/bbox_regression.py); None: it does not
-    """
-
-    scores: Tensor
-    deltas: Tensor | None = None
 
 
 class Ensemble:
@@ -74,10 +77,8 @@ class Ensemble:
     region's row is the same whatever its neighbours and whatever the number of `workers` (threads
     on a CPU, each with its own batch).
 
-    Heads run on the features of the same pass, and no prior of sizes touches them. The SVMs' scores
-    take the softmax's place, and background is then 1 less the best. An added class gets a column
-    before background; the softmax is not renormalised for it, so the other classes' scores stay as
-    they are.
+    Heads run on the features of the same pass. What becomes of all that the members say is in
+    member_outputs.py; `temperatures` may be set to others, one for each member.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class Ensemble:
         if len(outputs) > 1:
             raise SettingsError(f"members disagree on the number of classes: {sorted(outputs)}")
         self.members = tuple(members)
+        self.temperatures = tuple(member.temperature for member in members)
+        self.precision = precision
         self._network_outputs = outputs.pop()
         _check_heads(self.members)
         self.num_outputs = self._network_outputs + max(len(one.heads.added) for one in members)
@@ -120,26 +123,16 @@ class Ensemble:
 
         log_odds  (N,) added to those of "an object" in the networks' softmax (region_prior.py)
         """
+        return conclude(self.ask(crops), self.temperatures, log_odds)
+
+    def ask(self, crops: Mapping[CropSpec, Tensor]) -> tuple[MemberOutput, ...]:
+        """{spec: (N, 3, S, S)} to what each member says of the N regions."""
         self._check(crops)
-        softmax, svm, added, deltas = _Mean(), _Mean(), _Mean(), _Mean()
-        for found in self._in_order(
-            group.judge(crops, self._network_outputs) for group in self.groups
-        ):
-            widths = [self._network_outputs, *found.heads]
-            parts = found.values.split(widths, 1)
-            softmax.add(parts[0].softmax(-1))
-            for mean, part in zip((svm, added, deltas), parts[1:], strict=True):
-                mean.add(part)
-        scores = softmax.value()
-        assert scores is not None
-        if log_odds is not None:
-            scores = torch.from_numpy(with_prior(scores.numpy(), log_odds))
-        replaced, extra, moves = svm.value(), added.value(), deltas.value()
-        if replaced is not None:
-            scores = torch.cat([replaced, 1 - replaced.amax(1, keepdim=True)], 1)
-        if extra is not None:
-            scores = torch.cat([scores[:, :-1], extra, scores[:, -1:]], 1)
-        return Judgement(scores, None if moves is None else self._for_all_classes(moves))
+        outputs = self._network_outputs
+        made = self._in_order(group.judge(crops, outputs) for group in self.groups)
+        return tuple(
+            MemberOutput(*found.values.split([outputs, *found.heads], 1)) for found in made
+        )
 
     def features(self, crops: Mapping[CropSpec, Tensor]) -> list[Tensor]:
         """{spec: (N, 3, S, S)} to (N, F) of each member: what its last layer and its heads see."""
@@ -156,28 +149,6 @@ class Ensemble:
             size = spec.size
             if spec not in crops or tuple(crops[spec].shape[1:]) != (3, size, size):
                 raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
-
-    def _for_all_classes(self, moves: Tensor) -> Tensor:
-        """(N, 4 K) of the networks' classes to (N, K, 4); added classes move nothing."""
-        moves = moves.unflatten(1, (self._network_outputs - 1, 4))
-        nothing = moves.new_zeros(len(moves), self.num_outputs - self._network_outputs, 4)
-        return torch.cat([moves, nothing], 1)
-
-
-class _Mean:
-    """The mean of what is added; of nothing, or of tensors without columns, None."""
-
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.count = 0
-
-    def add(self, values: Tensor) -> None:
-        if values.shape[1]:
-            self.total = values if self.total is None else self.total + values
-            self.count += 1
-
-    def value(self) -> Tensor | None:
-        return None if self.total is None else self.total / self.count
 
 
 class _Found(NamedTuple):

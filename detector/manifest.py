@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
+from detector.member_outputs import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from detector.models.normalisation import CENTRED, Normalisation, Triple
 from detector.models.storage import StoredAs
 from detector.region_prior import RegionPrior
@@ -39,6 +40,8 @@ class MemberManifest(_Entry):
     std: Triple = CENTRED.std
     activation_ranges: dict[str, float] = {}
     """For 8-bit inference (models/quantised.py); empty where they were not measured."""
+    temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
+    """Its softmax is that of logits / temperature (tools/fit_temperature.py)."""
     stored_as: StoredAs = "float16"
     trunk: SharedTrunk | None = None
     """Its file then holds only what is above the trunk of another member before it."""

@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector import boxes as box_ops
 from detector.crops import crop_batch
-from detector.ensemble import CropSpec, Ensemble, Judgement
+from detector.ensemble import CropSpec, Ensemble
 from detector.heads.bbox_regression import moved
+from detector.member_outputs import MemberOutput, conclude
 from detector.proposals.merge import Proposer
 from detector.region_prior import RegionPrior
 from detector.structures import Array, Detections, Proposals
@@ -75,11 +76,11 @@ class _Work:
 
     image: Array
     proposals: Proposals
-    parts: list[JudgedRegions]
+    parts: list[tuple[MemberOutput, ...]]
 
     @property
     def done(self) -> int:
-        return sum(len(part.scores) for part in self.parts)
+        return sum(len(part[0].logits) for part in self.parts)
 
     @property
     def complete(self) -> bool:
@@ -149,6 +150,34 @@ class Detector:
 
     def judge_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[JudgedRegions]:
         """As `classify_many`, with the boxes that the scores stand for."""
+        under_way: deque[Proposals] = deque()
+
+        def remembered() -> Iterator[tuple[Array, Proposals]]:
+            for image, proposals in pairs:
+                under_way.append(proposals)
+                yield image, proposals
+
+        for outputs in self.ask_many(remembered()):
+            yield self.conclude(under_way.popleft(), outputs)
+
+    def conclude(self, proposals: Proposals, outputs: Sequence[MemberOutput]) -> JudgedRegions:
+        """What the members said of these regions, as scores and boxes: temperatures, mean, prior of
+        sizes, heads (member_outputs.py).
+        """
+        log_odds = None if self.prior is None else self.prior(proposals.boxes, proposals.size)
+        judgement = conclude(outputs, self.ensemble.temperatures, log_odds)
+        boxes = proposals.boxes
+        if judgement.deltas is not None:
+            boxes = moved(boxes, judgement.deltas.numpy(), proposals.size)
+        return JudgedRegions(judgement.scores.numpy(), boxes)
+
+    def ask_many(
+        self, pairs: Iterable[tuple[Array, Proposals]]
+    ) -> Iterator[tuple[MemberOutput, ...]]:
+        """What each member says of each image's regions, in turn; nothing is made of it yet.
+
+        The batches of the network run across images.
+        """
         waiting: deque[_Work] = deque()
         missing = 0
         for image, proposals in pairs:
@@ -160,10 +189,10 @@ class Detector:
             missing += len(proposals)
             while missing >= self.chunk:
                 missing -= self._classify_chunk(waiting)
-                yield from _finished(waiting, self.ensemble.num_outputs)
+                yield from self._finished(waiting)
         while missing:
             missing -= self._classify_chunk(waiting)
-        yield from _finished(waiting, self.ensemble.num_outputs)
+        yield from self._finished(waiting)
 
     def _classify_chunk(self, waiting: Iterable[_Work]) -> int:
         """Classify the next `chunk` regions that are waiting, of as many images as it takes."""
@@ -177,23 +206,23 @@ class Detector:
             if not room:
                 break
         crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
-        judgement = self.ensemble.judge(crops, self._log_odds(parts))
+        outputs = self.ensemble.ask(crops)
         at = 0
         for work, rows in parts:
             count = rows.stop - rows.start
-            work.parts.append(_judged(work.proposals[rows], judgement, slice(at, at + count)))
+            work.parts.append(tuple(one.rows(slice(at, at + count)) for one in outputs))
             at += count
         return at
 
-    def _log_odds(self, parts: Sequence[tuple[_Work, slice]]) -> Array | None:
-        if self.prior is None:
-            return None
-        return np.concatenate(
-            [
-                self.prior(work.proposals.boxes[rows], work.proposals.size)
-                for work, rows in parts
-            ]
-        )  # fmt: skip
+    def _finished(self, waiting: deque[_Work]) -> Iterator[tuple[MemberOutput, ...]]:
+        while waiting and waiting[0].complete:
+            parts = waiting.popleft().parts or [self._of_nothing()]
+            yield parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _of_nothing(self) -> tuple[MemberOutput, ...]:
+        """What is said of no region: rows of none, columns as always."""
+        specs = self.ensemble.crop_specs
+        return self.ensemble.ask({one: torch.zeros(0, 3, one.size, one.size) for one in specs})
 
     def _crops(self, parts: Sequence[tuple[_Work, slice]], spec: CropSpec) -> torch.Tensor:
         made = [
@@ -271,19 +300,9 @@ def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detect
     return Detections(places[best], values[best], labels[best])
 
 
-def _judged(proposals: Proposals, judgement: Judgement, rows: slice) -> JudgedRegions:
-    """Rows of a judgement, with the boxes moved where it moves them."""
-    boxes = proposals.boxes
-    if judgement.deltas is not None:
-        boxes = moved(boxes, judgement.deltas[rows].numpy(), proposals.size)
-    return JudgedRegions(judgement.scores[rows].numpy(), boxes)
-
-
-def _finished(waiting: deque[_Work], outputs: int) -> Iterator[JudgedRegions]:
-    while waiting and waiting[0].complete:
-        parts = waiting.popleft().parts
-        if not parts:
-            yield JudgedRegions(np.zeros((0, outputs), np.float32), np.zeros((0, 4), np.float32))
-        else:
-            columns = zip(*((part.scores, part.boxes) for part in parts), strict=True)
-            yield JudgedRegions(*map(np.concatenate, columns))
+def _joined(parts: Sequence[tuple[MemberOutput, ...]]) -> tuple[MemberOutput, ...]:
+    """One part after the other, for each member."""
+    return tuple(
+        MemberOutput(*map(torch.cat, zip(*of_member, strict=True)))
+        for of_member in zip(*parts, strict=True)
+    )

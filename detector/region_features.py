@@ -15,7 +15,7 @@ from detector.crops import crop_batch
 from detector.files import write_atomically
 from detector.images import content_hash, read_bytes, read_image
 from detector.pipeline import Detector
-from detector.proposals.stored import settings_hash
+from detector.proposals.stored import describe, settings_hash
 from detector.structures import Array
 
 
@@ -41,6 +41,20 @@ def describe_regions(
             crops[spec] = made
         parts.append(detector.ensemble.features(crops))
     return [torch.cat(member).numpy() for member in zip(*parts, strict=True)]
+
+
+def feature_settings(detector: Detector, members: Sequence[str], precision: str) -> dict[str, Any]:
+    """All that decides the features of a data set's regions; `members` are the hashes of the
+    networks' weights.
+    """
+    return {
+        "members": list(members),
+        "proposals": describe(detector.propose_regions),
+        "max_proposals": detector.settings.max_proposals,
+        "context": [spec.context for spec in detector.ensemble.crop_specs],
+        "device": detector.device.type,
+        "precision": precision,
+    }
 
 
 class FeatureStore:

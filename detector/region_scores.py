@@ -1,28 +1,24 @@
-"""The class scores of every region of a data set, kept on disk: what costs minutes is done once.
+"""The class scores of every region of a data set; what costs minutes is done once and kept.
 
-Suppression, thresholds and protocols can then be tried in seconds, and a run that was interrupted
-goes on where it stopped.
+Suppression, thresholds and protocols, the prior of sizes, temperatures and fewer regions can then
+be tried in seconds, and a run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from detector.datasets import Dataset, Sample
 from detector.errors import ImageError
-from detector.files import write_atomically
 from detector.images import content_hash, decode, read_bytes, read_image
+from detector.manifest import BundleManifest
 from detector.pipeline import Detector
 from detector.proposals.gather import StoredProposals, gather
 from detector.proposals.stored import ProposalStore, describe, settings_hash
+from detector.region_store import RegionOutputs, RegionStore, parts_of
 from detector.structures import Array, Proposals
 
 # Paths of images -> each with its proposals, or with the error that its image gives.
@@ -46,48 +42,6 @@ class ScoredRegions:
         return self.proposals.boxes if self.class_boxes is None else self.class_boxes
 
 
-class ScoreStore:
-    """One file an image, named by the hash of the image's bytes, in a folder of the settings' hash.
-
-    A file that is damaged counts as missing. Any number of processes may write at once.
-    """
-
-    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
-        self.folder = Path(folder) / settings_hash(settings)[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, content: str) -> ScoredRegions | None:
-        """The scored regions of the image with this content hash, or None."""
-        try:
-            data = io.BytesIO(self._path(content).read_bytes())
-            with np.load(data, allow_pickle=False) as file:
-                height, width = file["size"].tolist()
-                proposals = Proposals(file["boxes"], (height, width))
-                scores = file["scores"]
-                class_boxes = file.get("class_boxes")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        if scores.ndim != 2 or len(scores) != len(proposals):
-            return None
-        wanted = (len(scores), scores.shape[1] - 1, 4)
-        if class_boxes is not None and class_boxes.shape != wanted:
-            return None
-        return ScoredRegions(proposals, scores, class_boxes)
-
-    def put(self, content: str, regions: ScoredRegions) -> None:
-        data = io.BytesIO()
-        proposals = regions.proposals
-        size = np.array(proposals.size)
-        own: dict[str, Any] = {}
-        if regions.class_boxes is not None:
-            own["class_boxes"] = regions.class_boxes
-        np.savez_compressed(data, boxes=proposals.boxes, size=size, scores=regions.scores, **own)
-        write_atomically(self._path(content), data.getvalue())
-
-    def _path(self, content: str) -> Path:
-        return self.folder / f"{content}.npz"
-
-
 def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Proposing:
     """The detector's own proposals, looked up and stored in `cache`."""
     return lambda paths: gather(paths, detector.propose_regions, cache, threads=detector.threads)
@@ -109,41 +63,53 @@ def proposing_from(stored: StoredProposals) -> Proposing:
     return look_up
 
 
-def scoring_settings(
-    detector: Detector,
-    members: Sequence[str],
-    precision: str,
-    proposals: Mapping[str, Any] | None = None,
-    heads: Sequence[str] = (),
-) -> dict[str, Any]:
-    """All that decides a region's scores.
+def region_store(
+    folder: str | Path, detector: Detector, manifest: BundleManifest, proposals: str | None = None
+) -> RegionStore:
+    """Where what the detector's members say is kept, by all that decides it.
 
-    members    the hashes of the networks' weights
-    proposals  how the regions were made, where it was not by the detector's own proposer
-    heads      the hashes of the heads in use; without any the settings are as if there were none
+    manifest   of the bundle that the detector was loaded from
+    proposals  the hash of the settings by which the regions were made, where it was not by the
+               detector's own proposer
     """
-    in_use: dict[str, Any] = {"heads": list(heads)} if heads else {}
-    if detector.prior is not None:
-        in_use["prior"] = detector.prior.model_dump(mode="json")
-    return {
-        "members": list(members),
-        "proposals": proposals or describe(detector.propose_regions),
-        "max_proposals": detector.settings.max_proposals,
-        "context": [spec.context for spec in detector.ensemble.crop_specs],
-        "device": detector.device.type,
-        "precision": precision,
-        **in_use,
-    }
+    members, how = len(detector.ensemble.members), detector.settings
+    heads = manifest.heads_in_use(svm=how.svm, regression=how.regression, members=members)
+    parts = parts_of(
+        manifest, members, heads,
+        proposals=proposals or settings_hash(describe(detector.propose_regions)),
+        precision=detector.ensemble.precision, device=detector.device.type,
+    )  # fmt: skip
+    return RegionStore(folder, parts)
 
 
 def score_dataset(
     detector: Detector,
     dataset: Dataset,
-    store: ScoreStore,
+    store: RegionStore,
     proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
-    """Each image with its scored regions or its error: first those in the store, then the rest.
+    """Each image with its scored regions or its error: as `ask_dataset`, concluded by the detector
+    as it is now (temperatures, prior of sizes).
+    """
+    for sample, found in ask_dataset(detector, dataset, store, proposing, should_stop):
+        if isinstance(found, ImageError):
+            yield sample, found
+            continue
+        judged = detector.conclude(found.proposals, found.outputs)
+        own = judged.boxes if judged.boxes.ndim == 3 else None
+        yield sample, ScoredRegions(found.proposals, judged.scores, own)
+
+
+def ask_dataset(
+    detector: Detector,
+    dataset: Dataset,
+    store: RegionStore,
+    proposing: Proposing | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
+    """Each image with what the members say of its regions, or its error: first those in the store,
+    then the rest.
 
     proposing    where the regions come from; by default the detector's own proposer
     should_stop  asked before each new image; the images under way are still finished and stored
@@ -155,25 +121,26 @@ def score_dataset(
         except ImageError as error:
             yield sample, error
             continue
-        regions = store.get(content)
+        regions = store.get(content, detector.settings.max_proposals)
         if regions is None:
             missing.append((sample, content))
         else:
             yield sample, regions
     proposing = proposing or proposing_with(detector)
-    yield from _score_missing(detector, missing, store, proposing, should_stop)
+    yield from _ask_missing(detector, missing, store, proposing, should_stop)
 
 
-def _score_missing(
+def _ask_missing(
     detector: Detector,
     missing: list[tuple[Sample, str]],
-    store: ScoreStore,
+    store: RegionStore,
     proposing: Proposing,
     should_stop: Callable[[], bool],
-) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
+) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
     """The network's batches run across images; results come in the order of the images."""
     under_way: deque[tuple[Sample, str, Proposals]] = deque()
     failed: list[tuple[Sample, ImageError]] = []
+    limit = detector.settings.max_proposals
 
     def pairs() -> Iterator[tuple[Array, Proposals]]:
         made = proposing([sample.path for sample, _ in missing])
@@ -187,14 +154,12 @@ def _score_missing(
             except ImageError as error:
                 failed.append((sample, error))
                 continue
-            kept = found[: detector.settings.max_proposals]
-            under_way.append((sample, content, kept))
-            yield image, kept
+            under_way.append((sample, content, found))
+            yield image, found[:limit]
 
-    for judged in detector.judge_many(pairs()):
-        sample, content, kept = under_way.popleft()
-        own = judged.boxes if judged.boxes.ndim == 3 else None
-        regions = ScoredRegions(kept, judged.scores, own)
-        store.put(content, regions)
+    for outputs in detector.ask_many(pairs()):
+        sample, content, found = under_way.popleft()
+        regions = RegionOutputs(found[:limit], outputs)
+        store.put(content, regions, total=len(found))
         yield sample, regions
     yield from failed

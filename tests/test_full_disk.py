@@ -14,9 +14,10 @@ from torch import nn
 
 from detector.bundle import BundleManifest, MemberManifest, Provenance, load_bundle, save_bundle
 from detector.errors import BundleError, CheckpointError, ProposalError
+from detector.member_outputs import MemberOutput
 from detector.models import ARCHITECTURES
 from detector.proposals.stored import ProposalStore
-from detector.region_scores import ScoredRegions, ScoreStore
+from detector.region_store import Part, RegionOutputs, RegionStore
 from detector.structures import Proposals
 from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -89,16 +90,21 @@ def _load_proposals(folder: Path) -> int:
     return int(found.boxes[0, 2] - found.boxes[0, 0])
 
 
+def _kept(folder: Path) -> RegionStore:
+    return RegionStore(folder, [Part(0, "logits", 3, {"any": 1})])
+
+
 def _save_scores(folder: Path, number: int) -> None:
     proposals = _proposals(number)
-    scores = np.full((len(proposals), 3), number, np.float32)
-    ScoreStore(folder, {"any": 1}).put("ab", ScoredRegions(proposals, scores))
+    logits = torch.full((len(proposals), 3), float(number))
+    outputs = MemberOutput(logits, logits[:, :0], logits[:, :0], logits[:, :0])
+    _kept(folder).put("ab", RegionOutputs(proposals, (outputs,)), len(proposals))
 
 
 def _load_scores(folder: Path) -> int:
-    found = ScoreStore(folder, {"any": 1}).get("ab")
+    found = _kept(folder).get("ab")
     assert found is not None
-    return int(found.scores[0, 0])
+    return int(found.outputs[0].logits[0, 0])
 
 
 SAVINGS = {

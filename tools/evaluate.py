@@ -25,6 +25,7 @@ import typer
 from detector.reporting.cli import run_tool
 
 if TYPE_CHECKING:
+    from detector.bundle import BundleManifest
     from detector.datasets import Dataset
     from detector.evaluation import Evaluation, Interval, Protocol
     from detector.evaluation.coco_engines import CocoEngine
@@ -229,21 +230,18 @@ def detect(
     from detector.export.coco_json import write_results
     from detector.proposals.stored import ProposalStore
     from detector.region_scores import (
-        ScoreStore,
         proposing_from,
         proposing_with,
+        region_store,
         score_dataset,
-        scoring_settings,
     )
     from detector.reporting.cli import say_error, stop_gently
     from detector.reporting.progress import progress
 
-    detector, file, members, heads, precision = load(running, quiet)
+    detector, file, manifest = load(running, quiet)
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
-    made = file.settings if file else None
-    key = scoring_settings(detector, members, precision, made, heads)
-    store = ScoreStore(out / "regions", key)
+    store = region_store(out / "regions", detector, manifest, file.key if file else None)
     seen = Seen({}, {})
     results: dict[str, Detections] = {}
     failed = 0
@@ -265,18 +263,13 @@ def detect(
     return seen, failed
 
 
-def load(
-    running: Running, quiet: bool
-) -> tuple[Detector, StoredProposals | None, list[str], list[str], str]:
-    """The detector, the file its proposals come from, the hashes of its networks and of the heads
-    in use, its number format.
-    """
+def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, BundleManifest]:
+    """The detector, the file its proposals come from, and what its bundle says of itself."""
     import torch
 
     from detector.build import SHIPPED, load_detector
     from detector.bundle import read_manifest
     from detector.hardware import choose_device
-    from detector.models.inference import fastest_precision
     from detector.proposals.engines import names_a_file
     from detector.proposals.gather import StoredProposals
 
@@ -301,15 +294,7 @@ def load(
         threads=threads,
         announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )
-    precision = running.precision
-    if precision == "auto":
-        precision = fastest_precision(device)
-    manifest = read_manifest(bundle)
-    hashes = [member.sha256 for member in manifest.members][:members]
-    chosen = manifest.heads_in_use(
-        svm=detector.settings.svm, regression=detector.settings.regression, members=members
-    )
-    return detector, file, hashes, [head.sha256 for head in chosen], precision
+    return detector, file, read_manifest(bundle)
 
 
 def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:

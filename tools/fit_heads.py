@@ -298,12 +298,11 @@ def feature_store(
 ) -> FeatureStore:
     """Where features are kept, by all that decides them; `members` are the networks' hashes."""
     from detector.models.inference import fastest_precision
-    from detector.region_features import FeatureStore
-    from detector.region_scores import scoring_settings
+    from detector.region_features import FeatureStore, feature_settings
 
     if precision == "auto":
         precision = fastest_precision(detector.device)
-    return FeatureStore(folder, scoring_settings(detector, members, precision))
+    return FeatureStore(folder, feature_settings(detector, members, precision))
 
 
 class DataFeatures:

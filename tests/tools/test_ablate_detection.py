@@ -117,11 +117,61 @@ def test_the_tables_that_come_with_the_project_are_valid():
     assert all(row.voting == 0 and row.regression is False for row in rows)
 
 
-def test_scores_of_other_heads_are_kept_apart(toy, tmp_path: Path):
-    """Box regression moves the regions that are kept; a new fit must not find the old ones."""
-    from ablations.detection import store_of
+SHARING = """
+common: {proposals: "selective-search:max_boxes=12"}
+rows:
+  - {name: all, members: all}
+  - {name: no prior, members: all, size_prior: false}
+  - {name: no temperature, members: all, temperature: false}
+  - {name: one, members: 1}
+  - {name: fewer, members: 1, max_proposals: 3}
+  - {name: fewer of all, members: all, max_proposals: 3, size_prior: false}
+"""
 
+
+def test_rows_that_differ_in_what_is_made_of_the_answers_ask_once(toy, tmp_path: Path, monkeypatch):
+    """Both networks see 12 regions of an image; each row is what it is by itself, to the bit."""
+    from ablations.detection import measure, read_rows
+
+    from detector.bundle import save_temperatures
+    from detector.datasets import read_dataset
+    from detector.ensemble import Ensemble
+
+    bundle = tmp_path / "warm"
+    save_temperatures(toy[1], bundle, [2.0, 0.5], {})
+    (tmp_path / "table.yaml").write_text(SHARING)
+    dataset = read_dataset(toy[0], "train").subset(1)
+    asked, ask = [], Ensemble.ask
+
+    def counted(self: Ensemble, crops):
+        asked.append(sum(map(len, crops.values())))
+        return ask(self, crops)
+
+    monkeypatch.setattr(Ensemble, "ask", counted)
+    shared, alone = [], []
+    for row in read_rows(tmp_path / "table.yaml"):
+        shared.append(measure(dataset, row, bundle, 1, tmp_path / "out", iter).results)
+    assert sum(asked) == 12
+    for number, row in enumerate(read_rows(tmp_path / "table.yaml")):
+        out = tmp_path / str(number)
+        out.mkdir()
+        alone.append(measure(dataset, row, bundle, 1, out, iter).results)
+    assert sum(asked) == 12 + 4 * 12 + 2 * 3
+    scores = set()
+    for one, other in zip(shared, alone, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            for part in ("boxes", "scores", "labels"):
+                assert getattr(one[name], part).tobytes() == getattr(other[name], part).tobytes()
+        scores.add(tuple(found.scores.tobytes() for found in one.values()))
+    assert len(scores) == 6
+
+
+def test_answers_of_other_heads_are_kept_apart(toy, tmp_path: Path):
+    """Box regression moves the regions; a new fit must not find what the old one said."""
     from detector.build import load_detector
+    from detector.bundle import read_manifest
+    from detector.region_scores import region_store
 
     folders = set()
     for seed in (0, 1):
@@ -132,5 +182,6 @@ def test_scores_of_other_heads_are_kept_apart(toy, tmp_path: Path):
         ]
         bundle = tmp_path / str(seed)
         save_heads(toy[1], bundle, heads, Thresholds(regression=True))
-        folders.add(store_of(load_detector(bundle), bundle, 1, tmp_path / "out").folder)
-    assert len(folders) == 2
+        kept = region_store(tmp_path / "out", load_detector(bundle), read_manifest(bundle))
+        folders |= set(kept.folders)
+    assert len(folders) == 3  # the network's own is one

@@ -323,4 +323,5 @@ def test_heads_are_used_when_asked_for_and_kept_apart(
         assert run("--weights", whole, *options, *common)[0] == 0
         rows = json.loads((out / "detections.json").read_text())
         assert {row["score"] for row in rows} == {0.5}
-    assert len(list((out / "regions").iterdir())) == 3
+    # The network's logits, of one network in three bundles; mugs, SVMs, regression.
+    assert len(list((out / "regions").iterdir())) == 4

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.structures import Detections
-
-if TYPE_CHECKING:
-    from detector.pipeline import Detector
-    from detector.region_scores import ScoreStore
 
 
 class _Settings(BaseModel):
@@ -37,6 +33,8 @@ class RowSettings(_Settings):
     regression: bool | None = None
     svm: bool | None = None
     size_prior: bool = True
+    temperature: bool = True
+    """False leaves the softmax of each member as it comes."""
     paper: str = ""
     """What the paper says, to be printed beside."""
 
@@ -82,10 +80,11 @@ def measure(
     out: Path,
     watched: Callable[[Iterator[Any]], Iterator[Any]],
 ) -> Measured:
-    """Run one row; proposals and scores of regions are kept in `out`, shared by all rows."""
+    """Run one row; proposals and what the networks say of them are kept in `out`, for all rows."""
     from detector.build import load_detector
+    from detector.bundle import read_manifest
     from detector.proposals.stored import ProposalStore
-    from detector.region_scores import proposing_with, score_dataset
+    from detector.region_scores import proposing_with, region_store, score_dataset
 
     settings: dict[str, Any] = {
         "score_threshold": 0.01, "nms_threshold": row.nms, "max_detections": 300,
@@ -104,7 +103,9 @@ def measure(
         )
     if not row.size_prior:
         detector.prior = None
-    store = store_of(detector, bundle, members, out)
+    if not row.temperature:
+        detector.ensemble.temperatures = (1.0,) * len(detector.ensemble.members)
+    store = region_store(out / "regions", detector, read_manifest(bundle))
     results, boxes = {}, 0
     with ProposalStore(out / "proposals.sqlite", "rw") as kept:
         scored = score_dataset(detector, dataset, store, proposing_with(detector, kept))
@@ -114,27 +115,6 @@ def measure(
             boxes += len(found.proposals)
             results[sample.image_id] = detector.suppress(found.boxes, found.scores)
     return Measured(row, boxes / len(results), results)
-
-
-def store_of(
-    detector: Detector,
-    bundle: Path,
-    members: int | None,
-    out: Path,
-    proposals: Mapping[str, Any] | None = None,
-) -> ScoreStore:
-    """Where scores of regions are kept, by all that decides them: networks, heads, proposals."""
-    from detector.bundle import read_manifest
-    from detector.models.inference import fastest_precision
-    from detector.region_scores import ScoreStore, scoring_settings
-
-    manifest = read_manifest(bundle)
-    hashes = [one.sha256 for one in manifest.members][:members]
-    how = detector.settings
-    chosen = manifest.heads_in_use(svm=how.svm, regression=how.regression, members=members)
-    heads = [head.sha256 for head in chosen]
-    key = scoring_settings(detector, hashes, fastest_precision("cpu"), proposals, heads)
-    return ScoreStore(out / "regions", key)
 
 
 def judged(dataset: Dataset, rows: list[Measured], seed: int, rounds: int) -> list[dict[str, Any]]:

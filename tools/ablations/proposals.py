@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.detection import store_of
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.images import read_image
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union
-from detector.proposals.stored import describe
+from detector.proposals.stored import describe, settings_hash
 from detector.reporting.cli import say_error
 from detector.structures import Proposals
 
@@ -107,8 +106,9 @@ def mean_precision(
 ) -> float:
     """VOC2012's mAP of a bundle on the regions of one row; scores of regions are kept in `out`."""
     from detector.build import SHIPPED, load_detector
+    from detector.bundle import read_manifest
     from detector.evaluation import evaluate
-    from detector.region_scores import score_dataset
+    from detector.region_scores import region_store, score_dataset
 
     detector = load_detector(
         bundle, proposer=row.propose, threads=threads,
@@ -118,7 +118,10 @@ def mean_precision(
         raise EvaluationError(
             f"{dataset.name} has other classes than the weights; the mAP needs the same"
         )
-    store = store_of(detector, bundle or SHIPPED, 1, out, {"ablation": row.settings})
+    # A single source is kept under its own settings, where tools/evaluate.py too finds it.
+    made = row.settings[0] if len(row.settings) == 1 else {"ablation": row.settings}
+    manifest = read_manifest(bundle or SHIPPED)
+    store = region_store(out / "regions", detector, manifest, settings_hash(made))
     by_path = {sample.path: row.found[sample.image_id] for sample in dataset.samples}
     scored = score_dataset(
         detector, dataset, store,

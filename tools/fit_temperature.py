@@ -1,0 +1,148 @@
+"""Fit the temperature of each network of a bundle, so that its scores mean what they say.
+
+    python tools/fit_temperature.py --weights BUNDLE --data MORE --split held_out --out CALIBRATED
+    python tools/evaluate.py --weights CALIBRATED --data VOC2012 --split val --report
+
+A network's softmax becomes softmax(logits / T). T is the one at which the annotated classes of the
+regions are likeliest (detector/temperature.py); the bundle given is not changed.
+The images must be other ones than those of the training, which flatter the network, and than those
+that it is evaluated on. What networks said of regions is kept: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.reporting.cli import run_tool
+
+if TYPE_CHECKING:
+    from temperature_fitting.measuring import Calibrated, KnownRegions
+
+    from detector.bundle import BundleManifest
+    from detector.datasets import Dataset
+    from detector.pipeline import Detector
+
+
+def main(
+    data: Annotated[
+        Path, typer.Option(help="Annotated images, neither of training nor of evaluation.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    split: Annotated[str | None, typer.Option(help="Which part of the data.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Bundle. [the one that ships with the package]")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
+    ] = None,
+    iou: Annotated[
+        float, typer.Option(min=0.1, max=1, help="Least IoU of a region that is an object.")
+    ] = 0.5,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of regions and what is said of them. [OUT.regions]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> int:
+    """Fit temperatures on annotated images that neither trained the bundle nor will judge it."""
+    from temperature_fitting.measuring import asked_images, calibrated, known_regions
+
+    from detector.build import SHIPPED
+    from detector.bundle import read_manifest, save_temperatures
+    from detector.errors import BundleError
+    from detector.proposals.stored import ProposalStore
+    from detector.region_scores import region_store
+    from detector.temperature import fit_temperature
+
+    bundle = weights or SHIPPED
+    manifest = read_manifest(bundle)
+    if out.resolve() == bundle.resolve():
+        raise BundleError(f"--out {out}: is the bundle itself, which is not changed; name another")
+    dataset = read(data, split, images, manifest)
+    detector = load(bundle, device, precision, threads, quiet)
+    folder = cache or out.with_name(out.name + ".regions")
+    store = region_store(folder, detector, manifest)
+    with ProposalStore(folder / "proposals.sqlite", "rw") as proposals:
+        asked = asked_images(dataset, detector, store, proposals, quiet)
+    known = known_regions(asked, iou)
+    before = [member.temperature for member in manifest.members]
+    after = [fit_temperature(one, known.labels, known.log_odds) for one in known.logits]
+    rows = [calibrated(asked, known, found) for found in (before, after)]
+    about = {"data": f"{len(asked.dataset)} images of {dataset.name}", "least_iou": iou}
+    save_temperatures(bundle, out, after, {**about, "regions": len(known.labels)})
+    print(f"{len(asked.dataset)} images of {dataset.name}, {counts_of(known)}")
+    show(before, after, rows)
+    print(f"wrote {out}; these images have tuned it, so judge it on others")
+    return int(len(asked.dataset) < len(dataset))
+
+
+def read(data: Path, split: str | None, images: int | None, manifest: BundleManifest) -> Dataset:
+    """The data set under the class list of the bundle's networks."""
+    from detector.datasets import COCO_TO_VOC, read_dataset
+    from detector.errors import DatasetError
+
+    classes = manifest.network_classes
+    rename = {old: new for old, new in COCO_TO_VOC.items() if old not in classes}
+    dataset = read_dataset(data, split)
+    unknown = set(classes) - {rename.get(name, name) for name in dataset.classes}
+    if unknown:
+        raise DatasetError(
+            f"{dataset.name}: {len(unknown)} classes of the bundle are not annotated in it"
+            f" ({', '.join(sorted(unknown)[:3])}), so it cannot say what is background;"
+            " give data with all of them"
+        )
+    dataset = dataset.with_classes(classes, rename)
+    return dataset if images is None else dataset.subset(images)
+
+
+def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: bool) -> Detector:
+    """All members, their softmax in use; detections as tools/evaluate.py makes them."""
+    import torch
+
+    from detector.build import load_detector
+    from detector.hardware import choose_device
+
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    how: dict[str, Any] = {"svm": False, "score_threshold": 0.01, "max_detections": 300}
+    return load_detector(
+        bundle,
+        device=choose_device(device),
+        precision=precision,
+        members=None,
+        settings=how,
+        threads=threads,
+        announce=None if quiet else lambda text: print(text, file=sys.stderr),
+    )
+
+
+def counts_of(known: KnownRegions) -> str:
+    objects = int((known.labels < known.logits[0].shape[1] - 1).sum())
+    return f"{len(known.labels):,} regions, {objects:,} of them on objects"
+
+
+def show(before: list[float], after: list[float], rows: list[Calibrated]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "before", "after", box=None, header_style="bold")
+    for place, pair in enumerate(zip(before, after, strict=True)):
+        table.add_row(f"temperature of network {place}", *(f"{value:.4g}" for value in pair))
+    names = (
+        "negative log likelihood of a region", "calibration error of regions",
+        "calibration error of detections",
+    )  # fmt: skip
+    for name, pair in zip(names, zip(*rows, strict=True), strict=True):
+        table.add_row(name, *(f"{value:.4f}" for value in pair))
+    Console(markup=False, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    run_tool(main)
