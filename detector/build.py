@@ -38,18 +38,26 @@ SHIPPED = Path(__file__).parent / "weights" / "default"
 """The bundle that comes with the package."""
 
 
-def bank_fingerprint(settings: RegionTrainingConfig) -> str:
-    """A hash of all that the maps of a bank depend on: members that differ in how they are trained
-    share one.
+def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
+    """A hash of all that the maps of a bank depend on, the trunk's own numbers included: members
+    that differ in how they are trained share one, and a start that has changed in its place is
+    noticed.
     """
+    import hashlib
+
     from detector.training.checkpoint import fingerprint_of
 
     chosen = settings.sampling.model_dump(
         include={"positive_iou", "background_low", "near_iou", "max_proposals"}
     )
     rooms = {"data", "classes", "proposals", "augment", "bank"}
-    member = settings.member.model_dump(exclude={"freeze"})
-    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, "member": member})
+    member = settings.member.model_dump(exclude={"freeze", "weights"})
+    numbers = hashlib.sha256()
+    for name, tensor in sorted(trunk.state_dict().items()):
+        numbers.update(name.encode())
+        numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    about = {"member": member, "trunk": numbers.hexdigest()}
+    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,7 +121,10 @@ def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
         fields = getattr(at, "model_fields", {})
         known = ", ".join(one.alias or name for name, one in fields.items())
         return f"unknown setting {where}; known: {known}"
-    return f"{where}: {fault['msg']} (found {fault.get('input')!r})"[:400]
+    reason = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error" and isinstance(fault.get("input"), dict):
+        return f"{where}: {reason}" if where else reason  # it names its settings itself
+    return f"{where}: {reason} (found {fault.get('input')!r})"[:400]
 
 
 def build_dataset(
@@ -231,6 +242,10 @@ def bundle_of_run(
     from detector.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
     from detector.models.normalisation import CENTRED, Normalisation
 
+    start = settings.member.weights
+    if start is not None and Path(start).is_absolute():  # nobody else has this folder
+        named = settings.member.model_copy(update={"weights": Path(start).name})
+        settings = settings.model_copy(update={"member": named})
     entries: list[MemberManifest] = []
     for network, _ in members:
         trunk = SharedTrunk(0, settings.bank.after) if settings.bank and entries else None
@@ -258,7 +273,7 @@ def bundle_of_run(
         provenance=Provenance(
             training_data=f"{len(dataset)} images of {sources}",
             licence=settings.licence,
-            started_from=str(settings.member.weights or "random initialisation"),
+            started_from=settings.member.weights or "random initialisation",
             recipe=settings.model_dump(mode="json"),
         ),
     )

@@ -12,27 +12,19 @@ after an interruption, or with another --nms, --threshold or --protocol to try i
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from detector.reporting.cli import run_tool
 
 if TYPE_CHECKING:
-    from detector.bundle import BundleManifest
     from detector.datasets import Dataset
-    from detector.evaluation import Evaluation, Interval, Protocol
+    from detector.evaluation import Protocol
     from detector.evaluation.coco_engines import CocoEngine
-    from detector.evaluation.diagnosis_misses import RegionEvidence
-    from detector.pipeline import Detector
-    from detector.proposals.gather import StoredProposals
-    from detector.structures import Detections, Proposals
+    from detector.structures import Detections
 
 
 def main(
@@ -112,6 +104,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
 ) -> int:
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
+    from evaluating.running import Running, detect, stages_of
+    from evaluating.verdict import report, report_comparison, write_report
+
     if sum(one is not None for one in (weights, detections, compare)) > 1:
         raise typer.BadParameter("give only one of --weights, --detections and --compare")
     rules, engine = known_protocol(protocol), known_engine(coco_engine)
@@ -200,231 +195,6 @@ def results_of(
     wanted = {sample.image_id for sample in part.samples}
     found = {name: one for name, one in read_results(path, whole).items() if name in wanted}
     return found if per_class is None else cap_per_class(found, per_class)
-
-
-class Running(NamedTuple):
-    """How a bundle is run."""
-
-    weights: Path | None
-    ensemble: str
-    proposals: str | None
-    device: str
-    precision: str
-    threads: int | None
-    settings: dict[str, Any]
-
-
-class Seen(NamedTuple):
-    """The regions of each image, and what they said of its objects."""
-
-    regions: dict[str, Proposals]
-    evidence: dict[str, RegionEvidence]
-
-
-def detect(
-    dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
-) -> tuple[Seen, int]:
-    """Run the bundle, write detections.json; what its regions were, and how many images failed."""
-    from detector.errors import ImageError
-    from detector.evaluation.diagnosis_misses import region_evidence
-    from detector.export.coco_json import write_results
-    from detector.proposals.stored import ProposalStore
-    from detector.region_scores import (
-        proposing_from,
-        proposing_with,
-        region_store,
-        score_dataset,
-    )
-    from detector.reporting.cli import say_error, stop_gently
-    from detector.reporting.progress import progress
-
-    detector, file, manifest = load(running, quiet)
-    check_classes(detector.classes, dataset)
-    out.mkdir(parents=True, exist_ok=True)
-    store = region_store(out / "regions", detector, manifest, file.key if file else None)
-    seen = Seen({}, {})
-    results: dict[str, Detections] = {}
-    failed = 0
-    with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
-        proposing = proposing_from(file) if file else proposing_with(detector, stored)
-        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop))
-        for sample, found in progress(scored, "score", len(dataset), quiet):
-            if isinstance(found, ImageError):
-                say_error(found)
-                failed += 1
-                continue
-            truth = sample.annotations
-            seen.regions[sample.image_id] = found.proposals
-            seen.evidence[sample.image_id] = region_evidence(truth, found.proposals, found.scores)
-            results[sample.image_id] = detector.suppress(found.boxes, found.scores)
-    if not results:
-        raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
-    write_results(out / "detections.json", dataset, results)
-    return seen, failed
-
-
-def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, BundleManifest]:
-    """The detector, the file its proposals come from, and what its bundle says of itself."""
-    import torch
-
-    from detector.build import SHIPPED, load_detector
-    from detector.bundle import read_manifest
-    from detector.hardware import choose_device
-    from detector.proposals.engines import names_a_file
-    from detector.proposals.gather import StoredProposals
-
-    ensemble, proposals = running.ensemble, running.proposals
-    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
-        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
-    members = None if ensemble == "all" else int(ensemble)
-    file = None
-    if proposals is not None and names_a_file(proposals):
-        file, proposals = StoredProposals(proposals), None
-    threads = running.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    device = choose_device(running.device)
-    bundle = running.weights or SHIPPED
-    detector = load_detector(
-        bundle,
-        device=device,
-        precision=running.precision,
-        members=members,
-        proposals=proposals,
-        settings=running.settings,
-        threads=threads,
-        announce=None if quiet else lambda text: print(text, file=sys.stderr),
-    )
-    return detector, file, read_manifest(bundle)
-
-
-def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
-    from detector.errors import EvaluationError
-
-    if classes != dataset.classes:
-        missing = sorted(set(classes) - set(dataset.classes)) or ["in another order"]
-        raise EvaluationError(
-            f"{dataset.name} has {len(dataset.classes)} classes and the weights {len(classes)} "
-            f"({', '.join(missing[:3])} ...): the lists must match; --classes voc may help"
-        )
-
-
-def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
-    """What the proposals allow: their recall, and the mAP of a perfect classifier on them."""
-    from detector.evaluation import evaluate, oracle_detections
-    from detector.evaluation.coverage import coverage
-
-    oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
-    return {
-        "proposals_per_image": sum(map(len, regions.values())) / len(regions),
-        "proposal_recall": float(coverage(dataset, regions, [None]).recall(0.5)[0]),
-        "oracle_class_map": oracle.mean_ap,
-    }
-
-
-def report(
-    dataset: Dataset,
-    results: Mapping[str, Detections],
-    protocol: Protocol,
-    engine: CocoEngine,
-    seed: int,
-    rounds: int,
-    out: Path,
-    stages: Mapping[str, float] | None = None,
-) -> tuple[Evaluation, Interval | None]:
-    """Print and write the verdict, and return it."""
-    from detector.evaluation import bootstrap_interval, evaluate
-    from detector.files import write_atomically
-    from detector.reporting.plots import plot_precision_recall
-
-    evaluation = evaluate(dataset, results, protocol, engine)
-    evaluation = replace(evaluation, extras={**evaluation.extras, **(stages or {})})
-    interval = None
-    if rounds and protocol != "coco":
-        interval = bootstrap_interval(dataset, results, protocol, seed, rounds)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "evaluation.json", evaluation.to_json())
-    plot_precision_recall(evaluation, out / "precision_recall.png")
-    show(evaluation, interval)
-    return evaluation, interval
-
-
-def write_report(
-    dataset: Dataset,
-    results: Mapping[str, Detections],
-    evaluation: Evaluation,
-    interval: Interval | None,
-    operating: float | None,
-    out: Path,
-    seen: Seen | None = None,
-) -> None:
-    """The diagnosis as diagnosis.json and, with curves and pictures, as one page."""
-    from detector.evaluation.coverage import coverage
-    from detector.evaluation.diagnosis import diagnose
-    from detector.files import write_atomically
-    from detector.reporting.html import Report, report_html
-
-    diagnosis = diagnose(dataset, results, operating, seen.evidence if seen else None)
-    covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
-    command = shlex.join(["python", "tools/evaluate.py", *sys.argv[1:]])
-    page = report_html(Report(dataset, evaluation, diagnosis, command, interval, covered))
-    write_atomically(out / "diagnosis.json", diagnosis.to_json())
-    write_atomically(out / "report.html", page)
-    print(f"report {out / 'report.html'}")
-
-
-def show(evaluation: Evaluation, interval: Interval | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from detector.reporting.cli import visible
-
-    table = Table("class", box=None, header_style="bold")
-    for name in ("AP", "objects", "detections", "recall"):
-        table.add_column(name, justify="right")
-    for one in evaluation.per_class:
-        ap, recall = (percent(one.ap), percent(one.best_recall)) if one.positives else ("-", "-")
-        table.add_row(visible(one.name), ap, str(one.positives), str(one.detections), recall)
-    console = Console(markup=False, highlight=False)
-    console.print(table)
-    for name, value in evaluation.extras.items():
-        counts = name.startswith("images") or name == "proposals_per_image"
-        print(f"{name.replace('_', ' ')} {f'{value:.10g}' if counts else percent(value)}")
-    print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(interval)}")
-
-
-def report_comparison(
-    dataset: Dataset,
-    first: Mapping[str, Detections],
-    second: Mapping[str, Detections],
-    protocol: Protocol,
-    seed: int,
-    rounds: int,
-    out: Path,
-) -> int:
-    from detector.evaluation import compare
-    from detector.files import write_atomically
-
-    if rounds == 0:
-        raise typer.BadParameter("--compare needs --rounds of at least 1")
-    result = compare(dataset, first, second, protocol, seed, rounds)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "comparison.json", result.to_json())
-    for name, interval in (("first", result.first), ("second", result.second)):
-        print(f"{name:10s} mAP {percent(interval.estimate)}{bounds(interval)}")
-    print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
-    print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
-    return 0
-
-
-def percent(share: float) -> str:
-    return "-" if share != share else f"{100 * share:.1f}"
-
-
-def bounds(interval: Interval | None) -> str:
-    if interval is None:
-        return ""
-    level = f"{100 * interval.confidence:.0f} %"
-    return f"  {level} interval {percent(interval.low)} to {percent(interval.high)}"
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
+    from head_fitting.after_training import fit_heads_of_run
     from region_training.inputs import Places, learning_of, regions_of
     from region_training.outputs import save_settings, write_bundle
 
@@ -111,6 +112,7 @@ def main(
         typer.echo(f"left out: {path}: {message}", err=True)
     if group.is_first:
         write_bundle(out, settings, dataset, trained, prior)
+        fit_heads_of_run(settings, places)
     return 1 if broken else 0
 
 
@@ -146,7 +148,7 @@ def _train(
     how, sampling, device = settings.optimiser, settings.sampling, places.device
     network, pool, seed = learning.network, learning.pool, settings.sampling_seed
     freeze(network, settings.member.freeze)
-    run = TrainingState(network, how, fingerprint_of(settings.model_dump()))
+    run = TrainingState(network, how, fingerprint_of(settings.model_dump(exclude={"heads"})))
     scale = LossScale(how.precision == "float16")
     run.extra["progress"] = scale.state()
     first, last = run.resume(out), how.steps

@@ -124,7 +124,8 @@ class MapBuilder:
         state = self._state()
         if state and state.get("fingerprint") != self.fingerprint:
             raise TrainingError(
-                f"{self.folder} holds maps of other settings; use the same ones, or another --out"
+                f"{self.folder} holds maps of other settings or of another start; use the same,"
+                " or another --out"
             )
         done = state.get("done", 0)
         return done if isinstance(done, int) else 0

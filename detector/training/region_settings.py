@@ -95,6 +95,16 @@ class TeacherConfig(_Settings):
     temperature: float = Field(1.0, gt=0)
 
 
+class HeadsConfig(_Settings):
+    """Linear heads that are fitted on the finished networks, from the maps of the bank, and used by
+    the finished detector (R-CNN's SVMs and box regression).
+    """
+
+    svm: bool = False
+    regression: bool = False
+    seed: int = Field(0, ge=0)
+
+
 class RegionTrainingConfig(_Settings):
     """Everything that tools/train_regions.py decides, and nothing else."""
 
@@ -112,6 +122,7 @@ class RegionTrainingConfig(_Settings):
     teacher: TeacherConfig | None = None
     detect_with: ProposalConfig | None = None
     """Proposals of the finished detector, where they are to differ from those it learns from."""
+    heads: HeadsConfig = HeadsConfig()
     thresholds: Thresholds = Thresholds()
     """Of the finished detector."""
     licence: str = "not stated"
@@ -121,6 +132,12 @@ class RegionTrainingConfig(_Settings):
     def _teacher_sees_crops(self) -> RegionTrainingConfig:
         if self.teacher is not None and self.bank is not None:
             raise ValueError("a teacher looks at crops, and a bank keeps none: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_see_maps(self) -> RegionTrainingConfig:
+        if (self.heads.svm or self.heads.regression) and self.bank is None:
+            raise ValueError("heads are fitted on a bank's maps: give a bank, or leave heads out")
         return self
 
     @property

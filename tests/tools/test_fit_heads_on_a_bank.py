@@ -29,6 +29,50 @@ def run(tmp_path_factory) -> Path:
     return root / "run"
 
 
+def test_a_training_fits_heads_at_its_end(run: Path, tmp_path: Path, capsys):
+    """One command ends with the detector that two would have made."""
+    config = run.parent / "toy" / "config.yaml"
+    heads = settings("heads={svm: true, regression: true}")
+    shared = ["--bank", str(run / "bank")]
+    assert train(config, tmp_path / "one", *BANK, *heads, *shared) == 0
+    made = read_manifest(tmp_path / "one" / "bundle")
+    assert [head.kind for head in made.heads] == ["svm", "regression"]
+    assert made.thresholds.svm
+    assert made.thresholds.regression
+    words = ["--bank", run, "--weights", run / "bundle", "--out", tmp_path / "two", "--quiet"]
+    assert exit_code(tool("fit_heads").main, *words, "--enable", "--device", "cpu") == 0
+    apart = read_manifest(tmp_path / "two")
+    assert [one.sha256 for one in made.heads] == [one.sha256 for one in apart.heads]
+
+
+def test_heads_at_the_end_need_a_bank(run: Path, tmp_path: Path, capsys):
+    config = run.parent / "toy" / "config.yaml"
+    assert train(config, tmp_path / "x", *settings("heads={regression: true}")) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(
+        "config.yaml: heads are fitted on a bank's maps: give a bank, or leave heads out"
+    )
+
+
+def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
+    """They change nothing of what was learnt: the finished run goes on from its last step."""
+    config = run.parent / "toy" / "config.yaml"
+    assert train(config, tmp_path / "run", *BANK) == 0
+    before = read_manifest(tmp_path / "run" / "bundle")
+    assert train(config, tmp_path / "run", *BANK, *settings("heads={regression: true}")) == 0
+    after = read_manifest(tmp_path / "run" / "bundle")
+    assert [one.sha256 for one in after.members] == [one.sha256 for one in before.members]
+    assert [head.kind for head in after.heads] == ["regression"]
+
+
+def kept_of(run: Path, precision: str):
+    from head_fitting.bank_features import BankFeatures
+    from region_training.inputs import Places
+
+    places = Places(run, Path(), None, None, torch.device("cpu"), 1, True)
+    return BankFeatures(load_bundle(run / "bundle"), places, precision)
+
+
 def test_svms_and_regression_are_fitted_without_a_crop(run: Path, tmp_path: Path):
     words = ["--bank", run, "--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]
     assert exit_code(tool("fit_heads").main, *words, "--enable", "--device", "cpu") == 0
@@ -39,11 +83,8 @@ def test_svms_and_regression_are_fitted_without_a_crop(run: Path, tmp_path: Path
 
 
 def test_features_in_bfloat16_are_near_those_in_float32(run: Path):
-    from head_fitting.bank_features import BankFeatures
-
-    place = (run, load_bundle(run / "bundle"), Path(), torch.device("cpu"), 1, True)
     exact, near = (
-        np.concatenate([one.features for one in BankFeatures(*place, precision).images(0, "")])
+        np.concatenate([one.features for one in kept_of(run, precision).images(0, "")])
         for precision in ("float32", "bfloat16")
     )
     assert not np.array_equal(exact, near)
@@ -51,9 +92,7 @@ def test_features_in_bfloat16_are_near_those_in_float32(run: Path):
 
 
 def test_mirrored_regions_come_with_a_mirrored_truth(run: Path):
-    from head_fitting.bank_features import BankFeatures
-
-    kept = BankFeatures(run, load_bundle(run / "bundle"), Path(), torch.device("cpu"), 1, True)
+    kept = kept_of(run, "float32")
     found = list(kept.images(0, ""))
     assert sum(len(one.boxes) - len(one.real) for one in found) == len(kept.pool.boxes) - 6
     assert kept.mirrored.any()

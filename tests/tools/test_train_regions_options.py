@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from toy_regions import TOOL, same, settings, train, weights, write_config, write_squares
 
-from detector.bundle import load_bundle
+from detector.bundle import load_bundle, read_manifest
 from detector.reporting.journal import read_journal
 
 STILL = settings(
@@ -81,6 +82,25 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
     assert not same(trained, weights(tmp_path / "other"))
     assert train(config, tmp_path / "run", *bank) == 0
     assert same(trained, weights(tmp_path / "run"))
+
+
+def test_a_start_that_changed_in_its_place_is_noticed(config: Path, tmp_path: Path, capsys):
+    """The maps of the old start must not be read as those of the new one."""
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    first, second = (tmp_path / name for name in ("first", "second"))
+    assert train(config, first, *bank) == 0
+    start = tmp_path / "start"
+    shutil.copytree(first / "bundle", start)
+    assert train(config, second, *bank, "--start", str(start)) == 0
+    recipe = read_manifest(second / "bundle").provenance
+    assert recipe.started_from == "start"  # and not the folder of this machine
+    assert str(tmp_path) not in str(recipe.recipe["member"])
+    other = settings("optimiser.seed=7")
+    assert train(config, tmp_path / "another", *bank, *other) == 0
+    shutil.rmtree(start)
+    shutil.copytree(tmp_path / "another" / "bundle", start)
+    assert train(config, second, *bank, "--start", str(start)) == 3
+    assert "another start" in capsys.readouterr().err
 
 
 def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Path):

@@ -1,1 +1,1 @@
-"""The parts of tools/fit_heads.py."""
+"""The parts of tools/fit_heads.py; a training may fit heads, too."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from region_training.inputs import Places, learning_of, regions_of
 
@@ -32,12 +31,10 @@ class BankFeatures:
     mirrored boxes and truth, so that what moves a region moves it the right way.
     """
 
-    def __init__(
-        self, run: Path, bundle: Bundle, data_root: Path, device: torch.device, threads: int,
-        quiet: bool, precision: Precision = "float32",
-    ) -> None:  # fmt: skip
+    def __init__(self, bundle: Bundle, places: Places, precision: Precision = "float32") -> None:
+        """`places` are those of the training; its settings are in `places.out`."""
+        run, threads, quiet = places.out, places.threads, places.quiet
         settings = _settings_of(run)
-        places = Places(run, data_root, None, None, device, threads, quiet)
         dataset, pool, _ = regions_of(settings, places, Group())
         learning = learning_of(settings, dataset, pool, places, Group())
         if bundle.manifest.network_classes != dataset.classes:

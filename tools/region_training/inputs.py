@@ -114,7 +114,8 @@ def learning_of(
             prepare_for_inference(trunk, settings.bank.precision, trunk.normalisation),
             batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
         ),
-        map_shape(trunk, settings.member.input_size), bank_fingerprint(settings), places.threads,
+        map_shape(trunk, settings.member.input_size), bank_fingerprint(settings, trunk),
+        places.threads,
     )  # fmt: skip
     if group.is_first:
         for _ in progress(builder.build(), "maps of the trunk", builder.images(), places.quiet):

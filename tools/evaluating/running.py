@@ -1,0 +1,124 @@
+"""A bundle run over a data set; the scores of its regions are kept, so that a run goes on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import typer
+
+from detector.build import SHIPPED, load_detector
+from detector.bundle import BundleManifest, read_manifest
+from detector.datasets import Dataset
+from detector.errors import EvaluationError, ImageError
+from detector.evaluation import evaluate, oracle_detections
+from detector.evaluation.coverage import coverage
+from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
+from detector.export.coco_json import write_results
+from detector.hardware import choose_device
+from detector.pipeline import Detector
+from detector.proposals.engines import names_a_file
+from detector.proposals.gather import StoredProposals
+from detector.proposals.stored import ProposalStore
+from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
+from detector.reporting.cli import say_error, stop_gently
+from detector.reporting.progress import progress
+from detector.structures import Detections, Proposals
+
+
+class Running(NamedTuple):
+    """How a bundle is run."""
+
+    weights: Path | None
+    ensemble: str
+    proposals: str | None
+    device: str
+    precision: str
+    threads: int | None
+    settings: dict[str, Any]
+
+
+class Seen(NamedTuple):
+    """The regions of each image, and what they said of its objects."""
+
+    regions: dict[str, Proposals]
+    evidence: dict[str, RegionEvidence]
+
+
+def detect(
+    dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
+) -> tuple[Seen, int]:
+    """Run the bundle, write detections.json; what its regions were, and how many images failed."""
+    detector, file, manifest = load(running, quiet)
+    check_classes(detector.classes, dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    store = region_store(out / "regions", detector, manifest, file.key if file else None)
+    seen = Seen({}, {})
+    results: dict[str, Detections] = {}
+    failed = 0
+    with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
+        proposing = proposing_from(file) if file else proposing_with(detector, stored)
+        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop))
+        for sample, found in progress(scored, "score", len(dataset), quiet):
+            if isinstance(found, ImageError):
+                say_error(found)
+                failed += 1
+                continue
+            truth = sample.annotations
+            seen.regions[sample.image_id] = found.proposals
+            seen.evidence[sample.image_id] = region_evidence(truth, found.proposals, found.scores)
+            results[sample.image_id] = detector.suppress(found.boxes, found.scores)
+    if not results:
+        raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
+    write_results(out / "detections.json", dataset, results)
+    return seen, failed
+
+
+def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, BundleManifest]:
+    """The detector, the file its proposals come from, and what its bundle says of itself."""
+    ensemble, proposals = running.ensemble, running.proposals
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    members = None if ensemble == "all" else int(ensemble)
+    file = None
+    if proposals is not None and names_a_file(proposals):
+        file, proposals = StoredProposals(proposals), None
+    threads = running.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    device = choose_device(running.device)
+    bundle = running.weights or SHIPPED
+    detector = load_detector(
+        bundle,
+        device=device,
+        precision=running.precision,
+        members=members,
+        proposals=proposals,
+        settings=running.settings,
+        threads=threads,
+        announce=None if quiet else lambda text: print(text, file=sys.stderr),
+    )
+    return detector, file, read_manifest(bundle)
+
+
+def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
+    """The detector's list is the data set's."""
+    if classes != dataset.classes:
+        missing = sorted(set(classes) - set(dataset.classes)) or ["in another order"]
+        raise EvaluationError(
+            f"{dataset.name} has {len(dataset.classes)} classes and the weights {len(classes)} "
+            f"({', '.join(missing[:3])} ...): the lists must match; --classes voc may help"
+        )
+
+
+def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
+    """What the proposals allow: their recall, and the mAP of a perfect classifier on them."""
+    oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
+    return {
+        "proposals_per_image": sum(map(len, regions.values())) / len(regions),
+        "proposal_recall": float(coverage(dataset, regions, [None]).recall(0.5)[0]),
+        "oracle_class_map": oracle.mean_ap,
+    }

@@ -1,0 +1,123 @@
+"""What is said of detections: the table, the JSON, the curves, the page, the comparison."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from detector.datasets import Dataset
+from detector.evaluation import (
+    Evaluation,
+    Interval,
+    Protocol,
+    bootstrap_interval,
+    compare,
+    evaluate,
+)
+from detector.evaluation.coco_engines import CocoEngine
+from detector.evaluation.coverage import coverage
+from detector.evaluation.diagnosis import diagnose
+from detector.files import write_atomically
+from detector.reporting.cli import visible
+from detector.reporting.html import Report, report_html
+from detector.reporting.plots import plot_precision_recall
+from detector.structures import Detections
+from evaluating.running import Seen
+
+
+def report(
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    protocol: Protocol,
+    engine: CocoEngine,
+    seed: int,
+    rounds: int,
+    out: Path,
+    stages: Mapping[str, float] | None = None,
+) -> tuple[Evaluation, Interval | None]:
+    """Print and write the verdict, and return it."""
+    evaluation = evaluate(dataset, results, protocol, engine)
+    evaluation = replace(evaluation, extras={**evaluation.extras, **(stages or {})})
+    interval = None
+    if rounds and protocol != "coco":
+        interval = bootstrap_interval(dataset, results, protocol, seed, rounds)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "evaluation.json", evaluation.to_json())
+    plot_precision_recall(evaluation, out / "precision_recall.png")
+    show(evaluation, interval)
+    return evaluation, interval
+
+
+def write_report(
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    evaluation: Evaluation,
+    interval: Interval | None,
+    operating: float | None,
+    out: Path,
+    seen: Seen | None = None,
+) -> None:
+    """The diagnosis as diagnosis.json and, with curves and pictures, as one page."""
+    diagnosis = diagnose(dataset, results, operating, seen.evidence if seen else None)
+    covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
+    command = shlex.join(["python", "tools/evaluate.py", *sys.argv[1:]])
+    page = report_html(Report(dataset, evaluation, diagnosis, command, interval, covered))
+    write_atomically(out / "diagnosis.json", diagnosis.to_json())
+    write_atomically(out / "report.html", page)
+    print(f"report {out / 'report.html'}")
+
+
+def show(evaluation: Evaluation, interval: Interval | None) -> None:
+    """A table of the classes, and the mean."""
+    table = Table("class", box=None, header_style="bold")
+    for name in ("AP", "objects", "detections", "recall"):
+        table.add_column(name, justify="right")
+    for one in evaluation.per_class:
+        ap, recall = (percent(one.ap), percent(one.best_recall)) if one.positives else ("-", "-")
+        table.add_row(visible(one.name), ap, str(one.positives), str(one.detections), recall)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    for name, value in evaluation.extras.items():
+        counts = name.startswith("images") or name == "proposals_per_image"
+        print(f"{name.replace('_', ' ')} {f'{value:.10g}' if counts else percent(value)}")
+    print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(interval)}")
+
+
+def report_comparison(
+    dataset: Dataset,
+    first: Mapping[str, Detections],
+    second: Mapping[str, Detections],
+    protocol: Protocol,
+    seed: int,
+    rounds: int,
+    out: Path,
+) -> int:
+    """Print and write the difference of two sets of detections, paired over the images."""
+    if rounds == 0:
+        raise typer.BadParameter("--compare needs --rounds of at least 1")
+    result = compare(dataset, first, second, protocol, seed, rounds)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "comparison.json", result.to_json())
+    for name, interval in (("first", result.first), ("second", result.second)):
+        print(f"{name:10s} mAP {percent(interval.estimate)}{bounds(interval)}")
+    print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
+    print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
+    return 0
+
+
+def percent(share: float) -> str:
+    return "-" if share != share else f"{100 * share:.1f}"
+
+
+def bounds(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    level = f"{100 * interval.confidence:.0f} %"
+    return f"  {level} interval {percent(interval.low)} to {percent(interval.high)}"

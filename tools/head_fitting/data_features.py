@@ -1,0 +1,103 @@
+"""Features for heads from the images of a data set, kept on disk for the next attempt."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from detector.build import load_detector
+from detector.datasets import Dataset, Sample
+from detector.errors import DatasetError, ImageError
+from detector.hardware import choose_device
+from detector.heads.regions import DescribedImage
+from detector.models.inference import fastest_precision
+from detector.pipeline import Detector
+from detector.proposals.gather import gather
+from detector.proposals.stored import ProposalStore
+from detector.region_features import FeatureStore, feature_settings, kept_features
+from detector.reporting.cli import say_error
+from detector.reporting.progress import progress
+from detector.structures import Proposals
+
+
+def members_of(ensemble: str) -> int | None:
+    """--ensemble as a number of members; None is all."""
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    return None if ensemble == "all" else int(ensemble)
+
+
+def load(
+    bundle: Path, ensemble: str, device: str, precision: str, threads: int | None,
+    max_proposals: int | None, quiet: bool,
+) -> Detector:  # fmt: skip
+    """The bundle without its own SVMs and regression, which are to be fitted."""
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    settings: dict[str, Any] = {"svm": False, "regression": False}
+    if max_proposals is not None:
+        settings["max_proposals"] = max_proposals or None
+    return load_detector(
+        bundle,
+        device=choose_device(device),
+        precision=precision,
+        members=members_of(ensemble),
+        settings=settings,
+        threads=threads,
+        announce=None if quiet else lambda text: print(text, file=sys.stderr),
+    )
+
+
+def proposals_of(
+    dataset: Dataset, detector: Detector, cache: Path | None, quiet: bool
+) -> list[tuple[Sample, Proposals]]:
+    """Each image that can be read with its proposals; the others are said on stderr."""
+    found = []
+    paths = [sample.path for sample in dataset.samples]
+    propose = detector.propose_regions
+    with nullcontext() if cache is None else ProposalStore(cache, "rw") as store:
+        results = gather(paths, propose, store, threads=detector.threads)
+        told = progress(results, "proposals", len(paths), quiet)
+        for sample, (_, result) in zip(dataset.samples, told, strict=True):
+            if isinstance(result, ImageError):
+                say_error(result)
+            else:
+                found.append((sample, result[: detector.settings.max_proposals]))
+    if not found:
+        raise DatasetError(f"{dataset.name}: none of its {len(paths)} images can be read")
+    return found
+
+
+def feature_store(
+    folder: Path, detector: Detector, members: list[str], precision: str
+) -> FeatureStore:
+    """Where features are kept, by all that decides them; `members` are the networks' hashes."""
+    if precision == "auto":
+        precision = fastest_precision(detector.device)
+    return FeatureStore(folder, feature_settings(detector, members, precision))
+
+
+class DataFeatures:
+    """Images with the features of their regions, as often as they are asked for."""
+
+    def __init__(
+        self, samples: list[tuple[Sample, Proposals]], detector: Detector, store: FeatureStore,
+        quiet: bool,
+    ) -> None:  # fmt: skip
+        self.samples, self.detector, self.store, self.quiet = samples, detector, store, quiet
+        self.members = len(detector.ensemble.members)
+
+    def images(self, member: int, label: str) -> Iterable[DescribedImage]:
+        """All images, with the features of one member."""
+        label = label if self.members == 1 else f"member {member}: {label}"
+        for sample, proposals in progress(self.samples, label, quiet=self.quiet):
+            boxes = DescribedImage.regions(sample.annotations, proposals.boxes)
+            features = kept_features(self.store, self.detector, sample.path, boxes)[member]
+            yield DescribedImage(boxes, features, sample.annotations, sample.annotated)
