@@ -25,7 +25,10 @@ import typer
 from detector.reporting.cli import new_app, run_tool
 
 if TYPE_CHECKING:
+    from ablations.proposals import Row
     from rich.table import Table
+
+    from detector.datasets import Dataset
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
@@ -40,12 +43,19 @@ def proposals(
         int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Bundle, for the mAP. [no mAP]")] = None,
+    ensemble: Annotated[str, typer.Option(help="For the mAP: so many members, or all.")] = "1",
+    max_proposals: Annotated[
+        int, typer.Option(min=0, help="For the mAP: most regions of one image; 0 is all.")
+    ] = 0,
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
+    rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json.")] = Path("out"),
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
-    from ablations.proposals import mean_precision, measured, propose_all, rows_of
+    from ablations.proposals import measured, propose_all, rows_of, with_bounds
 
     from detector.datasets import read_dataset
     from detector.errors import ImageError
@@ -66,18 +76,54 @@ def proposals(
         raise ImageError(f"{dataset.name}: none of its {len(read)} images could be read")
     judged = dataset.subset(rows[0].found)
     results = [measured(judged, row) for row in rows]
+    if rounds:
+        with_bounds(judged, rows, results, seed, rounds)
     if weights is not None:
-        for row, result in zip(rows, results, strict=True):
-            label = f"score: {row.name}"
-            result["mAP"] = mean_precision(
-                judged, row, weights, threads, out,
-                lambda scored, label=label: progress(scored, label, len(judged), quiet),  # type: ignore[misc]
-            )  # fmt: skip
+        settings: dict[str, Any] = {"max_proposals": max_proposals or None}
+        how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
+        add_precision(judged, rows, results, weights, settings, how, seed, rounds, out, quiet)
     out.mkdir(parents=True, exist_ok=True)
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
     write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
     show(whole)
     return int(not all(read))
+
+
+def add_precision(
+    dataset: Dataset,
+    rows: list[Row],
+    results: list[dict[str, Any]],
+    weights: Path,
+    settings: dict[str, Any],
+    how: dict[str, Any],
+    seed: int,
+    rounds: int,
+    out: Path,
+    quiet: bool,
+) -> None:
+    """Run a bundle on the regions of all rows, and add the mAP to the results."""
+    import torch
+    from ablations.proposals import mean_precisions
+
+    from detector.build import load_detector
+    from detector.bundle import read_manifest
+    from detector.reporting.progress import progress
+
+    torch.set_num_threads(how["threads"])
+    settings = {"score_threshold": 0.01, "max_detections": 300, **settings}
+    # Its own proposer is not asked: the rows have theirs.
+    detector = load_detector(weights, proposer=rows[0].propose, settings=settings, **how)
+    mean_precisions(
+        dataset, rows, results, detector, read_manifest(weights), out,
+        lambda scored: progress(scored, "score", len(dataset), quiet), seed, rounds,
+    )  # fmt: skip
+
+
+def members_of(ensemble: str) -> int | None:
+    """--ensemble as a number of members; None is all."""
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    return None if ensemble == "all" else int(ensemble)
 
 
 def detection(
@@ -241,8 +287,11 @@ def show_detection(whole: dict[str, Any]) -> None:
 def show(whole: dict[str, Any]) -> None:
     from rich.console import Console
 
-    print(f"{whole['images']} images of {whole['data']}; in brackets what the paper says of ILSVRC")
-    Console(markup=False, highlight=False).print(table_of(whole["rows"]))
+    print(
+        f"{whole['images']} images of {whole['data']}; in brackets what the paper says of ILSVRC;"
+        " below, where it was resampled, the 95 % interval, and the difference from the first row"
+    )
+    Console(markup=False, highlight=False, width=120).print(table_of(whole["rows"]))
 
 
 def table_of(rows: list[dict[str, Any]]) -> Table:
@@ -256,14 +305,23 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
         said = {key: f" ({value})" for key, value in row["paper"].items()}
         cells = [
             f"{row['boxes']:,.0f}{said.get('boxes', '')}",
-            f"{row['coverage']:.1%}{said.get('coverage', '')}",
+            f"{row['coverage']:.1%}{said.get('coverage', '')}{bounds_of(row, 'coverage')}",
             f"{row['mabo']:.3f}",
             f"{row['seconds']:.3f}",
         ]
         if "mAP" in row:
-            cells.append(f"{100 * row['mAP']:.1f}{said.get('mAP', '')}")
+            cells.append(f"{100 * row['mAP']:.1f}{said.get('mAP', '')}{bounds_of(row, 'mAP')}")
         table.add_row(row["name"], *cells)
     return table
+
+
+def bounds_of(row: dict[str, Any], what: str) -> str:
+    """The interval of a row's figure, and on another line what it has over the first row's."""
+    interval, gain = row.get(f"{what}_interval"), row.get(f"{what}_gain")
+    text = "\n{:.1f} to {:.1f}".format(*(100 * v for v in interval)) if interval else ""
+    if gain:
+        text += "\n{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in gain))
+    return text
 
 
 def command_line() -> typer.Typer:

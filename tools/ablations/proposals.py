@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.images import read_image
+from detector.manifest import BundleManifest
+from detector.pipeline import Detector
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union
 from detector.proposals.stored import describe, settings_hash
+from detector.region_scores import region_store, score_dataset
+from detector.region_store import RegionStore
 from detector.reporting.cli import say_error
-from detector.structures import Proposals
+from detector.structures import Array, Detections, Proposals
 
 ADDED = 200
 """MultiBox regions of GoogLeNet's entry."""
@@ -96,40 +102,108 @@ def measured(dataset: Dataset, row: Row) -> dict[str, Any]:
     }
 
 
-def mean_precision(
+def with_bounds(
+    dataset: Dataset, rows: Sequence[Row], results: list[dict[str, Any]], seed: int, rounds: int
+) -> None:
+    """Add to each row the bootstrap interval of its coverage, and its paired difference from the
+    first row's, over the images (Efron; 95 %).
+    """
+    from detector.evaluation.coverage import best_overlaps
+
+    images = len(dataset)
+    draws = np.random.default_rng(seed).multinomial(
+        images, np.full(images, 1 / images), size=rounds
+    )
+    objects = np.zeros(images)
+    covered = np.zeros((len(rows), images))
+    for place, sample in enumerate(dataset.samples):
+        truth = sample.annotations
+        real = truth.boxes[~(truth.difficult | truth.crowd)]
+        objects[place] = len(real)
+        for number, row in enumerate(rows):
+            best = best_overlaps(row.found[sample.image_id].boxes, real, [None])
+            covered[number, place] = (best >= 0.5).sum()
+    drawn = draws @ objects
+    shares = np.divide(
+        covered @ draws.T, drawn, out=np.full((len(rows), rounds), np.nan), where=drawn > 0
+    )
+    for number, result in enumerate(results):
+        result["coverage_interval"] = _bounds(shares[number])
+        if number:
+            gain = result["coverage"] - results[0]["coverage"]
+            result["coverage_gain"] = [gain, *_bounds(shares[number] - shares[0])]
+
+
+def _bounds(values: Array) -> list[float]:
+    """The middle 95 % of resampled values; those of rounds without an object do not count."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def detect_by_rows(
     dataset: Dataset,
-    row: Row,
-    bundle: Path | None,
-    threads: int,
+    rows: Sequence[Row],
+    detector: Detector,
+    store: RegionStore,
+    watched: Callable[[Iterator[Any]], Iterator[Any]],
+) -> list[dict[str, Detections]]:
+    """What a detector finds on the regions of each row, by image id.
+
+    A region that several rows have is judged once: each image's distinct regions are asked
+    together, and a row takes its own of the answers, up to the detector's `max_proposals`.
+    """
+    limit = detector.settings.max_proposals
+    distinct: dict[Path, Proposals] = {}
+    places: dict[str, list[Array]] = {}
+    for sample in dataset.samples:
+        own = [row.found[sample.image_id].boxes[:limit] for row in rows]
+        boxes, inverse = np.unique(np.concatenate(own), axis=0, return_inverse=True)
+        distinct[sample.path] = Proposals(boxes, rows[0].found[sample.image_id].size)
+        ends = np.cumsum([len(one) for one in own])[:-1]
+        places[sample.image_id] = np.split(inverse.reshape(-1), ends)
+    detector.settings = detector.settings.model_copy(
+        update={"max_proposals": None}
+    )  # of the distinct ones, all
+    results: list[dict[str, Detections]] = [{} for _ in rows]
+    scored = score_dataset(
+        detector, dataset, store, lambda paths: ((path, distinct[path]) for path in paths)
+    )
+    for sample, found in watched(scored):
+        if isinstance(found, ImageError):
+            raise found
+        for one, chosen in zip(results, places[sample.image_id], strict=True):
+            one[sample.image_id] = detector.suppress(found.boxes[chosen], found.scores[chosen])
+    return results
+
+
+def mean_precisions(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    results: list[dict[str, Any]],
+    detector: Detector,
+    manifest: BundleManifest,
     out: Path,
     watched: Callable[[Iterator[Any]], Iterator[Any]],
-) -> float:
-    """VOC2012's mAP of a bundle on the regions of one row; scores of regions are kept in `out`."""
-    from detector.build import SHIPPED, load_detector
-    from detector.bundle import read_manifest
-    from detector.evaluation import evaluate
-    from detector.region_scores import region_store, score_dataset
+    seed: int,
+    rounds: int,
+) -> None:
+    """Add to each row VOC2012's mAP on its regions, the bootstrap interval, and the paired
+    difference from the first row's; what the networks say of regions is kept in `out`.
+    """
+    from detector.evaluation import bootstrap_interval, compare, evaluate
 
-    detector = load_detector(
-        bundle, proposer=row.propose, threads=threads,
-        settings={"score_threshold": 0.01, "max_detections": 300},
-    )  # fmt: skip
     if detector.classes != dataset.classes:
         raise EvaluationError(
             f"{dataset.name} has other classes than the weights; the mAP needs the same"
         )
-    # A single source is kept under its own settings, where tools/evaluate.py too finds it.
-    made = row.settings[0] if len(row.settings) == 1 else {"ablation": row.settings}
-    manifest = read_manifest(bundle or SHIPPED)
+    made = {"rows": [row.settings for row in rows], "most": detector.settings.max_proposals}
     store = region_store(out / "regions", detector, manifest, settings_hash(made))
-    by_path = {sample.path: row.found[sample.image_id] for sample in dataset.samples}
-    scored = score_dataset(
-        detector, dataset, store,
-        lambda paths: ((path, by_path[path]) for path in paths),
-    )  # fmt: skip
-    results = {}
-    for sample, found in watched(scored):
-        if isinstance(found, ImageError):
-            raise found
-        results[sample.image_id] = detector.suppress(found.boxes, found.scores)
-    return float(evaluate(dataset, results, "voc12").mean_ap)
+    found = detect_by_rows(dataset, rows, detector, store, watched)
+    for one, result in zip(found, results, strict=True):
+        result["mAP"] = float(evaluate(dataset, one, "voc12").mean_ap)
+        if rounds:
+            interval = bootstrap_interval(dataset, one, "voc12", seed, rounds)
+            result["mAP_interval"] = [interval.low, interval.high]
+            if result is not results[0]:
+                gain = compare(dataset, found[0], one, "voc12", seed, rounds).difference
+                result["mAP_gain"] = [gain.estimate, gain.low, gain.high]

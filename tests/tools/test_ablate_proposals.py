@@ -1,0 +1,95 @@
+"""tools/ablate.py proposals: mAP and intervals of its rows, each region judged once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_classifiers import exit_code, tool
+from test_ablate_detection import TOOLS, toy  # noqa: F401 - a fixture
+
+from detector.build import load_detector
+from detector.bundle import read_manifest
+from detector.datasets import read_dataset
+from detector.images import read_image
+from detector.proposals.selective_search import SelectiveSearch
+from detector.region_scores import region_store
+from detector.structures import Proposals
+
+
+@pytest.fixture(autouse=True)
+def _tools_on_the_path(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+
+
+def ablate(toy: tuple[Path, Path], out: Path, *more: object) -> int:  # noqa: F811
+    main = tool("ablate").command_line()
+    words = ["--data", toy[0], "--split", "train", "--out", out, "--quiet", *more]
+    return exit_code(main, "proposals", *words)
+
+
+def test_rows_have_their_precision_and_intervals(toy, tmp_path: Path, capsys):  # noqa: F811
+    words = ["--weights", toy[1], "--max-proposals", 5, "--rounds", 20, "--ensemble", "all"]
+    assert ablate(toy, tmp_path, *words) == 0
+    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    for row in rows:
+        assert row["coverage_interval"][0] <= row["coverage"] <= row["coverage_interval"][1]
+        assert row["mAP_interval"][0] <= row["mAP_interval"][1]
+    assert "mAP_gain" not in rows[0]
+    assert "coverage_gain" not in rows[0]
+    assert all(len(row["mAP_gain"]) == len(row["coverage_gain"]) == 3 for row in rows[1:])
+    said = capsys.readouterr().out
+    assert "95 % interval" in said
+    assert "+0.0 (+0.0 to +0.0)" in said  # the coverage of two images is whole in some row
+    before = (tmp_path / "ablation.json").read_bytes()
+    assert ablate(toy, tmp_path, *words, "--rounds", 0) == 0
+    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    assert not any("interval" in key for row in rows for key in row)
+    assert {"mAP", "coverage"} <= rows[0].keys()
+    assert before != (tmp_path / "ablation.json").read_bytes()
+
+
+def test_without_weights_no_network_is_asked(toy, tmp_path: Path):  # noqa: F811
+    assert ablate(toy, tmp_path, "--rounds", 10) == 0
+    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    assert not any("mAP" in key for row in rows for key in row)
+    assert not (tmp_path / "regions").exists()
+
+
+def test_a_region_of_several_rows_is_judged_once_and_as_if_alone(toy, tmp_path: Path):  # noqa: F811
+    from ablations.proposals import Row, detect_by_rows
+
+    dataset = read_dataset(toy[0], "train")
+    propose = SelectiveSearch(max_boxes=30)
+    every = {one.image_id: propose(read_image(one.path)) for one in dataset.samples}
+    rows = [Row("all", propose, [], {}, dict(every)), Row("some", propose, [], {}, {})]
+    for name, found in every.items():
+        rows[1].found[name] = Proposals(found.boxes[3:12][::-1], found.size)
+
+    def loaded():
+        return load_detector(
+            toy[1], proposer=propose, settings={"score_threshold": 0.0, "max_proposals": 20}
+        )
+
+    detector = loaded()
+    store = region_store(tmp_path, detector, read_manifest(toy[1]), "rows")
+    asked = []
+    ask = detector.ask_many
+    detector.ask_many = lambda pairs: ask((asked.append(len(p)), (i, p))[1] for i, p in pairs)
+    found = detect_by_rows(dataset, rows, detector, store, lambda scored: scored)
+    assert asked == [20, 20]  # 20 of the first row, and the second's 9 are among them
+    alone = loaded()
+    for sample in dataset.samples:
+        for row, own in zip(rows, found, strict=True):
+            alone.propose_regions = lambda _, row=row: row.found[sample.image_id]  # noqa: B023
+            wanted, seen = alone(read_image(sample.path)), own[sample.image_id]
+            assert np.array_equal(wanted.labels, seen.labels)
+            assert np.allclose(wanted.scores, seen.scores, rtol=0, atol=1e-6)
+            assert np.allclose(wanted.boxes, seen.boxes, rtol=0, atol=1e-3)
+
+
+def test_the_number_of_members_is_a_number_or_all(toy, tmp_path: Path, capsys):  # noqa: F811
+    assert ablate(toy, tmp_path, "--weights", toy[1], "--ensemble", "some") == 2
+    assert "--ensemble some" in capsys.readouterr().err
