@@ -99,6 +99,11 @@ def test_a_head_that_one_member_lacks_is_left_out_and_off(tmp_path: Path):
     assert not manifest.thresholds.regression
 
 
+def test_without_heads_the_first_ones_thresholds_stay(tmp_path: Path):
+    one, two = (saved(tmp_path / str(seed), seed, regression=False) for seed in (1, 2))
+    assert join_bundles([one, two], tmp_path / "both").thresholds.score == pytest.approx(0.3)
+
+
 def test_an_ensemble_may_join_another(tmp_path: Path):
     parts = [saved(tmp_path / str(seed), seed) for seed in (1, 2, 3)]
     join_bundles(parts[:2], tmp_path / "two")

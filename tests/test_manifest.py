@@ -14,6 +14,8 @@ from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresh
 from detector.models.normalisation import Normalisation
 
 MEMBER = MemberManifest(architecture="googlenet")
+ON_TRUNK = MemberManifest(architecture="googlenet", trunk=(0, "4c"))
+LATER = MemberManifest(architecture="googlenet", trunk=(1, "4c"))
 PROVENANCE = Provenance(training_data="two drawings", licence="CC0-1.0")
 
 
@@ -26,6 +28,7 @@ LIMITS = [
     (MemberManifest, "input_size", [16, 2048], [15, 2049]),
     (MemberManifest, "context", [0, 0.49], [-0.01, 0.5]),
     (MemberManifest, "bytes", [0, 1], [-1]),
+    (MemberManifest, "temperature", [0.01, 1, 100], [0.0099, 100.1, 0, -1, float("nan")]),
     (MemberManifest, "std", [(0.1, 0.1, 0.1)], [(0.1, 0, 0.1), (0.1, 0.1, -1), (1, 1)]),
     (MemberManifest, "stored_as", ["float32", "float16", "int8"], ["float64"]),
     (
@@ -95,6 +98,8 @@ def test_an_entry_does_not_change() -> None:
         ({"classes": tuple(map(str, range(100_001)))}, "at most 100000"),
         ({"heads": [HeadManifest(kind="svm")] * 10_001}, "at most 10000"),
         ({"format_version": 2}, "Input should be 1"),
+        ({"members": (ON_TRUNK,)}, "not before it"),
+        ({"members": (MEMBER, LATER)}, "not before it"),
         ({"metrics": {"mAP": float("inf")}}, "finite"),
     ],
     ids=lambda one: str(one)[:30],

@@ -219,6 +219,10 @@ def test_of_images_that_are_equally_bad_the_first_come_first() -> None:
     truth = Annotations([OBJECT], [CAT])
     missed = diagnose(dataset_of(*[truth] * 40), {}, 0.5)
     assert worst_images(missed, 40) == [(image, 1, 0) for image in range(40)]
+    twice = Annotations([OBJECT, [50, 50, 70, 70]], [CAT, CAT])
+    mixed = diagnose(dataset_of(*[truth, twice] * 150), {}, 0.5)
+    worst = [image for image, _, _ in worst_images(mixed, 300)]
+    assert worst == [*range(1, 300, 2), *range(0, 300, 2)]
 
 
 def test_what_was_found_with_too_low_a_score_is_missed_in_its_image() -> None:

@@ -50,6 +50,7 @@ ROOMS = {
             "tests/test_bundle_heads.py",
             "tests/test_shared_trunk.py",
             "tests/test_bundle_join.py",
+            "tests/test_temperature.py",
         ),
     ),
     "checkpoint": Room(
