@@ -25,10 +25,9 @@ import typer
 from detector.reporting.cli import new_app, run_tool
 
 if TYPE_CHECKING:
-    from ablations.proposals import Row
     from rich.table import Table
 
-    from detector.datasets import Dataset
+    from detector.pipeline import Detector
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
@@ -47,6 +46,9 @@ def proposals(
     max_proposals: Annotated[
         int, typer.Option(min=0, help="For the mAP: most regions of one image; 0 is all.")
     ] = 0,
+    budgets: Annotated[
+        str, typer.Option(help="For the mAP: rows of the bundle's own best so many regions.")
+    ] = "100,300",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -55,8 +57,16 @@ def proposals(
     out: Annotated[Path, typer.Option(help="Folder for ablation.json.")] = Path("out"),
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
-    from ablations.proposals import measured, propose_all, rows_of, with_bounds
+    from ablations.proposals import (
+        mean_precisions,
+        measured,
+        propose_all,
+        rows_of,
+        rows_of_budgets,
+        with_bounds,
+    )
 
+    from detector.bundle import read_manifest
     from detector.datasets import read_dataset
     from detector.errors import ImageError
     from detector.files import write_atomically
@@ -70,6 +80,12 @@ def proposals(
         print("no MultiBox weights: its rows are left out; give --multibox FILE", file=sys.stderr)
     named = str(multibox) if multibox else "" if SHIPPED.is_file() else None
     rows = rows_of(named, threads)
+    detector = None
+    if weights is not None:
+        how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
+        detector = load_to_measure(weights, max_proposals or None, how)
+        if budgets:
+            rows += rows_of_budgets(detector.propose_regions, numbers_of("--budgets", budgets, 1))
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):
@@ -78,10 +94,11 @@ def proposals(
     results = [measured(judged, row) for row in rows]
     if rounds:
         with_bounds(judged, rows, results, seed, rounds)
-    if weights is not None:
-        settings: dict[str, Any] = {"max_proposals": max_proposals or None}
-        how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
-        add_precision(judged, rows, results, weights, settings, how, seed, rounds, out, quiet)
+    if detector is not None and weights is not None:
+        mean_precisions(
+            judged, rows, results, detector, read_manifest(weights), out,
+            lambda scored: progress(scored, "score", len(judged), quiet), seed, rounds,
+        )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
     write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
@@ -89,34 +106,15 @@ def proposals(
     return int(not all(read))
 
 
-def add_precision(
-    dataset: Dataset,
-    rows: list[Row],
-    results: list[dict[str, Any]],
-    weights: Path,
-    settings: dict[str, Any],
-    how: dict[str, Any],
-    seed: int,
-    rounds: int,
-    out: Path,
-    quiet: bool,
-) -> None:
-    """Run a bundle on the regions of all rows, and add the mAP to the results."""
+def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Detector:
+    """A bundle as mAP wants it: low scores count, and all regions unless `most` says otherwise."""
     import torch
-    from ablations.proposals import mean_precisions
 
     from detector.build import load_detector
-    from detector.bundle import read_manifest
-    from detector.reporting.progress import progress
 
     torch.set_num_threads(how["threads"])
-    settings = {"score_threshold": 0.01, "max_detections": 300, **settings}
-    # Its own proposer is not asked: the rows have theirs.
-    detector = load_detector(weights, proposer=rows[0].propose, settings=settings, **how)
-    mean_precisions(
-        dataset, rows, results, detector, read_manifest(weights), out,
-        lambda scored: progress(scored, "score", len(dataset), quiet), seed, rounds,
-    )  # fmt: skip
+    settings = {"score_threshold": 0.01, "max_detections": 300, "max_proposals": most}
+    return load_detector(bundle, settings=settings, **how)
 
 
 def members_of(ensemble: str) -> int | None:
@@ -208,7 +206,7 @@ def inception_v3(
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
 
-    chosen = seeds_of(seeds)
+    chosen = numbers_of("--seeds", seeds)
     given = {
         "data.path": str(data.resolve()),
         "data.validate_on": val and str(val.resolve()),
@@ -240,13 +238,14 @@ def inception_v3(
     return int(not all(result.readable for _, result in found))
 
 
-def seeds_of(text: str) -> list[int]:
+def numbers_of(option: str, text: str, least: int = 0) -> list[int]:
     """The numbers of `0,1,2`."""
     parts = [part.strip() for part in text.split(",")]
     numbers = [int(part) for part in parts if part.isascii() and part.isdigit()]
-    if len(numbers) < len(parts) or len(set(numbers)) < len(numbers):
+    if len(numbers) < len(parts) or len(set(numbers)) < len(numbers) or min(numbers) < least:
+        some = ",".join(str(least + more) for more in range(3))
         raise typer.BadParameter(
-            f"--seeds {text}: expected whole numbers from 0, each once, such as 0,1,2"
+            f"{option} {text}: expected whole numbers from {least}, each once, such as {some}"
         )
     return numbers
 
@@ -290,6 +289,7 @@ def show(whole: dict[str, Any]) -> None:
     print(
         f"{whole['images']} images of {whole['data']}; in brackets what the paper says of ILSVRC;"
         " below, where it was resampled, the 95 % interval, and the difference from the first row"
+        " (of the detector's own: from all of them)"
     )
     Console(markup=False, highlight=False, width=120).print(table_of(whole["rows"]))
 

@@ -32,14 +32,21 @@ def ablate(toy: tuple[Path, Path], out: Path, *more: object) -> int:  # noqa: F8
 
 def test_rows_have_their_precision_and_intervals(toy, tmp_path: Path, capsys):  # noqa: F811
     words = ["--weights", toy[1], "--max-proposals", 5, "--rounds", 20, "--ensemble", "all"]
+    words += ["--budgets", "7,2"]
     assert ablate(toy, tmp_path, *words) == 0
     rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
     for row in rows:
         assert row["coverage_interval"][0] <= row["coverage"] <= row["coverage_interval"][1]
         assert row["mAP_interval"][0] <= row["mAP_interval"][1]
-    assert "mAP_gain" not in rows[0]
-    assert "coverage_gain" not in rows[0]
-    assert all(len(row["mAP_gain"]) == len(row["coverage_gain"]) == 3 for row in rows[1:])
+    alone = [row for row in rows if "mAP_gain" not in row and "coverage_gain" not in row]
+    assert [row["name"] for row in alone] == ["selective search", "the detector's own, all"]
+    assert all(len(row.get("mAP_gain", "abc")) == 3 for row in rows)
+    assert all(len(row.get("coverage_gain", "abc")) == 3 for row in rows)
+    names = [row["name"] for row in rows[rows.index(alone[1]) :]]
+    assert names == ["the detector's own, all", "its best 2", "its best 7"]
+    assert [row["boxes"] for row in rows[-3:]] == [12, 2, 7]
+    assert rows[-1]["mAP_gain"] == [0, 0, 0]  # five of its best seven are five of all
+    assert rows[-1]["seconds"] == rows[-3]["seconds"]
     said = capsys.readouterr().out
     assert "95 % interval" in said
     assert "+0.0 (+0.0 to +0.0)" in said  # the coverage of two images is whole in some row
@@ -64,7 +71,7 @@ def test_a_region_of_several_rows_is_judged_once_and_as_if_alone(toy, tmp_path: 
     dataset = read_dataset(toy[0], "train")
     propose = SelectiveSearch(max_boxes=30)
     every = {one.image_id: propose(read_image(one.path)) for one in dataset.samples}
-    rows = [Row("all", propose, [], {}, dict(every)), Row("some", propose, [], {}, {})]
+    rows = [Row("all", propose, [], {}, found=dict(every)), Row("some", propose, [], {})]
     for name, found in every.items():
         rows[1].found[name] = Proposals(found.boxes[3:12][::-1], found.size)
 
@@ -88,6 +95,12 @@ def test_a_region_of_several_rows_is_judged_once_and_as_if_alone(toy, tmp_path: 
             assert np.array_equal(wanted.labels, seen.labels)
             assert np.allclose(wanted.scores, seen.scores, rtol=0, atol=1e-6)
             assert np.allclose(wanted.boxes, seen.boxes, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", ["0", "5,five", "3,3", "-1"])
+def test_budgets_are_numbers_from_one(toy, tmp_path: Path, capsys, bad: str):  # noqa: F811
+    assert ablate(toy, tmp_path, "--weights", toy[1], "--budgets", bad) == 2
+    assert f"--budgets {bad}: expected whole numbers from 1" in capsys.readouterr().err
 
 
 def test_the_number_of_members_is_a_number_or_all(toy, tmp_path: Path, capsys):  # noqa: F811

@@ -27,14 +27,20 @@ ADDED = 200
 """MultiBox regions of GoogLeNet's entry."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """One way to propose, and what it found."""
+    """One way to propose, and what it found.
+
+    against  the row that it is compared with; None: it is one that others are compared with
+    limit    where it is not None, the row is the best so many of `against`
+    """
 
     name: str
     propose: Proposer
     settings: list[dict[str, Any]]
     paper: dict[str, str]
+    against: Row | None = None
+    limit: int | None = None
     found: dict[str, Proposals] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -55,6 +61,7 @@ def rows_of(multibox: str | None, threads: int) -> list[Row]:
             {"boxes": "half", "coverage": "not said"},
         ),
     ]  # fmt: skip
+    rows[1].against = rows[0]
     if multibox is None:
         return rows
     given: dict[str, Any] = {"weights": multibox} if multibox else {}
@@ -63,11 +70,21 @@ def rows_of(multibox: str | None, threads: int) -> list[Row]:
         Row(
             f"doubled + {ADDED} MultiBox", union(doubled, added),
             [describe(doubled), describe(added)],
-            {"boxes": "about 60 %", "coverage": "93 %", "mAP": "+1"},
+            {"boxes": "about 60 %", "coverage": "93 %", "mAP": "+1"}, rows[0],
         ),
-        Row(f"MultiBox alone ({ADDED})", added, [describe(added)], {"boxes": "200"}),
+        Row(f"MultiBox alone ({ADDED})", added, [describe(added)], {"boxes": "200"}, rows[0]),
     ]  # fmt: skip
     return rows
+
+
+def rows_of_budgets(proposer: Proposer, budgets: Sequence[int]) -> list[Row]:
+    """All regions of a detector's own proposer, and the best few of them."""
+    settings = [describe(proposer)]
+    every = Row("the detector's own, all", proposer, settings, {})
+    return [
+        every,
+        *(Row(f"its best {n}", proposer, settings, {}, every, n) for n in sorted(budgets)),
+    ]
 
 
 def propose_all(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bool]:
@@ -80,6 +97,10 @@ def propose_all(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bool]:
             yield False
             continue
         for row in rows:
+            if row.limit is not None and row.against is not None:
+                whole = row.against.found[sample.image_id]
+                row.found[sample.image_id] = whole[: row.limit]
+                continue
             before = time.perf_counter()
             row.found[sample.image_id] = row.propose(image)
             row.seconds += time.perf_counter() - before
@@ -91,12 +112,13 @@ def measured(dataset: Dataset, row: Row) -> dict[str, Any]:
     from detector.evaluation.coverage import coverage
 
     found = coverage(dataset, row.found, [None])
+    proposing = row if row.limit is None or row.against is None else row.against
     return {
         "name": row.name,
         "boxes": float(found.taken[0]),
         "coverage": float(found.recall(0.5)[0]),
         "mabo": float(found.mabo()[0]),
-        "seconds": row.seconds / len(row.found),
+        "seconds": proposing.seconds / len(row.found),
         "paper": row.paper,
         "settings": row.settings,
     }
@@ -105,8 +127,8 @@ def measured(dataset: Dataset, row: Row) -> dict[str, Any]:
 def with_bounds(
     dataset: Dataset, rows: Sequence[Row], results: list[dict[str, Any]], seed: int, rounds: int
 ) -> None:
-    """Add to each row the bootstrap interval of its coverage, and its paired difference from the
-    first row's, over the images (Efron; 95 %).
+    """Add to each row the bootstrap interval of its coverage, and the paired difference from that
+    of the row it is compared with, over the images (Efron; 95 %).
     """
     from detector.evaluation.coverage import best_overlaps
 
@@ -129,9 +151,11 @@ def with_bounds(
     )
     for number, result in enumerate(results):
         result["coverage_interval"] = _bounds(shares[number])
-        if number:
-            gain = result["coverage"] - results[0]["coverage"]
-            result["coverage_gain"] = [gain, *_bounds(shares[number] - shares[0])]
+        other = rows[number].against
+        if other is not None:
+            place = rows.index(other)
+            gain = result["coverage"] - results[place]["coverage"]
+            result["coverage_gain"] = [gain, *_bounds(shares[number] - shares[place])]
 
 
 def _bounds(values: Array) -> list[float]:
@@ -188,7 +212,7 @@ def mean_precisions(
     rounds: int,
 ) -> None:
     """Add to each row VOC2012's mAP on its regions, the bootstrap interval, and the paired
-    difference from the first row's; what the networks say of regions is kept in `out`.
+    difference from the row it is compared with; what the networks say of regions is kept in `out`.
     """
     from detector.evaluation import bootstrap_interval, compare, evaluate
 
@@ -196,14 +220,18 @@ def mean_precisions(
         raise EvaluationError(
             f"{dataset.name} has other classes than the weights; the mAP needs the same"
         )
-    made = {"rows": [row.settings for row in rows], "most": detector.settings.max_proposals}
+    made = {
+        "rows": [[row.settings, row.limit] for row in rows],
+        "most": detector.settings.max_proposals,
+    }
     store = region_store(out / "regions", detector, manifest, settings_hash(made))
     found = detect_by_rows(dataset, rows, detector, store, watched)
-    for one, result in zip(found, results, strict=True):
+    for row, one, result in zip(rows, found, results, strict=True):
         result["mAP"] = float(evaluate(dataset, one, "voc12").mean_ap)
         if rounds:
             interval = bootstrap_interval(dataset, one, "voc12", seed, rounds)
             result["mAP_interval"] = [interval.low, interval.high]
-            if result is not results[0]:
-                gain = compare(dataset, found[0], one, "voc12", seed, rounds).difference
-                result["mAP_gain"] = [gain.estimate, gain.low, gain.high]
+        if rounds and row.against is not None:
+            other = found[rows.index(row.against)]
+            gain = compare(dataset, other, one, "voc12", seed, rounds).difference
+            result["mAP_gain"] = [gain.estimate, gain.low, gain.high]
