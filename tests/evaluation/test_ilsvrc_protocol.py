@@ -84,5 +84,6 @@ def test_a_cap_that_is_not_reached_changes_nothing() -> None:
     assert capped["a"].scores.tolist() == results["a"].scores.tolist()
     assert len(capped["b"]) == 0
     assert cap_per_class({}, 1) == {}
+    assert len(cap_per_class({"a": many([], [])}, 1)["a"]) == 0
     with pytest.raises(SettingsError, match="at least 1"):
         cap_per_class({}, 0)

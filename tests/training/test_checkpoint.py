@@ -61,6 +61,13 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path):
     assert found.step == 1
 
 
+def test_one_number_that_is_not_finite_is_enough(tmp_path: Path):
+    spoilt = Checkpoint(1, "print", {"model": {"w": torch.tensor([1.0, math.inf, 1.0])}})
+    with pytest.raises(CheckpointError, match="model w is not finite"):
+        save_checkpoint(tmp_path, spoilt)
+    assert load_checkpoint(tmp_path) is None
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch):
     save_checkpoint(tmp_path, _checkpoint(1))
 
