@@ -47,8 +47,15 @@ def proposals(
         int, typer.Option(min=0, help="For the mAP: most regions of one image; 0 is all.")
     ] = 0,
     budgets: Annotated[
-        str, typer.Option(help="For the mAP: rows of the bundle's own best so many regions.")
+        str, typer.Option(help="For the mAP: rows of the best so many regions of --proposals.")
     ] = "100,300",
+    engines: Annotated[
+        list[str],
+        typer.Option(
+            "--proposals",
+            help="For the budgets: NAME or NAME:SETTING=VALUE,...; may repeat. [the bundle's own]",
+        ),
+    ] = [],  # noqa: B006
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -85,7 +92,10 @@ def proposals(
         how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
         detector = load_to_measure(weights, max_proposals or None, how)
         if budgets:
-            rows += rows_of_budgets(detector.propose_regions, numbers_of("--budgets", budgets, 1))
+            numbers = numbers_of("--budgets", budgets, 1)
+            proposers = {name: engine_of(name) for name in engines}
+            for name, own in (proposers or {"the bundle's": detector.propose_regions}).items():
+                rows += rows_of_budgets(name, own, numbers)
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):
@@ -115,6 +125,16 @@ def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Dete
     torch.set_num_threads(how["threads"])
     settings = {"score_threshold": 0.01, "max_detections": 300, "max_proposals": most}
     return load_detector(bundle, settings=settings, **how)
+
+
+def engine_of(text: str) -> Any:
+    """The proposer that NAME or NAME:SETTING=VALUE,... names."""
+    from detector.proposals.engines import ENGINES, build_engine, parse_engine
+
+    parsed = parse_engine(text)
+    if parsed is None:
+        raise typer.BadParameter(f"--proposals {text}: choose {', '.join(ENGINES)}")
+    return build_engine(*parsed)
 
 
 def members_of(ensemble: str) -> int | None:
@@ -289,7 +309,7 @@ def show(whole: dict[str, Any]) -> None:
     print(
         f"{whole['images']} images of {whole['data']}; in brackets what the paper says of ILSVRC;"
         " below, where it was resampled, the 95 % interval, and the difference from the first row"
-        " (of the detector's own: from all of them)"
+        " (of those with a budget: from all of their kind)"
     )
     Console(markup=False, highlight=False, width=120).print(table_of(whole["rows"]))
 

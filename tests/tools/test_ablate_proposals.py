@@ -39,11 +39,11 @@ def test_rows_have_their_precision_and_intervals(toy, tmp_path: Path, capsys):  
         assert row["coverage_interval"][0] <= row["coverage"] <= row["coverage_interval"][1]
         assert row["mAP_interval"][0] <= row["mAP_interval"][1]
     alone = [row for row in rows if "mAP_gain" not in row and "coverage_gain" not in row]
-    assert [row["name"] for row in alone] == ["selective search", "the detector's own, all"]
+    assert [row["name"] for row in alone] == ["selective search", "the bundle's: all"]
     assert all(len(row.get("mAP_gain", "abc")) == 3 for row in rows)
     assert all(len(row.get("coverage_gain", "abc")) == 3 for row in rows)
     names = [row["name"] for row in rows[rows.index(alone[1]) :]]
-    assert names == ["the detector's own, all", "its best 2", "its best 7"]
+    assert names == ["the bundle's: all", "the bundle's: 2", "the bundle's: 7"]
     assert [row["boxes"] for row in rows[-3:]] == [12, 2, 7]
     assert rows[-1]["mAP_gain"] == [0, 0, 0]  # five of its best seven are five of all
     assert rows[-1]["seconds"] == rows[-3]["seconds"]
@@ -95,6 +95,19 @@ def test_a_region_of_several_rows_is_judged_once_and_as_if_alone(toy, tmp_path: 
             assert np.array_equal(wanted.labels, seen.labels)
             assert np.allclose(wanted.scores, seen.scores, rtol=0, atol=1e-6)
             assert np.allclose(wanted.boxes, seen.boxes, rtol=0, atol=1e-3)
+
+
+def test_budgets_may_be_of_other_engines(toy, tmp_path: Path, capsys):  # noqa: F811
+    words = ["--weights", toy[1], "--rounds", 0, "--max-proposals", 3, "--budgets", "2"]
+    assert (
+        ablate(toy, tmp_path, *words, "--proposals", "multibox:keep=4", "--proposals", "both") == 0
+    )
+    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"][4:]
+    names = ["multibox:keep=4: all", "multibox:keep=4: 2", "both: all", "both: 2"]
+    assert [row["name"] for row in rows] == names
+    assert [row["boxes"] for row in rows][:2] == [4, 2]
+    assert ablate(toy, tmp_path, *words, "--proposals", "edges") == 2
+    assert "--proposals edges: choose" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bad", ["0", "5,five", "3,3", "-1"])

@@ -77,13 +77,13 @@ def rows_of(multibox: str | None, threads: int) -> list[Row]:
     return rows
 
 
-def rows_of_budgets(proposer: Proposer, budgets: Sequence[int]) -> list[Row]:
-    """All regions of a detector's own proposer, and the best few of them."""
+def rows_of_budgets(name: str, proposer: Proposer, budgets: Sequence[int]) -> list[Row]:
+    """All regions of a proposer that ranks them, and the best few."""
     settings = [describe(proposer)]
-    every = Row("the detector's own, all", proposer, settings, {})
+    every = Row(f"{name}: all", proposer, settings, {})
     return [
         every,
-        *(Row(f"its best {n}", proposer, settings, {}, every, n) for n in sorted(budgets)),
+        *(Row(f"{name}: {n}", proposer, settings, {}, every, n) for n in sorted(budgets)),
     ]
 
 
