@@ -51,7 +51,7 @@ def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
         include={"positive_iou", "background_low", "near_iou", "max_proposals"}
     )
     rooms = {"data", "classes", "proposals", "augment", "bank"}
-    member = settings.member.model_dump(exclude={"freeze", "weights"})
+    member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
     numbers = hashlib.sha256()
     for name, tensor in sorted(trunk.state_dict().items()):
         numbers.update(name.encode())
@@ -174,19 +174,21 @@ def build_network(member: MemberConfig, num_outputs: int, root: str | Path = "."
         return build_model(member.architecture, num_outputs, **member.options)
     path = Path(root) / member.weights
     if path.is_dir():
-        return _network_of_bundle(path, member.architecture, num_outputs)
+        return _network_of_bundle(path, member, num_outputs)
     return load_start(path, member.architecture, num_outputs, member.options)
 
 
-def _network_of_bundle(path: Path, architecture: str, num_outputs: int) -> nn.Module:
+def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn.Module:
     from detector.bundle import load_bundle
     from detector.models.pretrained import replace_classifier
 
-    bundle = load_bundle(path, members=1)
-    found = bundle.manifest.members[0].architecture
-    if found != architecture:
-        raise SettingsError(f"{path} holds a {found}, but member.architecture is {architecture}")
-    network = bundle.models[0].requires_grad_(True)
+    bundle = load_bundle(path, members=member.start_member + 1)
+    found = bundle.manifest.members[member.start_member].architecture
+    if found != member.architecture:
+        raise SettingsError(
+            f"{path} holds a {found}, but member.architecture is {member.architecture}"
+        )
+    network = bundle.models[member.start_member].requires_grad_(True)
     if len(bundle.manifest.network_classes) + 1 != num_outputs:
         replace_classifier(network, num_outputs)
     return network

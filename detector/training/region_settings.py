@@ -53,6 +53,8 @@ class MemberConfig(_Settings):
     context: float = Field(16 / 227, ge=0, lt=0.5)
     weights: str | None = None
     """A BVLC GoogLeNet or torchvision file, or a bundle; None starts at random."""
+    start_member: int = Field(0, ge=0)
+    """Where `weights` is a bundle: which of its networks."""
     freeze: tuple[str, ...] = ("conv1.", "conv2_reduce.", "conv2.")
     """Parameters whose names begin so keep their values; R-CNN's successors froze the first layers
     too.

@@ -161,6 +161,27 @@ def test_a_class_that_the_start_does_not_have_gets_a_fresh_last_layer(config: Pa
     assert load_bundle(tmp_path / "second" / "bundle").manifest.classes == ("cat", "red")
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_network_starts_from_the_member_that_is_named(config: Path, tmp_path: Path, number: int):
+    fast = settings("optimiser.rate=0.05")  # the two end apart
+    assert train(config, tmp_path / "two", "--members", "2", *fast) == 0
+    begun = ["--start", str(tmp_path / "two" / "bundle")]
+    still = settings("optimiser.rate=1e-12", f"member.start_member={number}")
+    assert train(config, tmp_path / "next", *begun, *still) == 0
+    members = load_bundle(tmp_path / "two" / "bundle").models
+    (after,) = load_bundle(tmp_path / "next" / "bundle").models
+    name = "inception.5b.one.conv.weight"
+    apart = [(one.state_dict()[name] - after.state_dict()[name]).abs().max() for one in members]
+    assert apart[number] < 1e-6 < apart[1 - number]
+
+
+def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: Path, capsys):
+    assert train(config, tmp_path / "one") == 0
+    begun = ["--start", str(tmp_path / "one" / "bundle")]
+    assert train(config, tmp_path / "x", *begun, *settings("member.start_member=1")) == 3
+    assert "has 1 members, not 2" in capsys.readouterr().err
+
+
 def test_tensorboard_that_is_not_installed_is_one_sentence(
     config: Path, tmp_path: Path, capsys, monkeypatch
 ):
