@@ -55,7 +55,7 @@ def report_html(report: Report) -> str:
             f"Most errors at a score of {diagnosis.threshold:.2f} or more.",
             worst_pictures(report.dataset, diagnosis),
             command,
-            wide=True,
+            "wide",
         ),
     ]
     name = text(report.dataset.name)

@@ -41,9 +41,12 @@ def points(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def figure(title: str, note: str, body: str, command: str, wide: bool = False) -> str:
-    """A card: `body` is HTML, everything else is text. The command that makes it can be opened."""
-    kind = ' class="wide"' if wide else ""
+def figure(title: str, note: str, body: str, command: str, shape: str = "") -> str:
+    """A card: `body` is HTML, everything else is text. The command that makes it can be opened.
+
+    shape  "wide" is a row of its own, "tall" leaves room for two others beside it
+    """
+    kind = f' class="{shape}"' if shape else ""
     return (
         f'<figure{kind}><h2>{text(title)}</h2><p class="note">{text(note)}</p>{body}'
         f"<details><summary>command</summary><code>{text(command)}</code></details></figure>\n"
@@ -120,8 +123,9 @@ def chart(
             f'<text x="{LEFT - 6}" y="{up(level) + 4:.1f}" text-anchor="end">{level:g}</text>'
         )
     for tick in x_ticks:
+        anchor = "end" if tick == x_ticks[-1] else "middle"  # nothing beyond the picture
         parts.append(
-            f'<text x="{across(tick):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">'
+            f'<text x="{across(tick):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="{anchor}">'
             f"{tick:g}</text>"
         )
     for low, high, value in columns:

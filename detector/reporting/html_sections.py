@@ -122,7 +122,7 @@ def classes(evaluation: Evaluation, command: str) -> str:
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-    return figure("Classes", f"Average precision by {evaluation.protocol}.", body, command)
+    return figure("Classes", f"Average precision by {evaluation.protocol}.", body, command, "tall")
 
 
 def curves(evaluation: Evaluation, command: str) -> str:
@@ -144,7 +144,7 @@ def curves(evaluation: Evaluation, command: str) -> str:
     if len(shown) > MOST_CURVES:
         note += f" The best {MOST_CURVES} of {len(shown)} classes."
     body = f'<div class="panels">{"".join(panels)}</div>'
-    return figure("Precision and recall", note, body, command, wide=True)
+    return figure("Precision and recall", note, body, command, "wide")
 
 
 def confusions(diagnosis: Diagnosis, command: str) -> str:
@@ -171,7 +171,7 @@ def confusions(diagnosis: Diagnosis, command: str) -> str:
     )
     if len(chosen) < len(counts):
         note += f" The {MOST_CONFUSED} most confused of {len(counts) - 1} classes."
-    return figure("Confusions", note, body, command, wide=True)
+    return figure("Confusions", note, body, command, "wide")
 
 
 def _most_confused(counts: Array) -> list[int]:

@@ -23,10 +23,11 @@ p { margin: 4px 0; }
 .number.first b { color: var(--main); }
 .number span { color: var(--muted); font-size: 12.5px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr));
-  gap: 16px; align-items: start; }
+  gap: 16px; align-items: start; grid-auto-flow: row dense; }
 figure { margin: 0; min-width: 0; background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; padding: 16px 18px; display: flex; flex-direction: column; }
 figure.wide { grid-column: 1 / -1; }
+figure.tall { grid-row: span 2; }
 figure > details { margin-top: auto; padding-top: 10px; color: var(--muted); font-size: 12px; }
 summary { cursor: pointer; }
 code { display: block; margin-top: 4px; overflow-wrap: anywhere; white-space: pre-wrap;
