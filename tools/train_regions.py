@@ -110,10 +110,11 @@ def main(
         group.close()
     for path, message in sorted(broken.items()):
         typer.echo(f"left out: {path}: {message}", err=True)
+    whole = True
     if group.is_first:
         write_bundle(out, settings, dataset, trained, prior)
-        fit_heads_of_run(settings, places)
-    return 1 if broken else 0
+        whole = fit_heads_of_run(settings, places)
+    return 1 if broken or not whole else 0
 
 
 def _train(

@@ -115,7 +115,7 @@ def fit_regressions(
     if not enough:
         raise TrainingError(
             f"no class has {LEAST_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
-            " box regression needs more images, or --no-regression"
+            " box regression needs more images, or is left out"
         )
     for label in enough:
         own = np.concatenate(features[label])

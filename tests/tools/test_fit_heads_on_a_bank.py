@@ -54,6 +54,13 @@ def test_heads_at_the_end_need_a_bank(run: Path, tmp_path: Path, capsys):
     )
 
 
+def test_too_little_for_heads_leaves_a_detector_without(run: Path, tmp_path: Path, capsys):
+    config = write_config(write_squares(tmp_path / "one", images=1))
+    assert train(config, tmp_path / "run", *BANK, *settings("heads={regression: true}")) == 1
+    assert "is without heads: no class has 10 proposals" in capsys.readouterr().err
+    assert read_manifest(tmp_path / "run" / "bundle").heads == ()
+
+
 def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
     """They change nothing of what was learnt: the finished run goes on from its last step."""
     config = run.parent / "toy" / "config.yaml"
