@@ -25,8 +25,6 @@ import typer
 from detector.reporting.cli import new_app, run_tool
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from detector.pipeline import Detector
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
@@ -72,6 +70,7 @@ def proposals(
         rows_of_budgets,
         with_bounds,
     )
+    from ablations.tables import show_proposals
 
     from detector.bundle import read_manifest
     from detector.datasets import read_dataset
@@ -112,7 +111,7 @@ def proposals(
     out.mkdir(parents=True, exist_ok=True)
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
     write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
-    show(whole)
+    show_proposals(whole)
     return int(not all(read))
 
 
@@ -165,6 +164,7 @@ def detection(
     """MAP of a bundle by rows: proposals, number of networks, rules."""
     import torch
     from ablations.detection import judged, measure, read_rows
+    from ablations.tables import show_detection
 
     from detector.build import SHIPPED
     from detector.datasets import read_dataset
@@ -219,6 +219,7 @@ def inception_v3(
     from ablations.inception_rows import read_rows
     from ablations.inception_runs import announced, measure_all, runs_of
     from ablations.inception_table import summary
+    from ablations.tables import show_inception
     from classifier_training.inputs import Places, device_of, images_of
 
     from detector.errors import DatasetError
@@ -268,80 +269,6 @@ def numbers_of(option: str, text: str, least: int = 0) -> list[int]:
             f"{option} {text}: expected whole numbers from {least}, each once, such as {some}"
         )
     return numbers
-
-
-def show_inception(whole: dict[str, Any]) -> None:
-    from ablations.inception_table import table_of
-    from rich.console import Console
-
-    print(
-        f"{whole['images']} images of {whole['judged']}, one central crop; errors in per cent,"
-        f" mean (lowest to highest) of seeds {', '.join(map(str, whole['seeds']))};"
-        " step: against the row above; paper: ILSVRC 2012"
-    )
-    Console(markup=False, highlight=False, width=160).print(table_of(whole["rows"]))
-
-
-def show_detection(whole: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    print(f"{whole['images']} images of {whole['data']}; mAP by VOC2012's rule")
-    table = Table("row", box=None, header_style="bold")
-    for title in ("boxes", "mAP", "95 %", "against the first", "paper (ILSVRC)"):
-        table.add_column(title, justify="right")
-    for row in whole["rows"]:
-        low_high, gain = row.get("interval"), row.get("gain")
-        table.add_row(
-            row["name"],
-            f"{row['boxes']:,.0f}",
-            f"{100 * row['mAP']:.1f}",
-            f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "",
-            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in gain)) if gain else "",
-            row["paper"],
-        )
-    Console(markup=False, highlight=False, width=140).print(table)
-
-
-def show(whole: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    print(
-        f"{whole['images']} images of {whole['data']}; in brackets what the paper says of ILSVRC;"
-        " below, where it was resampled, the 95 % interval, and the difference from the first row"
-        " (of those with a budget: from all of their kind)"
-    )
-    Console(markup=False, highlight=False, width=120).print(table_of(whole["rows"]))
-
-
-def table_of(rows: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table("regions", box=None, header_style="bold")
-    titles = ["boxes", "coverage", "MABO", "s/image"] + (["mAP"] if "mAP" in rows[0] else [])
-    for title in titles:
-        table.add_column(title, justify="right")
-    for row in rows:
-        said = {key: f" ({value})" for key, value in row["paper"].items()}
-        cells = [
-            f"{row['boxes']:,.0f}{said.get('boxes', '')}",
-            f"{row['coverage']:.1%}{said.get('coverage', '')}{bounds_of(row, 'coverage')}",
-            f"{row['mabo']:.3f}",
-            f"{row['seconds']:.3f}",
-        ]
-        if "mAP" in row:
-            cells.append(f"{100 * row['mAP']:.1f}{said.get('mAP', '')}{bounds_of(row, 'mAP')}")
-        table.add_row(row["name"], *cells)
-    return table
-
-
-def bounds_of(row: dict[str, Any], what: str) -> str:
-    """The interval of a row's figure, and on another line what it has over the first row's."""
-    interval, gain = row.get(f"{what}_interval"), row.get(f"{what}_gain")
-    text = "\n{:.1f} to {:.1f}".format(*(100 * v for v in interval)) if interval else ""
-    if gain:
-        text += "\n{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in gain))
-    return text
 
 
 def command_line() -> typer.Typer:
