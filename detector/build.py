@@ -38,6 +38,24 @@ SHIPPED = Path(__file__).parent / "weights" / "default"
 """The bundle that comes with the package."""
 
 
+def run_fingerprint(settings: RegionTrainingConfig) -> str:
+    """A hash of all that a training depends on: its checkpoints belong to no other settings.
+
+    Heads are fitted afterwards; and what was added to the settings since leaves older runs alone as
+    long as it is not used.
+    """
+    from detector.training.checkpoint import fingerprint_of
+
+    tree = settings.model_dump(exclude={"heads"})
+    if not settings.member.start_member:
+        del tree["member"]["start_member"]
+    return fingerprint_of(tree)
+
+
+BANK_FORMAT = "2:"
+"""Begins the fingerprint of a bank; the first form, without it, knew the start by its name only."""
+
+
 def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
     """A hash of all that the maps of a bank depend on, the trunk's own numbers included: members
     that differ in how they are trained share one, and a start that has changed in its place is
@@ -57,7 +75,7 @@ def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
         numbers.update(name.encode())
         numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     about = {"member": member, "trunk": numbers.hexdigest()}
-    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
+    return BANK_FORMAT + fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -170,9 +188,14 @@ def build_network(member: MemberConfig, num_outputs: int, root: str | Path = "."
     from detector.models import build_model
     from detector.models.start import load_start
 
-    if member.weights is None:
+    path = None if member.weights is None else Path(root) / member.weights
+    if member.start_member and (path is None or not path.is_dir()):
+        raise SettingsError(
+            f"member.start_member is {member.start_member}, but the start is"
+            f" {path or 'random'}; give a bundle that has such a member"
+        )
+    if path is None:
         return build_model(member.architecture, num_outputs, **member.options)
-    path = Path(root) / member.weights
     if path.is_dir():
         return _network_of_bundle(path, member, num_outputs)
     return load_start(path, member.architecture, num_outputs, member.options)
@@ -180,16 +203,26 @@ def build_network(member: MemberConfig, num_outputs: int, root: str | Path = "."
 
 def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn.Module:
     from detector.bundle import load_bundle
+    from detector.models import build_model
     from detector.models.pretrained import replace_classifier
 
     bundle = load_bundle(path, members=member.start_member + 1)
-    found = bundle.manifest.members[member.start_member].architecture
-    if found != member.architecture:
+    found = bundle.manifest.members[member.start_member]
+    if found.architecture != member.architecture:
         raise SettingsError(
-            f"{path} holds a {found}, but member.architecture is {member.architecture}"
+            f"{path} holds a {found.architecture}, but member.architecture is {member.architecture}"
         )
-    network = bundle.models[member.start_member].requires_grad_(True)
-    if len(bundle.manifest.network_classes) + 1 != num_outputs:
+    outputs = len(bundle.manifest.network_classes) + 1
+    network = build_model(member.architecture, outputs, **member.options)
+    try:
+        network.load_state_dict(bundle.models[member.start_member].state_dict())
+    except RuntimeError:
+        raise SettingsError(
+            f"{path} holds a network of options {found.options or 'none'}, whose layers are others"
+            f" than those of member.options {member.options or 'none'}"
+        ) from None
+    network.normalisation = found.normalisation  # type: ignore[assignment]
+    if outputs != num_outputs:
         replace_classifier(network, num_outputs)
     return network
 

@@ -25,6 +25,7 @@ import typer
 from detector.reporting.cli import new_app, run_tool
 
 if TYPE_CHECKING:
+    from detector.manifest import BundleManifest
     from detector.pipeline import Detector
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
@@ -45,13 +46,13 @@ def proposals(
         int, typer.Option(min=0, help="For the mAP: most regions of one image; 0 is all.")
     ] = 0,
     budgets: Annotated[
-        str, typer.Option(help="For the mAP: rows of the best so many regions of --proposals.")
+        str, typer.Option(help="Rows of the best so many regions of --proposals.")
     ] = "100,300",
     engines: Annotated[
         list[str],
         typer.Option(
             "--proposals",
-            help="For the budgets: NAME or NAME:SETTING=VALUE,...; may repeat. [the bundle's own]",
+            help="More rows: NAME or NAME:SETTING=VALUE,...; may repeat. [the bundle's own]",
         ),
     ] = [],  # noqa: B006
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
@@ -63,6 +64,7 @@ def proposals(
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
     from ablations.proposals import (
+        check_classes,
         mean_precisions,
         measured,
         propose_all,
@@ -86,15 +88,18 @@ def proposals(
         print("no MultiBox weights: its rows are left out; give --multibox FILE", file=sys.stderr)
     named = str(multibox) if multibox else "" if SHIPPED.is_file() else None
     rows = rows_of(named, threads)
-    detector = None
+    detector = manifest = None
     if weights is not None:
+        manifest = read_manifest(weights)
         how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
         detector = load_to_measure(weights, max_proposals or None, how)
-        if budgets:
-            numbers = numbers_of("--budgets", budgets, 1)
-            proposers = {name: engine_of(name) for name in engines}
-            for name, own in (proposers or {"the bundle's": detector.propose_regions}).items():
-                rows += rows_of_budgets(name, own, numbers)
+        check_classes(detector.classes, dataset)
+    numbers = numbers_of("--budgets", budgets, 1) if budgets else []
+    proposers = {name: engine_of(name, threads) for name in engines}
+    if manifest is not None and numbers and not proposers:
+        proposers = {"the bundle's": own_engine(manifest, threads)}
+    for name, proposer in proposers.items():
+        rows += rows_of_budgets(name, proposer, numbers)
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):
@@ -103,9 +108,9 @@ def proposals(
     results = [measured(judged, row) for row in rows]
     if rounds:
         with_bounds(judged, rows, results, seed, rounds)
-    if detector is not None and weights is not None:
+    if detector is not None and manifest is not None:
         mean_precisions(
-            judged, rows, results, detector, read_manifest(weights), out,
+            judged, rows, results, detector, manifest, out,
             lambda scored: progress(scored, "score", len(judged), quiet), seed, rounds,
         )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
@@ -126,14 +131,24 @@ def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Dete
     return load_detector(bundle, settings=settings, **how)
 
 
-def engine_of(text: str) -> Any:
+def own_engine(manifest: BundleManifest, threads: int) -> Any:
+    """The proposer that a bundle was made for."""
+    from detector.build import ProposalConfig
+    from detector.proposals.engines import build_engine
+
+    own = ProposalConfig.model_validate(manifest.proposals)
+    return build_engine(own.engine, {"threads": threads, **own.options})
+
+
+def engine_of(text: str, threads: int) -> Any:
     """The proposer that NAME or NAME:SETTING=VALUE,... names."""
     from detector.proposals.engines import ENGINES, build_engine, parse_engine
 
     parsed = parse_engine(text)
     if parsed is None:
         raise typer.BadParameter(f"--proposals {text}: choose {', '.join(ENGINES)}")
-    return build_engine(*parsed)
+    name, options = parsed
+    return build_engine(name, {"threads": threads, **options})
 
 
 def members_of(ensemble: str) -> int | None:

@@ -193,6 +193,7 @@ def _train(
             group.wait()
         before = time.perf_counter()
         if stopping:
+            stop.with_the_others()
             break
     display.close()
     return run.averaged()

@@ -135,21 +135,20 @@ def _train(
     import torch
     from region_training.step import Step, Sums
 
-    from detector.build import build_teacher
+    from detector.build import build_teacher, run_fingerprint
     from detector.hardware import choose_precision
     from detector.models.normalisation import CENTRED
     from detector.reporting.journal import Journal
     from detector.reporting.live import TrainingDisplay
     from detector.reporting.track import Tracker
     from detector.training.batches import prefetched
-    from detector.training.checkpoint import fingerprint_of
     from detector.training.loss_scale import LossScale
     from detector.training.state import TrainingState, freeze
 
     how, sampling, device = settings.optimiser, settings.sampling, places.device
     network, pool, seed = learning.network, learning.pool, settings.sampling_seed
     freeze(network, settings.member.freeze)
-    run = TrainingState(network, how, fingerprint_of(settings.model_dump(exclude={"heads"})))
+    run = TrainingState(network, how, run_fingerprint(settings))
     scale = LossScale(how.precision == "float16")
     run.extra["progress"] = scale.state()
     first, last = run.resume(out), how.steps
@@ -214,6 +213,7 @@ def _train(
             group.wait()
         before = time.perf_counter()
         if stopping:
+            stop.with_the_others()
             break
     display.close()
     return run.averaged()

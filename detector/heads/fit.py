@@ -49,7 +49,8 @@ def fit_svms(
     if missing:
         raise TrainingError(
             f"no objects of {', '.join(missing[:4])} ({len(missing)} of {len(classes)} classes);"
-            " SVMs need some of every class, so give more images, or --no-svm"
+            " SVMs need some of every class, so give more images, or leave SVMs out"
+            " (--no-svm; of a training heads.svm)"
         )
     mining = [HardNegativeMining(np.concatenate(own), settings) for own in positives]
     for _ in range(settings.passes):
@@ -115,7 +116,8 @@ def fit_regressions(
     if not enough:
         raise TrainingError(
             f"no class has {LEAST_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
-            " box regression needs more images, or is left out"
+            " box regression needs more images, or is left out (--no-regression; of a"
+            " training heads.regression)"
         )
     for label in enough:
         own = np.concatenate(features[label])

@@ -71,6 +71,10 @@ class Stop:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def with_the_others(self) -> None:
+        """Another process of the group was asked, and all stop together."""
+        self.signal = self.signal or signal.SIGTERM
+
 
 @contextmanager
 def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:

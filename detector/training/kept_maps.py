@@ -123,6 +123,12 @@ class MapBuilder:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state()
         if state and state.get("fingerprint") != self.fingerprint:
+            older = ":" in self.fingerprint and ":" not in str(state.get("fingerprint"))
+            if older:
+                raise TrainingError(
+                    f"{self.folder} holds maps of an older version of this program, which did not"
+                    " note what the network started from; remove it, or use another --out"
+                )
             raise TrainingError(
                 f"{self.folder} holds maps of other settings or of another start; use the same,"
                 " or another --out"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_classifiers import exit_code, tool
-from toy_regions import TOOL, settings, train, write_config, write_squares
+from toy_regions import TOOL, arguments, settings, train, write_config, write_squares
 
 from detector.bundle import load_bundle, read_manifest
 
@@ -43,6 +43,44 @@ def test_a_training_fits_heads_at_its_end(run: Path, tmp_path: Path, capsys):
     assert exit_code(tool("fit_heads").main, *words, "--enable", "--device", "cpu") == 0
     apart = read_manifest(tmp_path / "two")
     assert [one.sha256 for one in made.heads] == [one.sha256 for one in apart.heads]
+
+
+def test_heads_are_fitted_on_every_member_and_the_report_is_not_given_twice(
+    run: Path, tmp_path: Path, capfd
+):
+    config = run.parent / "toy" / "config.yaml"
+    broken = config.parent / "JPEGImages" / "000001.jpg"
+    before = broken.read_bytes()
+    words = arguments(config, tmp_path, *BANK, *settings("heads={regression: true}"))
+    broken.write_bytes(b"no picture")
+    (config.parent / "proposals.sqlite").unlink()
+    try:
+        assert exit_code(tool("train_regions").main, *words, "--members", "2") == 0
+    finally:
+        broken.write_bytes(before)
+    heads = read_manifest(tmp_path / "bundle").heads
+    assert [(head.kind, head.member) for head in heads] == [("regression", 0), ("regression", 1)]
+    said = capfd.readouterr().err
+    assert said.count("left out:") == 1
+    assert said.count("positive regions") == 1
+    assert "fitted regression" in said
+
+
+def test_a_fit_that_is_interrupted_leaves_a_bundle_and_is_made_by_the_same_command(
+    run: Path, tmp_path: Path, monkeypatch
+):
+    config = run.parent / "toy" / "config.yaml"
+    heads = settings("heads={regression: true}")
+    with monkeypatch.context() as patch:
+        patch.setattr("head_fitting.fitting.fit_regressions", interrupted)
+        assert train(config, tmp_path, *BANK, *heads) == 130
+    assert read_manifest(tmp_path / "bundle").heads == ()
+    assert train(config, tmp_path, *BANK, *heads) == 0
+    assert [head.kind for head in read_manifest(tmp_path / "bundle").heads] == ["regression"]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_heads_at_the_end_need_a_bank(run: Path, tmp_path: Path, capsys):

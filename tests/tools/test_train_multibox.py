@@ -77,6 +77,9 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_p
             self.asked += 1
             return self.asked == 2
 
+        def with_the_others(self) -> None:
+            pass
+
     import contextlib
 
     import detector.reporting.cli as cli

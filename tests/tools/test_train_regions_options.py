@@ -175,6 +175,66 @@ def test_a_network_starts_from_the_member_that_is_named(config: Path, tmp_path: 
     assert apart[number] < 1e-6 < apart[1 - number]
 
 
+@pytest.mark.parametrize("start", [[], ["--start", "w.safetensors"]])
+def test_only_a_bundle_has_members_to_start_from(
+    config: Path, tmp_path: Path, capsys, start: list[str]
+):
+    assert train(config, tmp_path / "x", *start, *settings("member.start_member=1")) == 2
+    assert "give a bundle that has such a member" in capsys.readouterr().err
+
+
+def test_a_start_of_other_layers_is_said_at_once(config: Path, tmp_path: Path, capsys):
+    assert train(config, tmp_path / "one") == 0
+    begun = ["--start", str(tmp_path / "one" / "bundle")]
+    assert train(config, tmp_path / "x", *begun, *settings("member.options={width: 0.5}")) == 2
+    assert "whose layers are others" in capsys.readouterr().err
+
+
+def test_the_starts_normalisation_stays(config: Path, tmp_path: Path):
+    import json
+
+    assert train(config, tmp_path / "one") == 0
+    path = tmp_path / "one" / "bundle" / "bundle.json"
+    told = json.loads(path.read_text())
+    told["members"][0]["mean"] = [0.25, 0.5, 0.75]
+    path.write_text(json.dumps(told))
+    begun = ["--start", str(tmp_path / "one" / "bundle")]
+    assert train(config, tmp_path / "next", *begun) == 0
+    assert read_manifest(tmp_path / "next" / "bundle").members[0].mean == (0.25, 0.5, 0.75)
+
+
+def test_a_stop_of_another_process_stops_this_one_without_a_bundle(
+    config: Path, tmp_path: Path, monkeypatch
+):
+    """One process of a group was interrupted: none publishes a half-trained network."""
+    from detector.training.distributed import Group
+
+    monkeypatch.setattr(Group, "any", lambda *_: True)
+    assert train(config, tmp_path, "--members", "2") == 143
+    assert not (tmp_path / "bundle").exists()
+    assert (tmp_path / "member-0" / "checkpoint.safetensors").exists()
+    monkeypatch.undo()
+    assert train(config, tmp_path, "--members", "2") == 0
+    assert len(load_bundle(tmp_path / "bundle").models) == 2
+
+
+def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path: Path):
+    """Their fingerprint is of what they knew."""
+    import yaml
+
+    from detector.build import run_fingerprint
+    from detector.training.checkpoint import fingerprint_of
+    from detector.training.region_settings import RegionTrainingConfig
+
+    tree = yaml.safe_load(config.read_text())
+    now = RegionTrainingConfig.model_validate(tree)
+    older = now.model_dump(exclude={"heads"})
+    del older["member"]["start_member"]
+    assert run_fingerprint(now) == fingerprint_of(older)
+    tree["member"]["start_member"] = 1
+    assert run_fingerprint(RegionTrainingConfig.model_validate(tree)) != fingerprint_of(older)
+
+
 def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: Path, capsys):
     assert train(config, tmp_path / "one") == 0
     begun = ["--start", str(tmp_path / "one" / "bundle")]

@@ -164,6 +164,14 @@ def _bounds(values: Array) -> list[float]:
     return [float(low), float(high)]
 
 
+def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
+    """The data set's are those of the detector."""
+    if classes != dataset.classes:
+        raise EvaluationError(
+            f"{dataset.name} has other classes than the weights; the mAP needs the same"
+        )
+
+
 def detect_by_rows(
     dataset: Dataset,
     rows: Sequence[Row],
@@ -195,6 +203,11 @@ def detect_by_rows(
     for sample, found in watched(scored):
         if isinstance(found, ImageError):
             raise found
+        if not np.array_equal(found.proposals.boxes, distinct[sample.path].boxes):
+            raise EvaluationError(
+                f"{sample.path}: its regions are not those whose scores were kept before; give"
+                " another --out, or remove what it holds"
+            )
         for one, chosen in zip(results, places[sample.image_id], strict=True):
             one[sample.image_id] = detector.suppress(found.boxes[chosen], found.scores[chosen])
     return results
@@ -216,10 +229,6 @@ def mean_precisions(
     """
     from detector.evaluation import bootstrap_interval, compare, evaluate
 
-    if detector.classes != dataset.classes:
-        raise EvaluationError(
-            f"{dataset.name} has other classes than the weights; the mAP needs the same"
-        )
     made = {
         "rows": [[row.settings, row.limit] for row in rows],
         "most": detector.settings.max_proposals,

@@ -137,6 +137,7 @@ def _steps(
                 run.save(places.out, reached)
             group.wait()
         if stopping:
+            stop.with_the_others()
             break
         if learning.judged is not None and _validates(learning, reached):
             accuracy = _validated(learning.judged, network, step_of, threads)

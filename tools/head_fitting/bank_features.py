@@ -35,7 +35,7 @@ class BankFeatures:
         """`places` are those of the training; its settings are in `places.out`."""
         run, threads, quiet = places.out, places.threads, places.quiet
         settings = _settings_of(run)
-        dataset, pool, _ = regions_of(settings, places, Group())
+        dataset, pool, _ = regions_of(settings, places, Group(), told=True)
         learning = learning_of(settings, dataset, pool, places, Group())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")
@@ -46,7 +46,7 @@ class BankFeatures:
         if not settings.augment.flip:
             self.mirrored[:] = False
         self.members = len(bundle.models)
-        tops = [Top(model, settings.bank.after) for model in bundle.models]
+        tops = [Top(model.to(places.device), settings.bank.after) for model in bundle.models]
         count = len(learning.pool.boxes)
         self._features = [
             _described(learning.make, count, top, threads, quiet, precision) for top in tops

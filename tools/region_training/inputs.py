@@ -68,16 +68,16 @@ class Learning:
 
 
 def regions_of(
-    settings: RegionTrainingConfig, places: Places, group: Group
+    settings: RegionTrainingConfig, places: Places, group: Group, told: bool = False
 ) -> tuple[Dataset, RegionPool, RegionPrior | None]:
-    """The images that can be read, and all their regions; an early report of both. And how common
-    objects are among the proposals, if the settings ask for it.
+    """The images that can be read, and all their regions; an early report of both, unless that was
+    told before. And how common objects are among the proposals, if the settings ask for it.
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
-    proposals = _proposals(settings, dataset, places)
+    proposals = _proposals(settings, dataset, places, told)
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
-    if group.is_first and not places.quiet:
+    if group.is_first and not places.quiet and not told:
         _report(dataset, pool.describe())
     prior = None
     if settings.sampling.size_prior:
@@ -127,7 +127,7 @@ def learning_of(
 
 
 def _proposals(
-    settings: RegionTrainingConfig, dataset: Dataset, places: Places
+    settings: RegionTrainingConfig, dataset: Dataset, places: Places, told: bool
 ) -> dict[str, Proposals]:
     """Proposals by image id, from the cache or computed into it; images that cannot be read are
     left out.
@@ -142,7 +142,8 @@ def _proposals(
         )  # fmt: skip
         for sample, (_, result) in zip(dataset.samples, results, strict=True):
             if isinstance(result, ImageError):
-                typer.echo(f"left out: {result}", err=True)
+                if not told:
+                    typer.echo(f"left out: {result}", err=True)
             else:
                 found[sample.image_id] = result
     if not found:
