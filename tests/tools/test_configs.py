@@ -22,7 +22,8 @@ OF_CLASSIFIERS = sorted(path for path, tree in CONFIGS.items() if "recipe" in tr
 def test_regions(path: Path, tmp_path: Path):
     toy = write_squares(tmp_path / "toy", ("cat", "dog"))
     change = settings(
-        f"data=[{{path: {toy}, split: train}}]", "member.weights=null", "member.input_size=64",
+        f"data=[{{path: {toy}, split: train}}]", "member.weights=null",
+        "member.start_member=0", "member.input_size=64",
         "optimiser.steps=5", "optimiser.warmup=0", "optimiser.accumulate=1",
         "sampling.positives_per_batch=4", "sampling.background_per_batch=4",
     )  # fmt: skip
