@@ -1,4 +1,4 @@
-"""Settings to parts: the only place that knows the configuration, and the only builder.
+"""Settings to parts: reads the configuration, and builds what it names.
 
 A configuration is a tree of the settings that live beside the parts; it is read from YAML, changed
 by `--set room.setting=value`, saved with every run, and written into every bundle.
@@ -6,7 +6,6 @@ by `--set room.setting=value`, saved with every run, and written into every bund
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -23,59 +22,16 @@ from detector.training.region_settings import (
     DataSource,
     MemberConfig,
     ProposalConfig,
-    RegionTrainingConfig,
 )
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-    from detector.bundle import BundleManifest
     from detector.pipeline import Detector
-    from detector.region_prior import RegionPrior
 
 SHIPPED = Path(__file__).parent / "weights" / "default"
 """The bundle that comes with the package."""
-
-
-def run_fingerprint(settings: RegionTrainingConfig) -> str:
-    """A hash of all that a training depends on: its checkpoints belong to no other settings.
-
-    Heads are fitted afterwards; and what was added to the settings since leaves older runs alone as
-    long as it is not used.
-    """
-    from detector.training.checkpoint import fingerprint_of
-
-    tree = settings.model_dump(exclude={"heads"})
-    if not settings.member.start_member:
-        del tree["member"]["start_member"]
-    return fingerprint_of(tree)
-
-
-BANK_FORMAT = "2:"
-"""Begins the fingerprint of a bank; the first form, without it, knew the start by its name only."""
-
-
-def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
-    """A hash of all that the maps of a bank depend on, the trunk's own numbers included: members
-    that differ in how they are trained share one, and a start that has changed in its place is
-    noticed.
-    """
-    import hashlib
-
-    from detector.training.checkpoint import fingerprint_of
-
-    chosen = settings.sampling.model_dump(
-        include={"positive_iou", "background_low", "near_iou", "max_proposals"}
-    )
-    rooms = {"data", "classes", "proposals", "augment", "bank"}
-    member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
-    numbers = hashlib.sha256()
-    for name, tensor in sorted(trunk.state_dict().items()):
-        numbers.update(name.encode())
-        numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    about = {"member": member, "trunk": numbers.hexdigest()}
-    return BANK_FORMAT + fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -225,102 +181,6 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
     if outputs != num_outputs:
         replace_classifier(network, num_outputs)
     return network
-
-
-def build_teacher(
-    settings: RegionTrainingConfig,
-    classes: Sequence[str],
-    root: str | Path,
-    device: torch.device,
-) -> tuple[Callable[[Tensor], Tensor] | None, float, float]:
-    """What maps crops (N, 3, S, S) to a trained detector's log-probabilities (N, K+1), its weight
-    in the loss, and the temperature; (None, 0, 1) where there is no teacher.
-    """
-    if settings.teacher is None:
-        return None, 0.0, 1.0
-    import torch
-    from torch.nn import functional as F
-
-    from detector.bundle import load_bundle
-
-    bundle = load_bundle(Path(root) / settings.teacher.bundle)
-    if bundle.manifest.classes != tuple(classes):
-        raise SettingsError(
-            f"teacher.bundle: {settings.teacher.bundle} knows other classes than the data;"
-            " a teacher must have the same, in the same order"
-        )
-    models = [model.to(device) for model in bundle.models]
-
-    @torch.no_grad()
-    def teach(crops: Tensor) -> Tensor:
-        total = torch.zeros(len(crops), len(classes) + 1, device=device)
-        for model, member in zip(models, bundle.manifest.members, strict=True):
-            side = member.input_size
-            seen = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
-            logits = model(member.normalisation(seen.float())).float()
-            total += (logits / member.temperature).softmax(-1)
-        return (total / len(models)).clamp_min(1e-8).log()
-
-    return teach, settings.teacher.weight, settings.teacher.temperature
-
-
-def bundle_of_run(
-    settings: RegionTrainingConfig,
-    dataset: Dataset,
-    members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
-    prior: RegionPrior | None = None,
-) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
-    """What a finished training saves: the manifest, and each network's averaged weights.
-
-    prior  of the regions that the detector will judge
-    """
-    from detector.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
-    from detector.models.normalisation import CENTRED, Normalisation
-
-    start = settings.member.weights
-    if start is not None and Path(start).is_absolute():  # nobody else has this folder
-        named = settings.member.model_copy(update={"weights": Path(start).name})
-        settings = settings.model_copy(update={"member": named})
-    entries: list[MemberManifest] = []
-    for network, _ in members:
-        trunk = SharedTrunk(0, settings.bank.after) if settings.bank and entries else None
-        normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
-        entries.append(
-            MemberManifest(
-                architecture=settings.member.architecture,
-                options=settings.member.options,
-                input_size=settings.member.input_size,
-                context=settings.member.context,
-                mean=normalisation.mean,
-                std=normalisation.std,
-                trunk=trunk,
-            )
-        )
-    sources = ", ".join(
-        f"{one.path}{f' ({one.split})' if one.split else ''}" for one in settings.data
-    )
-    manifest = BundleManifest(
-        classes=dataset.classes,
-        members=tuple(entries),
-        proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
-        thresholds=settings.thresholds,
-        prior=prior,
-        provenance=Provenance(
-            training_data=f"{len(dataset)} images of {sources}",
-            licence=settings.licence,
-            started_from=settings.member.weights or "random initialisation",
-            recipe=settings.model_dump(mode="json"),
-        ),
-    )
-    raised = math.log(settings.sampling.background_prior)
-    return manifest, [_with_background(state, raised) for _, state in members]
-
-
-def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
-    """The state with background's logit, the last one, raised by so much."""
-    bias = state["classifier.bias"].clone()
-    bias[-1] += raised
-    return {**state, "classifier.bias": bias}
 
 
 def _engine_of(text: str) -> tuple[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import new_app, run_tool
+from detector.reporting.cli import members_of, new_app, run_tool
 
 if TYPE_CHECKING:
     from detector.manifest import BundleManifest
@@ -63,8 +63,8 @@ def proposals(
     out: Annotated[Path, typer.Option(help="Folder for ablation.json.")] = Path("out"),
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
+    from ablations.detection import check_classes
     from ablations.proposals import (
-        check_classes,
         mean_precisions,
         measured,
         propose_all,
@@ -149,13 +149,6 @@ def engine_of(text: str, threads: int) -> Any:
         raise typer.BadParameter(f"--proposals {text}: choose {', '.join(ENGINES)}")
     name, options = parsed
     return build_engine(name, {"threads": threads, **options})
-
-
-def members_of(ensemble: str) -> int | None:
-    """--ensemble as a number of members; None is all."""
-    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
-        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
-    return None if ensemble == "all" else int(ensemble)
 
 
 def detection(

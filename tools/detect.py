@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import members_of, run_tool
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -170,8 +170,7 @@ def _load(
     from detector.proposals.engines import names_a_file
     from detector.proposals.gather import StoredProposals
 
-    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
-        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    members = members_of(ensemble)
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     store = None
@@ -181,7 +180,7 @@ def _load(
         weights,
         device=choose_device(device),
         precision=precision,
-        members=None if ensemble == "all" else int(ensemble),
+        members=members,
         proposals=proposals,
         settings=settings,
         batch_size=batch_size,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import members_of, run_tool
 
 if TYPE_CHECKING:
     from head_fitting.bank_features import BankFeatures
@@ -141,7 +141,6 @@ def features_of_bank(
     """What SVMs and regression are fitted on where a training kept its maps."""
     import torch
     from head_fitting.bank_features import BankFeatures
-    from head_fitting.data_features import members_of
     from region_training.inputs import Places
 
     from detector.bundle import load_bundle

@@ -135,9 +135,9 @@ def _train(
     import torch
     from region_training.step import Step, Sums
 
-    from detector.build import build_teacher, run_fingerprint
     from detector.hardware import choose_precision
     from detector.models.normalisation import CENTRED
+    from detector.region_run import build_teacher, run_fingerprint
     from detector.reporting.journal import Journal
     from detector.reporting.live import TrainingDisplay
     from detector.reporting.track import Tracker

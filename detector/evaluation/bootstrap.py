@@ -65,7 +65,7 @@ def bootstrap_interval(
 ) -> Interval:
     """The mean AP of `results` with its bootstrap interval."""
     check_protocol(protocol, RULES)
-    mean_ap, means = _resampled(dataset, results, protocol, _draws(len(dataset), seed, rounds))
+    mean_ap, means = _resampled(dataset, results, protocol, image_draws(len(dataset), seed, rounds))
     return _interval(mean_ap, means)
 
 
@@ -79,7 +79,7 @@ def compare(
 ) -> Comparison:
     """Two sets of results side by side, judged on the same resampled images."""
     check_protocol(protocol, RULES)
-    draws = _draws(len(dataset), seed, rounds)
+    draws = image_draws(len(dataset), seed, rounds)
     one, ones = _resampled(dataset, first, protocol, draws)
     two, twos = _resampled(dataset, second, protocol, draws)
     difference = twos - ones
@@ -130,7 +130,7 @@ def _resampled_aps(judged: Judged, draws: Array, average: Average) -> Array:
     return aps
 
 
-def _draws(images: int, seed: int, rounds: int) -> Array:
+def image_draws(images: int, seed: int, rounds: int) -> Array:
     """(R, B) how often each image is drawn in each round."""
     if rounds < 1:
         raise SettingsError(f"rounds is {rounds}; the bootstrap needs at least 1")

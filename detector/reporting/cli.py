@@ -63,6 +63,15 @@ def say_error(error: Exception) -> None:
         print(visible(line), file=sys.stderr)
 
 
+def members_of(ensemble: str) -> int | None:
+    """--ensemble as a number of members; None is all."""
+    import typer
+
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    return None if ensemble == "all" else int(ensemble)
+
+
 class Stop:
     """True once the user has asked to stop; `signal` says how."""
 

@@ -222,7 +222,7 @@ def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path:
     """Their fingerprint is of what they knew."""
     import yaml
 
-    from detector.build import run_fingerprint
+    from detector.region_run import run_fingerprint
     from detector.training.checkpoint import fingerprint_of
     from detector.training.region_settings import RegionTrainingConfig
 

@@ -72,6 +72,14 @@ def read_rows(path: Path) -> list[RowSettings]:
     return made
 
 
+def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
+    """The data set's are those of the detector."""
+    if classes != dataset.classes:
+        raise EvaluationError(
+            f"{dataset.name} has other classes than the weights; the mAP needs the same"
+        )
+
+
 def measure(
     dataset: Dataset,
     row: RowSettings,
@@ -97,10 +105,7 @@ def measure(
     detector = load_detector(
         bundle, members=members, proposals=row.proposals, settings=settings, threads=threads
     )
-    if detector.classes != dataset.classes:
-        raise EvaluationError(
-            f"{dataset.name} has other classes than the weights; the mAP needs the same"
-        )
+    check_classes(detector.classes, dataset)
     if not row.size_prior:
         detector.prior = None
     if not row.temperature:

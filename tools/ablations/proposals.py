@@ -130,12 +130,11 @@ def with_bounds(
     """Add to each row the bootstrap interval of its coverage, and the paired difference from that
     of the row it is compared with, over the images (Efron; 95 %).
     """
+    from detector.evaluation.bootstrap import image_draws
     from detector.evaluation.coverage import best_overlaps
 
     images = len(dataset)
-    draws = np.random.default_rng(seed).multinomial(
-        images, np.full(images, 1 / images), size=rounds
-    )
+    draws = image_draws(images, seed, rounds)
     objects = np.zeros(images)
     covered = np.zeros((len(rows), images))
     for place, sample in enumerate(dataset.samples):
@@ -162,14 +161,6 @@ def _bounds(values: Array) -> list[float]:
     """The middle 95 % of resampled values; those of rounds without an object do not count."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return [float(low), float(high)]
-
-
-def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
-    """The data set's are those of the detector."""
-    if classes != dataset.classes:
-        raise EvaluationError(
-            f"{dataset.name} has other classes than the weights; the mAP needs the same"
-        )
 
 
 def detect_by_rows(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import typer
 
 from detector.build import SHIPPED, load_detector
 from detector.bundle import BundleManifest, read_manifest
@@ -25,7 +24,7 @@ from detector.proposals.engines import names_a_file
 from detector.proposals.gather import StoredProposals
 from detector.proposals.stored import ProposalStore
 from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
-from detector.reporting.cli import say_error, stop_gently
+from detector.reporting.cli import members_of, say_error, stop_gently
 from detector.reporting.progress import progress
 from detector.structures import Detections, Proposals
 
@@ -80,11 +79,7 @@ def detect(
 
 def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, BundleManifest]:
     """The detector, the file its proposals come from, and what its bundle says of itself."""
-    ensemble, proposals = running.ensemble, running.proposals
-    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
-        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
-    members = None if ensemble == "all" else int(ensemble)
-    file = None
+    members, proposals, file = members_of(running.ensemble), running.proposals, None
     if proposals is not None and names_a_file(proposals):
         file, proposals = StoredProposals(proposals), None
     threads = running.threads or os.cpu_count() or 1

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 
 from detector.build import load_detector
 from detector.datasets import Dataset, Sample
@@ -22,16 +21,9 @@ from detector.pipeline import Detector
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.region_features import FeatureStore, feature_settings, kept_features
-from detector.reporting.cli import say_error
+from detector.reporting.cli import members_of, say_error
 from detector.reporting.progress import progress
 from detector.structures import Proposals
-
-
-def members_of(ensemble: str) -> int | None:
-    """--ensemble as a number of members; None is all."""
-    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
-        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
-    return None if ensemble == "all" else int(ensemble)
 
 
 def load(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from detector.build import bank_fingerprint, build_dataset, build_network, build_proposer
+from detector.build import build_dataset, build_network, build_proposer
 from detector.errors import DatasetError, ImageError
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
+from detector.region_run import bank_fingerprint
 from detector.reporting.progress import progress
 from detector.training.batches import RegionCrops
 from detector.training.distributed import Group

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 import yaml
 
-from detector.build import bundle_of_run
 from detector.bundle import save_bundle
 from detector.files import write_atomically
+from detector.region_run import bundle_of_run
 from detector.training.region_settings import RegionTrainingConfig
 
 if TYPE_CHECKING:
