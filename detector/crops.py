@@ -12,7 +12,7 @@ and coordinates are not rounded.
 
 Three versions of one definition: `crop_reference` (one region, dense weights, the judge), a
 compiled one for the CPU that visits only the pixels under the filter, and one of matrix products
-for every other device.
+for every other device, of one image or of as many images as regions (`crop_stack`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from detector.structures import FILL_MEAN, Array
 
 if TYPE_CHECKING:
     import torch
+
+FILL_COLOUR = tuple(round(255 * level) for level in FILL_MEAN)
+"""The filling as a pixel: what is beside an image that lies in a larger array."""
 
 CONTEXT = 16 / 227
 """Share of the crop's side that is context, on each side: R-CNN's 16 pixels at 227, scaled to any
@@ -150,6 +153,35 @@ def _crop_dense(
         part = slice(first, first + 64)
         rows = torch.matmul(down[part, None], planes)  # (n, 3, S, W)
         out[part] = torch.matmul(rows, across[part, None].transpose(2, 3))
+    return out
+
+
+def crop_stack(
+    images: torch.Tensor, boxes: Array, size: int, *, context: float = CONTEXT
+) -> torch.Tensor:
+    """Regions of as many images: (N, 3, H, W) uint8 and (N, 4) xyxy -> (N, 3, S, S) float32, on the
+    device of the images.
+
+    An image smaller than (H, W) lies in the left-top corner, FILL_COLOUR around it. Within 1/255 of
+    `crop_reference`; the products are in float16 on CUDA.
+    """
+    import torch
+
+    device = images.device
+    exact = torch.float16 if device.type == "cuda" else torch.float32
+    height, width = images.shape[2:]
+    mean = torch.tensor(FILL_MEAN, device=device).view(3, 1, 1)
+    corner, step = windows(boxes, size, context)
+    start = torch.as_tensor(corner, dtype=torch.float32, device=device)
+    pitch = torch.as_tensor(step, dtype=torch.float32, device=device)
+    out = torch.empty(len(images), 3, size, size, device=device)
+    for first in range(0, len(images), 64):
+        part = slice(first, first + 64)
+        centred = (images[part].float() / 255 - mean).to(exact)
+        across = _dense_weights(start[part, 0], pitch[part, 0], size, width).to(exact)
+        down = _dense_weights(start[part, 1], pitch[part, 1], size, height).to(exact)
+        rows = torch.matmul(down[:, None], centred)  # (n, 3, S, W)
+        out[part] = torch.matmul(rows, across[:, None].transpose(2, 3))
     return out
 
 

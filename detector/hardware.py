@@ -61,3 +61,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in known:
         raise SettingsError(f"precision {name!r} is not one of auto, {', '.join(known)}")
     return known[name]
+
+
+def search_kernels(device: torch.device) -> None:
+    """Let a CUDA device try its convolutions at the first batch and keep the fastest; for batches
+    of one shape.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True

@@ -37,6 +37,8 @@ def run_fingerprint(settings: RegionTrainingConfig) -> str:
     tree = settings.model_dump(exclude={"heads"})
     if not settings.member.start_member:
         del tree["member"]["start_member"]
+    if settings.box_loss is None:
+        del tree["box_loss"]
     return fingerprint_of(tree)
 
 

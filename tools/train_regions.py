@@ -133,15 +133,16 @@ def _train(
     import time
 
     import torch
-    from region_training.step import Step, Sums
+    from region_training.step import Step, Sums, Target
 
-    from detector.hardware import choose_precision
+    from detector.hardware import choose_precision, search_kernels
     from detector.models.normalisation import CENTRED
     from detector.region_run import build_teacher, run_fingerprint
     from detector.reporting.journal import Journal
     from detector.reporting.live import TrainingDisplay
     from detector.reporting.track import Tracker
     from detector.training.batches import prefetched
+    from detector.training.box_loss import WithMoves
     from detector.training.loss_scale import LossScale
     from detector.training.state import TrainingState, freeze
 
@@ -160,28 +161,32 @@ def _train(
     if group.is_first:
         journal = logs.enter_context(closing(Journal(out / "journal.jsonl", resume_at=first)))
     batch_size = sampling.positives_per_batch + sampling.background_per_batch
+    forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
+    search_kernels(device)
     step_of = Step(
-        torch.compile(network) if compiled else network,  # type: ignore[arg-type]
+        torch.compile(forward) if compiled else forward,
         device, choose_precision(how.precision, device), batch_size,
         getattr(network, "normalisation", CENTRED), sampling.hard_share,
         how.accumulate, how.label_smoothing,
         *build_teacher(settings, learning.dataset.classes, places.data_root, device),
+        settings.box_loss.weight if settings.box_loss else 0.0,
     )  # fmt: skip
 
-    def batch_at(step: int) -> tuple[Any, Any, Any]:
+    def batch_at(step: int) -> tuple[Any, Any, Target]:
         own = pool.draw(seed, step).part(group.rank, group.world)
-        return own, *learning.make(own, step, group.rank)
+        inputs, possible = learning.make(own, step, group.rank)
+        moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
+        return own, inputs, Target(possible, torch.from_numpy(own.labels), moves)
 
     bad_in_a_row = 0
     display = TrainingDisplay(last, first, batch_size, places.quiet)
     before = time.perf_counter()
     batches = prefetched(batch_at, first, last, threads=max(1, places.threads - 1))
-    for step, (batch, inputs, possible) in enumerate(batches, start=first):
+    for step, (batch, inputs, target) in enumerate(batches, start=first):
         waited = time.perf_counter() - before
         torch.manual_seed((seed * 1_000_003 + step) * 1009 + group.rank)
         rate = run.set_rate(step)
-        positive = torch.from_numpy(batch.labels < len(learning.dataset.classes))
-        sums = step_of(inputs, possible, positive, scale.factor)
+        sums = step_of(inputs, target, scale.factor)
         group.sum_gradients(run.trainable)
         scale.unscale(run.trainable)
         total = Sums(*group.sum(sums).tolist())
@@ -201,6 +206,7 @@ def _train(
                 step=step, loss=round(loss, 5), rate=rate, gradient=round(norm, 4),
                 right=round(total.right / batch_size, 4), positives_right=round(objects_right, 4),
                 seconds=round(now - before, 3), waited=round(waited, 3),
+                **({"boxes": round(total.boxes / batch_size, 5)} if settings.box_loss else {}),
             )  # fmt: skip
         if tracker is not None:
             tracker.write(step, loss=loss, rate=rate, gradient=norm, objects_right=objects_right)

@@ -29,25 +29,26 @@ class AugmentSettings(BaseModel):
 
 
 def distort(crops: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
-    """Photometric distortion of (N, 3, S, S), each crop its own; the shape and memory format are
-    kept.
+    """Photometric distortion of (N, 3, S, S), each crop its own; shape, memory format and device
+    are kept.
     """
-    n = len(crops)
+    n, device = len(crops), crops.device
 
     def factor(reach: float) -> Tensor:
-        return torch.from_numpy(rng.uniform(1 - reach, 1 + reach, (n, 1, 1, 1)).astype(np.float32))
+        drawn = rng.uniform(1 - reach, 1 + reach, (n, 1, 1, 1)).astype(np.float32)
+        return torch.from_numpy(drawn).to(device)
 
-    mean = torch.tensor(FILL_MEAN, dtype=torch.float32).view(1, 3, 1, 1)
+    mean = torch.tensor(FILL_MEAN, dtype=torch.float32, device=device).view(1, 3, 1, 1)
     shift = rng.uniform(-settings.colour_shift, settings.colour_shift, (n, 3, 1, 1))
     brightness, contrast = factor(settings.brightness), factor(settings.contrast)
     saturation = factor(settings.saturation)
     # All three are linear in the pixel: out = b * (c * (s * x + (1 - s) * grey) + (1 - c) * level),
     # grey a dot product.
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)
     pixels = crops + mean
     grey = (pixels * weights).sum(1, keepdim=True)
     level = grey.mean((2, 3), keepdim=True)
     mixed = pixels * saturation + grey * (1 - saturation)
     mixed = (mixed * contrast + level * (1 - contrast)) * brightness
-    mixed = mixed + torch.from_numpy(shift.astype(np.float32))
+    mixed = mixed + torch.from_numpy(shift.astype(np.float32)).to(device)
     return mixed.clamp_(0, 1).sub_(mean)

@@ -26,11 +26,14 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         keep = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in _moving(model).items():
-            if tensor.is_floating_point():
-                self.values[name].lerp_(tensor.detach(), 1 - keep)
-            else:
-                self.values[name].copy_(tensor)
+        now = {name: tensor.detach() for name, tensor in _moving(model).items()}
+        real = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        if real:  # all in a few launches, where a device computes
+            torch._foreach_lerp_(
+                [self.values[name] for name in real], [now[name] for name in real], 1 - keep
+            )
+        for name in now.keys() - set(real):
+            self.values[name].copy_(now[name])
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         self.values = {name: values[name].clone() for name in self.values}

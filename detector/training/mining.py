@@ -4,15 +4,22 @@ learnt from (online hard example mining, Shrivastava et al. 2016; R-CNN mined be
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detector.training.loss import region_loss
 
 
 @torch.no_grad()
 def hardest(
-    network: nn.Module, inputs: Tensor, possible: Tensor, background: Tensor, share: float
+    network: Callable[[Tensor], Any],
+    inputs: Tensor,
+    possible: Tensor,
+    background: Tensor,
+    share: float,
 ) -> Tensor:
     """Rows to learn from, ascending: all objects, and `share` of the background by loss.
 

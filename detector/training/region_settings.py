@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from detector.manifest import Thresholds
 from detector.training.augment import AugmentSettings
 from detector.training.bank_settings import BankSettings
+from detector.training.box_loss import BoxLossSettings
 from detector.training.regions import SamplingSettings
 
 
@@ -121,6 +122,8 @@ class RegionTrainingConfig(_Settings):
     above is trained on the maps that were kept.
     """
     optimiser: OptimiserConfig = OptimiserConfig()
+    box_loss: BoxLossSettings | None = None
+    """With it box regression is learnt together with the classes, and used by the detector."""
     teacher: TeacherConfig | None = None
     detect_with: ProposalConfig | None = None
     """Proposals of the finished detector, where they are to differ from those it learns from."""
@@ -140,6 +143,12 @@ class RegionTrainingConfig(_Settings):
     def _heads_see_maps(self) -> RegionTrainingConfig:
         if (self.heads.svm or self.heads.regression) and self.bank is None:
             raise ValueError("heads are fitted on a bank's maps: give a bank, or leave heads out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_regression(self) -> RegionTrainingConfig:
+        if self.box_loss is not None and self.heads.regression:
+            raise ValueError("box_loss and heads.regression both give box regression: choose one")
         return self
 
     @property

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
+from detector.heads.bbox_regression import targets
 from detector.structures import Annotations, Array, Proposals
 
 
@@ -122,6 +123,10 @@ class RegionPool:
         totals = [len(sample.annotations) for sample in dataset.samples]
         first = np.concatenate([[0], np.cumsum(totals)[:-1]]).astype(np.int64)
         self.object_labels = _stack([s.annotations.labels for s in dataset.samples], (0,))
+        self.object_boxes = _stack([s.annotations.boxes for s in dataset.samples], (0, 4))
+        sizes = [proposals[sample.image_id].size for sample in dataset.samples]
+        self.sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        """(images, 2) of (H, W)"""
         hit = self.object >= 0
         self.object[hit] += np.repeat(first, count)[hit]
         self.labels[hit] = self.object_labels[self.object[hit]]
@@ -204,6 +209,17 @@ class RegionPool:
         background = labels == len(self.classes)
         possible[background] = self._allowed[self.image[rows[background]]]
         return RegionBatch(self.image[rows], self.boxes[rows], labels, possible, flip, rows)
+
+    def moves(self, rows: Array, mirrored: Array) -> Array:
+        """(N, 4) float32: what moves each region onto its object, as it is seen where `mirrored`
+        (N,) says so (heads/bbox_regression.py); zeros for background.
+        """
+        found = np.zeros((len(rows), 4), np.float32)
+        hit = np.flatnonzero(self.object[rows] >= 0)
+        goal = self.object_boxes[self.object[rows[hit]]]
+        found[hit] = targets(self.boxes[rows[hit]], goal)
+        found[mirrored, 0] *= -1
+        return found
 
 
 def assign(

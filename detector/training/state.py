@@ -19,7 +19,8 @@ from detector.training.checkpoint import Checkpoint, load_checkpoint, save_check
 from detector.training.regions import RegionBatch
 from detector.training.schedule import rate_at
 
-HEAD = "classifier."
+HEAD = ("classifier.", "boxes.")
+"""What is new on a pretrained network: its last layer, and that of box_loss.py."""
 
 
 class Keeping(Protocol):

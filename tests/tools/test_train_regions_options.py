@@ -14,6 +14,7 @@ from toy_regions import TOOL, same, settings, train, weights, write_config, writ
 
 from detector.bundle import load_bundle, read_manifest
 from detector.reporting.journal import read_journal
+from detector.structures import Proposals
 
 STILL = settings(
     "member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0",
@@ -228,11 +229,13 @@ def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path:
 
     tree = yaml.safe_load(config.read_text())
     now = RegionTrainingConfig.model_validate(tree)
-    older = now.model_dump(exclude={"heads"})
+    older = now.model_dump(exclude={"heads", "box_loss"})
     del older["member"]["start_member"]
     assert run_fingerprint(now) == fingerprint_of(older)
-    tree["member"]["start_member"] = 1
-    assert run_fingerprint(RegionTrainingConfig.model_validate(tree)) != fingerprint_of(older)
+    for room, setting in (("member", {"start_member": 1}), ("box_loss", {})):
+        changed = {**tree, room: {**tree.get(room, {}), **setting}}
+        found = run_fingerprint(RegionTrainingConfig.model_validate(changed))
+        assert found != fingerprint_of(older)
 
 
 def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: Path, capsys):
@@ -295,7 +298,7 @@ def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch)
     from detector.models.normalisation import HALF
 
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    from region_training.step import Step
+    from region_training.step import Step, Sums, Target
 
     class Watching(torch.nn.Module):
         def __init__(self) -> None:
@@ -308,10 +311,39 @@ def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch)
 
     network, crops = Watching(), torch.randn(2, 3, 4, 4)
     step = Step(network, torch.device("cpu"), torch.float32, 2, HALF)
-    sums = step(crops, torch.eye(2).bool(), torch.tensor([True, False]), 1.0)
+    sums = Sums(*step(crops, Target(torch.eye(2).bool(), torch.tensor([0, 1])), 1.0))
     assert torch.equal(network.seen, HALF(crops))
-    assert sums[3] == 1
+    assert sums.objects == 1
+    assert sums.boxes == 0
     assert network.classifier.weight.grad is not None
+
+
+@pytest.mark.parametrize("banked", [False, True])
+def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
+    config: Path, tmp_path: Path, banked: bool
+):
+    from detector import load_detector
+
+    bank = settings("bank.after=4e", "member.freeze=[]") if banked else []
+    learning = settings("box_loss.weight=2", "optimiser.steps=3", "optimiser.rate=0.001")
+    assert train(config, tmp_path, *bank, *learning) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+    assert [(head.kind, head.member) for head in bundle.manifest.heads] == [("regression", 0)]
+    assert bundle.manifest.thresholds.regression
+    head = bundle.heads[0]
+    assert head.weight.shape == (8, 1024)
+    assert np.abs(head.weight).max() > 0
+    assert all(entry["boxes"] > 0 for entry in read_journal(tmp_path / "journal.jsonl"))
+    image = np.zeros((60, 80, 3), np.uint8)
+    detect = load_detector(tmp_path / "bundle")
+    proposals = Proposals(np.array([[5, 5, 40, 40], [10, 10, 70, 50]]), (60, 80))
+    assert next(detect.judge_many([(image, proposals)])).boxes.shape == (2, 2, 4)
+
+
+def test_two_ways_to_box_regression_at_once_are_refused(config: Path, tmp_path: Path, capsys):
+    both = settings("bank.after=4e", "box_loss.weight=1", "heads.regression=true")
+    assert train(config, tmp_path, *both) == 2
+    assert "choose one" in capsys.readouterr().err
 
 
 def test_background_is_made_as_common_as_it_is_among_proposals(config: Path, tmp_path: Path):

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detector.hardware import search_kernels
 from detector.models import build_model
 from detector.training.loss import region_loss
 from detector.training.region_settings import MemberConfig
 from detector.training.state import freeze
 
-SIDE = 2048
-"""Of the matrices."""
+SIDE = {"cpu": 2048, "cuda": 8192}
+"""Of the matrices: large enough that a device is at its full rate."""
 
 
 def measure(
@@ -30,6 +31,7 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """Crops a second of whole training steps, the matrix rate, and how much of it they reach."""
     torch.set_num_threads(threads)
+    search_kernels(device)
     member = MemberConfig(architecture=architecture)
     network = build_model(architecture, 21).to(device).to(memory_format=torch.channels_last)
     freeze(network, member.freeze if architecture == "googlenet" else ())
@@ -61,10 +63,11 @@ def measure(
 
 def matrix_rate(device: torch.device, precision: torch.dtype) -> float:
     """Operations a second of one product of two square matrices."""
-    one = torch.randn(SIDE, SIDE, device=device, dtype=precision)
-    other = torch.randn(SIDE, SIDE, device=device, dtype=precision)
+    side = SIDE.get(device.type, 2048)
+    one = torch.randn(side, side, device=device, dtype=precision)
+    other = torch.randn(side, side, device=device, dtype=precision)
     _ = one @ other
-    return 2 * SIDE**3 / min(_timed(lambda: one @ other, device) for _ in range(3))
+    return 2 * side**3 / min(_timed(lambda: one @ other, device) for _ in range(3))
 
 
 def _step(

@@ -19,9 +19,12 @@ from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.region_run import bank_fingerprint
 from detector.reporting.progress import progress
+from detector.structures import Array
 from detector.training.batches import RegionCrops
+from detector.training.box_loss import add_layer
+from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
-from detector.training.feature_bank import BankBuilder, choose
+from detector.training.feature_bank import BankBuilder, choose, mirrored_rows
 from detector.training.region_odds import prior_of
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
@@ -57,6 +60,7 @@ class Learning:
     make     (batch, step, rank) -> what the network takes, and the possible classes (N, K+1)
     crops    reads the images; knows which are broken
     below    the state of what is not trained, where there is a bank
+    mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
     """
 
     dataset: Dataset
@@ -64,8 +68,19 @@ class Learning:
     network: nn.Module
     pool: RegionPool
     make: Callable[[RegionBatch, int, int], tuple[Tensor, Tensor]]
-    crops: RegionCrops
+    crops: RegionCrops | DeviceCrops
     below: dict[str, Any]
+    mirrored: Array | None = None
+
+    def moves(self, batch: RegionBatch, flip: bool) -> Tensor:
+        """(N, 4): what moves the regions of a batch onto their objects, as the network sees them.
+
+        flip  whether crops are mirrored at all
+        """
+        import torch
+
+        mirrored = batch.flip if self.mirrored is None else self.mirrored[batch.rows]
+        return torch.from_numpy(self.pool.moves(batch.rows, mirrored & flip))
 
 
 def regions_of(
@@ -101,12 +116,15 @@ def learning_of(
     whole = build_network(settings.member, len(dataset.classes) + 1, places.data_root)
     whole = whole.to(places.device).to(memory_format=torch.channels_last)
     group.same_weights(whole)
-    seed = settings.sampling_seed if settings.bank is None else settings.bank.seed
-    crops = RegionCrops(
-        dataset, settings.member.input_size, settings.augment, seed, settings.member.context
-    )
     if settings.bank is None:
-        return Learning(dataset, whole, whole, pool, crops, crops, {})
+        made = _crops(settings, dataset, pool, places, group)
+        if settings.box_loss is not None:
+            add_layer(whole, len(dataset.classes))
+        return Learning(dataset, whole, whole, pool, made, made, {})
+    crops = RegionCrops(
+        dataset, settings.member.input_size, settings.augment, settings.bank.seed,
+        settings.member.context,
+    )  # fmt: skip
     trunk, top = Trunk(whole, settings.bank.after), Top(whole, settings.bank.after)
     rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), settings.bank)
     builder = BankBuilder(
@@ -124,7 +142,27 @@ def learning_of(
     group.wait()
     bank = builder.open()
     below = dict(trunk.state_dict())
-    return Learning(dataset, whole, top, pool.restricted(bank.rows), bank, crops, below)
+    if settings.box_loss is not None:
+        add_layer(top, len(dataset.classes))
+    part = pool.restricted(bank.rows)
+    mirrored = mirrored_rows(part.image, settings.bank.seed)
+    return Learning(dataset, whole, top, part, bank, crops, below, mirrored)
+
+
+def _crops(
+    settings: RegionTrainingConfig, dataset: Dataset, pool: RegionPool, places: Places, group: Group
+) -> RegionCrops | DeviceCrops:
+    """What makes the crops: a CUDA device that all images fit, else this machine's processor."""
+    member, seed, augment = settings.member, settings.sampling_seed, settings.augment
+    if not fit_in_memory(pool.sizes, places.device):
+        return RegionCrops(dataset, member.input_size, augment, seed, member.context)
+    crops = DeviceCrops(
+        dataset, pool.sizes, member.input_size, augment, seed, member.context, device=places.device
+    )
+    quiet = places.quiet or not group.is_first
+    for _ in progress(crops.load(places.threads), "images to the device", len(dataset), quiet):
+        pass
+    return crops
 
 
 def _proposals(

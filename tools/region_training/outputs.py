@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 import yaml
 
-from detector.bundle import save_bundle
+from detector.bundle import save_bundle, save_heads
 from detector.files import write_atomically
+from detector.heads import HeadManifest
 from detector.region_run import bundle_of_run
+from detector.training.box_loss import split_head
 from detector.training.region_settings import RegionTrainingConfig
 
 if TYPE_CHECKING:
@@ -34,8 +36,19 @@ def write_bundle(
     prior: RegionPrior | None = None,
 ) -> None:
     """The averaged weights of all members as a detector that tools/detect.py loads."""
-    manifest, states = bundle_of_run(settings, dataset, members, prior)
-    save_bundle(out / "bundle", manifest, states)
+    parted = [(network, *split_head(state)) for network, state in members]
+    networks = [(network, state) for network, state, _ in parted]
+    manifest, states = bundle_of_run(settings, dataset, networks, prior)
+    folder = out / "bundle"
+    save_bundle(folder, manifest, states)
+    learnt = [
+        (HeadManifest(kind="regression", member=number, recipe={"learnt": "box_loss"}), head)
+        for number, (_, _, head) in enumerate(parted)
+        if head is not None
+    ]
+    if learnt:
+        in_use = manifest.thresholds.model_copy(update={"regression": True})
+        save_heads(folder, folder, learnt, in_use)
     typer.echo(
         f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",
         err=True,

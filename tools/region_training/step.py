@@ -7,20 +7,42 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detector.models.normalisation import CENTRED, Normalisation
+from detector.training.box_loss import RegionOutput, box_loss
 from detector.training.loss import auxiliary_loss, region_loss
 from detector.training.mining import hardest
 
 
+class Target(NamedTuple):
+    """What N regions are: `possible` (N, K+1) bool, `labels` (N,) with K for background and, where
+    boxes are learnt, `moves` (N, 4) onto their objects.
+    """
+
+    possible: Tensor
+    labels: Tensor
+    moves: Tensor | None = None
+
+    def at(self, rows: Tensor | slice) -> Target:
+        moves = None if self.moves is None else self.moves[rows]
+        return Target(self.possible[rows], self.labels[rows], moves)
+
+    def to(self, device: torch.device) -> Target:
+        moves = None if self.moves is None else self.moves.to(device)
+        return Target(self.possible.to(device), self.labels.to(device), moves)
+
+
 class Sums(NamedTuple):
-    """Over the regions learnt from: loss, right ones, right objects, objects."""
+    """Over the regions learnt from: loss, right ones, right objects, objects, loss of boxes (part
+    of the loss).
+    """
 
     loss: float
     right: float
     objects_right: float
     objects: float
+    boxes: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +55,7 @@ class Step:
     teacher     crops -> its logits, mixed into the loss by `weight` (None: no teacher)
     """
 
-    network: nn.Module
+    network: Callable[[Tensor], Any]
     device: torch.device
     precision: torch.dtype
     batch_size: int
@@ -44,31 +66,40 @@ class Step:
     teacher: Callable[[Tensor], Tensor] | None = None
     weight: float = 0.0
     temperature: float = 1.0
+    box_weight: float = 0.0
 
-    def __call__(self, inputs: Tensor, possible: Tensor, positive: Tensor, scale: float) -> Tensor:
-        """Adds the gradients of `scale` times the loss; returns (4,) sums, in the order of Sums."""
-        inputs, possible = inputs.to(self.device, non_blocking=True), possible.to(self.device)
-        positive = positive.to(self.device)
+    def __call__(self, inputs: Tensor, target: Target, scale: float) -> Tensor:
+        """Adds the gradients of `scale` times the loss; returns (5,) sums, in the order of Sums."""
+        inputs, target = inputs.to(self.device, non_blocking=True), target.to(self.device)
+        background = target.possible.shape[1] - 1
         if self.share < 1:
             with self._autocast():
-                seen = self.normalise(inputs)
-                learnt = hardest(self.network, seen, possible, ~positive, self.share)
-            inputs, possible, positive = inputs[learnt], possible[learnt], positive[learnt]
-        sums = torch.zeros(4, device=self.device)
-        for x, allowed, objects in zip(
-            inputs.chunk(self.accumulate), possible.chunk(self.accumulate),
-            positive.chunk(self.accumulate), strict=True,
-        ):  # fmt: skip
+                seen, alone = self.normalise(inputs), target.labels == background
+                learnt = hardest(self.network, seen, target.possible, alone, self.share)
+            inputs, target = inputs[learnt], target.at(learnt)
+        sums = torch.zeros(len(Sums._fields), device=self.device)
+        size = -(-len(inputs) // self.accumulate)  # as torch.chunk divides
+        for first in range(0, len(inputs), size):
+            x, wanted = inputs[first : first + size], target.at(slice(first, first + size))
             with self._autocast():
                 output = self.network(self.normalise(x))
+            boxes = self._box_losses(output, wanted)
+            if isinstance(output, RegionOutput):
+                output = output.logits
             logits = output[0] if isinstance(output, tuple) else output
-            losses = self._losses(output, logits, x, allowed)
+            losses = self._losses(output, logits, x, wanted.possible) + boxes
             (losses.sum() * (scale / self.batch_size)).backward()
-            hits = allowed[torch.arange(len(allowed)), logits.argmax(1)]
-            sums += torch.stack(
-                [losses.sum(), hits.sum(), (hits & objects).sum(), objects.sum()]
-            ).detach()
+            hits = wanted.possible[torch.arange(len(x)), logits.argmax(1)]
+            objects = wanted.labels != background
+            found = [losses.sum(), hits.sum(), (hits & objects).sum(), objects.sum(), boxes.sum()]
+            sums += torch.stack(found).detach()
         return sums
+
+    def _box_losses(self, output: Any, target: Target) -> Tensor:
+        """(N,) weighted; zeros where boxes are not learnt."""
+        if not isinstance(output, RegionOutput) or target.moves is None:
+            return torch.zeros(len(target.labels), device=self.device)
+        return self.box_weight * box_loss(output.moves, target.moves, target.labels)
 
     def _losses(self, output: Any, logits: Tensor, inputs: Tensor, possible: Tensor) -> Tensor:
         def of_one(head: Tensor) -> Tensor:

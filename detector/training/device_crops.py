@@ -1,0 +1,109 @@
+"""Crops made by the device that trains: all images lie decoded in its memory, and a batch is a few
+matrix products.
+
+A device that trains thousands of crops a second waits for any processor that makes them. A few
+thousand photographs fit beside the network; where they do not, batches.RegionCrops makes the crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.crops import CONTEXT, FILL_COLOUR, crop_stack
+from detector.datasets import Dataset
+from detector.errors import ImageError
+from detector.images import read_image
+from detector.structures import Array
+from detector.training.augment import AugmentSettings, distort
+from detector.training.regions import RegionBatch
+
+SHARE = 0.4
+"""Of the device's free memory, at most so much is given to images."""
+
+
+def fit_in_memory(sizes: Array, device: torch.device) -> bool:
+    """Whether images of these (H, W), a row each, fit a CUDA device beside a network; False for any
+    other device.
+    """
+    if device.type != "cuda" or not len(sizes):
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return needed_bytes(sizes) <= SHARE * free
+
+
+def needed_bytes(sizes: Array) -> int:
+    """Of all images, each as large as the largest."""
+    height, width = sizes.max(0)
+    return 3 * len(sizes) * int(height) * int(width)
+
+
+class DeviceCrops:
+    """Makes (crops, possible) of a region batch as batches.RegionCrops does, on the device:
+    (N, 3, S, S) float32 channels-last, and (N, K+1) bool.
+
+    Regions, mirroring and distortions are the same; a crop differs by rounding. An image that
+    cannot be read costs its regions, and `broken` says which files they were.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sizes: Array,
+        size: int,
+        augment: AugmentSettings,
+        seed: int,
+        context: float = CONTEXT,
+        *,
+        device: torch.device,
+    ) -> None:
+        """`sizes` (B, 2): (H, W) of each image. `load` must run before the first batch."""
+        self.dataset, self.sizes, self.size = dataset, sizes, size
+        self.augment, self.seed, self.context, self.device = augment, seed, context, device
+        self.broken: dict[Path, str] = {}
+        self._unreadable = np.zeros(len(sizes), bool)
+        height, width = (int(side) for side in sizes.max(0))
+        fill = torch.tensor(FILL_COLOUR, dtype=torch.uint8, device=device).view(1, 3, 1, 1)
+        self._images = fill.expand(len(sizes), 3, height, width).contiguous()
+
+    def load(self, threads: int = 1) -> Iterator[int]:
+        """Read all images; yields how many are there, after each."""
+        paths = [sample.path for sample in self.dataset.samples]
+
+        def read(path: Path) -> Array | ImageError:
+            try:
+                return read_image(path)
+            except ImageError as error:
+                return error
+
+        with ThreadPoolExecutor(threads, thread_name_prefix="images") as pool:
+            for number, image in enumerate(pool.map(read, paths)):
+                self._keep(number, image)
+                yield number + 1
+
+    def _keep(self, number: int, image: Array | ImageError) -> None:
+        height, width = (int(side) for side in self.sizes[number])
+        if isinstance(image, ImageError) or image.shape[:2] != (height, width):
+            path = self.dataset.samples[number].path
+            changed = f"{path}: has changed since its regions were proposed"
+            self.broken[path] = str(image) if isinstance(image, ImageError) else changed
+            self._unreadable[number] = True
+            return
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+        self._images[number, :, :height, :width] = pixels
+
+    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> tuple[Tensor, Tensor]:
+        place = torch.from_numpy(batch.image).to(self.device)
+        crops = crop_stack(self._images[place], batch.boxes, self.size, context=self.context)
+        if self.augment.flip:
+            flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
+            crops = torch.where(flip, crops.flip(3), crops)
+        rng = np.random.default_rng([self.seed, step, 1 + rank])
+        possible = batch.possible | self._unreadable[batch.image][:, None]
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        return distort(crops, self.augment, rng), torch.from_numpy(possible)

@@ -1,0 +1,84 @@
+"""What a CUDA device computes is what the processor does; skipped where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detector.crops import FILL_COLOUR, crop_batch, crop_reference, crop_stack
+from detector.ensemble import Ensemble, Member
+from detector.models import build_model
+from detector.models.inference import Precision
+from detector.training.averaging import WeightAverage
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+TOOLS = Path(__file__).parents[1] / "tools"
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+
+
+def test_crops_are_within_a_level_of_the_plain_ones(rng):
+    image = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    corner = rng.uniform(-20, 60, (70, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(4, 150, (70, 2))], 1)
+    stack = torch.tensor(FILL_COLOUR, dtype=torch.uint8)[None, :, None, None].repeat(70, 1, 99, 130)
+    stack[:, :, :90, :120] = torch.from_numpy(image).permute(2, 0, 1)
+    for found in (
+        crop_batch(image, boxes, 32, device="cuda"),
+        crop_stack(stack.cuda(), boxes, 32),
+    ):
+        for box, crop in zip(boxes, found.cpu().numpy(), strict=True):
+            assert np.abs(crop - crop_reference(image, box, 32)).max() < 1 / 255
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-3), ("bfloat16", 3e-2)])
+def test_scores_are_those_of_the_processor(precision: Precision, rounding: float):
+    torch.manual_seed(0)
+    member = Member(build_model("googlenet", 5).eval(), 64)
+    crops = {member.spec: torch.randn(9, 3, 64, 64) / 4}
+    wanted = Ensemble([member])(crops)
+    found = Ensemble([member], precision=precision, device="cuda")(crops)
+    assert (found - wanted).abs().max() < rounding
+
+
+def test_averages_are_those_of_the_processor():
+    torch.manual_seed(0)
+    host = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.BatchNorm1d(5))
+    device = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.BatchNorm1d(5)).cuda()
+    device.load_state_dict(host.state_dict())
+    averages = WeightAverage(host, 0.9), WeightAverage(device, 0.9)
+    for step in range(3):
+        for network in (host, device):
+            for parameter in network.parameters():
+                parameter.data.add_(0.1 * (step + 1))
+        for average, network in zip(averages, (host, device), strict=True):
+            average.update(network, step)
+    for name, value in averages[0].values.items():
+        assert torch.allclose(value, averages[1].values[name].cpu(), atol=1e-6), name
+
+
+def test_a_training_runs_resumes_and_its_bundle_detects(tmp_path: Path):
+    from toy_regions import write_config, write_squares
+
+    config = write_config(write_squares(tmp_path / "squares"))
+    command = [
+        sys.executable, str(TOOLS / "train_regions.py"), "--config", str(config), "--device",
+        "cuda", "--out", str(tmp_path / "run"), "--set", "optimiser.precision=bfloat16", "--set",
+        "box_loss.weight=1", "--set", "sampling.hard_candidates=4", "--steps",
+    ]  # fmt: skip
+    for steps in ("3", "3"):
+        done = subprocess.run([*command, steps], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "images to the device" in done.stderr
+    image = tmp_path / "squares" / "JPEGImages" / "000000.jpg"
+    detect = [
+        sys.executable, str(TOOLS / "detect.py"), str(image), "--device", "cuda",
+        "--weights", str(tmp_path / "run" / "bundle"), "--out", str(tmp_path / "found"),
+    ]  # fmt: skip
+    done = subprocess.run(detect, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
