@@ -22,10 +22,11 @@ from detector.bundle import (
 )
 from detector.datasets import Dataset
 from detector.errors import SettingsError
+from detector.heads import BoxRegression
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.region_prior import RegionPrior
 from detector.training.checkpoint import fingerprint_of
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
 
 def run_fingerprint(settings: RegionTrainingConfig) -> str:
@@ -95,6 +96,21 @@ def build_teacher(
         return (total / len(models)).clamp_min(1e-8).log()
 
     return teach, settings.teacher.weight, settings.teacher.temperature
+
+
+def regression_of_start(
+    member: MemberConfig, classes: Sequence[str], root: str | Path = "."
+) -> BoxRegression | None:
+    """The box regression of the bundle that a network starts from, if it has one for the same
+    classes.
+    """
+    path = None if member.weights is None else Path(root) / member.weights
+    if path is None or not path.is_dir():
+        return None
+    bundle = load_bundle(path, members=member.start_member + 1)
+    if bundle.manifest.network_classes != tuple(classes):
+        return None
+    return bundle.heads_of(member.start_member, bundle.manifest.heads).regression
 
 
 def bundle_of_run(

@@ -42,8 +42,10 @@ class RegionOutput(NamedTuple):
     moves: Tensor
 
 
-def add_layer(network: nn.Module, classes: int) -> None:
-    """Give the network its layer for `classes` classes, on the device of its last layer."""
+def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = None) -> None:
+    """Give the network its layer for `classes` classes, on the device of its last layer; it begins
+    as the head `start`, or nearly at zero.
+    """
     last = network.get_submodule("classifier")
     if not isinstance(last, nn.Linear) or getattr(network, "auxiliary", None):
         raise SettingsError(
@@ -52,6 +54,11 @@ def add_layer(network: nn.Module, classes: int) -> None:
     layer = nn.Linear(last.in_features, 4 * classes).to(last.weight.device)
     nn.init.normal_(layer.weight, std=0.001)
     nn.init.zeros_(layer.bias)
+    if start is not None:
+        unit = np.tile(np.array(SPREAD, np.float32), classes)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(start.weight / unit[:, None]))
+            layer.bias.copy_(torch.from_numpy(start.bias / unit))
     network.add_module(LAYER, layer)
 
 

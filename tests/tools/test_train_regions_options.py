@@ -338,6 +338,11 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
     detect = load_detector(tmp_path / "bundle")
     proposals = Proposals(np.array([[5, 5, 40, 40], [10, 10, 70, 50]]), (60, 80))
     assert next(detect.judge_many([(image, proposals)])).boxes.shape == (2, 2, 4)
+    # A training that starts from the bundle goes on with its regression.
+    begun = ["--start", str(tmp_path / "bundle")]
+    slow = settings("box_loss.weight=2", "optimiser.steps=1", "optimiser.rate=1e-9")
+    assert train(config, tmp_path / "on", *begun, *bank, *slow) == 0
+    assert np.allclose(load_bundle(tmp_path / "on" / "bundle").heads[0].weight, head.weight)
 
 
 def test_two_ways_to_box_regression_at_once_are_refused(config: Path, tmp_path: Path, capsys):

@@ -46,6 +46,10 @@ def test_the_head_moves_a_region_as_the_layer_says():
     fitted = features.numpy() @ head.weight.T + head.bias
     assert np.allclose(fitted.reshape(2, 2, 4), layer.numpy(), atol=1e-5)
     assert split_head(rest)[1] is None
+    again = build_model("googlenet", 3)
+    add_layer(again, 2, head)
+    assert torch.allclose(again.boxes.weight, network.boxes.weight, rtol=1e-5)
+    assert torch.allclose(again.boxes.bias, network.boxes.bias, rtol=1e-5)
 
 
 def test_a_pool_says_what_moves_a_region_mirrored_or_not(tmp_path):

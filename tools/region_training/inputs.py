@@ -17,7 +17,7 @@ from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
-from detector.region_run import bank_fingerprint
+from detector.region_run import bank_fingerprint, regression_of_start
 from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.batches import RegionCrops
@@ -118,8 +118,7 @@ def learning_of(
     group.same_weights(whole)
     if settings.bank is None:
         made = _crops(settings, dataset, pool, places, group)
-        if settings.box_loss is not None:
-            add_layer(whole, len(dataset.classes))
+        _add_boxes(settings, whole, dataset.classes, places)
         return Learning(dataset, whole, whole, pool, made, made, {})
     crops = RegionCrops(
         dataset, settings.member.input_size, settings.augment, settings.bank.seed,
@@ -142,11 +141,19 @@ def learning_of(
     group.wait()
     bank = builder.open()
     below = dict(trunk.state_dict())
-    if settings.box_loss is not None:
-        add_layer(top, len(dataset.classes))
+    _add_boxes(settings, top, dataset.classes, places)
     part = pool.restricted(bank.rows)
     mirrored = mirrored_rows(part.image, settings.bank.seed)
     return Learning(dataset, whole, top, part, bank, crops, below, mirrored)
+
+
+def _add_boxes(
+    settings: RegionTrainingConfig, network: nn.Module, classes: tuple[str, ...], places: Places
+) -> None:
+    """Where boxes are learnt, too: their layer, as the start had it if it had one."""
+    if settings.box_loss is not None:
+        start = regression_of_start(settings.member, classes, places.data_root)
+        add_layer(network, len(classes), start)
 
 
 def _crops(
