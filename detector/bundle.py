@@ -82,17 +82,19 @@ def save_bundle(
     manifest: BundleManifest,
     state_dicts: Sequence[Mapping[str, Tensor]],
     precision: StoredAs | None = None,
+    fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]] = (),
 ) -> BundleManifest:
     """Write a bundle, or replace the one that is there; returns the manifest as written.
 
-    `precision` overrides how each member says it is stored. Nothing is written if a network does
-    not fit its architecture or has values that are not finite.
+    `precision` overrides how each member says it is stored, `fitted` are the networks' SVMs and box
+    regression. Nothing is written if a network does not fit its architecture or has values that are
+    not finite.
     """
     folder = Path(folder)
     if len(state_dicts) != len(manifest.members):
         raise BundleError(f"{len(manifest.members)} members but {len(state_dicts)} sets of weights")
     if manifest.heads:
-        raise BundleError("save a bundle's networks first, then its heads with save_heads")
+        raise BundleError("the heads of a bundle that is saved are given beside its manifest")
     files: dict[str, bytes] = {}
     members = []
     for member, state in zip(manifest.members, state_dicts, strict=True):
@@ -106,7 +108,10 @@ def save_bundle(
         members.append(
             member.model_copy(update={"file": file, "bytes": len(data), "sha256": digest})
         )
-    manifest = manifest.model_copy(update={"members": tuple(members)})
+    encoded = [encode_head(head, values, len(manifest.classes)) for head, values in fitted]
+    files |= {head.file: data for head, data in encoded}
+    heads = tuple(head for head, _ in encoded)
+    manifest = manifest.model_copy(update={"members": tuple(members), "heads": heads})
     _write(folder, manifest, files)
     return manifest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from detector.bundle import Bundle, load_bundle, save_bundle, save_heads
+from detector.bundle import Bundle, load_bundle, save_bundle
 from detector.errors import BundleError
 from detector.heads import HeadManifest
 from detector.heads.linear import BoxRegression, LinearScores
@@ -44,14 +44,12 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
     thresholds = first.thresholds.model_copy(
         update={kind: getattr(first.thresholds, kind) and kind in has for kind in _KINDS}
     )
-    without = thresholds.model_copy(update=dict.fromkeys(_KINDS, False))
     manifest = BundleManifest(
         classes=first.network_classes, members=tuple(members), proposals=first.proposals,
-        thresholds=without, prior=first.prior,
+        thresholds=thresholds, prior=first.prior,
         provenance=_provenance([bundle.manifest.provenance for bundle in bundles]),
     )  # fmt: skip
-    written = save_bundle(out, manifest, [dict(model.state_dict()) for model in models])
-    return save_heads(out, out, fitted, thresholds) if fitted else written
+    return save_bundle(out, manifest, [dict(model.state_dict()) for model in models], fitted=fitted)
 
 
 _NO_FILE = {"file": "", "bytes": 0, "sha256": ""}

@@ -156,11 +156,15 @@ def _crop_dense(
     return out
 
 
+STACK_BYTES = 2**28
+"""`crop_stack` works on so many bytes of pixels at a time, in float32."""
+
+
 def crop_stack(
-    images: torch.Tensor, boxes: Array, size: int, *, context: float = CONTEXT
+    images: torch.Tensor, which: Array, boxes: Array, size: int, *, context: float = CONTEXT
 ) -> torch.Tensor:
-    """Regions of as many images: (N, 3, H, W) uint8 and (N, 4) xyxy -> (N, 3, S, S) float32, on the
-    device of the images.
+    """Regions of many images: (B, 3, H, W) uint8, (N,) which of them, and (N, 4) xyxy ->
+    (N, 3, S, S) float32, on the device of the images.
 
     An image smaller than (H, W) lies in the left-top corner, FILL_COLOUR around it. Within 1/255 of
     `crop_reference`; the products are in float16 on CUDA.
@@ -174,10 +178,12 @@ def crop_stack(
     corner, step = windows(boxes, size, context)
     start = torch.as_tensor(corner, dtype=torch.float32, device=device)
     pitch = torch.as_tensor(step, dtype=torch.float32, device=device)
-    out = torch.empty(len(images), 3, size, size, device=device)
-    for first in range(0, len(images), 64):
-        part = slice(first, first + 64)
-        centred = (images[part].float() / 255 - mean).to(exact)
+    place = torch.as_tensor(which, device=device)
+    out = torch.empty(len(boxes), 3, size, size, device=device)
+    at_a_time = max(1, min(64, STACK_BYTES // (12 * height * width)))
+    for first in range(0, len(boxes), at_a_time):
+        part = slice(first, first + at_a_time)
+        centred = images[place[part]].float().div_(255).sub_(mean).to(exact)
         across = _dense_weights(start[part, 0], pitch[part, 0], size, width).to(exact)
         down = _dense_weights(start[part, 1], pitch[part, 1], size, height).to(exact)
         rows = torch.matmul(down[:, None], centred)  # (n, 3, S, W)

@@ -125,11 +125,23 @@ def test_what_was_measured_holds_while_the_thresholds_do(plain, tmp_path):
     assert (other.metrics, other.thresholds.score) == ({}, 0.3)
 
 
+def test_networks_and_their_heads_are_saved_in_one_step(plain):
+    bare = read_manifest(plain)
+    states = [model.state_dict() for model in load_bundle(plain).models]
+    heads = [(HeadManifest(kind="svm"), scores(2))]
+    written = save_bundle(plain, bare, states, fitted=heads)
+    assert [head.kind for head in written.heads] == ["svm"]
+    assert np.array_equal(load_bundle(plain).heads[0].weight, heads[0][1].weight)
+    with pytest.raises(BundleError, match="shape"):
+        save_bundle(plain, bare, states, fitted=[(HeadManifest(kind="svm"), scores(7))])
+    assert read_manifest(plain) == written
+
+
 def test_a_bundle_saved_anew_leaves_no_heads_behind(plain):
     save_heads(plain, plain, all_heads())
     manifest = read_manifest(plain)
     states = [model.state_dict() for model in load_bundle(plain).models]
-    with pytest.raises(BundleError, match="networks first"):
+    with pytest.raises(BundleError, match="beside its manifest"):
         save_bundle(plain, manifest, states)
     bare = manifest.model_copy(update={"heads": (), "classes": ("cat", "dog")})
     save_bundle(plain, bare, states)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from detector.crops import FILL_COLOUR, crop_batch, crop_reference, crop_stack
 from detector.ensemble import Ensemble, Member
 from detector.models import build_model
 from detector.models.inference import Precision
+from detector.reporting.journal import read_journal
 from detector.training.averaging import WeightAverage
 from detector.training.device_crops import fit_in_memory
 
@@ -27,11 +30,11 @@ def test_crops_are_within_a_level_of_the_plain_ones(rng):
     image = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
     corner = rng.uniform(-20, 60, (70, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(4, 150, (70, 2))], 1)
-    stack = torch.tensor(FILL_COLOUR, dtype=torch.uint8)[None, :, None, None].repeat(70, 1, 99, 130)
-    stack[:, :, :90, :120] = torch.from_numpy(image).permute(2, 0, 1)
+    stack = torch.tensor(FILL_COLOUR, dtype=torch.uint8)[None, :, None, None].repeat(2, 1, 99, 130)
+    stack[1, :, :90, :120] = torch.from_numpy(image).permute(2, 0, 1)
     for found in (
         crop_batch(image, boxes, 32, device="cuda"),
-        crop_stack(stack.cuda(), boxes, 32),
+        crop_stack(stack.cuda(), np.ones(70, np.int64), boxes, 32),
     ):
         for box, crop in zip(boxes, found.cpu().numpy(), strict=True):
             assert np.abs(crop - crop_reference(image, box, 32)).max() < 1 / 255
@@ -69,22 +72,29 @@ def test_averages_are_those_of_the_processor():
         assert torch.allclose(value, averages[1].values[name].cpu(), atol=1e-6), name
 
 
-def test_a_training_runs_resumes_and_its_bundle_detects(tmp_path: Path):
+def test_a_training_stops_resumes_and_its_bundle_detects(tmp_path: Path):
     from toy_regions import write_config, write_squares
 
-    config = write_config(write_squares(tmp_path / "squares"))
+    config, run = write_config(write_squares(tmp_path / "squares")), tmp_path / "run"
     command = [
         sys.executable, str(TOOLS / "train_regions.py"), "--config", str(config), "--device",
-        "cuda", "--out", str(tmp_path / "run"), "--set", "optimiser.precision=bfloat16", "--set",
-        "box_loss.weight=1", "--set", "sampling.hard_candidates=4", "--steps",
+        "cuda", "--out", str(run), "--set", "optimiser.precision=bfloat16", "--set",
+        "box_loss.weight=1", "--set", "sampling.hard_candidates=4", "--steps", "400",
     ]  # fmt: skip
-    for steps in ("3", "3"):
-        done = subprocess.run([*command, steps], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while first.poll() is None and not (run / "checkpoint.safetensors").exists():
+        time.sleep(0.01)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 130, said
+    assert "crops by the device" in said
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [one["step"] for one in read_journal(run / "journal.jsonl")] == list(range(400))
     image = tmp_path / "squares" / "JPEGImages" / "000000.jpg"
     detect = [
         sys.executable, str(TOOLS / "detect.py"), str(image), "--device", "cuda",
-        "--weights", str(tmp_path / "run" / "bundle"), "--out", str(tmp_path / "found"),
+        "--weights", str(run / "bundle"), "--out", str(tmp_path / "found"),
     ]  # fmt: skip
     done = subprocess.run(detect, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -106,6 +106,7 @@ def main(
                 if stop:
                     break
                 trained.append((learning.whole, {**learning.below, **averaged}))
+                del learning  # its images, before the next member takes their place
     finally:
         group.close()
     for path, message in sorted(broken.items()):
@@ -162,7 +163,8 @@ def _train(
         journal = logs.enter_context(closing(Journal(out / "journal.jsonl", resume_at=first)))
     batch_size = sampling.positives_per_batch + sampling.background_per_batch
     forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
-    search_kernels(device)
+    if group.world == 1:  # a share of a batch has another shape at each step
+        search_kernels(device)
     step_of = Step(
         torch.compile(forward) if compiled else forward,
         device, choose_precision(how.precision, device), batch_size,
@@ -209,7 +211,10 @@ def _train(
                 **({"boxes": round(total.boxes / batch_size, 5)} if settings.box_loss else {}),
             )  # fmt: skip
         if tracker is not None:
-            tracker.write(step, loss=loss, rate=rate, gradient=norm, objects_right=objects_right)
+            boxes = {"boxes": total.boxes / batch_size} if settings.box_loss else {}
+            tracker.write(
+                step, loss=loss, rate=rate, gradient=norm, objects_right=objects_right, **boxes
+            )
         display.step(step, loss, rate, objects_right, waited)
         stopping = group.any(bool(stop), device)
         if stopping or step + 1 == last or (step + 1) % how.save_every == 0:

@@ -36,7 +36,9 @@ class WeightAverage:
             self.values[name].copy_(now[name])
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        self.values = {name: values[name].clone() for name in self.values}
+        """Take these values, in the memory format that each average has."""
+        for name, own in self.values.items():
+            self.values[name] = torch.empty_like(own).copy_(values[name])
 
     def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
         """The model's complete state with the averages in place of what they average."""

@@ -51,7 +51,7 @@ def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = No
         raise SettingsError(
             "box_loss: the network must end in one linear layer, without auxiliary heads"
         )
-    layer = nn.Linear(last.in_features, 4 * classes).to(last.weight.device)
+    layer = nn.Linear(last.in_features, 4 * classes)
     nn.init.normal_(layer.weight, std=0.001)
     nn.init.zeros_(layer.bias)
     if start is not None:
@@ -59,7 +59,7 @@ def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = No
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(start.weight / unit[:, None]))
             layer.bias.copy_(torch.from_numpy(start.bias / unit))
-    network.add_module(LAYER, layer)
+    network.add_module(LAYER, layer.to(last.weight.device))
 
 
 class WithMoves:
@@ -81,7 +81,7 @@ def box_loss(moves: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
     `heads.bbox_regression.targets` gives them, labels (N,), K for background, to (N,); 0 for
     background.
     """
-    moves = moves.float().view(len(moves), -1, 4)
+    moves = moves.float().view(len(moves), moves.shape[1] // 4, 4)
     classes = moves.shape[1]
     objects = labels < classes
     own = moves[torch.arange(len(moves), device=moves.device), labels.clamp(max=classes - 1)]

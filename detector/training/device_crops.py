@@ -8,23 +8,26 @@ thousand photographs fit beside the network; where they do not, batches.RegionCr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from detector.crops import CONTEXT, FILL_COLOUR, crop_stack
+from detector.crops import CONTEXT, FILL_COLOUR, STACK_BYTES, crop_stack
 from detector.datasets import Dataset
 from detector.errors import ImageError
 from detector.images import read_image
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
+from detector.training.batches import prefetched
 from detector.training.regions import RegionBatch
 
 SHARE = 0.4
 """Of the device's free memory, at most so much is given to images."""
+
+AT_WORK = 6 * STACK_BYTES
+"""Memory for making crops: pixels of three batches under way, as float32 and before and after."""
 
 
 def fit_in_memory(sizes: Array, device: torch.device) -> bool:
@@ -33,14 +36,15 @@ def fit_in_memory(sizes: Array, device: torch.device) -> bool:
     """
     if device.type != "cuda" or not len(sizes):
         return False
+    torch.cuda.empty_cache()  # what torch holds for later is free, too
     free, _ = torch.cuda.mem_get_info(device)
     return needed_bytes(sizes) <= SHARE * free
 
 
 def needed_bytes(sizes: Array) -> int:
-    """Of all images, each as large as the largest."""
+    """Of all images, each as large as the largest, and of the crops that are being made."""
     height, width = sizes.max(0)
-    return 3 * len(sizes) * int(height) * int(width)
+    return 3 * len(sizes) * int(height) * int(width) + AT_WORK
 
 
 class DeviceCrops:
@@ -81,10 +85,12 @@ class DeviceCrops:
             except ImageError as error:
                 return error
 
-        with ThreadPoolExecutor(threads, thread_name_prefix="images") as pool:
-            for number, image in enumerate(pool.map(read, paths)):
-                self._keep(number, image)
-                yield number + 1
+        decoded = prefetched(
+            lambda number: read(paths[number]), 0, len(paths), threads=threads, ahead=2 * threads
+        )
+        for number, image in enumerate(decoded):
+            self._keep(number, image)
+            yield number + 1
 
     def _keep(self, number: int, image: Array | ImageError) -> None:
         height, width = (int(side) for side in self.sizes[number])
@@ -98,8 +104,7 @@ class DeviceCrops:
         self._images[number, :, :height, :width] = pixels
 
     def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> tuple[Tensor, Tensor]:
-        place = torch.from_numpy(batch.image).to(self.device)
-        crops = crop_stack(self._images[place], batch.boxes, self.size, context=self.context)
+        crops = crop_stack(self._images, batch.image, batch.boxes, self.size, context=self.context)
         if self.augment.flip:
             flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
             crops = torch.where(flip, crops.flip(3), crops)

@@ -15,6 +15,7 @@ from toy_regions import TOOL, same, settings, train, weights, write_config, writ
 from detector.bundle import load_bundle, read_manifest
 from detector.reporting.journal import read_journal
 from detector.structures import Proposals
+from detector.training.regions import RegionBatch
 
 STILL = settings(
     "member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0",
@@ -105,7 +106,7 @@ def test_a_start_that_changed_in_its_place_is_noticed(config: Path, tmp_path: Pa
 
 
 def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Path):
-    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]", "box_loss={}")
     bank += settings("thresholds={voting: 0.5, max_proposals: 9}")
     assert train(config, tmp_path, "--members", "2", *bank) == 0
     manifest = load_bundle(tmp_path / "bundle").manifest
@@ -113,6 +114,10 @@ def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Pat
     first, second = manifest.members
     assert second.trunk == (0, "4e")
     assert second.bytes < first.bytes / 2
+    assert [(head.kind, head.member) for head in manifest.heads] == [
+        ("regression", 0),
+        ("regression", 1),
+    ]
 
 
 def test_a_teacher_pulls_its_pupil_towards_itself(config: Path, tmp_path: Path):
@@ -274,8 +279,9 @@ def test_a_full_disk_stops_the_run_and_keeps_the_previous_checkpoint(
 
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same(config: Path, tmp_path: Path):
-    assert train(config, tmp_path / "eager", *STILL) == 0
-    assert train(config, tmp_path / "compiled", *STILL, "--compile") == 0
+    both = [*STILL, *settings("box_loss={}")]
+    assert train(config, tmp_path / "eager", *both) == 0
+    assert train(config, tmp_path / "compiled", *both, "--compile") == 0
     eager, compiled = weights(tmp_path / "eager"), weights(tmp_path / "compiled")
     assert same(eager, compiled, atol=1e-3)
 
@@ -343,6 +349,45 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
     slow = settings("box_loss.weight=2", "optimiser.steps=1", "optimiser.rate=1e-9")
     assert train(config, tmp_path / "on", *begun, *bank, *slow) == 0
     assert np.allclose(load_bundle(tmp_path / "on" / "bundle").heads[0].weight, head.weight)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
+    config: Path, tmp_path: Path, monkeypatch, flip: bool
+):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    from region_training.inputs import Learning
+
+    class Pool:
+        def moves(self, rows: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+            return np.stack([rows, mirrored, rows, rows], 1).astype(np.float32)
+
+    rows, drawn = np.array([2, 0, 1]), np.array([True, True, False])
+    batch = RegionBatch(*[rows] * 2, *[drawn] * 2, drawn, rows)
+    parts = [None] * 3 + [Pool(), None, None, {}]
+    crops, bank = Learning(*parts), Learning(*parts, np.array([False, True, True]))
+    assert crops.moves(batch, flip)[:, 1].tolist() == [flip, flip, 0]
+    assert bank.moves(batch, flip)[:, 1].tolist() == [flip, 0, flip]
+
+
+def test_a_broken_image_teaches_no_moves(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    from region_training.step import Step, Sums, Target
+
+    from detector.training.box_loss import RegionOutput
+
+    def network(crops: torch.Tensor) -> RegionOutput:
+        return RegionOutput(torch.zeros(len(crops), 3) * scale, torch.zeros(len(crops), 8) * scale)
+
+    scale = torch.ones(1, requires_grad=True)
+    step = Step(network, torch.device("cpu"), torch.float32, 2, box_weight=1.0)
+    moves, labels = torch.full((2, 4), 0.3), torch.tensor([0, 1])
+    known, unknown = torch.eye(3, dtype=torch.bool)[:2], torch.ones(2, 3, dtype=torch.bool)
+    crops = torch.zeros(2, 3, 4, 4)
+    assert Sums(*step(crops, Target(known, labels, moves), 1.0)).boxes > 1
+    assert Sums(*step(crops, Target(unknown, labels, moves), 1.0)).boxes == 0
+    none = Target(known[:0], labels[:0], moves[:0])
+    assert Sums(*step(crops[:0], none, 1.0)).objects == 0
 
 
 def test_two_ways_to_box_regression_at_once_are_refused(config: Path, tmp_path: Path, capsys):

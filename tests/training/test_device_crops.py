@@ -13,7 +13,7 @@ from detector.datasets import Dataset, Sample
 from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
 from detector.training.batches import RegionCrops
-from detector.training.device_crops import DeviceCrops, fit_in_memory, needed_bytes
+from detector.training.device_crops import AT_WORK, SHARE, DeviceCrops, fit_in_memory, needed_bytes
 from detector.training.regions import RegionPool, SamplingSettings
 
 CPU = torch.device("cpu")
@@ -78,10 +78,11 @@ def test_an_image_that_went_bad_costs_its_own_regions(fault: str, dataset, pool)
 
 
 def test_only_a_cuda_device_takes_images_and_only_what_fits(monkeypatch, pool):
-    assert needed_bytes(pool.sizes) == 3 * 3 * 81 * 80
+    needed = 3 * 3 * 81 * 80 + AT_WORK
+    assert needed_bytes(pool.sizes) == needed
     assert not fit_in_memory(pool.sizes, CPU)
     cuda = torch.device("cuda", 0)
-    for free, fits in ((58_320 / 0.4 + 1, True), (58_320 / 0.4 - 100, False)):
+    for free, fits in ((needed / SHARE + 1, True), (needed / SHARE - 100, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1e9))
         assert fit_in_memory(pool.sizes, cuda) is fits
     assert not fit_in_memory(pool.sizes[:0], cuda)

@@ -21,7 +21,7 @@ from detector.region_run import bank_fingerprint, regression_of_start
 from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.batches import RegionCrops
-from detector.training.box_loss import add_layer
+from detector.training.box_loss import LAYER, add_layer
 from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, choose, mirrored_rows
@@ -117,8 +117,8 @@ def learning_of(
     whole = whole.to(places.device).to(memory_format=torch.channels_last)
     group.same_weights(whole)
     if settings.bank is None:
+        _add_boxes(settings, whole, dataset.classes, places, group)
         made = _crops(settings, dataset, pool, places, group)
-        _add_boxes(settings, whole, dataset.classes, places)
         return Learning(dataset, whole, whole, pool, made, made, {})
     crops = RegionCrops(
         dataset, settings.member.input_size, settings.augment, settings.bank.seed,
@@ -141,19 +141,24 @@ def learning_of(
     group.wait()
     bank = builder.open()
     below = dict(trunk.state_dict())
-    _add_boxes(settings, top, dataset.classes, places)
+    _add_boxes(settings, top, dataset.classes, places, group)
     part = pool.restricted(bank.rows)
     mirrored = mirrored_rows(part.image, settings.bank.seed)
     return Learning(dataset, whole, top, part, bank, crops, below, mirrored)
 
 
 def _add_boxes(
-    settings: RegionTrainingConfig, network: nn.Module, classes: tuple[str, ...], places: Places
+    settings: RegionTrainingConfig,
+    network: nn.Module,
+    classes: tuple[str, ...],
+    places: Places,
+    group: Group,
 ) -> None:
     """Where boxes are learnt, too: their layer, as the start had it if it had one."""
     if settings.box_loss is not None:
         start = regression_of_start(settings.member, classes, places.data_root)
         add_layer(network, len(classes), start)
+        group.same_weights(network.get_submodule(LAYER))
 
 
 def _crops(
@@ -161,12 +166,16 @@ def _crops(
 ) -> RegionCrops | DeviceCrops:
     """What makes the crops: a CUDA device that all images fit, else this machine's processor."""
     member, seed, augment = settings.member, settings.sampling_seed, settings.augment
+    quiet = places.quiet or not group.is_first
     if not fit_in_memory(pool.sizes, places.device):
+        if places.device.type == "cuda" and not quiet:
+            typer.echo("  crops by the processor: the images do not fit the device", err=True)
         return RegionCrops(dataset, member.input_size, augment, seed, member.context)
     crops = DeviceCrops(
         dataset, pool.sizes, member.input_size, augment, seed, member.context, device=places.device
     )
-    quiet = places.quiet or not group.is_first
+    if not quiet:
+        typer.echo("  crops by the device: all images lie in its memory", err=True)
     for _ in progress(crops.load(places.threads), "images to the device", len(dataset), quiet):
         pass
     return crops

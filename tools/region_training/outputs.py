@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 import yaml
 
-from detector.bundle import save_bundle, save_heads
+from detector.bundle import save_bundle
 from detector.files import write_atomically
 from detector.heads import HeadManifest
 from detector.region_run import bundle_of_run
@@ -39,8 +39,6 @@ def write_bundle(
     parted = [(network, *split_head(state)) for network, state in members]
     networks = [(network, state) for network, state, _ in parted]
     manifest, states = bundle_of_run(settings, dataset, networks, prior)
-    folder = out / "bundle"
-    save_bundle(folder, manifest, states)
     learnt = [
         (HeadManifest(kind="regression", member=number, recipe={"learnt": "box_loss"}), head)
         for number, (_, _, head) in enumerate(parted)
@@ -48,7 +46,8 @@ def write_bundle(
     ]
     if learnt:
         in_use = manifest.thresholds.model_copy(update={"regression": True})
-        save_heads(folder, folder, learnt, in_use)
+        manifest = manifest.model_copy(update={"thresholds": in_use})
+    save_bundle(out / "bundle", manifest, states, fitted=learnt)
     typer.echo(
         f"wrote {out / 'bundle'}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",
         err=True,

@@ -53,6 +53,7 @@ class Step:
     normalise   crops (or maps) -> what the network was trained on
     share       of the background that is learnt from, the hardest (1: all)
     teacher     crops -> its logits, mixed into the loss by `weight` (None: no teacher)
+    box_weight  of the loss of boxes, where the network gives moves (training/box_loss.py)
     """
 
     network: Callable[[Tensor], Any]
@@ -78,8 +79,8 @@ class Step:
                 learnt = hardest(self.network, seen, target.possible, alone, self.share)
             inputs, target = inputs[learnt], target.at(learnt)
         sums = torch.zeros(len(Sums._fields), device=self.device)
-        size = -(-len(inputs) // self.accumulate)  # as torch.chunk divides
-        for first in range(0, len(inputs), size):
+        size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
+        for first in range(0, max(1, len(inputs)), size):
             x, wanted = inputs[first : first + size], target.at(slice(first, first + size))
             with self._autocast():
                 output = self.network(self.normalise(x))
@@ -96,10 +97,13 @@ class Step:
         return sums
 
     def _box_losses(self, output: Any, target: Target) -> Tensor:
-        """(N,) weighted; zeros where boxes are not learnt."""
+        """(N,) weighted; zeros where boxes are not learnt, and for regions of images that could not
+        be read, of which every class is possible.
+        """
         if not isinstance(output, RegionOutput) or target.moves is None:
             return torch.zeros(len(target.labels), device=self.device)
-        return self.box_weight * box_loss(output.moves, target.moves, target.labels)
+        losses = self.box_weight * box_loss(output.moves, target.moves, target.labels)
+        return torch.where(target.possible.all(1), 0.0, losses)
 
     def _losses(self, output: Any, logits: Tensor, inputs: Tensor, possible: Tensor) -> Tensor:
         def of_one(head: Tensor) -> Tensor:
