@@ -129,7 +129,8 @@ def test_devices_and_number_formats_go_by_name():
 def test_the_shipped_bundle_is_within_its_limits_and_says_where_it_is_from():
     manifest = read_manifest(SHIPPED)
     assert len(manifest.classes) == 20
-    assert sum(member.bytes for member in manifest.members) <= 25e6
+    stored = [one.bytes for one in (*manifest.members, *manifest.heads)]
+    assert sum(stored) <= 40e6
     assert manifest.provenance.licence
     assert "VOC" in manifest.provenance.training_data.upper()
     assert "val_map_voc12" in manifest.metrics

@@ -71,7 +71,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("detect a.jpg --device cuda:77", "--device cuda:77", "--device auto or cpu"),
     ("detect a.jpg --device gpu", "--device gpu", "--device auto or cpu"),
     ("detect a.jpg --ensemble many", "--ensemble many", "a number of members, or all"),
-    ("detect a.jpg --ensemble 9", "has 2 members", "9"),
+    ("detect a.jpg --ensemble 9", "has 3 members", "9"),
     ("detect a.jpg --proposals none.sqlite", "none.sqlite", "tools/propose.py"),
     ("detect a.jpg --proposals opencvv", "opencvv", "known: selective-search"),
     ("detect a.jpg --precision float8", "float8", "float32"),
