@@ -171,7 +171,9 @@ def test_two_processes_end_with_the_weights_of_one(config: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
-        assert torch.allclose(one[name], two[name], atol=1e-4), name
+        # Gradients have a norm of 16 here, and a ReLU at zero may take either side.
+        rounding = 1e-3 if name.startswith("momentum") else 1e-5
+        assert torch.allclose(one[name], two[name], atol=rounding), name
 
 
 @pytest.mark.slow
