@@ -137,22 +137,14 @@ def _crop_dense(
     """Two matrix products with the whole image; weights are made on the device."""
     import torch
 
-    height, width = image.shape[:2]
     mean = torch.tensor(FILL_MEAN, device=device)
     centred = torch.as_tensor(np.ascontiguousarray(image), device=device).float() / 255 - mean
     planes = centred.permute(2, 0, 1).contiguous()
-    corner, step = windows(boxes, size, context)
-    # Relative to the image in float64 on the host; float32 holds pixel positions to 1e-4 and
-    # better.
-    start = torch.as_tensor(corner, dtype=torch.float32, device=device)
-    pitch = torch.as_tensor(step, dtype=torch.float32, device=device)
-    across = _dense_weights(start[:, 0], pitch[:, 0], size, width)
-    down = _dense_weights(start[:, 1], pitch[:, 1], size, height)
+    start, pitch = _windows_on(device, boxes, size, context)
     out = torch.empty(len(boxes), 3, size, size, device=device)
     for first in range(0, len(boxes), 64):
         part = slice(first, first + 64)
-        rows = torch.matmul(down[part, None], planes)  # (n, 3, S, W)
-        out[part] = torch.matmul(rows, across[part, None].transpose(2, 3))
+        out[part] = _warped(planes, start[part], pitch[part], size)
     return out
 
 
@@ -175,20 +167,41 @@ def crop_stack(
     exact = torch.float16 if device.type == "cuda" else torch.float32
     height, width = images.shape[2:]
     mean = torch.tensor(FILL_MEAN, device=device).view(3, 1, 1)
-    corner, step = windows(boxes, size, context)
-    start = torch.as_tensor(corner, dtype=torch.float32, device=device)
-    pitch = torch.as_tensor(step, dtype=torch.float32, device=device)
+    start, pitch = _windows_on(device, boxes, size, context)
     place = torch.as_tensor(which, device=device)
     out = torch.empty(len(boxes), 3, size, size, device=device)
     at_a_time = max(1, min(64, STACK_BYTES // (12 * height * width)))
     for first in range(0, len(boxes), at_a_time):
         part = slice(first, first + at_a_time)
         centred = images[place[part]].float().div_(255).sub_(mean).to(exact)
-        across = _dense_weights(start[part, 0], pitch[part, 0], size, width).to(exact)
-        down = _dense_weights(start[part, 1], pitch[part, 1], size, height).to(exact)
-        rows = torch.matmul(down[:, None], centred)  # (n, 3, S, W)
-        out[part] = torch.matmul(rows, across[:, None].transpose(2, 3))
+        out[part] = _warped(centred, start[part], pitch[part], size)
     return out
+
+
+def _windows_on(
+    device: torch.device, boxes: Array, size: int, context: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`windows` as float32 on a device, which holds pixel positions to 1e-4 and better."""
+    import torch
+
+    corner, step = windows(boxes, size, context)
+    start = torch.as_tensor(corner, dtype=torch.float32, device=device)
+    return start, torch.as_tensor(step, dtype=torch.float32, device=device)
+
+
+def _warped(
+    centred: torch.Tensor, start: torch.Tensor, pitch: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Windows (N, 2) and (N, 2) of one centred image (3, H, W), or of one each (N, 3, H, W), to
+    (N, 3, S, S) in the number format of the image.
+    """
+    import torch
+
+    height, width = centred.shape[-2:]
+    across = _dense_weights(start[:, 0], pitch[:, 0], size, width).to(centred.dtype)
+    down = _dense_weights(start[:, 1], pitch[:, 1], size, height).to(centred.dtype)
+    rows = torch.matmul(down[:, None], centred)  # (N, 3, S, W)
+    return torch.matmul(rows, across[:, None].transpose(2, 3))
 
 
 def _dense_weights(start: torch.Tensor, step: torch.Tensor, size: int, length: int) -> torch.Tensor:

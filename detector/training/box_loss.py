@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from detector.errors import SettingsError
 from detector.heads.linear import BoxRegression
+from detector.structures import Array
 
 LAYER = "boxes"
 """The layer's name in the network while it is trained."""
@@ -55,7 +56,7 @@ def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = No
     nn.init.normal_(layer.weight, std=0.001)
     nn.init.zeros_(layer.bias)
     if start is not None:
-        unit = np.tile(np.array(SPREAD, np.float32), classes)
+        unit = _units(classes)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(start.weight / unit[:, None]))
             layer.bias.copy_(torch.from_numpy(start.bias / unit))
@@ -96,5 +97,10 @@ def split_head(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], BoxRegre
     if len(rest) == len(state):
         return rest, None
     weight, bias = (state[f"{LAYER}.{name}"].detach().cpu().numpy() for name in ("weight", "bias"))
-    unit = np.tile(np.array(SPREAD, np.float32), len(bias) // 4)
+    unit = _units(len(bias) // 4)
     return rest, BoxRegression(weight * unit[:, None], bias * unit)
+
+
+def _units(classes: int) -> Array:
+    """(4 K,) what the layer's outputs are multiplied by to be moves."""
+    return np.tile(np.array(SPREAD, np.float32), classes)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from detector.errors import SettingsError, TrainingError
 from detector.files import write_atomically
 from detector.training.averaging import WeightAverage
+from detector.training.box_loss import LAYER
 from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.training.regions import RegionBatch
 from detector.training.schedule import rate_at
 
-HEAD = ("classifier.", "boxes.")
+HEAD = ("classifier.", f"{LAYER}.")
 """What is new on a pretrained network: its last layer, and that of box_loss.py."""
 
 

@@ -152,12 +152,13 @@ def test_wrong_options_are_one_sentence_and_change_nothing(
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_the_weights_of_one(config: Path, tmp_path: Path):
+@pytest.mark.parametrize("boxes", [False, True])
+def test_two_processes_end_with_the_weights_of_one(config: Path, tmp_path: Path, boxes: bool):
     """Equal for an equal global batch, up to rounding; dropout is off, for its masks are a
     process's own.
     """
     still = ["member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0"]
-    still += ["augment.contrast=0", "augment.saturation=0", "box_loss={}"]
+    still += ["augment.contrast=0", "augment.saturation=0", *(["box_loss={}"] if boxes else [])]
     options = [word for setting in still for word in ("--set", setting)]
     assert _run(config, tmp_path / "one", *options).returncode == 0
     command = [
@@ -171,8 +172,9 @@ def test_two_processes_end_with_the_weights_of_one(config: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
-        # Gradients have a norm of 16 here, and a ReLU at zero may take either side.
-        rounding = 1e-3 if name.startswith("momentum") else 1e-5
+        rounding = 1e-4
+        if boxes:  # gradients have a norm of 16, and a ReLU at zero took either side
+            rounding = 1e-3 if name.startswith("momentum") else 1e-5
         assert torch.allclose(one[name], two[name], atol=rounding), name
 
 
