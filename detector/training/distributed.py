@@ -7,6 +7,7 @@ process, up to rounding.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -70,6 +71,10 @@ def join_group(environment: Mapping[str, str], device_type: str) -> Group:
     world = int(environment.get("WORLD_SIZE", "1"))
     if world == 1:
         return Group()
+    # This module takes the group that there is when it is first imported as the default of its
+    # functions, and optimisers import it. Imported after the group is made, it would keep the group
+    # and its threads alive past close(), into the interpreter's end, where they abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
     backend = "nccl" if device_type == "cuda" else "gloo"
     torch.distributed.init_process_group(backend)
     return Group(int(environment["RANK"]), world, int(environment.get("LOCAL_RANK", "0")))
