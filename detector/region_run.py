@@ -1,17 +1,14 @@
-"""A training of region classifiers and its settings: what its checkpoints and maps belong to, who
-teaches it, and the bundle that it leaves.
+"""A training of region classifiers and its settings: what its checkpoints and maps belong to, and
+the bundle that it leaves.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detector.bundle import (
     BundleManifest,
@@ -21,11 +18,10 @@ from detector.bundle import (
     load_bundle,
 )
 from detector.datasets import Dataset
-from detector.errors import SettingsError
 from detector.heads import BoxRegression
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.region_prior import RegionPrior
-from detector.training.checkpoint import fingerprint_of
+from detector.training.checkpoint import fingerprint_of, hash_of
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
 
@@ -57,45 +53,8 @@ def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
     )
     rooms = {"data", "classes", "proposals", "augment", "bank"}
     member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
-    numbers = hashlib.sha256()
-    for name, tensor in sorted(trunk.state_dict().items()):
-        numbers.update(name.encode())
-        numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    about = {"member": member, "trunk": numbers.hexdigest()}
+    about = {"member": member, "trunk": hash_of(trunk)}
     return BANK_FORMAT + fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
-
-
-def build_teacher(
-    settings: RegionTrainingConfig,
-    classes: Sequence[str],
-    root: str | Path,
-    device: torch.device,
-) -> tuple[Callable[[Tensor], Tensor] | None, float, float]:
-    """What maps crops (N, 3, S, S) to a trained detector's log-probabilities (N, K+1), its weight
-    in the loss, and the temperature; (None, 0, 1) where there is no teacher.
-    """
-    if settings.teacher is None:
-        return None, 0.0, 1.0
-
-    bundle = load_bundle(Path(root) / settings.teacher.bundle)
-    if bundle.manifest.classes != tuple(classes):
-        raise SettingsError(
-            f"teacher.bundle: {settings.teacher.bundle} knows other classes than the data;"
-            " a teacher must have the same, in the same order"
-        )
-    models = [model.to(device) for model in bundle.models]
-
-    @torch.no_grad()
-    def teach(crops: Tensor) -> Tensor:
-        total = torch.zeros(len(crops), len(classes) + 1, device=device)
-        for model, member in zip(models, bundle.manifest.members, strict=True):
-            side = member.input_size
-            seen = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
-            logits = model(member.normalisation(seen.float())).float()
-            total += (logits / member.temperature).softmax(-1)
-        return (total / len(models)).clamp_min(1e-8).log()
-
-    return teach, settings.teacher.weight, settings.teacher.temperature
 
 
 def regression_of_start(

@@ -19,7 +19,7 @@ STOREY = {
     "pipeline": 2, "bundle_join": 2, "training": 2, "export": 2, "reporting": 2,
     "region_store": 2, "temperature": 2,
     "region_scores": 3, "region_features": 3, "classifier_scores": 3,
-    "build": 3, "region_run": 3,
+    "build": 3, "region_run": 3, "region_teacher": 3,
 }  # fmt: skip
 DOORWAYS = {
     ("boxes", "structures"), ("hardware", "errors"), ("crops", "native_crops"),

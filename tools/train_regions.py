@@ -138,7 +138,7 @@ def _train(
 
     from detector.hardware import choose_precision, search_kernels
     from detector.models.normalisation import CENTRED
-    from detector.region_run import build_teacher, run_fingerprint
+    from detector.region_run import run_fingerprint
     from detector.reporting.journal import Journal
     from detector.reporting.live import TrainingDisplay
     from detector.reporting.track import Tracker
@@ -149,6 +149,7 @@ def _train(
 
     how, sampling, device = settings.optimiser, settings.sampling, places.device
     network, pool, seed = learning.network, learning.pool, settings.sampling_seed
+    taught = settings.teacher
     freeze(network, settings.member.freeze)
     run = TrainingState(network, how, run_fingerprint(settings))
     scale = LossScale(how.precision == "float16")
@@ -170,7 +171,7 @@ def _train(
         device, choose_precision(how.precision, device), batch_size,
         getattr(network, "normalisation", CENTRED), sampling.hard_share,
         how.accumulate, how.label_smoothing,
-        *build_teacher(settings, learning.dataset.classes, places.data_root, device),
+        learning.teacher, taught.weight if taught else 0.0, taught.temperature if taught else 1.0,
         settings.box_loss.weight if settings.box_loss else 0.0,
     )  # fmt: skip
 
@@ -178,7 +179,8 @@ def _train(
         own = pool.draw(seed, step).part(group.rank, group.world)
         inputs, possible = learning.make(own, step, group.rank)
         moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
-        return own, inputs, Target(possible, torch.from_numpy(own.labels), moves)
+        told = None if learning.taught is None else learning.taught(own)
+        return own, inputs, Target(possible, torch.from_numpy(own.labels), moves, told)
 
     bad_in_a_row = 0
     display = TrainingDisplay(last, first, batch_size, places.quiet)

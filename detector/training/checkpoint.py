@@ -106,6 +106,17 @@ def _read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is damaged ({error})") from error
 
 
+def hash_of(network: torch.nn.Module) -> str:
+    """A hash of a network's numbers and their names."""
+    import hashlib
+
+    numbers = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        numbers.update(name.encode())
+        numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return numbers.hexdigest()
+
+
 def fingerprint_of(settings: Mapping[str, object]) -> str:
     """A short hash of settings: what a checkpoint is bound to."""
     import hashlib

@@ -90,7 +90,10 @@ class OptimiserConfig(_Settings):
 
 
 class TeacherConfig(_Settings):
-    """Learn from what a trained detector says of the crops, labelled or not (Hinton 2015)."""
+    """Learn from what a trained detector says of the crops, labelled or not (Hinton et al. 2015).
+
+    With a bank it is asked once, about the crops whose maps are kept.
+    """
 
     bundle: str
     weight: float = Field(0.5, gt=0, le=1)
@@ -132,12 +135,6 @@ class RegionTrainingConfig(_Settings):
     """Of the finished detector."""
     licence: str = "not stated"
     """Of the trained weights; goes into the bundle."""
-
-    @model_validator(mode="after")
-    def _teacher_sees_crops(self) -> RegionTrainingConfig:
-        if self.teacher is not None and self.bank is not None:
-            raise ValueError("a teacher looks at crops, and a bank keeps none: leave one out")
-        return self
 
     @model_validator(mode="after")
     def _heads_see_maps(self) -> RegionTrainingConfig:

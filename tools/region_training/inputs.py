@@ -12,19 +12,23 @@ import typer
 
 from detector.build import build_dataset, build_network, build_proposer
 from detector.errors import DatasetError, ImageError
-from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.hardware import choose_precision
+from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.region_run import bank_fingerprint, regression_of_start
+from detector.region_teacher import build_teacher
 from detector.reporting.progress import progress
 from detector.structures import Array
+from detector.training.bank_settings import BankSettings
 from detector.training.batches import RegionCrops
 from detector.training.box_loss import LAYER, add_layer
 from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
-from detector.training.feature_bank import BankBuilder, choose, mirrored_rows
+from detector.training.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
+from detector.training.kept_maps import Shape
 from detector.training.region_odds import prior_of
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
@@ -61,6 +65,8 @@ class Learning:
     crops    reads the images; knows which are broken
     below    the state of what is not trained, where there is a bank
     mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
+    teacher  crops -> a teacher's logits (N, K+1), where one teaches and there is no bank
+    taught   a batch -> what the teacher said of it before, where there is a bank
     """
 
     dataset: Dataset
@@ -71,6 +77,8 @@ class Learning:
     crops: RegionCrops | DeviceCrops
     below: dict[str, Any]
     mirrored: Array | None = None
+    teacher: Callable[[Tensor], Tensor] | None = None
+    taught: Callable[[RegionBatch], Tensor] | None = None
 
     def moves(self, batch: RegionBatch, flip: bool) -> Tensor:
         """(N, 4): what moves the regions of a batch onto their objects, as the network sees them.
@@ -117,34 +125,85 @@ def learning_of(
     whole = whole.to(places.device).to(memory_format=torch.channels_last)
     group.same_weights(whole)
     if settings.bank is None:
-        _add_boxes(settings, whole, dataset.classes, places, group)
-        made = _crops(settings, dataset, pool, places, group)
-        return Learning(dataset, whole, whole, pool, made, made, {})
-    crops = RegionCrops(
-        dataset, settings.member.input_size, settings.augment, settings.bank.seed,
-        settings.member.context,
-    )  # fmt: skip
-    trunk, top = Trunk(whole, settings.bank.after), Top(whole, settings.bank.after)
-    rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), settings.bank)
-    builder = BankBuilder(
-        places.bank or places.out / "bank", pool, rows, crops,
-        FixedBatches(
-            prepare_for_inference(trunk, settings.bank.precision, trunk.normalisation),
-            batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
-        ),
-        map_shape(trunk, settings.member.input_size), bank_fingerprint(settings, trunk),
-        places.threads,
-    )  # fmt: skip
-    if group.is_first:
-        for _ in progress(builder.build(), "maps of the trunk", builder.images(), places.quiet):
-            pass
-    group.wait()
-    bank = builder.open()
+        return _from_crops(settings, whole, dataset, pool, places, group)
+    return _from_bank(settings, settings.bank, whole, dataset, pool, places, group)
+
+
+def _from_crops(
+    settings: RegionTrainingConfig,
+    network: nn.Module,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: Places,
+    group: Group,
+) -> Learning:
+    """All of the network learns, from new crops in each step."""
+    import torch
+
+    _add_boxes(settings, network, dataset.classes, places, group)
+    made = _crops(settings, dataset, pool, places, group)
+    teacher = None
+    if settings.teacher is not None:
+        half = choose_precision(settings.optimiser.precision, places.device) == torch.bfloat16
+        precision: Precision = "bfloat16" if half else "float32"
+        teacher = build_teacher(
+            settings.teacher, dataset.classes, places.data_root, places.device, precision
+        )
+    return Learning(dataset, network, network, pool, made, made, {}, teacher=teacher)
+
+
+def _from_bank(
+    settings: RegionTrainingConfig,
+    keeping: BankSettings,
+    whole: nn.Module,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: Places,
+    group: Group,
+) -> Learning:
+    """The upper part learns, from maps that are made once; a teacher is asked once, too."""
+    from torch.nn import Sequential, Unflatten
+
+    member, device = settings.member, places.device
+    crops = RegionCrops(dataset, member.input_size, settings.augment, keeping.seed, member.context)
+    rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), keeping)
+    trunk, top = Trunk(whole, keeping.after), Top(whole, keeping.after)
+    folder, fingerprint = places.bank or places.out / "bank", bank_fingerprint(settings, trunk)
+
+    def kept(where: Path, network: nn.Module, shape: Shape, belongs: str, what: str) -> FeatureBank:
+        batches = FixedBatches(
+            network, batch_size=8 if device.type == "cpu" else 128, workers=places.threads
+        )
+        builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, places.threads)
+        if group.is_first:
+            for _ in progress(builder.build(), what, builder.images(), places.quiet):
+                pass
+        group.wait()
+        return builder.open()
+
+    runs = prepare_for_inference(trunk, keeping.precision, trunk.normalisation)
+    shape = map_shape(trunk, member.input_size)
+    bank = kept(folder, runs, shape, fingerprint, "maps of the trunk")
+    taught = None
+    if settings.teacher is not None:
+        classes = dataset.classes
+        teacher = build_teacher(
+            settings.teacher, classes, places.data_root, device, keeping.precision
+        )
+        shape, name = (len(classes) + 1, 1, 1), teacher.fingerprint
+        tells = Sequential(teacher, Unflatten(1, shape))
+        told = kept(
+            folder / f"teacher-{name}", tells, shape, fingerprint + name, "asking the teacher"
+        )
+
+        def taught(batch: RegionBatch) -> Tensor:
+            return told.maps.read(batch.rows).flatten(1)
+
     below = dict(trunk.state_dict())
     _add_boxes(settings, top, dataset.classes, places, group)
     part = pool.restricted(bank.rows)
-    mirrored = mirrored_rows(part.image, settings.bank.seed)
-    return Learning(dataset, whole, top, part, bank, crops, below, mirrored)
+    mirrored = mirrored_rows(part.image, keeping.seed)
+    return Learning(dataset, whole, top, part, bank, crops, below, mirrored, taught=taught)
 
 
 def _add_boxes(

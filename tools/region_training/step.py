@@ -11,26 +11,31 @@ from torch import Tensor
 
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.training.box_loss import RegionOutput, box_loss
-from detector.training.loss import auxiliary_loss, region_loss
+from detector.training.loss import auxiliary_loss, distillation_loss, region_loss
 from detector.training.mining import hardest
 
 
 class Target(NamedTuple):
-    """What N regions are: `possible` (N, K+1) bool, `labels` (N,) with K for background and, where
-    boxes are learnt, `moves` (N, 4) onto their objects.
+    """What N regions are: `possible` (N, K+1) bool, `labels` (N,) with K for background; where
+    boxes are learnt, `moves` (N, 4) onto their objects; and where a teacher was asked before,
+    `taught` (N, K+1), its logits.
     """
 
     possible: Tensor
     labels: Tensor
     moves: Tensor | None = None
+    taught: Tensor | None = None
 
     def at(self, rows: Tensor | slice) -> Target:
-        moves = None if self.moves is None else self.moves[rows]
-        return Target(self.possible[rows], self.labels[rows], moves)
+        return self._each(lambda part: part[rows])
 
     def to(self, device: torch.device) -> Target:
-        moves = None if self.moves is None else self.moves.to(device)
-        return Target(self.possible.to(device), self.labels.to(device), moves)
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
+        moves = None if self.moves is None else change(self.moves)
+        taught = None if self.taught is None else change(self.taught)
+        return Target(change(self.possible), change(self.labels), moves, taught)
 
 
 class Sums(NamedTuple):
@@ -52,7 +57,8 @@ class Step:
     batch_size  regions that are learnt from, over all processes: gradients are of the mean
     normalise   crops (or maps) -> what the network was trained on
     share       of the background that is learnt from, the hardest (1: all)
-    teacher     crops -> its logits, mixed into the loss by `weight` (None: no teacher)
+    teacher     crops -> its logits, where it was not asked before (Target.taught)
+    weight      of the teacher in the loss (0: no teacher)
     box_weight  of the loss of boxes, where the network gives moves (training/box_loss.py)
     """
 
@@ -88,7 +94,7 @@ class Step:
             if isinstance(output, RegionOutput):
                 output = output.logits
             logits = output[0] if isinstance(output, tuple) else output
-            losses = self._losses(output, logits, x, wanted.possible) + boxes
+            losses = self._losses(output, logits, x, wanted) + boxes
             (losses.sum() * (scale / self.batch_size)).backward()
             hits = wanted.possible[torch.arange(len(x)), logits.argmax(1)]
             objects = wanted.labels != background
@@ -105,16 +111,18 @@ class Step:
         losses = self.box_weight * box_loss(output.moves, target.moves, target.labels)
         return torch.where(target.possible.all(1), 0.0, losses)
 
-    def _losses(self, output: Any, logits: Tensor, inputs: Tensor, possible: Tensor) -> Tensor:
+    def _losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
         def of_one(head: Tensor) -> Tensor:
-            return region_loss(head, possible, label_smoothing=self.label_smoothing)
+            return region_loss(head, target.possible, label_smoothing=self.label_smoothing)
 
         losses = auxiliary_loss(output, of_one)
-        if self.teacher is None:
+        told = target.taught
+        if told is None and self.teacher is not None:
+            told = self.teacher(inputs)
+        if told is None:
             return losses
-        from detector.training.loss import distillation_loss
-
-        taught = distillation_loss(logits, self.teacher(inputs), self.temperature)
+        taught = distillation_loss(logits, told, self.temperature)
+        taught = torch.where(target.possible.all(1), 0.0, taught)  # of images that were not read
         return (1 - self.weight) * losses + self.weight * taught
 
     def _autocast(self) -> torch.autocast:
