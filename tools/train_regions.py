@@ -88,25 +88,23 @@ def main(
     trained: list[Any] = []
     broken: dict[Path, str] = {}
     try:
-        with stop_gently("this step, then saving") as stop:
-            dataset, pool, prior = regions_of(settings, places, group)
-            if group.is_first:
-                save_settings(out, settings)
-            for number in range(members):
-                own = settings.of_member(number)
-                learning = learning_of(own, dataset, pool, places, group)
-                folder = out if members == 1 else out / f"member-{number}"
-                if members > 1 and not quiet:
-                    typer.echo(f"member {number + 1} of {members}", err=True)
-                with ExitStack() as logs:
-                    averaged = _train(
-                        own, learning, folder, places, compiled, tensorboard, group, stop, logs
-                    )
-                broken |= learning.crops.broken
-                if stop:
-                    break
-                trained.append((learning.whole, {**learning.below, **averaged}))
-                del learning  # its images, before the next member takes their place
+        dataset, pool, prior = regions_of(settings, places, group)
+        if group.is_first:
+            save_settings(out, settings)
+        for number in range(members):
+            own = settings.of_member(number)
+            learning = learning_of(own, dataset, pool, places, group)
+            folder = out if members == 1 else out / f"member-{number}"
+            if members > 1 and not quiet:
+                typer.echo(f"member {number + 1} of {members}", err=True)
+            # What comes before a training is kept as it is made: there, a signal ends it at once.
+            with stop_gently("this step, then saving") as stop, ExitStack() as logs:
+                averaged = _train(
+                    own, learning, folder, places, compiled, tensorboard, group, stop, logs
+                )
+            broken |= learning.crops.broken
+            trained.append((learning.whole, {**learning.below, **averaged}))
+            del learning  # its images, before the next member takes their place
     finally:
         group.close()
     for path, message in sorted(broken.items()):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from toy_regions import TOOL, same, settings, train, weights, write_config, writ
 from detector.bundle import load_bundle, read_manifest
 from detector.reporting.journal import read_journal
 from detector.structures import Proposals
+from detector.training import kept_maps
 from detector.training.feature_bank import BankBuilder
 from detector.training.loss import distillation_loss
 from detector.training.regions import RegionBatch
@@ -120,6 +124,32 @@ def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Pat
         ("regression", 0),
         ("regression", 1),
     ]
+
+
+def test_a_signal_while_maps_are_made_ends_at_once_and_the_same_goes_on(
+    config: Path, tmp_path: Path, monkeypatch, capsys
+):
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    monkeypatch.setattr(kept_maps, "SAVE_EVERY", 2)
+    made: list[int] = []
+    of_image = BankBuilder._crops
+
+    def interrupted(self: BankBuilder, image: int) -> torch.Tensor:
+        made.append(image)
+        if len(made) == 6:  # the last one is asked for when three are done
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        return of_image(self, image)
+
+    monkeypatch.setattr(BankBuilder, "_crops", interrupted)
+    assert train(config, tmp_path, *bank) == 143
+    assert len(made) == 6
+    assert not (tmp_path / "journal.jsonl").exists()
+    assert "stopping after this step" not in capsys.readouterr().err
+    before = len(made)
+    assert train(config, tmp_path, *bank) == 0
+    assert len(made) - before < 6  # what was saved is not made again
+    assert (tmp_path / "bundle").exists()
 
 
 def _divergence(one: Path, other: Path) -> float:
