@@ -59,6 +59,7 @@ def training(
     threads: Annotated[int | None, typer.Option(min=1, help="[all cores]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """A training step of the region classifier against the device's rate of matrix products."""
@@ -72,7 +73,7 @@ def training(
     where = choose_device(device)
     found = measure(
         architecture, crops=crops, rounds=rounds, threads=threads or os.cpu_count() or 1,
-        device=where, precision=choose_precision(precision, where),
+        device=where, precision=choose_precision(precision, where), compiled=compiled,
     )  # fmt: skip
     for name, value in found.items():
         typer.echo(f"{name.replace('_', ' '):22s} {value}")

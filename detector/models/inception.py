@@ -176,9 +176,11 @@ class LocalResponseNorm(nn.Module):
         self.register_buffer("band", (near * (alpha / size))[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.conv2d(x * x, self.band.to(x.dtype)) + 1
-        root = torch.rsqrt(y)
-        return x * (root * torch.sqrt(root))  # y ** -0.75
+        # Autocast on CUDA would take the root, and all maps that follow, to float32.
+        with torch.autocast(x.device.type, enabled=False):
+            y = F.conv2d(x * x, self.band.to(x.dtype)) + 1
+            root = torch.rsqrt(y)
+            return x * (root * torch.sqrt(root))  # y ** -0.75
 
 
 def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
