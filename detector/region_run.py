@@ -25,18 +25,18 @@ from detector.training.checkpoint import fingerprint_of, hash_of
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
 
-def run_fingerprint(settings: RegionTrainingConfig) -> str:
+def run_fingerprint(settings: RegionTrainingConfig, teacher: str = "") -> str:
     """A hash of all that a training depends on: its checkpoints belong to no other settings.
 
-    Heads are fitted afterwards; and what was added to the settings since leaves older runs alone as
-    long as it is not used.
+    `teacher` stands for what a teacher says, where there is one. Heads are fitted afterwards; and
+    what was added to the settings since leaves older runs alone as long as it is not used.
     """
     tree = settings.model_dump(exclude={"heads"})
     if not settings.member.start_member:
         del tree["member"]["start_member"]
     if settings.box_loss is None:
         del tree["box_loss"]
-    return fingerprint_of(tree)
+    return fingerprint_of(tree | ({"taught_by": teacher} if teacher else {}))
 
 
 BANK_FORMAT = "2:"

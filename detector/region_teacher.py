@@ -31,8 +31,13 @@ class Teacher(nn.Module):
         members = bundle.manifest.members
         self.sides = [member.input_size for member in members]
         self.temperatures = [member.temperature for member in members]
+        said_by = {"architecture", "options", "input_size", "mean", "std", "temperature"}
         self.fingerprint = fingerprint_of(
-            {"networks": [hash_of(model) for model in bundle.models], "precision": precision}
+            {
+                "members": [member.model_dump(include=said_by) for member in members],
+                "networks": [hash_of(model) for model in bundle.models],
+                "precision": precision,
+            }
         )
         self.networks = nn.ModuleList(
             prepare_for_inference(model.to(device), precision, member.normalisation)
@@ -61,7 +66,7 @@ def build_teacher(
     are not `classes`.
     """
     bundle = load_bundle(Path(root) / settings.bundle)
-    if bundle.manifest.classes != tuple(classes):
+    if bundle.manifest.network_classes != tuple(classes):
         raise SettingsError(
             f"teacher.bundle: {settings.bundle} knows other classes than the data;"
             " a teacher must have the same, in the same order"

@@ -79,22 +79,20 @@ def main(
     group = join_group(os.environ, where.type)
     places = Places(out, data_root, bank, where, threads, quiet or not group.is_first)
     try:
-        dataset = images_of(settings, data_root)
-        out.mkdir(parents=True, exist_ok=True)
-        with stop_gently("the images under way") as stop:
+        with stop_gently("this image or step, then saving") as stop, ExitStack() as logs:
+            dataset = images_of(settings, data_root)
+            out.mkdir(parents=True, exist_ok=True)
             images = labelled(settings, dataset, places, group, stop)
-            if images is None:
-                stop.with_the_others()
-        assert images is not None  # leaving the block exits where a stop was asked
-        learning = learning_of(settings, images, places, group)
-        if group.is_first:
-            save_settings(out, settings)
-            if not places.quiet:
-                report(learning, settings)
-        with stop_gently("this step, then saving") as stop, ExitStack() as logs:
+            if images is None or group.any(bool(stop), where):
+                stop.leave()
+            learning = learning_of(settings, images, places, group, stop)
+            if group.is_first:
+                save_settings(out, settings)
+                if not places.quiet:
+                    report(learning, settings)
             averaged = _train(settings, learning, places, compiled, group, stop, logs)
-        if group.is_first:
-            write_weights(out, settings, learning, averaged)
+            if group.is_first and not stop:
+                write_weights(out, settings, learning, averaged)
     finally:
         group.close()
     for path, message in sorted(learning.views.broken.items()):

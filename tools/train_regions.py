@@ -88,23 +88,25 @@ def main(
     trained: list[Any] = []
     broken: dict[Path, str] = {}
     try:
-        dataset, pool, prior = regions_of(settings, places, group)
-        if group.is_first:
-            save_settings(out, settings)
-        for number in range(members):
-            own = settings.of_member(number)
-            learning = learning_of(own, dataset, pool, places, group)
-            folder = out if members == 1 else out / f"member-{number}"
-            if members > 1 and not quiet:
-                typer.echo(f"member {number + 1} of {members}", err=True)
-            # What comes before a training is kept as it is made: there, a signal ends it at once.
-            with stop_gently("this step, then saving") as stop, ExitStack() as logs:
-                averaged = _train(
-                    own, learning, folder, places, compiled, tensorboard, group, stop, logs
-                )
-            broken |= learning.crops.broken
-            trained.append((learning.whole, {**learning.below, **averaged}))
-            del learning  # its images, before the next member takes their place
+        with stop_gently("this image or step, then saving") as stop:
+            dataset, pool, prior = regions_of(settings, places, group, stop)
+            if group.is_first:
+                save_settings(out, settings)
+            for number in range(members):
+                own = settings.of_member(number)
+                learning = learning_of(own, dataset, pool, places, group, stop)
+                folder = out if members == 1 else out / f"member-{number}"
+                if members > 1 and not quiet:
+                    typer.echo(f"member {number + 1} of {members}", err=True)
+                with ExitStack() as logs:
+                    averaged = _train(
+                        own, learning, folder, places, compiled, tensorboard, group, stop, logs
+                    )
+                broken |= learning.crops.broken
+                if stop:
+                    break
+                trained.append((learning.whole, {**learning.below, **averaged}))
+                del learning  # its images, before the next member takes their place
     finally:
         group.close()
     for path, message in sorted(broken.items()):
@@ -149,7 +151,7 @@ def _train(
     network, pool, seed = learning.network, learning.pool, settings.sampling_seed
     taught = settings.teacher
     freeze(network, settings.member.freeze)
-    run = TrainingState(network, how, run_fingerprint(settings))
+    run = TrainingState(network, how, run_fingerprint(settings, learning.teacher_fingerprint))
     scale = LossScale(how.precision == "float16")
     run.extra["progress"] = scale.state()
     first, last = run.resume(out), how.steps
@@ -175,10 +177,11 @@ def _train(
 
     def batch_at(step: int) -> tuple[Any, Any, Target]:
         own = pool.draw(seed, step).part(group.rank, group.world)
-        inputs, possible = learning.make(own, step, group.rank)
+        seen = learning.make(own, step, group.rank)
         moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
         told = None if learning.taught is None else learning.taught(own)
-        return own, inputs, Target(possible, torch.from_numpy(own.labels), moves, told)
+        labels = torch.from_numpy(own.labels)
+        return own, seen.inputs, Target(seen.possible, labels, moves, told, seen.read)
 
     bad_in_a_row = 0
     display = TrainingDisplay(last, first, batch_size, places.quiet)

@@ -84,6 +84,11 @@ class Stop:
         """Another process of the group was asked, and all stop together."""
         self.signal = self.signal or signal.SIGTERM
 
+    def leave(self) -> NoReturn:
+        """End the tool here, as leaving the block of `stop_gently` would."""
+        self.with_the_others()
+        raise SystemExit(128 + (self.signal or 0))
+
 
 @contextmanager
 def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -53,10 +53,22 @@ class ImageCache:
         return image
 
 
+class Seen(NamedTuple):
+    """What a network is shown of N regions.
+
+    inputs    (N, 3, S, S) crops, or (N, C, h, w) maps; float32, channels-last
+    possible  (N, K+1) bool: the classes that each may be
+    read      (N,) bool: False where the image could not be read; nothing is learnt there
+    """
+
+    inputs: Tensor
+    possible: Tensor
+    read: Tensor
+
+
 @dataclass
 class RegionCrops:
-    """Makes (crops, possible) of a region batch: (N, 3, S, S) float32 channels-last, and (N, K+1)
-    bool.
+    """Makes crops of a region batch.
 
     An image that cannot be read costs its regions, never the run: their classes are all possible,
     so that they add nothing to the loss, and `broken` says which files they were.
@@ -70,9 +82,9 @@ class RegionCrops:
     images: ImageCache = field(default_factory=ImageCache)
     broken: dict[Path, str] = field(default_factory=dict)
 
-    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> Seen:
         crops = np.zeros((len(batch), self.size, self.size, 3), np.float32)
-        possible = batch.possible.copy()
+        possible, read = batch.possible.copy(), np.ones(len(batch), bool)
         for position in np.unique(batch.image):
             rows = np.flatnonzero(batch.image == position)
             path = self.dataset.samples[position].path
@@ -80,7 +92,7 @@ class RegionCrops:
                 image = self.images.read(path)
             except ImageError as error:
                 self.broken[path] = str(error)
-                possible[rows] = True
+                possible[rows], read[rows] = True, False
                 continue
             made = np.empty((len(rows), self.size, self.size, 3), np.float32)
             crop_into(image, batch.boxes[rows], made, context=self.context)
@@ -89,7 +101,7 @@ class RegionCrops:
             crops[batch.flip] = crops[batch.flip][:, :, ::-1]
         rng = np.random.default_rng([self.seed, step, 1 + rank])
         distorted = distort(torch.from_numpy(crops).permute(0, 3, 1, 2), self.augment, rng)
-        return distorted, torch.from_numpy(possible)
+        return Seen(distorted, torch.from_numpy(possible), torch.from_numpy(read))
 
 
 def prefetched(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from detector.crops import CONTEXT, FILL_COLOUR, STACK_BYTES, crop_stack
 from detector.datasets import Dataset
@@ -20,7 +19,7 @@ from detector.errors import ImageError
 from detector.images import read_image
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
-from detector.training.batches import prefetched
+from detector.training.batches import Seen, prefetched
 from detector.training.regions import RegionBatch
 
 SHARE = 0.4
@@ -48,7 +47,7 @@ def needed_bytes(sizes: Array) -> int:
 
 
 class DeviceCrops:
-    """Makes (crops, possible) of a region batch as batches.RegionCrops does, on the device:
+    """Makes crops of a region batch as batches.RegionCrops does, on the device:
     (N, 3, S, S) float32 channels-last, and (N, K+1) bool.
 
     Regions, mirroring and distortions are the same; a crop differs by rounding. An image that
@@ -103,12 +102,13 @@ class DeviceCrops:
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
         self._images[number, :, :height, :width] = pixels
 
-    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> Seen:
         crops = crop_stack(self._images, batch.image, batch.boxes, self.size, context=self.context)
         if self.augment.flip:
             flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
             crops = torch.where(flip, crops.flip(3), crops)
         rng = np.random.default_rng([self.seed, step, 1 + rank])
-        possible = batch.possible | self._unreadable[batch.image][:, None]
+        read = ~self._unreadable[batch.image]
+        possible = torch.from_numpy(batch.possible | ~read[:, None])
         crops = crops.contiguous(memory_format=torch.channels_last)
-        return distort(crops, self.augment, rng), torch.from_numpy(possible)
+        return Seen(distort(crops, self.augment, rng), possible, torch.from_numpy(read))

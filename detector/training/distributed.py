@@ -8,7 +8,7 @@ process, up to rounding.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,21 @@ class Group:
         if self.world > 1:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
+
+    def first_does(
+        self, steps: Iterator[object], asked: object, device: torch.device | str = "cpu"
+    ) -> bool:
+        """The first process takes `steps` while the others wait, and after each one all agree
+        whether to go on: False once any of them was asked to stop (`asked` is then true).
+        """
+        while True:
+            more = self.is_first and next(steps, None) is not None
+            if self.any(bool(asked), device):
+                if isinstance(steps, Generator):
+                    steps.close()  # now: it may have something to keep
+                return False
+            if not self.any(more, device):
+                return True
 
     def wait(self) -> None:
         if self.world > 1:

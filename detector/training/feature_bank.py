@@ -6,18 +6,21 @@ them then costs a fraction of the whole network.
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from detector.files import write_atomically
 from detector.models.inference import FixedBatches
 from detector.structures import Array
 from detector.training.bank_settings import BankSettings
-from detector.training.batches import RegionCrops
+from detector.training.batches import RegionCrops, Seen
 from detector.training.kept_maps import KeptMaps, MapBuilder, Shape
 from detector.training.regions import RegionBatch, RegionPool
 
@@ -69,19 +72,27 @@ def _first_of_each(
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """Maps of regions: `rows[i]` is the pool's row of map i."""
+    """Maps of regions: `rows[i]` is the pool's row of map i; `read[i]` is False where its image
+    could not be read when the maps were made.
+    """
 
     maps: KeptMaps
     rows: Array
+    read: Array
 
-    def __call__(self, batch: RegionBatch, _step: int, _rank: int = 0) -> tuple[Tensor, Tensor]:
-        """(maps, possible) of a batch that was drawn from the pool restricted to `rows`."""
-        return self.maps.read(batch.rows), torch.from_numpy(batch.possible)
+    def __call__(self, batch: RegionBatch, _step: int, _rank: int = 0) -> Seen:
+        """Maps of a batch that was drawn from the pool restricted to `rows`."""
+        read = self.read[batch.rows]
+        possible = torch.from_numpy(batch.possible | ~read[:, None])
+        return Seen(self.maps.read(batch.rows), possible, torch.from_numpy(read))
 
 
 @dataclass
 class BankBuilder:
-    """Fills a bank from the images of a data set, one image after the other."""
+    """Fills a bank from the images of a data set, one image after the other.
+
+    An image that cannot be read is noted in the bank (`unread.json`): its maps mean nothing.
+    """
 
     folder: Path
     pool: RegionPool
@@ -92,6 +103,7 @@ class BankBuilder:
     fingerprint: str
     """Of everything that the maps depend on; a bank of another one is refused."""
     threads: int = 1
+    _noting: threading.Lock = field(default_factory=threading.Lock)
 
     def build(self) -> Iterator[int]:
         """Yields how many images are done, after each; closes with all maps on disk."""
@@ -99,7 +111,22 @@ class BankBuilder:
 
     def open(self) -> FeatureBank:
         """The finished bank. Raises TrainingError where `build` has not ended."""
-        return FeatureBank(self._builder().open(), self.rows)
+        maps, unread = self._builder().open(), self.unread()
+        samples = self.crops.dataset.samples
+        lost = np.array([sample.image_id in unread for sample in samples])
+        for sample in samples:
+            if sample.image_id in unread and sample.path not in self.crops.broken:
+                self.crops.broken[sample.path] = (
+                    f"could not be read when {self.folder} was made; remove that to try again"
+                )
+        return FeatureBank(maps, self.rows, ~lost[self.pool.image[self.rows]])
+
+    def unread(self) -> set[str]:
+        """The images that could not be read while their maps were made."""
+        try:
+            return set(json.loads((self.folder / "unread.json").read_text()))
+        except (OSError, ValueError):
+            return set()
 
     def images(self) -> int:
         return len(np.unique(self.pool.image[self.rows]))
@@ -114,4 +141,9 @@ class BankBuilder:
     def _crops(self, image: int) -> Tensor:
         rows = self.rows[self.pool.image[self.rows] == image]
         batch = self.pool.batch(rows, mirrored_rows(self.pool.image[rows], self.crops.seed))
-        return self.crops(batch, image)[0]
+        made = self.crops(batch, image)
+        if not made.read.all():  # noted before its maps count as done
+            with self._noting:
+                found = self.unread() | {self.crops.dataset.samples[image].image_id}
+                write_atomically(self.folder / "unread.json", json.dumps(sorted(found)) + "\n")
+        return made.inputs

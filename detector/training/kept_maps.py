@@ -70,7 +70,9 @@ class MapBuilder:
     together: int = 1
 
     def build(self) -> Iterator[int]:
-        """Yields how many images are done, after each; closes with all maps on disk."""
+        """Yields how many images are done, after each; closes with all maps on disk. Closed before
+        that, it keeps what it has.
+        """
         done, images = self._resume(), len(self.counts)
         stored = (self.shape[1], self.shape[2], self.shape[0])
         path = self.folder / "maps.f16"
@@ -93,7 +95,12 @@ class MapBuilder:
             if saving:
                 maps.flush()
                 self._save(done, done == images)
-            yield done
+            try:
+                yield done
+            except GeneratorExit:
+                maps.flush()
+                self._save(done - len(waiting), done == images)
+                raise
 
     def open(self) -> KeptMaps:
         """The finished maps. Raises TrainingError where `build` has not ended."""

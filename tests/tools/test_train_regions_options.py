@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_classifiers import exit_code, tool
 from toy_regions import TOOL, same, settings, train, weights, write_config, write_squares
 
-from detector.bundle import load_bundle, read_manifest
+from detector.build import load_config, validated
+from detector.bundle import load_bundle, read_manifest, save_bundle, save_temperatures
+from detector.errors import ImageError
 from detector.reporting.journal import read_journal
 from detector.structures import Proposals
-from detector.training import kept_maps
+from detector.training.batches import ImageCache
+from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder
 from detector.training.loss import distillation_loss
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch
 
 STILL = settings(
@@ -32,6 +39,20 @@ STILL = settings(
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
     return write_config(write_squares(tmp_path_factory.mktemp("toy") / "squares"))
+
+
+def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
+    """(data set, pool, what the network learns from) of a run, without its steps."""
+    sys.path.insert(0, str(TOOL.parent))
+    try:
+        from region_training.inputs import Places, learning_of, regions_of
+    finally:
+        sys.path.remove(str(TOOL.parent))
+    chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
+    cache = config.parent / "proposals.sqlite"
+    places = Places(out, Path(), cache, None, torch.device("cpu"), 1, True)
+    dataset, pool, _ = regions_of(chosen, places, Group())
+    return dataset, pool, learning_of(chosen, dataset, pool, places, Group())
 
 
 def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path: Path):
@@ -126,11 +147,10 @@ def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Pat
     ]
 
 
-def test_a_signal_while_maps_are_made_ends_at_once_and_the_same_goes_on(
+def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(
     config: Path, tmp_path: Path, monkeypatch, capsys
 ):
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
-    monkeypatch.setattr(kept_maps, "SAVE_EVERY", 2)
     made: list[int] = []
     of_image = BankBuilder._crops
 
@@ -143,13 +163,46 @@ def test_a_signal_while_maps_are_made_ends_at_once_and_the_same_goes_on(
 
     monkeypatch.setattr(BankBuilder, "_crops", interrupted)
     assert train(config, tmp_path, *bank) == 143
-    assert len(made) == 6
+    assert "this image or step" in capsys.readouterr().err
     assert not (tmp_path / "journal.jsonl").exists()
-    assert "stopping after this step" not in capsys.readouterr().err
-    before = len(made)
+    done = json.loads((tmp_path / "bank" / "bank.json").read_text())
+    assert 3 <= done["done"] < 6
+    assert not done["complete"]
     assert train(config, tmp_path, *bank) == 0
-    assert len(made) - before < 6  # what was saved is not made again
-    assert (tmp_path / "bundle").exists()
+    assert len(made) == 6 + 6 - done["done"]
+    monkeypatch.setattr(BankBuilder, "_crops", of_image)
+    assert train(config, tmp_path / "straight", *bank) == 0
+    maps = [(run / "bank" / "maps.f16").read_bytes() for run in (tmp_path, tmp_path / "straight")]
+    assert maps[0] == maps[1]
+
+
+def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
+    config: Path, tmp_path: Path, monkeypatch, capsys
+):
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    read = ImageCache.read
+
+    def failing(self: ImageCache, path: Path) -> np.ndarray:
+        if path.name == "000003.jpg":
+            raise ImageError("unplugged")
+        return read(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageCache, "read", failing)
+        assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 1
+    assert "000003.jpg: unplugged" in capsys.readouterr().err
+    # Its maps stay what they are, so it stays out, and is named again.
+    dataset, pool, learning = learning_from(config, tmp_path, *bank)
+    batch = pool.restricted(learning.make.rows).batch(
+        np.arange(len(learning.make.rows)), np.zeros(len(learning.make.rows), bool)
+    )
+    seen = learning.make(batch, 0, 0)
+    lost = np.array([dataset.samples[image].path.name == "000003.jpg" for image in batch.image])
+    assert lost.any()
+    assert (seen.read.numpy() == ~lost).all()
+    assert seen.possible[lost].all()
+    assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 1
+    assert "000003.jpg: could not be read when" in capsys.readouterr().err
 
 
 def _divergence(one: Path, other: Path) -> float:
@@ -175,48 +228,101 @@ def test_a_teacher_pulls_its_pupil_towards_itself(config: Path, tmp_path: Path, 
     assert train(config, taught, *with_teacher) == 0  # nothing is left to do
 
 
-def test_a_teacher_of_a_bank_is_asked_about_its_crops(config: Path, tmp_path: Path, monkeypatch):
+def sharpen(folder: Path, crops: torch.Tensor) -> None:
+    """Make the networks of a bundle, which have hardly learnt, say something else of every crop."""
+    found = load_bundle(folder)
+    with torch.no_grad():
+        for model in found.models:
+            layer, features = model.get_submodule("classifier"), model.features(crops)
+            logits = features @ layer.weight.T
+            scale = 2 / logits.std(0)
+            layer.weight *= scale[:, None]
+            layer.bias.copy_(-logits.mean(0) * scale)
+    save_bundle(folder, found.manifest, [model.state_dict() for model in found.models], "float32")
+
+
+def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
+    config: Path, tmp_path: Path, monkeypatch
+):
     assert train(config, tmp_path / "teacher", "--members", "2") == 0
     teacher = tmp_path / "teacher" / "bundle"
-    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
-    taught = settings(f"teacher={{bundle: {teacher}}}")
-    seen: list[torch.Tensor] = []
+    made: list[torch.Tensor] = []
     of_image = BankBuilder._crops
     monkeypatch.setattr(
-        BankBuilder, "_crops", lambda self, image: seen.append(of_image(self, image)) or seen[-1]
+        BankBuilder, "_crops", lambda self, image: made.append(of_image(self, image)) or made[-1]
     )
-    assert train(config, tmp_path / "pupil", *bank, *taught, "--threads", "1") == 0
-    (folder,) = (tmp_path / "pupil" / "bank").glob("teacher-*")
-    bundle = load_bundle(teacher)
-    crops = torch.cat(seen[len(seen) // 2 :])  # the first half was for the maps
-    assert torch.equal(crops, torch.cat(seen[: len(seen) // 2]))
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
+    learning_from(config, tmp_path / "pupil", *bank)
+    maps = torch.cat(made)
+    sharpen(teacher, maps)
+    made.clear()
+    taught = settings(f"teacher={{bundle: {teacher}}}")
+    learning = learning_from(config, tmp_path / "pupil", *bank, *taught)[-1]
+    assert torch.equal(torch.cat(made), maps)
     with torch.no_grad():
-        said = torch.stack([model(crops) for model in bundle.models]).softmax(-1).mean(0)
-    kept = torch.from_numpy(np.fromfile(folder / "maps.f16", np.float16)).view(len(crops), -1)
-    assert torch.allclose(kept.float().exp(), said, atol=2e-3)
-    # Another teacher has another folder beside the same maps.
-    assert train(config, tmp_path / "t2", *settings("optimiser.seed=9")) == 0
-    other = settings(f"teacher={{bundle: {tmp_path / 't2' / 'bundle'}}}")
-    assert train(config, tmp_path / "p2", *bank, *other, "--bank", str(folder.parent)) == 0
-    assert len(list(folder.parent.glob("teacher-*"))) == 2
+        said = torch.stack([model(maps) for model in load_bundle(teacher).models])
+    said = said.softmax(-1).mean(0)
+    assert said.std(0).min() > 0.05  # so rows cannot be confused
+    batch = learning.pool.draw(0, 0)
+    found = learning.taught(batch).exp()
+    assert torch.allclose(found, said[torch.from_numpy(batch.rows)], atol=5e-3)
 
 
-def test_a_broken_image_is_not_learnt_from_a_teacher(monkeypatch):
+def test_another_teacher_has_another_folder_and_another_run(config: Path, tmp_path: Path, capsys):
+    teacher, bank = tmp_path / "teacher" / "bundle", tmp_path / "pupil" / "bank"
+    assert train(config, tmp_path / "teacher") == 0
+    how = [
+        *settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]"),
+        *settings(f"teacher={{bundle: {teacher}}}"),
+    ]
+    assert train(config, tmp_path / "pupil", *how) == 0
+    assert len(list(bank.glob("teacher-*"))) == 1
+    save_temperatures(teacher, tmp_path / "warm", [4.0], {})
+    shutil.rmtree(teacher)
+    shutil.move(tmp_path / "warm", teacher)
+    assert train(config, tmp_path / "pupil", *how) != 0  # the same words, but another teacher
+    assert "other settings" in capsys.readouterr().err
+    assert train(config, tmp_path / "other", *how, "--bank", str(bank)) == 0
+    assert len(list(bank.glob("teacher-*"))) == 2
+
+
+def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
+    assert train(config, tmp_path / "teacher") == 0
+    shutil.move(tmp_path / "teacher" / "bundle", tmp_path / "lent")
+    how = settings(
+        "bank={after: 4e, positives_per_object: 12}", "member.freeze=[]",
+        f"teacher={{bundle: {tmp_path / 'lent'}}}",
+    )  # fmt: skip
+    assert train(config, tmp_path / "pupil", *how) == 0
+    shutil.rmtree(tmp_path / "lent")
+    words = ["--bank", tmp_path / "pupil", "--weights", tmp_path / "pupil" / "bundle", "--no-svm"]
+    words += [
+        "--out",
+        tmp_path / "fitted",
+        "--quiet",
+        "--cache",
+        config.parent / "proposals.sqlite",
+    ]
+    assert exit_code(tool("fit_heads").main, *words) == 0
+
+
+def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOL.parent))
     from region_training.step import Step, Sums, Target
 
     layer = torch.nn.Linear(3, 2)
-    step = Step(
-        lambda crops: layer(crops.mean((2, 3))), torch.device("cpu"), torch.float32, 2, weight=1.0
-    )
-    told, labels, crops = (
-        torch.tensor([[5.0, -5.0]] * 2),
-        torch.tensor([0, 1]),
-        torch.zeros(2, 3, 4, 4),
-    )
-    known, unknown = torch.eye(2).bool(), torch.ones(2, 2).bool()
-    assert Sums(*step(crops, Target(unknown, labels, taught=told), 1.0)).loss == 0
-    assert Sums(*step(crops, Target(known, labels, taught=told), 1.0)).loss > 0.1
+
+    def network(crops: torch.Tensor) -> torch.Tensor:
+        return layer(crops.mean((2, 3)))
+
+    step = Step(network, torch.device("cpu"), torch.float32, 2, weight=1.0)
+    told, labels = torch.tensor([[5.0, -5.0]] * 2), torch.tensor([0, 1])
+    crops, all_possible = torch.zeros(2, 3, 4, 4), torch.ones(2, 2).bool()
+    none, both = torch.zeros(2).bool(), torch.ones(2).bool()
+    unread = Target(all_possible, labels, taught=told, read=none)
+    assert Sums(*step(crops, unread, 1.0)).loss == 0
+    unlabelled = Target(all_possible, labels, taught=told, read=both)
+    assert Sums(*step(crops, unlabelled, 1.0)).loss > 0.1
 
 
 def test_a_teacher_of_other_classes_is_refused(config: Path, tmp_path: Path, capsys):
@@ -303,7 +409,8 @@ def test_a_stop_of_another_process_stops_this_one_without_a_bundle(
     """One process of a group was interrupted: none publishes a half-trained network."""
     from detector.training.distributed import Group
 
-    monkeypatch.setattr(Group, "any", lambda *_: True)
+    answers = iter([False])  # once all images have proposals
+    monkeypatch.setattr(Group, "any", lambda *_: next(answers, True))
     assert train(config, tmp_path, "--members", "2") == 143
     assert not (tmp_path / "bundle").exists()
     assert (tmp_path / "member-0" / "checkpoint.safetensors").exists()
@@ -470,10 +577,10 @@ def test_a_broken_image_teaches_no_moves(monkeypatch):
     scale = torch.ones(1, requires_grad=True)
     step = Step(network, torch.device("cpu"), torch.float32, 2, box_weight=1.0)
     moves, labels = torch.full((2, 4), 0.3), torch.tensor([0, 1])
-    known, unknown = torch.eye(3, dtype=torch.bool)[:2], torch.ones(2, 3, dtype=torch.bool)
+    known, unread = torch.eye(3, dtype=torch.bool)[:2], torch.zeros(2, dtype=torch.bool)
     crops = torch.zeros(2, 3, 4, 4)
     assert Sums(*step(crops, Target(known, labels, moves), 1.0)).boxes > 1
-    assert Sums(*step(crops, Target(unknown, labels, moves), 1.0)).boxes == 0
+    assert Sums(*step(crops, Target(known, labels, moves, read=unread), 1.0)).boxes == 0
     none = Target(known[:0], labels[:0], moves[:0])
     assert Sums(*step(crops[:0], none, 1.0)).objects == 0
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from detector.training.distributed import Group
+
 ONE_STEP = """
 import os
 from pathlib import Path
@@ -28,13 +30,66 @@ assert not any("gloo" in name for name in closed_threads), closed_threads
 """
 
 
+STEPS = """
+import os
+
+from detector.training.distributed import join_group
+
+group = join_group(os.environ, "cpu")
+
+
+class Asked:
+    # the second process is asked to stop before the fourth agreement
+    times = 0
+
+    def __bool__(self):
+        self.times += 1
+        return group.rank == 1 and self.times == 4
+
+
+kept = []
+
+
+def steps():
+    try:
+        for number in range(1, 100):
+            kept.append(number)
+            yield number
+    except GeneratorExit:
+        kept.append("closed")
+        raise
+
+
+assert group.first_does(iter(range(1, 6)), False)  # to the end
+assert not group.first_does(steps(), Asked())
+assert kept == ([1, 2, 3, 4, "closed"] if group.is_first else [])
+group.close()
+"""
+
+
+def test_one_process_does_its_steps_alone_and_closes_what_it_is_stopped_in():
+    group, seen = Group(), []
+
+    def steps():
+        for number in range(3):
+            seen.append(number)
+            yield number + 1
+
+    assert group.first_does(steps(), False)
+    assert seen == [0, 1, 2]
+    running = steps()
+    assert not group.first_does(running, True)
+    assert list(running) == []
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("script", [ONE_STEP, STEPS], ids=["threads", "steps"])
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-def test_no_thread_of_a_group_outlives_it(tmp_path):
-    script = tmp_path / "one_step.py"
-    script.write_text(ONE_STEP)
+def test_two_processes_end_together_and_no_thread_outlives_their_group(script: str, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(script)
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
-        [sys.executable, *torchrun, str(script)], capture_output=True, text=True, check=False
+        [sys.executable, *torchrun, str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -84,18 +84,20 @@ def test_the_maps_of_a_bank_are_those_of_the_trunk(
     bank = builder.open()
     part = pool.restricted(bank.rows)
     batch = part.draw(0, 0)
-    maps, possible = bank(batch, 0)
-    crops, _ = RegionCrops(dataset, 32, STILL, 0)(batch, 0)
+    maps, possible, read = bank(batch, 0)
+    crops = RegionCrops(dataset, 32, STILL, 0)(batch, 0).inputs
     with torch.inference_mode():
         expected = trunk.eval()(crops)
     assert torch.allclose(
         maps, expected, rtol=rounding, atol=rounding * float(expected.abs().max())
     )
     assert possible.shape == (len(batch), 3)
+    assert read.all()
 
 
+@pytest.mark.parametrize("killed", [False, True])
 def test_an_interrupted_bank_goes_on_and_ends_with_the_same_bytes(
-    dataset, pool, tmp_path: Path, monkeypatch
+    killed: bool, dataset, pool, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr("detector.training.kept_maps.SAVE_EVERY", 2)
     whole, _ = _builder(tmp_path / "whole", dataset, pool)
@@ -103,11 +105,15 @@ def test_an_interrupted_bank_goes_on_and_ends_with_the_same_bytes(
     first, _ = _builder(tmp_path / "cut", dataset, pool)
     steps = first.build()
     assert [next(steps) for _ in range(3)] == [1, 2, 3]
+    state = tmp_path / "cut" / "bank.json"
+    saved = state.read_text()
     steps.close()
+    if killed:  # nothing is saved any more
+        state.write_text(saved)
     with pytest.raises(TrainingError, match="not complete"):
         first.open()
     again, _ = _builder(tmp_path / "cut", dataset, pool)
-    assert list(again.build()) == [3, 4, 5]  # the third was not yet saved
+    assert list(again.build()) == ([3, 4, 5] if killed else [4, 5])
     same = [(tmp_path / name / "maps.f16").read_bytes() for name in ("whole", "cut")]
     assert same[0] == same[1]
 

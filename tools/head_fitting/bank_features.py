@@ -34,7 +34,7 @@ class BankFeatures:
     def __init__(self, bundle: Bundle, places: Places, precision: Precision = "float32") -> None:
         """`places` are those of the training; its settings are in `places.out`."""
         run, threads, quiet = places.out, places.threads, places.quiet
-        settings = _settings_of(run)
+        settings = _settings_of(run).model_copy(update={"teacher": None})
         dataset, pool, _ = regions_of(settings, places, Group(), told=True)
         learning = learning_of(settings, dataset, pool, places, Group())
         if bundle.manifest.network_classes != dataset.classes:
@@ -45,7 +45,7 @@ class BankFeatures:
         self.mirrored = mirrored_rows(learning.pool.image, settings.bank.seed)
         if not settings.augment.flip:
             self.mirrored[:] = False
-        self.members = len(bundle.models)
+        self.members, self.read = len(bundle.models), learning.make.read
         tops = [Top(model.to(places.device), settings.bank.after) for model in bundle.models]
         count = len(learning.pool.boxes)
         self._features = [
@@ -55,7 +55,7 @@ class BankFeatures:
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
         del label  # they are at hand: there is nothing to wait for
-        for image in np.unique(self.pool.image):
+        for image in np.unique(self.pool.image[self.read]):
             yield from self._of_image(int(image), self._features[member])
 
     def _of_image(self, image: int, features: Array) -> Iterator[DescribedImage]:

@@ -18,6 +18,7 @@ from detector.models.map_trunk import map_shape, map_trunk
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
+from detector.reporting.cli import Stop
 from detector.reporting.progress import progress
 from detector.training.checkpoint import fingerprint_of
 from detector.training.distributed import Group
@@ -68,9 +69,16 @@ class Learning:
 
 
 def learning_of(
-    settings: MultiBoxTrainingConfig, labelled: Labelled, places: Places, group: Group
+    settings: MultiBoxTrainingConfig,
+    labelled: Labelled,
+    places: Places,
+    group: Group,
+    stop: Stop,
 ) -> Learning:
-    """The network at its start, and its crops or, where there is a bank, its maps."""
+    """The network at its start, and its crops or, where there is a bank, its maps.
+
+    Where `stop` becomes true while maps are made, it ends the tool; they are kept.
+    """
     how, below = settings.optimiser, settings.trunk
     views = Views(
         labelled.dataset, below.input_size, settings.views, settings.augment, how.seed,
@@ -93,7 +101,7 @@ def learning_of(
         )
     fixed = FixedViews.of(views, settings.bank)
     kept = KeptExamples(
-        fixed, _maps(settings, labelled.digest, fixed, trunk, places, group),
+        fixed, _maps(settings, labelled.digest, fixed, trunk, places, group, stop),
         how.batch, how.seed, group.rank, group.world,
     )  # fmt: skip
     alone = replace(kept, rank=0, world=1)
@@ -107,6 +115,7 @@ def _maps(
     trunk: nn.Module,
     places: Places,
     group: Group,
+    stop: Stop,
 ) -> KeptMaps:
     if not len(fixed):
         raise DatasetError(f"{fixed.views.dataset.name}: none of its images can be read")
@@ -119,10 +128,9 @@ def _maps(
         map_shape(trunk, settings.trunk.input_size),
         fingerprint_of(map_settings(settings, pseudo)), places.threads, together=8,
     )  # fmt: skip
-    if group.is_first:
-        for _ in progress(builder.build(), "maps", len(fixed.counts), places.quiet):
-            pass
-    group.wait()
+    made = progress(builder.build(), "maps", len(fixed.counts), places.quiet)
+    if not group.first_does(made, stop, places.device):
+        stop.leave()
     return builder.open()
 
 

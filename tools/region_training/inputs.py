@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.region_run import bank_fingerprint, regression_of_start
 from detector.region_teacher import build_teacher
+from detector.reporting.cli import Stop
 from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.bank_settings import BankSettings
-from detector.training.batches import RegionCrops
+from detector.training.batches import RegionCrops, Seen
 from detector.training.box_loss import LAYER, add_layer
 from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
@@ -61,7 +62,7 @@ class Learning:
 
     whole    the network that is to be saved
     network  the part of it that is trained (all of it, where there is no bank)
-    make     (batch, step, rank) -> what the network takes, and the possible classes (N, K+1)
+    make     (batch, step, rank) -> what the network takes
     crops    reads the images; knows which are broken
     below    the state of what is not trained, where there is a bank
     mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
@@ -73,12 +74,13 @@ class Learning:
     whole: nn.Module
     network: nn.Module
     pool: RegionPool
-    make: Callable[[RegionBatch, int, int], tuple[Tensor, Tensor]]
+    make: Callable[[RegionBatch, int, int], Seen]
     crops: RegionCrops | DeviceCrops
     below: dict[str, Any]
     mirrored: Array | None = None
     teacher: Callable[[Tensor], Tensor] | None = None
     taught: Callable[[RegionBatch], Tensor] | None = None
+    teacher_fingerprint: str = ""
 
     def moves(self, batch: RegionBatch, flip: bool) -> Tensor:
         """(N, 4): what moves the regions of a batch onto their objects, as the network sees them.
@@ -92,13 +94,19 @@ class Learning:
 
 
 def regions_of(
-    settings: RegionTrainingConfig, places: Places, group: Group, told: bool = False
+    settings: RegionTrainingConfig,
+    places: Places,
+    group: Group,
+    stop: Stop | None = None,
+    told: bool = False,
 ) -> tuple[Dataset, RegionPool, RegionPrior | None]:
     """The images that can be read, and all their regions; an early report of both, unless that was
     told before. And how common objects are among the proposals, if the settings ask for it.
+
+    Where `stop` becomes true, it ends the tool; what was proposed is kept.
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
-    proposals = _proposals(settings, dataset, places, told)
+    proposals = _proposals(settings, dataset, places, group, Stop() if stop is None else stop, told)
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
@@ -116,8 +124,12 @@ def learning_of(
     pool: RegionPool,
     places: Places,
     group: Group,
+    stop: Stop | None = None,
 ) -> Learning:
-    """The network at its start, and its crops or, where there is a bank, its maps."""
+    """The network at its start, and its crops or, where there is a bank, its maps.
+
+    Where `stop` becomes true while maps are made, it ends the tool; they are kept.
+    """
     import torch
 
     torch.manual_seed(settings.optimiser.seed)
@@ -126,7 +138,16 @@ def learning_of(
     group.same_weights(whole)
     if settings.bank is None:
         return _from_crops(settings, whole, dataset, pool, places, group)
-    return _from_bank(settings, settings.bank, whole, dataset, pool, places, group)
+    return _from_bank(
+        settings,
+        settings.bank,
+        whole,
+        dataset,
+        pool,
+        places,
+        group,
+        Stop() if stop is None else stop,
+    )
 
 
 def _from_crops(
@@ -149,7 +170,10 @@ def _from_crops(
         teacher = build_teacher(
             settings.teacher, dataset.classes, places.data_root, places.device, precision
         )
-    return Learning(dataset, network, network, pool, made, made, {}, teacher=teacher)
+    return Learning(
+        dataset, network, network, pool, made, made, {},
+        teacher=teacher, teacher_fingerprint=teacher.fingerprint if teacher else "",
+    )  # fmt: skip
 
 
 def _from_bank(
@@ -160,6 +184,7 @@ def _from_bank(
     pool: RegionPool,
     places: Places,
     group: Group,
+    stop: Stop,
 ) -> Learning:
     """The upper part learns, from maps that are made once; a teacher is asked once, too."""
     from torch.nn import Sequential, Unflatten
@@ -175,16 +200,15 @@ def _from_bank(
             network, batch_size=8 if device.type == "cpu" else 128, workers=places.threads
         )
         builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, places.threads)
-        if group.is_first:
-            for _ in progress(builder.build(), what, builder.images(), places.quiet):
-                pass
-        group.wait()
+        made = progress(builder.build(), what, builder.images(), places.quiet)
+        if not group.first_does(made, stop, device):
+            stop.leave()
         return builder.open()
 
     runs = prepare_for_inference(trunk, keeping.precision, trunk.normalisation)
     shape = map_shape(trunk, member.input_size)
     bank = kept(folder, runs, shape, fingerprint, "maps of the trunk")
-    taught = None
+    taught, name = None, ""
     if settings.teacher is not None:
         classes = dataset.classes
         teacher = build_teacher(
@@ -196,6 +220,8 @@ def _from_bank(
             folder / f"teacher-{name}", tells, shape, fingerprint + name, "asking the teacher"
         )
 
+        bank = replace(bank, read=bank.read & told.read)
+
         def taught(batch: RegionBatch) -> Tensor:
             return told.maps.read(batch.rows).flatten(1)
 
@@ -203,7 +229,10 @@ def _from_bank(
     _add_boxes(settings, top, dataset.classes, places, group)
     part = pool.restricted(bank.rows)
     mirrored = mirrored_rows(part.image, keeping.seed)
-    return Learning(dataset, whole, top, part, bank, crops, below, mirrored, taught=taught)
+    return Learning(
+        dataset, whole, top, part, bank, crops, below, mirrored,
+        taught=taught, teacher_fingerprint=name,
+    )  # fmt: skip
 
 
 def _add_boxes(
@@ -241,7 +270,12 @@ def _crops(
 
 
 def _proposals(
-    settings: RegionTrainingConfig, dataset: Dataset, places: Places, told: bool
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    places: Places,
+    group: Group,
+    stop: Stop,
+    told: bool,
 ) -> dict[str, Proposals]:
     """Proposals by image id, from the cache or computed into it; images that cannot be read are
     left out.
@@ -260,6 +294,10 @@ def _proposals(
                     typer.echo(f"left out: {result}", err=True)
             else:
                 found[sample.image_id] = result
+            if stop:
+                break
+    if group.any(bool(stop), places.device):
+        stop.leave()
     if not found:
         raise DatasetError(f"{dataset.name}: none of its {len(paths)} images can be read")
     return found

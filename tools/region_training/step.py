@@ -16,15 +16,20 @@ from detector.training.mining import hardest
 
 
 class Target(NamedTuple):
-    """What N regions are: `possible` (N, K+1) bool, `labels` (N,) with K for background; where
-    boxes are learnt, `moves` (N, 4) onto their objects; and where a teacher was asked before,
-    `taught` (N, K+1), its logits.
+    """What N regions are.
+
+    possible  (N, K+1) bool: the classes that each may be
+    labels    (N,) K for background
+    moves     (N, 4) onto their objects, where boxes are learnt
+    taught    (N, K+1) logits of a teacher, where it was asked before
+    read      (N,) bool: False where the image could not be read (None: all were)
     """
 
     possible: Tensor
     labels: Tensor
     moves: Tensor | None = None
     taught: Tensor | None = None
+    read: Tensor | None = None
 
     def at(self, rows: Tensor | slice) -> Target:
         return self._each(lambda part: part[rows])
@@ -33,9 +38,15 @@ class Target(NamedTuple):
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
-        moves = None if self.moves is None else change(self.moves)
-        taught = None if self.taught is None else change(self.taught)
-        return Target(change(self.possible), change(self.labels), moves, taught)
+        rest = (self.moves, self.taught, self.read)
+        return Target(
+            change(self.possible), change(self.labels),
+            *(None if part is None else change(part) for part in rest),
+        )  # fmt: skip
+
+    def where_read(self, losses: Tensor) -> Tensor:
+        """(N,) `losses`, and zeros for what was not read."""
+        return losses if self.read is None else torch.where(self.read, losses, 0.0)
 
 
 class Sums(NamedTuple):
@@ -103,13 +114,11 @@ class Step:
         return sums
 
     def _box_losses(self, output: Any, target: Target) -> Tensor:
-        """(N,) weighted; zeros where boxes are not learnt, and for regions of images that could not
-        be read, of which every class is possible.
-        """
+        """(N,) weighted; zeros where boxes are not learnt."""
         if not isinstance(output, RegionOutput) or target.moves is None:
             return torch.zeros(len(target.labels), device=self.device)
         losses = self.box_weight * box_loss(output.moves, target.moves, target.labels)
-        return torch.where(target.possible.all(1), 0.0, losses)
+        return target.where_read(losses)
 
     def _losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
         def of_one(head: Tensor) -> Tensor:
@@ -121,8 +130,7 @@ class Step:
             told = self.teacher(inputs)
         if told is None:
             return losses
-        taught = distillation_loss(logits, told, self.temperature)
-        taught = torch.where(target.possible.all(1), 0.0, taught)  # of images that were not read
+        taught = target.where_read(distillation_loss(logits, told, self.temperature))
         return (1 - self.weight) * losses + self.weight * taught
 
     def _autocast(self) -> torch.autocast:
