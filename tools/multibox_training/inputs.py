@@ -123,7 +123,7 @@ def _maps(
         places.bank or places.out / "bank", fixed.counts, fixed.crops,
         FixedBatches(
             prepare_for_inference(trunk, "float32", trunk.normalisation),  # type: ignore[arg-type]
-            batch_size=8 if places.device.type == "cpu" else 128, workers=places.threads,
+            batch_size=8 if places.device.type == "cpu" else 64, workers=places.threads,
         ),
         map_shape(trunk, settings.trunk.input_size),
         fingerprint_of(map_settings(settings, pseudo)), places.threads, together=8,

@@ -197,7 +197,7 @@ def _from_bank(
 
     def kept(where: Path, network: nn.Module, shape: Shape, belongs: str, what: str) -> FeatureBank:
         batches = FixedBatches(
-            network, batch_size=8 if device.type == "cpu" else 128, workers=places.threads
+            network, batch_size=8 if device.type == "cpu" else 64, workers=places.threads
         )
         builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, places.threads)
         made = progress(builder.build(), what, builder.images(), places.quiet)
