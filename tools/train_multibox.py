@@ -83,8 +83,6 @@ def main(
             dataset = images_of(settings, data_root)
             out.mkdir(parents=True, exist_ok=True)
             images = labelled(settings, dataset, places, group, stop)
-            if images is None or group.any(bool(stop), where):
-                stop.leave()
             learning = learning_of(settings, images, places, group, stop)
             if group.is_first:
                 save_settings(out, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import multibox_training.pseudo as pseudo
@@ -23,6 +24,7 @@ from detector.errors import TrainingError
 from detector.models import build_model
 from detector.proposals.multibox.weights import load_multibox
 from detector.proposals.stored import ProposalStore
+from detector.reporting.cli import Stop
 from detector.structures import Proposals
 from detector.training.distributed import Group
 
@@ -71,7 +73,10 @@ def config_of(*data: dict, **rooms: object) -> MultiBoxTrainingConfig:
     return MultiBoxTrainingConfig.model_validate({"data": list(data), **rooms})
 
 
-def labelled(config: MultiBoxTrainingConfig, out: Path, stop: object = False):
+def labelled(config: MultiBoxTrainingConfig, out: Path, number: int | None = None):
+    """`number`: the signal that has asked to stop."""
+    stop = Stop()
+    stop.signal = number
     places = Places(out, Path("."), None, CPU, 1, True)
     return pseudo.labelled(config, images_of(config, Path(".")), places, Group(), stop)
 
@@ -105,7 +110,9 @@ def test_drawing_that_was_stopped_goes_on_where_it_was(squares, photos, tmp_path
         {"path": str(squares), "split": "train"},
         {"path": str(photos), "unlabelled": True, "pseudo": {"from": "any"}},
     )
-    assert labelled(config, tmp_path, stop=True) is None
+    with pytest.raises(SystemExit) as left:
+        labelled(config, tmp_path, signal.SIGINT)
+    assert left.value.code == 130
     with ProposalStore(tmp_path / pseudo.CACHE) as store:
         before = store.count()
     assert 1 <= before <= 2  # the one after it was under way

@@ -15,26 +15,17 @@ import numpy as np
 import pytest
 import torch
 from small_classifiers import exit_code, tool
-from toy_regions import TOOL, settings, train, write_config, write_squares
+from toy_regions import STILL, TOOL, settings, train, write_config, write_squares
 
 from detector.build import load_config, validated
 from detector.bundle import load_bundle, save_bundle, save_temperatures
 from detector.errors import ImageError
+from detector.reporting.cli import Stop
 from detector.training.batches import ImageCache
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder
 from detector.training.loss import distillation_loss
 from detector.training.region_settings import RegionTrainingConfig
-
-STILL = settings(
-    "member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0",
-    "augment.contrast=0", "augment.saturation=0",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    return write_config(write_squares(tmp_path_factory.mktemp("toy") / "squares"))
 
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
@@ -47,8 +38,8 @@ def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     places = Places(out, Path(), cache, None, torch.device("cpu"), 1, True)
-    dataset, pool, _ = regions_of(chosen, places, Group())
-    return dataset, pool, learning_of(chosen, dataset, pool, places, Group())
+    dataset, pool, _ = regions_of(chosen, places, Group(), Stop())
+    return dataset, pool, learning_of(chosen, dataset, pool, places, Group(), Stop())
 
 
 def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(

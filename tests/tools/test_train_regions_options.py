@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_regions import TOOL, same, settings, train, weights, write_config, write_squares
+from toy_regions import STILL, TOOL, same, settings, train, weights, write_config, write_squares
 
 from detector.bundle import load_bundle, read_manifest
 from detector.reporting.journal import read_journal
@@ -19,16 +19,6 @@ from detector.structures import Proposals
 from detector.training.distributed import Group
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch
-
-STILL = settings(
-    "member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0",
-    "augment.contrast=0", "augment.saturation=0",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    return write_config(write_squares(tmp_path_factory.mktemp("toy") / "squares"))
 
 
 def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path: Path):

@@ -66,6 +66,13 @@ def settings(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
+STILL = settings(
+    "member.options={dropout: 0.0}", "augment.colour_shift=0", "augment.brightness=0",
+    "augment.contrast=0", "augment.saturation=0",
+)  # fmt: skip
+"""Nothing is left to chance but the regions."""
+
+
 def train(config: Path, out: Path, *more: str) -> int:
     """The exit code of a run in this process."""
     from detector.reporting.cli import run_tool

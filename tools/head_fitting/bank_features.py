@@ -17,6 +17,7 @@ from detector.errors import SettingsError, TrainingError
 from detector.heads.regions import DescribedImage
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.split import Top
+from detector.reporting.cli import Stop
 from detector.reporting.progress import progress
 from detector.structures import Annotations, Array
 from detector.training.distributed import Group
@@ -35,8 +36,8 @@ class BankFeatures:
         """`places` are those of the training; its settings are in `places.out`."""
         run, threads, quiet = places.out, places.threads, places.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        dataset, pool, _ = regions_of(settings, places, Group(), told=True)
-        learning = learning_of(settings, dataset, pool, places, Group())
+        dataset, pool, _ = regions_of(settings, places, Group(), Stop(), told=True)
+        learning = learning_of(settings, dataset, pool, places, Group(), Stop())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")
         if not isinstance(learning.make, FeatureBank) or settings.bank is None:

@@ -5,7 +5,8 @@ there whenever it starts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +52,9 @@ class Labelled:
 
 def labelled(
     settings: MultiBoxTrainingConfig, dataset: Dataset, places: Places, group: Group, stop: Stop
-) -> Labelled | None:
-    """The images with their pseudo boxes; None where the user asked to stop before all were drawn.
+) -> Labelled:
+    """The images with their pseudo boxes. Where `stop` becomes true, it ends the tool; what was
+    drawn is kept.
 
     An image that has neither a box nor an annotated class says nothing, and is left out. Raises
     TrainingError where nothing is left to learn from.
@@ -66,34 +68,30 @@ def labelled(
         rows = [i for i, other in enumerate(who) if other == one]
         paths = [dataset.samples[i].path for i in rows]
         found = _drawn(one, paths, places, group, stop)
-        if found is None:
-            return None
         drawn.update(zip(rows, found, strict=True))
     return _chosen(dataset, who, drawn, quiet=places.quiet)
 
 
 def _drawn(
     settings: PseudoSettings, paths: list[Path], places: Places, group: Group, stop: Stop
-) -> list[Proposals | ImageError] | None:
-    """What is drawn in each image: the first process draws, the others read. None: stopped."""
+) -> list[Proposals | ImageError]:
+    """What is drawn in each image: the first process draws, the others read."""
     found: list[Proposals | ImageError] = []
-    if group.is_first:
-        every = progress(
-            _gathered(settings, paths, places), "pseudo-labels", len(paths), places.quiet
-        )
-        for one in every:
-            found.append(one)
-            if stop:
-                break
-    group.wait()
-    if group.any(len(found) < len(paths) and group.is_first, places.device):
-        return None
+
+    def drawing() -> Iterator[int]:
+        with closing(_gathered(settings, paths, places)) as every:
+            for one in progress(every, "pseudo-labels", len(paths), places.quiet):
+                found.append(one)
+                yield len(found)
+
+    if not group.first_does(drawing(), stop, places.device):
+        stop.leave()
     return found if group.is_first else list(_gathered(settings, paths, places))
 
 
 def _gathered(
     settings: PseudoSettings, paths: list[Path], places: Places
-) -> Iterator[Proposals | ImageError]:
+) -> Generator[Proposals | ImageError, None, None]:
     source = build_source(
         settings.source, places.data_root, settings.min_score, places.device, places.threads,
         None if places.quiet else lambda text: typer.echo(text, err=True),

@@ -97,7 +97,7 @@ def regions_of(
     settings: RegionTrainingConfig,
     places: Places,
     group: Group,
-    stop: Stop | None = None,
+    stop: Stop,
     told: bool = False,
 ) -> tuple[Dataset, RegionPool, RegionPrior | None]:
     """The images that can be read, and all their regions; an early report of both, unless that was
@@ -106,7 +106,7 @@ def regions_of(
     Where `stop` becomes true, it ends the tool; what was proposed is kept.
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
-    proposals = _proposals(settings, dataset, places, group, Stop() if stop is None else stop, told)
+    proposals = _proposals(settings, dataset, places, group, stop, told)
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
@@ -124,7 +124,7 @@ def learning_of(
     pool: RegionPool,
     places: Places,
     group: Group,
-    stop: Stop | None = None,
+    stop: Stop,
 ) -> Learning:
     """The network at its start, and its crops or, where there is a bank, its maps.
 
@@ -138,16 +138,7 @@ def learning_of(
     group.same_weights(whole)
     if settings.bank is None:
         return _from_crops(settings, whole, dataset, pool, places, group)
-    return _from_bank(
-        settings,
-        settings.bank,
-        whole,
-        dataset,
-        pool,
-        places,
-        group,
-        Stop() if stop is None else stop,
-    )
+    return _from_bank(settings, settings.bank, whole, dataset, pool, places, group, stop)
 
 
 def _from_crops(
