@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,17 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import STILL, TOOL, settings, train, write_config, write_squares
 
+from detector import region_teacher
 from detector.build import load_config, validated
 from detector.bundle import load_bundle, save_bundle, save_temperatures
-from detector.errors import ImageError
+from detector.errors import ImageError, SettingsError
+from detector.region_teacher import build_teacher
 from detector.reporting.cli import Stop
 from detector.training.batches import ImageCache
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder
 from detector.training.loss import distillation_loss
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig, TeacherConfig
 
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
@@ -227,3 +230,15 @@ def test_a_teacher_of_other_classes_is_refused(config: Path, tmp_path: Path, cap
     for bank in ([], settings("bank={after: 4e}", "member.freeze=[]")):
         assert train(config, tmp_path / "pupil", *teacher, *bank) == 2
         assert "other classes" in capsys.readouterr().err
+
+
+def test_a_class_that_was_added_to_a_teacher_is_none_of_its_networks(monkeypatch):
+    manifest = SimpleNamespace(
+        classes=("green", "red", "blue"), network_classes=("green", "red"), members=()
+    )
+    bundle = SimpleNamespace(manifest=manifest, models=())
+    monkeypatch.setattr(region_teacher, "load_bundle", lambda _: bundle)
+    asked = TeacherConfig(bundle="any"), Path(), torch.device("cpu"), "float32"
+    build_teacher(asked[0], ("green", "red"), *asked[1:])
+    with pytest.raises(SettingsError, match="other classes"):
+        build_teacher(asked[0], ("green", "red", "blue"), *asked[1:])
