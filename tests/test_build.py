@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.build import SHIPPED, build_network, build_proposer, load_config, validated
+from detector.build import SHIPPED, build_network, build_proposer
 from detector.bundle import read_manifest
+from detector.configuration import load_config, validated
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
 from detector.models import build_model

@@ -228,12 +228,13 @@ def inception_v3(
     from ablations.inception_runs import announced, measure_all, runs_of
     from ablations.inception_table import summary
     from ablations.tables import show_inception
-    from classifier_training.inputs import Places, device_of, images_of
+    from classifier_training.inputs import images_of
 
     from detector.errors import DatasetError
     from detector.files import write_atomically
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
+    from detector.training.places import Places, device_of
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -243,12 +244,12 @@ def inception_v3(
         "network.input_size": input_size,
     }
     rows = read_rows(table, change, {k: v for k, v in given.items() if v is not None})
-    where = device_of(device)
+    where = device_of(device, os.environ)
     images, judged = images_of(rows[0].settings, Path("."))
     if judged is None:
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
     group = join_group(os.environ, where.type)
-    places = Places(out, Path("."), where, threads, quiet or not group.is_first, compiled)
+    places = Places(out, Path("."), where, threads, quiet or not group.is_first, compiled=compiled)
     runs = runs_of(rows, chosen, images, out)
     found: list[Any] = []
     try:

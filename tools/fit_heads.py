@@ -141,11 +141,11 @@ def features_of_bank(
     """What SVMs and regression are fitted on where a training kept its maps."""
     import torch
     from head_fitting.bank_features import BankFeatures
-    from region_training.inputs import Places
 
     from detector.bundle import load_bundle
     from detector.hardware import choose_device
     from detector.models.inference import fastest_precision
+    from detector.training.places import Places
 
     if precision == "auto":
         precision = fastest_precision(choose_device(device))
@@ -154,7 +154,7 @@ def features_of_bank(
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     loaded = load_bundle(bundle, members_of(ensemble))
-    places = Places(run, data_root, None, None, choose_device(device), threads, quiet)
+    places = Places(run, data_root, choose_device(device), threads, quiet)
     return BankFeatures(loaded, places, cast("Precision", precision))
 
 

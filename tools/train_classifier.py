@@ -49,14 +49,15 @@ def main(
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
 ) -> int:
     """Train a classifier; run again to resume."""
-    from classifier_training.inputs import Places, device_of, images_of
+    from classifier_training.inputs import images_of
     from classifier_training.loop import train
     from classifier_training.outputs import CLASSIFIER
 
-    from detector.build import load_config, validated
+    from detector.configuration import load_config, validated
     from detector.reporting.cli import stop_gently
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.distributed import join_group
+    from detector.training.places import Places, device_of
     from detector.training.recipes import with_recipe
 
     tree = load_config(config, change)
@@ -75,11 +76,13 @@ def main(
     )
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
-    where = device_of(device)
+    where = device_of(device, os.environ)
     images, judged = images_of(settings, data_root)
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first
-    places = Places(out, data_root, where, threads, quiet, compiled, tensorboard)
+    places = Places(
+        out, data_root, where, threads, quiet, compiled=compiled, tensorboard=tensorboard
+    )
     try:
         with stop_gently("this step, then saving") as stop:
             trained = train(settings, images, judged, places, group, stop)

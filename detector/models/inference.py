@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.models.folding import folded, halved
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.normalisation import CENTRED, Normalisation
 
@@ -98,20 +99,6 @@ class Prepared(nn.Module):
         return self.normalisation(crops).to(self.dtype, memory_format=torch.channels_last)
 
 
-def folded(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does the work of both, in float32."""
-    weight = conv.weight.detach().float()
-    bias = torch.zeros(len(weight), device=weight.device) if conv.bias is None else conv.bias
-    bias = bias.detach().float()
-    if bn is None:
-        return weight, bias
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    scale = bn.weight.double() * torch.rsqrt(bn.running_var.double() + bn.eps)
-    shift = bn.bias.double() + (bias.double() - bn.running_mean.double()) * scale
-    return (weight.double() * scale.view(-1, 1, 1, 1)).float(), shift.float()
-
-
 class FusedConvReLU(nn.Module):
     """Convolution, folded norm and ReLU: one operator on a CPU, two elsewhere."""
 
@@ -191,11 +178,6 @@ class NativeMaxPool(nn.Module):
         )
         self.run(_bits(x), _bits(out))
         return out
-
-
-def halved(side: int, ceil: bool) -> int:
-    """How many 3-wide windows at stride 2 lie along `side`."""
-    return (side - 3 + ceil) // 2 + 1
 
 
 class NativeResponseNorm(nn.Module):

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import SettingsError
+from detector.models.folding import folded, halved
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import ConvReLU, Inception, LocalResponseNorm, MaxPool
-from detector.models.inference import folded, halved
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.storage import quantise
 from detector.structures import FILL_MEAN

@@ -5,6 +5,7 @@ goes on.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ class Journal:
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, **fields: Any) -> None:
-        self._file.write(json.dumps(fields) + "\n")
+        """Add a line. Numbers that are not finite become null: JSON has no others."""
+        fields = {name: _as_json(value) for name, value in fields.items()}
+        self._file.write(json.dumps(fields, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -43,6 +46,10 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict):
             entries.append(entry)
     return entries
+
+
+def _as_json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _before(entry: dict[str, Any], step: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -34,7 +35,8 @@ class TrainingDisplay:
     ) -> None:
         if self.quiet:
             return
-        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        if math.isfinite(loss):  # a step that was not taken would be all that is shown from now on
+            self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._waited += waited
         now = time.monotonic()
         pause = 0.2 if self._stream.isatty() else 4 * SECONDS_BETWEEN_LINES
@@ -43,8 +45,9 @@ class TrainingDisplay:
         self._said = now
         done = step + 1 - self.first
         each = (now - self._start) / done
+        mean_loss = math.nan if self._loss is None else self._loss
         text = (
-            f"step {step + 1}/{self.last}  loss {self._loss:.4f}"
+            f"step {step + 1}/{self.last}  loss {mean_loss:.4f}"
             f"  {self.right} {positives_right:.2f}"
             f"  rate {rate:.2g}  {self.batch_size / each:.1f} {self.items}/s"
             f"  waited {self._waited / max(now - self._start, 1e-9):.0%}"

@@ -47,6 +47,8 @@ class Group:
 
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
         """Whether any process says yes: for decisions that all must take alike."""
+        if self.world == 1:
+            return flag
         return bool(self.sum(torch.tensor([float(flag)], device=device)).item() > 0)
 
     def same_weights(self, model: nn.Module) -> None:

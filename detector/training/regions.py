@@ -91,6 +91,10 @@ class RegionBatch:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def replay(self) -> dict[str, object]:
+        """Which regions these are, as JSON."""
+        return {"image": self.image.tolist(), "boxes": self.boxes.tolist()}
+
     def part(self, rank: int, world: int) -> RegionBatch:
         """Every `world`-th region, for one of several processes; together they are the batch."""
         return RegionBatch(

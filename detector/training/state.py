@@ -17,7 +17,6 @@ from detector.files import write_atomically
 from detector.training.averaging import WeightAverage
 from detector.training.box_loss import LAYER
 from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detector.training.regions import RegionBatch
 from detector.training.schedule import rate_at
 
 HEAD = ("classifier.", f"{LAYER}.")
@@ -105,26 +104,22 @@ class TrainingState:
             group["lr"] = rate * group.get("factor", 1.0)
         return rate
 
-    def gradient_norm(self) -> float:
-        grads = [p.grad for p in self.trainable if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(grads))
+    def gradient_norm(self) -> Tensor:
+        """Of all gradients as one vector; a scalar."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.trainable if p.grad is not None])
 
     def update(self, step: int) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, step)
 
-    def skip(
-        self, step: int, batch: RegionBatch | Mapping[str, object], folder: Path, in_a_row: int
-    ) -> None:
+    def skip(self, step: int, replay: Mapping[str, object], folder: Path, in_a_row: int) -> None:
         """A loss or gradient that is not finite: leave the weights, keep what replays the step
         (JSON), give up after a few.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        if isinstance(batch, RegionBatch):
-            batch = {"image": batch.image.tolist(), "boxes": batch.boxes.tolist()}
-        replay = {"step": step, **batch}
-        write_atomically(folder / f"not-finite-{step:07d}.json", json.dumps(replay))
+        kept = json.dumps({"step": step, **replay})
+        write_atomically(folder / f"not-finite-{step:07d}.json", kept)
         if in_a_row >= self.settings.max_bad_steps:
             raise TrainingError(
                 f"step {step}: loss or gradient not finite {in_a_row} times in a row;"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from dataset_files import write_ilsvrc
 
-from detector.build import build_dataset, build_network, load_config, validated
+from detector.build import build_dataset, build_network
+from detector.configuration import load_config, validated
 from detector.errors import SettingsError
 from detector.structures import Proposals
 from detector.training.region_settings import DataSource, RegionTrainingConfig

@@ -112,9 +112,10 @@ def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
 
 def kept_of(run: Path, precision: str):
     from head_fitting.bank_features import BankFeatures
-    from region_training.inputs import Places
 
-    places = Places(run, Path(), None, None, torch.device("cpu"), 1, True)
+    from detector.training.places import Places
+
+    places = Places(run, Path(), torch.device("cpu"), 1, True)
     return BankFeatures(load_bundle(run / "bundle"), places, precision)
 
 

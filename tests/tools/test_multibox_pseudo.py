@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from multibox_training.images import images_of
-from multibox_training.inputs import Places
 from multibox_training.pseudo_sources import build_source
 from multibox_training.settings import MultiBoxTrainingConfig, map_settings, run_settings
 from PIL import Image
@@ -27,6 +26,7 @@ from detector.proposals.stored import ProposalStore
 from detector.reporting.cli import Stop
 from detector.structures import Proposals
 from detector.training.distributed import Group
+from detector.training.places import Places
 
 CPU = torch.device("cpu")
 
@@ -77,7 +77,7 @@ def labelled(config: MultiBoxTrainingConfig, out: Path, number: int | None = Non
     """`number`: the signal that has asked to stop."""
     stop = Stop()
     stop.signal = number
-    places = Places(out, Path("."), None, CPU, 1, True)
+    places = Places(out, Path("."), CPU, 1, True)
     return pseudo.labelled(config, images_of(config, Path(".")), places, Group(), stop)
 
 

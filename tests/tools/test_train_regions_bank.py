@@ -19,8 +19,8 @@ from small_classifiers import exit_code, tool
 from toy_regions import STILL, TOOL, settings, train, write_config, write_squares
 
 from detector import region_teacher
-from detector.build import load_config, validated
 from detector.bundle import load_bundle, save_bundle, save_temperatures
+from detector.configuration import load_config, validated
 from detector.errors import ImageError, SettingsError
 from detector.region_teacher import build_teacher
 from detector.reporting.cli import Stop
@@ -35,12 +35,14 @@ def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     """(data set, pool, what the network learns from) of a run, without its steps."""
     sys.path.insert(0, str(TOOL.parent))
     try:
-        from region_training.inputs import Places, learning_of, regions_of
+        from region_training.inputs import learning_of, regions_of
+
+        from detector.training.places import Places
     finally:
         sys.path.remove(str(TOOL.parent))
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
-    places = Places(out, Path(), cache, None, torch.device("cpu"), 1, True)
+    places = Places(out, Path(), torch.device("cpu"), 1, True, cache)
     dataset, pool, _ = regions_of(chosen, places, Group(), Stop())
     return dataset, pool, learning_of(chosen, dataset, pool, places, Group(), Stop())
 

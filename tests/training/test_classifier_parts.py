@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from detector.build import load_config, validated
+from detector.configuration import load_config, validated
 from detector.errors import SettingsError
 from detector.training.classifier_loss import classifier_loss
 from detector.training.classifier_settings import ClassifierTrainingConfig, OptimiserSettings

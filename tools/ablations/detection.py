@@ -57,7 +57,7 @@ class Measured:
 
 def read_rows(path: Path) -> list[RowSettings]:
     """The rows of a table's file, each complete."""
-    from detector.build import load_config, validated
+    from detector.configuration import load_config, validated
 
     table: Table = validated(Table, load_config(path), str(path))
     made = []

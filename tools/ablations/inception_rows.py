@@ -72,7 +72,7 @@ def read_rows(
     changes  room.setting=value, of all rows; what a row changes itself stands
     over     further settings of all rows, by room.setting
     """
-    from detector.build import load_config, validated
+    from detector.configuration import load_config, validated
 
     load_config(None, changes)  # complains of them by their own names
     tree = load_config(path, [f"common.{change}" for change in changes])
@@ -100,7 +100,7 @@ def differences(one: ClassifierTrainingConfig, other: ClassifierTrainingConfig) 
 
 
 def _row(asked: RowSettings, at: Mapping[str, Any], label: str) -> Row:
-    from detector.build import validated
+    from detector.configuration import validated
     from detector.training.recipes import with_recipe
 
     settings = validated(ClassifierTrainingConfig, with_recipe(deepcopy(at)), label)

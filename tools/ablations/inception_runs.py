@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import typer
-from classifier_training.inputs import Places, fingerprint, listing_of
+from classifier_training.inputs import fingerprint, listing_of
 from classifier_training.loop import train
 from classifier_training.outputs import CLASSIFIER
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from detector.datasets.labelled import LabelledImages
     from detector.reporting.cli import Stop
     from detector.training.distributed import Group
+    from detector.training.places import Places
 
 RESULT = "result.json"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ import torch
 from detector.build import build_network
 from detector.datasets.detect_labelled import detect_layout, read_labelled
 from detector.errors import SettingsError
-from detector.hardware import choose_device
 from detector.models.classifier_file import first_convolution
 from detector.training.checkpoint import fingerprint_of
 from detector.training.patch_batches import PatchBatches
@@ -24,19 +22,6 @@ if TYPE_CHECKING:
     from detector.datasets.labelled import LabelledImages
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.distributed import Group
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are, and how the machine is used."""
-
-    out: Path
-    data_root: Path
-    device: torch.device
-    threads: int
-    quiet: bool
-    compiled: bool = False
-    tensorboard: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +40,6 @@ class Learning:
     @property
     def last(self) -> int:
         return math.ceil(self.settings.optimiser.epochs * self.steps_per_epoch)
-
-
-def device_of(option: str) -> torch.device:
-    """The device that --device names; each process of torchrun has its own card."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and option == "auto":
-        cuda = torch.cuda.is_available()
-        option = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
-    return choose_device(option)
 
 
 def images_of(

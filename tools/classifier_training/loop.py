@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import copy
-import time
+import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import cv2
 import torch
 import typer
 
-from classifier_training.inputs import Learning, Places, fingerprint, learning_of, network_of
-from classifier_training.outputs import Logs, report, save_settings, write_classifier
-from classifier_training.step import Step
+from classifier_training.inputs import Learning, fingerprint, learning_of, network_of
+from classifier_training.outputs import report, write_classifier
+from classifier_training.step import Step, Sums
+from detector.configuration import save_config
 from detector.hardware import choose_precision
 from detector.reporting.live import TrainingDisplay
-from detector.training.batches import prefetched
-from detector.training.loss_scale import LossScale
+from detector.training.logs import Logs
+from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
 from detector.training.state import TrainingState, freeze
 from detector.training.validation import Accuracy, validate
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from detector.datasets.labelled import LabelledImages
     from detector.reporting.cli import Stop
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.distributed import Group
+    from detector.training.places import Places
 
 
 @dataclass(frozen=True)
@@ -58,23 +64,23 @@ def train(
     network = network_of(settings, len(images.classes), places.data_root, places.device)
     freeze(network, []) if settings.network.frozen_norm else network.train()
     group.same_weights(network)
-    run, scale, first = _resumed(learning, network, places)
+    how = settings.optimiser
+    run = TrainingState(
+        network, how, fingerprint(settings, images),
+        build_optimiser(network, how), rate_by_step(how, learning.last, learning.steps_per_epoch),
+    )  # fmt: skip
+    loop = TrainingLoop(
+        run, how, places, group, stop, last=learning.last, seed=how.seed, clip=how.clip
+    )
     if group.is_first:
-        save_settings(places.out, settings)
+        save_config(places.out / "config.yaml", settings)
         if not places.quiet:
-            report(learning, first)
+            report(learning, loop.first)
     step_of = Step(
         torch.compile(network) if places.compiled else network, network.normalisation,
-        settings.network, places.device,
-        choose_precision(settings.optimiser.precision, places.device),
-        settings.optimiser, run, scale, group,
+        settings.network, places.device, choose_precision(how.precision, places.device), how,
     )  # fmt: skip
-    with ExitStack() as stack:
-        logs = Logs(
-            places.out, first,
-            silent=not group.is_first, tensorboard=places.tensorboard, stack=stack,
-        )  # fmt: skip
-        reached = _steps(learning, network, step_of, places, logs, stop, first)
+    reached = _steps(learning, network, loop, step_of, places)
     broken = learning.batches.broken
     for _, message in sorted(broken.items()):
         typer.echo(f"left out: {message}", err=True)
@@ -85,67 +91,43 @@ def train(
     return Trained(finished, readable)
 
 
-def _resumed(
-    learning: Learning, network: Any, places: Places
-) -> tuple[TrainingState, LossScale, int]:
-    """The state of a run, of its loss scale, and the step to begin with."""
-    how = learning.settings.optimiser
-    run = TrainingState(
-        network, how, fingerprint(learning.settings, learning.images),
-        build_optimiser(network, how), rate_by_step(how, learning.last, learning.steps_per_epoch),
-    )  # fmt: skip
-    scale = LossScale(how.precision == "float16")
-    run.extra["progress"] = scale.state()
-    first = run.resume(places.out)
-    scale.load(run.extra["progress"])
-    return run, scale, first
-
-
 def _steps(
-    learning: Learning,
-    network: Any,
-    step_of: Step,
-    places: Places,
-    logs: Logs,
-    stop: Stop,
-    first: int,
+    learning: Learning, network: nn.Module, loop: TrainingLoop, step_of: Step, places: Places
 ) -> int:
-    """The loop; the step that it reached."""
-    how, make, last = learning.settings.optimiser, learning.batches, learning.last
-    run, group, threads = step_of.run, step_of.group, places.threads
-    bad_in_a_row, reached = 0, first
-    display = TrainingDisplay(last, first, how.batch, places.quiet, items="images", right="right")
-    before = time.perf_counter()
-    batches = prefetched(make, first, last, threads=threads, ahead=threads + 1)
-    for step, batch in enumerate(batches, start=first):
-        waited, reached = time.perf_counter() - before, step + 1
-        torch.manual_seed((how.seed * 1_000_003 + step) * 1009 + group.rank)
-        rate = run.set_rate(step)
-        found = step_of(step, batch)
-        if found.taken:
-            bad_in_a_row = 0
-        elif not found.harmless:
-            bad_in_a_row += 1
-            run.skip(step, make.replay(step), places.out, bad_in_a_row)
-        seconds = time.perf_counter() - before
-        logs.step(step, reached / learning.steps_per_epoch, rate, found, seconds, waited)
-        display.step(step, found.loss, rate, found.right, waited)
-        stopping = group.any(bool(stop), places.device)
-        if stopping or reached == last or reached % how.save_every == 0:
-            if group.is_first:
-                run.extra["progress"] = step_of.scale.state()
-                run.save(places.out, reached)
-            group.wait()
-        if stopping:
-            stop.with_the_others()
-            break
-        if learning.judged is not None and _validates(learning, reached):
-            accuracy = _validated(learning.judged, network, step_of, threads)
+    """All steps; how many are done in the end."""
+    make, threads, group = learning.batches, places.threads, loop.group
+    display = TrainingDisplay(
+        loop.last, loop.first, learning.settings.optimiser.batch, places.quiet,
+        items="images", right="right",
+    )  # fmt: skip
+    with ExitStack() as stack:
+        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
+
+        def validated(done: int) -> None:
+            if learning.judged is None or not _validates(learning, done):
+                return
+            accuracy = _validated(learning.judged, network, loop, step_of, threads)
             display.say(f"validation: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%}")
-            logs.validation(step, accuracy)
-        before = time.perf_counter()
+            logs.note(done - 1, "validation", accuracy._asdict())
+
+        reached = loop.first
+        for turn in loop.turns(make, threads=threads, ahead=threads + 1, after=validated):
+            sums = step_of(turn.batch, loop.factor)
+            moved = loop.move(turn.step, sums, _mean_loss, partial(make.replay, turn.step))
+            total, reached = Sums(*moved.sums), turn.step + 1
+            right = total.right / max(total.images, 1)
+            logs.step(
+                turn, moved, {"right": round(right, 4)}, images=int(total.images),
+                epoch=round(reached / learning.steps_per_epoch, 3),
+            )  # fmt: skip
+            display.step(turn.step, moved.loss, turn.rate, right, turn.waited)
     display.close()
     return reached
+
+
+def _mean_loss(sums: Sequence[float]) -> float:
+    total = Sums(*sums)
+    return total.loss / total.images if total.images else math.nan
 
 
 def _validates(learning: Learning, reached: int) -> bool:
@@ -155,11 +137,13 @@ def _validates(learning: Learning, reached: int) -> bool:
     return turns[0] < turns[1] or reached == learning.last
 
 
-def _validated(judged: LabelledImages, network: Any, step_of: Step, threads: int) -> Accuracy:
+def _validated(
+    judged: LabelledImages, network: nn.Module, loop: TrainingLoop, step_of: Step, threads: int
+) -> Accuracy:
     """The accuracy of the averaged weights."""
     average = copy.deepcopy(network).eval()
-    average.load_state_dict(step_of.run.averaged())
-    step_of.group.same_weights(average)  # running statistics are each process's own
+    average.load_state_dict(loop.run.averaged())
+    loop.group.same_weights(average)  # running statistics are each process's own
     return validate(
-        average, judged, step_of.seen.input_size, step_of.feed, group=step_of.group, threads=threads
+        average, judged, step_of.seen.input_size, step_of.feed, group=loop.group, threads=threads
     )

@@ -150,7 +150,7 @@ def _configs(_: Path) -> list[bytes]:
 
 
 def _read_config(data: bytes, folder: Path) -> object:
-    from detector.build import load_config, validated
+    from detector.configuration import load_config, validated
     from detector.training.region_settings import RegionTrainingConfig
 
     tree = load_config(_written(folder, "config.yaml", data))

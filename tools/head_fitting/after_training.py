@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import typer
-from region_training.inputs import Places
 
 from detector.bundle import load_bundle, save_heads
 from detector.errors import TrainingError
 from detector.models.inference import fastest_precision
+from detector.training.places import Places
 from detector.training.region_settings import RegionTrainingConfig
 from head_fitting.bank_features import BankFeatures
 from head_fitting.fitting import fit_all, thresholds_with

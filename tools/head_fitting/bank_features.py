@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from region_training.inputs import Places, learning_of, regions_of
+from region_training.inputs import learning_of, regions_of
 
 from detector import boxes as box_ops
-from detector.build import validated
 from detector.bundle import Bundle
+from detector.configuration import validated
 from detector.errors import SettingsError, TrainingError
 from detector.heads.regions import DescribedImage
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
@@ -22,6 +22,7 @@ from detector.reporting.progress import progress
 from detector.structures import Annotations, Array
 from detector.training.distributed import Group
 from detector.training.feature_bank import FeatureBank, mirrored_rows
+from detector.training.places import Places
 from detector.training.region_settings import RegionTrainingConfig
 
 

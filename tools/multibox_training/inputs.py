@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from detector.reporting.progress import progress
 from detector.training.checkpoint import fingerprint_of
 from detector.training.distributed import Group
 from detector.training.kept_maps import KeptMaps, MapBuilder
+from detector.training.places import Places
 from detector.training.view_bank import FixedViews
 from detector.training.view_batches import Views, box_fractions, object_fractions
 from detector.training.view_examples import DrawnExamples, KeptExamples, ViewBatch
@@ -33,18 +33,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from detector.structures import Array
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are, and how much of the machine may be used."""
-
-    out: Path
-    data_root: Path
-    bank: Path | None
-    device: torch.device
-    threads: int
-    quiet: bool
 
 
 @dataclass(eq=False)

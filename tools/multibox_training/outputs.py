@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-import yaml
 
-from detector.files import write_atomically
 from detector.proposals.multibox.weights import MultiBoxHeader, TrainedMultiBox, save_multibox
 from multibox_training.settings import MultiBoxTrainingConfig
 
@@ -19,11 +17,6 @@ if TYPE_CHECKING:
 
     from multibox_training.inputs import Learning
     from multibox_training.pseudo import Labelled
-
-
-def save_settings(out: Path, settings: MultiBoxTrainingConfig) -> None:
-    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-    write_atomically(out / "config.yaml", text)
 
 
 def write_weights(

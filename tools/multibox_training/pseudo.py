@@ -26,7 +26,7 @@ from multibox_training.pseudo_sources import build_source
 if TYPE_CHECKING:
     from detector.reporting.cli import Stop
     from detector.training.distributed import Group
-    from multibox_training.inputs import Places
+    from detector.training.places import Places
     from multibox_training.settings import MultiBoxTrainingConfig
 
 CACHE = "pseudo.sqlite"

@@ -30,30 +30,17 @@ from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
 from detector.training.kept_maps import Shape
+from detector.training.places import Places
 from detector.training.region_odds import prior_of
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from detector.datasets import Dataset
     from detector.region_prior import RegionPrior
     from detector.structures import Proposals
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are, and how much of the machine may be used."""
-
-    out: Path
-    data_root: Path
-    cache: Path | None
-    bank: Path | None
-    device: torch.device
-    threads: int
-    quiet: bool
 
 
 @dataclass(eq=False)

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-import yaml
 
 from detector.bundle import save_bundle
-from detector.files import write_atomically
 from detector.heads import HeadManifest
 from detector.region_run import bundle_of_run
 from detector.training.box_loss import split_head
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
 
     from detector.datasets import Dataset
     from detector.region_prior import RegionPrior
-
-
-def save_settings(out: Path, settings: RegionTrainingConfig) -> None:
-    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-    write_atomically(out / "config.yaml", text)
 
 
 def write_bundle(

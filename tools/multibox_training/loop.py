@@ -1,0 +1,91 @@
+"""The training of a MultiBox, from its start or its checkpoint to its last step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from detector.hardware import choose_precision
+from detector.reporting.live import TrainingDisplay
+from detector.training.checkpoint import fingerprint_of
+from detector.training.logs import Logs
+from detector.training.loop import TrainingLoop
+from detector.training.optimisers import build_optimiser, rate_by_step
+from detector.training.state import TrainingState, freeze
+from multibox_training.settings import run_settings
+from multibox_training.step import Step, Sums
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detector.reporting.cli import Stop
+    from detector.training.distributed import Group
+    from detector.training.places import Places
+    from multibox_training.inputs import Learning
+    from multibox_training.settings import MultiBoxTrainingConfig
+
+
+def train(
+    settings: MultiBoxTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
+) -> dict[str, Tensor]:
+    """Train in `places.out` until the last step or until `stop`; the averaged weights."""
+    how, network = settings.optimiser, learning.network
+    freeze(network, [])
+    steps_per_epoch = learning.count / how.batch
+    last = math.ceil(how.epochs * steps_per_epoch)
+    run = TrainingState(
+        network, how, fingerprint_of(run_settings(settings, learning.labelled.digest)),
+        build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
+    )  # fmt: skip
+    loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
+    if loop.first == 0:
+        _measure(learning, places.device, group)
+        run.average.load({**run.average.values, **dict(network.named_buffers())})
+    step_of = Step(
+        torch.compile(network) if places.compiled else network,  # type: ignore[arg-type]
+        learning.priors, settings.loss, places.device,
+        choose_precision(how.precision, places.device), how.batch, how.accumulate,
+    )  # fmt: skip
+    display = TrainingDisplay(
+        last, loop.first, how.batch, places.quiet, items="views", right="distance"
+    )
+    with ExitStack() as stack:
+        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
+        for turn in loop.turns(learning.make, threads=max(1, places.threads - 1)):
+            step_of.seconds = 0.0
+            sums = step_of(turn.batch, loop.factor)
+            moved = loop.move(turn.step, sums, _mean_loss, lambda: turn.batch.replay)  # noqa: B023 called at once
+            total = Sums(*moved.sums)
+            views, objects = max(total.views, 1), max(total.matched, 1)
+            curves = {
+                "location": round(total.location / views, 5),
+                "confidence": round(total.confidence / views, 5),
+            }
+            logs.step(
+                turn, moved, curves,
+                objects=int(total.matched), matching=round(step_of.seconds, 4),
+            )  # fmt: skip
+            distance = math.sqrt(2 * total.location / settings.loss.alpha / objects / 4)
+            display.step(turn.step, moved.loss, turn.rate, distance, turn.waited)
+    display.close()
+    return run.averaged()
+
+
+def _mean_loss(sums: Sequence[float]) -> float:
+    total = Sums(*sums)
+    return (total.location + total.confidence) / total.views if total.views else math.nan
+
+
+def _measure(learning: Learning, device: torch.device, group: Group) -> None:
+    """The deviation of the maps' channels, on the first batch; the same in all processes."""
+    heads: Any = learning.whole.heads
+    if group.is_first:
+        inputs = learning.whole_batch(0).inputs.to(device)
+        learns_below = learning.network is learning.whole
+        with torch.no_grad():
+            heads.standardise.measure(learning.whole.trunk(inputs) if learns_below else inputs)
+    group.same_weights(heads)

@@ -1,0 +1,91 @@
+"""The training of one member, from its start or its checkpoint to its last step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from detector.hardware import choose_precision, search_kernels
+from detector.models.normalisation import CENTRED
+from detector.region_run import run_fingerprint
+from detector.reporting.live import TrainingDisplay
+from detector.training.box_loss import WithMoves
+from detector.training.logs import Logs
+from detector.training.loop import TrainingLoop
+from detector.training.regions import RegionBatch
+from detector.training.state import TrainingState, freeze
+from region_training.step import Step, Sums, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detector.reporting.cli import Stop
+    from detector.training.distributed import Group
+    from detector.training.places import Places
+    from detector.training.region_settings import RegionTrainingConfig
+    from region_training.inputs import Learning
+
+
+def train(
+    settings: RegionTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
+) -> dict[str, Tensor]:
+    """Train one member in `places.out` until its last step or `stop`; its averaged weights."""
+    how, network, seed = settings.optimiser, learning.network, settings.sampling_seed
+    freeze(network, settings.member.freeze)
+    run = TrainingState(network, how, run_fingerprint(settings, learning.teacher_fingerprint))
+    loop = TrainingLoop(run, how, places, group, stop, last=how.steps, seed=seed)
+    if group.world == 1:  # a share of a batch has another shape at each step
+        search_kernels(places.device)
+    step_of = _step_of(settings, learning, places)
+    size = step_of.batch_size
+
+    def batch_at(step: int) -> tuple[RegionBatch, Tensor, Target]:
+        own = learning.pool.draw(seed, step).part(group.rank, group.world)
+        seen = learning.make(own, step, group.rank)
+        moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
+        told = None if learning.taught is None else learning.taught(own)
+        labels = torch.from_numpy(own.labels)
+        return own, seen.inputs, Target(seen.possible, labels, moves, told, seen.read)
+
+    def mean_loss(sums: Sequence[float]) -> float:
+        return Sums(*sums).loss / size
+
+    display = TrainingDisplay(how.steps, loop.first, size, places.quiet)
+    with ExitStack() as stack:
+        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
+        for turn in loop.turns(batch_at, threads=max(1, places.threads - 1)):
+            batch, inputs, target = turn.batch
+            sums = step_of(inputs, target, loop.factor)
+            moved = loop.move(turn.step, sums, mean_loss, batch.replay)
+            total = Sums(*moved.sums)
+            objects_right = total.objects_right / max(total.objects, 1)
+            curves = {"boxes": round(total.boxes / size, 5)} if settings.box_loss else {}
+            curves["positives_right"] = round(objects_right, 4)
+            logs.step(turn, moved, curves, right=round(total.right / size, 4))
+            display.step(turn.step, moved.loss, turn.rate, objects_right, turn.waited)
+    display.close()
+    return run.averaged()
+
+
+def _step_of(settings: RegionTrainingConfig, learning: Learning, places: Places) -> Step:
+    """What stays the same from step to step."""
+    how, sampling, network = settings.optimiser, settings.sampling, learning.network
+    forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
+    taught = settings.teacher
+    return Step(
+        torch.compile(forward) if places.compiled else forward,
+        places.device,
+        choose_precision(how.precision, places.device),
+        sampling.positives_per_batch + sampling.background_per_batch,
+        normalise=getattr(network, "normalisation", CENTRED),
+        share=sampling.hard_share,
+        accumulate=how.accumulate,
+        label_smoothing=how.label_smoothing,
+        teacher=learning.teacher,
+        weight=taught.weight if taught else 0.0,
+        temperature=taught.temperature if taught else 1.0,
+        box_weight=settings.box_loss.weight if settings.box_loss else 0.0,
+    )
