@@ -25,28 +25,32 @@ from detector.training.checkpoint import fingerprint_of, hash_of
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
 
-def run_fingerprint(settings: RegionTrainingConfig, teacher: str = "") -> str:
+def run_fingerprint(settings: RegionTrainingConfig, teacher: str = "", data: str = "") -> str:
     """A hash of all that a training depends on: its checkpoints belong to no other settings.
 
-    `teacher` stands for what a teacher says, where there is one. Heads are fitted afterwards; and
-    what was added to the settings since leaves older runs alone as long as it is not used.
+    `teacher` stands for what a teacher says, where there is one, `data` for the regions. Heads are
+    fitted afterwards; and what was added to the settings since leaves older runs alone as long as
+    it is not used.
     """
     tree = settings.model_dump(exclude={"heads"})
     if not settings.member.start_member:
         del tree["member"]["start_member"]
     if settings.box_loss is None:
         del tree["box_loss"]
-    return fingerprint_of(tree | ({"taught_by": teacher} if teacher else {}))
+    beside = {"taught_by": teacher, "regions": data}
+    return fingerprint_of(tree | {name: one for name, one in beside.items() if one})
 
 
-BANK_FORMAT = "2:"
-"""Begins the fingerprint of a bank; the first form, without it, knew the start by its name only."""
+BANK_FORMAT = "3:"
+"""Begins the fingerprint of a bank; the first form, without it, knew the start by its name only,
+and the second knew nothing of images and boxes.
+"""
 
 
 def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
-    """A hash of all that the maps of a bank depend on, the trunk's own numbers included: members
-    that differ in how they are trained share one, and a start that has changed in its place is
-    noticed.
+    """A hash of what the maps of a bank depend on beside images and boxes, the trunk's own numbers
+    included: members that differ in how they are trained share one, and a start that has changed in
+    its place is noticed.
     """
     chosen = settings.sampling.model_dump(
         include={"positive_iou", "background_low", "near_iou", "max_proposals"}

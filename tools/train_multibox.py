@@ -80,18 +80,23 @@ def main(
             out.mkdir(parents=True, exist_ok=True)
             images = labelled(settings, dataset, places, group, stop)
             learning = learning_of(settings, images, places, group, stop)
-            if group.is_first:
-                save_config(out / "config.yaml", settings)
-                if not places.quiet:
-                    report(learning, settings)
-            averaged = train(settings, learning, places, group, stop)
-            if group.is_first and not stop:
-                write_weights(out, settings, learning, averaged)
+            if not places.quiet:
+                report(learning, settings)
+
+            def begun() -> None:
+                if group.is_first:
+                    save_config(out / "config.yaml", settings)
+
+            averaged = train(settings, learning, places, group, stop, begun)
+        readable = not group.any(bool(learning.views.broken), where)
     finally:
         group.close()
     for path, message in sorted(learning.views.broken.items()):
         typer.echo(f"left out: {path}: {message}", err=True)
-    return 1 if learning.views.broken else 0
+    if not group.is_first:  # torchrun ends all processes when one of them fails
+        return 0
+    write_weights(out, settings, learning, averaged)
+    return 0 if readable else 1
 
 
 def _over_defaults(given: Any) -> Any:

@@ -85,29 +85,32 @@ def main(
     try:
         with stop_gently("this image or step, then saving") as stop:
             dataset, pool, prior = regions_of(settings, places, group, stop)
-            if group.is_first:
-                save_config(out / "config.yaml", settings)
+
+            def begun() -> None:
+                if group.is_first:
+                    save_config(out / "config.yaml", settings)
+
             for number in range(members):
                 own = settings.of_member(number)
                 learning = learning_of(own, dataset, pool, places, group, stop)
                 folder = out if members == 1 else out / f"member-{number}"
                 if members > 1 and not quiet:
                     typer.echo(f"member {number + 1} of {members}", err=True)
-                averaged = train(own, learning, replace(places, out=folder), group, stop)
+                averaged = train(own, learning, replace(places, out=folder), group, stop, begun)
                 broken |= learning.crops.broken
                 if stop:
                     break
                 trained.append((learning.whole, {**learning.below, **averaged}))
                 del learning  # its images, before the next member takes their place
+        readable = not group.any(bool(broken), where)
     finally:
         group.close()
     for path, message in sorted(broken.items()):
         typer.echo(f"left out: {path}: {message}", err=True)
-    whole = True
-    if group.is_first:
-        write_bundle(out, settings, dataset, trained, prior)
-        whole = fit_heads_of_run(settings, places)
-    return 1 if broken or not whole else 0
+    if not group.is_first:  # torchrun ends all processes when one of them fails
+        return 0
+    write_bundle(out, settings, dataset, trained, prior)
+    return 0 if fit_heads_of_run(settings, places) and readable else 1
 
 
 if __name__ == "__main__":

@@ -29,10 +29,14 @@ class TrainingDisplay:
         self._loss: float | None = None
         self._waited = 0.0
         self._stream: Any = sys.stderr
+        self._done = first
+        if first:
+            self.say(f"resumed at step {first} of {last}")
 
     def step(
         self, step: int, loss: float, rate: float, positives_right: float, waited: float
     ) -> None:
+        self._done = step + 1
         if self.quiet:
             return
         if math.isfinite(loss):  # a step that was not taken would be all that is shown from now on
@@ -63,5 +67,8 @@ class TrainingDisplay:
             print(text + clear, file=self._stream, flush=True)
 
     def close(self) -> None:
+        """After the last step, or one that was asked to be the last."""
         if not self.quiet and self._stream.isatty():
             print(file=self._stream)
+        if self._done < self.last:
+            self.say(f"saved at step {self._done} of {self.last}; the same command goes on")

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from detector.structures import FILL_MEAN
+from detector.structures import FILL_MEAN, Array
 
 
 class AugmentSettings(BaseModel):
@@ -28,15 +28,25 @@ class AugmentSettings(BaseModel):
     """Independent offset of each channel, in units of the full range."""
 
 
-def distort(crops: Tensor, settings: AugmentSettings, rng: np.random.Generator) -> Tensor:
+def distort(
+    crops: Tensor,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+    place: Array | None = None,
+    whole: int = 0,
+) -> Tensor:
     """Photometric distortion of (N, 3, S, S), each crop its own; shape, memory format and device
     are kept.
+
+    Where the crops are a part of `whole` ones, `place` (N,) says which: each is distorted as it
+    would be among all of them.
     """
-    n, device = len(crops), crops.device
+    n, device = whole if place is not None else len(crops), crops.device
+    own = slice(None) if place is None else place
 
     def factor(reach: float) -> Tensor:
         drawn = rng.uniform(1 - reach, 1 + reach, (n, 1, 1, 1)).astype(np.float32)
-        return torch.from_numpy(drawn).to(device)
+        return torch.from_numpy(drawn[own]).to(device)
 
     mean = torch.tensor(FILL_MEAN, dtype=torch.float32, device=device).view(1, 3, 1, 1)
     shift = rng.uniform(-settings.colour_shift, settings.colour_shift, (n, 3, 1, 1))
@@ -50,5 +60,5 @@ def distort(crops: Tensor, settings: AugmentSettings, rng: np.random.Generator) 
     level = grey.mean((2, 3), keepdim=True)
     mixed = pixels * saturation + grey * (1 - saturation)
     mixed = (mixed * contrast + level * (1 - contrast)) * brightness
-    mixed = mixed + torch.from_numpy(shift.astype(np.float32)).to(device)
+    mixed = mixed + torch.from_numpy(shift[own].astype(np.float32)).to(device)
     return mixed.clamp_(0, 1).sub_(mean)

@@ -82,7 +82,7 @@ class RegionCrops:
     images: ImageCache = field(default_factory=ImageCache)
     broken: dict[Path, str] = field(default_factory=dict)
 
-    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> Seen:
+    def __call__(self, batch: RegionBatch, step: int) -> Seen:
         crops = np.zeros((len(batch), self.size, self.size, 3), np.float32)
         possible, read = batch.possible.copy(), np.ones(len(batch), bool)
         for position in np.unique(batch.image):
@@ -99,17 +99,24 @@ class RegionCrops:
             crops[rows] = made
         if self.augment.flip:
             crops[batch.flip] = crops[batch.flip][:, :, ::-1]
-        rng = np.random.default_rng([self.seed, step, 1 + rank])
-        distorted = distort(torch.from_numpy(crops).permute(0, 3, 1, 2), self.augment, rng)
-        return Seen(distorted, torch.from_numpy(possible), torch.from_numpy(read))
+        rng = np.random.default_rng([self.seed, step, 1])
+        seen = torch.from_numpy(crops).permute(0, 3, 1, 2)
+        seen = distort(seen, self.augment, rng, batch.place, batch.whole)
+        return Seen(seen, torch.from_numpy(possible), torch.from_numpy(read))
 
 
 def prefetched(
-    make: Callable[[int], Item], first: int, last: int, *, threads: int = 1, ahead: int = 2
+    make: Callable[[int], Item],
+    first: int,
+    last: int,
+    *,
+    threads: int = 1,
+    ahead: int | None = None,
 ) -> Iterator[Item]:
-    """make(first), ..., make(last - 1) in order, up to `ahead` of them made before they are asked
-    for.
+    """make(first), ..., make(last - 1) in order, up to `ahead` of them (as many as
+    threads) made before they are asked for.
     """
+    ahead = threads if ahead is None else ahead
     with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
         waiting: list[Future[Item]] = []
         asked = first

@@ -8,15 +8,17 @@ so there is no generator to save.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from detector.errors import CheckpointError
 from detector.files import write_atomically
+from detector.structures import Array
 
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
 _FORMAT = "1"
@@ -81,7 +83,8 @@ def load_checkpoint(folder: str | Path, fingerprint: str | None = None) -> Check
             continue
         if fingerprint is not None and found.fingerprint != fingerprint:
             raise CheckpointError(
-                f"{path} belongs to a run with other settings; use the same ones, or another --out"
+                f"{path} belongs to a run with other settings or other data; use the same,"
+                " or another --out"
             )
         return found
     if damaged:
@@ -115,6 +118,18 @@ def hash_of(network: torch.nn.Module) -> str:
         numbers.update(name.encode())
         numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return numbers.hexdigest()
+
+
+def digest_of(*parts: Array | Sequence[str]) -> str:
+    """A short hash of arrays and names: of the data that something was made from."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for part in parts:
+        held = part if isinstance(part, np.ndarray) else np.array("\n".join(part).encode())
+        found.update(f"{held.dtype} {held.shape}\n".encode())
+        found.update(np.ascontiguousarray(held).tobytes())
+    return found.hexdigest()[:16]
 
 
 def fingerprint_of(settings: Mapping[str, object]) -> str:

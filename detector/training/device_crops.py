@@ -102,13 +102,14 @@ class DeviceCrops:
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
         self._images[number, :, :height, :width] = pixels
 
-    def __call__(self, batch: RegionBatch, step: int, rank: int = 0) -> Seen:
+    def __call__(self, batch: RegionBatch, step: int) -> Seen:
         crops = crop_stack(self._images, batch.image, batch.boxes, self.size, context=self.context)
         if self.augment.flip:
             flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
             crops = torch.where(flip, crops.flip(3), crops)
-        rng = np.random.default_rng([self.seed, step, 1 + rank])
+        rng = np.random.default_rng([self.seed, step, 1])
         read = ~self._unreadable[batch.image]
         possible = torch.from_numpy(batch.possible | ~read[:, None])
         crops = crops.contiguous(memory_format=torch.channels_last)
-        return Seen(distort(crops, self.augment, rng), possible, torch.from_numpy(read))
+        crops = distort(crops, self.augment, rng, batch.place, batch.whole)
+        return Seen(crops, possible, torch.from_numpy(read))

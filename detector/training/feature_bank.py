@@ -80,7 +80,7 @@ class FeatureBank:
     rows: Array
     read: Array
 
-    def __call__(self, batch: RegionBatch, _step: int, _rank: int = 0) -> Seen:
+    def __call__(self, batch: RegionBatch, _step: int) -> Seen:
         """Maps of a batch that was drawn from the pool restricted to `rows`."""
         read = self.read[batch.rows]
         possible = torch.from_numpy(batch.possible | ~read[:, None])
@@ -101,7 +101,8 @@ class BankBuilder:
     trunk: FixedBatches
     shape: Shape
     fingerprint: str
-    """Of everything that the maps depend on; a bank of another one is refused."""
+    """Of everything that the maps depend on beside the regions; a bank of another one is refused.
+    """
     threads: int = 1
     _noting: threading.Lock = field(default_factory=threading.Lock)
 
@@ -135,7 +136,8 @@ class BankBuilder:
         images, counts = np.unique(self.pool.image[self.rows], return_counts=True)
         return MapBuilder(
             self.folder, counts, lambda position: self._crops(int(images[position])),
-            self.trunk, self.shape, self.fingerprint, self.threads,
+            self.trunk, self.shape, f"{self.fingerprint}-{self.pool.digest(self.rows)}",
+            self.threads,
         )  # fmt: skip
 
     def _crops(self, image: int) -> Tensor:

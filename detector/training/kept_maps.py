@@ -7,9 +7,11 @@ how far it has come. An interrupted one goes on. What the crops are is the calle
 
 from __future__ import annotations
 
+import errno
 import json
+import math
+import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from detector.errors import TrainingError
 from detector.files import write_atomically
 from detector.models.inference import FixedBatches
 from detector.structures import Array
+from detector.training.batches import prefetched
 
 SAVE_EVERY = 32
 """Images."""
@@ -75,14 +78,12 @@ class MapBuilder:
         """
         done, images = self._resume(), len(self.counts)
         stored = (self.shape[1], self.shape[2], self.shape[0])
-        path = self.folder / "maps.f16"
-        maps = np.memmap(
-            path, np.float16, "r+" if path.exists() else "w+",
-            shape=(int(self.counts.sum()), *stored),
-        )  # fmt: skip
+        path, count = self.folder / "maps.f16", int(self.counts.sum())
+        _take_room(path, self._bytes())
+        maps = np.memmap(path, np.float16, "r+", shape=(count, *stored))
         at = int(self.counts[:done].sum())
         waiting: list[Tensor] = []
-        for made in self._ahead(range(done, images)):
+        for made in prefetched(self.make, done, images, threads=self.threads):
             waiting.append(made)
             done += 1
             saving = done % SAVE_EVERY == 0 or done == images
@@ -104,20 +105,9 @@ class MapBuilder:
 
     def open(self) -> KeptMaps:
         """The finished maps. Raises TrainingError where `build` has not ended."""
-        if not self._state().get("complete"):
+        if not self._state().get("complete") or not self._is_whole():
             raise TrainingError(f"{self.folder}: the bank is not complete; run the command again")
         return KeptMaps(self.folder, int(self.counts.sum()), self.shape)
-
-    def _ahead(self, images: range) -> Iterator[Tensor]:
-        """The crops of each image, made while the trunk runs."""
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="bank") as pool:
-            waiting: list[Future[Tensor]] = []
-            asked = 0
-            for _ in images:
-                while asked < len(images) and len(waiting) <= self.threads:
-                    waiting.append(pool.submit(self.make, images[asked]))
-                    asked += 1
-                yield waiting.pop(0).result()
 
     def _state(self) -> dict[str, object]:
         try:
@@ -130,19 +120,52 @@ class MapBuilder:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state()
         if state and state.get("fingerprint") != self.fingerprint:
-            older = ":" in self.fingerprint and ":" not in str(state.get("fingerprint"))
-            if older:
+            now, then = (_form(text) for text in (self.fingerprint, str(state.get("fingerprint"))))
+            if now != then:
                 raise TrainingError(
                     f"{self.folder} holds maps of an older version of this program, which did not"
-                    " note what the network started from; remove it, or use another --out"
+                    " note all that they were made from; remove it, or use another --out"
                 )
             raise TrainingError(
-                f"{self.folder} holds maps of other settings or of another start; use the same,"
-                " or another --out"
+                f"{self.folder} holds maps of other settings, of other images or boxes, or of"
+                " another start; use the same, or another --out"
             )
         done = state.get("done", 0)
-        return done if isinstance(done, int) else 0
+        return done if isinstance(done, int) and self._is_whole() else 0
+
+    def _bytes(self) -> int:
+        return 2 * int(self.counts.sum()) * math.prod(self.shape)
+
+    def _is_whole(self) -> bool:
+        """Whether there is a file of maps that is as long as it must be."""
+        try:
+            return (self.folder / "maps.f16").stat().st_size == self._bytes()
+        except OSError:
+            return False
 
     def _save(self, done: int, complete: bool) -> None:
         state = {"fingerprint": self.fingerprint, "done": done, "complete": complete}
         write_atomically(self.folder / "bank.json", json.dumps(state) + "\n")
+
+
+def _form(fingerprint: str) -> str:
+    """What a fingerprint begins with: the version of what it was made from."""
+    return fingerprint.partition(":")[0] if ":" in fingerprint else ""
+
+
+def _take_room(path: Path, size: int) -> None:
+    """Make the file `size` bytes long with all its room on the disk: a map that finds none later
+    would kill the process.
+    """
+    with path.open("ab") as file:
+        file.truncate(size)
+        if not hasattr(os, "posix_fallocate") or not size:
+            return
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                file.truncate(0)
+                raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise

@@ -8,11 +8,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from detector.errors import TrainingError
 from detector.training.batches import prefetched
 from detector.training.distributed import Group
 from detector.training.loss_scale import LossScale
@@ -109,7 +111,7 @@ class TrainingLoop:
         make: Callable[[int], Batch],
         *,
         threads: int = 1,
-        ahead: int = 2,
+        ahead: int | None = None,
         after: Callable[[int], None] | None = None,
     ) -> Iterator[Turn[Batch]]:
         """Each step with its batch, make(step). Between two of them a checkpoint is written if it
@@ -155,8 +157,9 @@ class TrainingLoop:
         replay     what would repeat the step (JSON)
 
         A loss or gradient that is not finite leaves the weights and a file that says what was in
-        the batch; a few of them in a row are a TrainingError. Where float16's loss scale may be the
-        cause, it is halved, and nothing else happens.
+        the batch (each process its own); a few of them in a row are a TrainingError, as are batches
+        with nothing to learn from. Where float16's loss scale may be the cause, it is halved, and
+        nothing else happens.
         """
         run = self.run
         self.group.sum_gradients(run.trainable)
@@ -174,5 +177,15 @@ class TrainingLoop:
             run.optimizer.zero_grad(set_to_none=True)  # float16 only: try again, scaled less
         else:
             self._bad_in_a_row += 1
-            run.skip(step, replay(), self._places.out, self._bad_in_a_row)
+            empty = math.isnan(loss) and length == 0
+            if empty and self._bad_in_a_row >= run.settings.max_bad_steps:
+                raise TrainingError(
+                    f"step {step}: nothing in the last {self._bad_in_a_row} batches could be read;"
+                    " tools/lint.py finds damaged images"
+                )
+            run.skip(step, replay(), self._replay_path(step), self._bad_in_a_row)
         return Moved(total, loss, length, taken)
+
+    def _replay_path(self, step: int) -> Path:
+        of_rank = f"-{self.group.rank}" if self.group.world > 1 else ""
+        return self._places.out / f"not-finite-{step:07d}{of_rank}.json"

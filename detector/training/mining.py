@@ -14,23 +14,25 @@ from detector.training.loss import region_loss
 
 
 @torch.no_grad()
-def hardest(
-    network: Callable[[Tensor], Any],
-    inputs: Tensor,
-    possible: Tensor,
-    background: Tensor,
-    share: float,
+def background_losses(
+    network: Callable[[Tensor], Any], inputs: Tensor, possible: Tensor, background: Tensor
 ) -> Tensor:
-    """Rows to learn from, ascending: all objects, and `share` of the background by loss.
+    """(N,) the loss of each background region; zeros for objects.
 
     inputs      (N, ...) what the network takes
     possible    (N, K+1) bool
     background  (N,) bool
     """
     rows = background.nonzero().flatten()
-    keep = round(len(rows) * share)
     output = network(inputs[rows])
     logits = output[0] if isinstance(output, tuple) else output
-    losses = region_loss(logits, possible[rows])
-    chosen = rows[losses.topk(min(keep, len(rows))).indices]
-    return torch.cat([(~background).nonzero().flatten(), chosen]).sort().values
+    losses = torch.zeros(len(inputs), device=inputs.device)
+    losses[rows] = region_loss(logits, possible[rows]).float()
+    return losses
+
+
+def hardest(losses: Tensor, background: Tensor, share: float) -> Tensor:
+    """(N,) bool: `share` of the background, those of the largest loss."""
+    rows = background.nonzero().flatten()
+    chosen = rows[losses[rows].topk(round(len(rows) * share)).indices]
+    return torch.zeros_like(background).index_fill_(0, chosen, True)

@@ -27,14 +27,22 @@ def prior_of(
         return None
     parts = [
         _counted(sample, proposals[sample.image_id][:most], sampling.positive_iou)
-        for sample in dataset.samples
-        if sample.annotated is None and not sample.positives_only
+        for sample in countable(dataset).samples
+        if sample.image_id in proposals
     ]
     if not parts:
         return None
     sides, is_object = (np.concatenate(column) for column in zip(*parts, strict=True))
-    odds_learnt = sampling.positives_per_batch / sampling.background_per_batch
+    background = sampling.background_per_batch * sampling.background_prior
+    odds_learnt = sampling.positives_per_batch / background
     return fit_prior(sides, is_object, odds_learnt)
+
+
+def countable(dataset: Dataset) -> Dataset:
+    """The images in which whatever is no object is known to be none."""
+    return dataset.subset(
+        [s.image_id for s in dataset.samples if s.annotated is None and not s.positives_only]
+    )
 
 
 def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Array]:

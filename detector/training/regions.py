@@ -28,6 +28,7 @@ from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.heads.bbox_regression import targets
 from detector.structures import Annotations, Array, Proposals
+from detector.training.checkpoint import digest_of
 
 
 class SamplingSettings(BaseModel):
@@ -79,6 +80,8 @@ class RegionBatch:
     possible  (N, K+1) bool: the classes that the region may be; one True where it is known
     flip      (N,) bool: mirror the crop
     rows      (N,) int64 their rows in the pool
+    place     (N,) int64 their places in the whole batch, where this is one process's part of it
+    whole     how many the whole batch has; 0: these are all
     """
 
     image: Array
@@ -87,6 +90,8 @@ class RegionBatch:
     possible: Array
     flip: Array
     rows: Array
+    place: Array | None = None
+    whole: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,9 +102,11 @@ class RegionBatch:
 
     def part(self, rank: int, world: int) -> RegionBatch:
         """Every `world`-th region, for one of several processes; together they are the batch."""
+        own = slice(rank, None, world)
         return RegionBatch(
-            *(getattr(self, name)[rank::world] for name in self.__dataclass_fields__)
-        )
+            self.image[own], self.boxes[own], self.labels[own], self.possible[own], self.flip[own],
+            self.rows[own], np.arange(len(self))[own], len(self),
+        )  # fmt: skip
 
 
 class RegionPool:
@@ -136,6 +143,7 @@ class RegionPool:
         self.labels[hit] = self.object_labels[self.object[hit]]
         self._allowed = _allowed_background(dataset)
         self.name = dataset.name
+        self.image_ids = tuple(sample.image_id for sample in dataset.samples)
         self._index()
 
     def _index(self) -> None:
@@ -161,6 +169,18 @@ class RegionPool:
         sizes = np.array([len(objects) for objects in self._of_class], np.float64)
         weight = np.where(sizes > 0, np.maximum(sizes, 1) ** self.settings.class_power, 0)
         self._class_chance = weight / weight.sum()
+
+    def digest(self, rows: Array | None = None) -> str:
+        """A hash of which regions these are, of which images, and what they teach."""
+        rows = np.arange(len(self.boxes)) if rows is None else rows
+        image = self.image[rows]
+        ids = [self.image_ids[one] for one in np.unique(image)]
+        return digest_of(ids, image, self.boxes[rows], self.labels[rows])
+
+    def batch_size(self) -> int:
+        """Regions of a batch that are learnt from."""
+        background = self.settings.background_per_batch if len(self.background) else 0
+        return self.settings.positives_per_batch + background
 
     def describe(self) -> dict[str, int]:
         """What there is to learn from, for the report before training."""

@@ -113,18 +113,16 @@ class TrainingState:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, step)
 
-    def skip(self, step: int, replay: Mapping[str, object], folder: Path, in_a_row: int) -> None:
+    def skip(self, step: int, replay: Mapping[str, object], path: Path, in_a_row: int) -> None:
         """A loss or gradient that is not finite: leave the weights, keep what replays the step
-        (JSON), give up after a few.
+        (JSON) at `path`, give up after a few.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        kept = json.dumps({"step": step, **replay})
-        write_atomically(folder / f"not-finite-{step:07d}.json", kept)
+        write_atomically(path, json.dumps({"step": step, **replay}))
         if in_a_row >= self.settings.max_bad_steps:
             raise TrainingError(
                 f"step {step}: loss or gradient not finite {in_a_row} times in a row;"
-                " lower optimiser.rate,"
-                f" or replay {folder}/not-finite-{step:07d}.json"
+                f" lower optimiser.rate, or replay {path}"
             )
 
     def save(self, folder: Path, step: int) -> None:

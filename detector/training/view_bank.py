@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from detector.structures import Array
+from detector.training.checkpoint import digest_of
 from detector.training.view_batches import Views
 
 
@@ -55,6 +56,12 @@ class FixedViews:
         image = np.repeat(np.arange(len(samples)), counts)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         return cls(views, counts, image, np.arange(len(image)) - first)
+
+    def digest(self) -> str:
+        """A hash of what decides the views: images, how many of each, and the annotated boxes."""
+        samples = self.views.dataset.samples
+        boxes = np.concatenate([np.zeros((0, 4)), *(s.annotations.boxes for s in samples)])
+        return digest_of([sample.image_id for sample in samples], self.counts, boxes)
 
     def __len__(self) -> int:
         return len(self.image)

@@ -96,7 +96,7 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
     batch = pool.restricted(learning.make.rows).batch(
         np.arange(len(learning.make.rows)), np.zeros(len(learning.make.rows), bool)
     )
-    seen = learning.make(batch, 0, 0)
+    seen = learning.make(batch, 0)
     lost = np.array([dataset.samples[image].path.name == "000003.jpg" for image in batch.image])
     assert lost.any()
     assert (seen.read.numpy() == ~lost).all()

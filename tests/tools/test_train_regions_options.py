@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ from PIL import Image
 from toy_regions import STILL, TOOL, same, settings, train, weights, write_config, write_squares
 
 from detector.bundle import load_bundle, read_manifest
+from detector.datasets import read_dataset
 from detector.reporting.journal import read_journal
 from detector.structures import Proposals
 from detector.training.distributed import Group
 from detector.training.region_settings import RegionTrainingConfig
-from detector.training.regions import RegionBatch
+from detector.training.regions import RegionBatch, RegionPool, SamplingSettings
 
 
 def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path: Path):
@@ -395,10 +397,7 @@ def test_the_detector_knows_how_common_objects_are_at_each_size(config: Path, tm
 
 
 def test_odds_are_counted_among_the_proposals_that_will_be_judged(tmp_path: Path):
-    from detector.datasets import read_dataset
-    from detector.structures import Proposals
     from detector.training.region_odds import prior_of
-    from detector.training.regions import SamplingSettings
 
     dataset = read_dataset(write_squares(tmp_path / "toy"), "train")
     small, large = [0, 0, 10, 8], [0, 0, 100, 80]
@@ -416,3 +415,55 @@ def test_odds_are_counted_among_the_proposals_that_will_be_judged(tmp_path: Path
     assert prior_of(dataset, found, how, 1) is None  # nothing but objects
     nothing = SamplingSettings(background_per_batch=0)
     assert prior_of(dataset, found, nothing, 3) is None
+
+
+def test_refused_settings_leave_what_the_folder_says_of_its_run(config: Path, tmp_path: Path):
+    assert train(config, tmp_path / "run") == 0
+    said = (tmp_path / "run" / "config.yaml").read_text()
+    assert train(config, tmp_path / "run", *settings("optimiser.rate=0.5")) == 3
+    assert (tmp_path / "run" / "config.yaml").read_text() == said
+
+
+def test_other_data_do_not_resume_a_run(tmp_path: Path, capsys):
+    data = write_squares(tmp_path / "squares")
+    config = write_config(data)
+    assert train(config, tmp_path / "run") == 0
+    path = sorted((data / "Annotations").glob("*.xml"))[0]
+    text = path.read_text()
+    path.write_text(re.sub(r"<xmin>(\d+)", lambda m: f"<xmin>{int(m[1]) + 3}", text, count=1))
+    assert train(config, tmp_path / "run") == 3
+    assert "other data" in capsys.readouterr().err
+
+
+def test_a_bank_frees_whoever_trains_above_it_from_naming_frozen_layers(
+    config: Path, tmp_path: Path
+):
+    bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[conv1.]")
+    assert train(config, tmp_path / "run", *bank) == 0
+
+
+def test_a_wrong_network_is_told_before_any_proposal(config: Path, tmp_path: Path, capsys):
+    (config.parent / "proposals.sqlite").unlink(missing_ok=True)
+    assert train(config, tmp_path / "run", *settings("member.freeze=[nonsense.]")) in (2, 3)
+    assert "nonsense." in capsys.readouterr().err
+    assert not (config.parent / "proposals.sqlite").exists()
+
+
+def test_the_loss_is_the_mean_over_regions_that_are_drawn(tmp_path: Path):
+    dataset = read_dataset(write_squares(tmp_path / "toy"), "train")
+    found = {s.image_id: Proposals(np.array([[0, 0, 9, 9]]), (80, 100)) for s in dataset.samples}
+    how = SamplingSettings(positives_per_batch=4, background_per_batch=8)
+    for data in (dataset, dataset.with_positives_only(True)):
+        pool = RegionPool(data, found, how)
+        assert pool.batch_size() == len(pool.draw(0, 0))
+
+
+def test_odds_are_those_of_the_ranking_that_the_detector_uses(config: Path, tmp_path: Path):
+    few = settings("thresholds.max_proposals=5", "optimiser.steps=1")
+    other = settings("detect_with={engine: selective-search, options: {ranking: learned}}")
+    assert train(config, tmp_path / "paper", *few) == 0
+    assert train(config, tmp_path / "learned", *few, *other) == 0
+    learned = settings("proposals={engine: selective-search, options: {ranking: learned}}")
+    assert train(config, tmp_path / "both", *few, *learned) == 0
+    priors = [read_manifest(tmp_path / n / "bundle").prior for n in ("paper", "learned", "both")]
+    assert priors[0] != priors[1] == priors[2]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +127,41 @@ def test_a_bank_of_other_settings_is_refused(dataset, pool, tmp_path: Path):
         list(_builder(tmp_path / "bank", dataset, pool, "b")[0].build())
     with pytest.raises(TrainingError, match="older version"):
         list(_builder(tmp_path / "bank", dataset, pool, "2:b")[0].build())
+
+
+def test_a_bank_of_other_regions_is_refused(dataset, pool, tmp_path: Path):
+    """An annotation that moved, or another image, makes kept maps those of other regions."""
+    list(_builder(tmp_path / "bank", dataset, pool)[0].build())
+    moved = copy.copy(pool)
+    moved.boxes = pool.boxes.copy()
+    moved.boxes[0] += 1
+    with pytest.raises(TrainingError, match="other images or boxes"):
+        list(_builder(tmp_path / "bank", dataset, moved)[0].build())
+    named = copy.copy(pool)
+    named.image_ids = ("x", *pool.image_ids[1:])
+    with pytest.raises(TrainingError, match="other images or boxes"):
+        list(_builder(tmp_path / "bank", dataset, named)[0].build())
+
+
+@pytest.mark.parametrize("left", [None, 1000])
+def test_maps_that_are_gone_or_short_are_made_again(left, dataset, pool, tmp_path: Path):
+    builder, _ = _builder(tmp_path / "bank", dataset, pool)
+    list(builder.build())
+    path = tmp_path / "bank" / "maps.f16"
+    whole = path.read_bytes()
+    path.unlink() if left is None else path.write_bytes(whole[:left])
+    with pytest.raises(TrainingError, match="not complete"):
+        builder.open()
+    assert list(builder.build()) == [1, 2, 3, 4, 5]
+    assert path.read_bytes() == whole
+
+
+def test_maps_that_find_no_room_are_an_error_before_the_first(
+    dataset, pool, tmp_path: Path, monkeypatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"maps\.f16"):
+        next(_builder(tmp_path / "bank", dataset, pool)[0].build())

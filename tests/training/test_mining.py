@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from detector.training.mining import hardest
+from detector.training.mining import background_losses, hardest
 
 
 def test_all_objects_and_the_worst_half_of_the_background_are_kept():
@@ -13,5 +13,8 @@ def test_all_objects_and_the_worst_half_of_the_background_are_kept():
     logits = torch.tensor([[9.0, 0, 0], [0, 0, 9], [5, 0, 0], [0, 0, 5], [0, 4, 0]])
     possible = torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]]).bool()
     background = torch.tensor([False, True, True, True, True])
-    assert hardest(nn.Identity(), logits, possible, background, 0.5).tolist() == [0, 2, 4]
-    assert hardest(nn.Identity(), logits, possible, background, 1.0).tolist() == [0, 1, 2, 3, 4]
+    losses = background_losses(nn.Identity(), logits, possible, background)
+    assert losses[0] == 0
+    assert losses[2] > losses[4] > losses[1]
+    assert hardest(losses, background, 0.5).tolist() == [False, False, True, False, True]
+    assert hardest(losses, background, 1.0).tolist() == background.tolist()

@@ -144,10 +144,10 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
         np.array([False]),
         np.array([0]),
     )
-    run.skip(7, batch.replay(), tmp_path, 1)
+    run.skip(7, batch.replay(), tmp_path / "not-finite-0000007.json", 1)
     assert '"image": [3]' in (tmp_path / "not-finite-0000007.json").read_text()
     with pytest.raises(TrainingError, match="2 times in a row"):
-        run.skip(8, batch.replay(), tmp_path, 2)
+        run.skip(8, batch.replay(), tmp_path / "8.json", 2)
 
 
 @pytest.mark.parametrize("method", ["sgd", "adamw"])

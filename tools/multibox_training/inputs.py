@@ -114,7 +114,8 @@ def _maps(
             batch_size=8 if places.device.type == "cpu" else 64, workers=places.threads,
         ),
         map_shape(trunk, settings.trunk.input_size),
-        fingerprint_of(map_settings(settings, pseudo)), places.threads, together=8,
+        fingerprint_of({**map_settings(settings, pseudo), "kept": fixed.digest()}),
+        places.threads, together=8,
     )  # fmt: skip
     made = progress(builder.build(), "maps", len(fixed.counts), places.quiet)
     if not group.first_does(made, stop, places.device):

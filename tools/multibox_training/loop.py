@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,17 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: MultiBoxTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
+    settings: MultiBoxTrainingConfig,
+    learning: Learning,
+    places: Places,
+    group: Group,
+    stop: Stop,
+    begun: Callable[[], None],
 ) -> dict[str, Tensor]:
-    """Train in `places.out` until the last step or until `stop`; the averaged weights."""
+    """Train in `places.out` until the last step or until `stop`; the averaged weights.
+
+    `begun` is called when it is known that the settings are those of what is in `places.out`.
+    """
     how, network = settings.optimiser, learning.network
     freeze(network, [])
     steps_per_epoch = learning.count / how.batch
@@ -42,6 +50,7 @@ def train(
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
     loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
+    begun()
     if loop.first == 0:
         _measure(learning, places.device, group)
         run.average.load({**run.average.values, **dict(network.named_buffers())})

@@ -31,9 +31,10 @@ from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
 from detector.training.kept_maps import Shape
 from detector.training.places import Places
-from detector.training.region_odds import prior_of
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_odds import countable, prior_of
+from detector.training.region_settings import ProposalConfig, RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool
+from detector.training.state import freeze
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,7 +50,7 @@ class Learning:
 
     whole    the network that is to be saved
     network  the part of it that is trained (all of it, where there is no bank)
-    make     (batch, step, rank) -> what the network takes
+    make     (batch, step) -> what the network takes
     crops    reads the images; knows which are broken
     below    the state of what is not trained, where there is a bank
     mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
@@ -61,7 +62,7 @@ class Learning:
     whole: nn.Module
     network: nn.Module
     pool: RegionPool
-    make: Callable[[RegionBatch, int, int], Seen]
+    make: Callable[[RegionBatch, int], Seen]
     crops: RegionCrops | DeviceCrops
     below: dict[str, Any]
     mirrored: Array | None = None
@@ -93,16 +94,28 @@ def regions_of(
     Where `stop` becomes true, it ends the tool; what was proposed is kept.
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
-    proposals = _proposals(settings, dataset, places, group, stop, told)
+    if not told:
+        _check_network(settings, len(dataset.classes) + 1, places)
+    proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
         _report(dataset, pool.describe())
     prior = None
     if settings.sampling.size_prior:
-        most = settings.thresholds.max_proposals
-        prior = prior_of(dataset, proposals, settings.sampling, most)
+        judged, counted = settings.detect_with or settings.proposals, countable(dataset)
+        if judged != settings.proposals and len(counted):
+            proposals = _proposals(judged, counted, places, group, stop, True)
+        prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
     return dataset, pool, prior
+
+
+def _check_network(settings: RegionTrainingConfig, outputs: int, places: Places) -> None:
+    """Whatever is wrong with the network and its start is told before hours of proposals."""
+    network = build_network(settings.member, outputs, places.data_root)
+    freeze(network, settings.member.freeze)
+    if settings.bank is not None:
+        Trunk(network, settings.bank.after)
 
 
 def learning_of(
@@ -248,7 +261,7 @@ def _crops(
 
 
 def _proposals(
-    settings: RegionTrainingConfig,
+    wanted: ProposalConfig,
     dataset: Dataset,
     places: Places,
     group: Group,
@@ -258,7 +271,7 @@ def _proposals(
     """Proposals by image id, from the cache or computed into it; images that cannot be read are
     left out.
     """
-    proposer = build_proposer(settings.proposals.engine, settings.proposals.options)
+    proposer = build_proposer(wanted.engine, wanted.options)
     found: dict[str, Proposals] = {}
     paths = [sample.path for sample in dataset.samples]
     with ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as store:

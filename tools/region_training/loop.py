@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from detector.models.normalisation import CENTRED
 from detector.region_run import run_fingerprint
 from detector.reporting.live import TrainingDisplay
 from detector.training.box_loss import WithMoves
+from detector.training.device_crops import DeviceCrops
 from detector.training.logs import Logs
 from detector.training.loop import TrainingLoop
 from detector.training.regions import RegionBatch
@@ -30,25 +31,38 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: RegionTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
+    settings: RegionTrainingConfig,
+    learning: Learning,
+    places: Places,
+    group: Group,
+    stop: Stop,
+    begun: Callable[[], None],
 ) -> dict[str, Tensor]:
-    """Train one member in `places.out` until its last step or `stop`; its averaged weights."""
+    """Train one member in `places.out` until its last step or `stop`; its averaged weights.
+
+    `begun` is called when it is known that the settings are those of what is in `places.out`.
+    """
     how, network, seed = settings.optimiser, learning.network, settings.sampling_seed
-    freeze(network, settings.member.freeze)
-    run = TrainingState(network, how, run_fingerprint(settings, learning.teacher_fingerprint))
+    names = [name for name, _ in network.named_parameters()]
+    freeze(network, [p for p in settings.member.freeze if any(n.startswith(p) for n in names)])
+    belongs = run_fingerprint(settings, learning.teacher_fingerprint, learning.pool.digest())
+    run = TrainingState(network, how, belongs)
     loop = TrainingLoop(run, how, places, group, stop, last=how.steps, seed=seed)
+    begun()
     if group.world == 1:  # a share of a batch has another shape at each step
         search_kernels(places.device)
-    step_of = _step_of(settings, learning, places)
+    step_of = _step_of(settings, learning, places, group)
     size = step_of.batch_size
 
     def batch_at(step: int) -> tuple[RegionBatch, Tensor, Target]:
         own = learning.pool.draw(seed, step).part(group.rank, group.world)
-        seen = learning.make(own, step, group.rank)
+        seen = learning.make(own, step)
         moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
         told = None if learning.taught is None else learning.taught(own)
         labels = torch.from_numpy(own.labels)
-        return own, seen.inputs, Target(seen.possible, labels, moves, told, seen.read)
+        place = None if own.place is None else torch.from_numpy(own.place)
+        target = Target(seen.possible, labels, moves, told, seen.read, place)
+        return own, seen.inputs, target
 
     def mean_loss(sums: Sequence[float]) -> float:
         return Sums(*sums).loss / size
@@ -56,7 +70,8 @@ def train(
     display = TrainingDisplay(how.steps, loop.first, size, places.quiet)
     with ExitStack() as stack:
         logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
-        for turn in loop.turns(batch_at, threads=max(1, places.threads - 1)):
+        ahead = 2 if isinstance(learning.make, DeviceCrops) else None  # in the device's memory
+        for turn in loop.turns(batch_at, threads=max(1, places.threads - 1), ahead=ahead):
             batch, inputs, target = turn.batch
             sums = step_of(inputs, target, loop.factor)
             moved = loop.move(turn.step, sums, mean_loss, batch.replay)
@@ -70,7 +85,9 @@ def train(
     return run.averaged()
 
 
-def _step_of(settings: RegionTrainingConfig, learning: Learning, places: Places) -> Step:
+def _step_of(
+    settings: RegionTrainingConfig, learning: Learning, places: Places, group: Group
+) -> Step:
     """What stays the same from step to step."""
     how, sampling, network = settings.optimiser, settings.sampling, learning.network
     forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
@@ -79,9 +96,13 @@ def _step_of(settings: RegionTrainingConfig, learning: Learning, places: Places)
         torch.compile(forward) if places.compiled else forward,
         places.device,
         choose_precision(how.precision, places.device),
-        sampling.positives_per_batch + sampling.background_per_batch,
+        learning.pool.batch_size(),
         normalise=getattr(network, "normalisation", CENTRED),
         share=sampling.hard_share,
+        drawn=sampling.positives_per_batch
+        + sampling.background_per_batch
+        + sampling.hard_candidates,
+        sum_of_all=group.sum,
         accumulate=how.accumulate,
         label_smoothing=how.label_smoothing,
         teacher=learning.teacher,

@@ -12,7 +12,7 @@ from torch import Tensor
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.training.box_loss import RegionOutput, box_loss
 from detector.training.loss import auxiliary_loss, distillation_loss, region_loss
-from detector.training.mining import hardest
+from detector.training.mining import background_losses, hardest
 
 
 class Target(NamedTuple):
@@ -23,6 +23,7 @@ class Target(NamedTuple):
     moves     (N, 4) onto their objects, where boxes are learnt
     taught    (N, K+1) logits of a teacher, where it was asked before
     read      (N,) bool: False where the image could not be read (None: all were)
+    place     (N,) in the batch of all processes (None: there is one)
     """
 
     possible: Tensor
@@ -30,6 +31,7 @@ class Target(NamedTuple):
     moves: Tensor | None = None
     taught: Tensor | None = None
     read: Tensor | None = None
+    place: Tensor | None = None
 
     def at(self, rows: Tensor | slice) -> Target:
         return self._each(lambda part: part[rows])
@@ -38,7 +40,7 @@ class Target(NamedTuple):
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
-        rest = (self.moves, self.taught, self.read)
+        rest = (self.moves, self.taught, self.read, self.place)
         return Target(
             change(self.possible), change(self.labels),
             *(None if part is None else change(part) for part in rest),
@@ -68,6 +70,8 @@ class Step:
     batch_size  regions that are learnt from, over all processes: gradients are of the mean
     normalise   crops (or maps) -> what the network was trained on
     share       of the background that is learnt from, the hardest (1: all)
+    drawn       regions before that, over all processes
+    sum_of_all  sums a tensor over all processes
     teacher     crops -> its logits, where it was not asked before (Target.taught)
     weight      of the teacher in the loss (0: no teacher)
     box_weight  of the loss of boxes, where the network gives moves (training/box_loss.py)
@@ -79,6 +83,8 @@ class Step:
     batch_size: int
     normalise: Normalisation = CENTRED
     share: float = 1.0
+    drawn: int = 0
+    sum_of_all: Callable[[Tensor], Tensor] = lambda value: value
     accumulate: int = 1
     label_smoothing: float = 0.0
     teacher: Callable[[Tensor], Tensor] | None = None
@@ -93,7 +99,13 @@ class Step:
         if self.share < 1:
             with self._autocast():
                 seen, alone = self.normalise(inputs), target.labels == background
-                learnt = hardest(self.network, seen, target.possible, alone, self.share)
+                losses = background_losses(self.network, seen, target.possible, alone)
+            place = torch.arange(len(inputs)) if target.place is None else target.place
+            place = place.to(self.device)
+            both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
+            both[:, place] = torch.stack([losses, alone.float()])
+            losses, of_background = self.sum_of_all(both)
+            learnt = ~alone | hardest(losses, of_background > 0, self.share)[place]
             inputs, target = inputs[learnt], target.at(learnt)
         sums = torch.zeros(len(Sums._fields), device=self.device)
         size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
@@ -108,6 +120,8 @@ class Step:
             losses = self._losses(output, logits, x, wanted) + boxes
             (losses.sum() * (scale / self.batch_size)).backward()
             hits = wanted.possible[torch.arange(len(x)), logits.argmax(1)]
+            if wanted.read is not None:
+                hits = hits & wanted.read
             objects = wanted.labels != background
             found = [losses.sum(), hits.sum(), (hits & objects).sum(), objects.sum(), boxes.sum()]
             sums += torch.stack(found).detach()
