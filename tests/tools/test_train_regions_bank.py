@@ -105,6 +105,25 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
     assert "000003.jpg: could not be read when" in capsys.readouterr().err
 
 
+def test_a_broken_image_ends_the_first_process_only_with_an_error(
+    config: Path, tmp_path: Path, monkeypatch
+):
+    """torchrun kills the first process, at work on the bundle, where another one ends with 1."""
+
+    def failing(self: ImageCache, path: Path) -> np.ndarray:
+        raise ImageError("unplugged")
+
+    monkeypatch.setattr(ImageCache, "read", failing)
+    second = Group(rank=1)
+    monkeypatch.setattr("detector.training.distributed.join_group", lambda *_: second)
+    assert train(config, tmp_path) == 0
+    assert not (tmp_path / "bundle").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(ImageCache, "read", failing)
+    assert train(config, tmp_path) == 1
+    assert (tmp_path / "bundle").exists()
+
+
 def _divergence(one: Path, other: Path) -> float:
     """Mean KL divergence of what two bundles say of the same crops."""
     crops = torch.randn(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
