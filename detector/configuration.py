@@ -38,20 +38,31 @@ def save_config(path: Path, settings: BaseModel) -> None:
     write_atomically(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 
 
+def put(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Set `room.setting` in a tree; a room that is missing or empty becomes one."""
+    at = tree
+    *rooms, last = name.split(".")
+    for room in rooms:
+        if at.get(room) is None:
+            at[room] = {}
+        at = at[room]
+        if not isinstance(at, dict):
+            raise SettingsError(f"{name}: {room} is a value, not a group of settings")
+    at[last] = value
+
+
 def _apply(tree: dict[str, Any], change: str) -> None:
     name, equals, text = change.partition("=")
     if not equals or not name:
         raise SettingsError(f"--set {change}: expected room.setting=value")
-    at = tree
-    *rooms, last = name.split(".")
-    for room in rooms:
-        at = at.setdefault(room, {})
-        if not isinstance(at, dict):
-            raise SettingsError(f"--set {change}: {room} is a value, not a group of settings")
     try:
-        at[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise SettingsError(f"--set {change}: {text!r} is not a YAML value") from None
+    try:
+        put(tree, name, value)
+    except SettingsError as error:
+        raise SettingsError(f"--set {change}: {error}") from None
 
 
 def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:

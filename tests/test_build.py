@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from detector.build import SHIPPED, build_network, build_proposer
 from detector.bundle import read_manifest
-from detector.configuration import load_config, validated
+from detector.configuration import load_config, put, validated
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
 from detector.models import build_model
@@ -135,3 +136,11 @@ def test_the_shipped_bundle_is_within_its_limits_and_says_where_it_is_from():
     assert manifest.provenance.licence
     assert "VOC" in manifest.provenance.training_data.upper()
     assert "val_map_voc12" in manifest.metrics
+
+
+def test_an_empty_room_of_a_configuration_can_be_filled():
+    tree: dict[str, Any] = {"member": None, "steps": 3}
+    put(tree, "member.weights", "here")
+    assert tree["member"] == {"weights": "here"}
+    with pytest.raises(SettingsError, match="steps is a value"):
+        put(tree, "steps.more", 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,7 +53,7 @@ def main(
     from classifier_training.loop import train
     from classifier_training.outputs import CLASSIFIER
 
-    from detector.configuration import load_config, validated
+    from detector.configuration import load_config, put, validated
     from detector.reporting.cli import stop_gently
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.distributed import join_group
@@ -70,7 +70,7 @@ def main(
     }
     for name, value in given.items():
         if value is not None:
-            _put(tree, name, value)
+            put(tree, name, value)
     settings: ClassifierTrainingConfig = validated(
         ClassifierTrainingConfig, with_recipe(tree), str(config or "options")
     )
@@ -96,13 +96,6 @@ def main(
             return 0 if trained.readable else 1
     finally:
         group.close()
-
-
-def _put(tree: dict[str, Any], name: str, value: object) -> None:
-    *rooms, last = name.split(".")
-    for room in rooms:
-        tree = tree.setdefault(room, {})
-    tree[last] = value
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main(
     from multibox_training.pseudo import labelled
     from multibox_training.settings import MultiBoxTrainingConfig
 
-    from detector.configuration import load_config, save_config, validated
+    from detector.configuration import load_config, put, save_config, validated
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
     from detector.training.places import Places, device_of
@@ -60,9 +60,9 @@ def main(
     if data:
         tree["data"] = [{"path": path, "split": split} for path in data]
     if start is not None:
-        tree.setdefault("trunk", {})["weights"] = str(start.resolve())
+        put(tree, "trunk.weights", str(start.resolve()))
     if epochs is not None:
-        tree.setdefault("optimiser", {})["epochs"] = epochs
+        put(tree, "optimiser.epochs", epochs)
     tree.setdefault("data", ())
     tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
     settings: MultiBoxTrainingConfig = validated(

@@ -58,7 +58,7 @@ def main(
     from region_training.loop import train
     from region_training.outputs import write_bundle
 
-    from detector.configuration import load_config, save_config, validated
+    from detector.configuration import load_config, put, save_config, validated
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
     from detector.training.places import Places, device_of
@@ -68,9 +68,9 @@ def main(
     if data:
         tree["data"] = [{"path": path, "split": split} for path in data]
     if start is not None:
-        tree.setdefault("member", {})["weights"] = str(start.resolve())
+        put(tree, "member.weights", str(start.resolve()))
     if steps is not None:
-        tree.setdefault("optimiser", {})["steps"] = steps
+        put(tree, "optimiser.steps", steps)
     tree.setdefault("data", ())
     settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
     if not settings.data:

@@ -21,7 +21,6 @@ class Group:
 
     rank: int = 0
     world: int = 1
-    local_rank: int = 0
 
     @property
     def is_first(self) -> bool:
@@ -93,5 +92,7 @@ def join_group(environment: Mapping[str, str], device_type: str) -> Group:
     # and its threads alive past close(), into the interpreter's end, where they abort the process.
     importlib.import_module("torch.distributed.nn.functional")
     backend = "nccl" if device_type == "cuda" else "gloo"
+    if backend == "nccl":  # its collectives run on the current card
+        torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group(backend)
-    return Group(int(environment["RANK"]), world, int(environment.get("LOCAL_RANK", "0")))
+    return Group(int(environment["RANK"]), world)

@@ -36,9 +36,11 @@ class Places:
 
 def device_of(option: str, environment: Mapping[str, str]) -> torch.device:
     """The device that --device names; under torchrun (WORLD_SIZE, LOCAL_RANK in `environment`)
-    "auto" gives each process a card of its own.
+    "auto" and "cuda" give each process a card of its own.
     """
-    if int(environment.get("WORLD_SIZE", "1")) > 1 and option == "auto":
-        cuda = torch.cuda.is_available()
-        option = f"cuda:{environment['LOCAL_RANK']}" if cuda else "cpu"
+    if int(environment.get("WORLD_SIZE", "1")) > 1 and option in ("auto", "cuda"):
+        if torch.cuda.is_available():
+            option = f"cuda:{environment['LOCAL_RANK']}"
+        elif option == "auto":
+            option = "cpu"
     return choose_device(option)

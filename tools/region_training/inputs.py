@@ -101,6 +101,8 @@ def regions_of(
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
         _report(dataset, pool.describe())
+        if settings.member.weights is None:
+            typer.echo("  no --start: the network begins at random, and needs far longer", err=True)
     prior = None
     if settings.sampling.size_prior:
         judged, counted = settings.detect_with or settings.proposals, countable(dataset)
