@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,26 +20,13 @@ from typing import Any
 import numpy as np
 
 from detector.errors import ProposalError
+from detector.proposals import plain_pickle
 from detector.proposals.foreign_layout import ForeignBoxes
 from detector.proposals.mat_files import read_mat
 from detector.structures import Array
 
 SUFFIXES = (".mat", ".pkl", ".pickle", ".npz", ".json")
 
-# All that a pickle of arrays needs. Anything else that it names (os.system, say) is refused.
-_HARMLESS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("collections", "OrderedDict"),
-    ("__builtin__", "bytes"),
-    ("builtins", "bytes"),
-}
 _XYXY_ABS, _XYWH_ABS = 0, 1
 
 
@@ -84,28 +70,8 @@ def _read_mat(data: bytes) -> Any:
     return _paired(images, cells)
 
 
-class _HarmlessUnpickler(pickle.Unpickler):
-    """Builds arrays, lists, dictionaries, texts and numbers; refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name == "BoxMode" and module.startswith("detectron2."):
-            return int  # an enumeration of whole numbers
-        if (module, name) == ("_codecs", "encode"):
-            return _latin_bytes  # how pickles of protocol 2 write bytes
-        if (module, name) not in _HARMLESS:
-            raise ProposalError(
-                f"the pickle asks for {module}.{name}; only arrays, lists, dictionaries, texts and"
-                " numbers are read, since anything else could run code"
-            )
-        return super().find_class(module, name)
-
-
-def _latin_bytes(text: str, encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")
-
-
 def _read_pickle(data: bytes) -> Any:
-    content = _HarmlessUnpickler(io.BytesIO(data), encoding="latin1").load()
+    content = plain_pickle.load(data)
     if isinstance(content, Mapping) and "boxes" in content:
         return _read_detectron(content)
     return content

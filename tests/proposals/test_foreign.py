@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +213,91 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, evil):
     with pytest.raises(ProposalError, match="could run code"):
         read_foreign(path)
     assert not Path("/tmp/should-not-exist").exists()
+
+
+class Calls:
+    """Pickles as `function(*arguments)`, then given `state`."""
+
+    def __init__(self, function, arguments, state=None):
+        self.reduced = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def crafted(fields: dict, code: str, size: int, data: object) -> bytes:
+    """A pickle of an array whose type says what NumPy's `__setstate__` would believe."""
+    state = (3, "|", None, tuple(fields), fields, size, 1, 16 if code == "V8" else 63)
+    kind = Calls(np.dtype, (code, False, True), state)
+    reconstruct = np.zeros(1).__reduce__()[0]
+    array = Calls(reconstruct, (np.ndarray, (0,), b"b"), (1, (1,), kind, False, data))
+    return pickle.dumps({"a.jpg": array}, protocol=2)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        crafted({"x": (np.dtype("f8"), 1 << 30)}, "V8", 8, b"12345678"),
+        crafted({"x": (np.dtype("O"), 0)}, "V8", 8, b"12345678"),
+        crafted({"x": (np.dtype("f8"), 1 << 30)}, "f8", 8, b"12345678"),
+        crafted({}, "O8", 8, b"12345678"),
+    ],
+)
+def test_a_type_with_fields_never_reaches_numpys_own_loader(tmp_path, attack):
+    """NumPy checks neither offsets nor sizes there: such files ended the process."""
+    (tmp_path / "a.pkl").write_bytes(attack)
+    code = (
+        "import sys; from detector.errors import ProposalError\n"
+        "from detector.proposals.foreign_files import read_foreign\n"
+        "try: read_foreign(sys.argv[1])\n"
+        "except ProposalError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.pkl")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "an array" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        (1, (2, 4), np.dtype("f4"), False, bytes(16)),
+        (1, (-1, 4), np.dtype("f4"), False, bytes(16)),
+        (1, (1, 4), np.dtype("f4"), 7, bytes(16)),
+        (1, (1, 4), np.dtype("f4"), False, 16),
+        (1, (1, 4), 4, False, bytes(16)),
+        (1, (2,), np.dtype("O"), False, [1]),
+        (1, (1,), np.dtype("O"), False, b"12345678"),
+        (1, (1, 4)),
+        7,
+    ],
+)
+def test_an_array_that_is_not_as_long_as_its_shape(tmp_path, state):
+    array = Calls(np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), state)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a.jpg": array}))
+    with pytest.raises(ProposalError, match="an array"):
+        read_foreign(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize("core", [b"numpy.core.", b"numpy._core."])
+@pytest.mark.parametrize("kind", ["?", "i1", "u2", ">i4", "<u8", "f2", ">f4", "f8"])
+def test_arrays_of_numpy_1_and_2_in_all_types(tmp_path, core, kind):
+    boxes = np.arange(8).reshape(2, 4).astype(kind)
+    objects = np.empty(2, object)
+    objects[:] = [boxes, np.asfortranarray(boxes)]
+    content = {"ids": np.array([3, 4]), "boxes": objects, "bbox_mode": np.int64(0)}
+    for protocol in range(4):  # later ones give lengths, which the other name would not have
+        written = pickle.dumps(content, protocol).replace(b"numpy._core.", core)
+        (tmp_path / "a.pkl").write_bytes(written)
+        found = read_foreign(tmp_path / "a.pkl")
+        assert found["3"].boxes.tolist() == found["4"].boxes.tolist() == boxes.tolist()
+
+
+def test_a_pickle_cannot_change_its_readers(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02cnumpy\ndtype\n}X\x01\x00\x00\x00aK\x01sb.")
+    with pytest.raises(ProposalError, match="has none"):
+        read_foreign(tmp_path / "a.pkl")
 
 
 def test_an_archive_of_arrays(tmp_path):
