@@ -1,12 +1,17 @@
-"""Writing files so that a kill or a full disk never leaves half of one.
+"""Writing files so that a kill or a full disk never leaves half of one; reading regular files only.
 
 Temporary file, fsync, rename, fsync of the folder, in this order.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+
+NOT_REGULAR = "not a regular file"
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:
@@ -14,22 +19,57 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
 
     Text is written as UTF-8 with the line endings that it has. The temporary file lies in the same
     folder, so that the rename never crosses a file system, and is removed if anything goes wrong.
+    A link stays a link: the file that it names is written. An old file's permissions stay; where
+    there is something that is no file, such as a folder or a device, nothing is written.
     """
-    path = Path(path)
     content = data.encode() if isinstance(data, str) else data
+    target = Path(os.path.realpath(path))
     # Not derived from the file's own name, which may already reach the 255-byte limit.
-    temporary = path.parent / f".writing-{os.urandom(8).hex()}.tmp"
+    temporary = target.parent / f".writing-{os.urandom(8).hex()}.tmp"
     try:
+        mode = _mode_of_old(target)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            if mode is not None:
+                os.chmod(temporary, mode)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):  # who reads it knows nothing of the temporary file
+            error.filename, error.filename2 = str(path), None
         raise
-    sync_folder(path.parent)
+    sync_folder(target.parent)
+
+
+def _mode_of_old(path: Path) -> int | None:
+    """The permissions of the file that is there; None where there is none."""
+    try:
+        found = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found):
+        raise FileExistsError(errno.EEXIST, NOT_REGULAR)
+    return stat.S_IMODE(found)
+
+
+def read_regular(path: str | Path, max_bytes: int = -1) -> bytes:
+    """The content (at most so many bytes) of a regular file; an OSError for a pipe or a device."""
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError:  # a zero byte in the name
+        raise OSError(errno.EINVAL, "not a possible file name", str(path)) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+    with os.fdopen(handle, "rb") as file:
+        return file.read(max_bytes)
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from detector import files
-from detector.files import write_atomically
+from detector.files import read_regular, write_atomically
 
 
 def test_bytes_and_text_arrive_as_given(tmp_path: Path) -> None:
@@ -43,6 +43,67 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_an_old_files_permissions_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o604)
+    write_atomically(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_what_a_link_names_is_written_and_the_link_stays(tmp_path: Path, old: str | None) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "file", tmp_path / "link"
+    if old is not None:
+        target.write_text(old)
+    link.symlink_to(Path("there") / "file")
+    write_atomically(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert [one.name for one in (tmp_path / "there").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_refused_by_name(
+    tmp_path: Path, kind: str, through_a_link: bool
+) -> None:
+    path = tmp_path / "a"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    before = path.stat()
+    if through_a_link:
+        path = tmp_path / "link"
+        path.symlink_to("a")
+    with pytest.raises((FileExistsError, IsADirectoryError)) as caught:
+        write_atomically(path, "new")
+    assert caught.value.filename == str(path)
+    assert (path.stat().st_mode, path.stat().st_ino) == (before.st_mode, before.st_ino)
+    assert len(list(tmp_path.iterdir())) == 1 + through_a_link
+
+
+def test_a_failure_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "a", tmp_path / "file" / "a"):
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match="directory") as caught:
+            write_atomically(path, "a")
+        assert caught.value.filename == str(path)
+        assert ".writing-" not in str(caught.value)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_regular(tmp_path / "a") == b"abc"
+    assert read_regular(tmp_path / "a", 2) == b"ab"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_regular(path)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
