@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -54,6 +55,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 _IS_FIRST = pytest.StashKey[bool]()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def at_most_20_s() -> Iterator[None]:
+    """A test that would otherwise wait for ever fails."""
+
+    def on_alarm(number: int, frame: object) -> None:
+        pytest.fail("still waiting after 20 s")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

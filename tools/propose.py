@@ -170,6 +170,7 @@ def import_foreign(
 ) -> int:
     """Put proposals that others made into a cache. R-CNN's: --order yxyx --base 1 --inclusive."""
     from detector.errors import ProposalError
+    from detector.files import read_regular
     from detector.images import content_hash, read_bytes
     from detector.proposals.foreign_export import read_index
     from detector.proposals.foreign_files import match_names, read_foreign
@@ -191,7 +192,7 @@ def import_foreign(
     settings = {
         "engine": "imported",
         "file": file.name,
-        "sha256": content_hash(file.read_bytes()),
+        "sha256": content_hash(read_regular(file)),
         "layout": str(layout),
     }
     with ProposalStore(out, "rw") as store:

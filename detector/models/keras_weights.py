@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import WeightsError
+from detector.files import read_regular
 from detector.models.inception import ConvReLU
 from detector.models.inception_v3 import InceptionV3
 from detector.models.normalisation import Normalisation
@@ -93,9 +94,10 @@ def read_browser_weights(path: str | Path) -> dict[str, Array]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        manifest = read_regular(path, _MAX_MANIFEST_BYTES + 1)
+        if len(manifest) > _MAX_MANIFEST_BYTES:
             raise WeightsError(f"{path}: too large for a model.json")
-        groups = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
+        groups = json.loads(manifest)["weightsManifest"]
         found: dict[str, Array] = {}
         for group in groups:
             data = b"".join(_shard(path.parent, name) for name in group["paths"])
@@ -111,7 +113,7 @@ def _shard(folder: Path, name: str) -> bytes:
     if Path(name).name != name or name in ("", "..", "."):
         raise WeightsError(f"{folder}: shard {name!r} is not a plain file name")
     plain = folder / name
-    return (plain if plain.is_file() else folder / f"{name}.bin").read_bytes()
+    return read_regular(plain if plain.exists() else folder / f"{name}.bin")
 
 
 def _arrays(weights: Any, data: bytes, path: Path) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detector.errors import ProposalError
+from detector.files import read_regular
 from detector.structures import Array, Proposals
 
 FORMATS = ("detectron2", "mmdetection", "mmdetection2")
@@ -27,7 +28,7 @@ def read_index(path: str | Path) -> Index:
     """A COCO .json (its images' file_name and id), or a text file with one image a line."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ProposalError(f"{path}: not a readable image list ({error})") from None
     if path.suffix.lower() != ".json":

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from detector.errors import ProposalError
+from detector.files import read_regular
 from detector.proposals import plain_pickle
 from detector.proposals.foreign_layout import ForeignBoxes
 from detector.proposals.mat_files import read_mat
@@ -37,7 +38,7 @@ def read_foreign(path: str | Path, names: Sequence[str] | None = None) -> dict[s
     if reader is None:
         raise ProposalError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise ProposalError(f"{path}: cannot be read ({error.strerror})") from None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_browser_model_gives_the_same_features(tmp_path):
     assert ours.normalisation(crop).flatten().tolist() == pytest.approx(
         [123 / 255, 117 / 255, 104 / 255]
     )
+
+
+def test_pipes_are_refused_and_not_waited_for(tmp_path, at_most_20_s):
+    path = write_browser_model(tmp_path, {"a/kernel": np.ones(3)}, shards=1)
+    shard = tmp_path / "group1-shard1of1.bin"
+    for pipe in (shard, path):
+        pipe.unlink()
+        os.mkfifo(pipe)
+        with pytest.raises(WeightsError, match=f"{pipe.name}: .*not a regular file"):
+            read_browser_weights(path)
 
 
 def test_quantised_bytes_by_hand(tmp_path):

@@ -353,6 +353,13 @@ def test_a_file_that_is_not_there(tmp_path):
         read_foreign(tmp_path / "a.mat")
 
 
+@pytest.mark.parametrize("read", [read_foreign, read_index])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, read, at_most_20_s):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(ProposalError, match="not a regular file"):
+        read(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize(
     "name", ["photos/000139.jpg", "000139.jpg", "000139", "139", "elsewhere/000139.png"]
 )
