@@ -144,6 +144,24 @@ def test_two_thousand_grown_boxes_in_random_order_take_little_more_than_their_or
     assert bits < 8 * len(lzma_of(boxes)) / len(boxes) - 6
 
 
+@pytest.mark.parametrize("count", [0, 1, 4000, 1 << 18, (1 << 18) + 1])
+def test_the_dictionary_is_no_larger_than_the_data_ask_for(count, rng, monkeypatch):
+    used = []
+    compress = coding.lzma.compress
+
+    def watched(data: bytes, **options: object) -> bytes:
+        used.append(options["filters"][0].get("dict_size"))
+        return compress(data, **options)
+
+    monkeypatch.setattr(coding.lzma, "compress", watched)
+    values = np.round(rng.random(count) * 500).astype(np.float32)
+    row = coding._squeeze(values)
+    assert used == [1 << 20 if count <= 1 << 18 else None]
+    whole = compress(values.tobytes(), format=coding.lzma.FORMAT_RAW, filters=coding._LZMA)
+    assert row == whole
+    assert np.array_equal(coding._unsqueeze(row, count), values)
+
+
 def lzma_of(boxes: np.ndarray) -> bytes:
     """The outside authority: what a general compressor makes of the same columns."""
     import lzma
