@@ -37,10 +37,14 @@ def main(
     engine: Annotated[str, typer.Option(help="selective-search, multibox, both or opencv.")] = (
         "selective-search"
     ),
-    preset: Annotated[str, typer.Option(help="single, fast or quality.")] = "fast",
-    superpixel_scale: Annotated[float, typer.Option(help="1: the paper's; 2: GoogLeNet's.")] = 2.0,
-    seed: Annotated[int, typer.Option(help="Of the random part of the ranking.")] = 0,
-    longest_side: Annotated[int, typer.Option(help="Compute at this size; 0: full size.")] = 500,
+    preset: Annotated[str | None, typer.Option(help="single, fast or quality. [fast]")] = None,
+    superpixel_scale: Annotated[
+        float | None, typer.Option(help="1: the paper's; 2: GoogLeNet's. [2]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the random part of the ranking. [0]")] = None,
+    longest_side: Annotated[
+        int | None, typer.Option(help="Compute at this size; 0: full size. [500]")
+    ] = None,
     options: Annotated[
         list[str] | None, typer.Option("--set", help="Another setting of the engine: NAME=VALUE.")
     ] = None,
@@ -52,14 +56,20 @@ def main(
     from detector.proposals.stored import ProposalStore
     from detector.reporting.inputs import image_paths
 
-    paths = [str(path) for path in image_paths(images, sys.stdin)]
     searching = {
         "preset": preset,
         "superpixel_scale": superpixel_scale,
         "seed": seed,
-        "longest_side": longest_side or None,
+        "longest_side": longest_side,
     }
-    chosen = (searching if engine != "multibox" else {}) | settings_given(options or [])
+    given: dict[str, Any] = {k: value for k, value in searching.items() if value is not None}
+    if engine == "multibox" and given.keys() - {"seed"}:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given if name != "seed")
+        raise typer.BadParameter(f"{names}: --engine multibox has no such option; see --set")
+    if longest_side == 0:
+        given["longest_side"] = None
+    paths = [str(path) for path in image_paths(images, sys.stdin)]
+    chosen = given | settings_given(options or [])
     recorder = prepare(out, engine, chosen, quiet)
     with ProposalStore(out, "rw") as store:
         key = store.put_settings(recorder.settings)

@@ -129,6 +129,9 @@ def test_a_list_on_standard_input_and_opencvs_engine(propose, photos, tmp_path):
         (["--set", "nothing"], 2, "NAME=VALUE"),
         (["--out", "/dev/null/cache.sqlite"], 3, "cannot be made"),
         (["--superpixel-scale", "-1"], 2, "superpixel_scale"),
+        (["--engine", "multibox", "--preset", "fast"], 2, "--preset: --engine multibox has no"),
+        (["--engine", "multibox", "--longest-side", "0"], 2, "--longest-side: --engine multibox"),
+        (["--preset", "fast", "--set", "strategies=[HSV-100-CTSF]"], 2, "not both"),
     ],
 )
 def test_wrong_options_are_one_clear_sentence(propose, photos, tmp_path, arguments, code, message):
@@ -140,6 +143,18 @@ def test_wrong_options_are_one_clear_sentence(propose, photos, tmp_path, argumen
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 3
+
+
+def test_strategies_may_stand_in_place_of_a_preset(propose, photos, tmp_path):
+    cache = tmp_path / "cache.sqlite"
+    for given in (["--set", "strategies=[HSV-100-CTSF]"], ["--longest-side", 0], [], ["--seed", 0]):
+        done = propose(photos / "0.png", "--out", cache, *given)
+        assert done.returncode == 0, done.stderr
+    with ProposalStore(cache) as store:
+        found = list(store.settings().values())
+    assert len(found) == 3  # what is not given is the default
+    assert sorted(str(one["strategies"] is None) for one in found) == ["False", "True", "True"]
+    assert sorted(str(one["longest_side"]) for one in found) == ["500", "500", "None"]
 
 
 def test_nothing_usable_is_exit_code_3(propose, tmp_path):
