@@ -260,11 +260,11 @@ def export_foreign(
 ) -> int:
     """Write a cache's proposals as Detectron2 or MMDetection read them."""
     from detector.files import write_atomically
-    from detector.proposals.foreign_export import export, read_index
+    from detector.proposals.foreign_export import by_name, export, read_index
     from detector.proposals.stored import ProposalStore
 
     with ProposalStore(cache) as store:
-        proposals = dict(store.items(store.only_settings(settings)))
+        proposals = by_name(store.items(store.only_settings(settings)))
     write_atomically(file, export(proposals, to, read_index(index) if index else None, folder))
     print(f"{file}: proposals of {len(proposals)} images for {to}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ def export(
     found = list(proposals.values())
     content: Any
     if layout == "detectron2":
+        _all_differ(ids, proposals, "id")
         content = {
             "ids": list(ids),
             "boxes": [one.boxes for one in found],
@@ -69,6 +70,7 @@ def export(
     elif layout == "mmdetection":
         if not folder:
             raise ProposalError("MMDetection 3 names images by folder/file: give --folder")
+        _all_differ((Path(name).name for name in proposals), proposals, "name")
         content = {
             f"{folder}/{Path(name).name}": {"bboxes": one.boxes, "scores": objectness(one)}
             for name, one in proposals.items()
@@ -87,19 +89,62 @@ def objectness(proposals: Proposals) -> Array:
     return np.linspace(1, 0, len(proposals) + 1, dtype=np.float32)[:-1]
 
 
-def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Proposals]:
-    by_stem = {Path(name).stem: name for name in proposals}
+def by_name(items: Iterable[tuple[str, Proposals]]) -> dict[str, Proposals]:
+    """A cache's items as a dictionary; two images of one name are an error."""
     found: dict[str, Proposals] = {}
+    for name, proposals in items:
+        if name in found:
+            raise ProposalError(
+                f"two stored images are both called {name}, and a cache knows images by file name"
+                " alone; rename one, or propose for each folder into a cache of its own"
+            )
+        found[name] = proposals
+    return found
+
+
+def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Proposals]:
+    stored: list[dict[str, list[str]]] = [{}, {}, {}]
+    for name in proposals:
+        for level, key in zip(stored, _keys(name), strict=True):
+            level.setdefault(key, []).append(name)
+    asked: dict[str, str] = {}
     missing: list[str] = []
     for name in index.names:
-        stored = by_stem.get(Path(name).stem)
-        if stored is None:
+        levels = zip(stored, _keys(name), strict=True)
+        fitting = next((level[key] for level, key in levels if key in level), [])
+        if len(fitting) > 1:
+            raise ProposalError(
+                f"{name} of the index fits two stored images, {fitting[0]} and {fitting[1]};"
+                " give the index full file names"
+            )
+        if not fitting:
             missing.append(name)
+        elif fitting[0] in asked:
+            raise ProposalError(
+                f"{asked[fitting[0]]} and {name} of the index both fit the stored image"
+                f" {fitting[0]}; a cache knows images by file name alone: make one for each folder"
+            )
         else:
-            found[name] = proposals[stored]
+            asked[fitting[0]] = name
     if missing:
         raise ProposalError(
             f"no proposals for {len(missing)} of {len(index.names)} images of the index,"
             f" for example {missing[0]}; make them with tools/propose.py"
         )
-    return found
+    return {name: proposals[one] for one, name in asked.items()}
+
+
+def _keys(name: str) -> tuple[str, str, str]:
+    """What an image is looked up by, the surest first."""
+    return name, Path(name).name, Path(name).stem
+
+
+def _all_differ(keys: Iterable[object], names: Iterable[str], what: str) -> None:
+    known: dict[object, str] = {}
+    for key, name in zip(keys, names, strict=True):
+        if key in known:
+            raise ProposalError(
+                f"{known[key]} and {name} would both have the {what} {key}; rename one, or give"
+                " an --index that tells them apart"
+            )
+        known[key] = name

@@ -172,20 +172,34 @@ def _table(value: Any, name: str = "boxes") -> Array:
 
 
 def match_names(names: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]:
-    """Foreign image names -> image files: by path, file name, stem, or number (COCO's ids)."""
-    known: dict[str, Path] = {}
-    for path in paths:
-        for key in _keys(str(path)):
-            known.setdefault(key, path)
-    return {
-        name: known[key]
-        for name in names
-        for key in [next((key for key in _keys(name) if key in known), "")]
-        if key
-    }
+    """Foreign image names -> image files: by path, file name, stem, or number (COCO's ids).
+
+    A name that fits two files, or a file that fits two names, is an error.
+    """
+    known: list[dict[str, list[Path]]] = [{}, {}, {}, {}]
+    for path in dict.fromkeys(paths):
+        for level, key in zip(known, _keys(str(path)), strict=False):
+            level.setdefault(key, []).append(path)
+    found: dict[str, Path] = {}
+    taken: dict[Path, str] = {}
+    for name in names:
+        fitting = next((level[key] for key in _keys(name) for level in known if key in level), [])
+        if len(fitting) > 1:
+            raise ProposalError(
+                f"the name {name} fits two images, {fitting[0]} and {fitting[1]}; give one of them"
+            )
+        for path in fitting:
+            if path in taken:
+                raise ProposalError(
+                    f"the names {taken[path]} and {name} both fit {path}; give the images of both"
+                )
+            found[name], taken[path] = path, name
+    return found
 
 
 def _keys(name: str) -> list[str]:
     path = Path(name)
-    number = [str(int(path.stem))] if path.stem.isdecimal() else []
+    is_number = path.stem.isascii() and path.stem.isdecimal()
+    # Not int(), which refuses thousands of digits.
+    number = [path.stem.lstrip("0") or "0"] if is_number else []
     return [name, path.name, path.stem, *number]

@@ -368,6 +368,23 @@ def test_foreign_names_find_their_images(name):
     assert match_names([name, "unknown"], [Path("photos/7.jpg"), path]) == {name: path}
 
 
+def test_names_that_fit_two_images_are_an_error():
+    x, y = Path("d/x/1.jpg"), Path("d/y/1.jpg")
+    assert match_names([str(x), str(y)], [y, x]) == {str(x): x, str(y): y}
+    with pytest.raises(ProposalError, match=f"{x} and {y}"):
+        match_names(["1"], [x, y])
+    with pytest.raises(ProposalError, match=f"{x} and {y} both fit"):
+        match_names([str(x), str(y)], [x])
+    # A file name counts for more than a number.
+    both = [Path("01.jpg"), Path("1.jpg")]
+    assert match_names(["1.jpg", "01"], both) == {"1.jpg": both[1], "01": both[0]}
+
+
+def test_a_name_of_very_many_digits_is_a_name():
+    path = Path("7" * 5000 + ".jpg")
+    assert match_names(["7" * 5000], [path]) == {"7" * 5000: path}
+
+
 # --- export ----------------------------------------------------------------------------------
 
 FOUND = {
@@ -429,3 +446,39 @@ def test_an_index_with_images_that_have_no_proposals_is_an_error():
 def test_an_unknown_format_names_the_known_ones():
     with pytest.raises(ProposalError, match="detectron2, mmdetection"):
         export(FOUND, "yolo")
+
+
+ONE, OTHER = Proposals([[0, 0, 5, 5]], (10, 10)), Proposals([[1, 1, 9, 9]], (10, 10))
+
+
+def test_an_index_entry_finds_the_image_that_it_names():
+    stored = {"x/1.jpg": ONE, "y/1.jpg": OTHER, "2.png": ONE, "2.jpg": OTHER}
+    index = Index(("y/1.jpg", "x/1.jpg", "d/2.jpg"), (1, 2, 3))
+    content = pickle.loads(export(stored, "detectron2", index))
+    assert [one.tolist() for one in content["boxes"]] == [
+        [[1, 1, 9, 9]],
+        [[0, 0, 5, 5]],
+        [[1, 1, 9, 9]],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "message"),
+    [
+        (("x/1.jpg", "y/1.jpg"), ("1.jpg",), "x/1.jpg and y/1.jpg"),
+        (("1.jpg", "1.png"), ("1",), "1.jpg and 1.png"),
+        (("1.jpg",), ("x/1.jpg", "y/1.jpg"), "x/1.jpg and y/1.jpg of the index both fit"),
+        (("1.jpg",), ("1.jpg", "1.jpg"), "1.jpg and 1.jpg of the index both fit"),
+    ],
+)
+def test_an_index_that_fits_in_two_ways_is_an_error(stored, asked, message):
+    index = Index(asked, tuple(range(len(asked))))
+    with pytest.raises(ProposalError, match=message):
+        export(dict.fromkeys(stored, ONE), "mmdetection2", index)
+
+
+def test_two_images_never_share_a_key():
+    with pytest.raises(ProposalError, match=r"1.jpg and 1.png would both have the id 1"):
+        export({"1.jpg": ONE, "1.png": OTHER}, "detectron2")
+    with pytest.raises(ProposalError, match=r"x/1.jpg and y/1.jpg would both have the name 1.jpg"):
+        export({"x/1.jpg": ONE, "y/1.jpg": OTHER}, "mmdetection", folder="val")

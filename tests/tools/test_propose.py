@@ -246,3 +246,15 @@ def test_images_that_the_file_names_but_nobody_has_are_reported(propose, photos,
     )  # fmt: skip
     assert done.returncode == 1
     assert "1 of 2 images in theirs.json were not found" in done.stderr
+
+
+def test_two_pictures_of_one_name_are_not_exported_as_one(propose, photos, tmp_path):
+    for folder, photo in (("x", "0.png"), ("y", "1.png")):
+        (tmp_path / folder).mkdir()
+        (photos / photo).rename(tmp_path / folder / "1.png")
+    cache = tmp_path / "cache.sqlite"
+    assert propose(tmp_path / "x", tmp_path / "y", "--out", cache, "--quiet").returncode == 0
+    done = propose("export", cache, "--to", "detectron2", "--file", tmp_path / "a.pkl")
+    assert done.returncode == 3
+    assert "two stored images are both called 1.png" in done.stderr
+    assert not (tmp_path / "a.pkl").exists()
