@@ -140,8 +140,8 @@ def _keys(name: str) -> tuple[str, str, str]:
 
 
 def _all_differ(keys: Iterable[object], names: Iterable[str], what: str) -> None:
-    known: dict[object, str] = {}
-    for key, name in zip(keys, names, strict=True):
+    known: dict[str, str] = {}
+    for key, name in zip(map(str, keys), names, strict=True):
         if key in known:
             raise ProposalError(
                 f"{known[key]} and {name} would both have the {what} {key}; rename one, or give"
