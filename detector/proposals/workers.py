@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -75,7 +77,7 @@ def _attend(worker: _Worker, waiting: deque[tuple[Any, int]]) -> Iterator[tuple[
     item, tries, started = worker.item, worker.tries, worker.ready
     try:
         said = worker.listen()
-    except (EOFError, OSError, _LateError) as error:
+    except (EOFError, OSError, _LateError, _StartError) as error:
         reason = worker.cause_of_death(error)
         if not started:
             worker.starts_failed += 1
@@ -95,6 +97,25 @@ class _LateError(Exception):
     pass
 
 
+class _StartError(Exception):
+    """What the worker's own preparation raised, as a text."""
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """What is started here ignores Ctrl-C from its first instant, as a process inherits that."""
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if before is None or not in_main_thread:  # not ours to set
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class _Worker:
     """A process, our end of the pipe to it, and what it is doing."""
 
@@ -108,7 +129,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.prepare), daemon=True)
-        self.process.start()
+        with _interrupts_ignored():  # or Ctrl-C would find it still importing, and be printed
+            self.process.start()
         theirs.close()
         self.ready, self.item, self.tries = False, None, 0
         self.limit = START_LIMIT_S
@@ -127,11 +149,15 @@ class _Worker:
         if not self.connection.poll():
             raise _LateError
         said = self.connection.recv()
+        if not self.ready and isinstance(said, Lost):
+            raise _StartError(said.reason)
         self.ready, self.item, self.deadline = True, None, float("inf")
         self.starts_failed = 0
         return said
 
     def cause_of_death(self, error: Exception) -> str:
+        if isinstance(error, _StartError):
+            return str(error)
         if isinstance(error, _LateError) and self.process.is_alive():
             return f"took over {self.limit:g} s"
         self.process.join(5)
@@ -154,7 +180,11 @@ def _serve(connection: Connection, prepare: Prepare) -> None:
     """A worker's life: get ready, then answer items until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    work = prepare()
+    try:
+        work = prepare()
+    except Exception as error:
+        connection.send(Lost(f"{type(error).__name__}: {error}"))
+        return
     connection.send(None)
     while True:
         try:

@@ -95,6 +95,29 @@ def test_once_asked_to_stop_only_what_is_under_way_is_finished(tmp_path):
 
 
 def test_workers_that_never_start_are_an_error_and_no_endless_loop(capfd):
-    with pytest.raises(ProposalError, match="do not start"):
+    with pytest.raises(ProposalError, match="do not start: RuntimeError: broken installation"):
         list(work_on(["a"], never_ready, 1, 60))
-    assert "broken installation" in capfd.readouterr().err
+    assert capfd.readouterr().err == ""
+
+
+class Early:
+    """Notes what Ctrl-C would do, where the process unpickles it: before any code of ours."""
+
+    def __init__(self, notes: Path) -> None:
+        self.notes = notes
+
+    def __reduce__(self):
+        return note_interrupts, (self.notes,)
+
+
+def note_interrupts(notes: Path) -> Odd:
+    (notes / "early").write_text(str(signal.getsignal(signal.SIGINT) == signal.SIG_IGN))
+    return Odd(notes)
+
+
+def test_interrupts_never_reach_a_worker_that_starts(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    assert before != signal.SIG_IGN
+    assert list(work_on(["a"], Early(tmp_path), 1, 60)) == [("a", "A")]
+    assert (tmp_path / "early").read_text() == "True"
+    assert signal.getsignal(signal.SIGINT) == before
