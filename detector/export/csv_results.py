@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from detector.export.results_text import (
     Row,
     best_first,
     gathered,
-    lines_of,
     numbers,
     results_of_images,
+    text_of,
     unknown_class,
     unknown_image,
 )
@@ -35,13 +35,18 @@ def write_csv_results(
     path: str | Path, dataset: Dataset, results: Mapping[str, Detections]
 ) -> None:
     """A header, then all detections in the order of the images, best first within one."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    lines = [_line(COLUMNS)]
     for _, image, found in results_of_images(dataset, results):
         for label, fields in best_first(found, np.asarray):
-            table.writerow([image, dataset.classes[label], *fields])
-    write_atomically(path, text.getvalue())
+            lines.append(_line([image, dataset.classes[label], *fields]))
+    write_atomically(path, "".join(lines))
+
+
+def _line(fields: Sequence[str]) -> str:
+    # The writer quotes the characters of its own line end; both break lines for a reader.
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def read_csv_results(path: str | Path, dataset: Dataset) -> dict[str, Detections]:
@@ -52,11 +57,11 @@ def read_csv_results(path: str | Path, dataset: Dataset) -> dict[str, Detections
 def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
     known = {sample.image_id for sample in dataset.samples}
     label_of = {name: label for label, name in enumerate(dataset.classes)}
-    lines = list(lines_of(path))
-    if not lines or tuple(next(csv.reader([lines[0][1]]))) != COLUMNS:
+    records = _records(path)
+    _, header = next(records, ("", []))
+    if tuple(one.strip() for one in header) != COLUMNS:
         raise AnnotationError(f"{path}: expected a first line {LAYOUT}")
-    for where, line in lines[1:]:
-        fields = next(csv.reader([line]))
+    for where, fields in records:
         if len(fields) != len(COLUMNS):
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
         image, name, *rest = fields
@@ -66,3 +71,18 @@ def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
         if name not in label_of:
             raise unknown_class(where, name, dataset)
         yield Row(image, label_of[name], score, corners)
+
+
+def _records(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """(place, fields) of each record that is not blank; a quoted field may have several lines."""
+    reader = csv.reader(io.StringIO(text_of(path), newline=""))
+    while True:
+        where = f"{path}: line {reader.line_num + 1}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise AnnotationError(f"{where}: {error}") from None
+        if len(fields) > 1 or any(one.strip() for one in fields):
+            yield where, fields

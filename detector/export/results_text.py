@@ -35,13 +35,16 @@ class Row(NamedTuple):
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """(place, text) of each line that is not blank; the place names file and line."""
-    try:
-        text = read_limited(path, MAX_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: is not UTF-8 text: {error.reason}") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         if line.strip():
             yield f"{path}: line {number}", line.strip()
+
+
+def text_of(path: Path) -> str:
+    try:
+        return read_limited(path, MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path}: is not UTF-8 text: {error.reason}") from error
 
 
 def numbers(where: str, fields: Sequence[str], layout: str) -> list[float]:
@@ -56,8 +59,9 @@ def numbers(where: str, fields: Sequence[str], layout: str) -> list[float]:
 
 
 def whole_number(where: str, text: str, layout: str) -> int:
-    if not text.removeprefix("-").isdecimal():
-        raise AnnotationError(f"{where}: {text!r} is not a whole number; expected: {layout}")
+    # Python itself refuses thousands of digits.
+    if not text.removeprefix("-").isdecimal() or len(text) > 1000:
+        raise AnnotationError(f"{where}: {text[:40]!r} is not a whole number; expected: {layout}")
     return int(text)
 
 

@@ -105,6 +105,26 @@ def test_every_layout_gives_back_what_was_written_and_the_same_bytes(
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\rb", "a\r\nb", " a", "a ", "\ta", "a\u2028b", 'a"b', '"', "a,b", "\n", "é"]
+)
+def test_a_table_gives_back_every_image_id(tmp_path: Path, name: str) -> None:
+    samples = (Sample(name, Path("x.jpg"), None, Annotations.empty()),)
+    plain = Dataset("toy", ("cat",), samples)
+    written = {name: Detections([[0, 0, 10, 10], [1, 1, 5, 5]], [0.5, 0.25], [0, 0])}
+    write_results(tmp_path / "a.csv", plain, written, "csv")
+    back = read_results(tmp_path / "a.csv", plain)
+    assert list(back) == [name]
+    assert back[name].boxes.tolist() == written[name].boxes.tolist()
+
+
+def test_a_table_of_another_program_may_have_blank_lines(tmp_path: Path, dataset: Dataset) -> None:
+    (tmp_path / "a.csv").write_bytes(
+        f"\ufeff\r\n{HEADER} \r\n  \r\nc,cat, 0.5,0,0,9,9\r\n\r\n".encode()
+    )
+    assert read_results(tmp_path / "a.csv", dataset)["c"].boxes.tolist() == [[0, 0, 9, 9]]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_found_reads_as_nothing(tmp_path: Path, dataset: Dataset, layout: str) -> None:
     write_results(tmp_path / NAMES[layout], dataset, {}, layout)
@@ -137,6 +157,7 @@ def test_images_without_numbers_of_their_own_count_from_one(tmp_path: Path) -> N
     assert read_results(tmp_path / "a.txt", plain)["x"].boxes.tolist() == [[0, 0, 10, 10]]
 
 
+HEADER = "image_id,class,score,x1,y1,x2,y2"
 BAD = [
     ("a.txt", "7 17 0.5 0 0 9", "line 1: expected: image_index class score"),
     ("a.txt", "7", "line 1: expected: image_index class score"),
@@ -147,6 +168,10 @@ BAD = [
     ("a.txt", "7.5 17 0.5 0 0 9 9", "'7.5' is not a whole number"),
     ("a.txt", "8 17 0.5 0 0 9 9", "is of image 8, which VOC2012/val does not have"),
     ("a.txt", "7 1 0.5 0 0 9 9", "is of class 1, which VOC2012/val does not have"),
+    ("a.txt", f"{'7' * 5000} 17 0.5 0 0 9 9", "line 1: '7+' is not a whole number"),
+    ("a.csv", f"{HEADER}\n{'c' * 140_000},cat,1,0,0,9,9", "line 2: field"),
+    ("a.csv", f'{HEADER}\n"c\nd",cat,1,0,0,9,9', "line 2 is of image"),
+    ("a.csv", f'{HEADER}\nc,cat,1,0,0,9,9\n"c\nd,cat', "line 3: expected: image_id"),
     ("a.csv", "2008_01,cat,0.5,0,0,9,9", "expected a first line image_id,class"),
     ("a.csv", "image_id,class,score,x1,y1,x2,y2\nc,dog,1,0,0,9,9", "line 2 is of class 'dog'"),
     ("a.csv", "image_id,class,score,x1,y1,x2,y2\nz,cat,1,0,0,9,9", "line 2 is of image 'z'"),
