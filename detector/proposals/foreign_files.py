@@ -88,7 +88,8 @@ def _read_detectron(content: Mapping[str, Any]) -> Any:
     boxes: Iterable[Any] = content["boxes"]
     if scores is not None:
         boxes = [
-            np.column_stack([_table(b), np.ravel(s)]) for b, s in zip(boxes, scores, strict=True)
+            np.column_stack([_table(b), np.ravel(_shallow(s))])
+            for b, s in zip(boxes, scores, strict=True)
         ]
     return list(boxes) if ids is None else _paired([str(one) for one in ids], boxes)
 
@@ -152,7 +153,7 @@ def _foreign_boxes(name: str, value: Any) -> ForeignBoxes:
     if table.shape[1] == 5:
         table, scores = table[:, :4], table[:, 4]
     if scores is not None:
-        scores = np.asarray(scores, np.float64).ravel()
+        scores = np.asarray(_shallow(scores), np.float64).ravel()
         if len(scores) != len(table) or not np.isfinite(scores).all():
             raise ProposalError(
                 f"{name}: {len(scores)} scores for {len(table)} boxes, or not finite"
@@ -161,7 +162,7 @@ def _foreign_boxes(name: str, value: Any) -> ForeignBoxes:
 
 
 def _table(value: Any, name: str = "boxes") -> Array:
-    table = np.asarray(value, np.float64)
+    table = np.asarray(_shallow(value), np.float64)
     if table.size == 0:
         return np.zeros((0, 4))
     if table.ndim != 2 or table.shape[1] not in (4, 5):
@@ -169,6 +170,15 @@ def _table(value: Any, name: str = "boxes") -> Array:
     if not np.isfinite(table).all():
         raise ProposalError(f"{name}: not all numbers are finite")
     return table
+
+
+def _shallow(value: Any) -> Any:
+    """The value, unless its lists go deeper than a table's: NumPy may follow them for ever."""
+    lists = (list, tuple)
+    rows = [row for row in value if isinstance(row, lists)] if isinstance(value, lists) else []
+    if any(isinstance(one, lists) for row in rows for one in row):
+        raise ProposalError("nested too deeply to be a list of boxes")
+    return value
 
 
 def match_names(names: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]:

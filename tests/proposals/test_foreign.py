@@ -353,6 +353,16 @@ def test_a_file_that_is_not_there(tmp_path):
         read_foreign(tmp_path / "a.mat")
 
 
+@pytest.mark.parametrize("key", ["bboxes", "scores"])
+def test_a_list_that_holds_itself_is_refused(tmp_path, key, at_most_20_s):
+    endless: list[object] = []
+    endless += [endless, endless]
+    content = {"a": {"bboxes": [[0, 0, 5, 5]], "scores": [1]} | {key: endless}}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ProposalError, match="nested too deeply"):
+        read_foreign(tmp_path / "a.pkl")
+
+
 @pytest.mark.parametrize("read", [read_foreign, read_index])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, read, at_most_20_s):
     os.mkfifo(tmp_path / "a.json")
