@@ -76,11 +76,12 @@ def main(
     judged = judged.subset(images) if images is not None else judged
 
     scores: dict[tuple[int, int], ClassifierScores] = {}
+    files = _files_on_disk(judged)
     with stop_gently("these crops; what is done is kept") as stop:
         for crop_count in chosen:
             for number, (member, path) in enumerate(zip(members, weights, strict=True)):
                 side = 0 if crop_count == 144 else short_side
-                kept = _kept(out, path, judged, member, crop_count, side, number_format)
+                kept = _kept(out, path, judged, files, member, crop_count, side, number_format)
                 one = ClassifierScores(member, judged, kept, crop_count, side)
                 work = one.run(number_format, where, threads or os.cpu_count() or 1)
                 label = f"{crop_count} crops, {path.name}"
@@ -142,6 +143,7 @@ def _kept(
     out: Path,
     path: Path,
     images: LabelledImages,
+    files: str,
     member: Classifier,
     crops: int,
     short_side: int,
@@ -153,9 +155,32 @@ def _kept(
     from detector.evaluation.kept_probabilities import KeptProbabilities
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    depends = (digest, crops, short_side, member.input_size, number_format, images.name)
+    depends = (digest, crops, short_side, member.input_size, number_format, files)
     shape = (len(images), member.num_outputs)
-    return KeptProbabilities(out, repr((*depends, images.files)), shape)
+    return KeptProbabilities(out, repr(depends), shape)
+
+
+def _files_on_disk(images: LabelledImages) -> str:
+    """Hash of which files these are: names within the set alone are those of other sets too."""
+    import hashlib
+
+    place: Any = getattr(images.read, "place", Path)
+    states: dict[Path, tuple[int, ...] | None] = {}  # one tar holds all of its members
+    digest = hashlib.sha256()
+    for name in images.files:
+        path = Path(os.path.abspath(place(name)))
+        if path not in states:
+            states[path] = _state(path)
+        digest.update(repr((name, str(path), states[path])).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:  # what is wrong with it is said where it is read
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _save(

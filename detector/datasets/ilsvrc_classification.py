@@ -22,7 +22,7 @@ from pathlib import Path
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Ledger
 from detector.datasets.image_files import SUFFIXES, is_inside
-from detector.datasets.image_folders import files_under, has_class_folders, read_image_folders
+from detector.datasets.image_folders import FilesUnder, has_class_folders, read_image_folders
 from detector.datasets.labelled import LabelledImages, labelled
 from detector.errors import AnnotationError, DatasetError
 
@@ -65,7 +65,7 @@ def _listed(images: Path, listing: Path) -> LabelledImages:
             ledger.drop(listing.name, f"line {number}", "unsafe-path", f"{name!r} is no class/name")
         else:
             found.append((name.split("/")[0], f"{name}.JPEG"))
-    return labelled("ILSVRC/train", found, files_under(images), ledger.entries)
+    return labelled("ILSVRC/train", found, FilesUnder(images), ledger.entries)
 
 
 def _judged(images: Path, wnids: dict[str, str]) -> LabelledImages:
@@ -81,7 +81,7 @@ def _judged(images: Path, wnids: dict[str, str]) -> LabelledImages:
             ledger.drop("val", name, "no-label", "no ground truth names it")
         else:
             found.append((wnids[stem], name))
-    return labelled("ILSVRC/val", found, files_under(images), ledger.entries)
+    return labelled("ILSVRC/val", found, FilesUnder(images), ledger.entries)
 
 
 def wnids_of_val(home: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detector.datasets.dataset import Ledger
 from detector.datasets.image_files import SUFFIXES
-from detector.datasets.labelled import LabelledImages, ReadFile, labelled
+from detector.datasets.labelled import LabelledImages, labelled
 from detector.images import read_bytes
 
 
@@ -23,7 +23,7 @@ def read_image_folders(root: str | Path) -> LabelledImages:
         if not files:
             ledger.drop(name, name, "empty-class", "holds no image")
         found += [(name, f"{here}/{file}") for file in files]
-    return labelled(root.resolve().name, found, files_under(root), ledger.entries)
+    return labelled(root.resolve().name, found, FilesUnder(root), ledger.entries)
 
 
 def has_class_folders(root: Path) -> bool:
@@ -34,9 +34,18 @@ def has_class_folders(root: Path) -> bool:
     )
 
 
-def files_under(root: Path) -> ReadFile:
-    """Reads regular files by their name below `root`."""
-    return lambda name: read_bytes(root / name)
+class FilesUnder:
+    """The content of regular files by their name below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __call__(self, name: str) -> bytes:
+        return read_bytes(self.root / name)
+
+    def place(self, name: str) -> Path:
+        """The file on disk that holds it."""
+        return self.root / name
 
 
 def _folders_in(root: Path) -> list[str]:

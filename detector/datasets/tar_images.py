@@ -37,6 +37,10 @@ class TarFile:
             raise ImageError(f"{self.path}/{name}: the tar file ends inside it")
         return data
 
+    def place(self, name: str) -> Path:
+        """The file on disk that holds a member: the tar."""
+        return self.path
+
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
             os.close(self._handle)

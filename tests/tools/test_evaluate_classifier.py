@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from small_classifiers import SmallNetwork, exit_code, tool, write_pictures
 
 from detector import classifier_scores
+from detector.errors import EvaluationError
+from detector.evaluation import kept_probabilities
 from detector.models import ARCHITECTURES
 from detector.models.classifier_file import save_classifier
 
@@ -154,3 +157,39 @@ def test_bvlc_googlenet_has_its_accuracy(shared_data, shared_weights, tmp_path):
     (row,) = json.loads((tmp_path / "classification.json").read_text())["table"]
     assert row["top1_error"] == pytest.approx(1 - 0.739, abs=0.015)
     assert row["top5_error"] == pytest.approx(1 - 0.913, abs=0.015)
+
+
+def test_another_set_of_the_same_names_is_computed_for_itself(pictures, tmp_path):
+    good = write(tmp_path / "good.safetensors", ["green", "red"])
+    assert evaluate(pictures, tmp_path / "out", "--weights", good) == 0
+    assert table_of(tmp_path / "out") == [(1, 1, 0.0)]
+    other = tmp_path / "elsewhere" / pictures.name
+    other.mkdir(parents=True)
+    for name, content in (("green", "red"), ("red", "green")):
+        shutil.copytree(pictures / content, other / name)
+    assert evaluate(other, tmp_path / "out", "--weights", good) == 0
+    assert table_of(tmp_path / "out") == [(1, 1, 1.0)]
+
+
+def test_a_kept_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_probabilities.os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+    assert not list(tmp_path.iterdir())
+    kept = kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+    assert kept.missing().tolist() == [0, 1, 2]
+    assert np.isnan(np.load(kept.path)).all()
+
+
+def test_a_disk_that_is_full_is_a_sentence_and_no_signal(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept_probabilities.os, "posix_fallocate", full)
+    with pytest.raises(EvaluationError, match="No space left"):
+        kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+    assert not list(tmp_path.iterdir())
