@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from detector.ensemble import Ensemble
     from detector.pipeline import Detector
 
 SHIPPED = Path(__file__).parent / "weights" / "default"
@@ -128,6 +129,7 @@ def load_detector(
     batch_size: int | None = None,
     threads: int = 1,
     announce: Callable[[str], None] | None = None,
+    proposals_given: bool = False,
 ) -> Detector:
     """The detector of a bundle; without one, of the bundle that ships with the package.
 
@@ -136,6 +138,7 @@ def load_detector(
                 give a `proposer`
     settings    DetectionSettings by name, in place of the bundle's thresholds
     announce    is told, in a sentence, when kernels must be compiled first
+    proposals_given  every image will come with its proposals: none of the proposer's are needed
     """
     from detector.bundle import load_bundle
     from detector.ensemble import Ensemble, Member, SharedTrunk
@@ -189,9 +192,33 @@ def load_detector(
     if announce is not None:
         from detector.compiled import on_disk
 
-        if not on_disk():
+        if not on_disk(kernels_in_use(None if proposals_given else proposer, ensemble, device)):
             announce("first run: compiling kernels for this machine, once (about 20 s)")
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
         prior=manifest.prior, device=device, threads=threads,
     )  # fmt: skip
+
+
+def kernels_in_use(
+    proposer: Proposer | None, ensemble: Ensemble, device: torch.device | str
+) -> list[Any]:
+    """The compiled kernels that a run calls. Others may be imported, such as those that write a
+    proposal cache, and never be compiled.
+    """
+    from detector.compiled import kernels_of
+
+    search = getattr(proposer, "search", proposer)
+    room = "detector.proposals.selective_search"
+    used = kernels_of(room) if type(search).__module__.startswith(room) else []
+    if str(device).startswith("cpu"):
+        import detector.native_crops  # noqa: F401  (imported at the first crop otherwise)
+
+        used += kernels_of("detector.native_crops")
+        groups = ensemble.groups
+        networks = [one for group in groups for one in (group.batches.model, *group.networks)]
+        called = {
+            id(getattr(part, "run", None)) for network in networks for part in network.modules()
+        }
+        used += [one for one in kernels_of("detector.models.native") if id(one) in called]
+    return used

@@ -185,6 +185,7 @@ def _load(
         settings=settings,
         batch_size=batch_size,
         threads=threads,
+        proposals_given=store is not None,
         announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )
     return detector, store

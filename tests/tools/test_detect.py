@@ -290,3 +290,25 @@ def test_help_names_every_option():
     for option in ("--out", "--weights", "--threshold", "--nms", "--max-detections", "--proposals",
                    "--device", "--batch-size", "--json", "--quiet"):  # fmt: skip
         assert option in done.stdout
+
+
+def test_compiling_is_announced_where_this_run_has_something_to_compile(
+    bundle, photos, tmp_path, capsys, monkeypatch
+):
+    from detector import compiled
+
+    here = "detector.proposals.box_codec"  # writes proposal caches, which this run does not
+    asked = []
+
+    def on_disk(kernels):
+        names = [one.py_func.__module__ for one in kernels]
+        asked.extend(names)
+        return not any(name.startswith(here) for name in names)
+
+    monkeypatch.setattr(compiled, "on_disk", on_disk)
+    assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
+    assert "first run" not in capsys.readouterr().err
+    assert "detector.native_crops" in asked
+    here = "detector.proposals.selective_search"
+    assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
+    assert capsys.readouterr().err.count("first run") == 1

@@ -227,8 +227,10 @@ def kernels(folder: Path, *, warm: bool, where: str | None) -> Check:
     cache = "None" if where is None else f"S(_cache_path={where!r})"
     (package / "compiled.py").write_text(
         "from types import SimpleNamespace as S\n"
-        f"KERNELS = [S(_cache={cache})]\n"
-        f"def on_disk(): return {warm}\n"
+        f"KERNELS = {{'detector.native_crops': {warm}, 'detector.proposals.box_codec': False}}\n"
+        f"def kernels_of(room):\n"
+        f"    return [S(_cache={cache}, warm=KERNELS[room])] if room in KERNELS else []\n"
+        "def on_disk(kernels): return all(one.warm for one in kernels)\n"
     )
     return shipped.check_kernels({"PYTHONPATH": str(folder)})
 
@@ -237,7 +239,7 @@ def kernels(folder: Path, *, warm: bool, where: str | None) -> Check:
     ("warm", "writable", "state", "cure"),
     [
         (True, True, "ok", ""),
-        (False, True, "note", "python tools/detect.py examples/cat.jpg"),
+        (False, True, "note", "python tools/detect.py examples/cat.jpg --device cpu"),
         (False, False, "note", "export NUMBA_CACHE_DIR=~/.cache/numba"),
     ],
 )

@@ -31,16 +31,21 @@ def check_package(environment: Mapping[str, str] | None = None) -> Check:
 
 
 def check_kernels(environment: Mapping[str, str] | None = None) -> Check:
-    """Compiled kernels are kept in a folder that can be written, and are there already."""
+    """Compiled kernels are kept in a folder that can be written, and are there already.
+
+    Those of a detection in a picture: its crops and the search. What writes a proposal cache, say,
+    is compiled where it is used.
+    """
     program = (
         "import json, os\n"
-        "import detector.native_crops, detector.proposals.engines\n"
-        "import detector.proposals.selective_search\n"
-        "from detector.compiled import KERNELS, on_disk\n"
-        "folders = {getattr(one._cache, '_cache_path', None) for one in KERNELS}\n"
+        "import detector.native_crops, detector.proposals.selective_search\n"
+        "from detector.compiled import kernels_of, on_disk\n"
+        "rooms = 'detector.native_crops', 'detector.proposals.selective_search'\n"
+        "used = [one for room in rooms for one in kernels_of(room)]\n"
+        "folders = {getattr(one._cache, '_cache_path', None) for one in used}\n"
         "good = [f for f in folders if f and os.access(f if os.path.isdir(f) else\n"
         "        os.path.dirname(f), os.W_OK)]\n"
-        "print(json.dumps([len(KERNELS), on_disk(), len(good) == len(folders), sorted(good)]))"
+        "print(json.dumps([len(used), on_disk(used), len(good) == len(folders), sorted(good)]))"
     )
     found = run_apart(program, environment)
     if found.error is not None:
@@ -52,7 +57,7 @@ def check_kernels(environment: Mapping[str, str] | None = None) -> Check:
         said = "no folder to keep them in: every process compiles anew"
         return Check("kernels", "note", said, "export NUMBA_CACHE_DIR=~/.cache/numba")
     said = "not compiled yet: the first run takes a minute more"
-    return Check("kernels", "note", said, "python tools/detect.py examples/cat.jpg")
+    return Check("kernels", "note", said, "python tools/detect.py examples/cat.jpg --device cpu")
 
 
 def check_bundle(folder: Path = SHIPPED) -> Check:
