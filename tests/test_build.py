@@ -144,3 +144,19 @@ def test_an_empty_room_of_a_configuration_can_be_filled():
     assert tree["member"] == {"weights": "here"}
     with pytest.raises(SettingsError, match="steps is a value"):
         put(tree, "steps.more", 1)
+
+
+def test_emulated_bfloat16_is_not_fast_for_networks_either(monkeypatch):
+    from detector.models.inference import fastest_precision
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert fastest_precision("cuda") == "float32"
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert fastest_precision("cpu") == "float32"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert fastest_precision("cpu") == "bfloat16"
+    assert has_fast_bfloat16(torch.device("cpu"))

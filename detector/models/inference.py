@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.hardware import has_fast_bfloat16
 from detector.models.folding import folded, halved
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.normalisation import CENTRED, Normalisation
@@ -26,13 +27,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 def fastest_precision(device: torch.device | str) -> Precision:
     """bfloat16 where the device multiplies it in hardware, otherwise float32."""
-    device = torch.device(device)
-    if device.type == "cpu":
-        has = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        fast = any(getattr(torch.cpu, name, lambda: False)() for name in has)
-    else:
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if has_fast_bfloat16(torch.device(device)) else "float32"
 
 
 def prepare_for_inference(
