@@ -76,11 +76,16 @@ def main(
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
 ) -> int:
     """Detect objects in pictures."""
-    from detector.reporting.cli import stop_gently
+    from detector.reporting.cli import stop_gently, visible
     from detector.reporting.inputs import image_ids, image_paths, output_names
 
     started = time.perf_counter()
-    paths = image_paths(images, sys.stdin)
+    if "" in images:
+        raise typer.BadParameter("an empty name is no image; . is the current folder")
+    missed: list[str] = []
+    paths = image_paths(images, sys.stdin, missed)
+    for message in missed:
+        print(visible(f"error: {message}"), file=sys.stderr)
     ids = image_ids(paths)
     records = [
         Record(path, one, name)
@@ -88,6 +93,8 @@ def main(
     ]
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
+    if pictures:
+        _keep_inputs(out, records)
     settings = {
         "score_threshold": threshold,
         "nms_threshold": nms,
@@ -120,7 +127,7 @@ def main(
             )
     if all(one.found is None for one in records):
         return 3
-    return 1 if any(one.error for one in records) else 0
+    return 1 if missed or any(one.error for one in records) else 0
 
 
 @dataclass
@@ -155,6 +162,27 @@ class Record:
             "detections": len(self.rows) if self.found is not None else None,
             "seconds": self.seconds,
         }
+
+
+def _keep_inputs(out: Path, records: list[Record]) -> None:
+    """Refuse an annotated picture in the place of one of the pictures given."""
+    inputs = {_place(record.path): record.path for record in records}
+    for record in records:
+        written = out / record.picture
+        given = inputs.get(_place(written))
+        if given is not None:
+            raise typer.BadParameter(
+                f"the annotated picture {written} would replace {given}; give another --out"
+            )
+
+
+def _place(path: Path) -> object:
+    """Equal for two names of one file."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return str(path)
+    return found.st_dev, found.st_ino
 
 
 def _load(

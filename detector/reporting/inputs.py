@@ -11,24 +11,36 @@ from pathlib import Path
 from detector.errors import ImageError
 from detector.images import SUFFIXES
 
+_REMOTE = ("http://", "https://")
 
-def image_paths(arguments: Sequence[str], stdin: Iterable[str] = ()) -> list[Path]:
+
+def image_paths(
+    arguments: Sequence[str], stdin: Iterable[str] = (), missed: list[str] | None = None
+) -> list[Path]:
     """The images named by `arguments`, in order and each once.
 
     A folder stands for the images under it (by suffix, sorted, links to folders not followed); `*`,
     `?` and `[` make a glob where no such file exists; `-` stands for the lines of `stdin`. A name
-    that matches nothing is kept: opening it later says what is wrong. Raises ImageError if nothing
-    is left.
+    that matches nothing is kept: opening it later says what is wrong. `missed` is told of each
+    argument that stands for no image. Raises ImageError if nothing is left.
     """
     if isinstance(stdin, io.TextIOWrapper):
         stdin.reconfigure(errors="surrogateescape")  # file names are bytes, not always UTF-8
     found: list[Path] = []
     for argument in arguments:
-        if argument == "-":
-            found += [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
+        if argument.lower().startswith(_REMOTE):
+            named, why = [], "URLs are not fetched; give a file"
+        elif argument == "-":
+            named = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
+            why = "no names on standard input"
         else:
-            found += _expanded(argument)
+            named, why = _expanded(argument), "no images in it"
+        if not named and missed is not None:
+            missed.append(f"{argument}: {why}")
+        found += named
     once = list(dict.fromkeys(found))
+    if not once and all(one.lower().startswith(_REMOTE) for one in arguments):
+        raise ImageError(f"{', '.join(arguments)}: URLs are not fetched; give files")
     if not once:
         raise ImageError(
             f"no images in {', '.join(arguments)}; expected .jpg or .png files, or folders of them"

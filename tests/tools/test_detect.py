@@ -309,6 +309,36 @@ def test_compiling_is_announced_where_this_run_has_something_to_compile(
     assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
     assert "first run" not in capsys.readouterr().err
     assert "detector.native_crops" in asked
-    here = "detector.proposals.selective_search"
+    here = "detector.native_crops"
     assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
     assert capsys.readouterr().err.count("first run") == 1
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_annotated_picture_never_replaces_a_given_one(
+    bundle, tmp_path, capsys, monkeypatch, link
+):
+    monkeypatch.chdir(tmp_path)
+    _scene(1).save("cat.jpg")
+    before = Path("cat.jpg").read_bytes()
+    if link:
+        Path("out").symlink_to(".")
+    assert _detect(bundle, "cat.jpg", "--out", "out" if link else ".") == 2
+    assert "another --out" in " ".join(capsys.readouterr().err.split())
+    assert Path("cat.jpg").read_bytes() == before
+    assert not Path("run.json").exists()
+    assert _detect(bundle, "cat.jpg", "--out", ".", "--no-pictures") == 0
+    assert Path("cat.jpg").read_bytes() == before
+
+
+def test_arguments_that_stand_for_no_image_are_said_beside_good_ones(
+    bundle, photos, tmp_path, capsys
+):
+    (tmp_path / "empty").mkdir()
+    nothing = [tmp_path / "*.jpg", tmp_path / "empty", "https://example.org/cat.jpg"]
+    for one in nothing:
+        assert _detect(bundle, photos / "0.png", one, "--out", tmp_path / "out") == 1
+        assert f"error: {one}: " in capsys.readouterr().err
+    assert _detect(bundle, nothing[2], "--out", tmp_path / "out") == 3
+    assert "URLs are not fetched" in capsys.readouterr().err
+    assert _detect(bundle, photos / "0.png", "", "--out", tmp_path / "out") == 2
