@@ -22,8 +22,10 @@ import hashlib
 import io
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +70,9 @@ _ORIENTATION = 0x0112
 _COUNTED_BYTES = 4 * 1024 * 1024
 # Pixels are converted so many at a time: wide intermediate values of a whole image take gigabytes.
 _BAND_PIXELS = 1 << 20
+_SILENCE = threading.Lock()
+_silent = 0  # how many threads decode
+_silencer: warnings.catch_warnings[None] = warnings.catch_warnings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +139,8 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode an image held in memory; `name` is how errors call it. Raises ImageError."""
     from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings():
-        # Pillow's own limit and its remarks on odd metadata: ours are stricter and typed.
-        warnings.simplefilter("ignore")
+    # Pillow's own limit and its remarks on odd metadata: ours are stricter and typed.
+    with _quiet():
         try:
             for size in icon_sizes(data):  # Pillow decodes an icon as soon as it is opened
                 _check_pixels(size, name, max_pixels)
@@ -158,6 +162,27 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise ImageError(f"{name}: damaged or truncated image ({reason})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, in any number of threads: the first one in sets the filters, which are the
+    process's, aside and the last one out puts them back.
+    """
+    global _silent, _silencer
+    with _SILENCE:
+        if _silent == 0:
+            _silencer = warnings.catch_warnings()
+            _silencer.__enter__()
+            warnings.simplefilter("ignore")
+        _silent += 1
+    try:
+        yield
+    finally:
+        with _SILENCE:
+            _silent -= 1
+            if _silent == 0:
+                _silencer.__exit__(None, None, None)
 
 
 def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:

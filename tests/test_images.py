@@ -186,3 +186,17 @@ def test_large_files_are_refused_before_they_are_read(tmp_path: Path):
         file.truncate(100 * 1024 * 1024)
     with pytest.raises(ImageError, match="MB"):
         read_bytes(path)
+
+
+def test_decoders_side_by_side_leave_the_filters_of_warnings_alone():
+    import warnings
+
+    from detector import images
+
+    before = list(warnings.filters)
+    first, second = images._quiet(), images._quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # the one that came first also leaves first
+    second.__exit__(None, None, None)
+    assert list(warnings.filters) == before
