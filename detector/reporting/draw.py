@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def draw(image: Array, found: Detections, classes: Sequence[str]) -> Image:
 
     picture = Image.fromarray(image)
     canvas = ImageDraw.Draw(picture)
-    side = max(picture.size)
+    side = math.sqrt(picture.width * picture.height)  # of a strip, the longer one is too much
     line = max(2, round(side / 250))
     font = ImageFont.load_default(size=max(11, round(side / 38)))
     for row in reversed(range(len(found))):

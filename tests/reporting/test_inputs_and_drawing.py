@@ -90,3 +90,9 @@ def test_tiny_pictures_can_be_drawn_on(shape):
 def test_neighbouring_classes_have_different_colours():
     colours = [np.array(colour_of(i)) for i in range(20)]
     assert all(np.abs(a - b).max() > 40 for a, b in pairwise(colours))
+
+
+def test_a_strip_is_not_covered_by_the_lines_of_its_boxes():
+    found = Detections(np.array([[0.0, 0, 3000, 20]]), np.array([0.5]), np.array([0]))
+    drawn = np.asarray(draw(np.full((20, 3000, 3), 128, np.uint8), found, ("x",)))
+    assert (drawn == 128).all(2)[:, 300:].mean() > 0.7
