@@ -24,6 +24,7 @@ from detector.reporting.cli import members_of, run_tool
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
+    from detector.proposals.gather import StoredProposals
     from detector.structures import Array, Detections, Proposals
 
 
@@ -116,7 +117,7 @@ def main(
                 break
         done = time.perf_counter()
         rows = _rows(records, detector.classes)
-        _write(out, rows, records, detector, given, loaded - started, done - loaded)
+        _write(out, rows, records, detector, store, given, loaded - started, done - loaded)
         if as_json:
             print(json.dumps(rows))
         elif not quiet:
@@ -299,7 +300,7 @@ def _rows(records: list[Record], classes: tuple[str, ...]) -> list[dict[str, Any
 
 def _write(
     out: Path, rows: list[dict[str, Any]], records: list[Record], detector: Detector,
-    given: dict[str, Any], load: float, detect: float,
+    store: Any, given: dict[str, Any], load: float, detect: float,
 ) -> None:  # fmt: skip
     from detector import __version__
     from detector.export.coco_json import write_detections
@@ -310,8 +311,7 @@ def _write(
         "version": __version__,
         "settings": detector.settings.model_dump(mode="json"),
         "given": given,
-        "proposals": getattr(detector.propose_regions, "settings", None)
-        and detector.propose_regions.settings.model_dump(mode="json"),  # type: ignore[attr-defined]
+        "proposals": _origin(detector, store),
         "classes": list(detector.classes),
         "members": len(detector.ensemble.members),
         "device": str(detector.device),
@@ -319,6 +319,14 @@ def _write(
         "inputs": [record.describe() for record in records],
     }
     write_atomically(out / "run.json", json.dumps(run, indent=1) + "\n")
+
+
+def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any] | None:
+    """Where the regions came from, as run.json holds it."""
+    if store is not None:
+        return {"file": str(store.store.path), "key": store.key, "settings": store.settings}
+    settings = getattr(detector.propose_regions, "settings", None)
+    return None if settings is None else dict(settings.model_dump(mode="json"))
 
 
 def _table(records: list[Record], classes: tuple[str, ...]) -> None:

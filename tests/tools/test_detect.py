@@ -233,6 +233,9 @@ def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, t
     assert _detect(bundle, photos, "--proposals", cache, "--out", out) == 1
     rows = json.loads((out / "detections.json").read_text())
     assert {tuple(row["bbox"]) for row in rows} == {(10, 10, 50, 50)}
+    told = json.loads((out / "run.json").read_text())["proposals"]
+    assert (told["file"], told["key"]) == (str(cache), key)
+    assert told["settings"]["engine"] == "by hand"
     assert "tools/propose.py" in capsys.readouterr().err
 
 
