@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def bootstrap_interval(
     """The mean AP of `results` with its bootstrap interval."""
     check_protocol(protocol, RULES)
     mean_ap, means = _resampled(dataset, results, protocol, image_draws(len(dataset), seed, rounds))
-    return _interval(mean_ap, means)
+    return _within(_interval(mean_ap, means))
 
 
 def compare(
@@ -84,8 +84,8 @@ def compare(
     two, twos = _resampled(dataset, second, protocol, draws)
     difference = twos - ones
     return Comparison(
-        first=_interval(one, ones),
-        second=_interval(two, twos),
+        first=_within(_interval(one, ones)),
+        second=_within(_interval(two, twos)),
         difference=_interval(two - one, difference),
         p_worse=float((difference - np.nanmean(difference) + two - one <= 0).mean()),
     )
@@ -150,3 +150,8 @@ def _interval(estimate: float, resampled: Array) -> Interval:
     tail = (1 - CONFIDENCE) / 2
     low, high = estimate + np.quantile(resampled, [tail, 1 - tail]) - resampled.mean()
     return Interval(estimate, float(low), float(high))
+
+
+def _within(interval: Interval) -> Interval:
+    """Of a mean AP, which no bound can leave: 0 to 1."""
+    return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))

@@ -157,3 +157,12 @@ def test_unless_told_otherwise_a_thousand_rounds_are_drawn_with_seed_0() -> None
     expected = bootstrap_interval(dataset, results, "voc12", seed=0, rounds=1000)
     assert bootstrap_interval(dataset, results) == expected
     assert compare(dataset, results, results).first == expected
+
+
+def test_the_bounds_of_a_mean_ap_stay_within_0_and_1():
+    from detector.evaluation import bootstrap
+
+    high = bootstrap._within(bootstrap._interval(0.99, np.array([0.7, 0.8, 0.99])))
+    low = bootstrap._within(bootstrap._interval(0.01, np.array([0.01, 0.2, 0.3])))
+    assert high.high == 1.0
+    assert low.low == 0.0
