@@ -205,7 +205,18 @@ class Detector:
                 room -= take
             if not room:
                 break
-        crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
+        crops: dict[CropSpec, torch.Tensor] | None
+        try:
+            crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
+        except torch.OutOfMemoryError as error:
+            if self.chunk == 1:
+                raise MemoryError(f"one crop at a time does not fit: {error}") from error
+            crops = None
+        if crops is None:  # outside the handler, whose traceback would keep the crops made so far
+            self.chunk //= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return self._classify_chunk(waiting)
         outputs = self.ensemble.ask(crops)
         at = 0
         for work, rows in parts:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detector import pipeline
 from detector.ensemble import Ensemble, Member
 from detector.pipeline import DetectionSettings, Detector, suppress
 from detector.region_prior import RegionPrior
@@ -146,3 +147,24 @@ def test_a_prior_of_sizes_corrects_what_the_network_says():
     assert expected[1] < 0.2
     many = corrected.classify_many([(image, found)] * 4)
     assert all((one == after).all() for one in many)
+
+
+def test_crops_that_do_not_fit_are_taken_in_smaller_chunks(monkeypatch):
+    want = _detector()(_half_white())
+    real, sizes = pipeline.crop_batch, []
+
+    def small(image: Array, boxes: Array, *rest: object, **options: object) -> Tensor:
+        sizes.append(len(boxes))
+        if len(boxes) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(image, boxes, *rest, **options)
+
+    monkeypatch.setattr(pipeline, "crop_batch", small)
+    limit = 1
+    found = _detector()(_half_white())
+    assert sizes == [3, 2, 1, 1, 1]
+    assert np.array_equal(found.boxes, want.boxes)
+    assert np.allclose(found.scores, want.scores)
+    limit = 0
+    with pytest.raises(MemoryError, match="one crop at a time"):
+        _detector()(_half_white())
