@@ -8,8 +8,10 @@ normalisation are compiled (native.py). The network given is not changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -193,6 +195,28 @@ class NativeResponseNorm(nn.Module):
         return out
 
 
+_RUNS = threading.Lock()
+_running, _thread_count = 0, 1
+
+
+@contextmanager
+def _thread_count_kept() -> Iterator[None]:
+    """A worker's own setting becomes the default of new threads: the first run reads what it was,
+    for a thread that starts meanwhile sees the workers', and the last one puts it back.
+    """
+    global _running, _thread_count
+    with _RUNS:
+        if _running == 0:
+            _thread_count = torch.get_num_threads()
+        _running += 1
+    try:
+        yield
+    finally:
+        with _RUNS:
+            _running -= 1
+            torch.set_num_threads(_thread_count)
+
+
 class FixedBatches:
     """Run a network over any number of crops, in batches of one shape, zeros filling the last one.
 
@@ -236,13 +260,9 @@ class FixedBatches:
 
     def _run(self, crops: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         batches = crops.split(self.batch_size) if len(crops) else (crops,)
-        threads = torch.get_num_threads()
         compute = partial(self._compute, function, self.batch_size)
-        try:
+        with _thread_count_kept():
             results = list(self.pool.map(compute, batches) if self.pool else map(compute, batches))
-        finally:
-            # A worker's own setting became the default of new threads.
-            torch.set_num_threads(threads)
         return torch.cat(results)
 
     def _compute(self, function: Callable[[Tensor], Tensor], size: int, batch: Tensor) -> Tensor:

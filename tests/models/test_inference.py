@@ -168,3 +168,27 @@ def test_another_error_is_not_tried_again():
     with pytest.raises(RuntimeError, match="shapes"):
         run(torch.zeros(3, 3, 1, 1), broken)
     assert (tries, run.batch_size) == ([4], 4)
+
+
+def test_runs_side_by_side_leave_new_threads_their_count():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from detector.models import inference
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+
+    def alone(function):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(function).result()
+
+    try:
+        first, second = inference._thread_count_kept(), inference._thread_count_kept()
+        first.__enter__()
+        alone(lambda: torch.set_num_threads(1))  # a worker starts
+        alone(second.__enter__)  # in a thread that sees the worker's count
+        first.__exit__(None, None, None)
+        alone(lambda: second.__exit__(None, None, None))
+        assert alone(torch.get_num_threads) == 3
+    finally:
+        torch.set_num_threads(before)
