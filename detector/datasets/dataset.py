@@ -148,7 +148,9 @@ class Dataset:
         return replace(self, classes=tuple(names), samples=samples, category_ids=())
 
     def partial(self, names: Iterable[str]) -> Dataset:
-        """The same set, saying that only the classes `names` are annotated exhaustively in it."""
+        """The same set, saying that only the classes `names` are annotated exhaustively in it; in
+        images where fewer are known to be, fewer stay.
+        """
         names = tuple(names)
         unknown = [name for name in names if name not in self.classes]
         if unknown:
@@ -156,9 +158,11 @@ class Dataset:
                 f"{self.name}: no class {_some(unknown)}; it has {_some(self.classes)}"
             )
         labels = frozenset(self.classes.index(name) for name in names)
-        return replace(
-            self, samples=tuple(replace(sample, annotated=labels) for sample in self.samples)
-        )
+
+        def known(sample: Sample) -> frozenset[int]:
+            return labels if sample.annotated is None else labels & sample.annotated
+
+        return replace(self, samples=tuple(replace(s, annotated=known(s)) for s in self.samples))
 
     def with_positives_only(self, yes: bool) -> Dataset:
         """The same set, of which training takes no background (or does)."""

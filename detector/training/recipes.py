@@ -86,11 +86,12 @@ def with_recipe(tree: Mapping[str, Any]) -> dict[str, Any]:
     Another `network.architecture` does not inherit the recipe's network options.
     """
     name = tree.get("recipe", "modern")
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise SettingsError(f"recipe {name!r} is not known; known are {', '.join(RECIPES)}")
     base = RECIPES[name].model_dump()
     network = tree.get("network")
-    if isinstance(network, Mapping) and "architecture" in network:
+    chosen = base["network"]["architecture"]
+    if isinstance(network, Mapping) and network.get("architecture", chosen) != chosen:
         fresh = NetworkSettings(architecture=str(network["architecture"])).model_dump()
         base["network"] = fresh
     return _laid_over(base, tree)

@@ -78,6 +78,7 @@ def test_partial_annotation_names_the_classes_that_are_complete() -> None:
     two = dataset(2).partial(["dog"])
     assert [one.annotated for one in two.samples] == [frozenset({1})] * 2
     assert two.with_classes(("cow", "dog")).samples[0].annotated == frozenset({1})
+    assert two.partial(["dog", "cat"]).samples[0].annotated == frozenset({1}), "cat is not known"
     with pytest.raises(DatasetError, match="no class zebra"):
         dataset().partial(["zebra"])
 

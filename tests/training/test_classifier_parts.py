@@ -51,6 +51,15 @@ def test_every_number_of_a_recipe_can_be_changed_and_the_others_stay():
     assert settings.network.options == {"auxiliary": True, "dropout": 0.1}
 
 
+def test_the_recipes_own_architecture_named_again_keeps_the_recipes_network():
+    for name in ("googlenet", "v3"):
+        plain = resolved(recipe=name).network
+        tree = {"recipe": name, "network": {"architecture": plain.architecture}}
+        assert validated(ClassifierTrainingConfig, with_recipe(tree), "test").network == plain
+    with pytest.raises(SettingsError, match="not known"):
+        with_recipe({"recipe": ["v3"]})
+
+
 def test_another_architecture_does_not_inherit_the_recipes_network():
     settings = resolved("network.architecture=bn_googlenet", recipe="caffe")
     assert (settings.network.options, settings.network.pixel_scale) == ({}, 1)
