@@ -196,7 +196,7 @@ def test_several_such_steps_in_a_row_stop_the_run(pictures, tmp_path, monkeypatc
         classifier_loss, "classifier_loss", lambda *a, **k: real(*a, **k) * float("inf")
     )
     assert train(pictures, tmp_path, *changes("optimiser.max_bad_steps=2")) == 3
-    assert "nothing in the last 2 batches could be read" in capsys.readouterr().err
+    assert "2 times in a row" in capsys.readouterr().err
     assert load_checkpoint(tmp_path) is None
 
 
