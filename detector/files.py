@@ -8,21 +8,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 NOT_REGULAR = "not a regular file"
 
 
-def write_atomically(path: str | Path, data: bytes | str) -> None:
+def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> None:
     """Put `data` at `path` in one step: a reader sees the old file or the new one, nothing between.
 
-    Text is written as UTF-8 with the line endings that it has. The temporary file lies in the same
-    folder, so that the rename never crosses a file system, and is removed if anything goes wrong.
-    A link stays a link: the file that it names is written. An old file's permissions stay; where
-    there is something that is no file, such as a folder or a device, nothing is written.
+    Text is written as UTF-8 with the line endings that it has; pieces one after the other. The
+    temporary file lies in the same folder, so that the rename never crosses a file system, and is
+    removed if anything goes wrong. A link stays a link: the file that it names is written. An old
+    file's permissions stay; where there is something that is no file, such as a folder or a device,
+    nothing is written.
     """
-    content = data.encode() if isinstance(data, str) else data
+    data = data.encode() if isinstance(data, str) else data
+    pieces = [data] if isinstance(data, bytes) else data
     target = Path(os.path.realpath(path))
     # Not derived from the file's own name, which may already reach the 255-byte limit.
     temporary = target.parent / f".writing-{os.urandom(8).hex()}.tmp"
@@ -30,7 +34,7 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
         mode = _mode_of_old(target)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             if mode is not None:
                 os.chmod(temporary, mode)
@@ -58,8 +62,8 @@ def _mode_of_old(path: Path) -> int | None:
     return stat.S_IMODE(found)
 
 
-def read_regular(path: str | Path, max_bytes: int = -1) -> bytes:
-    """The content (at most so many bytes) of a regular file; an OSError for a pipe or a device."""
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file opened for reading; an OSError for a pipe or a device."""
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -68,7 +72,12 @@ def read_regular(path: str | Path, max_bytes: int = -1) -> bytes:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
-    with os.fdopen(handle, "rb") as file:
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: str | Path, max_bytes: int = -1) -> bytes:
+    """The content (at most so many bytes) of a regular file; an OSError for a pipe or a device."""
+    with open_regular(path) as file:
         return file.read(max_bytes)
 
 

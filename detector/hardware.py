@@ -5,6 +5,8 @@ format.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from detector.errors import SettingsError
@@ -20,10 +22,21 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """ "auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist."""
+def choose_device(
+    name: str = "auto", environment: Mapping[str, str] = MappingProxyType({})
+) -> torch.device:
+    """ "auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist.
+
+    Under torchrun (WORLD_SIZE, LOCAL_RANK in `environment`) "auto" and "cuda" give each process a
+    card of its own.
+    """
     import torch
 
+    if int(environment.get("WORLD_SIZE", "1")) > 1 and name in ("auto", "cuda"):
+        if torch.cuda.is_available():
+            name = f"cuda:{environment['LOCAL_RANK']}"
+        elif name == "auto":
+            name = "cpu"
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)

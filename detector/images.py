@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detector.errors import ImageError
+from detector.files import NOT_REGULAR, open_regular
 from detector.image_claims import MAX_SCANS, icon_sizes, scans, tile_pixels
 from detector.structures import Array
 
@@ -104,24 +104,19 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
 def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """The content of a regular file of at most `max_bytes`; pipes and devices are refused."""
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        file = open_regular(path)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check the path") from None
-    except ValueError:
-        raise ImageError(f"{path!r}: not a possible file name") from None
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(handle)
-        raise ImageError(f"{path}: not a regular file; give the path of an image file")
-    with os.fdopen(handle, "rb") as file:
-        if found.st_size > max_bytes:
+        cure = "give an image file" if error.strerror == NOT_REGULAR else "check the path"
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); {cure}") from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
             raise ImageError(
-                f"{path}: {found.st_size / 1e6:.0f} MB is over the limit of"
+                f"{path}: {size / 1e6:.0f} MB is over the limit of"
                 f" {max_bytes / 1e6:.0f} MB;"
                 " make it smaller first"
             )
-        if found.st_size == 0:
+        if size == 0:
             raise ImageError(f"{path}: the file is empty")
         try:
             data = file.read(max_bytes + 1)

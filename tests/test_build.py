@@ -160,3 +160,15 @@ def test_emulated_bfloat16_is_not_fast_for_networks_either(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert fastest_precision("cpu") == "bfloat16"
     assert has_fast_bfloat16(torch.device("cpu"))
+
+
+def test_each_process_of_torchrun_has_a_card_of_its_own(monkeypatch):
+    second = {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto", second) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)  # there is no card to try
+    for name in ("auto", "cuda"):
+        assert choose_device(name, second) == torch.device("cuda:1")
+    assert choose_device("cuda:0", second) == torch.device("cuda:0")
+    assert choose_device("cuda") == torch.device("cuda")

@@ -232,9 +232,10 @@ def inception_v3(
 
     from detector.errors import DatasetError
     from detector.files import write_atomically
+    from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
-    from detector.training.places import Places, device_of
+    from detector.training.places import Places
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -244,7 +245,7 @@ def inception_v3(
         "network.input_size": input_size,
     }
     rows = read_rows(table, change, {k: v for k, v in given.items() if v is not None})
-    where = device_of(device, os.environ)
+    where = choose_device(device, os.environ)
     images, judged = images_of(rows[0].settings, Path("."))
     if judged is None:
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")

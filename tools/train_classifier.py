@@ -54,10 +54,11 @@ def main(
     from classifier_training.outputs import CLASSIFIER
 
     from detector.configuration import load_config, put, validated
+    from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.distributed import join_group
-    from detector.training.places import Places, device_of
+    from detector.training.places import Places
     from detector.training.recipes import with_recipe
 
     tree = load_config(config, change)
@@ -76,7 +77,7 @@ def main(
     )
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
-    where = device_of(device, os.environ)
+    where = choose_device(device, os.environ)
     images, judged = images_of(settings, data_root)
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first

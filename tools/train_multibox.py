@@ -51,10 +51,11 @@ def main(
     from multibox_training.pseudo import labelled
     from multibox_training.settings import MultiBoxTrainingConfig
 
-    from detector.configuration import load_config, put, save_config, validated
+    from detector.configuration import load_config, put, validated
+    from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
-    from detector.training.places import Places, device_of
+    from detector.training.places import Places
 
     tree = load_config(config, change)
     if data:
@@ -70,7 +71,7 @@ def main(
     )
     if not settings.data:
         raise typer.BadParameter("give --data FOLDER, or a --config that names data")
-    where = device_of(device, os.environ)
+    where = choose_device(device, os.environ)
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first
     places = Places(out, data_root, where, threads, quiet, None, bank, compiled, tensorboard)
@@ -82,12 +83,7 @@ def main(
             learning = learning_of(settings, images, places, group, stop)
             if not places.quiet:
                 report(learning, settings)
-
-            def begun() -> None:
-                if group.is_first:
-                    save_config(out / "config.yaml", settings)
-
-            averaged = train(settings, learning, places, group, stop, begun)
+            averaged = train(settings, learning, places, group, stop)
         readable = not group.any(bool(learning.views.broken), where)
     finally:
         group.close()

@@ -59,9 +59,10 @@ def main(
     from region_training.outputs import write_bundle
 
     from detector.configuration import load_config, put, save_config, validated
+    from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
-    from detector.training.places import Places, device_of
+    from detector.training.places import Places
     from detector.training.region_settings import RegionTrainingConfig
 
     tree = load_config(config, change)
@@ -75,7 +76,7 @@ def main(
     settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
     if not settings.data:
         raise typer.BadParameter("give --data FOLDER, or a --config that names data")
-    where = device_of(device, os.environ)
+    where = choose_device(device, os.environ)
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first
     places = Places(out, data_root, where, threads, quiet, cache, bank, compiled, tensorboard)

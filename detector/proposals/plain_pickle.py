@@ -127,7 +127,7 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
 
 
 def _scalar(kind: Any, data: Any) -> Any:
-    return _values(data, kind, (), "C")[()]
+    return _values(data, kind, (), "C").item()
 
 
 def _empty_bytes() -> bytes:

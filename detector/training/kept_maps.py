@@ -158,6 +158,7 @@ def _take_room(path: Path, size: int) -> None:
     would kill the process.
     """
     with path.open("ab") as file:
+        before = os.fstat(file.fileno()).st_size
         file.truncate(size)
         if not hasattr(os, "posix_fallocate") or not size:
             return
@@ -165,7 +166,7 @@ def _take_room(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                file.truncate(0)
+                file.truncate(before)  # what an interrupted bank holds stays
                 raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-
-from detector.hardware import choose_device
 
 
 @dataclass(frozen=True)
@@ -32,15 +29,3 @@ class Places:
     bank: Path | None = None
     compiled: bool = False
     tensorboard: bool = False
-
-
-def device_of(option: str, environment: Mapping[str, str]) -> torch.device:
-    """The device that --device names; under torchrun (WORLD_SIZE, LOCAL_RANK in `environment`)
-    "auto" and "cuda" give each process a card of its own.
-    """
-    if int(environment.get("WORLD_SIZE", "1")) > 1 and option in ("auto", "cuda"):
-        if torch.cuda.is_available():
-            option = f"cuda:{environment['LOCAL_RANK']}"
-        elif option == "auto":
-            option = "cpu"
-    return choose_device(option)

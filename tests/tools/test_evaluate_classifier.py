@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -176,7 +177,7 @@ def test_a_kept_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(kept_probabilities.os, "fsync", killed)
+        patched.setattr(os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
             kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
     assert not list(tmp_path.iterdir())
@@ -189,7 +190,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_no_signal(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept_probabilities.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EvaluationError, match="No space left"):
         kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
     assert not list(tmp_path.iterdir())

@@ -165,3 +165,20 @@ def test_maps_that_find_no_room_are_an_error_before_the_first(
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"maps\.f16"):
         next(_builder(tmp_path / "bank", dataset, pool)[0].build())
+
+
+def test_a_disk_that_is_full_when_a_bank_goes_on_costs_none_of_it(
+    dataset, pool, tmp_path: Path, monkeypatch
+):
+    steps = _builder(tmp_path / "bank", dataset, pool)[0].build()
+    next(steps)
+    steps.close()
+    kept = (tmp_path / "bank" / "maps.f16").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        next(_builder(tmp_path / "bank", dataset, pool)[0].build())
+    assert (tmp_path / "bank" / "maps.f16").read_bytes() == kept

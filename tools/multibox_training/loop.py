@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from detector.configuration import save_config
 from detector.hardware import choose_precision
 from detector.reporting.live import TrainingDisplay
 from detector.training.checkpoint import fingerprint_of
@@ -30,17 +31,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: MultiBoxTrainingConfig,
-    learning: Learning,
-    places: Places,
-    group: Group,
-    stop: Stop,
-    begun: Callable[[], None],
+    settings: MultiBoxTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
 ) -> dict[str, Tensor]:
-    """Train in `places.out` until the last step or until `stop`; the averaged weights.
-
-    `begun` is called when it is known that the settings are those of what is in `places.out`.
-    """
+    """Train in `places.out` until the last step or until `stop`; the averaged weights."""
     how, network = settings.optimiser, learning.network
     freeze(network, [])
     steps_per_epoch = learning.count / how.batch
@@ -50,7 +43,8 @@ def train(
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
     loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
-    begun()
+    if group.is_first:
+        save_config(places.out / "config.yaml", settings)
     if loop.first == 0:
         _measure(learning, places.device, group)
         run.average.load({**run.average.values, **dict(network.named_buffers())})
