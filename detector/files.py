@@ -43,8 +43,8 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):  # who reads it knows nothing of the temporary file
-            error.filename, error.filename2 = str(path), None
+        if isinstance(error, OSError) and error.errno:  # nobody knows the temporary file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(target.parent)
 

@@ -191,6 +191,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_no_signal(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EvaluationError, match="No space left"):
+    with pytest.raises(EvaluationError, match="No space left") as said:
         kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+    assert "None" not in str(said.value)
     assert not list(tmp_path.iterdir())
