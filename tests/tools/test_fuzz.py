@@ -48,8 +48,11 @@ def read_badly(trouble: str):
     ("trouble", "word"),
     [("raises", "KeyError"), ("dies", "signal 6"), ("hangs", "no end"), ("eats", "MemoryError")],
 )
-def test_every_trouble_is_found_and_can_be_had_again(fuzzing, trouble: str, word: str):
+def test_every_trouble_is_found_and_can_be_had_again(
+    fuzzing, trouble: str, word: str, tmp_path: Path, monkeypatch
+):
     _, isolation, targets = fuzzing
+    monkeypatch.setattr(isolation.tempfile, "tempdir", str(tmp_path))
     target = targets.Target("bad", lambda _: [b"good"], read_badly(trouble))
 
     most = 2.0 if trouble == "hangs" else 60.0  # a machine with other work is slow
@@ -67,6 +70,7 @@ def test_every_trouble_is_found_and_can_be_had_again(fuzzing, trouble: str, word
     assert word in first.what
     assert first.data == isolation.data_of(target, [b"a good file, long enough"], 3, first.case)
     assert [crash.case for _, crash in run(range(first.case, first.case + 1))] == [first.case]
+    assert not list(tmp_path.iterdir()), "a dead process leaves its folder"
 
 
 def test_damage_is_a_function_of_the_seed(fuzzing):

@@ -6,7 +6,6 @@ import faulthandler
 import os
 import resource
 import select
-import shutil
 import signal
 import tempfile
 import time
@@ -77,11 +76,25 @@ def run_cases(
 def _in_a_process(
     target: Target, seeds: list[bytes], seed: int, cases: list[int], seconds: float, megabytes: int
 ) -> Iterator[tuple[int, str, float, str]]:
+    # Made and removed here: a process that dies leaves its files behind.
+    with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as folder:
+        yield from _watched(target, seeds, seed, cases, seconds, megabytes, Path(folder))
+
+
+def _watched(
+    target: Target,
+    seeds: list[bytes],
+    seed: int,
+    cases: list[int],
+    seconds: float,
+    megabytes: int,
+    folder: Path,
+) -> Iterator[tuple[int, str, float, str]]:
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _work(target, seeds, seed, cases, megabytes, write_end)
+        _work(target, seeds, seed, cases, megabytes, folder, write_end)
     os.close(write_end)
     running: int | None = None
     started, text = time.monotonic(), ""
@@ -116,13 +129,18 @@ def _in_a_process(
 
 
 def _work(
-    target: Target, seeds: list[bytes], seed: int, cases: list[int], megabytes: int, pipe: int
+    target: Target,
+    seeds: list[bytes],
+    seed: int,
+    cases: list[int],
+    megabytes: int,
+    folder: Path,
+    pipe: int,
 ) -> None:
     """Of the child: never returns."""
     from detector.errors import DetectorError
 
     faulthandler.disable()  # where somebody enabled it, a dying process would write a page
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -153,7 +171,6 @@ def _work(
     except BaseException:
         code = 1
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         os._exit(code)
 
 
