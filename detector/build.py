@@ -141,7 +141,7 @@ def load_detector(
     proposals_given  every image will come with its proposals: none of the proposer's are needed
     """
     from detector.bundle import load_bundle
-    from detector.ensemble import Ensemble, Member, SharedTrunk
+    from detector.ensemble import Ensemble, Member
     from detector.models.inference import Precision, fastest_precision
     from detector.pipeline import DetectionSettings, Detector
 
@@ -179,7 +179,7 @@ def load_detector(
                 one.activation_ranges,
                 loaded.heads_of(position, heads),
                 one.context,
-                SharedTrunk(*one.trunk) if one.trunk else None,
+                one.trunk,
                 one.temperature,
             )
             for position, (model, one) in pairs

@@ -26,15 +26,9 @@ from detector.errors import BundleError, SettingsError, WeightsError
 from detector.files import write_atomically
 from detector.heads import BoxRegression, HeadManifest, Heads, LinearScores
 from detector.heads.stored import encode_head, heads_of_member, load_head
-from detector.manifest import (
-    BundleManifest,
-    MemberManifest,
-    Provenance,
-    SharedTrunk,
-    Thresholds,
-)
+from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.models import build_model
-from detector.models.split import Trunk
+from detector.models.split import SharedTrunk, Trunk
 from detector.models.storage import StoredAs, decode, encode, stored_layout
 from detector.tensor_files import compare_layouts, layout_in_header, naming, verified_bytes
 

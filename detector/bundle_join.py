@@ -12,9 +12,9 @@ from detector.bundle import Bundle, load_bundle, save_bundle
 from detector.errors import BundleError
 from detector.heads import HeadManifest
 from detector.heads.linear import BoxRegression, LinearScores
-from detector.manifest import BundleManifest, MemberManifest, Provenance, SharedTrunk
+from detector.manifest import BundleManifest, MemberManifest, Provenance
 from detector.models.googlenet import GoogLeNet
-from detector.models.split import Trunk
+from detector.models.split import SharedTrunk, Trunk
 
 Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
 

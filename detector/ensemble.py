@@ -23,7 +23,7 @@ from detector.member_outputs import (
 )
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.normalisation import CENTRED, Normalisation
-from detector.models.split import Top, Trunk
+from detector.models.split import SharedTrunk, Top, Trunk
 from detector.structures import Array
 
 
@@ -32,13 +32,6 @@ class CropSpec(NamedTuple):
 
     size: int
     context: float = CONTEXT
-
-
-class SharedTrunk(NamedTuple):
-    """The layers up to `after` are those of member number `member`."""
-
-    member: int
-    after: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
 from detector.member_outputs import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from detector.models.normalisation import CENTRED, Normalisation, Triple
+from detector.models.split import SharedTrunk
 from detector.models.storage import StoredAs
 from detector.region_prior import RegionPrior
 
@@ -19,13 +20,6 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SharedTrunk(NamedTuple):
-    """The layers of member number `member` up to the module `after`."""
-
-    member: int
-    after: str
 
 
 class MemberManifest(_Entry):

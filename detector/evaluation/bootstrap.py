@@ -91,13 +91,6 @@ def compare(
     )
 
 
-def resampled_means(
-    dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
-) -> Array:
-    """(R,) mean AP with the images counted as `draws` (R, B) says; NaN where no object is drawn."""
-    return _resampled(dataset, results, protocol, draws)[1]
-
-
 def _resampled(
     dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
 ) -> tuple[float, Array]:

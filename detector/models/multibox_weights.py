@@ -42,7 +42,7 @@ def trunk_names() -> list[str]:
     return names
 
 
-class MultiBoxNetwork(nn.Module):
+class ReleasedMultiBox(nn.Module):
     """Crops (N, 3, 224, 224) to locations (N, 800, 4) and confidence logits (N, 800).
 
     A box is location * std + mean of its prior (`ipriors800.txt`): xmin, ymin, xmax, ymax in units
@@ -65,11 +65,11 @@ class MultiBoxNetwork(nn.Module):
         return self.location(x).view(-1, BOXES, 4), self.confidence(x)
 
 
-def load_multibox_network(
+def load_released_multibox(
     tensors: Mapping[str, Tensor], source: str = "google/multibox"
-) -> MultiBoxNetwork:
+) -> ReleasedMultiBox:
     """The whole released network from its own tensors (`read_caffe2_tensors`), exactly."""
-    model = MultiBoxNetwork()
+    model = ReleasedMultiBox()
     ours = {f"trunk.{name}": value for name, value in _trunk(model.trunk, tensors, source).items()}
     for layer, theirs in HEADS.items():
         weight = _get(tensors, f"{theirs}_w", source)

@@ -7,7 +7,7 @@ its state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from detector.errors import SettingsError
 from detector.models.googlenet import AUXILIARY_AFTER, GoogLeNet
 from detector.models.normalisation import CENTRED, Normalisation
+
+
+class SharedTrunk(NamedTuple):
+    """The layers of member number `member` up to the module `after`."""
+
+    member: int
+    after: str
 
 
 class Trunk(nn.Module):
@@ -75,22 +82,6 @@ class Top(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.dropout(self.features(x)))
         return logits
-
-
-def whole_state(trunk: Mapping[str, Tensor], top: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the network that the two are parts of."""
-    return {**trunk, **top}
-
-
-def belongs_to_trunk(name: str, after: str, model: GoogLeNet) -> bool:
-    """Whether a parameter of the whole network, such as "inception.4a.one.conv.weight", is below
-    the cut.
-    """
-    names = list(model.inception)
-    parts = name.split(".")
-    if parts[0] == "inception":
-        return names.index(parts[1]) <= names.index(after)
-    return parts[0] != "classifier"
 
 
 def _checked(model: nn.Module, after: str) -> GoogLeNet:

@@ -62,13 +62,3 @@ def auxiliary_loss(
     for logits in output[1:]:
         total = total + weight * loss(logits)
     return total
-
-
-def googlenet_loss(
-    output: Tensor | tuple[Tensor, ...], labels: Tensor, *, label_smoothing: float = 0.0
-) -> Tensor:
-    """GoogLeNet's own: the mean cross entropy with labels (N,), auxiliary heads weighted by 0.3."""
-    return auxiliary_loss(
-        output,
-        lambda logits: F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing),
-    )

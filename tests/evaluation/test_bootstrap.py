@@ -12,7 +12,7 @@ from evaluation_cases import dataset_of, random_case
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, SettingsError
 from detector.evaluation import bootstrap_interval, compare, evaluate
-from detector.evaluation.bootstrap import _interval, resampled_means
+from detector.evaluation.bootstrap import _interval, _resampled
 from detector.structures import Annotations, Detections
 
 
@@ -36,7 +36,7 @@ def test_a_round_equals_evaluating_the_images_drawn(protocol: str, seed: int) ->
     rng = np.random.default_rng(seed)
     dataset, results = random_case(rng, images=8, ties=False)
     times = rng.multinomial(8, np.full(8, 1 / 8))
-    fast = resampled_means(dataset, results, protocol, times[None])[0]  # type: ignore[arg-type]
+    fast = _resampled(dataset, results, protocol, times[None])[1][0]  # type: ignore[arg-type]
     slow = evaluate(*drawn(dataset, results, times), protocol).mean_ap  # type: ignore[arg-type]
     assert fast == pytest.approx(slow, abs=1e-12)
 
@@ -65,7 +65,7 @@ def test_half_of_two_images_found_gives_the_binomial_shares() -> None:
     dataset = dataset_of(truth, truth)
     results = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
     draws = np.array([[2, 0], [1, 1], [0, 2]])
-    assert resampled_means(dataset, results, "voc12", draws).tolist() == [1.0, 0.5, 0.0]
+    assert _resampled(dataset, results, "voc12", draws)[1].tolist() == [1.0, 0.5, 0.0]
 
 
 def test_a_detector_does_not_differ_from_itself() -> None:
@@ -109,7 +109,7 @@ def test_a_round_without_objects_does_not_count() -> None:
     dataset = dataset_of(truth, Annotations.empty())
     results = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
     draws = np.array([[0, 2], [2, 0]])
-    means = resampled_means(dataset, results, "voc12", draws)
+    means = _resampled(dataset, results, "voc12", draws)[1]
     assert means == pytest.approx([np.nan, 1.0], nan_ok=True)
     # Of single rounds, the seeds that draw image a twice or once have a mAP, the others have none.
     refused = 0

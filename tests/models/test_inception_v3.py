@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detector.models.inception_v3 import FEATURES, InceptionV3, InceptionV3Output, inception_v2
-from detector.training.loss import googlenet_loss
+from detector.training.classifier_loss import classifier_loss
 
 
 def test_grids_are_those_of_the_papers_table():
@@ -30,7 +30,7 @@ def test_training_gives_two_sets_of_logits_and_gradients_everywhere():
     out = model(torch.randn(2, 3, 299, 299))
     assert isinstance(out, InceptionV3Output)
     assert out.logits.shape == out.auxiliary_6e.shape == (2, 3)
-    googlenet_loss(out, torch.tensor([0, 2])).backward()
+    classifier_loss(out, torch.tensor([0, 2])).mean().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -84,7 +84,7 @@ def test_all_steps_together_are_inception_v3():
 def test_inception_v2_trains_with_its_auxiliary_head():
     model = inception_v2(3, auxiliary=True)
     out = model(torch.randn(2, 3, 299, 299))
-    googlenet_loss(out, torch.tensor([0, 2]), label_smoothing=0.1).backward()
+    classifier_loss(out, torch.tensor([0, 2]), label_smoothing=0.1).mean().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 

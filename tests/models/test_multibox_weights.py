@@ -16,8 +16,8 @@ from detector.models.caffe2_tensors import read_caffe2_tensors
 from detector.models.inference import prepare_for_inference
 from detector.models.multibox_weights import (
     LESS_HALF,
-    load_multibox_network,
     load_multibox_trunk,
+    load_released_multibox,
     trunk_names,
 )
 from detector.models.pretrained import read_tensors
@@ -112,7 +112,7 @@ def plain_boxes(last_map: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, T
 
 def test_the_released_network_gives_its_own_boxes(tensors):
     """Same outputs to 1e-5 of their spread as the definition written out on other axes."""
-    model = load_multibox_network(tensors).eval()
+    model = load_released_multibox(tensors).eval()
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)) / 2
     with torch.no_grad():
         found, expected = model(x), plain_boxes(plain_trunk(x, tensors), tensors)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNetOutput
 from detector.models.inception_v3 import InceptionV3Output
-from detector.training.loss import auxiliary_loss, googlenet_loss, region_loss
+from detector.training.classifier_loss import classifier_loss
+from detector.training.loss import auxiliary_loss, region_loss
 
 
 def logits(*probabilities: float) -> torch.Tensor:
@@ -21,21 +22,21 @@ def logits(*probabilities: float) -> torch.Tensor:
 def test_googlenets_loss_by_hand():
     """-ln 0.5 of its own, 0.3 times -ln 0.25 and -ln 0.1 of the heads."""
     output = GoogLeNetOutput(logits(0.5, 0.5), logits(0.25, 0.75), logits(0.1, 0.9))
-    found = googlenet_loss(output, torch.tensor([0])).item()
+    found = classifier_loss(output, torch.tensor([0])).item()
     assert found == pytest.approx(-math.log(0.5) - 0.3 * (math.log(0.25) + math.log(0.1)))
 
 
 def test_inception_v3s_loss_by_hand():
     output = InceptionV3Output(logits(0.5, 0.5), logits(0.25, 0.75))
-    found = googlenet_loss(output, torch.tensor([1])).item()
+    found = classifier_loss(output, torch.tensor([1])).item()
     assert found == pytest.approx(-math.log(0.5) - 0.3 * math.log(0.75))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_without_heads_it_is_the_cross_entropy(smoothing):
     plain, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
-    expected = F.cross_entropy(plain, labels, label_smoothing=smoothing)
-    assert torch.equal(googlenet_loss(plain, labels, label_smoothing=smoothing), expected)
+    expected = F.cross_entropy(plain, labels, label_smoothing=smoothing, reduction="none")
+    assert torch.equal(classifier_loss(plain, labels, label_smoothing=smoothing), expected)
 
 
 def test_the_loss_of_regions_keeps_one_value_a_region():
@@ -49,7 +50,7 @@ def test_the_loss_of_regions_keeps_one_value_a_region():
 
 def test_gradients_reach_every_head_by_its_weight():
     heads = [torch.zeros(1, 2, requires_grad=True) for _ in range(3)]
-    googlenet_loss(GoogLeNetOutput(*heads), torch.tensor([0])).backward()
+    classifier_loss(GoogLeNetOutput(*heads), torch.tensor([0])).sum().backward()
     grads = [head.grad.flatten().tolist() for head in heads]
     assert grads[0] == pytest.approx([-0.5, 0.5])
     assert grads[1] == grads[2] == pytest.approx([-0.15, 0.15])
