@@ -6,7 +6,6 @@ Box areas are those of the outlines where the file gives them, as COCO's own pro
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from detector.boxes import xyxy_from_coco
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
 from detector.datasets.image_files import has_true_size, is_file, is_inside
+from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
@@ -91,7 +91,7 @@ def _categories(path: Path, entries: list[Any]) -> tuple[tuple[int, ...], tuple[
     for position, entry in enumerate(entries):
         category = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("name") if isinstance(entry, dict) else None
-        if not _is_whole(category) or not isinstance(name, str) or not name:
+        if not is_whole(category) or not isinstance(name, str) or not name:
             raise AnnotationError(f"{path}: categories[{position}] needs a whole id and a name")
         pairs.append((int(category), name))  # type: ignore[arg-type]
     pairs.sort()
@@ -158,21 +158,21 @@ def _add_object(
     file: str,
 ) -> None:
     box = entry.get("bbox") if isinstance(entry, dict) else None
-    if image is None or not isinstance(box, list) or len(box) != 4 or not all(map(_real, box)):
+    if image is None or not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         ledger.drop(file, identifier, "unreadable", "needs an image_id and a bbox of four numbers")
     elif image not in objects:
         ledger.drop(file, identifier, "missing-image", f"there is no image {image}")
     elif (category := str(entry.get("category_id"))) not in label_of:
         ledger.drop(file, identifier, "unknown-class", f"there is no category {category}")
     else:
-        written = [_float(side) for side in box]
+        written = [as_float(side) for side in box]
         area = entry.get("area")
         objects[image].add(
             identifier,
             xyxy_from_coco(np.array([written]))[0].tolist(),
             label_of[category],
             crowd=entry.get("iscrowd") in (1, True),
-            area=_float(area) if _real(area) else None,
+            area=as_float(area) if is_number(area) else None,
             written=written,
         )
 
@@ -180,27 +180,11 @@ def _add_object(
 def _key(entry: Any, name: str) -> str | None:
     """An id, whole number or text, as text; None where there is none."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    return str(value) if _is_whole(value) or isinstance(value, str) else None
+    return str(value) if is_whole(value) or isinstance(value, str) else None
 
 
 def _size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = entry.get("height"), entry.get("width")
-    if not (_is_whole(height) and _is_whole(width)) or height < 1 or width < 1:  # type: ignore
+    if not (is_whole(height) and is_whole(width)) or height < 1 or width < 1:
         return None
-    return height, width  # type: ignore[return-value]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _real(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _float(value: float) -> float:
-    """As float; an integer beyond its range is infinite, so that the box is left out."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    return height, width

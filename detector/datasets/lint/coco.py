@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -11,6 +10,7 @@ from typing import Any, TypeGuard
 from detector.boxes import xyxy_from_coco
 from detector.datasets.coco import MAX_JSON_BYTES
 from detector.datasets.image_files import is_inside
+from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
 from detector.datasets.lint.listing import Listing, read_annotations
@@ -82,7 +82,7 @@ def _categories(
     for position, entry in enumerate(entries):
         entry = entry if isinstance(entry, dict) else {}
         one, name = entry.get("id"), entry.get("name")
-        if not _is_whole(one) or not isinstance(name, str) or not name:
+        if not is_whole(one) or not isinstance(name, str) or not name:
             findings.add(path, f"categories[{position}]", "missing-field", "needs id and name")
         elif one in names or name in names.values():
             why = f"id {one} or name {name!r} was there before"
@@ -164,10 +164,12 @@ def _add_annotations(
         if entry["image_id"] not in rows:
             why = f"there is no image {entry['image_id']}"
             findings.add(file, name, "unknown-image-id", why)
-        elif not _is_whole(category) or category not in labels:
+        elif not is_whole(category) or category not in labels:
             unknown.append((name, category))
         elif (row := rows[entry["image_id"]]) is not None:
-            index.boxes.add(file, name, row, labels[category], [_float(side) for side in box or ()])
+            index.boxes.add(
+                file, name, row, labels[category], [as_float(side) for side in box or ()]
+            )
     _judge_unknown(unknown, entries, labels, file, findings)
 
 
@@ -193,7 +195,7 @@ def _judge_unknown(
         for e in entries
         if isinstance(e, dict) and _is_id(e.get("category_id"))
     }
-    whole = {one for one in used if _is_whole(one)}
+    whole = {one for one in used if is_whole(one)}
     for step, said in ((1, "low"), (-1, "high")):
         if whole and whole == used and {one + step for one in whole} <= labels.keys():
             why = f"every category_id is one too {said}: {min(whole)} to {max(whole)}"
@@ -204,7 +206,7 @@ def _judge_unknown(
 
 def _size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = entry.get("height"), entry.get("width")
-    if not (_is_whole(height) and _is_whole(width)):
+    if not (is_whole(height) and is_whole(width)):
         return None
     return (height, width) if height > 0 and width > 0 else None
 
@@ -219,23 +221,8 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _is_box(box: Any) -> TypeGuard[list[float]]:
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
+    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
 
 
 def _is_id(value: Any) -> bool:
-    return _is_whole(value) or isinstance(value, str)
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    return is_whole(value) or isinstance(value, str)
