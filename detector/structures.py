@@ -171,6 +171,11 @@ class Annotations:
             self.areas[keep],
         )
 
+    @property
+    def real(self) -> Array:
+        """(N,) bool: objects that count, neither `difficult` nor crowds."""
+        return ~(self.difficult | self.crowd)
+
     @staticmethod
     def empty() -> Annotations:
         return Annotations(np.zeros((0, 4)), np.zeros(0))

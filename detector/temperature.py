@@ -18,10 +18,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from detector import boxes as box_ops
 from detector.datasets import Sample
 from detector.errors import TrainingError
 from detector.member_outputs import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from detector.region_truth import owners
 from detector.structures import Array
 
 LEFT_OUT = -1
@@ -36,13 +36,9 @@ def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float =
     """
     if sample.annotated is not None or sample.positives_only:
         return np.full(len(boxes), LEFT_OUT)
-    truth = sample.annotations
-    if not len(truth) or not len(boxes):
-        return np.full(len(boxes), classes)
-    overlap = box_ops.iou(boxes, truth.boxes)
-    best = overlap.argmax(1)
-    labels = np.where((truth.difficult | truth.crowd)[best], LEFT_OUT, truth.labels[best])
-    found: Array = np.where(overlap.max(1) >= least_iou, labels, classes)
+    which, _ = owners(boxes, sample.annotations, least_iou)
+    # BACKGROUND and SET_ASIDE count from the end.
+    found: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
     return found
 
 

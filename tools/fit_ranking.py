@@ -69,24 +69,21 @@ def main(
 def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array, Array, Array]:
     """Numbers (N, 15) of an image's regions, whether each is an object, and its weight.
 
-    However many regions an object has, together they weigh as much as eight of the others.
+    However many regions an object has, together they weigh as much as eight of the others. Regions
+    on difficult objects and in crowds are left out.
     """
     import numpy as np
 
-    from detector import boxes as box_ops
     from detector.images import read_image
+    from detector.region_truth import SET_ASIDE, owners
 
     image = read_image(sample.path)
     boxes, numbers = search.described(image)
-    truth = sample.annotations.boxes[~(sample.annotations.difficult | sample.annotations.crowd)]
-    weight = np.ones(len(boxes))
-    if not len(truth):
-        return numbers, np.zeros(len(boxes), bool), weight
-    overlap = box_ops.iou(boxes, truth)
-    is_object = overlap.max(1) >= iou
-    whose = overlap.argmax(1)
-    count = np.bincount(whose[is_object], minlength=len(truth))
-    weight[is_object] = 8 / count[whose[is_object]]
+    which, _ = owners(boxes, sample.annotations, iou)
+    numbers, which = numbers[which != SET_ASIDE], which[which != SET_ASIDE]
+    is_object = which >= 0
+    weight = np.ones(len(which))
+    weight[is_object] = 8 / np.bincount(which[is_object])[which[is_object]]
     return numbers, is_object, weight
 
 

@@ -92,7 +92,7 @@ def coverage(
     overlaps, labels, taken = [], [], np.zeros(len(chosen))
     for sample in dataset.samples:
         found = _proposals_of(sample, proposals, dataset.name)
-        counted = ~(sample.annotations.difficult | sample.annotations.crowd)
+        counted = sample.annotations.real
         overlaps.append(best_overlaps(found.boxes, sample.annotations.boxes[counted], chosen))
         labels.append(sample.annotations.labels[counted])
         taken += [len(found) if budget is None else min(budget, len(found)) for budget in chosen]

@@ -79,12 +79,10 @@ def _curves(
         proposed = np.arange(len(image.boxes)) >= len(image.real)
         found = image.features @ weight.T + bias
         for label in range(len(bias)):
-            best = image.best_overlap(label)
-            known = proposed & ((best >= 0.5) | (best < settings.negative_iou))
-            if image.annotated is not None and label not in image.annotated:
-                known &= best >= 0.5
+            positive = image.is_object(label, 0.5)
+            known = proposed & (positive | image.is_background(label, settings.negative_iou))
             margins[label].append(found[known, label])
-            truth[label].append(best[known] >= 0.5)
+            truth[label].append(positive[known])
     curves = [
         fit_logistic(np.concatenate(one), np.concatenate(other))
         for one, other in zip(margins, truth, strict=True)

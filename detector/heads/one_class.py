@@ -21,6 +21,7 @@ from detector.errors import TrainingError
 from detector.heads.calibration import fit_logistic
 from detector.heads.linear import LinearScores
 from detector.heads.svm import HardNegativeMining, SvmSettings
+from detector.region_truth import BACKGROUND, owners
 from detector.structures import Annotations, Array
 
 LEAST_BOXES = 5
@@ -73,7 +74,7 @@ def choose_positives(
     """
     found = [np.zeros((0, 4))]
     mirrored = [np.zeros(0, bool)]
-    for box in truth.boxes[~(truth.difficult | truth.crowd)]:
+    for box in truth.boxes[truth.real]:
         fitting = proposals[box_ops.iou(proposals, box[None])[:, 0] >= settings.positive_iou]
         fitting = fitting[rng.permutation(len(fitting))[: settings.proposals]]
         around = np.concatenate([shifted(box, size, settings, rng), fitting])
@@ -101,10 +102,9 @@ def background_order(
     """Rows of proposals (N, 4) that are background, in the order in which to use them: by turns one
     near an object and one far from all, each kind shuffled.
     """
-    overlap = box_ops.iou(proposals, truth.boxes)
-    best = overlap.max(1) if len(truth) else np.zeros(len(proposals))
+    which, best = owners(proposals, truth, settings.svm.negative_iou)
     near, far = (
-        rng.permutation(np.flatnonzero(chosen & (best < settings.svm.negative_iou)))
+        rng.permutation(np.flatnonzero(chosen & (which == BACKGROUND)))
         for chosen in (best >= settings.near_iou, best < settings.near_iou)
     )
     turn = np.concatenate([2 * np.arange(len(near)), 2 * np.arange(len(far)) + 1])

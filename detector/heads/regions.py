@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from detector import boxes as box_ops
 from detector.heads.bbox_regression import targets
+from detector.region_truth import BACKGROUND, owners
 from detector.structures import Annotations, Array
 
 
@@ -30,35 +30,38 @@ class DescribedImage:
     @staticmethod
     def regions(truth: Annotations, proposals: Array) -> Array:
         """The boxes (N, 4) to be described."""
-        real = truth.boxes[~(truth.difficult | truth.crowd)]
+        real = truth.boxes[truth.real]
         return np.concatenate([real, proposals]).astype(np.float32)
 
     @property
     def real(self) -> Annotations:
         """The G objects of the first rows."""
-        return self.truth[~(self.truth.difficult | self.truth.crowd)]
+        return self.truth[self.truth.real]
 
-    @cached_property
-    def _overlap(self) -> Array:
-        return box_ops.iou(self.boxes, self.truth.boxes)
+    def is_object(self, label: int, iou: float) -> Array:
+        """(N,) bool: regions that overlap an object of a class by at least `iou`."""
+        found: Array = self._owners(label, iou) >= 0
+        return found
 
-    def best_overlap(self, label: int) -> Array:
-        """(N,) IoU with the best object of a class, `difficult` ones and crowds included."""
-        own = self._overlap[:, self.truth.labels == label]
-        best: Array = own.max(1) if own.shape[1] else np.zeros(len(self.boxes))
-        return best
+    def is_background(self, label: int, below: float) -> Array:
+        """(N,) bool: regions that overlap every object of a class by less than `below`, and are not
+        set aside; none where the class is not annotated exhaustively.
+        """
+        if self.annotated is not None and label not in self.annotated:
+            return np.zeros(len(self.boxes), bool)
+        found: Array = self._owners(label, below) == BACKGROUND
+        return found
+
+    def _owners(self, label: int, iou: float) -> Array:
+        return owners(self.boxes, self.truth[self.truth.labels == label], iou)[0]
 
     def positives(self, label: int) -> Array:
         """Features of the objects of a class: ground truth only."""
         return self.features[: len(self.real)][self.real.labels == label]
 
     def negatives(self, label: int, below: float) -> Array:
-        """Features of the regions that overlap every object of a class by less than `below`; none
-        where the class is not annotated exhaustively.
-        """
-        if self.annotated is not None and label not in self.annotated:
-            return self.features[:0]
-        return self.features[self.best_overlap(label) < below]
+        """Features of the regions that are background to a class."""
+        return self.features[self.is_background(label, below)]
 
     def to_move(self, least_iou: float) -> tuple[Array, Array, Array]:
         """Proposals that overlap their best object by more than `least_iou`: rows (M,), the

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample
 from detector.region_prior import RegionPrior, fit_prior, sides_of
+from detector.region_truth import SET_ASIDE, owners
 from detector.structures import Array, Proposals
 from detector.training.regions import SamplingSettings
 
@@ -49,12 +49,6 @@ def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Arr
     """Sides of the proposals and whether each is an object; without those that neither learning nor
     evaluation counts, on difficult objects and crowds.
     """
-    truth = sample.annotations
-    sides = sides_of(found.boxes, found.size)
-    if not len(truth) or not len(found):
-        return sides, np.zeros(len(sides), bool)
-    overlap = box_ops.iou(found.boxes, truth.boxes)
-    best = overlap.argmax(1)
-    hit = overlap.max(1) >= least
-    left_out = hit & (truth.difficult | truth.crowd)[best]
-    return sides[~left_out], hit[~left_out]
+    which, _ = owners(found.boxes, sample.annotations, least)
+    known = which != SET_ASIDE
+    return sides_of(found.boxes, found.size)[known], which[known] >= 0

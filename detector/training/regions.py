@@ -27,6 +27,7 @@ from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.heads.bbox_regression import targets
+from detector.region_truth import BACKGROUND, owners
 from detector.structures import Annotations, Array, Proposals
 from detector.training.checkpoint import digest_of
 
@@ -251,27 +252,14 @@ def assign(
 ) -> tuple[Array, Array, Array]:
     """The regions to learn from in one image: boxes (N, 4), object (N,) or -1, best IoU (N,).
 
-    Ground-truth boxes are regions too. What overlaps a `difficult` object at IoU >= positive_iou,
-    or lies by half in a crowd, is neither positive nor background and is left out.
+    Ground-truth boxes are regions too. What is neither positive nor background is left out.
     """
-    real = ~(truth.difficult | truth.crowd)
     candidates = proposals.boxes[: settings.max_proposals]
-    candidates = np.concatenate([truth.boxes[real], candidates])
+    candidates = np.concatenate([truth.boxes[truth.real], candidates])
     candidates = candidates[box_ops.unique(candidates)]
-    overlap = box_ops.iou(candidates, truth.boxes[real])
-    best = overlap.max(1) if real.any() else np.zeros(len(candidates))
-    which = np.flatnonzero(real)[overlap.argmax(1)] if real.any() else np.zeros(len(best), np.int64)
-    positive = best >= settings.positive_iou
-    out = np.zeros(len(candidates), bool)
-    if truth.difficult.any():
-        out |= (box_ops.iou(candidates, truth.boxes[truth.difficult]) >= settings.positive_iou).any(
-            1
-        )
-    if truth.crowd.any():
-        shared = box_ops.intersection(candidates, truth.boxes[truth.crowd])
-        out |= (shared >= 0.5 * box_ops.area(candidates)[:, None]).any(1)
-    keep = positive | (~out & (best >= settings.background_low))
-    return candidates[keep], np.where(positive, which, -1)[keep], best[keep]
+    which, best = owners(candidates, truth, settings.positive_iou)
+    keep = (which >= 0) | ((which == BACKGROUND) & (best >= settings.background_low))
+    return candidates[keep], which[keep], best[keep]
 
 
 def _teaching(sample: Sample, regions: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -64,6 +64,31 @@ def test_difficult_objects_are_neither_positive_nor_background():
     assert len(rows) == len(labels) == 0
 
 
+def test_regions_on_difficult_objects_and_in_crowds_change_no_head():
+    """To the cats' SVM and its curve they are neither cats nor background, whatever they show."""
+    plain = Pictures(4).images
+    shown = np.full((2, plain[0].features.shape[1]), 9, np.float32)
+    spoilt = [
+        DescribedImage(
+            np.concatenate([image.boxes, [[0, 200, 40, 238], [110, 210, 130, 230]]]),
+            np.concatenate([image.features, shown]),
+            Annotations(
+                [*image.truth.boxes, [0, 200, 40, 240], [100, 200, 200, 300]],
+                [0, 1, 0, 0],
+                [False, False, True, False],
+                [False, False, False, True],
+            ),
+        )
+        for image in plain
+    ]
+    one, other = (
+        fit_svms(lambda _, part=part: part, ("cat",), 1.0, SvmSettings())
+        for part in (plain, spoilt)
+    )
+    for name in ("weight", "bias", "slope", "offset"):
+        assert getattr(one, name).tolist() == getattr(other, name).tolist()
+
+
 def test_what_is_to_be_moved_are_proposals_near_objects():
     rows, labels, goals = _image().to_move(0.6)
     assert rows.tolist() == [2]
@@ -113,8 +138,8 @@ def test_svms_find_their_classes_and_scores_are_probabilities():
     scores = 1 / (1 + np.exp(-logits))
     assert scores[:2].argmax(1).tolist() == [0, 1]
     for label in (0, 1):
-        best = probe.best_overlap(label)
-        assert scores[best >= 0.5, label].min() > 0.5 > scores[best < 0.3, label].max()
+        on, off = probe.is_object(label, 0.5), probe.is_background(label, 0.3)
+        assert scores[on, label].min() > 0.5 > scores[off, label].max()
 
 
 def test_regression_moves_regions_onto_their_objects():

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from small_classifiers import tool
 
+from detector.datasets import Sample
 from detector.proposals.selective_search import learned_ranking
+from detector.structures import Annotations, Array
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "fit_ranking.py"
 
@@ -51,3 +54,23 @@ def test_without_an_object_among_the_regions_it_says_so(tmp_path: Path):
     assert done.returncode == 3
     assert "nothing to learn from" in done.stderr
     assert not (tmp_path / "weights.json").exists()
+
+
+class FiveRegions:
+    """The object twice, a difficult one, one in a crowd, and one of nothing; numbered."""
+
+    def described(self, image: Array) -> tuple[Array, Array]:
+        boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [50, 50, 60, 60], [0, 80, 9, 90]]
+        return np.array(boxes, np.float32), np.arange(5)[:, None]
+
+
+def test_regions_on_what_does_not_count_teach_nothing(tmp_path: Path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    boxes = [[20, 0, 30, 10], [40, 40, 90, 90], [0, 0, 10, 10]]
+    truth = Annotations(boxes, [0, 0, 0], [True, False, False], [False, True, False])
+    sample = Sample("a", tmp_path / "a.png", (100, 100), truth)
+    numbers, is_object, weight = tool("fit_ranking").examples(sample, FiveRegions(), 0.7)
+    assert numbers.ravel().tolist() == [0, 1, 4]
+    assert is_object.tolist() == [True, True, False]
+    assert weight.tolist() == [4, 4, 1]

@@ -139,7 +139,7 @@ def with_bounds(
     covered = np.zeros((len(rows), images))
     for place, sample in enumerate(dataset.samples):
         truth = sample.annotations
-        real = truth.boxes[~(truth.difficult | truth.crowd)]
+        real = truth.boxes[truth.real]
         objects[place] = len(real)
         for number, row in enumerate(rows):
             best = best_overlaps(row.found[sample.image_id].boxes, real, [None])

@@ -64,7 +64,7 @@ class BankFeatures:
         sample = self.dataset.samples[image]
         truth = sample.annotations
         rows = np.flatnonzero(self.pool.image == image)
-        real = truth[~(truth.difficult | truth.crowd)]
+        real = truth[truth.real]
         own = _rows_of_objects(self.pool.boxes[rows], real.boxes)
         others = np.setdiff1d(np.arange(len(rows)), own)
         for mirrored in (False, True):

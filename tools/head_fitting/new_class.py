@@ -74,7 +74,7 @@ def with_background(dataset: Dataset, photographs: list[str]) -> Dataset:
 
 def real_objects(sample: Sample) -> int:
     """How many objects are neither difficult nor crowds."""
-    return int((~(sample.annotations.difficult | sample.annotations.crowd)).sum())
+    return int(sample.annotations.real.sum())
 
 
 def learn_class(
