@@ -34,7 +34,7 @@ def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float =
     LEFT_OUT are regions on what does not count (difficult objects, crowds), and all of an image in
     which not all classes are annotated: it cannot say what is background.
     """
-    if sample.annotated is not None or sample.positives_only:
+    if sample.background_of is not None:
         return np.full(len(boxes), LEFT_OUT)
     which, _ = owners(boxes, sample.annotations, least_iou)
     # BACKGROUND and SET_ASIDE count from the end.

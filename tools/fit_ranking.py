@@ -2,8 +2,9 @@
 
     python tools/fit_ranking.py --data VOC2012 --split train --out ranking.json
 
-Class-agnostic: all boxes of all classes are objects. The shipped weights were made so; where yours
-are to be used, put the file in place of detector/proposals/selective_search/learned_ranking.json.
+Class-agnostic: all boxes of all classes are objects. Images in which some may be unboxed are left
+out. The shipped weights were made so; where yours are to be used, put the file in place of
+detector/proposals/selective_search/learned_ranking.json.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ def main(
     from detector.proposals.selective_search import SelectiveSearch
     from detector.proposals.selective_search.learned_ranking import NAMES
     from detector.reporting.progress import progress
+    from detector.training.region_odds import countable
 
     search = SelectiveSearch(preset=preset, superpixel_scale=scale, threads=threads)
-    sets = [read_dataset(one, split).subset(images) for one in data]
+    sets = [countable(read_dataset(one, split)).subset(images) for one in data]
     samples = [sample for one in sets for sample in one.samples]
     parts = []
     for sample in progress(samples, "regions", quiet=quiet):

@@ -69,6 +69,13 @@ class Sample:
     def is_annotated(self, label: int) -> bool:
         return self.annotated is None or label in self.annotated
 
+    @property
+    def background_of(self) -> frozenset[int] | None:
+        """The labels that a region away from every box is known not to have, as far as training is
+        to believe it; None stands for all.
+        """
+        return frozenset() if self.positives_only else self.annotated
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -136,7 +136,10 @@ def fit_one_class(
     first, second  the background of the two rounds; TrainingError where there is none
     """
     if not len(first.image):
-        raise TrainingError("no proposal is background: there is nothing to tell the class from")
+        raise TrainingError(
+            "no proposal is background: there is nothing to tell the class from; give photographs"
+            " without it (--background)"
+        )
     every = np.concatenate([positives.features, first.features, second.features])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
     parts = [Described(one.features * scale, one.image) for one in (positives, first, second)]

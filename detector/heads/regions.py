@@ -16,16 +16,18 @@ from detector.structures import Annotations, Array
 class DescribedImage:
     """Regions with their features, and the truth about them.
 
-    boxes      (N, 4): first the G objects that are neither `difficult` nor crowds, then proposals
-    features   (N, F) float32
-    truth      the objects
-    annotated  labels that are annotated exhaustively in this image; None stands for all
+    boxes          (N, 4): first the G objects that are neither `difficult` nor crowds, then
+                   proposals
+    features       (N, F) float32
+    truth          the objects
+    background_of  labels that a region away from every box is known not to have; None stands for
+                   all
     """
 
     boxes: Array
     features: Array
     truth: Annotations
-    annotated: frozenset[int] | None = None
+    background_of: frozenset[int] | None = None
 
     @staticmethod
     def regions(truth: Annotations, proposals: Array) -> Array:
@@ -45,9 +47,9 @@ class DescribedImage:
 
     def is_background(self, label: int, below: float) -> Array:
         """(N,) bool: regions that overlap every object of a class by less than `below`, and are not
-        set aside; none where the class is not annotated exhaustively.
+        set aside; none where the image proves no absence of the class.
         """
-        if self.annotated is not None and label not in self.annotated:
+        if self.background_of is not None and label not in self.background_of:
             return np.zeros(len(self.boxes), bool)
         found: Array = self._owners(label, below) == BACKGROUND
         return found

@@ -40,9 +40,7 @@ def prior_of(
 
 def countable(dataset: Dataset) -> Dataset:
     """The images in which whatever is no object is known to be none."""
-    return dataset.subset(
-        [s.image_id for s in dataset.samples if s.annotated is None and not s.positives_only]
-    )
+    return dataset.subset([s.image_id for s in dataset.samples if s.background_of is None])
 
 
 def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Array]:

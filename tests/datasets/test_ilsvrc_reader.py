@@ -79,6 +79,7 @@ def test_a_training_image_gives_positives_only_and_proves_what_its_lists_say(
     assert all(one.positives_only for one in found.values())  # type: ignore[attr-defined]
     assert found[OF_2013].annotated == {0, 2}  # type: ignore[attr-defined]
     assert found[OF_2014].annotated is None  # type: ignore[attr-defined]
+    assert found[OF_2014].background_of == frozenset()  # type: ignore[attr-defined]
     assert found[OF_2013].index is None  # type: ignore[attr-defined]
 
 

@@ -27,11 +27,13 @@ PROPOSALS = np.array(
 )
 
 
-def _image(annotated: frozenset[int] | None = None, **flags: list[bool]) -> DescribedImage:
+def _image(background_of: frozenset[int] | None = None, **flags: list[bool]) -> DescribedImage:
     """Each region's feature is its own number."""
     truth = Annotations([CAT, DOG], [0, 1], **flags)
     boxes = DescribedImage.regions(truth, PROPOSALS)
-    return DescribedImage(boxes, np.arange(len(boxes), dtype=np.float32)[:, None], truth, annotated)
+    return DescribedImage(
+        boxes, np.arange(len(boxes), dtype=np.float32)[:, None], truth, background_of
+    )
 
 
 def test_objects_come_first_and_are_the_only_positives():
@@ -49,7 +51,7 @@ def test_negatives_overlap_every_object_of_the_class_by_less():
 
 
 def test_where_a_class_is_not_annotated_there_is_no_background_for_it():
-    image = _image(annotated=frozenset([1]))
+    image = _image(background_of=frozenset([1]))
     assert len(image.negatives(0, 0.3)) == 0
     assert len(image.negatives(1, 0.3)) == 4
     assert len(image.positives(0)) == 1

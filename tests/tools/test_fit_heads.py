@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,31 @@ def test_photographs_without_the_class_make_it_more_modest(voc, bundle, tmp_path
         best.append(detect.classify(leaf, detect.propose(leaf))[:, 2].max())
     assert best[1] < 0.5 < best[0]
     assert "12 images" in read_manifest(tmp_path / "modest").heads[0].recipe["data"]
+
+
+def test_an_image_that_proves_no_absence_gives_no_background(voc, bundle, monkeypatch):
+    """Mugs may stand unboxed in it; R-CNN took none from ILSVRC's train, either."""
+    from head_fitting import data_features, new_class
+
+    from detector.datasets import read_dataset
+
+    dataset, detector = read_dataset(voc, "train").with_classes(("mug",)), load_detector(bundle)
+    monkeypatch.setattr(new_class, "fit_one_class", lambda *parts: parts[:3])
+
+    def background(samples):
+        """How many regions of each image are."""
+        samples = data_features.proposals_of(
+            replace(dataset, samples=samples), detector, None, True
+        )
+        objects, *parts = new_class.learn_class("mug", samples, detector, 1000, 0, {}, True)[1]
+        assert set(objects.image) == set(range(6))
+        return sum(np.bincount(part.image, minlength=6) for part in parts).tolist()
+
+    for nothing in (dataset.with_positives_only(True), dataset.partial(())):
+        assert background(nothing.samples) == [0] * 6
+        none, *some = background((*nothing.samples[:1], *dataset.samples[1:]))
+        assert none == 0
+        assert min(some) > 150  # what it would have given comes from the others
 
 
 def test_an_image_that_cannot_be_read_is_named_and_the_rest_go_on(voc, bundle, tmp_path, capsys):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from small_classifiers import tool
+from small_classifiers import exit_code, tool
 
-from detector.datasets import Sample
+import detector.datasets
+from detector.datasets import Sample, read_dataset
 from detector.proposals.selective_search import learned_ranking
 from detector.structures import Annotations, Array
 
@@ -74,3 +75,12 @@ def test_regions_on_what_does_not_count_teach_nothing(tmp_path: Path, monkeypatc
     assert numbers.ravel().tolist() == [0, 1, 4]
     assert is_object.tolist() == [True, True, False]
     assert weight.tolist() == [4, 4, 1]
+
+
+def test_images_in_which_objects_may_be_unboxed_teach_nothing(tmp_path: Path, monkeypatch, capsys):
+    box = "<xmin>31</xmin><ymin>21</ymin><xmax>70</xmax><ymax>60</ymax>"
+    partial = read_dataset(_squares(tmp_path / "data", box), "train").partial(())
+    monkeypatch.setattr(detector.datasets, "read_dataset", lambda *_: partial)
+    words = ["--data", tmp_path, "--out", tmp_path / "weights.json"]
+    assert exit_code(tool("fit_ranking").main, *words) == 3
+    assert "nothing to learn from" in capsys.readouterr().err

@@ -78,7 +78,7 @@ class BankFeatures:
                 width = int(np.ceil(max(boxes[:, 2].max(), truth.boxes[:, 2].max(initial=0))))
                 boxes = box_ops.flip_horizontally(boxes, width)
                 seen = _flipped(truth, width)
-            yield DescribedImage(boxes, features[chosen], seen, sample.annotated)
+            yield DescribedImage(boxes, features[chosen], seen, sample.background_of)
 
 
 def _settings_of(run: Path) -> RegionTrainingConfig:

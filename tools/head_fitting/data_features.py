@@ -92,4 +92,4 @@ class DataFeatures:
         for sample, proposals in progress(self.samples, label, quiet=self.quiet):
             boxes = DescribedImage.regions(sample.annotations, proposals.boxes)
             features = kept_features(self.store, self.detector, sample.path, boxes)[member]
-            yield DescribedImage(boxes, features, sample.annotations, sample.annotated)
+            yield DescribedImage(boxes, features, sample.annotations, sample.background_of)

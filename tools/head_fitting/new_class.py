@@ -77,6 +77,11 @@ def real_objects(sample: Sample) -> int:
     return int(sample.annotations.real.sum())
 
 
+def gives_background(sample: Sample) -> bool:
+    """Whether what is not boxed is known to be none of the one class."""
+    return sample.background_of is None or 0 in sample.background_of
+
+
 def learn_class(
     name: str, samples: list[tuple[Sample, Proposals]], detector: Detector, crops: int, seed: int,
     recipe: dict[str, Any], quiet: bool,
@@ -88,12 +93,14 @@ def learn_class(
         choose_positives(sample.annotations, found.boxes, found.size, settings, rng)
         for sample, found in samples
     ]
-    share = max(20, (crops - sum(len(one.boxes) for one in objects)) // len(samples))
+    proving = sum(gives_background(sample) for sample, _ in samples)
+    share = max(20, (crops - sum(len(one.boxes) for one in objects)) // max(proving, 1))
     early = round(share * settings.first_share)
     parts: tuple[list[Array], ...] = ([], [], [])  # objects, first background, the rest of it
     pairs = list(zip(samples, objects, strict=True))
     for (sample, found), own in progress(pairs, "regions", quiet=quiet):
-        order = background_order(sample.annotations, found.boxes, settings, rng)[:share]
+        order = background_order(sample.annotations, found.boxes, settings, rng)
+        order = order[: share if gives_background(sample) else 0]
         boxes = np.concatenate([own.boxes, found.boxes[order]])
         mirrored = np.concatenate([own.mirrored, np.zeros(len(order), bool)])
         features = describe_regions(detector, read_image(sample.path), boxes, mirrored)[0]
