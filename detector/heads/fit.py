@@ -76,7 +76,7 @@ def _curves(
     margins: list[list[Array]] = [[] for _ in bias]
     truth: list[list[Array]] = [[] for _ in bias]
     for image in images:
-        proposed = np.arange(len(image.boxes)) >= len(image.real)
+        proposed = np.arange(len(image.boxes)) >= len(image.objects)
         found = image.features @ weight.T + bias
         for label in range(len(bias)):
             positive = image.is_object(label, 0.5)

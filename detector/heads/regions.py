@@ -16,18 +16,19 @@ from detector.structures import Annotations, Array
 class DescribedImage:
     """Regions with their features, and the truth about them.
 
-    boxes          (N, 4): first the G objects that are neither `difficult` nor crowds, then
-                   proposals
+    boxes          (N, 4): first the objects that are neither `difficult` nor crowds, then proposals
     features       (N, F) float32
     truth          the objects
     background_of  labels that a region away from every box is known not to have; None stands for
                    all
+    shown          (G,) bool: which of these G objects the first rows are; None stands for all
     """
 
     boxes: Array
     features: Array
     truth: Annotations
     background_of: frozenset[int] | None = None
+    shown: Array | None = None
 
     @staticmethod
     def regions(truth: Annotations, proposals: Array) -> Array:
@@ -37,8 +38,13 @@ class DescribedImage:
 
     @property
     def real(self) -> Annotations:
-        """The G objects of the first rows."""
+        """The G objects."""
         return self.truth[self.truth.real]
+
+    @property
+    def objects(self) -> Annotations:
+        """Those of the first rows."""
+        return self.real if self.shown is None else self.real[self.shown]
 
     def is_object(self, label: int, iou: float) -> Array:
         """(N,) bool: regions that overlap an object of a class by at least `iou`."""
@@ -59,7 +65,7 @@ class DescribedImage:
 
     def positives(self, label: int) -> Array:
         """Features of the objects of a class: ground truth only."""
-        return self.features[: len(self.real)][self.real.labels == label]
+        return self.features[: len(self.objects)][self.objects.labels == label]
 
     def negatives(self, label: int, below: float) -> Array:
         """Features of the regions that are background to a class."""
@@ -74,6 +80,6 @@ class DescribedImage:
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4))
         overlap = box_ops.iou(self.boxes, real.boxes)
         rows = np.flatnonzero(overlap.max(1) > least_iou)
-        rows = rows[rows >= len(real)]
+        rows = rows[rows >= len(self.objects)]
         which = overlap[rows].argmax(1)
         return rows, real.labels[which], targets(self.boxes[rows], real.boxes[which])

@@ -140,7 +140,7 @@ def test_features_in_bfloat16_are_near_those_in_float32(run: Path):
 def test_mirrored_regions_come_with_a_mirrored_truth(run: Path):
     kept = kept_of(run, "float32")
     found = list(kept.images(0, ""))
-    assert sum(len(one.boxes) - len(one.real) for one in found) == len(kept.pool.boxes) - 6
+    assert sum(len(one.boxes) for one in found) == len(kept.pool.boxes)
     assert kept.mirrored.any()
     assert not kept.mirrored.all()
     for one in found:
@@ -148,6 +148,26 @@ def test_mirrored_regions_come_with_a_mirrored_truth(run: Path):
         overlap = np.array([_iou(one.boxes[row], one.real.boxes[0]) for row in rows])
         assert (overlap > 0.6).all()
         assert np.isfinite(moves).all()
+
+
+def test_every_object_comes_once(run: Path):
+    """Also where a bank has nothing of an image but its objects."""
+    kept = kept_of(run, "float32")
+    for _ in range(2):
+        found = list(kept.images(0, ""))
+        assert sum(len(one.positives(label)) for one in found for label in (0, 1)) == 6
+        assert all(one.objects.boxes.tolist() == one.boxes[: len(one.objects)].tolist()
+                   for one in found)  # fmt: skip
+        rows = np.flatnonzero(kept.pool.overlap >= 0.999)
+        kept.pool, kept.mirrored = kept.pool.restricted(rows), kept.mirrored[rows]
+        kept.read, kept._features = kept.read[rows], [one[rows] for one in kept._features]
+
+
+def test_a_damaged_config_beside_a_bank_is_named(tmp_path: Path, capsys):
+    (tmp_path / "config.yaml").write_text("data: [")
+    words = ["--bank", tmp_path, "--out", tmp_path / "b", "--quiet", "--device", "cpu"]
+    assert exit_code(tool("fit_heads").main, *words) == 2
+    assert "config.yaml: not a YAML file" in capsys.readouterr().err
 
 
 def _iou(one: np.ndarray, other: np.ndarray) -> float:

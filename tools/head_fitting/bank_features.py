@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from region_training.inputs import learning_of, regions_of
 
 from detector import boxes as box_ops
 from detector.bundle import Bundle
-from detector.configuration import validated
+from detector.configuration import load_config, validated
 from detector.errors import SettingsError, TrainingError
 from detector.heads.regions import DescribedImage
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
@@ -30,7 +29,8 @@ class BankFeatures:
     """The images of a training run with the features of the regions in its bank.
 
     A bank holds some regions mirrored. Those of an image come as an image of their own, with
-    mirrored boxes and truth, so that what moves a region moves it the right way.
+    mirrored boxes and truth, so that what moves a region moves it the right way; an object comes
+    once, with those that its own box is among.
     """
 
     def __init__(self, bundle: Bundle, places: Places, precision: Precision = "float32") -> None:
@@ -68,17 +68,17 @@ class BankFeatures:
         own = _rows_of_objects(self.pool.boxes[rows], real.boxes)
         others = np.setdiff1d(np.arange(len(rows)), own)
         for mirrored in (False, True):
-            part = others[self.mirrored[rows[others]] == mirrored]
-            if not len(part):
+            shown = self.mirrored[rows[own]] == mirrored
+            part = rows[others[self.mirrored[rows[others]] == mirrored]]
+            chosen, seen = np.concatenate([rows[own[shown]], part]), truth
+            if not len(chosen):
                 continue
-            chosen = rows[np.concatenate([own, part])]
-            boxes, seen = self.pool.boxes[chosen], truth
-            boxes = np.concatenate([real.boxes, boxes[len(own) :]])
+            boxes = np.concatenate([real.boxes[shown], self.pool.boxes[part]])
             if mirrored:
                 width = int(np.ceil(max(boxes[:, 2].max(), truth.boxes[:, 2].max(initial=0))))
                 boxes = box_ops.flip_horizontally(boxes, width)
                 seen = _flipped(truth, width)
-            yield DescribedImage(boxes, features[chosen], seen, sample.background_of)
+            yield DescribedImage(boxes, features[chosen], seen, sample.background_of, shown)
 
 
 def _settings_of(run: Path) -> RegionTrainingConfig:
@@ -87,8 +87,7 @@ def _settings_of(run: Path) -> RegionTrainingConfig:
         raise SettingsError(
             f"{path}: no such file; give the --out folder of a training with a bank"
         )
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(path))
+    settings: RegionTrainingConfig = validated(RegionTrainingConfig, load_config(path), str(path))
     return settings
 
 
