@@ -135,13 +135,15 @@ def save_heads(
     entries: list[MemberManifest | HeadManifest] = [*manifest.members, *kept]
     for entry in entries:
         files[entry.file] = verified_bytes(source, entry.file, entry.bytes, entry.sha256)
+    used = thresholds or manifest.thresholds
+    # What was measured holds as long as the same things are in use.
+    holds = used == manifest.thresholds and not any(getattr(used, kind) for kind, _ in replaced)
     manifest = manifest.model_copy(
         update={
             "classes": manifest.classes + tuple(head.name for head in new if head.name),
             "heads": (*kept, *new),
-            "thresholds": thresholds or manifest.thresholds,
-            # What was measured holds as long as the same things are in use.
-            "metrics": manifest.metrics if thresholds in (None, manifest.thresholds) else {},
+            "thresholds": used,
+            "metrics": manifest.metrics if holds else {},
         }
     )
     _write(folder, manifest, files)

@@ -104,6 +104,16 @@ def test_heads_come_back_as_saved_and_the_networks_untouched(plain, tmp_path):
     assert len(load_bundle(tmp_path / "new", members=1).heads) == 3
 
 
+def test_what_was_measured_holds_until_a_head_in_use_is_another(plain):
+    with_svms = [(HeadManifest(kind="svm", member=place), scores(2)) for place in (0, 1)]
+    assert save_heads(plain, plain, with_svms).metrics == {"mAP": 0.5}  # off as before
+    used = read_manifest(plain).model_copy(update={"thresholds": Thresholds(svm=True)})
+    (plain / "bundle.json").write_text(used.model_dump_json())
+    assert save_heads(plain, plain, [(HeadManifest(kind="regression"), moves())]).metrics
+    assert save_heads(plain, plain, [(HeadManifest(kind="class", name="mug"), scores(1))]).metrics
+    assert save_heads(plain, plain, with_svms[1:]).metrics == {}
+
+
 def test_more_heads_go_into_the_same_folder(plain):
     save_heads(plain, plain, [(HeadManifest(kind="svm"), scores(2))])
     save_heads(plain, plain, [(HeadManifest(kind="class", name="mug"), scores(1))])
