@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from detector.reporting.cli import members_of, run_tool
+from detector.reporting.cli import beside, members_of, run_tool
 
 if TYPE_CHECKING:
     from head_fitting.bank_features import BankFeatures
@@ -115,7 +115,7 @@ def main(
         samples = proposals_of(dataset, detector, None, quiet)
         fitted = [learn_class(add, samples, detector, crops, seed, recipe, quiet)]
     else:
-        folder = cache or out.with_name(out.name + ".features")
+        folder = cache or beside(out, ".features")
         folder.mkdir(parents=True, exist_ok=True)
         samples = proposals_of(dataset, detector, folder / "proposals.sqlite", quiet)
         hashes = [member.sha256 for member in manifest.members][: len(detector.ensemble.members)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import beside, run_tool
 
 if TYPE_CHECKING:
     from temperature_fitting.measuring import Calibrated, KnownRegions
@@ -67,7 +67,7 @@ def main(
         raise BundleError(f"--out {out}: is the bundle itself, which is not changed; name another")
     dataset = read(data, split, images, manifest)
     detector = load(bundle, device, precision, threads, quiet)
-    folder = cache or out.with_name(out.name + ".regions")
+    folder = cache or beside(out, ".regions")
     store = region_store(folder, detector, manifest)
     with ProposalStore(folder / "proposals.sqlite", "rw") as proposals:
         asked = asked_images(dataset, detector, store, proposals, quiet)

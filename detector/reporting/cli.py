@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from detector.errors import DetectorError
@@ -70,6 +71,11 @@ def members_of(ensemble: str) -> int | None:
     if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
         raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
     return None if ensemble == "all" else int(ensemble)
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """The folder OUT.SUFFIX of an --out, beside it; `.` and `..` have a name, too."""
+    return Path(os.path.abspath(out) + suffix)
 
 
 class Stop:

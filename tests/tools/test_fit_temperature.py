@@ -89,6 +89,14 @@ def test_another_bundle_is_written_and_goes_on_from_what_is_kept(
     assert read_manifest(tmp_path / "again").members == written.members
 
 
+def test_the_folder_one_is_in_may_become_the_bundle(toy, tmp_path: Path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert fit(*toy, Path()) == 0
+    assert len(read_manifest(tmp_path / "here").members) == 2
+    assert (tmp_path / "here.regions" / "proposals.sqlite").is_file()
+
+
 def test_images_that_cannot_be_read_are_named_and_the_rest_are_used(toy, tmp_path: Path, capsys):
     data = write_squares(tmp_path / "toy", images=4)
     (data / "JPEGImages" / "000002.jpg").write_bytes(b"not a photograph")
