@@ -133,7 +133,9 @@ def fit_one_class(
 ) -> LinearScores:
     """The head: fitted on all, its scores calibrated on images that were left out by turns.
 
-    first, second  the background of the two rounds; TrainingError where there is none
+    first, second  the background of the two rounds
+
+    TrainingError where there is none, or where it or the objects are in too few images.
     """
     if not len(first.image):
         raise TrainingError(
@@ -143,7 +145,7 @@ def fit_one_class(
     every = np.concatenate([positives.features, first.features, second.features])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
     parts = [Described(one.features * scale, one.image) for one in (positives, first, second)]
-    margins, truth = [], []
+    margins, truth = [np.zeros(0)], [np.zeros(0, bool)]
     for fold in range(settings.folds):
         seen = [part.of(part.image % settings.folds != fold) for part in parts]
         left_out = [part.of(part.image % settings.folds == fold) for part in parts]
@@ -153,7 +155,13 @@ def fit_one_class(
         for part in left_out:
             margins.append(part.features @ weight + bias)
             truth.append(np.full(len(part.image), part is left_out[0]))
-    slope, offset = fit_logistic(np.concatenate(margins), np.concatenate(truth))
+    is_object = np.concatenate(truth)
+    if not 0 < is_object.sum() < len(is_object):
+        raise TrainingError(
+            "the objects or the background are in too few images: scores are calibrated on images"
+            " that the fit has not seen, so give more"
+        )
+    slope, offset = fit_logistic(np.concatenate(margins), is_object)
     weight, bias = _mined(parts, settings.svm)
     row = (weight * scale).astype(np.float32)[None]
     values = (np.array([one], np.float32) for one in (bias, slope, offset))

@@ -102,6 +102,20 @@ def test_without_background_there_is_nothing_to_learn(rng):
         fit_one_class(_described(rng, np.ones(8), 10), none, none, SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("objects", "background"),
+    [([0], [0]), ([0], [0, 1, 2]), ([1, 4], [0, 1, 2]), ([0, 1], [2]), ([0], [1])],
+)
+def test_images_that_cannot_be_left_out_calibrate_nothing(rng, objects, background):
+    """Three folds: images 1 and 4 are left out together."""
+    positives, first = (
+        Described(_described(rng, np.ones(8), 12).features, np.resize(images, 12))
+        for images in (objects, background)
+    )
+    with pytest.raises(TrainingError, match="in too few images"):
+        fit_one_class(positives, first, first, SETTINGS)
+
+
 def test_images_are_numbered_as_they_are_stacked():
     found = Described.stacked([np.zeros((2, 3)), np.zeros((0, 3)), np.ones((1, 3))])
     assert found.image.tolist() == [0, 0, 2]

@@ -291,6 +291,20 @@ def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
     assert not (tmp_path / "new").exists()
 
 
+def test_one_image_that_can_be_read_is_not_enough(voc, bundle, tmp_path, capsys):
+    """Scores would be NaN."""
+    broken = renamed(voc, tmp_path / "broken", "mug", "mug")
+    (broken / "JPEGImages").unlink()
+    (broken / "JPEGImages").mkdir()
+    for path in (voc / "JPEGImages").iterdir():
+        content = path.read_bytes() if path.stem == "2" else b"no image"
+        (broken / "JPEGImages" / path.name).write_bytes(content)
+    where = ("--split", "train", "--out", tmp_path / "new")
+    assert exit_code(broken, bundle, "--add", "mug", *where) == 3
+    assert "in too few images" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_boxes_all_in_one_image_are_refused(voc, bundle, tmp_path, capsys):
     """Five mugs, but one picture: there is none to calibrate scores on."""
     for part in ("JPEGImages", "Annotations"):
