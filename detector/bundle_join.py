@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
     """All members of the bundles, in order, as bundle `out`.
 
     Thresholds, proposals and the prior of sizes are those of the first; SVMs and box regression
-    come along where every member has them. Raises BundleError where the classes differ.
+    come along where every member has them. Raises BundleError where the classes differ, and where
+    one network comes twice: it would have two voices and cost twice the time.
     """
     bundles = [load_bundle(folder) for folder in folders]
     first = bundles[0].manifest
@@ -35,6 +37,7 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
             )
     models = [model for bundle in bundles for model in bundle.models]
     entries = [entry for bundle in bundles for entry in bundle.manifest.members]
+    _refuse_twins([one for bundle in bundles for one in _asked_alike(bundle)], models)
     members: list[MemberManifest] = []
     for place, entry in enumerate(entries):
         trunk = _common_trunk(place, entries, models, members)
@@ -52,6 +55,25 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
     return save_bundle(out, manifest, [dict(model.state_dict()) for model in models], fitted=fitted)
 
 
+def _asked_alike(bundle: Bundle) -> Iterator[object]:
+    """Of each member all that decides what it says, beside the network's numbers."""
+    stored = {"trunk", "stored_as", "activation_ranges", *_NO_FILE}
+    for place, entry in enumerate(bundle.manifest.members):
+        heads = {one.kind: one.sha256 for one in bundle.manifest.heads if one.member == place}
+        yield entry.model_dump(exclude=stored), heads
+
+
+def _refuse_twins(asked: Sequence[object], models: Sequence[nn.Module]) -> None:
+    for place, other in combinations(range(len(models)), 2):
+        if asked[place] != asked[other]:
+            continue
+        mine, theirs = models[place].state_dict(), models[other].state_dict()
+        if all(torch.equal(value, theirs[name]) for name, value in mine.items()):
+            raise BundleError(
+                f"members {place} and {other} of the ensemble would be one network; join others"
+            )
+
+
 _NO_FILE = {"file": "", "bytes": 0, "sha256": ""}
 _KINDS = ("svm", "regression")
 
@@ -67,7 +89,7 @@ def _common_trunk(
     At most one of these has any: two of them would have them in common with each other.
     """
     mine = models[place]
-    if not isinstance(mine, GoogLeNet):
+    if not isinstance(mine, GoogLeNet) or mine.auxiliary:  # is not cut
         return None
     own, trunk = mine.state_dict(), None
     for other, entry in enumerate(before):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.bundle import load_bundle, save_bundle, save_heads
+from detector.bundle import load_bundle, save_bundle, save_heads, save_temperatures
 from detector.bundle_join import join_bundles
 from detector.errors import BundleError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
@@ -142,11 +142,33 @@ def test_a_trunk_is_taken_from_the_owner_that_has_it(tmp_path: Path):
     assert [member.trunk for member in manifest.members] == [None, None, (0, "4a"), (1, "4c")]
 
 
-def test_the_same_network_twice_is_stored_but_for_its_last_module(tmp_path: Path):
+def test_the_same_network_asked_otherwise_is_stored_but_for_its_last_module(tmp_path: Path):
     one = saved(tmp_path / "one", 1, regression=False)
-    manifest = join_bundles([one, one], tmp_path / "both")
+    save_temperatures(one, tmp_path / "warm", [2.0], {})
+    manifest = join_bundles([one, tmp_path / "warm"], tmp_path / "both")
     assert manifest.members[1].trunk == (0, "5a")
     assert manifest.provenance.training_data == "set 1"
+
+
+def test_the_same_network_twice_is_refused(tmp_path: Path):
+    parts = [saved(tmp_path / str(seed), seed) for seed in (1, 2)]
+    join_bundles(parts, tmp_path / "both")
+    for again, named in ((parts[1], "1 and 2"), (tmp_path / "both", "0 and 2")):
+        with pytest.raises(BundleError, match=f"members {named} of the ensemble would be one"):
+            join_bundles([tmp_path / "both", again], tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+    # With other regression it moves boxes otherwise.
+    other = saved(tmp_path / "other", 1, regression=False)
+    (head,) = load_bundle(parts[1]).heads
+    save_heads(other, other, [(HeadManifest(kind="regression"), head)])
+    assert len(join_bundles([parts[0], other], tmp_path / "more").members) == 2
+
+
+def test_networks_with_auxiliary_heads_are_joined_whole(tmp_path: Path):
+    parts = [saved(tmp_path / str(seed), seed, auxiliary=True) for seed in (1, 2)]
+    manifest = join_bundles(parts, tmp_path / "both")
+    assert [member.trunk for member in manifest.members] == [None, None]
+    assert len(load_bundle(tmp_path / "both").models) == 2
 
 
 def test_networks_built_otherwise_share_nothing(tmp_path: Path):
@@ -167,8 +189,10 @@ def test_networks_that_cannot_be_cut_are_joined_whole(tmp_path: Path, monkeypatc
         members=(MemberManifest(architecture="tiny", stored_as="float32"),),
         provenance=Provenance(training_data="none", licence="CC0-1.0"),
     )
-    save_bundle(tmp_path / "one", manifest, [Tiny(3).state_dict()])
-    joined = join_bundles([tmp_path / "one", tmp_path / "one"], tmp_path / "both")
+    parts = [tmp_path / "one", tmp_path / "two"]
+    for folder in parts:
+        save_bundle(folder, manifest, [Tiny(3).state_dict()])
+    joined = join_bundles(parts, tmp_path / "both")
     assert [member.trunk for member in joined.members] == [None, None]
     assert len(load_bundle(tmp_path / "both").models) == 2
 
