@@ -318,7 +318,10 @@ def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
     manifest = read_manifest(folder)
     if members is not None:
         if not 1 <= members <= len(manifest.members):
-            raise BundleError(f"{folder}: has {len(manifest.members)} members, not {members}")
+            count = len(manifest.members)
+            raise SettingsError(
+                f"{folder}: has {count} members, not {members}; ask for at most {count}"
+            )
         heads = tuple(head for head in manifest.heads if head.member < members)
         chosen = {"members": manifest.members[:members], "heads": heads}
         manifest = manifest.model_copy(update=chosen)

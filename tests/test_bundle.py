@@ -21,7 +21,7 @@ from detector.bundle import (
     save_bundle,
     set_activation_ranges,
 )
-from detector.errors import BundleError
+from detector.errors import BundleError, SettingsError
 from detector.models import ARCHITECTURES
 from detector.models.storage import decode, encode, quantise
 from detector.region_prior import RegionPrior
@@ -87,7 +87,7 @@ def test_a_bundle_gives_back_what_was_saved(tmp_path, precision, error):
         assert largest_difference(model.state_dict(), state) <= error
     assert len(load_bundle(tmp_path / "b", members=1).models) == 1
     for number in (0, 3):
-        with pytest.raises(BundleError, match=f"2 members, not {number}"):
+        with pytest.raises(SettingsError, match=f"2 members, not {number}"):
             load_bundle(tmp_path / "b", members=number)
 
 
