@@ -14,19 +14,22 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from detector.reporting.cli import beside, members_of, run_tool
+from detector.reporting.cli import beside, members_of, options_given, run_tool
 
 if TYPE_CHECKING:
-    from head_fitting.bank_features import BankFeatures
+    from head_fitting.fitting import Fitted
 
+    from detector.bundle import BundleManifest
+    from detector.datasets import Dataset
     from detector.models.inference import Precision
 
 
 def main(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
     data: Annotated[
         Path | None, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")
@@ -75,87 +78,161 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> int:
     """Fit heads on a bundle's features."""
-    from head_fitting.data_features import DataFeatures, feature_store, load, proposals_of
-    from head_fitting.fitting import fit_all, thresholds_with
-    from head_fitting.new_class import check_new_class, few_images, learn_class, with_background
+    from head_fitting.fitting import thresholds_with
 
     from detector.build import SHIPPED
     from detector.bundle import read_manifest, save_heads
-    from detector.datasets import COCO_TO_VOC, read_dataset
 
     started = time.perf_counter()
-    bundle = weights or SHIPPED
-    manifest = read_manifest(bundle)
     if (data is None) == (bank is None) or (add is not None and data is None):
         raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
     if add is None and not (svm or regression):
         raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
-    if bank is not None:
-        kept = features_of_bank(
-            bank, bundle, data_root, ensemble, device, precision, threads, quiet
+    refuse_idle(context, add is not None, bank is not None)
+    bundle = weights or SHIPPED
+    manifest = read_manifest(bundle)
+    machine = Machine(device, precision, threads, quiet)
+    heads = AllClasses(svm, regression, seed)
+    if data is None:
+        assert bank is not None
+        fitted, complete = fit_on_bank(bank, data_root, bundle, ensemble, heads, machine)
+    elif add is None:
+        dataset = data_of_bundle(data, split, images, manifest)
+        kept = cache or beside(out, ".features")
+        fitted, complete = fit_on_data(
+            dataset, bundle, ensemble, max_proposals, kept, heads, machine
         )
-        recipe = {"data": f"{len(kept.dataset)} images of the bank of {bank.name}", "seed": seed}
-        fitted = fit_all(kept, kept.classes, svm, regression, seed, recipe)
-        save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
-        return say_written(out, started)
-    assert data is not None
-    dataset = read_dataset(data, split)
-    if add is not None:
-        check_new_class(add, manifest.classes, dataset)
-        dataset = few_images(dataset.with_classes((add,)), boxes)
-        dataset = with_background(dataset, background) if background else dataset
     else:
-        rename = {old: new for old, new in COCO_TO_VOC.items() if old not in manifest.classes}
-        dataset = dataset.with_classes(manifest.network_classes, rename)
-        dataset = dataset if images is None else dataset.subset(images)
-    detector = load(bundle, ensemble, device, precision, threads, max_proposals, quiet)
-    recipe = {"data": f"{len(dataset)} images of {dataset.name}", "seed": seed}
-    thresholds = manifest.thresholds
-    if add is not None:
-        samples = proposals_of(dataset, detector, None, quiet)
-        fitted = [learn_class(add, samples, detector, crops, seed, recipe, quiet)]
-    else:
-        folder = cache or beside(out, ".features")
-        folder.mkdir(parents=True, exist_ok=True)
-        samples = proposals_of(dataset, detector, folder / "proposals.sqlite", quiet)
-        hashes = [member.sha256 for member in manifest.members][: len(detector.ensemble.members)]
-        store = feature_store(folder, detector, hashes, precision)
-        described = DataFeatures(samples, detector, store, quiet)
-        fitted = fit_all(described, dataset.classes, svm, regression, seed, recipe)
-        thresholds = thresholds_with(manifest, fitted, enable)
-    save_heads(bundle, out, fitted, thresholds)
-    say_written(out, started)
-    return 1 if len(samples) < len(dataset) else 0
-
-
-def say_written(out: Path, started: float) -> int:
+        dataset = data_of_class(add, data, split, boxes, background, manifest)
+        fitted, complete = fit_new_class(dataset, bundle, max_proposals, crops, seed, machine)
+    save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
-    return 0
+    return int(not complete)
 
 
-def features_of_bank(
-    run: Path, bundle: Path, data_root: Path, ensemble: str, device: str, precision: str,
-    threads: int | None, quiet: bool,
-) -> BankFeatures:  # fmt: skip
-    """What SVMs and regression are fitted on where a training kept its maps."""
+class Machine(NamedTuple):
+    """How the networks run."""
+
+    device: str
+    precision: str
+    threads: int | None
+    quiet: bool
+
+
+class AllClasses(NamedTuple):
+    """What is fitted of the network's own classes."""
+
+    svm: bool
+    regression: bool
+    seed: int
+
+
+IDLE = {
+    "with --add": ("svm", "regression", "enable", "images", "ensemble", "cache"),
+    "without --add": ("boxes", "crops", "background"),
+    "with --bank": ("split", "images", "max_proposals", "cache"),
+    "without --bank": ("data_root",),
+}
+"""Options that would change nothing."""
+
+
+def refuse_idle(context: typer.Context, add: bool, bank: bool) -> None:
+    for given, option in ((add, "--add"), (bank, "--bank")):
+        where = f"with {option}" if given else f"without {option}"
+        if idle := options_given(context, IDLE[where]):
+            raise typer.BadParameter(f"{', '.join(idle)}: changes nothing {where}; leave it out")
+
+
+def data_of_bundle(
+    data: Path, split: str | None, images: int | None, manifest: BundleManifest
+) -> Dataset:
+    """The data set under the class list of the bundle's networks."""
+    from detector.datasets import COCO_TO_VOC, read_dataset
+
+    rename = {old: new for old, new in COCO_TO_VOC.items() if old not in manifest.classes}
+    dataset = read_dataset(data, split).with_classes(manifest.network_classes, rename)
+    return dataset if images is None else dataset.subset(images)
+
+
+def data_of_class(
+    name: str, data: Path, split: str | None, boxes: int, background: list[str],
+    manifest: BundleManifest,
+) -> Dataset:  # fmt: skip
+    """A few images with the new class, and photographs without it."""
+    from head_fitting.new_class import check_new_class, few_images, with_background
+
+    from detector.datasets import read_dataset
+
+    dataset = read_dataset(data, split)
+    check_new_class(name, manifest.classes, dataset)
+    dataset = few_images(dataset.with_classes((name,)), boxes)
+    return with_background(dataset, background) if background else dataset
+
+
+def fit_new_class(
+    dataset: Dataset, bundle: Path, max_proposals: int | None, crops: int, seed: int,
+    machine: Machine,
+) -> tuple[Fitted, bool]:  # fmt: skip
+    """One class more, on the first network, and whether all images could be read."""
+    from head_fitting.data_features import load, proposals_of
+    from head_fitting.new_class import learn_class
+
+    detector = load(bundle, "1", max_proposals, *machine)
+    samples = proposals_of(dataset, detector, None, machine.quiet)
+    recipe = {"data": f"{len(dataset)} images of {dataset.name}", "seed": seed}
+    (name,) = dataset.classes
+    fitted = learn_class(name, samples, detector, crops, seed, recipe, machine.quiet)
+    return [fitted], len(samples) == len(dataset)
+
+
+def fit_on_data(
+    dataset: Dataset, bundle: Path, ensemble: str, max_proposals: int | None, cache: Path,
+    heads: AllClasses, machine: Machine,
+) -> tuple[Fitted, bool]:  # fmt: skip
+    """SVMs and regression from images, and whether all of them could be read."""
+    from head_fitting.data_features import DataFeatures, feature_store, load, proposals_of
+    from head_fitting.fitting import fit_all
+
+    from detector.bundle import read_manifest
+
+    detector = load(bundle, ensemble, max_proposals, *machine)
+    cache.mkdir(parents=True, exist_ok=True)
+    samples = proposals_of(dataset, detector, cache / "proposals.sqlite", machine.quiet)
+    members = read_manifest(bundle).members[: len(detector.ensemble.members)]
+    hashes = [member.sha256 for member in members]
+    store = feature_store(cache, detector, hashes, machine.precision)
+    described = DataFeatures(samples, detector, store, machine.quiet)
+    recipe = {"data": f"{len(dataset)} images of {dataset.name}", "seed": heads.seed}
+    fitted = fit_all(described, dataset.classes, *heads, recipe)
+    return fitted, len(samples) == len(dataset)
+
+
+def fit_on_bank(
+    run: Path, data_root: Path, bundle: Path, ensemble: str, heads: AllClasses, machine: Machine
+) -> tuple[Fitted, bool]:
+    """SVMs and regression from the maps that a training kept."""
     import torch
     from head_fitting.bank_features import BankFeatures
+    from head_fitting.fitting import fit_all
 
     from detector.bundle import load_bundle
     from detector.hardware import choose_device
     from detector.models.inference import fastest_precision
     from detector.training.places import Places
 
+    device, precision = choose_device(machine.device), machine.precision
     if precision == "auto":
-        precision = fastest_precision(choose_device(device))
+        precision = fastest_precision(device)
     if precision not in ("float32", "bfloat16"):
         raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
-    threads = threads or os.cpu_count() or 1
+    threads = machine.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     loaded = load_bundle(bundle, members_of(ensemble))
-    places = Places(run, data_root, choose_device(device), threads, quiet)
-    return BankFeatures(loaded, places, cast("Precision", precision))
+    places = Places(run, data_root, device, threads, machine.quiet)
+    kept = BankFeatures(loaded, places, cast("Precision", precision))
+    recipe = {"data": f"{len(kept.dataset)} images of the bank of {run.name}", "seed": heads.seed}
+    return fit_all(kept, kept.classes, *heads, recipe), True
 
 
 if __name__ == "__main__":

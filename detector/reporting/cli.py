@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -71,6 +71,20 @@ def members_of(ensemble: str) -> int | None:
     if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
         raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
     return None if ensemble == "all" else int(ensemble)
+
+
+def options_given(context: typer.Context, names: Collection[str]) -> list[str]:
+    """Those of a tool's parameters that stand on its command line, as its help writes them."""
+    return [
+        "/".join([*one.opts, *one.secondary_opts])
+        for one in context.command.params
+        if one.name in names and _is_given(context, one.name)
+    ]
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def beside(out: Path, suffix: str) -> Path:

@@ -205,6 +205,29 @@ def test_photographs_without_the_class_make_it_more_modest(voc, bundle, tmp_path
     assert "12 images" in read_manifest(tmp_path / "modest").heads[0].recipe["data"]
 
 
+@pytest.mark.parametrize("there", ["", "leaf.png"])
+def test_photographs_that_are_not_there_are_told_before_the_work(
+    voc, bundle, tmp_path, capsys, monkeypatch, there
+):
+    import head_fitting.data_features
+
+    monkeypatch.setattr(head_fitting.data_features, "proposals_of", never)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (80, 60)).save("leaf.png")
+    (tmp_path / "empty").mkdir()
+    for missing, why in (("leef.png", "no such file"), ("empty", "no images in")):
+        given = [word for name in (there, missing) if name for word in ("--background", name)]
+        where = ("--split", "train", "--out", tmp_path / "new")
+        assert exit_code(voc, bundle, "--add", "mug", *where, *given) == 3
+        said = capsys.readouterr().err
+        assert missing in said
+        assert why in said
+
+
+def never(*_: object) -> None:
+    raise AssertionError("the work began")
+
+
 def test_an_image_that_proves_no_absence_gives_no_background(voc, bundle, monkeypatch):
     """Mugs may stand unboxed in it; R-CNN took none from ILSVRC's train, either."""
     from head_fitting import data_features, new_class
@@ -279,6 +302,13 @@ def test_features_are_kept_and_the_heads_come_out_the_same(voc, bundle, tmp_path
         (["--add", "mug"], 3, "name a split"),
         (["--split", "train", "--no-svm", "--no-regression"], 2, "nothing to fit"),
         (["--split", "train", "--ensemble", "two"], 2, "number of members, or all"),
+        (["--split", "train", "--boxes", "9", "--crops", "300"], 2, "--boxes, --crops: changes no"),
+        (["--split", "train", "--background", "leaves"], 2, "--background: changes nothing with"),
+        (["--split", "train", "--data-root", "x"], 2, "--data-root: changes nothing without --ba"),
+        (["--add", "mug", "--no-regression"], 2, "--regression/--no-regression: changes nothing"),
+        (["--add", "mug", "--svm"], 2, "--svm/--no-svm: changes nothing with --add; leave it out"),
+        (["--add", "mug", "--images", "3", "--enable"], 2, "--enable/--no-enable, --images: chan"),
+        (["--add", "mug", "--ensemble", "all", "--cache", "x"], 2, "--ensemble, --cache: changes"),
     ],
 )
 def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(

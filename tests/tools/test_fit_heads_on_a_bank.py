@@ -180,7 +180,10 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
     ("words", "said"),
     [([], "--data DATA"), (["--bank", "x", "--data", "y"], "--data DATA"),
      (["--bank", "x", "--add", "mug"], "--data DATA"), (["--bank", "nowhere"], "no such file"),
-     (["--bank", "x", "--precision", "int8"], "--precision int8")],
+     (["--bank", "x", "--precision", "int8"], "--precision int8"),
+     (["--bank", "x", "--split", "val"], "--split: changes nothing with --bank"),
+     (["--bank", "x", "--images", "3", "--max-proposals", "9"], "--images, --max-proposals: ch"),
+     (["--bank", "x", "--cache", "y"], "--cache: changes nothing with --bank")],
 )  # fmt: skip
 def test_what_is_missing_is_said(run: Path, tmp_path: Path, capsys, words: list[str], said: str):
     common = ["--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]

@@ -27,8 +27,8 @@ from detector.structures import Proposals
 
 
 def load(
-    bundle: Path, ensemble: str, device: str, precision: str, threads: int | None,
-    max_proposals: int | None, quiet: bool,
+    bundle: Path, ensemble: str, max_proposals: int | None, device: str, precision: str,
+    threads: int | None, quiet: bool,
 ) -> Detector:  # fmt: skip
     """The bundle without its own SVMs and regression, which are to be fitted."""
     threads = threads or os.cpu_count() or 1

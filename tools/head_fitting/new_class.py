@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detector.datasets import Dataset, Sample
-from detector.errors import DatasetError, SettingsError, TrainingError
+from detector.errors import DatasetError, ImageError, SettingsError, TrainingError
 from detector.heads import HeadManifest, LinearScores, SvmSettings
 from detector.heads.one_class import (
     LEAST_BOXES,
@@ -63,7 +63,11 @@ def few_images(dataset: Dataset, boxes: int) -> Dataset:
 
 def with_background(dataset: Dataset, photographs: list[str]) -> Dataset:
     """The data set and, evenly spaced, at most as many photographs without its class."""
-    paths = image_paths(photographs)
+    missed: list[str] = []
+    paths = image_paths(photographs, missed=missed)
+    missed += [f"{path}: no such file" for path in paths if not path.is_file()]
+    if missed:  # before minutes of features
+        raise ImageError(f"--background {missed[0]}; give photographs, or folders of them")
     count = min(len(paths), len(dataset))
     extra = tuple(
         Sample(f"background {i}", paths[i * len(paths) // count], None, Annotations.empty())
