@@ -33,12 +33,19 @@ def build_dataset(
     sources: Sequence[DataSource], classes: str | tuple[str, ...], root: str | Path = "."
 ) -> Dataset:
     """The joined data sets under one class list; relative paths are taken from `root`."""
-    return join([_source(one, classes, Path(root)) for one in sources])
+    root = Path(root)
+    return join([obeying(one, read_source(one, root), root, classes) for one in sources])
 
 
-def _source(source: DataSource, classes: str | tuple[str, ...], root: Path) -> Dataset:
-    """One data set under the class list, with everything that its settings say of it."""
-    found = read_dataset(root / source.path, source.split)
+def read_source(source: DataSource, root: Path) -> Dataset:
+    """One data set as its files have it."""
+    return read_dataset(root / source.path, source.split)
+
+
+def obeying(
+    source: DataSource, found: Dataset, root: Path, classes: str | tuple[str, ...] = "own"
+) -> Dataset:
+    """A data set under the class list, with everything that its settings say of it."""
     if source.blacklist is not None:
         found = without_blacklisted(found, read_blacklist(root / source.blacklist))
     if classes != "own":

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets import Dataset, Sample, read_dataset
+from detector.build import obeying, read_source
+from detector.datasets import Dataset, Sample
 from detector.datasets.dataset import Dropped
 from detector.errors import DatasetError, ImageError, SettingsError
 from detector.reporting.inputs import image_paths
-from detector.structures import Annotations
+from detector.structures import Annotations, Array
 from detector.training.pseudo_boxes import PseudoSettings
 from multibox_training.settings import MultiBoxSource, MultiBoxTrainingConfig
 
@@ -24,10 +25,15 @@ def images_of(settings: MultiBoxTrainingConfig, root: Path) -> Dataset:
     for position, source in enumerate(settings.data):
         if source.unlabelled:
             _check_unlabelled(source, settings.pseudo_of(source))
-        one = unlabelled(root / source.path) if source.unlabelled else _annotated(source, root)
-        if source.images:
-            one = one.subset(source.images)
-        samples += [_as_objects(sample, position, source) for sample in one.samples]
+            found = unlabelled(root / source.path)
+        else:
+            found = read_source(source, root)
+        difficult = {sample.image_id: sample.annotations.difficult for sample in found.samples}
+        one = obeying(source, found, root)
+        samples += [
+            _as_objects(sample, position, source, difficult[sample.image_id])
+            for sample in one.samples
+        ]
         dropped += one.dropped
         names.append(one.name)
     return Dataset("+".join(names), ("object",), tuple(samples), tuple(dropped))
@@ -57,16 +63,14 @@ def unlabelled(folder: Path) -> Dataset:
     return Dataset(folder.resolve().name, ("object",), samples)
 
 
-def _annotated(source: MultiBoxSource, root: Path) -> Dataset:
-    one = read_dataset(root / source.path, source.split)
-    return one.partial(source.partial) if source.partial else one
-
-
 def _check_unlabelled(source: MultiBoxSource, pseudo: PseudoSettings | None) -> None:
-    if source.split is not None or source.partial:
+    said = source.model_dump(
+        exclude_defaults=True, exclude={"path", "unlabelled", "pseudo", "images"}
+    )
+    if said:
         raise SettingsError(
             f"data: {source.path} is unlabelled, so it has no split and no annotated classes;"
-            " leave out split and partial"
+            f" leave out {', '.join(said)}"
         )
     if pseudo is None:
         raise SettingsError(
@@ -75,10 +79,18 @@ def _check_unlabelled(source: MultiBoxSource, pseudo: PseudoSettings | None) -> 
         )
 
 
-def _as_objects(sample: Sample, position: int, source: MultiBoxSource) -> Sample:
-    """All objects of one class; a source that is to be labelled is not annotated in full."""
-    objects = sample.annotations
-    in_full = sample.annotated is None and source.pseudo is None
+def _as_objects(sample: Sample, position: int, source: MultiBoxSource, difficult: Array) -> Sample:
+    """All objects of one class, without those that a blacklist or a cap set aside beside the
+    `difficult` ones of the files.
+
+    An image is not annotated in full where something was set aside, where its source is to be
+    labelled, or where it gives positives only: R-CNN takes no background there, so nothing in it
+    teaches silence.
+    """
+    aside = sample.annotations.difficult & ~difficult
+    objects = sample.annotations[~aside]
+    in_full = not (source.pseudo or sample.positives_only or aside.any())
+    in_full = in_full and sample.annotated is None
     return replace(
         sample,
         image_id=f"{position}/{sample.image_id}",

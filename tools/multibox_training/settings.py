@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 
 from detector.build import DataSource
@@ -36,6 +37,12 @@ class MultiBoxSource(DataSource):
     """Whoever labels these images too; by saying so one says that not all of their objects are
     annotated.
     """
+
+    @model_validator(mode="after")
+    def _has_no_classes(self) -> MultiBoxSource:
+        if self.rename != "none":
+            raise ValueError("a MultiBox has no classes to rename: leave out rename")
+        return self
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
