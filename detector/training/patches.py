@@ -8,10 +8,10 @@ shrunk by one of four methods drawn with equal probability.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.structures import Array
 
@@ -20,10 +20,10 @@ METHODS: tuple[Method, ...] = ("bilinear", "area", "nearest", "cubic")
 _TRIES = 10
 
 
-class PatchSettings(BaseModel):
-    """Which part of an image is looked at, and how it is resized."""
+class PartSettings(BaseModel):
+    """Which part of an image is looked at."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     min_area: float = Field(0.08, gt=0, le=1)
     """Shares of the image's area."""
@@ -31,6 +31,19 @@ class PatchSettings(BaseModel):
     min_aspect: float = Field(3 / 4, gt=0)
     """Width / height."""
     max_aspect: float = Field(4 / 3, gt=0)
+
+    @model_validator(mode="after")
+    def _least_before_most(self) -> Self:
+        for name in ("area", "aspect"):
+            least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if least > most:
+                raise ValueError(f"min_{name} {least:g} is above max_{name} {most:g}")
+        return self
+
+
+class PatchSettings(PartSettings):
+    """Which part of an image is looked at, and how it is resized."""
+
     methods: tuple[Method, ...] = Field(METHODS, min_length=1)
 
 
@@ -43,7 +56,7 @@ class Patch(NamedTuple):
     height: int
 
 
-def draw_patch(size: tuple[int, int], settings: PatchSettings, rng: np.random.Generator) -> Patch:
+def draw_patch(size: tuple[int, int], settings: PartSettings, rng: np.random.Generator) -> Patch:
     """A patch of an image of `size` (H, W).
 
     The area is uniform; the aspect ratio is uniform in its logarithm, so that wide and tall are

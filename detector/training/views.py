@@ -11,27 +11,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector import boxes as box_ops
 from detector.structures import Array
-from detector.training.patches import PatchSettings, draw_patch
+from detector.training.patches import PartSettings, draw_patch
 
 _TRIES = 20
 
 
-class ViewSettings(BaseModel):
+class ViewSettings(PartSettings):
     """Which part of an image a view shows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     whole_share: float = Field(0.5, ge=0, le=1)
     """So many of the views that are drawn show the whole image, as at inference."""
     min_area: float = Field(0.5, gt=0, le=1)
-    """Shares of the image's area."""
-    max_area: float = Field(1.0, gt=0, le=1)
     min_aspect: float = Field(0.7, gt=0)
-    """Width / height."""
     max_aspect: float = Field(1.4, gt=0)
     min_object_covered: float = Field(0.7, ge=0, le=1)
     """A view shows at least so much of at least one object, where the image has any."""
@@ -61,20 +56,21 @@ def whole_view(boxes: Array, mirror: bool = False) -> View:
 
 
 def draw_view(
-    boxes: Array, size: tuple[int, int], settings: ViewSettings, rng: np.random.Generator
+    boxes: Array,
+    size: tuple[int, int],
+    settings: ViewSettings,
+    rng: np.random.Generator,
+    flip: bool = True,
 ) -> View:
     """A part of an image of `size` (H, W) whose objects are (M, 4) fractions of it.
 
-    Where twenty tries cover no object enough, it is the whole image.
+    Where twenty tries cover no object enough, it is the whole image. Without `flip` it is the same
+    part, never mirrored.
     """
     height, width = size
-    patches = PatchSettings(
-        min_area=settings.min_area, max_area=settings.max_area,
-        min_aspect=settings.min_aspect, max_aspect=settings.max_aspect,
-    )  # fmt: skip
-    mirror = bool(rng.random() < 0.5)
+    mirror = bool(rng.random() < 0.5) and flip
     for _ in range(_TRIES):
-        patch = draw_patch(size, patches, rng)
+        patch = draw_patch(size, settings, rng)
         corners = [patch.x, patch.y, patch.x + patch.width, patch.y + patch.height]
         window = np.array(corners) / [width, height, width, height]
         covered = _covered(boxes, window)

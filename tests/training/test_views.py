@@ -12,6 +12,7 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations
 from detector.training.augment import AugmentSettings
+from detector.training.patches import PatchSettings
 from detector.training.view_bank import FixedViews, ViewBankSettings
 from detector.training.view_batches import Views
 from detector.training.view_examples import DrawnExamples
@@ -91,6 +92,16 @@ def test_the_fixed_views_of_an_image_begin_with_itself_and_its_mirror_image(data
     assert crops[0, 0, 32, 10] - crops[0, 0, 32, 50] == pytest.approx(1, abs=1e-3)
     assert fixed.boxes(0)[0].tolist() == [0, 0.25, 0.5, 0.75]
     assert fixed.boxes(1)[0].tolist() == [0.5, 0.25, 1, 0.75]
+
+
+@pytest.mark.parametrize("kind", [PatchSettings, ViewSettings])
+@pytest.mark.parametrize(
+    "said",
+    [{"min_area": 0.9, "max_area": 0.6}, {"min_aspect": 1.5}, {"max_aspect": float("inf")}],
+)
+def test_limits_of_a_part_that_cannot_be_met_are_refused(kind, said):
+    with pytest.raises(ValueError, match=next(iter(said))):
+        kind(**said)
 
 
 def test_drawn_batches_repeat_with_the_seed_split_among_processes_and_outlive_broken_images(
