@@ -1,7 +1,8 @@
 """A fixed set of views of a data set, and their maps of a frozen trunk (kept_maps.py).
 
 Of an image whose objects are all annotated there are `views_per_image`: the image, its mirror
-image, then parts. View 0 is not distorted, for inference sees images so.
+image (with augment.flip=false: itself once more), then parts. View 0 is not distorted, for
+inference sees images so.
 """
 
 from __future__ import annotations

@@ -60,11 +60,13 @@ class Views:
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def kept(self, image: int, number: int) -> View:
-        """View `number` of a fixed set: the whole image, its mirror image, then parts."""
-        boxes, size = self._objects(image), self._size(image)
+        """View `number` of a fixed set: the whole image, its mirror image (where nothing is to be
+        mirrored: the image again), then parts.
+        """
+        boxes, size, flip = self._objects(image), self._size(image), self.augment.flip
         if number < 2:
-            return whole_view(boxes, mirror=number == 1)
-        return draw_view(boxes, size, self.settings, self._chance(image, number, 0))
+            return whole_view(boxes, mirror=number == 1 and flip)
+        return draw_view(boxes, size, self.settings, self._chance(image, number, 0), flip)
 
     def drawn(self, image: int, number: int) -> View:
         """View `number` of an endless set: the whole image or a part, by lot."""
@@ -72,7 +74,7 @@ class Views:
         rng = self._chance(image, number, 2)
         if rng.random() < self.settings.whole_share:
             return whole_view(boxes, mirror=bool(self.augment.flip and rng.random() < 0.5))
-        return draw_view(boxes, size, self.settings, rng)
+        return draw_view(boxes, size, self.settings, rng, self.augment.flip)
 
     def weights(self, image: int, view: View) -> Array:
         """(M,) float32 what each box of a view counts in the loss: an annotated one 1."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from multibox_training.settings import MultiBoxTrainingConfig, map_settings, run_settings
 from small_classifiers import TOOLS
 from toy_multibox import run, train, varied
 from toy_regions import same, settings, weights, write_squares
@@ -97,8 +98,25 @@ def test_maps_serve_other_heads_but_not_other_views(config, finished, tmp_path, 
     bank = ["--bank", str(finished / "bank")]
     other = settings("loss.match=priors", "optimiser.rate=0.01", "optimiser.accumulate=2")
     assert train(config, tmp_path / "heads", *bank, *other) == 0
-    assert train(config, tmp_path / "views", *bank, *settings("views.min_area=0.1")) == 3
-    assert "other settings" in capsys.readouterr().err
+    for change in ("views.min_area=0.1", "augment.flip=false"):
+        assert train(config, tmp_path / "views", *bank, *settings(change)) == 3
+        assert "other settings" in capsys.readouterr().err
+
+
+def test_what_earlier_versions_mirrored_in_spite_of_flip_is_of_other_settings():
+    config = MultiBoxTrainingConfig.model_validate({"data": [], "augment": {"flip": False}})
+    assert run_settings(config).items() > config.model_dump(mode="json").items()
+    assert map_settings(config)["mirrored"] == "never"
+    plain = MultiBoxTrainingConfig.model_validate({"data": []})
+    assert run_settings(plain) == plain.model_dump(mode="json")
+    assert "mirrored" not in map_settings(plain)
+
+
+def test_priors_are_of_boxes_alone_where_nothing_is_mirrored(toy, config, tmp_path, capsys):
+    alone = write_squares(tmp_path / "few", images=2)
+    change = settings(f"data=[{{path: {alone}, split: train}}]", "heads.priors=50")
+    assert train(config, tmp_path / "run", *change, *settings("augment.flip=false")) == 2
+    assert "ask for at most 2" in capsys.readouterr().err
 
 
 def test_a_whole_network_learns_without_kept_maps(config, finished, tmp_path):

@@ -18,7 +18,7 @@ from detector.training.view_batches import Views
 from detector.training.view_examples import DrawnExamples
 from detector.training.views import ViewSettings, draw_view, whole_view
 
-STILL = AugmentSettings(flip=False, brightness=0, contrast=0, saturation=0, colour_shift=0)
+STILL = AugmentSettings(brightness=0, contrast=0, saturation=0, colour_shift=0)
 NOTHING = np.zeros((0, 4))
 
 
@@ -92,6 +92,19 @@ def test_the_fixed_views_of_an_image_begin_with_itself_and_its_mirror_image(data
     assert crops[0, 0, 32, 10] - crops[0, 0, 32, 50] == pytest.approx(1, abs=1e-3)
     assert fixed.boxes(0)[0].tolist() == [0, 0.25, 0.5, 0.75]
     assert fixed.boxes(1)[0].tolist() == [0.5, 0.25, 1, 0.75]
+
+
+def test_without_flip_the_same_views_are_never_mirrored(dataset):
+    mirrored = Views(dataset, 64, ViewSettings(whole_share=0.3), AugmentSettings(), seed=0)
+    plain = Views(dataset, 64, mirrored.settings, AugmentSettings(flip=False), seed=0)
+    for number in range(20):
+        for ours, theirs in (
+            (plain.kept(0, number), mirrored.kept(0, number)),
+            (plain.drawn(0, number), mirrored.drawn(0, number)),
+        ):
+            assert ours.window.tolist() == theirs.window.tolist()
+            assert not ours.mirror
+    assert any(mirrored.drawn(0, number).mirror for number in range(20))
 
 
 @pytest.mark.parametrize("kind", [PatchSettings, ViewSettings])

@@ -124,7 +124,8 @@ def _maps(
 
 
 def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
-    """Priors by k-means over all the boxes of the data and their mirror images.
+    """Priors by k-means over all the boxes of the data and, where views are mirrored, their mirror
+    images.
 
     Of true boxes, whatever pseudo boxes there are beside them; of those where there are no others.
     """
@@ -140,8 +141,9 @@ def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
             assert known is not None  # since its boxes were drawn
             parts.append(box_fractions(pseudo.boxes, known))
     boxes = np.concatenate(parts) if parts else np.zeros((0, 4))
-    mirrored = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
-    boxes = np.concatenate([boxes, mirrored])
+    if settings.augment.flip:
+        mirrored = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+        boxes = np.concatenate([boxes, mirrored])
     if settings.heads.priors == "grids":
         return grid_priors(boxes, seed=settings.optimiser.seed)
     return free_priors(boxes, settings.heads.priors, seed=settings.optimiser.seed)

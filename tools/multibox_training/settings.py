@@ -102,7 +102,7 @@ def _without_silence(found: dict[str, Any]) -> dict[str, Any]:
 
 def run_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
     """All that a run depends on; `pseudo` is the digest of its pseudo boxes, if it has any."""
-    return {**settings.model_dump(mode="json"), **_bound_to(pseudo)}
+    return {**settings.model_dump(mode="json"), **_bound_to(settings, pseudo)}
 
 
 def map_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
@@ -113,8 +113,12 @@ def map_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str
     seed = settings.optimiser.seed
     found = settings.model_dump(mode="json", include=rooms)
     found["data"] = [{k: v for k, v in one.items() if k != "pseudo"} for one in found["data"]]
-    return {**found, "seed": seed, **_bound_to(pseudo)}
+    return {**found, "seed": seed, **_bound_to(settings, pseudo)}
 
 
-def _bound_to(pseudo: str) -> dict[str, Any]:
-    return {"pseudo_boxes": pseudo} if pseudo else {}
+def _bound_to(settings: MultiBoxTrainingConfig, pseudo: str) -> dict[str, Any]:
+    """What the settings do not tell. Until flip=false was obeyed, such runs had mirrored views and
+    priors; what they left is of other settings.
+    """
+    found = {"pseudo_boxes": pseudo} if pseudo else {}
+    return found if settings.augment.flip else {**found, "mirrored": "never"}
