@@ -179,3 +179,32 @@ def test_without_weights_and_with_weights_of_1_loss_and_gradients_are_the_plain_
         results.append([found[0], found[1], location.grad, logits.grad])
     for ours in results[:2]:
         assert all(torch.equal(one, other) for one, other in zip(ours, results[2], strict=True))
+
+
+@pytest.mark.parametrize("matching", ["predictions", "priors"])
+@pytest.mark.parametrize("objects", [0, 1, 2, 3])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("what", ["location", "logits"])
+def test_a_prediction_that_is_not_finite_makes_a_loss_of_nan_of_its_view_alone(
+    what, bad, objects, matching
+):
+    location, logits = torch.zeros(2, 2, 4), torch.zeros(2, 2)
+    (location[0, 1] if what == "location" else logits[0])[1] = bad
+    boxes = np.array([[0.0, 0.0, 0.5, 1.0], [0.5, 0, 1, 1], [0, 0, 1, 1]])[:objects]
+    found = multibox_loss(
+        location, logits, [boxes, boxes], torch.tensor([True, True]), HALVES,
+        LossSettings(match=matching),
+    )  # fmt: skip
+    total = found.location + found.confidence
+    assert not torch.isfinite(total[0])
+    assert torch.isfinite(total[1])
+
+
+def test_a_prediction_too_far_for_any_number_is_matched_last():
+    location = torch.zeros(1, 2, 4)
+    location[0, 0] = 1e30  # its square is beyond float32
+    boxes = [np.array([[0.0, 0.0, 0.5, 1.0]])]
+    found = multibox_loss(
+        location, torch.zeros(1, 2), boxes, torch.tensor([True]), HALVES, LossSettings(alpha=2.0)
+    )
+    assert found.location.item() == pytest.approx(50)  # two sides of the right half, 5 deviations

@@ -154,6 +154,17 @@ def test_wrong_settings_are_one_sentence(config, finished, tmp_path, capsys, cha
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
+def test_a_network_that_runs_away_is_said_to_be_not_finite(config, finished, tmp_path, capsys):
+    """Steps of 1e30 give predictions beyond all numbers: they are skipped, then told."""
+    change = settings(
+        "optimiser.rate=1e30", "optimiser.warmup=0", "optimiser.epochs=8",
+        "optimiser.save_every=100", "optimiser.max_bad_steps=3",
+    )  # fmt: skip
+    assert train(config, tmp_path, "--bank", str(finished / "bank"), *change) == 3
+    assert "not finite 3 times in a row" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("not-finite-*.json"))) == 3
+
+
 def test_more_priors_than_boxes_say_how_many_there_may_be(toy, config, tmp_path, capsys):
     alone = write_squares(tmp_path / "few", images=2)
     change = settings(f"data=[{{path: {alone}, split: train}}]", "heads.priors=50")

@@ -73,7 +73,9 @@ def match(
     With more objects than predictions, as many objects as there are predictions are matched.
     """
     targets = residuals(np.asarray(boxes, np.float32).reshape(-1, 4), priors)
-    rows, columns = assign(matching_cost(targets, location, logits, settings))
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverging network's
+        cost = np.nan_to_num(matching_cost(targets, location, logits, settings), copy=False)
+    rows, columns = assign(cost)
     return columns, targets[rows, columns], rows
 
 
@@ -91,6 +93,8 @@ def multibox_loss(
     complete  (B,) bool, or a weight in [0, 1]: every object is annotated. Elsewhere a prediction
               that is nobody's may be an object that nobody boxed, so it adds nothing.
     weights   (M,) of each view's boxes; None: all 1
+
+    A prediction that is not finite makes the loss of its view NaN, whatever it is matched with.
     """
     places, values = location.detach().cpu().numpy(), logits.detach().cpu().numpy()
     views, columns, targets, shares = [], [], [], []
@@ -112,6 +116,8 @@ def multibox_loss(
     counts[row, column] = weight
     distance = weight * (((location[row, column] - wanted) ** 2).sum(1) / 2)
     summed = torch.zeros(len(logits), device=device).index_add(0, row, distance)
+    finite = torch.isfinite(location).all(2).all(1) & torch.isfinite(logits).all(1)
     return Losses(
-        settings.alpha * summed, (each * counts).sum(1), (is_object * counts).sum(1)
+        torch.where(finite, settings.alpha * summed, torch.nan),
+        (each * counts).sum(1), (is_object * counts).sum(1),
     )  # fmt: skip
