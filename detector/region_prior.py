@@ -18,6 +18,10 @@ from detector.structures import Array
 
 KNOTS = 16
 """Sizes at which the odds are counted."""
+LEAST_STEP = 0.001
+"""Of the logarithm of the size, from one of them to the next: what five digits tell apart."""
+MOST = 50.0
+"""Log-odds beyond all that can be counted."""
 PSEUDO = 2.0
 """Regions of the average odds that are added to each count."""
 
@@ -40,8 +44,8 @@ class RegionPrior(BaseModel):
             raise ValueError("there must be one log_odds for each of sides")
         if not (sides > 0).all() or not (sides <= 1).all() or not (np.diff(sides) > 0).all():
             raise ValueError("sides must ascend in (0, 1]")
-        if max(map(abs, self.log_odds)) > 50:
-            raise ValueError("log_odds must lie between -50 and 50")
+        if max(map(abs, self.log_odds)) > MOST:
+            raise ValueError(f"log_odds must lie between -{MOST:g} and {MOST:g}")
         return self
 
     def __call__(self, boxes: Array, size: tuple[int, int]) -> Array:
@@ -56,13 +60,15 @@ def fit_prior(
     """The prior of regions with these sides (N,), of which `is_object` (N,) bool tells the objects.
 
     odds_learnt  objects for each background region where the network learnt
-    knots        the regions are cut into so many groups by size, equally spaced in its logarithm
+    knots        the regions are cut into so many groups by size, equally spaced in its logarithm;
+                 fewer, where sizes are nearly equal
 
     None where there are no objects, or nothing but objects.
     """
     if not 0 < is_object.sum() < len(is_object):
         return None
-    logs = np.log(sides)
+    logs = np.log(np.minimum(sides, 1))
+    knots = int(np.clip(np.ptp(logs) / LEAST_STEP, 1, knots))
     edges = np.linspace(logs.min(), logs.max() + 1e-9, knots + 1)
     group = np.clip(np.digitize(logs, edges) - 1, 0, knots - 1)
     total = np.bincount(group, minlength=knots)
@@ -73,7 +79,7 @@ def fit_prior(
     log_odds = np.log(share / (1 - share))[used] - np.log(odds_learnt)
     return RegionPrior(
         sides=tuple(float(f"{v:.5g}") for v in np.minimum(middle, 1)),
-        log_odds=tuple(round(float(v), 4) for v in log_odds),
+        log_odds=tuple(round(float(v), 4) for v in np.clip(log_odds, -MOST, MOST)),
     )
 
 

@@ -77,6 +77,30 @@ def test_one_size_alone_is_enough():
     assert prior(square(0.1), SIZE)[0] == pytest.approx(np.log(0.5), abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "sides",
+    [
+        [0.5, 0.5 + 1e-9, 0.5, 0.5 - 1e-9],
+        [0.5, 0.50001, 0.50002, 0.50003],
+        [1, 1 - 1e-7, 1 - 1e-6, 1],
+        [1e-6, 1e-6, 1e-6 + 1e-12, 1e-6],
+        [1.1, 1.05, 1, 0.99],
+        [0.3, 0.3001, 0.3002, 0.9],
+    ],
+)
+def test_sizes_that_are_nearly_equal_are_one_size(sides: list[float]):
+    prior = fit_prior(np.array(sides), np.array([True, False, False, False]), 1.0)
+    assert prior is not None
+    assert (len(prior.sides) == 1) == (np.ptp(sides) < 1e-3)
+
+
+@pytest.mark.parametrize("odds", [1e-300, 1e300])
+def test_odds_beyond_counting_stay_within_what_a_prior_may_say(odds: float):
+    prior = fit_prior(np.array([0.1, 0.2]), np.array([True, False]), odds)
+    assert prior is not None
+    assert set(map(abs, prior.log_odds)) == {50}
+
+
 def test_sides_are_shares_of_the_image():
     assert sides_of(np.array([[0, 0, 200, 100], [0, 0, 50, 25]]), SIZE) == pytest.approx([1, 0.25])
 
