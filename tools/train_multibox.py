@@ -76,6 +76,7 @@ def main(
     quiet = quiet or not group.is_first
     places = Places(out, data_root, where, threads, quiet, None, bank, compiled, tensorboard)
     try:
+        group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
             dataset = images_of(settings, data_root)
             out.mkdir(parents=True, exist_ok=True)

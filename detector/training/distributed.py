@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from detector.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class Group:
@@ -25,6 +27,16 @@ class Group:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def goes_around(self, batch: int, accumulate: int) -> None:
+        """A SettingsError where a batch is too small to give every process something in each of its
+        parts.
+        """
+        if batch < self.world * accumulate:
+            raise SettingsError(
+                f"optimiser.batch: {batch} do not go around {self.world} processes of"
+                f" {accumulate} parts; raise it, or lower optimiser.accumulate"
+            )
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes, in one message."""

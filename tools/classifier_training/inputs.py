@@ -66,11 +66,7 @@ def learning_of(
 ) -> Learning:
     """The batches of this process; a SettingsError where they do not go around."""
     how = settings.optimiser
-    if how.batch < group.world * how.accumulate:
-        raise SettingsError(
-            f"optimiser.batch: {how.batch} images do not go around {group.world} processes of"
-            f" {how.accumulate} parts; raise it, or lower optimiser.accumulate"
-        )
+    group.goes_around(how.batch, how.accumulate)
     batches = PatchBatches(
         images, settings.network.input_size, how.batch, settings.patches, settings.augment,
         how.seed, group.rank, group.world,
