@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.reporting.cli import members_of, new_app, run_tool
+from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.manifest import BundleManifest
@@ -57,7 +58,7 @@ def proposals(
     ] = [],  # noqa: B006
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json.")] = Path("out"),
@@ -162,7 +163,7 @@ def detection(
         int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json and what is kept.")] = Path(
@@ -272,11 +273,13 @@ def inception_v3(
 def numbers_of(option: str, text: str, least: int = 0) -> list[int]:
     """The numbers of `0,1,2`."""
     parts = [part.strip() for part in text.split(",")]
-    numbers = [int(part) for part in parts if part.isascii() and part.isdigit()]
-    if len(numbers) < len(parts) or len(set(numbers)) < len(numbers) or min(numbers) < least:
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 11]
+    repeated = len(set(numbers)) < len(numbers)
+    if len(numbers) < len(parts) or repeated or min(numbers) < least or max(numbers) > LARGEST:
         some = ",".join(str(least + more) for more in range(3))
         raise typer.BadParameter(
-            f"{option} {text}: expected whole numbers from {least}, each once, such as {some}"
+            f"{option} {text}: expected whole numbers from {least} to {LARGEST}, each once, such as"
+            f" {some}"
         )
     return numbers
 

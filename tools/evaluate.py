@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.reporting.cli import run_tool
+from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -57,7 +58,7 @@ def main(
         int | None, typer.Option(min=1, help="Only the best of a class; R-CNN on ILSVRC: 30000.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")] = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
     nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
     voting: Annotated[

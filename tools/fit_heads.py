@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 import typer
 
 from detector.reporting.cli import beside, members_of, options_given, run_tool
+from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from head_fitting.fitting import Fitted
@@ -74,7 +75,7 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of what is drawn.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> int:
     """Fit heads on a bundle's features."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.reporting.cli import run_tool
+from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.structures import Array
@@ -30,7 +31,9 @@ def main(
     counts: Annotated[str, typer.Option(help="Numbers of free priors.")] = (
         "50,100,200,400,800,1420"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Of k-means and of the halves.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST, help="Of k-means and of the halves.")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for priors.json and priors.png.")] = Path("out"),
 ) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.reporting.cli import run_tool
+from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from fuzzing.isolation import Crash, Tally
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 def main(
     seconds: Annotated[float, typer.Option(min=1, help="How long to go on.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Other damage for another seed.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST, help="Other damage for another seed.")
+    ] = 0,
     only: Annotated[list[str], typer.Option(help="Target; may repeat. [all]")] = [],  # noqa: B006
     case: Annotated[
         int | None, typer.Option(min=0, help="Only this case, told in full; with one --only.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.reporting.cli import run_tool
+from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -24,7 +25,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Data set: a folder, COCO's .json or YOLO's .yaml.")],
     out: Annotated[Path, typer.Option(help="Folder of the two lists.")],
     split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Of the search.")] = 0,
     candidates: Annotated[int, typer.Option(min=1, help="Splits to choose from.")] = 4,
 ) -> None:
     """Write two balanced halves, and say how balanced they are."""

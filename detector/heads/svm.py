@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.seeds import Seed
 from detector.structures import Array
 
 
@@ -36,7 +37,7 @@ class SvmSettings(BaseModel):
     """Fit again when so many negatives are new."""
     passes: int = Field(1, ge=1)
     """Over all images; R-CNN found one to be enough."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 def fit_margin(positives: Array, negatives: Array, settings: SvmSettings) -> tuple[Array, float]:

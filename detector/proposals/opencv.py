@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detector.errors import SettingsError
 from detector.proposals.merge import ranked
+from detector.seeds import Seed
 from detector.structures import Array, Proposals
 
 
@@ -41,7 +42,7 @@ class OpenCVSelectiveSearchSettings(BaseModel):
     pixels.
     """
     max_boxes: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class OpenCVSelectiveSearch:

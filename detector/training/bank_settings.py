@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.seeds import Seed
+
 
 class BankSettings(BaseModel):
     """Which regions of a data set are kept, and where the network is cut."""
@@ -24,4 +26,4 @@ class BankSettings(BaseModel):
     """In which the trunk is computed; the maps are kept in float16 either way. bfloat16 takes half
     the time on a processor that multiplies it in hardware.
     """
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0

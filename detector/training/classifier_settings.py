@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from detector.seeds import Seed
 from detector.training.augment import AugmentSettings
 from detector.training.patches import PatchSettings
 
@@ -106,7 +107,7 @@ class OptimiserSettings(_Settings):
     """Of each auxiliary head's loss, where the network has them."""
     average_decay: float = Field(0.9999, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     save_every: int = Field(1000, ge=1)
     """Steps."""
     validate_every: float = Field(1.0, gt=0)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.manifest import Thresholds
+from detector.seeds import Seed
 from detector.training.augment import AugmentSettings
 from detector.training.bank_settings import BankSettings
 from detector.training.box_loss import BoxLossSettings
@@ -35,7 +36,7 @@ class DataSource(_Settings):
     """No background is taken from these images; None leaves it to the format (ILSVRC's train)."""
     cap_per_class: int | None = Field(None, ge=1)
     """At most so many boxes of each class, drawn at random (R-CNN on ILSVRC's train: 1,000)."""
-    cap_seed: int = Field(0, ge=0)
+    cap_seed: Seed = 0
 
 
 class ProposalConfig(_Settings):
@@ -80,9 +81,9 @@ class OptimiserConfig(_Settings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     accumulate: int = Field(1, ge=1)
     """A batch is handled in so many parts, to fit the memory."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Of the start and, without a sampling_seed, of everything else."""
-    sampling_seed: int | None = Field(None, ge=0)
+    sampling_seed: Seed | None = None
     """Of the regions drawn and their distortions: what the members of an ensemble differ in."""
     save_every: int = Field(100, ge=1)
     max_bad_steps: int = Field(5, ge=1)
@@ -108,7 +109,7 @@ class HeadsConfig(_Settings):
 
     svm: bool = False
     regression: bool = False
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class RegionTrainingConfig(_Settings):

@@ -14,6 +14,7 @@ from detector.proposals.selective_search.strategies import (
     Strategy,
     preset,
 )
+from detector.seeds import Seed
 
 RankingName = Literal["paper", "area", "learned"]
 
@@ -56,7 +57,7 @@ class SelectiveSearchSettings(BaseModel):
     """`paper`: position times chance; `area`: share of the image times chance; `learned`: by
     learned_ranking.py, without chance.
     """
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    seed: Seed = 0
 
     @field_validator("strategies")
     @classmethod
