@@ -19,7 +19,13 @@ class ImageError(DetectorError):
 
 
 class AnnotationError(DetectorError):
-    """A label file that cannot be read, or whose content cannot be true."""
+    """A label file that cannot be read, or whose content cannot be true; `rule` is the linter's
+    name for the fault (datasets/lint/rules.py).
+    """
+
+    def __init__(self, message: str, rule: str = "unreadable") -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class DatasetError(DetectorError):

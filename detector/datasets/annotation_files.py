@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from detector.errors import AnnotationError
@@ -13,14 +14,17 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
     A pipe or a device, which might never end, is not opened.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise AnnotationError(f"{path}: not a regular file")
+        if os.path.lexists(path) and not path.is_file():
+            raise AnnotationError(f"{path}: not a regular file", "not-a-file")
         size = path.stat().st_size
         if size > max_bytes:
             raise AnnotationError(
-                f"{path}: {size / 1e6:,.1f} MB is over the limit of {max_bytes / 1e6:,.1f} MB"
+                f"{path}: {size / 1e6:,.1f} MB is over the limit of {max_bytes / 1e6:,.1f} MB",
+                "too-large",
             )
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise AnnotationError(f"{path}: {error.strerror}", "missing-annotation") from error
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the name

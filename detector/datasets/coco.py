@@ -15,7 +15,7 @@ import numpy as np
 from detector.boxes import xyxy_from_coco
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import has_true_size, is_file, is_inside
+from detector.datasets.image_files import absence, has_true_size, is_file, is_inside
 from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
@@ -52,7 +52,7 @@ def read_coco(
     for position, entry in enumerate(content["annotations"]):
         identifier = _key(entry, "id") or f"annotations[{position}]"
         if identifier in seen:
-            ledger.drop(file, identifier, "duplicate", "its id was there before")
+            ledger.drop(file, identifier, "duplicate-id", "its id was there before")
             continue
         seen.add(identifier)
         image = _key(entry, "image_id")
@@ -132,16 +132,19 @@ def _images(
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if identifier is None or not isinstance(name, str):
             where = identifier or f"images[{position}]"
-            ledger.drop(file, where, "unreadable", "an image needs an id and a file_name")
+            ledger.drop(file, where, "missing-field", "an image needs an id and a file_name")
         elif not is_inside(name):
             ledger.drop(file, identifier, "unsafe-path", f"{name!r} leads out of the image folder")
-        elif identifier in images or folder / name in paths:
-            ledger.drop(file, identifier, "duplicate", f"its id or {name!r} was there before")
+        elif identifier in images:
+            ledger.drop(file, identifier, "duplicate-id", "its id was there before")
+        elif folder / name in paths:
+            ledger.drop(file, identifier, "duplicate-image", f"{name!r} was there before")
         elif not is_file(folder / name):
-            ledger.drop(file, identifier, "missing-image", f"no file {name!r} in the image folder")
+            why = f"no file {name!r} in the image folder"
+            ledger.drop(file, identifier, absence(folder / name), why)
         else:
             size = _size_of(entry)
-            if check_sizes and not has_true_size(file, folder / name, size, ledger):
+            if check_sizes and not has_true_size(file, identifier, folder / name, size, ledger):
                 continue
             images[identifier] = folder / name, size
             paths.add(folder / name)
@@ -159,9 +162,10 @@ def _add_object(
 ) -> None:
     box = entry.get("bbox") if isinstance(entry, dict) else None
     if image is None or not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-        ledger.drop(file, identifier, "unreadable", "needs an image_id and a bbox of four numbers")
+        why = "needs an image_id and a bbox of four numbers"
+        ledger.drop(file, identifier, "missing-field", why)
     elif image not in objects:
-        ledger.drop(file, identifier, "missing-image", f"there is no image {image}")
+        ledger.drop(file, identifier, "unknown-image-id", f"there is no image {image}")
     elif (category := str(entry.get("category_id"))) not in label_of:
         ledger.drop(file, identifier, "unknown-class", f"there is no category {category}")
     else:

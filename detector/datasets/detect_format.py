@@ -70,7 +70,7 @@ def detect_format(path: str | Path) -> Found:
         raise DatasetError(f"{path}: no such file or folder")
     if path.is_file():
         return _format_of_file(path)
-    found = _voc_in(path) or _ilsvrc_in(path) or _yolo_in(path) or _coco_in(path)
+    found = _voc_in(path) or _ilsvrc_in(path) or yolo_in(path) or _coco_in(path)
     if found is None:
         raise DatasetError(
             f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
@@ -118,7 +118,8 @@ def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
     return homes[0] if homes else None
 
 
-def _yolo_in(folder: Path) -> Found | None:
+def yolo_in(folder: Path) -> Found | None:
+    """The folder's first YAML file that names classes."""
     for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
         try:
             settings = yolo.read_yaml(path)

@@ -109,7 +109,7 @@ def _read(
     samples: dict[str, Sample] = {}
     for identifier, index in listed:
         if identifier in samples:
-            ledger.drop(LISTS, identifier, "duplicate", "is listed more than once")
+            ledger.drop(LISTS, identifier, "duplicate-image", "is listed more than once")
             continue
         sample = _sample(root, identifier, label_of, labels, ledger, check_sizes)
         if sample is not None:
@@ -165,10 +165,10 @@ def _read_objects(
     try:
         tree = read_xml(root / file)
     except AnnotationError as error:
-        ledger.drop(file, image.stem, "unreadable", str(error))
+        ledger.drop(file, image.stem, error.rule, str(error))
         return False
     objects.size = size_of(tree)
-    if check_sizes and not has_true_size(file, image, objects.size, ledger):
+    if check_sizes and not has_true_size(file, image.stem, image, objects.size, ledger):
         return False
     for position, node in enumerate(tree.findall("object"), start=1):
         identifier, name, corners = f"object {position}", text_of(node, "name"), corners_of(node)

@@ -44,8 +44,22 @@ def is_inside(name: str) -> bool:
     return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
 
 
+def absence(path: Path) -> str:
+    """The linter's name for a path at which there is no regular file."""
+    return "not-a-file" if os.path.lexists(path) else "missing-image"
+
+
 def upright_size(path: Path) -> tuple[int, int] | None:
     """(H, W) from an image's header, as seen upright; None where it cannot be read."""
+    found = _header(path)
+    if found is None:
+        return None
+    (height, width), turned = found
+    return (width, height) if turned else (height, width)
+
+
+def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
+    """(H, W) of the raw frame, and whether its sides are exchanged when it is seen upright."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -56,19 +70,28 @@ def upright_size(path: Path) -> tuple[int, int] | None:
                 turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
-    return (width, height) if turned else (height, width)
+    return (height, width), turned
 
 
 def has_true_size(
-    file: str | Path, path: Path, declared: tuple[int, int] | None, ledger: Ledger
+    file: str | Path,
+    identifier: str,
+    path: Path,
+    declared: tuple[int, int] | None,
+    ledger: Ledger,
 ) -> bool:
     """Whether the annotation file and the image agree on its size; if not, that is written down.
 
     An unreadable image passes: what becomes of it is decided where images are decoded.
     """
-    true = upright_size(path)
-    if declared is None or true is None or true == declared:
+    header = _header(path)
+    if declared is None or header is None:
+        return True
+    raw, turned = header
+    true = (raw[1], raw[0]) if turned else raw
+    if true == declared:
         return True
     said, is_ = f"{declared[1]}x{declared[0]}", f"{true[1]}x{true[0]}"
-    ledger.drop(file, path.name, "wrong-size", f"is said to be {said} pixels, but is {is_}")
+    rule = "raw-frame" if turned and declared == raw else "wrong-size"
+    ledger.drop(file, identifier, rule, f"is said to be {said} pixels, but is {is_}")
     return False

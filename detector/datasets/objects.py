@@ -16,16 +16,26 @@ from detector.structures import Annotations
 
 # Less of a box than this inside its image means coordinates of another convention or image.
 MIN_INSIDE = 0.5
+# So far beyond 0 and 1 a share of the image is rounding.
+SHARE_SLACK = 1e-3
 
 
 class Objects:
     """Collects one image's objects: `add` takes what a file says, `annotations` gives the rest.
 
-    size  (H, W) of the image, or None where nobody knows; then no box counts as outside
+    size    (H, W) of the image, or None where nobody knows; then no box counts as outside
+    shares  the file writes boxes as shares of the image
     """
 
-    def __init__(self, file: str | Path, size: tuple[int, int] | None, ledger: Ledger) -> None:
-        self.file, self.size, self.ledger = file, size, ledger
+    def __init__(
+        self,
+        file: str | Path,
+        size: tuple[int, int] | None,
+        ledger: Ledger,
+        *,
+        shares: bool = False,
+    ) -> None:
+        self.file, self.size, self.ledger, self.shares = file, size, ledger, shares
         self._rows: dict[tuple[int, tuple[float, ...]], tuple[bool, bool, float]] = {}
 
     def add(
@@ -43,7 +53,7 @@ class Objects:
 
         identifier  how the file would call it;  written  the box in the file's own numbers
         """
-        fault = _fault_of(box, self.size, box if written is None else written)
+        fault = _fault_of(box, self.size, box if written is None else written, self.shares)
         if fault is None and (label, tuple(box)) in self._rows:
             fault = ("duplicate", "the same box with the same class was there before")
         if fault is not None:
@@ -64,19 +74,23 @@ class Objects:
 
 
 def _fault_of(
-    box: Sequence[float], size: tuple[int, int] | None, written: Sequence[float]
+    box: Sequence[float], size: tuple[int, int] | None, written: Sequence[float], shares: bool
 ) -> tuple[str, str] | None:
     """The rule that a box breaks and how, or None. Judged at the float32 in which it will live."""
     text = "(" + ", ".join(f"{side:.6g}" for side in written) + ")"
     if not all(math.isfinite(side) and abs(side) < 1e9 for side in box):
         return "not-finite", f"box {text} is not finite"
     x1, y1, x2, y2 = (float(side) for side in np.asarray(box, np.float32))
-    if x2 <= x1 or y2 <= y1:
+    if x2 < x1 or y2 < y1:
+        return "negative", f"box {text} has a negative side"
+    if x2 == x1 or y2 == y1:
         return "degenerate", f"box {text} has no area"
     if size is None:
         return None
     height, width = size
     inside = max(0.0, min(x2, width) - max(x1, 0.0)) * max(0.0, min(y2, height) - max(y1, 0.0))
     if inside < MIN_INSIDE * (x2 - x1) * (y2 - y1):
+        if shares and not all(-SHARE_SLACK <= side <= 1 + SHARE_SLACK for side in written):
+            return "not-normalised", f"{text} has values outside 0 to 1"
         return "outside", f"box {text} is mostly outside its image of {width}x{height} pixels"
     return None

@@ -15,7 +15,14 @@ from detector.boxes import xyxy_from_voc
 from detector.datasets.dataset import VOC_CLASSES, Dataset, Ledger, Sample
 from detector.datasets.image_files import has_true_size, images_in, is_inside
 from detector.datasets.objects import Objects
-from detector.datasets.xml_files import corners_of, number_of, read_xml, size_of, text_of
+from detector.datasets.xml_files import (
+    corners_of,
+    is_complete,
+    number_of,
+    read_xml,
+    size_of,
+    text_of,
+)
 from detector.errors import AnnotationError, DatasetError
 
 
@@ -49,7 +56,7 @@ def read_voc(
             ledger.drop(file, identifier, "missing-image", "no such image in JPEGImages")
             continue
         path, size = images[identifier], size_of(tree)
-        if check_sizes and not has_true_size(file, path, size, ledger):
+        if check_sizes and not has_true_size(file, identifier, path, size, ledger):
             continue
         objects = Objects(file, size, ledger)
         for position, node in enumerate(tree.findall("object"), start=1):
@@ -85,12 +92,12 @@ def _read_trees(root: Path, ids: Iterable[str], ledger: Ledger) -> dict[str, ET.
         if not is_inside(identifier):
             ledger.drop("ImageSets", identifier, "unsafe-path", "is not a name inside the folder")
         elif identifier in trees:
-            ledger.drop("ImageSets", identifier, "duplicate", "is listed more than once")
+            ledger.drop("ImageSets", identifier, "duplicate-image", "is listed more than once")
         else:
             try:
                 trees[identifier] = read_xml(root / file)
             except AnnotationError as error:
-                ledger.drop(file, identifier, "unreadable", str(error))
+                ledger.drop(file, identifier, error.rule, str(error))
     return trees
 
 
@@ -115,6 +122,10 @@ def _add_object(
     objects: Objects, identifier: str, node: ET.Element, classes: Sequence[str]
 ) -> None:
     name = text_of(node, "name")
+    if not is_complete(node):
+        why = "needs a name and a bndbox of xmin, ymin, xmax, ymax"
+        objects.ledger.drop(objects.file, identifier, "missing-field", why)
+        return
     if name not in classes:
         objects.ledger.drop(
             objects.file, identifier, "unknown-class", f"{name!r} is not among the classes"

@@ -15,14 +15,36 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def read_xml(path: Path) -> ET.Element:
     """The root element of a small XML file without a document type (where entity bombs live)."""
     data = read_limited(path, MAX_XML_BYTES)
-    if b"\0" in data:
-        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8")
+    if not data:
+        raise AnnotationError(f"{path}: has 0 bytes", "empty-file")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise AnnotationError(f"{path}: declares a document type or entities; remove them")
+        raise AnnotationError(
+            f"{path}: declares a document type or entities; remove them", "entities"
+        )
+    if b"\0" in data or (b"encoding=" not in data[:100] and not _is_utf8(data)):
+        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8", "not-utf8")
     try:
         return ET.fromstring(data)
     except (ET.ParseError, LookupError, ValueError) as error:
         raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_complete(node: ET.Element) -> bool:
+    """Whether an object has a name, and a box of which no corner is missing."""
+    box = node.find("bndbox")
+    return (
+        bool(text_of(node, "name"))
+        and box is not None
+        and all(box.find(corner) is not None for corner in CORNERS)
+    )
 
 
 def size_of(tree: ET.Element) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ images/SPLIT/NAME.jpg   labels/SPLIT/NAME.txt   with lines: class cx cy width he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from detector.boxes import xyxy_from_yolo
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
 from detector.datasets.image_files import (
+    absence,
     images_in,
     is_file,
     is_folder,
@@ -25,6 +27,7 @@ from detector.errors import AnnotationError, DatasetError
 
 MAX_YAML_BYTES = 1_000_000
 MAX_LABEL_BYTES = 16_000_000
+NAMES_WANTED = "names must list the classes, or map 0, 1, 2, ... to them without a gap"
 
 
 def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = False) -> Dataset:
@@ -34,11 +37,10 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     """
     data_yaml = Path(data_yaml)
     settings = read_yaml(data_yaml)
-    classes = _class_names(data_yaml, settings)
-    root = data_yaml.parent / str(settings.get("path") or ".")
-    if not is_folder(root):
-        root = data_yaml.parent  # the published files name the author's own folder
-    root = root.resolve()
+    classes = names_of(settings)
+    if classes is None:
+        raise AnnotationError(f"{data_yaml}: {NAMES_WANTED}")
+    root = root_of(data_yaml, settings)
     ledger = Ledger(root, strict)
     images = _images_of(data_yaml, settings, root, split, ledger)
     samples = []
@@ -47,9 +49,11 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
         file = _shown(labels, root)
         size = upright_size(path)
         if size is None:
-            ledger.drop(_shown(path, root), identifier, "unreadable", "is not an image")
+            empty = path.stat().st_size == 0
+            fault = ("empty-file", "has 0 bytes") if empty else ("unreadable-image", "is no image")
+            ledger.drop(_shown(path, root), identifier, *fault)
             continue
-        objects = Objects(file, size, ledger)
+        objects = Objects(file, size, ledger, shares=True)
         for number, line in _lines_of(labels, file, ledger):
             _add_object(objects, number, line, size, classes)
         samples.append(Sample(identifier, path, size, objects.annotations()))
@@ -74,18 +78,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def splits_of(settings: dict[str, Any]) -> list[str]:
+def splits_of(settings: Mapping[str, Any]) -> list[str]:
     return [one for one in ("train", "val", "test") if settings.get(one)]
 
 
-def _class_names(path: Path, settings: dict[str, Any]) -> tuple[str, ...]:
+def root_of(data_yaml: Path, settings: Mapping[str, Any]) -> Path:
+    """The folder that splits are relative to."""
+    root = data_yaml.parent / str(settings.get("path") or ".")
+    if not is_folder(root):
+        root = data_yaml.parent  # the published files name the author's own folder
+    return root.resolve()
+
+
+def names_of(settings: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The classes by their numbers; None where it is not as NAMES_WANTED says."""
     names = settings.get("names")
     if isinstance(names, dict) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
         names = [value for _, value in sorted(names.items(), key=lambda pair: int(pair[0]))]
     if not isinstance(names, list) or not names or not all(_is_name(name) for name in names):
-        raise AnnotationError(
-            f"{path}: names must list the classes, or map 0, 1, 2, ... to them without a gap"
-        )
+        return None
     return tuple(str(name) for name in names)
 
 
@@ -113,7 +124,8 @@ def _images_of(
             raise DatasetError(f"{data_yaml}: {split} names {where}, which is not there")
         for path in paths:
             if path.stem in images:
-                ledger.drop(_shown(path, root), path.stem, "duplicate", "its name was there before")
+                why = "its name was there before"
+                ledger.drop(_shown(path, root), path.stem, "duplicate-image", why)
             else:
                 images[path.stem] = path
     return images
@@ -125,7 +137,7 @@ def _listed_images(listing: Path, root: Path, ledger: Ledger) -> list[Path]:
         if not is_inside(line):
             ledger.drop(file, number, "unsafe-path", f"{line!r} leads out of the data set")
         elif not is_file(root / line):
-            ledger.drop(file, number, "missing-image", f"there is no {line!r}")
+            ledger.drop(file, number, absence(root / line), f"there is no file {line!r}")
         else:
             paths.append(root / line)
     return paths
@@ -148,10 +160,10 @@ def _lines_of(path: Path, file: str, ledger: Ledger) -> list[tuple[str, str]]:
     try:
         text = read_limited(path, MAX_LABEL_BYTES).decode("utf-8-sig")
     except AnnotationError as error:
-        ledger.drop(file, path.stem, "unreadable", str(error))
+        ledger.drop(file, path.stem, error.rule, str(error))
         return []
     except ValueError as error:
-        ledger.drop(file, path.stem, "unreadable", f"is not UTF-8 text: {error}")
+        ledger.drop(file, path.stem, "not-utf8", f"is not UTF-8 text: {error}")
         return []
     lines = enumerate(text.splitlines(), start=1)
     return [(f"line {number}", line.strip()) for number, line in lines if line.strip()]
@@ -170,7 +182,7 @@ def _add_object(
         values = []
     if not values or not (len(fields) == 5 or outline):
         objects.ledger.drop(
-            objects.file, identifier, "unreadable", "expected: class cx cy width height"
+            objects.file, identifier, "missing-field", "expected: class cx cy width height"
         )
         return
     if label not in range(len(classes)):

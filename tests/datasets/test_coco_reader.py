@@ -57,22 +57,22 @@ def test_real_files_are_read_whole(shared_data: Path, part: str, objects: int, c
 
 BAD_OBJECTS = [
     (coco_object(2, bbox=[10, 20, 0, 20]), "degenerate"),
-    (coco_object(2, bbox=[10, 20, 20, -5]), "degenerate"),
+    (coco_object(2, bbox=[10, 20, 20, -5]), "negative"),
     (coco_object(2, bbox=[10, 20, 1e-12, 5]), "degenerate"),  # nothing is left of it in float32
     (coco_object(2, bbox=[10, 20, float("nan"), 5]), "not-finite"),
     (coco_object(2, bbox=[10, 20, float("inf"), 5]), "not-finite"),
     (coco_object(2, bbox=[10, 20, 10**400, 5]), "not-finite"),
     (coco_object(2, bbox=[60, 50, 90, 78]), "outside"),  # corners where sizes belong
     (coco_object(2, bbox=[500, 500, 20, 20]), "outside"),
-    (coco_object(2, bbox=[10, 20, 20]), "unreadable"),
-    (coco_object(2, bbox=["10", 20, 20, 20]), "unreadable"),
-    (coco_object(2, bbox=[True, 20, 20, 20]), "unreadable"),
-    (coco_object(2, bbox={"x": 1}), "unreadable"),
-    (coco_object(2, image_id=None), "unreadable"),
-    (coco_object(2, image_id=99), "missing-image"),
+    (coco_object(2, bbox=[10, 20, 20]), "missing-field"),
+    (coco_object(2, bbox=["10", 20, 20, 20]), "missing-field"),
+    (coco_object(2, bbox=[True, 20, 20, 20]), "missing-field"),
+    (coco_object(2, bbox={"x": 1}), "missing-field"),
+    (coco_object(2, image_id=None), "missing-field"),
+    (coco_object(2, image_id=99), "unknown-image-id"),
     (coco_object(2, category_id=2), "unknown-class"),
     (coco_object(2, category_id=None), "unknown-class"),
-    (coco_object(1, bbox=[0, 0, 5, 5]), "duplicate"),  # the id was there before
+    (coco_object(1, bbox=[0, 0, 5, 5]), "duplicate-id"),  # the id was there before
     (coco_object(2), "duplicate"),  # the same box with the same class
 ]
 
@@ -96,7 +96,7 @@ def test_an_entry_that_is_no_object_is_left_out(tmp_path: Path, entry: object) -
     dataset = read_coco(write_coco(tmp_path, content))
     assert len(dataset.samples[0].annotations) == 1
     assert [one.id for one in dataset.dropped] == ["images[1]", "annotations[1]"]
-    assert dataset.dropped_by_rule() == {"unreadable": 2}
+    assert dataset.dropped_by_rule() == {"missing-field": 2}
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_an_entry_that_is_no_object_is_left_out(tmp_path: Path, entry: object) -
         (coco_image(2, ""), "unsafe-path"),
         (coco_image(2, "3.jpg"), "missing-image"),
         (coco_image(2, "x" * 300), "missing-image"),
-        (coco_image(1, "2.jpg"), "duplicate"),
-        (coco_image(2, "1.jpg"), "duplicate"),
-        (coco_image(2, 7), "unreadable"),
-        (coco_image(None, "2.jpg"), "unreadable"),
+        (coco_image(1, "2.jpg"), "duplicate-id"),
+        (coco_image(2, "1.jpg"), "duplicate-image"),
+        (coco_image(2, 7), "missing-field"),
+        (coco_image(None, "2.jpg"), "missing-field"),
         (coco_image(2, "2.jpg", width=80, height=100), "wrong-size"),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_defective_image_is_left_out_with_its_objects(
 def test_a_folder_in_place_of_an_image_is_no_image(tmp_path: Path) -> None:
     path = write_coco(tmp_path, coco_content([coco_image(), coco_image(2, "sub")]))
     (tmp_path / "train" / "sub").mkdir()
-    assert read_coco(path).dropped_by_rule() == {"missing-image": 1}
+    assert read_coco(path).dropped_by_rule() == {"not-a-file": 1}
 
 
 def test_a_size_that_is_left_out_does_no_harm(tmp_path: Path) -> None:

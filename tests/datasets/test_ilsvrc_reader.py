@@ -181,10 +181,10 @@ def test_every_defect_is_named_by_file_and_rule(tmp_path: Path) -> None:
     assert by_id(dataset).keys() == {"v0", "v3", "v5"}
     assert {(one.file, one.id, one.rule) for one in dataset.dropped} == {
         ("Annotations/DET/val/v1.xml", "v1", "unreadable"),
-        ("Annotations/DET/val/v2.xml", "v2.JPEG", "wrong-size"),
-        ("Annotations/DET/val/v3.xml", "object 1", "degenerate"),
+        ("Annotations/DET/val/v2.xml", "v2", "wrong-size"),
+        ("Annotations/DET/val/v3.xml", "object 1", "negative"),
         ("ImageSets/DET", "v4", "missing-image"),
-        ("ImageSets/DET", "v0", "duplicate"),
+        ("ImageSets/DET", "v0", "duplicate-image"),
         ("ImageSets/DET", "../../../v0", "unsafe-path"),
     }
     with pytest.raises(AnnotationError, match="leave it out"):

@@ -25,7 +25,7 @@ from PIL import Image
 
 from detector.datasets import read_dataset
 from detector.datasets.lint import RULES, lint
-from detector.errors import DatasetError
+from detector.errors import AnnotationError, DatasetError
 
 
 def write_noise(path: Path, seed: int, size: tuple[int, int] = (100, 80), turn: int = 1) -> Path:
@@ -402,13 +402,97 @@ def test_notes_on_classes(tmp_path: Path) -> None:
     assert notes(path) == set()
 
 
-def test_what_the_readers_leave_out_the_linter_finds(tmp_path: Path) -> None:
-    """Every entry of a reader's ledger is a defect of the same entry."""
-    bad = ["0 nan 0.5 0.2 0.2", "9 0.5 0.5 0.2 0.2", "0 0.5 0.5 0 0", "word", "0 0.4 0.4 0.1 0.1"]
-    path = yolo(tmp_path, "\n".join([*bad, bad[-1], "0 3.5 0.5 0.2 0.2"]))
-    dropped = {(one.file, one.id) for one in read_dataset(path).dropped}
-    assert len(dropped) == 6
-    assert dropped == {(file, id) for file, id, _ in defects(path)}
+def left_out(path: Path) -> set[tuple[str, str, str]]:
+    """(file, id, rule) of what a training leaves out."""
+    return {(one.file, one.id, one.rule) for one in read_dataset(path).dropped}
+
+
+def test_what_is_left_out_of_yolo_the_linter_finds_under_the_same_name(tmp_path: Path) -> None:
+    bad = [
+        "0 nan 0.5 0.2 0.2", "9 0.5 0.5 0.2 0.2", "0 0.5 0.5 0 0", "word", "0 0.4 0.4 0.1 0.1",
+        "0 0.4 0.4 0.1 0.1", "0 3.5 0.5 0.2 0.2", "0 1 1 0.5 0.5", "0 0.5 0.5 -0.1 0.1",
+        "0 0.5 0.5 1e-30 0.1",
+    ]  # fmt: skip
+    path = yolo(tmp_path, "\n".join(bad))
+    write_noise(tmp_path / "images" / "more" / "a.jpg", 7)
+    for seed, name in enumerate("cdef"):
+        write_noise(tmp_path / "images" / "more" / f"{name}.jpg", 8 + seed)
+        (tmp_path / "labels" / "more").mkdir(exist_ok=True)
+        (tmp_path / "labels" / "more" / f"{name}.txt").write_bytes(b"\xff" if name == "c" else b"")
+    _bytes("images/more/d.jpg", b"text")(tmp_path)
+    _bytes("images/more/e.jpg", b"")(tmp_path)
+    os.truncate(tmp_path / "labels" / "more" / "f.txt", 16_000_001)
+    (tmp_path / "labels" / "more" / "z.txt").write_text("")
+    text = path.read_text()
+    path.write_text(text.replace("images/train", "[images/train, images/more]", 1))
+    found = left_out(path)
+    assert len(found) == 9 + 6
+    assert found == defects(path)
+
+
+def test_what_is_left_out_of_voc_and_coco_the_linter_finds_under_the_same_name(
+    tmp_path: Path,
+) -> None:
+    boxes = [(11, 21, 11, 40), (30, 21, 11, 40), ("nan", 2, 30, 4), (111, 21, 130, 40)]
+    objects = [voc_object(), voc_object(), voc_object(""), *(voc_object(box=b) for b in boxes)]
+    root = voc(tmp_path / "voc", *objects, "<object><name>cat</name></object>")
+    for seed, (stem, data) in enumerate(
+        {"c": b"", "d": b"<a", "e": b"<a>\xff</a>", "f": BOMB, "g": voc_xml().encode()}.items()
+    ):
+        (root / "Annotations" / f"{stem}.xml").write_bytes(data)
+        write_noise(root / "JPEGImages" / f"{stem}.jpg", 9 + seed)
+    write_noise(root / "JPEGImages" / "g.jpg", 20, (80, 100), turn=6)
+    (root / "Annotations" / "g.xml").write_text(voc_xml(width=80, height=100))
+    _append(LIST, "c\nd\ne\nf\ng\n")(root)
+    found = left_out(root)
+    assert {rule for _, _, rule in found} == {
+        "duplicate", "missing-field", "degenerate", "negative", "not-finite", "outside",
+        "empty-file", "unreadable", "not-utf8", "entities", "raw-frame",
+    }  # fmt: skip
+    assert found == defects(root)
+    rows = [
+        coco_object(), coco_object(), coco_object(2), coco_object(3, image_id=7),
+        coco_object(4, category_id=99), coco_object(5, bbox=[10, 20, -5, 20]),
+        coco_object(6, bbox=[10, 20, 1e-12, 20]), coco_object(7, bbox=[10, 20, 30]),
+    ]  # fmt: skip
+    images = [coco_image(), coco_image(2, "2.jpg"), coco_image(2, "3.jpg"), coco_image(3, "1.jpg")]
+    images += [coco_image(4, "../4.jpg"), coco_image(5, "5.jpg"), coco_image(6, "folder")]
+    path = coco(tmp_path / "coco", coco_content(images, rows))
+    (tmp_path / "coco" / "train" / "folder").mkdir()
+    found = left_out(path)
+    assert len(found) == 7 + 5
+    assert found == defects(path)
+
+
+def test_names_by_number_are_in_the_order_of_a_training(tmp_path: Path) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")
+    path.write_text("train: images/train\nnames: {1: cat, 0: car}")
+    assert lint(path).classes == read_dataset(path).classes == ("car", "cat")
+
+
+@pytest.mark.parametrize("names", ["[car, '']", "[car, [cat]]", "[car, null]", "{0: car, 1: 0.5}"])
+def test_names_that_a_training_refuses_are_a_defect(tmp_path: Path, names: str) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")
+    path.write_text(f"train: images/train\nnames: {names}")
+    with pytest.raises(AnnotationError, match="names must list"):
+        read_dataset(path)
+    assert ("data.yaml", "names", "missing-field") in defects(path)
+
+
+@pytest.mark.parametrize("format", [None, "yolo"])
+def test_of_several_yaml_files_the_linter_takes_that_of_a_training(
+    tmp_path: Path, format: str | None
+) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")
+    (tmp_path / "a.yaml").write_text("learning_rate: 0.1")
+    assert lint(path.parent, format).images == len(read_dataset(path.parent).samples) == 2
+
+
+def test_of_two_images_of_one_name_the_linter_takes_that_of_a_training(tmp_path: Path) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")
+    write_noise(tmp_path / "images" / "train" / "a.bmp", 5)
+    assert len(read_dataset(path).samples) == lint(path).images == 2
+    assert defects(path) == {("images/train/a.bmp", "a", "duplicate-image")}
 
 
 def test_nothing_of_the_data_set_is_written(tmp_path: Path) -> None:

@@ -103,9 +103,9 @@ def test_the_two_published_defects_of_bccd_are_found(shared_data: Path) -> None:
 
 
 BAD_OBJECTS = [
-    (voc_object(box=(30, 30, 20, 40)), "degenerate"),
+    (voc_object(box=(30, 30, 20, 40)), "negative"),
     (voc_object(box=(30, 30, 30, 40)), "degenerate"),  # a line
-    (voc_object(box=(30, 40, 40, 30)), "degenerate"),
+    (voc_object(box=(30, 40, 40, 30)), "negative"),
     (voc_object(box=(1, 1, "nan", 9)), "not-finite"),
     (voc_object(box=(1, 1, "inf", 9)), "not-finite"),
     (voc_object(box=(1, 1, "", 9)), "not-finite"),
@@ -115,8 +115,8 @@ BAD_OBJECTS = [
     (voc_object(box=(-500, -500, -400, -400)), "outside"),
     (voc_object(box=(91, 1, 120, 9)), "outside"),  # a third inside
     (voc_object(name="zebra"), "unknown-class"),
-    (voc_object(name=""), "unknown-class"),
-    ("<object><name>cat</name></object>", "not-finite"),  # no box at all
+    (voc_object(name=""), "missing-field"),
+    ("<object><name>cat</name></object>", "missing-field"),  # no box at all
 ]
 
 
@@ -176,9 +176,9 @@ def test_files_that_are_missing_or_listed_twice(tmp_path: Path) -> None:
     dataset = read_voc(root, "train")
     assert [one.image_id for one in dataset.samples] == ["a"]
     assert dataset.dropped_by_rule() == {
-        "duplicate": 1,
+        "duplicate-image": 1,
+        "missing-annotation": 1,
         "missing-image": 1,
-        "unreadable": 1,
         "unsafe-path": 2,
     }
 
@@ -202,24 +202,30 @@ BOMB = (
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "why", "rule"),
     [
-        (BOMB.encode(), "declares a document type"),
-        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares a document type"),
-        (BOMB.encode("utf-16"), "not UTF-8"),
-        (b"", "not well-formed"),
-        (b"\xff\xfe\xfd", "not well-formed"),
-        (b"<annotation><object></annotation>", "not well-formed"),
-        (b'<?xml version="1.0" encoding="no-such"?><annotation/>', "not well-formed"),
-        (b" " * 16_000_001, "16.0 MB is over the limit"),
+        (BOMB.encode(), "declares a document type", "entities"),
+        (
+            b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>',
+            "declares a document type",
+            "entities",
+        ),
+        (BOMB.encode("utf-16"), "not UTF-8", "not-utf8"),
+        (b"", "has 0 bytes", "empty-file"),
+        (b"\xff\xfe\xfd", "not UTF-8", "not-utf8"),
+        (b"<annotation><object></annotation>", "not well-formed", "unreadable"),
+        (b'<?xml version="1.0" encoding="no-such"?><annotation/>', "not well-formed", "unreadable"),
+        (b" " * 16_000_001, "16.0 MB is over the limit", "too-large"),
     ],
 )
-def test_hostile_or_broken_xml_is_left_out(tmp_path: Path, content: bytes, why: str) -> None:
+def test_hostile_or_broken_xml_is_left_out(
+    tmp_path: Path, content: bytes, why: str, rule: str
+) -> None:
     root = write_voc(tmp_path, {"a": voc_xml(voc_object()), "b": ""})
     (root / "Annotations/b.xml").write_bytes(content)
     dataset = read_voc(root, "train")
     assert [one.image_id for one in dataset.samples] == ["a"]
-    assert dataset.dropped_by_rule() == {"unreadable": 1}
+    assert dataset.dropped_by_rule() == {rule: 1}
     assert why in dataset.dropped[0].why
 
 
@@ -231,7 +237,7 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(root / "JPEGImages/c.jpg")
     dataset = read_voc(root, "train")
     assert [one.image_id for one in dataset.samples] == ["a"]
-    assert dataset.dropped_by_rule() == {"missing-image": 1, "unreadable": 1}
+    assert dataset.dropped_by_rule() == {"missing-image": 1, "not-a-file": 1}
     assert "not a regular file" in dataset.dropped[0].why
 
 

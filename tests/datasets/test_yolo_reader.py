@@ -64,21 +64,22 @@ def test_the_published_defects_of_coco128_are_found(shared_data: Path) -> None:
     ("line", "rule"),
     [
         ("0 0.5 0.5 0 0.5", "degenerate"),
-        ("0 0.5 0.5 -0.2 0.5", "degenerate"),
+        ("0 0.5 0.5 -0.2 0.5", "negative"),
         ("0 nan 0.5 0.2 0.5", "not-finite"),
         ("0 inf 0.5 0.2 0.5", "not-finite"),
         ("0 1e30 0.5 0.2 0.5", "not-finite"),
-        ("0 1.5 0.5 0.2 0.5", "outside"),
-        ("0 50 40 20 40", "outside"),  # pixels where fractions belong
+        ("0 1.5 0.5 0.2 0.5", "not-normalised"),
+        ("0 1 1 0.2 0.5", "outside"),
+        ("0 50 40 20 40", "not-normalised"),  # pixels where fractions belong
         ("2 0.5 0.5 0.2 0.5", "unknown-class"),  # classes counted from 1
         ("-1 0.5 0.5 0.2 0.5", "unknown-class"),
         ("0.5 0.5 0.5 0.2 0.5", "unknown-class"),
         ("nan 0.5 0.5 0.2 0.5", "unknown-class"),
-        ("0 0.5 0.5 0.2", "unreadable"),
-        ("0 0.5 0.5 0.2 0.5 0.9", "unreadable"),
-        ("car 0.5 0.5 0.2 0.5", "unreadable"),
-        ("0 a b c d", "unreadable"),
-        ("0", "unreadable"),
+        ("0 0.5 0.5 0.2", "missing-field"),
+        ("0 0.5 0.5 0.2 0.5 0.9", "missing-field"),
+        ("car 0.5 0.5 0.2 0.5", "missing-field"),
+        ("0 a b c d", "missing-field"),
+        ("0", "missing-field"),
         (LINE, "duplicate"),
     ],
 )
@@ -99,7 +100,7 @@ def test_a_label_file_that_is_not_text_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00")
     dataset = read_yolo(path)
     assert [len(one.annotations) for one in dataset.samples] == [1, 0]
-    assert dataset.dropped_by_rule() == {"unreadable": 1}
+    assert dataset.dropped_by_rule() == {"not-utf8": 1}
 
 
 def test_a_file_that_is_no_image_is_left_out(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_file_that_is_no_image_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "images/train/b.jpg").write_text("not an image")
     dataset = read_yolo(path)
     assert [one.image_id for one in dataset.samples] == ["a"]
-    assert dataset.dropped_by_rule() == {"unreadable": 1}
+    assert dataset.dropped_by_rule() == {"unreadable-image": 1}
 
 
 def test_a_list_of_images_may_stand_for_a_folder(tmp_path: Path) -> None:
@@ -138,14 +139,14 @@ def test_a_split_may_name_several_folders(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("images/train", "[images/train, images/more]"))
     dataset = read_yolo(path)
     assert [one.image_id for one in dataset.samples] == ["a", "b"]
-    assert dataset.dropped_by_rule() == {"duplicate": 1}
+    assert dataset.dropped_by_rule() == {"duplicate-image": 1}
 
 
 def test_a_label_file_over_the_limit_is_left_out(tmp_path: Path) -> None:
     path = write_yolo(tmp_path, {"a": LINE})
     with (tmp_path / "labels/train/a.txt").open("r+b") as file:
         file.truncate(16_000_001)  # sparse
-    assert read_yolo(path).dropped_by_rule() == {"unreadable": 1}
+    assert read_yolo(path).dropped_by_rule() == {"too-large": 1}
 
 
 def test_a_data_yaml_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.datasets.detect_format import detect_format
+from detector.datasets.detect_format import detect_format, yolo_in
 from detector.datasets.lint.boxes import judge_boxes
 from detector.datasets.lint.classes import judge_classes, judge_empty_pictures
 from detector.datasets.lint.coco import index_coco
@@ -130,6 +130,9 @@ def _recognised(path: Path, format: str | None) -> tuple[str, Path]:
 
 
 def _yaml_in(folder: Path) -> Path:
+    """The file that a training takes, or the first one, if it takes none."""
+    if (found := yolo_in(folder)) is not None:
+        return found.path
     files: Iterable[Path] = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
     for path in files:
         return path

@@ -8,7 +8,7 @@ import numpy as np
 
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Index
-from detector.datasets.objects import MIN_INSIDE
+from detector.datasets.objects import MIN_INSIDE, SHARE_SLACK
 from detector.structures import Array
 
 LARGEST = 1e9
@@ -59,13 +59,15 @@ def _faults(
 ) -> Iterator[tuple[str, Array, str]]:
     """(rule, (N,) which boxes, why), the gravest first."""
     yield "not-finite", ~finite, "box {} is not finite"
-    width, height = xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
+    with np.errstate(invalid="ignore", over="ignore"):
+        sides = np.diff(xyxy.astype(np.float32).reshape(-1, 2, 2), axis=1)  # as boxes live
+    width, height = sides[:, 0].T.astype(np.float64)
     if swapped:
         return
     yield "negative", (width < 0) | (height < 0), "box {} has a negative side"
     yield "degenerate", (width == 0) | (height == 0), "box {} has no area"
     if index.reading.shares:
-        beyond = (written < -1e-3) | (written > 1 + 1e-3)
+        beyond = (written < -SHARE_SLACK) | (written > 1 + SHARE_SLACK)
         yield "not-normalised", np.asarray(beyond.any(1)), "{} has values outside 0 to 1"
     low, high = np.maximum(xyxy[:, :2], 0), np.minimum(xyxy[:, 2:], sizes[:, ::-1])
     inside = np.clip(high - low, 0, None).prod(1)

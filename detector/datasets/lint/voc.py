@@ -15,10 +15,9 @@ from detector.datasets.image_files import SUFFIXES, is_inside
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
 from detector.datasets.lint.listing import as_text, numbered_lines, read_annotations
-from detector.datasets.xml_files import MAX_XML_BYTES
+from detector.datasets.xml_files import MAX_XML_BYTES, corners_of, is_complete, size_of, text_of
 from detector.structures import Array
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _MAX_LIST_BYTES = 100_000_000
 _MOST_DEPTH = 10
 
@@ -42,7 +41,7 @@ def index_voc(root: Path, asked: Asked) -> Index:
         if stem not in images:
             asked.findings.add(file, stem, "missing-image", f"no image {stem} in JPEGImages")
             continue
-        size, where = _size_of(tree), tuple(splits.get(stem, ()))
+        size, where = size_of(tree), tuple(splits.get(stem, ()))
         index.pictures.append(Picture(stem, images[stem], file, where, size))
         for position, node in enumerate(tree.findall("object"), start=1):
             _add_object(index, f"object {position}", node, file, asked.findings)
@@ -145,7 +144,7 @@ def _class_names(trees: Mapping[str, ET.Element]) -> tuple[str, ...]:
     the names.
     """
     times = Counter(
-        _text(node, "name") for tree in trees.values() for node in tree.findall("object")
+        text_of(node, "name") for tree in trees.values() for node in tree.findall("object")
     )
     if sum(times[name] for name in VOC_CLASSES) >= 0.9 * times.total():
         return VOC_CLASSES
@@ -153,41 +152,23 @@ def _class_names(trees: Mapping[str, ET.Element]) -> tuple[str, ...]:
 
 
 def _judge_filename(tree: ET.Element, stem: str, file: str, findings: Findings) -> None:
-    said = _text(tree, "filename")
+    said = text_of(tree, "filename")
     if said and stem not in (said, Path(said).stem):
         findings.add(file, stem, "wrong-filename", f"says <filename>{said}</filename>")
-
-
-def _size_of(tree: ET.Element) -> tuple[int, int] | None:
-    """(H, W); None where it is missing, or 0 as some programs write."""
-    height, width = _number(tree, "size/height"), _number(tree, "size/width")
-    return (int(height), int(width)) if 1 <= height < 1e9 and 1 <= width < 1e9 else None
 
 
 def _add_object(
     index: Index, identifier: str, node: ET.Element, file: str, findings: Findings
 ) -> None:
-    name, box = _text(node, "name"), node.find("bndbox")
-    if box is None or any(box.find(corner) is None for corner in _CORNERS) or not name:
+    name = text_of(node, "name")
+    if not is_complete(node):
         why = "needs a name and a bndbox of xmin, ymin, xmax, ymax"
         findings.add(file, identifier, "missing-field", why)
     elif name not in index.classes:
         findings.add(file, identifier, "unknown-class", f"{name!r} is not among the classes")
     else:
-        if _text(node, "difficult") not in ("", "0", "1"):
-            why = f"difficult is {_text(node, 'difficult')!r}"
+        if text_of(node, "difficult") not in ("", "0", "1"):
+            why = f"difficult is {text_of(node, 'difficult')!r}"
             findings.add(file, identifier, "bad-flag", why)
-        written = [_number(box, corner) for corner in _CORNERS]
         label = index.classes.index(name)
-        index.boxes.add(file, identifier, len(index.pictures) - 1, label, written)
-
-
-def _text(node: ET.Element, path: str) -> str:
-    return (node.findtext(path) or "").strip()
-
-
-def _number(node: ET.Element, path: str) -> float:
-    try:
-        return float(_text(node, path))
-    except ValueError:
-        return float("nan")
+        index.boxes.add(file, identifier, len(index.pictures) - 1, label, corners_of(node))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from detector.boxes import xyxy_from_yolo
-from detector.datasets.image_files import SUFFIXES, is_inside
+from detector.datasets.image_files import SUFFIXES, is_file, is_folder, is_inside
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
 from detector.datasets.lint.listing import as_text, numbered_lines, read_annotations
 from detector.datasets.yolo import (
     MAX_LABEL_BYTES,
     MAX_YAML_BYTES,
+    NAMES_WANTED,
     box_around,
     labels_path,
+    names_of,
+    root_of,
     splits_of,
 )
 from detector.structures import Array
@@ -28,9 +31,7 @@ def index_yolo(path: Path, asked: Asked) -> Index:
         return Index("yolo", READING, ())
     classes = asked.classes or _class_names(path, settings, asked.findings)
     index = Index("yolo", READING, classes)
-    root = (path.parent / str(settings.get("path") or ".")).resolve()
-    if not root.is_dir():
-        root = path.parent.resolve()  # the published files name the author's own folder
+    root = root_of(path, settings)
     places: dict[Path, list[str]] = {}
     for split in splits_of(settings):
         for image in _images_of(path, settings, root, split, asked):
@@ -80,40 +81,50 @@ def _read_yaml(path: Path, asked: Asked) -> dict[str, Any] | None:
 
 
 def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) -> tuple[str, ...]:
-    names = settings.get("names")
-    if isinstance(names, dict):
-        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-            findings.add(
-                path, "names", "missing-field", "must number classes 0, 1, 2 ... without gap"
-            )
-        names = list(names.values())
-    if not isinstance(names, list) or not names:
-        findings.add(path, "names", "missing-field", "names must list the classes")
-        return ()
-    texts = tuple(str(name) for name in names)
-    for name in sorted({one for one in texts if texts.count(one) > 1}):
+    names = names_of(settings)
+    if names is None:
+        findings.add(path, "names", "missing-field", NAMES_WANTED)
+        given = settings.get("names")
+        given = given.values() if isinstance(given, dict) else given
+        return tuple(map(str, given)) if isinstance(given, Iterable) else ()
+    for name in sorted({one for one in names if names.count(one) > 1}):
         findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
-    if settings.get("nc") not in (None, len(texts)):
-        why = f"nc is {settings['nc']!r}, but names has {len(texts)}"
+    if settings.get("nc") not in (None, len(names)):
+        why = f"nc is {settings['nc']!r}, but names has {len(names)}"
         findings.add(path, "nc", "different-classes", why)
-    return texts
+    return names
 
 
 def _images_of(
     path: Path, settings: Mapping[str, Any], root: Path, split: str, asked: Asked
 ) -> list[Path]:
+    """Each once by its name, as a training takes them: the commoner format first."""
     named = settings[split]
-    found: list[Path] = []
+    found: dict[str, Path] = {}
     for place in named if isinstance(named, list) else [named]:
         where = root / str(place)
-        if where.is_dir():
-            names = asked.listing.names(where)
-            found += [where / name for name in names if Path(name).suffix.lower() in SUFFIXES]
-        elif where.is_file() and where.suffix == ".txt":
-            found += _listed(where, root, asked)
+        if is_folder(where):
+            paths = _pictures_in(where, asked)
+        elif is_file(where) and where.suffix == ".txt":
+            paths = _listed(where, root, asked)
         else:
             asked.findings.add(path, split, "missing-split", f"names {place}, which is not there")
-    return found
+            continue
+        for one in paths:
+            if asked.listing.size_of(one) is None:
+                asked.findings.add(one, one.stem, "not-a-file", "is not a regular file")
+            elif one.stem in found:
+                why = f"{asked.findings.shown(found[one.stem])} has the same name"
+                asked.findings.add(one, one.stem, "duplicate-image", why)
+            else:
+                found[one.stem] = one
+    return list(found.values())
+
+
+def _pictures_in(folder: Path, asked: Asked) -> list[Path]:
+    paths = [folder / name for name in asked.listing.names(folder)]
+    paths = [one for one in paths if one.suffix.lower() in SUFFIXES]
+    return sorted(paths, key=lambda one: -SUFFIXES.index(one.suffix.lower()))[::-1]
 
 
 def _listed(listing: Path, root: Path, asked: Asked) -> list[Path]:
@@ -126,9 +137,6 @@ def _listed(listing: Path, root: Path, asked: Asked) -> list[Path]:
             asked.findings.add(listing, f"line {number}", "unsafe-path", why)
         elif not asked.listing.exists(root / line):
             asked.findings.add(listing, f"line {number}", "missing-image", f"there is no {line!r}")
-        elif root / line in found:
-            why = f"{line!r} was there before"
-            asked.findings.add(listing, f"line {number}", "duplicate-image", why)
         else:
             found.append(root / line)
     return found
@@ -137,10 +145,7 @@ def _listed(listing: Path, root: Path, asked: Asked) -> list[Path]:
 def _add_image(
     index: Index, image: Path, splits: tuple[str, ...], numbers: set[float], asked: Asked
 ) -> None:
-    if (size := asked.listing.size_of(image)) is None:
-        asked.findings.add(image, image.stem, "not-a-file", "is not a regular file")
-        return
-    if size == 0:
+    if asked.listing.size_of(image) == 0:
         asked.findings.add(image, image.stem, "empty-file", "has 0 bytes")
         return
     labels = labels_path(image)
