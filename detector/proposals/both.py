@@ -38,6 +38,9 @@ class Both:
 
     def __init__(self, search: SelectiveSearch, multibox: MultiBox) -> None:
         self.search, self.multibox = search, multibox
+        # max_boxes is for the join: near-duplicates step back there, and others take their places
+        every = search.settings.model_copy(update={"max_boxes": None})
+        self._scored = SelectiveSearch.of(every, search.threads).scored
         self.calibration = multibox.trained.header.calibration
         if any(name not in self.calibration for name in CALIBRATED):
             raise SettingsError(
@@ -50,9 +53,7 @@ class Both:
         )  # fmt: skip
 
     def __call__(self, image: Array) -> Proposals:
-        found = dict(
-            zip(CALIBRATED, (self.multibox(image), self.search.scored(image)), strict=True)
-        )
+        found = dict(zip(CALIBRATED, (self.multibox(image), self._scored(image)), strict=True))
         chances = [self.calibration[name](one.scores) for name, one in found.items()]  # type: ignore[arg-type]
         boxes = np.concatenate([one.boxes for one in found.values()])
         order = ordered(boxes, np.concatenate(chances))

@@ -175,6 +175,17 @@ def test_both_hold_the_regions_of_either_once_and_a_budget_takes_the_surest_firs
         assert tuple(np.round(found.boxes[2]).tolist()) in best
 
 
+def test_the_most_boxes_of_both_are_the_first_of_the_whole_join():
+    line = {"multibox": LINE, "selective-search": LINE}
+    every, few = (
+        Both(SelectiveSearch(threads=1, max_boxes=most), MultiBox(small().calibrated(line)))
+        for most in (None, 9)
+    )
+    found = few(picture())
+    assert len(found) == 9
+    assert found.boxes[:8].tolist() == every(picture()).boxes[:8].tolist()
+
+
 def test_engines_are_named_with_their_settings(tmp_path: Path):
     path = tmp_path / "m.safetensors"
     save_multibox(path, small().calibrated({"multibox": LINE, "selective-search": LINE}))

@@ -122,6 +122,23 @@ def test_an_early_stop_runs_whole_colour_spaces_and_no_more(photograph: Array) -
     np.testing.assert_array_equal(never.boxes, SelectiveSearch(preset="quality")(photograph).boxes)
 
 
+def test_scores_obey_the_early_stop_and_the_most_boxes(photograph: Array) -> None:
+    one_space = SelectiveSearch(preset="quality", stop_at=1)
+    boxes, numbers = one_space.described(photograph)
+    assert len(boxes) == len(numbers) == len(one_space(photograph))
+    assert len(one_space.scored(photograph)) == len(boxes)
+    every = SelectiveSearch().scored(photograph)
+    best = SelectiveSearch(max_boxes=20).scored(photograph)
+    assert len(best) == 20
+    assert best.boxes[:19].tolist() == every.boxes[:19].tolist()  # the last is the whole image
+    assert len(SelectiveSearch(max_boxes=20).described(photograph)[0]) >= len(every)
+
+
+def test_the_early_stop_counts_what_is_found_and_not_what_is_kept(photograph: Array) -> None:
+    stopped = SelectiveSearch(preset="quality", stop_at=100, max_boxes=10).regions(photograph)
+    assert {found.strategy.colour for found in stopped.found} == {"HSV"}
+
+
 def test_larger_superpixels_mean_fewer_boxes(photograph: Array) -> None:
     counts = [len(SelectiveSearch(superpixel_scale=s)(photograph)) for s in (1.0, 2.0, 4.0)]
     assert counts[0] > counts[1] > counts[2] > 10

@@ -46,46 +46,50 @@ class SelectiveSearch:
         """The proposals together with the superpixels and merge trees that they come from, for
         masks.
         """
-        _check(image)
-        small = _shrunk(image, self.settings.longest_side)
-        pixels = small.shape[0] * small.shape[1]
-        if pixels > MAX_PIXELS:
-            raise ImageError(
-                f"selective search at {small.shape[1]} x {small.shape[0]} pixels: "
-                f"at most {MAX_PIXELS:,} are searched; set longest_side"
-            )
-        found: list[Found] = []
-        rows = np.zeros((0, 2), np.int64)
-        for wave in engine.hierarchies(small, self.settings, self.threads, self._shelf):
-            found += wave
-            rows = self._ranked(found, small.shape[:2])
-            if self.settings.stop_at is not None and len(rows) >= self.settings.stop_at:
-                break
-        return Regions.of(found, rows, small.shape[:2], image.shape[:2])
+        found, size = self._searched(image)
+        return Regions.of(found, self._ranked(found, size), size, image.shape[:2])
 
     def scored(self, image: Array) -> Proposals:
-        """All boxes with the learned ranking's log-odds of being an object (up to a constant) as
-        their scores, best first, near-duplicates in their places.
+        """The boxes (the best `max_boxes` of them) with the learned ranking's log-odds of being an
+        object (up to a constant) as their scores, best first, near-duplicates in their places.
         """
         boxes, table = self.described(image)
         scores = learned_ranking.shipped().scores(table)
-        return with_scores(boxes, scores, (image.shape[0], image.shape[1]))
+        size = (image.shape[0], image.shape[1])
+        return with_scores(boxes, scores, size, self.settings.max_boxes)
 
     def described(self, image: Array) -> tuple[Array, Array]:
         """Distinct boxes (N, 4) in the image's pixels, and the numbers (N, 15) by which the learned
-        ranking judges them.
+        ranking judges them: all of them, for `max_boxes` takes the best of an order.
+        """
+        found, size = self._searched(image)
+        boxes = np.concatenate([one.hierarchy.boxes for one in found])
+        kept = self._within_limits(boxes, size)
+        first, table = learned_ranking.distinct(boxes[kept], self._numbers(found, size)[kept])
+        factor = [image.shape[1] / size[1], image.shape[0] / size[0]] * 2
+        return boxes[kept][first] * factor, table
+
+    def _searched(self, image: Array) -> tuple[list[Found], tuple[int, int]]:
+        """What each strategy finds, until there are `stop_at` boxes, and the size (H, W) at which
+        it was searched.
         """
         _check(image)
         small = _shrunk(image, self.settings.longest_side)
-        waves = engine.hierarchies(small, self.settings, self.threads, self._shelf)
-        found = [one for wave in waves for one in wave]
-        boxes = np.concatenate([one.hierarchy.boxes for one in found])
-        kept = self._within_limits(boxes, small.shape[:2])
-        first, table = learned_ranking.distinct(
-            boxes[kept], self._numbers(found, small.shape[:2])[kept]
-        )
-        factor = [image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]] * 2
-        return boxes[kept][first] * factor, table
+        size = (small.shape[0], small.shape[1])
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ImageError(
+                f"selective search at {size[1]} x {size[0]} pixels: "
+                f"at most {MAX_PIXELS:,} are searched; set longest_side"
+            )
+        found: list[Found] = []
+        for wave in engine.hierarchies(small, self.settings, self.threads, self._shelf):
+            found += wave
+            if self.settings.stop_at is not None:
+                boxes = np.concatenate([one.hierarchy.boxes for one in found])
+                distinct = np.unique(boxes[self._within_limits(boxes, size)], axis=0)
+                if len(distinct) >= self.settings.stop_at:
+                    break
+        return found, size
 
     def _within_limits(self, boxes: Array, size: tuple[int, ...]) -> Array:
         """Places of the boxes that are neither too narrow nor too large, and of the whole image."""
