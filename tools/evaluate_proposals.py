@@ -5,8 +5,9 @@
         --engine selective-search:superpixel_scale=1 \\
         --engine opencv:superpixel_scale=1,min_side=1 --engine proposals.sqlite
 
-An engine is a name with its settings, or a cache file that tools/propose.py made. Prints tables and
-writes coverage.json and coverage.png.
+An engine is a name with its settings, or a cache file that tools/propose.py made. --seeds counts on
+from the `seed` of an engine's settings, or from 0. Prints tables and writes coverage.json and
+coverage.png.
 """
 
 from __future__ import annotations
@@ -123,20 +124,23 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
     from detector.proposals.stored import describe
 
     name, given = parse_engine(text) or (text, {})
-    options: dict[str, Any] = {"threads": threads, **given}
-    engines = [build_engine(name, {**options, "seed": seed}) for seed in range(seeds)]
+    options: dict[str, Any] = {"threads": threads, "seed": 0, **given}
+    first = build_engine(name, options)
+    begin = getattr(first.settings, "seed", 0)  # the others have no chance in them
+    numbers = range(begin, begin + seeds)
+    engines = [first, *(build_engine(name, {**options, "seed": seed}) for seed in numbers[1:])]
     warm_up(name, lambda said: print(said, file=sys.stderr))
 
     def find(path: str, content: str, pixels: Array) -> tuple[list[Proposals], float]:
         started = time.perf_counter()
         if hasattr(engines[0], "rankings"):
-            found = engines[0].rankings(pixels, range(seeds))
+            found = engines[0].rankings(pixels, numbers)
             return found, time.perf_counter() - started
-        first = engines[0](pixels)
+        ranking = first(pixels)
         seconds = time.perf_counter() - started
-        return [first, *(other(pixels) for other in engines[1:])], seconds
+        return [ranking, *(other(pixels) for other in engines[1:])], seconds
 
-    return Contestant(text, describe(engines[0]), find, [{} for _ in range(seeds)])
+    return Contestant(text, describe(first), find, [{} for _ in range(seeds)])
 
 
 def reader(path: Path) -> Contestant:

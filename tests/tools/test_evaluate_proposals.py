@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.errors import SettingsError
 from detector.images import content_hash, read_bytes
 from detector.proposals.stored import ProposalStore
 from detector.reporting.cli import run_tool
@@ -143,3 +144,21 @@ def test_a_cache_without_an_image_says_how_to_fill_it(data, cache, tmp_path, cap
         store.put("ab" * 32, key, Proposals([CAT], (80, 120)))
     assert run("--data", data, "--engine", empty, "--out", tmp_path / "out", "--quiet") == 3
     assert "tools/propose.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["opencv", "selective-search"])
+def test_seeds_count_on_from_the_one_that_is_given(engine: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+    pixels[20:60, 30:90] = (200, 20, 20)
+    small = "longest_side=100,superpixel_scale=0.5"
+    found, _ = tool.contestant(f"{engine}:seed=3,{small}", 2, 1).find("", "", pixels)
+    every, _ = tool.contestant(f"{engine}:{small}", 5, 1).find("", "", pixels)
+    assert [one.boxes.tolist() for one in found] == [one.boxes.tolist() for one in every[3:]]
+    assert found[0].boxes.tolist() != every[0].boxes.tolist()
+    assert tool.contestant(f"{engine}:seed=3", 2, 1).settings["seed"] == 3
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "4294967296"])
+def test_a_wrong_seed_is_a_settings_error(seed: str) -> None:
+    with pytest.raises(SettingsError, match="seed"):
+        tool.contestant(f"opencv:seed={seed}", 1, 1)
