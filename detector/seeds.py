@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Interval
+from annotated_types import Interval  # pydantic's own, without pydantic: a tool's --help is quick
 
 LARGEST = 2**32 - 1
 """scikit-learn's limit; a training multiplies it with its steps, within torch's 64 bits."""
