@@ -52,6 +52,11 @@ class Both:
             calibration={k: (c.slope, c.offset) for k, c in self.calibration.items()},
         )  # fmt: skip
 
+    @property
+    def learnt(self) -> dict[str, str]:
+        """What decides the order beside the settings, as in SelectiveSearch."""
+        return self.search.learnt
+
     def __call__(self, image: Array) -> Proposals:
         found = dict(zip(CALIBRATED, (self.multibox(image), self._scored(image)), strict=True))
         chances = [self.calibration[name](one.scores) for name, one in found.items()]  # type: ignore[arg-type]

@@ -45,8 +45,11 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def describe(proposer: Any) -> dict[str, Any]:
-    """All that decides a proposer's boxes, its class included: what `settings_hash` is given."""
-    return {"engine": type(proposer).__name__, **proposer.settings.model_dump(mode="json")}
+    """All that decides a proposer's boxes, its class and the weights of a learned ranking included:
+    what `settings_hash` is given.
+    """
+    settings = proposer.settings.model_dump(mode="json")
+    return {"engine": type(proposer).__name__, **settings, **getattr(proposer, "learnt", {})}
 
 
 def as_text(name: str) -> str:

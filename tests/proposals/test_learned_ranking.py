@@ -11,6 +11,7 @@ import pytest
 from detector.errors import SettingsError
 from detector.proposals.selective_search import SelectiveSearch, learned_ranking
 from detector.proposals.selective_search.grouping import Hierarchy
+from detector.proposals.stored import describe, settings_hash
 
 
 @pytest.fixture
@@ -31,6 +32,22 @@ def test_the_same_boxes_in_an_order_that_threads_and_seeds_do_not_change(picture
     ]
     assert sorted(map(tuple, orders[0])) == sorted(map(tuple, paper))
     assert all(np.array_equal(orders[0], other) for other in orders[1:])
+
+
+def test_other_weights_are_another_key_of_the_cache_for_what_is_ranked_by_them(monkeypatch):
+    def keys() -> tuple[str, str]:
+        made = (SelectiveSearch(ranking=name) for name in ("learned", "paper"))
+        learned, paper = (settings_hash(describe(one)) for one in made)
+        return learned, paper
+
+    before = keys()
+    own = learned_ranking.shipped()
+    monkeypatch.setattr(learned_ranking, "shipped", lambda: own._replace(linear=-own.linear))
+    learned_ranking.fingerprint.cache_clear()
+    after = keys()
+    learned_ranking.fingerprint.cache_clear()
+    assert after[0] != before[0]
+    assert after[1] == before[1]
 
 
 def test_a_box_cut_off_by_a_budget_is_never_the_whole_image(picture):

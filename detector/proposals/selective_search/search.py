@@ -39,6 +39,13 @@ class SelectiveSearch:
         """From settings that were made elsewhere."""
         return cls(threads=threads, **settings.model_dump(exclude_unset=True))
 
+    @property
+    def learnt(self) -> dict[str, str]:
+        """What decides the order beside the settings: the weights of the learned ranking."""
+        if self.settings.ranking != "learned":
+            return {}
+        return {"learned_ranking": learned_ranking.fingerprint()}
+
     def __call__(self, image: Array) -> Proposals:
         return self.regions(image).proposals
 
