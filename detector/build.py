@@ -141,9 +141,10 @@ def load_detector(
     """The detector of a bundle; without one, of the bundle that ships with the package.
 
     members     how many of the ensemble's networks to use; None is all
-    proposals   an engine, NAME or NAME:SETTING=VALUE,..., in place of the bundle's own settings; or
-                give a `proposer`
+    proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
+                named stays as in the bundle. Or give a `proposer`
     settings    DetectionSettings by name, in place of the bundle's thresholds
+    threads     on the CPU, of the networks, the crops and the search for proposals alike
     announce    is told, in a sentence, when kernels must be compiled first
     proposals_given  every image will come with its proposals: none of the proposer's are needed
     """
@@ -167,9 +168,9 @@ def load_detector(
     chosen = validated(DetectionSettings, values, "detection settings")
     if proposer is None:
         stored = validated(ProposalConfig, manifest.proposals, f"{bundle or SHIPPED}: proposals")
-        same = proposals in (None, stored.engine)
-        asked = (stored.engine, stored.options) if same else _engine_of(str(proposals))
-        proposer = build_proposer(*asked)
+        engine, asked = _engine_of(proposals or stored.engine)
+        own = stored.options if engine == stored.engine else {}
+        proposer = build_proposer(engine, {"threads": threads, **own, **asked})
     if precision == "auto":
         precision = fastest_precision(device)
     known = get_args(Precision)

@@ -22,6 +22,17 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def use_threads(asked: int | None) -> int:
+    """How many threads a tool's work on the CPU may have: as many as were asked for, else one for
+    each usable core. The framework's own operators are told too.
+    """
+    import torch
+
+    threads = asked or usable_cores()
+    torch.set_num_threads(threads)
+    return threads
+
+
 def choose_device(
     name: str = "auto", environment: Mapping[str, str] = MappingProxyType({})
 ) -> torch.device:

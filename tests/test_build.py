@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from detector.build import SHIPPED, build_network, build_proposer
-from detector.bundle import read_manifest
+from detector.build import SHIPPED, build_network, build_proposer, load_detector
+from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
 from detector.configuration import load_config, put, validated
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
@@ -19,6 +19,37 @@ from detector.training.recipes import with_recipe
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_proposals_keep_what_the_bundle_says_and_is_not_named(tmp_path: Path):
+    bundle = with_proposals(tmp_path, "opencv", longest_side=100, min_side=7.0)
+    for text, sides in {
+        None: (100, 7.0),
+        "opencv": (100, 7.0),
+        "opencv:longest_side=90": (90, 7.0),
+        "opencv:seed=3": (100, 7.0),
+        "selective-search": (500, None),  # another engine, another meaning
+    }.items():
+        made = load_detector(bundle, proposals=text).propose_regions.settings
+        assert (made.longest_side, getattr(made, "min_side", None)) == sides, text
+
+
+def test_the_number_of_threads_reaches_the_search(tmp_path: Path):
+    bundle = with_proposals(tmp_path, "selective-search", preset="single")
+    assert load_detector(bundle, threads=1).propose_regions.threads == 1
+    assert load_detector(bundle, threads=300).propose_regions.threads == 300
+
+
+def with_proposals(folder: Path, engine: str, **options: Any) -> Path:
+    """A bundle of random weights whose regions come so."""
+    manifest = BundleManifest(
+        classes=("cat",),
+        members=(MemberManifest(architecture="googlenet", input_size=32),),
+        proposals={"engine": engine, "options": options},
+        provenance=Provenance(training_data="none", licence="CC0"),
+    )
+    save_bundle(folder, manifest, [build_model("googlenet", 2).state_dict()])
+    return folder
 
 
 def test_changes_reach_the_setting_they_name():

@@ -38,15 +38,14 @@ def classifier(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """Crops a second of one member: the framework as it comes against our inference path."""
-    import os
-
     from benchmarks.classifier import measure
 
     from detector.build import SHIPPED
+    from detector.hardware import usable_cores
 
     bundle = weights or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
     found = measure(
-        bundle, photographs, crops=crops, rounds=rounds, threads=threads or os.cpu_count() or 1
+        bundle, photographs, crops=crops, rounds=rounds, threads=threads or usable_cores()
     )
     _report(found, out / "classifier.json")
 
@@ -63,16 +62,14 @@ def training(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """A training step of the region classifier against the device's rate of matrix products."""
-    import os
-
     from benchmarks.training import measure
 
     from detector.files import write_atomically
-    from detector.hardware import choose_device, choose_precision
+    from detector.hardware import choose_device, choose_precision, usable_cores
 
     where = choose_device(device)
     found = measure(
-        architecture, crops=crops, rounds=rounds, threads=threads or os.cpu_count() or 1,
+        architecture, crops=crops, rounds=rounds, threads=threads or usable_cores(),
         device=where, precision=choose_precision(precision, where), compiled=compiled,
     )  # fmt: skip
     for name, value in found.items():

@@ -48,8 +48,9 @@ def main(
     proposals: Annotated[
         str | None,
         typer.Option(
-            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,...;"
-            " or a proposal cache FILE. [the bundle's]"
+            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,..."
+            " (of the bundle's own engine, the rest stays); or a proposal cache FILE."
+            " [the bundle's]"
         ),
     ] = None,
     max_proposals: Annotated[
@@ -190,18 +191,13 @@ def _load(
     weights: Path | None, settings: dict[str, Any], proposals: str | None, ensemble: str,
     device: str, precision: str, batch_size: int | None, threads: int | None, quiet: bool,
 ) -> tuple[Detector, Any]:  # fmt: skip
-    import os
-
-    import torch
-
     from detector.build import load_detector
-    from detector.hardware import choose_device
+    from detector.hardware import choose_device, use_threads
     from detector.proposals.engines import names_a_file
     from detector.proposals.gather import StoredProposals
 
     members = members_of(ensemble)
-    threads = threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    threads = use_threads(threads)
     store = None
     if proposals is not None and names_a_file(proposals):
         store, proposals = StoredProposals(proposals), None

@@ -77,8 +77,9 @@ def main(
     proposals: Annotated[
         str | None,
         typer.Option(
-            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,...;"
-            " or a proposal cache FILE. [the bundle's]"
+            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,..."
+            " (of the bundle's own engine, the rest stays); or a proposal cache FILE."
+            " [the bundle's]"
         ),
     ] = None,
     max_proposals: Annotated[

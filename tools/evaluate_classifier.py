@@ -57,7 +57,7 @@ def main(
     from detector.errors import EvaluationError
     from detector.evaluation.classification import Row, hits, table
     from detector.evaluation.views import CROPS
-    from detector.hardware import choose_device
+    from detector.hardware import choose_device, usable_cores
     from detector.models.classifier_file import load_classifier
     from detector.models.inference import fastest_precision
     from detector.reporting.cli import stop_gently
@@ -83,7 +83,7 @@ def main(
                 side = 0 if crop_count == 144 else short_side
                 kept = _kept(out, path, judged, files, member, crop_count, side, number_format)
                 one = ClassifierScores(member, judged, kept, crop_count, side)
-                work = one.run(number_format, where, threads or os.cpu_count() or 1)
+                work = one.run(number_format, where, threads or usable_cores())
                 label = f"{crop_count} crops, {path.name}"
                 for _ in progress(work, label, len(one), quiet):
                     if stop:

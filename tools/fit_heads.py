@@ -11,7 +11,6 @@ run the same command again to go on after an interruption.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
@@ -213,12 +212,11 @@ def fit_on_bank(
     run: Path, data_root: Path, bundle: Path, ensemble: str, heads: AllClasses, machine: Machine
 ) -> tuple[Fitted, bool]:
     """SVMs and regression from the maps that a training kept."""
-    import torch
     from head_fitting.bank_features import BankFeatures
     from head_fitting.fitting import fit_all
 
     from detector.bundle import load_bundle
-    from detector.hardware import choose_device
+    from detector.hardware import choose_device, use_threads
     from detector.models.inference import fastest_precision
     from detector.training.places import Places
 
@@ -227,8 +225,7 @@ def fit_on_bank(
         precision = fastest_precision(device)
     if precision not in ("float32", "bfloat16"):
         raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
-    threads = machine.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    threads = use_threads(machine.threads)
     loaded = load_bundle(bundle, members_of(ensemble))
     places = Places(run, data_root, device, threads, machine.quiet)
     kept = BankFeatures(loaded, places, cast("Precision", precision))

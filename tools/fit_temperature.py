@@ -11,7 +11,6 @@ that it is evaluated on. What networks said of regions is kept: the same command
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,13 +103,10 @@ def read(data: Path, split: str | None, images: int | None, manifest: BundleMani
 
 def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: bool) -> Detector:
     """All members, their softmax in use; detections as tools/evaluate.py makes them."""
-    import torch
-
     from detector.build import load_detector
-    from detector.hardware import choose_device
+    from detector.hardware import choose_device, use_threads
 
-    threads = threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    threads = use_threads(threads)
     how: dict[str, Any] = {"svm": False, "score_threshold": 0.01, "max_detections": 300}
     return load_detector(
         bundle,

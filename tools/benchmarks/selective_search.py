@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.selective_search_stages import markdown as stages_table
 from benchmarks.selective_search_stages import stages
 from detector.errors import ImageError
+from detector.hardware import usable_cores
 from detector.images import read_image
 from detector.proposals.selective_search import SelectiveSearch, warm_up
 from detector.structures import Array
@@ -44,7 +45,7 @@ def measure(photographs: Path, *, images: int, rounds: int, large: bool) -> dict
     chosen = _read(photographs, images)
     found: dict[str, Any] = {
         "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "opencv": cv2.__version__,
         "python": platform.python_version(),
         "images": f"{len(chosen)} of about {round(_megapixels(chosen) * 1e6):,} pixels",
@@ -149,7 +150,7 @@ def _scaling(images: Sequence[Array], rounds: int) -> dict[str, float]:
     """Milliseconds an image by number of threads: 1, 2, 4 ... up to the number of cores."""
     found = {}
     threads = 1
-    while threads <= (os.cpu_count() or 1):
+    while threads <= usable_cores():
         runs = [_best(_ours(threads), image, rounds) for image in images]
         found[str(threads)] = round(1e3 * statistics.mean(runs), 1)
         threads *= 2

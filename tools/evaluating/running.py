@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import torch
 
 from detector.build import SHIPPED, load_detector
 from detector.bundle import BundleManifest, read_manifest
@@ -18,7 +15,7 @@ from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
 from detector.export.coco_json import write_results
-from detector.hardware import choose_device
+from detector.hardware import choose_device, use_threads
 from detector.pipeline import Detector
 from detector.proposals.engines import names_a_file
 from detector.proposals.gather import StoredProposals
@@ -82,8 +79,7 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
     members, proposals, file = members_of(running.ensemble), running.proposals, None
     if proposals is not None and names_a_file(proposals):
         file, proposals = StoredProposals(proposals), None
-    threads = running.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    threads = use_threads(running.threads)
     device = choose_device(running.device)
     bundle = running.weights or SHIPPED
     detector = load_detector(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from detector.build import load_detector
 from detector.datasets import Dataset, Sample
 from detector.errors import DatasetError, ImageError
-from detector.hardware import choose_device
+from detector.hardware import choose_device, use_threads
 from detector.heads.regions import DescribedImage
 from detector.models.inference import fastest_precision
 from detector.pipeline import Detector
@@ -31,8 +28,7 @@ def load(
     threads: int | None, quiet: bool,
 ) -> Detector:  # fmt: skip
     """The bundle without its own SVMs and regression, which are to be fitted."""
-    threads = threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    threads = use_threads(threads)
     settings: dict[str, Any] = {"svm": False, "regression": False}
     if max_proposals is not None:
         settings["max_proposals"] = max_proposals or None

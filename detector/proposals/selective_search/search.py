@@ -150,8 +150,8 @@ class SelectiveSearch:
 def _threads(count: int | None) -> int:
     if count is None:
         return usable_cores()
-    if not 1 <= count <= 256:
-        raise SettingsError(f"selective search: threads = {count}: from 1 to 256")
+    if count < 1:
+        raise SettingsError(f"selective search: threads = {count}: at least 1")
     return count
 
 
