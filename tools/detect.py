@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import members_of, run_tool
+from detector.reporting.cli import run_tool
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -78,37 +78,22 @@ def main(
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
 ) -> int:
     """Detect objects in pictures."""
-    from detector.reporting.cli import stop_gently, visible
-    from detector.reporting.inputs import image_ids, image_paths, output_names
+    from detecting.loading import Running, load, settings_given
+
+    from detector.reporting.cli import stop_gently
 
     started = time.perf_counter()
-    if "" in images:
-        raise typer.BadParameter("an empty name is no image; . is the current folder")
-    missed: list[str] = []
-    paths = image_paths(images, sys.stdin, missed)
-    for message in missed:
-        print(visible(f"error: {message}"), file=sys.stderr)
-    ids = image_ids(paths)
-    records = [
-        Record(path, one, name)
-        for path, one, name in zip(paths, ids, output_names(ids, ".jpg"), strict=True)
-    ]
+    records, missed = _records(images)
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
     if pictures:
         _keep_inputs(out, records)
-    settings = {
-        "score_threshold": threshold,
-        "nms_threshold": nms,
-        "max_detections": max_detections,
-        "svm": svm,
-        "regression": regression,
-    }
-    given: dict[str, Any] = {name: one for name, one in settings.items() if one is not None}
-    if max_proposals is not None:
-        given["max_proposals"] = max_proposals or None
-    detector, store = _load(
-        weights, given, proposals, ensemble, device, precision, batch_size, threads, quiet
+    given = settings_given(
+        max_proposals, score_threshold=threshold, nms_threshold=nms,
+        max_detections=max_detections, svm=svm, regression=regression,
+    )  # fmt: skip
+    detector, store = load(
+        Running(weights, ensemble, proposals, device, precision, threads, given, batch_size), quiet
     )
     loaded = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -123,10 +108,8 @@ def main(
             print(json.dumps(rows))
         elif not quiet:
             _table(records, detector.classes)
-            print(
-                f"{out}/: detections.json, run.json" + (", pictures" if pictures else ""),
-                file=sys.stderr,
-            )
+            wrote = ("detections.json", "run.json", *(["pictures"] if pictures else []))
+            print(f"{out}/: {', '.join(wrote)}", file=sys.stderr)
     if all(one.found is None for one in records):
         return 3
     return 1 if missed or any(one.error for one in records) else 0
@@ -166,6 +149,24 @@ class Record:
         }
 
 
+def _records(images: list[str]) -> tuple[list[Record], list[str]]:
+    """A record for each image that the arguments name, and what is wrong with arguments that name
+    none, which is said on stderr too.
+    """
+    from detector.reporting.cli import visible
+    from detector.reporting.inputs import image_ids, image_paths, output_names
+
+    if "" in images:
+        raise typer.BadParameter("an empty name is no image; . is the current folder")
+    missed: list[str] = []
+    paths = image_paths(images, sys.stdin, missed)
+    for message in missed:
+        print(visible(f"error: {message}"), file=sys.stderr)
+    ids = image_ids(paths)
+    names = output_names(ids, ".jpg")
+    return [Record(*one) for one in zip(paths, ids, names, strict=True)], missed
+
+
 def _keep_inputs(out: Path, records: list[Record]) -> None:
     """Refuse an annotated picture in the place of one of the pictures given."""
     inputs = {_place(record.path): record.path for record in records}
@@ -185,35 +186,6 @@ def _place(path: Path) -> object:
     except (OSError, ValueError):
         return str(path)
     return found.st_dev, found.st_ino
-
-
-def _load(
-    weights: Path | None, settings: dict[str, Any], proposals: str | None, ensemble: str,
-    device: str, precision: str, batch_size: int | None, threads: int | None, quiet: bool,
-) -> tuple[Detector, Any]:  # fmt: skip
-    from detector.build import load_detector
-    from detector.hardware import choose_device, use_threads
-    from detector.proposals.engines import names_a_file
-    from detector.proposals.gather import StoredProposals
-
-    members = members_of(ensemble)
-    threads = use_threads(threads)
-    store = None
-    if proposals is not None and names_a_file(proposals):
-        store, proposals = StoredProposals(proposals), None
-    detector = load_detector(
-        weights,
-        device=choose_device(device),
-        precision=precision,
-        members=members,
-        proposals=proposals,
-        settings=settings,
-        batch_size=batch_size,
-        threads=threads,
-        proposals_given=store is not None,
-        announce=None if quiet else lambda text: print(text, file=sys.stderr),
-    )
-    return detector, store
 
 
 def _run(

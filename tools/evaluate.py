@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from detector.structures import Detections
 
 
+def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
+    """Refuses the next option in the place of the second file."""
+    if compare is not None and str(compare[1]).startswith("--"):
+        raise typer.BadParameter(f"takes two files, and {compare[0]} is only one")
+    return compare
+
+
 def main(
+    context: typer.Context,
     data: Annotated[Path, typer.Option(help="Data set: a folder, COCO's .json or YOLO's .yaml.")],
     split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
     weights: Annotated[
@@ -38,7 +46,10 @@ def main(
         Path | None, typer.Option(help="Saved: .json, .csv, ILSVRC's .txt, or VOC's folder.")
     ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two files of detections, side by side.")
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="Two files of detections, side by side.", callback=two_files, is_eager=True
+        ),
     ] = None,
     protocol: Annotated[str, typer.Option(help="voc07, voc12, ilsvrc or coco.")] = "voc12",
     coco_engine: Annotated[
@@ -106,44 +117,58 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
 ) -> int:
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
-    from evaluating.running import Running, detect, stages_of
+    from detecting.loading import Running, settings_given
+    from evaluating.running import detect, stages_of
     from evaluating.verdict import report, report_comparison, write_report
 
-    if sum(one is not None for one in (weights, detections, compare)) > 1:
-        raise typer.BadParameter("give only one of --weights, --detections and --compare")
+    check_options(context, protocol, html, proposals)
     rules, engine = known_protocol(protocol), known_engine(coco_engine)
     whole = read(data, split, classes, strict, weights, blacklist)
     dataset = whole if images is None else whole.subset(images)
-    if operating is not None and not html:
-        raise typer.BadParameter("--operating is the score of a --report; give both")
     if compare is not None:
-        if html:
-            raise typer.BadParameter("--report is of one set of detections, not of --compare")
         first, second = (results_of(path, whole, dataset, per_class) for path in compare)
         return report_comparison(dataset, first, second, rules, seed, rounds, out)
-    if detections is not None:
-        results = results_of(detections, whole, dataset, per_class)
-        judged = report(dataset, results, rules, engine, seed, rounds, out)
-        if html:
-            write_report(dataset, results, *judged, operating, out)
-        return 0
-    settings: dict[str, Any] = {
-        "score_threshold": threshold,
-        "nms_threshold": nms,
-        "max_detections": max_detections,
-    }
-    asked = {"svm": svm, "regression": regression}
-    settings |= {name: value for name, value in asked.items() if value is not None}
-    zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
-    settings |= {name: one or None for name, one in zero_is_none.items() if one is not None}
-    running = Running(weights, ensemble, proposals, device, precision, threads, settings)
-    seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
-    results = results_of(out / "detections.json", whole, dataset, per_class)
-    stages = stages_of(dataset.subset(seen.regions), seen.regions)
+    seen, stages, failed = None, None, 0
+    if detections is None:
+        settings = settings_given(
+            max_proposals, voting, svm=svm, regression=regression,
+            score_threshold=threshold, nms_threshold=nms, max_detections=max_detections,
+        )  # fmt: skip
+        running = Running(weights, ensemble, proposals, device, precision, threads, settings)
+        seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
+        stages = stages_of(dataset.subset(seen.regions), seen.regions)
+        detections = out / "detections.json"
+    results = results_of(detections, whole, dataset, per_class)
     judged = report(dataset, results, rules, engine, seed, rounds, out, stages)
     if html:
         write_report(dataset, results, *judged, operating, out, seen)
     return int(failed > 0)
+
+
+RUNNING = (
+    "threshold", "nms", "voting", "max_detections", "svm", "regression", "ensemble", "proposals",
+    "max_proposals", "cache", "device", "precision", "threads",
+)  # fmt: skip
+"""Options of a bundle that is run: saved detections are what they are."""
+
+
+def check_options(context: typer.Context, protocol: str, html: bool, proposals: str | None) -> None:
+    """One thing is judged, and every option that is given has something to do with it."""
+    from detector.proposals.engines import names_a_file
+
+    given = [name for name in ("weights", "detections", "compare") if context.params[name]]
+    if len(given) > 1:
+        raise typer.BadParameter("give only one of --weights, --detections and --compare")
+    if given == ["detections"]:
+        refuse_idle(context, RUNNING, "with --detections")
+    if given == ["compare"]:
+        refuse_idle(context, (*RUNNING, "html", "operating"), "with --compare")
+    if not html:
+        refuse_idle(context, ["operating"], "without --report")
+    if protocol != "coco":
+        refuse_idle(context, ["coco_engine"], "without --protocol coco")
+    if proposals is not None and names_a_file(proposals):
+        refuse_idle(context, ["cache"], "with a proposal cache's FILE as --proposals")
 
 
 def known_protocol(name: str) -> Protocol:

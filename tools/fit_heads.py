@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from detector.reporting.cli import beside, members_of, options_given, run_tool
+from detector.reporting.cli import beside, members_of, refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def main(
         raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
     if add is None and not (svm or regression):
         raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
-    refuse_idle(context, add is not None, bank is not None)
+    for given, option in ((add, "--add"), (bank, "--bank")):
+        where = f"without {option}" if given is None else f"with {option}"
+        refuse_idle(context, IDLE[where], where)
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)
     machine = Machine(device, precision, threads, quiet)
@@ -135,13 +137,6 @@ IDLE = {
     "without --bank": ("data_root",),
 }
 """Options that would change nothing."""
-
-
-def refuse_idle(context: typer.Context, add: bool, bank: bool) -> None:
-    for given, option in ((add, "--add"), (bank, "--bank")):
-        where = f"with {option}" if given else f"without {option}"
-        if idle := options_given(context, IDLE[where]):
-            raise typer.BadParameter(f"{', '.join(idle)}: changes nothing {where}; leave it out")
 
 
 def data_of_bundle(

@@ -32,6 +32,23 @@ class StoredProposals:
         self.key = settings
         self.settings = known[settings]
 
+    def unlike(self, proposer: Proposer) -> str | None:
+        """What these proposals were made with and the proposer would not, in a sentence that names
+        both; None where there is nothing.
+        """
+        own = describe(proposer)
+        known = {**dict.fromkeys(own), **self.settings}
+        known.pop("engine_version", None)
+        names = [name for name, value in known.items() if value != own.get(name)]
+        if "engine" in names:
+            names = ["engine"]
+        if not names:
+            return None
+        theirs, ours = (
+            ", ".join(f"{name}={settings.get(name)}" for name in names) for settings in (known, own)
+        )
+        return f"{self.store.path} holds proposals of {theirs}, but the weights' own have {ours}"
+
     def of(self, content: str, size: tuple[int, int], name: str) -> Proposals:
         """The proposals of the image with this content hash and (H, W); ProposalError where there
         are none.

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -73,13 +73,16 @@ def members_of(ensemble: str) -> int | None:
     return None if ensemble == "all" else int(ensemble)
 
 
-def options_given(context: typer.Context, names: Collection[str]) -> list[str]:
-    """Those of a tool's parameters that stand on its command line, as its help writes them."""
-    return [
-        "/".join([*one.opts, *one.secondary_opts])
-        for one in context.command.params
-        if one.name in names and _is_given(context, one.name)
-    ]
+def refuse_idle(context: typer.Context, names: Iterable[str], where: str) -> None:
+    """An option that is given where it would change nothing is a mistake, and is said to be one.
+
+    names  of the tool's parameters
+    where  the reason: "with --compare"
+    """
+    said = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in context.command.params}
+    given = [said[name] for name in names if _is_given(context, name)]
+    if given:
+        context.fail(f"{', '.join(given)}: changes nothing {where}; leave it out")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

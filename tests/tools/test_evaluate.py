@@ -85,6 +85,7 @@ def test_saved_detections_are_judged(run: Run, tmp_path: Path, protocol: str) ->
     code, said, _ = run("--detections", path, "--protocol", protocol, "--rounds", 20)
     assert code == 0
     assert f"mAP 100.0 ({protocol})" in said
+    assert said.endswith("out/: evaluation.json, precision_recall.png\n")
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert content["mean_ap"] == pytest.approx(1.0)
     assert content["per_class"][CAT]["positives"] == 4
@@ -118,6 +119,7 @@ def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
     code, said, _ = run("--compare", one, two, "--rounds", 50)
     assert code == 0
     assert "difference     50.0" in said
+    assert said.endswith(f"{tmp_path / 'out'}/: comparison.json\n")
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert content["first"]["estimate"] == pytest.approx(0.5)
     assert content["second"]["low"] == content["second"]["high"] == pytest.approx(1.0)
@@ -146,7 +148,13 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--detections", "{other}"], 3, "row 0 is of image 'z'"),
         (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
         (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
-        (["--compare", "{a}", "{a}", "--report"], 2, "one set of detections"),
+        (["--compare", "{a}", "{a}", "--report"], 2, "--report: of no use with --compare"),
+        (["--compare", "{a}"], 2, "a.json is only one"),
+        (["--compare", "{a}", "{a}", "--nms", "0.5", "--cache", "c"], 2, "--nms, --cache: of no"),
+        (["--detections", "{a}", "--no-svm"], 2, "of no use with --detections"),
+        (["--detections", "{a}", "--threads", "1"], 2, "--threads: of no use with --detections"),
+        (["--detections", "{a}", "--coco-engine", "fast"], 2, "--protocol coco"),
+        (["--proposals", "a.sqlite", "--cache", "b.sqlite"], 2, "--cache: of no use"),
         (["--detections", "{a}", "--operating", "0.5"], 2, "--operating"),
         (["--weights", "nowhere"], 3, "nowhere"),
         (["--ensemble", "none"], 2, "--ensemble none"),
@@ -216,6 +224,16 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     monkeypatch.undo()
     assert run(*options, "--proposals", out / "proposals.sqlite")[0] == 0
     assert (out / "detections.json").read_bytes() == first
+    # Those that were made otherwise are used, and it is said.
+    from propose import main as propose
+
+    other = out / "other.sqlite"
+    with pytest.raises(SystemExit):
+        run_tool(propose, [str(voc / "JPEGImages"), "--out", str(other), "--engine", "opencv",
+                           "--seed", "3", "--quiet"])  # fmt: skip
+    code, _, err = run(*options, "--proposals", other)
+    expected = f"warning: {other} holds proposals of seed=3, but the weights' own have seed=0\n"
+    assert (code, err) == (0, expected)
     # The report knows the regions.
     assert run(*options, "--report")[0] == 0
     assert "Recall against proposals" in (out / "report.html").read_text()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from detecting.loading import settings_given
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector.datasets import Dataset
@@ -94,13 +95,10 @@ def measure(
     from detector.proposals.stored import ProposalStore
     from detector.region_scores import proposing_with, region_store, score_dataset
 
-    settings: dict[str, Any] = {
-        "score_threshold": 0.01, "nms_threshold": row.nms, "max_detections": 300,
-    }  # fmt: skip
-    asked = {"svm": row.svm, "regression": row.regression}
-    settings |= {name: value for name, value in asked.items() if value is not None}
-    zero_is_none = {"max_proposals": row.max_proposals, "voting_iou": row.voting}
-    settings |= {name: one or None for name, one in zero_is_none.items() if one is not None}
+    settings = settings_given(
+        row.max_proposals, row.voting, svm=row.svm, regression=row.regression,
+        score_threshold=0.01, nms_threshold=row.nms, max_detections=300,
+    )  # fmt: skip
     members = None if row.members == "all" else row.members
     detector = load_detector(
         bundle, members=members, proposals=row.proposals, settings=settings, threads=threads

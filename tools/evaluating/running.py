@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from detector.build import SHIPPED, load_detector
-from detector.bundle import BundleManifest, read_manifest
+from detecting.loading import Running, load
+
+from detector.build import SHIPPED
+from detector.bundle import read_manifest
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
 from detector.export.coco_json import write_results
-from detector.hardware import choose_device, use_threads
-from detector.pipeline import Detector
-from detector.proposals.engines import names_a_file
-from detector.proposals.gather import StoredProposals
 from detector.proposals.stored import ProposalStore
 from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
-from detector.reporting.cli import members_of, say_error, stop_gently
+from detector.reporting.cli import say_error, stop_gently
 from detector.reporting.progress import progress
 from detector.structures import Detections, Proposals
-
-
-class Running(NamedTuple):
-    """How a bundle is run."""
-
-    weights: Path | None
-    ensemble: str
-    proposals: str | None
-    device: str
-    precision: str
-    threads: int | None
-    settings: dict[str, Any]
 
 
 class Seen(NamedTuple):
@@ -49,7 +34,8 @@ def detect(
     dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
 ) -> tuple[Seen, int]:
     """Run the bundle, write detections.json; what its regions were, and how many images failed."""
-    detector, file, manifest = load(running, quiet)
+    detector, file = load(running, quiet)
+    manifest = read_manifest(running.weights or SHIPPED)
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
     store = region_store(out / "regions", detector, manifest, file.key if file else None)
@@ -72,27 +58,6 @@ def detect(
         raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
     write_results(out / "detections.json", dataset, results)
     return seen, failed
-
-
-def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None, BundleManifest]:
-    """The detector, the file its proposals come from, and what its bundle says of itself."""
-    members, proposals, file = members_of(running.ensemble), running.proposals, None
-    if proposals is not None and names_a_file(proposals):
-        file, proposals = StoredProposals(proposals), None
-    threads = use_threads(running.threads)
-    device = choose_device(running.device)
-    bundle = running.weights or SHIPPED
-    detector = load_detector(
-        bundle,
-        device=device,
-        precision=running.precision,
-        members=members,
-        proposals=proposals,
-        settings=running.settings,
-        threads=threads,
-        announce=None if quiet else lambda text: print(text, file=sys.stderr),
-    )
-    return detector, file, read_manifest(bundle)
 
 
 def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:

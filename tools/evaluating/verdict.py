@@ -52,6 +52,7 @@ def report(
     write_atomically(out / "evaluation.json", evaluation.to_json())
     plot_precision_recall(evaluation, out / "precision_recall.png")
     show(evaluation, interval)
+    print(f"{out}/: evaluation.json, precision_recall.png")
     return evaluation, interval
 
 
@@ -109,6 +110,7 @@ def report_comparison(
         print(f"{name:10s} mAP {percent(interval.estimate)}{bounds(interval)}")
     print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
     print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
+    print(f"{out}/: comparison.json")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""How tools/detect.py and tools/evaluate.py run a bundle."""
