@@ -353,8 +353,12 @@ def _load_member(
     for name, tensor in stored.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise BundleError(f"{path}: tensor {name} has values that are not finite")
+    try:
+        own = decode(stored, str(path))
+    except WeightsError as error:
+        raise BundleError(str(error)) from None
     theirs = before[member.trunk.member].state_dict() if member.trunk else {}
-    model.load_state_dict({**decode(stored), **{name: theirs[name] for name in shared}})
+    model.load_state_dict({**own, **{name: theirs[name] for name in shared}})
     return model.eval().requires_grad_(False)
 
 

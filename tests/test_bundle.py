@@ -121,7 +121,7 @@ def test_eight_bits_by_hand():
 
 def test_only_kernels_and_matrices_are_rounded():
     state = tiny()
-    back = decode(encode(state, "int8"))
+    back = decode(encode(state, "int8"), "x")
     assert back.keys() == state.keys()
     assert torch.equal(back["bn.running_mean"], state["bn.running_mean"])
     step = state["conv.weight"].flatten(1).abs().amax(1) / 127
@@ -315,6 +315,14 @@ BAD = {
     "not finite": (
         tensors(lambda t: t["bn.bias"].fill_(float("nan"))),
         r"bn\.bias has values that are not finite",
+    ),
+    "bytes without a scale": (
+        tensors(lambda t: t.update({"conv.weight": t["conv.weight"].to(torch.int8)})),
+        r"conv\.weight is stored in 8 bits, without conv\.weight\.scale",
+    ),
+    "a bias in bytes": (
+        tensors(lambda t: t.update({"bn.bias": t["bn.bias"].to(torch.int8)})),
+        r"bn\.bias is stored in 8 bits",
     ),
     "strange type": (
         tensors(lambda t: t.update({"bn.bias": t["bn.bias"].double()})),

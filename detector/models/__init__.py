@@ -24,11 +24,11 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "inception_v2": inception_v2,
     "inception_v3": InceptionV3,
     "nin": NetworkInNetwork,
-    **{name: partial(ZooNetwork, name=name) for name in LAST_LAYER},
+    **{name: partial(ZooNetwork, name) for name in LAST_LAYER},
 }
 
 
-def build_model(name: str, num_outputs: int, **options: Any) -> nn.Module:
+def build_model(name: str, num_outputs: int, /, **options: Any) -> nn.Module:
     """The network of that name with `num_outputs` logits."""
     if name not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,10 @@ from detector.errors import WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
 from detector.models.normalisation import CENTRED, Normalisation
-from detector.models.pretrained import fit, read_tensors
+from detector.models.pretrained import MOST_OUTPUTS, fit, outputs_of, read_tensors
 from detector.models.start import outside_network
 
 _FORMAT = "classifier 1"
-_MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +99,9 @@ def load_classifier(path: str | Path, architecture: str | None = None) -> Classi
     name = architecture or _architecture_of(tensors, path)
     model = outside_network(path, tensors, name)
     if model is None:
-        outputs = tensors.get("classifier.weight")
-        if outputs is None:
+        if "classifier.weight" not in tensors:
             raise WeightsError(f"{path}: no classifier.weight in it, so it classifies nothing")
-        if outputs.ndim < 2 or not 1 <= len(outputs) <= _MOST_CLASSES:
-            raise WeightsError(f"{path}: classifier.weight has shape {tuple(outputs.shape)}")
-        model = build_model(name, len(outputs))
+        model = build_model(name, outputs_of(tensors, "classifier.weight", str(path)))
         fit(model, tensors, str(path))
     size = 299 if name == "inception_v3" else 224
     return Classifier(model, name, size)
@@ -119,7 +116,12 @@ def _own(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> 
         normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is damaged ({type(error).__name__})") from None
-    if not 1 <= len(classes) <= _MOST_CLASSES or not 32 <= size <= 1024:
+    if not all(map(math.isfinite, normalisation.mean + normalisation.std)) or min(std) <= 0:
+        raise WeightsError(
+            f"{path}: its normalisation has mean {mean} and std {std}; expected finite numbers,"
+            " and each std above 0"
+        )
+    if not 1 <= len(classes) <= MOST_OUTPUTS or not 32 <= size <= 1024:
         raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
     model: Any = build_model(name, len(classes), **options)
     fit(model, tensors, str(path))

@@ -22,6 +22,7 @@ from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import TABLE1, GoogLeNet
 
 MAX_BYTES = 8_000_000_000
+MOST_OUTPUTS = 100_000
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -94,6 +95,19 @@ def refuse_packed(path: Path) -> None:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > path.stat().st_size:
         raise WeightsError(f"{path}: unpacks to {unpacked / 1e6:,.1f} MB; torch.save never packs")
+
+
+def outputs_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
+    """The number of outputs, by the last layer's weight: the tensor of that name."""
+    if name not in tensors:
+        raise WeightsError(f"{source}: tensor {name} is missing")
+    shape = tuple(tensors[name].shape)
+    if len(shape) < 2 or not 1 <= shape[0] <= MOST_OUTPUTS:
+        raise WeightsError(
+            f"{source}: tensor {name} has shape {shape}, expected at least two sides and at most"
+            f" {MOST_OUTPUTS:,} outputs"
+        )
+    return shape[0]
 
 
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -15,6 +15,7 @@ from detector.models.multibox_weights import load_multibox_trunk
 from detector.models.pretrained import (
     fit,
     load_bvlc_googlenet,
+    outputs_of,
     read_tensors,
     replace_classifier,
 )
@@ -23,8 +24,6 @@ from detector.models.torchvision_weights import (
     load_torchvision_inception_v3,
 )
 from detector.models.zoo import LAST_LAYER, load_torchvision_network
-
-MOST_OUTPUTS = 100_000
 
 
 def load_start(
@@ -58,12 +57,10 @@ def load_start(
         raise WeightsError(
             f"{path}: no classifier.weight in it; expected BVLC, torchvision or our own names"
         )
-    outputs = tensors["classifier.weight"].shape
-    if len(outputs) < 2 or not 1 <= outputs[0] <= MOST_OUTPUTS:
-        raise WeightsError(f"{path}: tensor classifier.weight has shape {tuple(outputs)}")
-    model = build_model(architecture, outputs[0], **options)
+    outputs = outputs_of(tensors, "classifier.weight", str(path))
+    model = build_model(architecture, outputs, **options)
     fit(model, tensors, str(path))
-    if len(tensors["classifier.weight"]) != num_outputs:
+    if outputs != num_outputs:
         replace_classifier(model, num_outputs)
     return model
 

@@ -53,13 +53,18 @@ def stored_layout(wanted: Mapping[str, Tensor], precision: StoredAs) -> dict[str
     return layout
 
 
-def decode(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What was encoded, in float32 (integers as they are)."""
+def decode(stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """What was encoded, in float32 (integers as they are). `source` is what errors name."""
     state: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         if tensor.dtype == torch.int8:
-            scale = stored[name + SCALE].float()
-            state[name] = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
+            scale = stored.get(name + SCALE)
+            if tensor.ndim < 2 or scale is None or scale.shape != tensor.shape[:1]:
+                raise WeightsError(
+                    f"{source}: tensor {name} is stored in 8 bits, without {name + SCALE}, a number"
+                    " for each of its outputs; save it again"
+                )
+            state[name] = tensor.float() * scale.float().view(-1, *[1] * (tensor.ndim - 1))
         elif not (name.endswith(SCALE) and name.removesuffix(SCALE) in stored):
             state[name] = tensor.float() if tensor.is_floating_point() else tensor
     return state

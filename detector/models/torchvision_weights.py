@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from detector.errors import WeightsError
 from detector.models.googlenet import TABLE1, GoogLeNet
 from detector.models.inception_v3 import InceptionV3
 from detector.models.normalisation import HALF
-from detector.models.pretrained import fit
+from detector.models.pretrained import fit, outputs_of
 
 TORCHVISION_GOOGLENET = {
     "conv2.": "conv2_reduce.",
@@ -51,14 +50,13 @@ def load_torchvision_googlenet(
     expect `transform_input=True` on ImageNet-normalised pixels, which is `(pixel / 255 - 0.5) /
     0.5`: the normalisation set here.
     """
-    if "fc.weight" not in state_dict:
-        raise WeightsError(f"{source}: tensor fc.weight is missing")
+    outputs = outputs_of(state_dict, "fc.weight", source)
     ours = {
         _renamed(name, TORCHVISION_GOOGLENET, TORCHVISION_PARTS): tensor
         for name, tensor in state_dict.items()
     }
     auxiliary = any(name.startswith("aux") for name in state_dict)
-    model = GoogLeNet(len(state_dict["fc.weight"]), form="torchvision", auxiliary=auxiliary)
+    model = GoogLeNet(outputs, form="torchvision", auxiliary=auxiliary)
     fit(model, ours, source)
     model.normalisation = HALF
     return model
@@ -74,10 +72,8 @@ def load_torchvision_inception_v3(
     """
     from torchvision.models import Inception3
 
-    if "fc.weight" not in state_dict:
-        raise WeightsError(f"{source}: tensor fc.weight is missing")
+    outputs = outputs_of(state_dict, "fc.weight", source)
     auxiliary = any(name.startswith("AuxLogits.") for name in state_dict)
-    outputs = len(state_dict["fc.weight"])
     model = InceptionV3(outputs, auxiliary=auxiliary)
     theirs = Inception3(outputs, aux_logits=auxiliary, init_weights=False).state_dict()
     # Both list their layers in the order of the paper, but for the place of the auxiliary head.

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from detector.errors import WeightsError
 from detector.models.normalisation import IMAGENET, Normalisation
 
 # The name of the last linear layer in torchvision's module.
@@ -26,7 +25,7 @@ class ZooNetwork(nn.Module):
     """Crops (N, 3, S, S) to logits (N, num_outputs); S is 224 in the papers, at least 64."""
 
     def __init__(
-        self, num_outputs: int, *, name: str, generator: torch.Generator | None = None
+        self, name: str, num_outputs: int, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         import torchvision
@@ -58,15 +57,14 @@ def load_torchvision_network(
     name: str, state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
 ) -> ZooNetwork:
     """torchvision's AlexNet, VGG-16, ResNet-50 or DenseNet-121 by its state dict, exactly."""
-    from detector.models.pretrained import fit
+    from detector.models.pretrained import fit, outputs_of
 
     last = LAST_LAYER[name] + "."
-    if f"{last}weight" not in state_dict:
-        raise WeightsError(f"{source}: tensor {last}weight is missing")
+    outputs = outputs_of(state_dict, f"{last}weight", source)
     ours = {
         f"classifier.{key.removeprefix(last)}" if key.startswith(last) else f"trunk.{key}": value
         for key, value in state_dict.items()
     }
-    model = ZooNetwork(len(state_dict[f"{last}weight"]), name=name)
+    model = ZooNetwork(name, outputs)
     fit(model, ours, source)
     return model

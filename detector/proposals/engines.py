@@ -82,7 +82,12 @@ def build_engine(name: str, options: Mapping[str, Any]) -> Any:
     """A proposer by name. Options mean the same for every engine; one it lacks is an error."""
     if name not in ENGINES:
         raise SettingsError(f"engine {name!r} is not known; choose {', '.join(ENGINES)}")
-    return ENGINES[name](options)
+    try:
+        return ENGINES[name](options)
+    except (TypeError, ValueError, RuntimeError) as error:  # what no settings of its own check
+        said = ", ".join(f"{key}={value}" for key, value in options.items())
+        reason = " ".join(str(error).split())[:150]
+        raise SettingsError(f"engine {name} cannot be made with {said}: {reason}") from error
 
 
 def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:

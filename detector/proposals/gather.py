@@ -36,16 +36,14 @@ class StoredProposals:
         """What these proposals were made with and the proposer would not, in a sentence that names
         both; None where there is nothing.
         """
-        own = describe(proposer)
-        known = {**dict.fromkeys(own), **self.settings}
-        known.pop("engine_version", None)
-        names = [name for name, value in known.items() if value != own.get(name)]
+        own, known = describe(proposer), self.settings
+        names = [name for name in own if name in known and known[name] != own[name]]
         if "engine" in names:
             names = ["engine"]
         if not names:
             return None
         theirs, ours = (
-            ", ".join(f"{name}={settings.get(name)}" for name in names) for settings in (known, own)
+            ", ".join(f"{name}={settings[name]}" for name in names) for settings in (known, own)
         )
         return f"{self.store.path} holds proposals of {theirs}, but the weights' own have {ours}"
 

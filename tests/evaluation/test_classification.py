@@ -49,6 +49,14 @@ def test_the_shorter_side_is_made_256_unless_told_otherwise():
     assert not np.array_equal(views(image, 10, 32), views(image, 10, 32, short_side=288))
 
 
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1), (1, 1)])
+@pytest.mark.parametrize("crops", [1, 10])
+def test_a_strip_is_looked_at_without_filling_the_memory(shape, crops):
+    made = views(np.full((*shape, 3), 200, np.uint8), crops, 32)
+    assert made.shape == (crops, 3, 32, 32)
+    assert (pixels_of(made) == 200).all()
+
+
 def test_a_fine_pattern_is_averaged_when_it_shrinks_and_kept_smooth_when_it_grows():
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
     seen = pixels_of(views(checks, 1, 32, short_side=224))  # each pixel is the mean of four

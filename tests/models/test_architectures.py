@@ -41,10 +41,19 @@ def test_an_unknown_name_lists_the_known():
         build_model("googlenet_v9", 5)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"depth": 3}, "depth"), ({"form": "v7"}, "form")])
-def test_an_option_that_does_not_exist_is_refused(options, words):
-    with pytest.raises(SettingsError, match=words):
-        build_model("googlenet", 5, **options)
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("googlenet", {"depth": 3}, "depth"),
+        ("googlenet", {"form": "v7"}, "form"),
+        ("googlenet", {"num_outputs": 5}, "num_outputs"),
+        ("googlenet", {"name": "nin"}, "name"),
+        ("resnet50", {"name": "vgg16"}, "name"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_refused(name, options, words):
+    with pytest.raises(SettingsError, match=f"architecture '{name}' cannot be built.*{words}"):
+        build_model(name, 5, **options)
 
 
 def test_a_network_without_outputs_is_refused():

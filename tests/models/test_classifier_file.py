@@ -94,6 +94,8 @@ def test_bvlc_googlenet_is_recognised_with_its_thousand_classes(shared_weights):
         ({"classes": "[]"}, "0 classes"),
         ({"classes": "no"}, "header is damaged"),
         ({"normalisation": "[[1]]"}, "header is damaged"),
+        ({"normalisation": "[[0, 0, 0], [1, 0, 1]]"}, "each std above 0"),
+        ({"normalisation": "[[0, NaN, 0], [1, 1, 1]]"}, "finite numbers"),
         ({"input_size": "100000"}, "input size 100000"),
         ({"classes": '["a", "b"]'}, "has shape"),
     ],

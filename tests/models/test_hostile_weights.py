@@ -286,13 +286,26 @@ def test_bytes_changed_anywhere(suffix: str, tmp_path: Path, rng: np.random.Gene
     assert all(path.name in one for one in said)
 
 
+LAYOUTS = {
+    "googlenet": {"classifier.weight": None},
+    "torchvision_googlenet": {"fc.weight": None, "inception3a.branch1.conv.weight": (1,)},
+    "inception_v3": {"fc.weight": None, "Mixed_5b.branch1x1.conv.weight": (1,)},
+    "resnet50": {"fc.weight": None},
+}
+"""The last layer of each layout, and the tensor by which it is known."""
+
+
+@pytest.mark.parametrize("architecture", LAYOUTS)
 @pytest.mark.parametrize("shape", [(10**9, 0), (0, 1024), (0,), ()])
-def test_a_last_layer_that_no_memory_holds(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_last_layer_that_no_memory_holds(
+    architecture: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
     """The file has a few bytes; the network that it asks for would have 4 TB."""
     path = tmp_path / "a.safetensors"
-    path.write_bytes(save({"classifier.weight": torch.zeros(shape)}))
-    with pytest.raises(WeightsError, match=r"classifier\.weight has shape"):
-        load_start(path, "googlenet", 21, {})
+    layout = {name: known or shape for name, known in LAYOUTS[architecture].items()}
+    path.write_bytes(save({name: torch.zeros(one) for name, one in layout.items()}))
+    with pytest.raises(WeightsError, match=r"a\.safetensors: tensor \w+\.weight has shape"):
+        load_start(path, architecture, 21, {})
 
 
 def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_torchvisions_weights_give_torchvisions_logits(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_trains_on_crops_of_the_default_size(name):
     """224 pixels; the last linear layer is `classifier`, the only one with K + 1 outputs."""
-    model = ZooNetwork(6, name=name).train()
+    model = ZooNetwork(name, 6).train()
     linear = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
     assert linear[-1] == ("classifier", model.classifier)
     logits = model(torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
@@ -55,6 +55,6 @@ def test_weights_of_another_network_are_refused_by_tensor():
 
 def test_what_is_not_in_the_zoo_is_refused():
     with pytest.raises(ValueError, match="alexnet"):
-        ZooNetwork(5, name="lenet")
+        ZooNetwork("lenet", 5)
     with pytest.raises(WeightsError, match=r"fc\.weight is missing"):
         load_torchvision_network("resnet50", {})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detector.errors import SettingsError
+from detector.proposals.engines import build_engine
 from detector.proposals.merge import ranked, union
 from detector.proposals.opencv import OpenCVSelectiveSearch
 from detector.structures import Array, Proposals
@@ -87,6 +88,21 @@ def test_settings_out_of_range_are_typed_errors():
         OpenCVSelectiveSearch(superpixels=2)
     with pytest.raises(SettingsError, match="superpixel_scale"):
         OpenCVSelectiveSearch(superpixel_scale=0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options"),
+    [
+        ("selective-search", {"threads": "two"}),
+        ("multibox", {"threads": "two"}),
+        ("multibox", {"weights": 3}),
+        ("multibox", {"device": "abacus"}),
+        ("both", {"weights": 3}),
+    ],
+)
+def test_settings_of_another_type_are_typed_errors(engine: str, options: dict[str, object]):
+    with pytest.raises(SettingsError, match=str(*options.values())):
+        build_engine(engine, options)
 
 
 @pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32)])

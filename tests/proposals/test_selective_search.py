@@ -250,6 +250,7 @@ def test_anything_but_rgb_bytes_is_refused_by_name(image: object) -> None:
         ({"preset": "fast", "strategies": ["HSV-50-C"]}, "not both"),
         ({"superpixels": 3}, "there are: .*superpixel_scale"),
         ({"threads": 0}, "at least 1"),
+        ({"threads": "two"}, "threads = two: a number"),
     ],
 )
 def test_settings_out_of_range_say_the_range(settings: dict[str, object], said: str) -> None:

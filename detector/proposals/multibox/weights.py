@@ -96,7 +96,7 @@ def load_multibox(path: str | Path) -> TrainedMultiBox:
     boxes, deviation = (tensors.pop(name).numpy() for name in _PRIORS)
     priors = Priors(boxes, deviation, header.grids)
     network = build_network(header, priors)
-    fit(network, decode(tensors), str(path))
+    fit(network, decode(tensors, str(path)), str(path))
     return TrainedMultiBox(
         network.eval(), priors, header, hashlib.sha256(path.read_bytes()).hexdigest()
     )

@@ -150,8 +150,8 @@ class SelectiveSearch:
 def _threads(count: int | None) -> int:
     if count is None:
         return usable_cores()
-    if count < 1:
-        raise SettingsError(f"selective search: threads = {count}: at least 1")
+    if not isinstance(count, int) or count < 1:
+        raise SettingsError(f"selective search: threads = {count}: a number, at least 1")
     return count
 
 
