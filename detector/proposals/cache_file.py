@@ -35,9 +35,10 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         return _connect_to_read(path, "mode=ro")
     except sqlite3.OperationalError:
-        # On read-only media SQLite cannot make the shared-memory file of its log. With no log
-        # beside it the file is complete, and may be read as one that nobody changes.
-        if Path(f"{path}-wal").exists():
+        # On read-only media SQLite cannot make the shared-memory file of its log. With nothing in
+        # a log beside it the file is complete, and may be read as one that nobody changes.
+        log = Path(f"{path}-wal")
+        if log.exists() and log.stat().st_size > 0:
             raise
         return _connect_to_read(path, "mode=ro&immutable=1")
 
@@ -64,6 +65,8 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
         if not _tables(connection):
             _create(connection)
         _check_ours(connection, path)
+        # Of what was made and killed at once too. It changes nothing where it is so already.
+        connection.execute("PRAGMA journal_mode = WAL")
         # A crash of the machine may cost the last images, never the file; a kill costs nothing.
         connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:
@@ -77,7 +80,6 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _raw(path: Path, how: str) -> sqlite3.Connection:

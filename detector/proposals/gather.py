@@ -82,6 +82,8 @@ def gather(
             content = content_hash(data)
             found = store.get(content, key) if store is not None and key else None
             if found is not None:
+                if store is not None and store.mode == "rw":
+                    store.also_called(content, path.name)
                 return found
             made = proposer(decode(data, str(path)).pixels)
         except ImageError as error:

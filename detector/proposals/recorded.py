@@ -46,6 +46,7 @@ class Recorder:
                 content = content_hash(data)
                 found = store.get(content, key)  # None too where the row is damaged
                 if found is not None:
+                    store.also_called(content, Path(path).name)
                     return Record(path, len(found), known=True)
                 pixels = decode(data, path).pixels
                 started = time.perf_counter()

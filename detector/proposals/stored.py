@@ -27,6 +27,13 @@ from detector.structures import Proposals
 ENGINE_VERSION = 1
 # 128 bits of a content hash tell images apart as well as 256 do.
 _KEY_BYTES = 16
+# A file name has no slash in it, so that it can part the names of an image.
+_NAME_IMAGE = """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (content)
+    DO UPDATE SET name = CASE
+        WHEN images.name IS NULL THEN excluded.name
+        WHEN excluded.name IS NULL
+            OR instr('/' || images.name || '/', '/' || excluded.name || '/') THEN images.name
+        ELSE images.name || '/' || excluded.name END"""
 _FIND = """FROM regions
     JOIN images ON images.id = regions.image JOIN engines ON engines.id = regions.engine"""
 
@@ -97,21 +104,29 @@ class ProposalStore:
     def put(
         self, content: str, settings: str, proposals: Proposals, name: str | None = None
     ) -> None:
-        """Store or replace; `name` (of the image file) is what exports call the image."""
+        """Store or replace; `name` (of the image file, without its folder) is what exports call the
+        image. Files of the same content are one image with several names.
+        """
         data = coding.encode(proposals)
         key, engine = _key(content, settings)
         with self._write() as connection:
             connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
-            connection.execute(
-                """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (content)
-                   DO UPDATE SET name = COALESCE(images.name, excluded.name)""",
-                (key, name and as_text(name)),
-            )
+            connection.execute(_NAME_IMAGE, (key, name and as_text(name)))
             connection.execute(
                 """INSERT OR REPLACE INTO regions SELECT images.id, engines.id, ?, ?
                    FROM images, engines WHERE content = ? AND hash = ?""",
                 (len(proposals), data, key, engine),
             )
+
+    def also_called(self, content: str, name: str) -> None:
+        """A stored image goes by this name too; nothing is written where that is known."""
+        key = bytes.fromhex(content)[:_KEY_BYTES]
+        with self._open() as connection:
+            query = "SELECT name FROM images WHERE content = ?"
+            known = connection.execute(query, (key,)).fetchone()
+        if known is None or as_text(name) not in (known[0] or "").split("/"):
+            with self._write() as connection:
+                connection.execute(_NAME_IMAGE, (key, as_text(name)))
 
     def put_failure(self, name: str, settings: str, message: str) -> None:
         """Remember that this image file gave no proposals, and why."""
@@ -191,11 +206,16 @@ class ProposalStore:
         return {key.hex(): json.loads(text) if text else {} for key, text in rows}
 
     def items(self, settings: str) -> Iterator[tuple[str, Proposals]]:
-        """(image name, proposals) under one settings hash, by name; damaged rows are left out."""
+        """(image name, proposals) under one settings hash, by name; damaged rows are left out. An
+        image of several names comes under each.
+        """
         query = f"SELECT content, name {_FIND} WHERE hash = ?"
         with self._open() as connection:
             rows = connection.execute(query, (bytes.fromhex(settings),)).fetchall()
-        for name, content in sorted((name or key.hex(), key.hex()) for key, name in rows):
+        named = [
+            (name, key.hex()) for key, names in rows for name in (names or key.hex()).split("/")
+        ]
+        for name, content in sorted(named):
             found = self.get(content, settings)
             if found is not None:
                 yield name, found

@@ -98,6 +98,31 @@ def test_items_come_by_name_and_nameless_ones_by_their_hash(path):
         assert names == sorted([key(3)[:32], "a.jpg", "b.jpg"])
 
 
+def test_files_of_one_content_are_one_image_of_several_names(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1))
+        for name in ("b.jpg", "a.jpg", "b.jpg", "b.jp"):
+            store.put(key(1), FAST, some(1), name)
+        store.also_called(key(1), "c.jpg")
+        before = path.read_bytes(), store.size_on_disk()
+        store.also_called(key(1), "a.jpg")
+        assert (path.read_bytes(), store.size_on_disk()) == before
+        found = list(store.items(FAST))
+        assert [name for name, _ in found] == ["a.jpg", "b.jp", "b.jpg", "c.jpg"]
+        assert all(one.size == some(1).size for _, one in found)
+        assert store.count() == 1
+
+
+def test_what_was_killed_while_it_was_made_keeps_a_log_when_it_is_opened_again(path):
+    """Without one a writer and its readers would wait for each other."""
+    ProposalStore(path, "rw").close()
+    plain = sqlite3.connect(path)
+    plain.execute("PRAGMA journal_mode = DELETE")
+    plain.close()
+    with ProposalStore(path, "rw") as store, store._open() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_failures_are_remembered_until_cleared(path):
     with ProposalStore(path, "rw") as store:
         store.put_failure("broken.jpg", FAST, "truncated")
@@ -160,7 +185,8 @@ def test_a_path_that_is_a_folder_is_an_error(tmp_path):
         ProposalStore(tmp_path, "rw")
 
 
-def test_a_file_on_read_only_media_can_be_read(path, monkeypatch):
+@pytest.mark.parametrize("log", [None, b"", b"written, and not in the file yet"])
+def test_a_file_on_read_only_media_can_be_read(path, log, monkeypatch):
     """Tests may run as root, for whom nothing is read-only: SQLite's refusal is made up."""
     from detector.proposals import cache_file
 
@@ -174,6 +200,12 @@ def test_a_file_on_read_only_media_can_be_read(path, monkeypatch):
         return raw(file, how)
 
     monkeypatch.setattr(cache_file, "_raw", on_read_only_media)
+    if log is not None:
+        Path(f"{path}-wal").write_bytes(log)
+    if log:
+        with pytest.raises(ProposalError, match="cannot be opened"):
+            ProposalStore(path)
+        return
     with ProposalStore(path) as store:
         assert store.get(key(1), FAST).size == (20, 31)
     with pytest.raises(ProposalError, match="cannot be opened"):
