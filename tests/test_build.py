@@ -52,6 +52,13 @@ def with_proposals(folder: Path, engine: str, **options: Any) -> Path:
     return folder
 
 
+def test_float32_is_not_rounded_by_a_device_that_was_chosen():
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    choose_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_changes_reach_the_setting_they_name():
     tree = load_config(None, ["optimiser.rate=0.5", "data=[{path: a}]", "member.freeze=[conv1.]"])
     settings = validated(RegionTrainingConfig, tree, "options")

@@ -8,6 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_pretrained import randomised
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
@@ -27,6 +30,24 @@ def positive(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * 50
     x = torch.where(x < -60, -0.0, x.clamp_min(0))
     return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+class NoFloat64(TorchDispatchMode):
+    """A device that lacks it, as Apple's do."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        made = function(*arguments, **(keywords or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
+            assert made.device.type == "cpu"
+        return made
+
+
+def test_norms_are_folded_for_a_device_without_float64():
+    with FakeTensorMode(), torch.device("cuda"):  # nothing is computed, only where it would be
+        conv, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).eval()
+        with NoFloat64():
+            found = folded(conv, norm)
+    assert [(one.device.type, one.dtype) for one in found] == [("cuda", torch.float32)] * 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
