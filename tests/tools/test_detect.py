@@ -247,7 +247,7 @@ def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, t
         (["PHOTOS", "--threshold", "2"], 2, "score_threshold"),
         (["PHOTOS", "--nms", "-1"], 2, "nms_threshold"),
         (["PHOTOS", "--ensemble", "many"], 2, "--ensemble"),
-        (["PHOTOS", "--ensemble", "5"], 3, "members"),
+        (["PHOTOS", "--ensemble", "5"], 2, "member"),
         (["PHOTOS", "--device", "abacus"], 2, "--device"),
         (["PHOTOS", "--precision", "int3"], 2, "precision"),
         (["PHOTOS", "--proposals", "magic"], 2, "selective-search"),
