@@ -17,6 +17,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 def plot_coverage(summaries: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
     """A PNG from Coverage summaries by engine name: recall at 0.5 and 0.7 left, MABO right."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -32,6 +33,9 @@ def plot_coverage(summaries: Mapping[str, Mapping[str, Any]], path: str | Path) 
         (right, "mean average best overlap"),
     ):
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_ylim(0, 1)
         panel.set_xlabel("boxes an image")
         panel.set_title(title, fontsize=10)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from detector.errors import ImageError
-from detector.reporting.draw import colour_of, draw
+from detector.reporting.draw import colour_of, draw, tags_of
 from detector.reporting.inputs import image_ids, image_paths, output_names
 from detector.structures import Detections
 
@@ -78,6 +79,30 @@ def test_boxes_are_drawn_where_they_are():
     assert tuple(picture[89, 50]) == colour_of(1)
     assert tuple(picture[60, 50]) == (128, 128, 128)
     assert (image == 128).all()  # the input is not drawn on
+
+
+def test_names_stay_in_the_picture_and_off_each_other():
+    """Boxes within each other at the right edge, of one corner, and at the lower edge."""
+    boxes = [
+        [300, 50, 398, 200], [305, 55, 395, 195], [310, 58, 390, 190], [5, 2, 120, 90],
+        [20, 4, 130, 100], [150, 296, 250, 300], [150, 150, 260, 260], [152, 150, 258, 258],
+    ]  # fmt: skip
+    found = Detections(boxes, np.linspace(0.9, 0.3, 8), np.arange(8) % 2)
+    canvas = ImageDraw.Draw(Image.new("RGB", (400, 300)))
+    blocks = [one.block for one in tags_of(canvas, found, ["potted plant", "cat"], 11, (400, 300))]
+    assert all(x1 >= 0 and y1 >= 0 and x2 <= 400 and y2 <= 300 for x1, y1, x2, y2 in blocks)
+    for one, other in combinations(blocks, 2):
+        assert min(one[2], other[2]) <= max(one[0], other[0]) or (
+            min(one[3], other[3]) <= max(one[1], other[1])
+        )
+
+
+def test_a_name_that_is_wider_than_the_picture_is_written_smaller():
+    canvas = ImageDraw.Draw(Image.new("RGB", (60, 40)))
+    found = Detections([[2, 2, 50, 35]], [0.9], [0])
+    (tag,) = tags_of(canvas, found, ["potted plant"], 11, (60, 40))
+    assert tag.block[0] >= 0
+    assert tag.block[2] <= 60
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 400), (400, 3)])

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from detector.evaluation.result import ClassResult, Evaluation
+from detector.reporting.coverage_plot import plot_coverage
 from detector.reporting.plots import plot_precision_recall
 
 
@@ -19,6 +21,25 @@ def evaluation_of(classes: int) -> Evaluation:
         for i in range(classes)
     )
     return Evaluation("voc12", 0.5, rows)
+
+
+def test_the_numbers_of_boxes_are_written_as_numbers(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+    save = Figure.savefig
+
+    def read(figure: Figure, *arguments: object, **how: object) -> None:
+        save(figure, *arguments, **how)
+        said.extend(tick.get_text() for tick in figure.axes[0].get_xticklabels(which="both"))
+
+    monkeypatch.setattr(Figure, "savefig", read)
+    boxes = [10, 50, 100, 200, 500, 1000, 1082]
+    one = {
+        "boxes_per_image": boxes,
+        **dict.fromkeys(("recall_0.5", "recall_0.7", "mabo"), [0.5] * 7),
+    }
+    plot_coverage({"ours": one}, tmp_path / "coverage.png")
+    assert {"10", "20", "50", "100", "200", "500", "1,000"} <= set(said)
+    assert not any("$" in one for one in said)
 
 
 @pytest.mark.parametrize(
