@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,10 +309,12 @@ def _table(records: list[Record], classes: tuple[str, ...]) -> None:
         table.add_column(name, overflow="fold")
     for name in ("score", "x1", "y1", "x2", "y2"):
         table.add_column(name, justify="right")
+    times = Counter(record.path.name for record in records)
     for record in records:
         if record.found is None:
             continue
-        image = visible(record.path.name)
+        path = record.path
+        image = visible(path.name if times[path.name] == 1 else str(path))
         if not len(record.found):
             table.add_row(image, "nothing above the threshold", "", "", "", "", "")
         for row in range(len(record.found)):

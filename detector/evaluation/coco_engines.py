@@ -130,8 +130,8 @@ def _hotcoco(truth: Content, found: Content) -> Any:
         from hotcoco import COCO, COCOeval
     except ImportError:
         raise SettingsError(
-            "--coco-engine fast needs hotcoco, which is not installed: pip install "
-            "'inception-rcnn[fast-coco]', or choose pycocotools"
+            "--coco-engine fast needs hotcoco, which is not installed: in this project's folder, "
+            'pip install -e ".[fast-coco]", or choose pycocotools'
         ) from None
     objects = COCO(truth)
     rows = [

@@ -23,6 +23,8 @@ from detector.errors import AnnotationError, EvaluationError
 from detector.files import write_atomically
 from detector.structures import Detections
 
+FILE = "detections.json"
+"""What the tools call it."""
 _SMALLEST = 0.01  # pixels: no side is rounded to nothing
 
 

@@ -16,19 +16,25 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _LOOKED_FOR = (
     "COCO's results (.json), ILSVRC's lines (.txt), a table (.csv), or a folder of VOC's files "
-    f"({voc_results.FILES})"
+    f"({voc_results.FILES}) or with {coco_json.FILE} in it"
 )
 
 
 def read_results(path: str | Path, dataset: Dataset) -> dict[str, Detections]:
-    """Saved detections by image id of `dataset`, whatever their layout."""
+    """Saved detections by image id of `dataset`, whatever their layout.
+
+    A folder that tools/detect.py wrote stands for the detections.json in it.
+    """
+    path = Path(path)
+    if (path / coco_json.FILE).is_file():
+        path /= coco_json.FILE
     readers: dict[Layout, Callable[[Path, Dataset], dict[str, Detections]]] = {
         "coco": coco_json.read_detections,
         "voc": voc_results.read_voc_results,
         "ilsvrc": ilsvrc_results.read_ilsvrc_results,
         "csv": csv_results.read_csv_results,
     }
-    return readers[layout_of(path)](Path(path), dataset)
+    return readers[layout_of(path)](path, dataset)
 
 
 def write_results(

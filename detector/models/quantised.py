@@ -97,7 +97,7 @@ class QuantisedGoogLeNet(nn.Module):
         if not ranges:
             raise SettingsError(
                 "8-bit inference needs the activation ranges of the member, and it has none;"
-                " measure them (detector.models.quantised), or use bfloat16 or float32"
+                " measure them with tools/calibrate.py BUNDLE photos/, or use bfloat16 or float32"
             )
         if not runs_in_8_bits(next(model.parameters()).device):
             raise SettingsError("this device has no exact 8-bit products; use bfloat16 or float32")
@@ -145,7 +145,9 @@ class Steps(dict[str, float]):
     """The step of each rounded layer, by the name of its range."""
 
     def __missing__(self, name: str) -> float:
-        raise SettingsError(f"the activation ranges have no entry {name}; measure them again")
+        raise SettingsError(
+            f"the activation ranges have no entry {name}; measure them with tools/calibrate.py"
+        )
 
 
 def _norm(norm: nn.Module, before: str, after: str, step: Steps) -> tuple[nn.Module, float]:

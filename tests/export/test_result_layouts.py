@@ -184,6 +184,16 @@ BAD = [
 ]
 
 
+def test_a_folder_of_the_detector_stands_for_the_detections_in_it(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    row = '[{"image_id": "c", "category_name": "cat", "bbox": [1, 2, 3, 4], "score": 0.5}]'
+    (tmp_path / "detections.json").write_text(row)
+    (tmp_path / "run.json").write_text("{}")
+    found = read_results(tmp_path, dataset)
+    assert found["c"].boxes.tolist() == [[1, 2, 4, 6]]
+
+
 @pytest.mark.parametrize(("name", "text", "message"), BAD)
 def test_what_cannot_be_meant_is_refused_in_one_sentence(
     tmp_path: Path, dataset: Dataset, name: str, text: str, message: str

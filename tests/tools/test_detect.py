@@ -208,7 +208,7 @@ def test_thresholds_and_limits_are_obeyed(bundle, photos, tmp_path):
     assert json.loads((out / "detections.json").read_text()) == []
 
 
-def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tmp_path):
+def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tmp_path, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         _scene(ord(folder)).save(tmp_path / folder / "same.png")
@@ -217,6 +217,9 @@ def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tm
     assert len(list(out.glob("*.jpg"))) == 2
     rows = json.loads((out / "detections.json").read_text())
     assert len({row["image_id"] for row in rows}) == 2
+    table = capsys.readouterr().out
+    assert "a/same.png" in table
+    assert "b/same.png" in table
 
 
 def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, tmp_path, capsys):
