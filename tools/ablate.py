@@ -104,7 +104,7 @@ def proposals(
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):
-        raise ImageError(f"{dataset.name}: none of its {len(read)} images could be read")
+        raise ImageError(f"{dataset.name}: none of its images could be read")
     judged = dataset.subset(rows[0].found)
     results = [measured(judged, row) for row in rows]
     if rounds:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,9 @@ def main(
         ranges.append(activation_ranges(model, sample[::2], member.normalisation))
         _compare(loaded, len(ranges) - 1, ranges[-1], sample[1::2])
     set_activation_ranges(bundle, ranges)
-    typer.echo(f"wrote the ranges of {len(ranges)} members into {bundle / 'bundle.json'}")
+    typer.echo(
+        f"wrote the ranges of {counted(len(ranges), 'member')} into {bundle / 'bundle.json'}"
+    )
 
 
 def _regions(loaded: Bundle, paths: list[Path], count: int, size: int, context: float) -> Tensor:

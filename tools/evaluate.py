@@ -43,7 +43,8 @@ def main(
         Path | None, typer.Option(help="Bundle to run. [the one that ships with the package]")
     ] = None,
     detections: Annotated[
-        Path | None, typer.Option(help="Saved: .json, .csv, ILSVRC's .txt, or VOC's folder.")
+        Path | None,
+        typer.Option(help="Saved: .json or its folder, .csv, ILSVRC's .txt, VOC's folder."),
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -121,8 +122,8 @@ def main(
     from evaluating.running import detect, stages_of
     from evaluating.verdict import report, report_comparison, write_report
 
-    check_options(context, protocol, html, proposals)
     rules, engine = known_protocol(protocol), known_engine(coco_engine)
+    check_options(context, protocol, html, proposals)
     whole = read(data, split, classes, strict, weights, blacklist)
     dataset = whole if images is None else whole.subset(images)
     if compare is not None:

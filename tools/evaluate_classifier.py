@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets.labelled import LabelledImages
@@ -94,7 +94,7 @@ def main(
         typer.echo(f"left out: {message}", err=True)
     usable = np.array([file not in broken for file in judged.files])
     if not usable.any():
-        raise EvaluationError(f"{judged.name}: none of its {len(judged)} images can be read")
+        raise EvaluationError(f"{judged.name}: none of its images can be read")
     rows = []
     for models in range(1, len(members) + 1):
         for crop_count in chosen:
@@ -104,7 +104,7 @@ def main(
             rows.append(Row(models, crop_count, top1, top5, len(mean)))
     for line in table(rows):
         typer.echo(line)
-    typer.echo(f"{usable.sum()} images of {judged.name}")
+    typer.echo(f"{counted(usable.sum(), 'image')} of {judged.name}")
     _save(out, rows, weights, judged, broken, short_side, number_format)
     return 1 if broken else 0
 

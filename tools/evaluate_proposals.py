@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset, Sample
@@ -179,7 +179,7 @@ def gather(dataset: Dataset, contestants: Sequence[Contestant], quiet: bool) -> 
             if stop:
                 break
     if not done:
-        raise ImageError(f"{dataset.name}: none of its {len(dataset)} images could be read")
+        raise ImageError(f"{dataset.name}: none of its images could be read")
     return done
 
 
@@ -230,7 +230,7 @@ def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
     console = Console(markup=False, highlight=False)
     numbered = {f"[{n}]": one for n, one in enumerate(summaries.values(), start=1)}
     first = next(iter(summaries.values()))
-    print(f"{images} images, {first['objects']} objects")
+    print(f"{counted(images, 'image')}, {counted(first['objects'], 'object')}")
     for number, name in zip(numbered, summaries, strict=True):
         print(f"{number} {visible(name)}")
     print("\nrecall at IoU 0.5 / MABO, by boxes taken")

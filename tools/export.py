@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 
 
 def main(
     detections: Annotated[
-        Path, typer.Argument(help="Saved: .json, .csv, ILSVRC's .txt, or VOC's folder.")
+        Path, typer.Argument(help="Saved: .json or its folder, .csv, ILSVRC's .txt, VOC's folder.")
     ],
     data: Annotated[Path, typer.Option(help="Data set that was detected on.")],
     to: Annotated[str, typer.Option(help="coco, voc, ilsvrc or csv.")],
@@ -43,7 +43,9 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_results(out, dataset, results, layout)
     count = sum(map(len, results.values()))
-    typer.echo(f"wrote {out}: {count} detections in {len(results)} images ({layout})")
+    typer.echo(
+        f"wrote {out}: {counted(count, 'detection')} in {counted(len(results), 'image')} ({layout})"
+    )
 
 
 if __name__ == "__main__":

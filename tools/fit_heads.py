@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from detector.reporting.cli import beside, members_of, refuse_idle, run_tool
+from detector.reporting.cli import beside, counted, members_of, refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def fit_new_class(
 
     detector = load(bundle, "1", max_proposals, *machine)
     samples = proposals_of(dataset, detector, None, machine.quiet)
-    recipe = {"data": f"{len(dataset)} images of {dataset.name}", "seed": seed}
+    recipe = {"data": f"{counted(len(dataset), 'image')} of {dataset.name}", "seed": seed}
     (name,) = dataset.classes
     fitted = learn_class(name, samples, detector, crops, seed, recipe, machine.quiet)
     return [fitted], len(samples) == len(dataset)
@@ -198,7 +198,7 @@ def fit_on_data(
     hashes = [member.sha256 for member in members]
     store = feature_store(cache, detector, hashes, machine.precision)
     described = DataFeatures(samples, detector, store, machine.quiet)
-    recipe = {"data": f"{len(dataset)} images of {dataset.name}", "seed": heads.seed}
+    recipe = {"data": f"{counted(len(dataset), 'image')} of {dataset.name}", "seed": heads.seed}
     fitted = fit_all(described, dataset.classes, *heads, recipe)
     return fitted, len(samples) == len(dataset)
 
@@ -224,7 +224,8 @@ def fit_on_bank(
     loaded = load_bundle(bundle, members_of(ensemble))
     places = Places(run, data_root, device, threads, machine.quiet)
     kept = BankFeatures(loaded, places, cast("Precision", precision))
-    recipe = {"data": f"{len(kept.dataset)} images of the bank of {run.name}", "seed": heads.seed}
+    data = f"{counted(len(kept.dataset), 'image')} of the bank of {run.name}"
+    recipe = {"data": data, "seed": heads.seed}
     return fit_all(kept, kept.classes, *heads, recipe), True
 
 

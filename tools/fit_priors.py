@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def show(about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     print(
-        f"{about['images']} images ({about['sizes_known']} of known size): priors from"
-        f" {about['learnt_from']} boxes, judged by {about['judged_by']} others"
+        f"{counted(about['images'], 'image')} ({about['sizes_known']} of known size): priors from"
+        f" {counted(about['learnt_from'], 'box')}, judged by {counted(about['judged_by'], 'other')}"
     )
     table = Table("priors", box=None, header_style="bold")
     for title in ("number", "mean best IoU", "boxes with IoU 0.5"):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets import Sample
@@ -62,9 +62,11 @@ def main(
     numbers, is_object, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     weights = fitted(numbers, is_object, weight)
     table = {name: [float(f"{v:.6g}") for v in weights[:, i]] for i, name in enumerate(NAMES)}
-    about = f"{len(parts)} images of {', '.join(one.name for one in sets)}; objects from IoU {iou}"
+    names = ", ".join(one.name for one in sets)
+    about = f"{counted(len(parts), 'image')} of {names}; objects from IoU {iou}"
     write_atomically(out, json.dumps({"fitted on": about, **table}, indent=1) + "\n")
-    print(f"{about}: {len(numbers)} regions, {int(is_object.sum())} objects; wrote {out}")
+    objects = counted(int(is_object.sum()), "object")
+    print(f"{about}: {counted(len(numbers), 'region')}, {objects}; wrote {out}")
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import beside, run_tool
+from detector.reporting.cli import beside, counted, run_tool
 
 if TYPE_CHECKING:
     from temperature_fitting.measuring import Calibrated, KnownRegions
@@ -74,9 +74,9 @@ def main(
     before = [member.temperature for member in manifest.members]
     after = [fit_temperature(one, known.labels, known.log_odds) for one in known.logits]
     rows = [calibrated(asked, known, found) for found in (before, after)]
-    about = {"data": f"{len(asked.dataset)} images of {dataset.name}", "least_iou": iou}
+    about = {"data": f"{counted(len(asked.dataset), 'image')} of {dataset.name}", "least_iou": iou}
     save_temperatures(bundle, out, after, {**about, "regions": len(known.labels)})
-    print(f"{len(asked.dataset)} images of {dataset.name}, {counts_of(known)}")
+    print(f"{counted(len(asked.dataset), 'image')} of {dataset.name}, {counts_of(known)}")
     show(before, after, rows)
     print(f"wrote {out}; these images have tuned it, so judge it on others")
     return int(len(asked.dataset) < len(dataset))
@@ -121,7 +121,7 @@ def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: 
 
 def counts_of(known: KnownRegions) -> str:
     objects = int((known.labels < known.logits[0].shape[1] - 1).sum())
-    return f"{len(known.labels):,} regions, {objects:,} of them on objects"
+    return f"{counted(len(known.labels), 'region')}, {objects:,} of them on objects"
 
 
 def show(before: list[float], after: list[float], rows: list[Calibrated]) -> None:

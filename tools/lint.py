@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets.lint import Report
@@ -82,8 +82,9 @@ def show(report: Report, most: int) -> None:
             typer.echo(f"  ... and {times - len(shown)} more (--most, --json)")
     notes = len(report.findings) - report.defects
     typer.echo(
-        f"{report.path}: {report.format}, {report.images} images, {report.objects} objects, "
-        f"{len(report.classes)} classes: {report.defects} defects, {notes} notes"
+        f"{report.path}: {report.format}, {counted(report.images, 'image')},"
+        f" {counted(report.objects, 'object')}, {counted(len(report.classes), 'class')}:"
+        f" {counted(report.defects, 'defect')}, {counted(notes, 'note')}"
         + (" (images not opened)" if report.fast else "")
     )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import new_app, run_tool
+from detector.reporting.cli import counted, new_app, run_tool
 
 if TYPE_CHECKING:
     from detector.proposals.recorded import Recorder
@@ -150,15 +150,17 @@ def record_all(
 def summary(store: ProposalStore, counts: dict[str, float], out: Path) -> str:
     stored = counts["made"] + counts["known"]
     text = (
-        f"{counts['made']:.0f} images done, {counts['known']:.0f} were there already, "
+        f"{counted(int(counts['made']), 'image')} done, {counts['known']:.0f} known already, "
         f"{counts['failed']:.0f} failed"
     )
     if counts["made"]:
         text += f"; {counts['seconds'] / counts['made']:.3f} s of search an image"
     if stored:
-        text += f"; {counts['boxes'] / stored:.0f} boxes an image"
+        text += f"; {counted(round(counts['boxes'] / stored), 'box')} an image"
     boxes, size = store.total_boxes(), store.size_on_disk()
-    text += f"\n{out}: {store.count()} images, {boxes:,} boxes, {size / 1e6:.1f} MB"
+    text += (
+        f"\n{out}: {counted(store.count(), 'image')}, {counted(boxes, 'box')}, {size / 1e6:.1f} MB"
+    )
     return f"{text}, {size / boxes:.2f} bytes a box" if boxes else text
 
 
@@ -213,10 +215,10 @@ def import_foreign(
     absent = len(found) - len(sizes)
     if not quiet:
         total = sum(map(len, made.proposals.values()))
-        print(f"{len(sizes)} images with {total:,} boxes imported into {out}")
+        print(f"{counted(len(sizes), 'image')} with {counted(total, 'box')} imported into {out}")
     for remark in (
         made.remark,
-        made.dropped and f"{made.dropped} boxes without area were left out",
+        made.dropped and f"left out: {counted(made.dropped, 'box')} without area",
         absent and f"{absent} of {len(found)} images in {file.name} were not found or not readable",
     ):
         if remark:
@@ -240,7 +242,7 @@ def sizes_of(paths: dict[str, Path], quiet: bool) -> dict[str, tuple[int, int]]:
             continue
         sizes[name] = (height, width)
     if not sizes:
-        raise ImageError(f"none of the {len(paths)} images could be read")
+        raise ImageError("none of the images could be read")
     return sizes
 
 
@@ -266,7 +268,7 @@ def export_foreign(
     with ProposalStore(cache) as store:
         proposals = by_name(store.items(store.only_settings(settings)))
     write_atomically(file, export(proposals, to, read_index(index) if index else None, folder))
-    print(f"{file}: proposals of {len(proposals)} images for {to}")
+    print(f"{file}: proposals of {counted(len(proposals), 'image')} for {to}")
     return 0
 
 
@@ -279,7 +281,7 @@ def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:
         for one in damaged:
             print(f"damaged: image {one.content}, settings {one.settings[:16]}: {one.reason}")
         for key, settings in store.settings().items():
-            print(f"{store.count(key)} images under {key[:16]}: {settings}")
+            print(f"{counted(store.count(key), 'image')} under {key[:16]}: {settings}")
     return int(bool(damaged))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import counted, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def main(
     for number, mine in ((1, halves.first), (2, ~halves.first)):
         write_atomically(out / f"{stem}{number}.txt", listing(dataset, mine))
     worst = dataset.classes[halves.worst]
-    typer.echo(f"{halves.first.sum()} and {(~halves.first).sum()} images of {dataset.name}")
+    typer.echo(
+        f"{halves.first.sum()} and {counted((~halves.first).sum(), 'image')} of {dataset.name}"
+    )
     typer.echo(
         f"relative imbalance of a class: at most {100 * halves.largest:.1f} % ({worst}), "
         f"median {100 * halves.median:.1f} %"

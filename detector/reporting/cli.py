@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from detector import __version__
 from detector.errors import DetectorError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 MAX_LINES = 3
 CLEAN_UP_S = 1.0
 """After the second signal: time to remove temporary files."""
-DEBUG = "--debug"
+DEBUG, VERSION = "--debug", "--version"
+COMMON = "Every tool takes --version, and --debug, for the traceback of an error."
 CURES = {
     errno.ENOENT: "; check the path",
     errno.EEXIST: "; give a folder, or another name",
@@ -40,11 +42,14 @@ CURES = {
 def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a tool's function (or its typer app, where it has several commands) and exit.
 
-    The function's result is the exit code; None stands for 0. Every tool takes `--debug` beside
-    its own options: errors then come with their traceback.
+    The function's result is the exit code; None stands for 0. Every tool takes `--debug` and
+    `--version` beside its own options: errors come with their traceback; nothing else is done.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in arguments
+    if VERSION in arguments:
+        print(f"inception-rcnn {__version__}")
+        sys.exit(0)
     command = _command_of(tool)
     with _terminating():
         try:
@@ -185,7 +190,7 @@ def _command_of(tool: Callable[..., Any] | typer.Typer) -> Callable[..., Any]:
 
     if not isinstance(tool, typer.Typer):
         app = new_app()
-        app.command()(tool)
+        app.command(epilog=COMMON)(tool)
         tool = app
     return typer.main.get_command(tool)
 
@@ -196,6 +201,7 @@ def new_app(description: str = "") -> typer.Typer:
 
     return typer.Typer(
         help=description,
+        epilog=COMMON,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -227,6 +233,12 @@ def _exit_code_of(error: Exception) -> int:
         return 128 + signal.SIGINT
     code = getattr(error, "exit_code", None)
     return code if isinstance(code, int) else DetectorError.exit_code
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: 1 image, 2 boxes, 3,000 classes."""
+    ending = "" if number == 1 else "es" if thing.endswith(("s", "x")) else "s"
+    return f"{number:,} {thing}{ending}"
 
 
 def visible(text: str) -> str:

@@ -13,6 +13,7 @@ from detector.evaluation.diagnosis import Diagnosis
 from detector.evaluation.matching import NEITHER
 from detector.evaluation.result import Evaluation
 from detector.reporting import html_sections as sections
+from detector.reporting.cli import counted
 from detector.reporting.html_parts import figure, points, text
 from detector.reporting.html_pictures import worst_pictures
 from detector.reporting.html_style import STYLE
@@ -73,9 +74,9 @@ def report_html(report: Report) -> str:
 def _about(report: Report) -> str:
     dataset, diagnosis = report.dataset, report.diagnosis
     return text(
-        f"{len(dataset)} images, {len(dataset.classes)} classes. The mAP is by the protocol"
-        f" {report.evaluation.protocol}; errors, misses and confusions are judged at IoU 0.5 by"
-        f" VOC's rule (mAP {points(diagnosis.matching.mean_ap())})."
+        f"{counted(len(dataset), 'image')}, {counted(len(dataset.classes), 'class')}. The mAP is"
+        f" by the protocol {report.evaluation.protocol}; errors, misses and confusions are judged"
+        f" at IoU 0.5 by VOC's rule (mAP {points(diagnosis.matching.mean_ap())})."
     )
 
 

@@ -12,8 +12,9 @@ from typing import Annotated
 import pytest
 import typer
 
+from detector import __version__
 from detector.errors import ImageError, SettingsError
-from detector.reporting.cli import new_app, run_tool, stop_gently
+from detector.reporting.cli import counted, new_app, run_tool, stop_gently
 
 
 def tool(
@@ -115,6 +116,19 @@ def test_a_bug_is_told_in_two_lines_and_its_traceback_only_on_request(
     assert "Traceback" not in said
     assert exit_code("bug", "--debug") == 3
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["well", "--count", "0", "--version"]])
+def test_every_tool_tells_its_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(*argv) == 0
+    assert capsys.readouterr() == (f"inception-rcnn {__version__}\n", "")
+    exit_code("--help")
+    assert "--version" in capsys.readouterr().out
+
+
+def test_one_thing_is_not_several() -> None:
+    said = [counted(n, thing) for n, thing in ((1, "image"), (0, "box"), (3000, "class"))]
+    assert said == ["1 image", "0 boxes", "3,000 classes"]
 
 
 def test_a_tool_may_have_several_commands() -> None:

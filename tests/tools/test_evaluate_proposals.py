@@ -114,7 +114,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_said(data, cache, tmp_pat
     assert run("--data", data, "--engine", cache, "--out", tmp_path / "out", "--quiet") == 1
     said = capsys.readouterr()
     assert "2.png" in said.err
-    assert "1 images, 1 objects" in said.out
+    assert "1 image, 1 object\n" in said.out
 
 
 @pytest.mark.parametrize(

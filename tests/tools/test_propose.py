@@ -83,11 +83,11 @@ def test_a_folder_becomes_a_cache_that_goes_on_where_it_stopped(propose, photos,
     cache = tmp_path / "cache.sqlite"
     first = propose(photos / "0.png", photos / "1.png", "--out", cache)
     assert first.returncode == 0, first.stderr
-    assert "2 images done, 0 were there already, 0 failed" in first.stdout
+    assert "2 images done, 0 known already, 0 failed" in first.stdout
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff this is no picture")
     second = propose(photos, "--out", cache, "--workers", 2)
     assert second.returncode == 1
-    assert "2 images done, 2 were there already, 1 failed" in second.stdout
+    assert "2 images done, 2 known already, 1 failed" in second.stdout
     assert "broken.jpg" in second.stderr
     assert "Traceback" not in second.stderr
 

@@ -165,9 +165,7 @@ def _judged(
     size = run.settings.network.input_size
     found = validate(model, judged, size, feed, group=group, threads=places.threads)
     if not found.images:
-        raise EvaluationError(
-            f"{judged.name}: none of its {len(judged)} images could be read; give --val IMAGES"
-        )
+        raise EvaluationError(f"{judged.name}: none of its images could be read; give --val IMAGES")
     readable = readable and found.images == len(judged)
     return Result(
         top1=found.top1, top5=found.top5, images=found.images, judged=listing_of(judged),

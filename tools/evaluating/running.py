@@ -55,7 +55,7 @@ def detect(
             seen.evidence[sample.image_id] = region_evidence(truth, found.proposals, found.scores)
             results[sample.image_id] = detector.suppress(found.boxes, found.scores)
     if not results:
-        raise ImageError(f"{dataset.name}: none of its {failed} images could be read")
+        raise ImageError(f"{dataset.name}: none of its images could be read")
     write_results(out / "detections.json", dataset, results)
     return seen, failed
 

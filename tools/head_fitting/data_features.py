@@ -59,7 +59,7 @@ def proposals_of(
             else:
                 found.append((sample, result[: detector.settings.max_proposals]))
     if not found:
-        raise DatasetError(f"{dataset.name}: none of its {len(paths)} images can be read")
+        raise DatasetError(f"{dataset.name}: none of its images can be read")
     return found
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from detector.reporting.cli import counted
 from health.check import Check, run_apart
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,4 +95,4 @@ def check_detection(environment: Mapping[str, str] | None = None) -> Check:
     if found.error is not None:
         cure = f"python tools/detect.py '{picture}' --debug"
         return Check("detection", "fault", found.error, cure)
-    return Check("detection", "ok", f"{found.value} objects in {picture.name}")
+    return Check("detection", "ok", f"{counted(int(found.value), 'object')} in {picture.name}")

@@ -17,7 +17,7 @@ from detector.models.map_trunk import map_shape, map_trunk
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
-from detector.reporting.cli import Stop
+from detector.reporting.cli import Stop, counted
 from detector.reporting.progress import progress
 from detector.training.checkpoint import fingerprint_of
 from detector.training.distributed import Group
@@ -155,8 +155,9 @@ def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
     objects = sum(len(sample.annotations) for sample in dataset.samples)
     empty = sum(not len(sample.annotations) for sample in dataset.samples)
     typer.echo(
-        f"{dataset.name}: {len(dataset)} images ({empty} without objects), {objects} objects;"
-        f" {learning.count} views an epoch, {len(learning.priors)} priors",
+        f"{dataset.name}: {counted(len(dataset), 'image')} ({empty} without objects),"
+        f" {counted(objects, 'object')}; {counted(learning.count, 'view')} an epoch,"
+        f" {counted(len(learning.priors), 'prior')}",
         err=True,
     )
     for (file, rule), n in dataset.dropped_by_file().items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from detector.proposals.multibox.weights import MultiBoxHeader, TrainedMultiBox, save_multibox
+from detector.reporting.cli import counted
 from multibox_training.settings import MultiBoxTrainingConfig
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def write_weights(
 
 def _said_of(labelled: Labelled) -> str:
     data = labelled.dataset
-    text = f"{len(data)} images of {data.name}"
+    text = f"{counted(len(data), 'image')} of {data.name}"
     if labelled.boxes:
         count = sum(len(one.boxes) for one in labelled.boxes.values())
-        text += f", {count} pseudo boxes of {labelled.by}"
+        text += f", {counted(count, 'pseudo box')} of {labelled.by}"
     return text

@@ -17,6 +17,7 @@ from detector.datasets import Dataset, Sample
 from detector.errors import ImageError, TrainingError
 from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
+from detector.reporting.cli import counted
 from detector.reporting.progress import progress
 from detector.structures import Proposals
 from detector.training.pseudo_boxes import PseudoBoxes, PseudoSettings, choose, digest
@@ -143,13 +144,13 @@ def _chosen(
 
 def _remark(settings: PseudoSettings, count: Counter[str]) -> str:
     return (
-        f"pseudo-labels of {settings.source}: {count['boxes']} boxes in {count['labelled']} of"
-        f" {count['images']} images, weight {settings.weight:g}\n"
+        f"pseudo-labels of {settings.source}: {counted(count['boxes'], 'box')} in"
+        f" {count['labelled']} of {counted(count['images'], 'image')}, weight {settings.weight:g}\n"
         f"  dropped: {count['weak']} below {settings.min_score:g}, {count['repeated']} of the"
         f" object of a better one, {count['true']} where a true box is, {count['beyond']} beyond"
         f" {settings.per_image} an image\n"
-        f"  left out: {count['silent']} images without any box, {count['unreadable']} that cannot"
-        " be read"
+        f"  left out: {counted(count['silent'], 'image')} without any box,"
+        f" {count['unreadable']} that cannot be read"
     )
 
 
@@ -161,9 +162,9 @@ def _refuse_nothing(
     if not boxes:
         asked, count = next(iter(counts.items()))
         raise TrainingError(
-            f"pseudo: no box of {asked.source} is taken in {count['images']} images"
-            f" ({count['weak']} boxes below {asked.min_score:g}, {count['true']} where a true box"
-            " is); lower pseudo.min_score, or leave pseudo out"
+            f"pseudo: no box of {asked.source} is taken in {counted(count['images'], 'image')}"
+            f" ({counted(count['weak'], 'box')} below {asked.min_score:g},"
+            f" {count['true']} where a true box is); lower pseudo.min_score, or leave pseudo out"
         )
     quiet = (one.annotated is None for one in samples)
     if not any(quiet) and not any(one.background > 0 for one in boxes.values()):

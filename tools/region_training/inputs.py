@@ -20,7 +20,7 @@ from detector.proposals.gather import gather
 from detector.proposals.stored import ProposalStore
 from detector.region_run import bank_fingerprint, regression_of_start
 from detector.region_teacher import build_teacher
-from detector.reporting.cli import Stop
+from detector.reporting.cli import Stop, counted
 from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.bank_settings import BankSettings
@@ -292,7 +292,7 @@ def _proposals(
     if group.any(bool(stop), places.device):
         stop.leave()
     if not found:
-        raise DatasetError(f"{dataset.name}: none of its {len(paths)} images can be read")
+        raise DatasetError(f"{dataset.name}: none of its images can be read")
     return found
 
 
@@ -301,7 +301,10 @@ def _report(dataset: Dataset, pool: dict[str, int]) -> None:
     counts = np.zeros(len(dataset.classes), int)
     for sample in dataset.samples:
         np.add.at(counts, sample.annotations.labels, 1)
-    typer.echo(f"{dataset.name}: {len(dataset)} images, {counts.sum()} objects", err=True)
+    typer.echo(
+        f"{dataset.name}: {counted(len(dataset), 'image')}, {counted(counts.sum(), 'object')}",
+        err=True,
+    )
     rows = [f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True)]
     typer.echo("  " + ", ".join(rows), err=True)
     typer.echo("  " + ", ".join(f"{n} {what}" for what, n in pool.items()), err=True)

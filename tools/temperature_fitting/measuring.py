@@ -51,7 +51,7 @@ def asked_images(
         else:
             readable.append(sample.image_id)
     if not readable:
-        raise DatasetError(f"{dataset.name}: none of its {len(dataset)} images can be read")
+        raise DatasetError(f"{dataset.name}: none of its images can be read")
     return AskedImages(dataset.subset(readable), detector, store)
 
 
