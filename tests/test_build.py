@@ -210,3 +210,10 @@ def test_each_process_of_torchrun_has_a_card_of_its_own(monkeypatch):
         assert choose_device(name, second) == torch.device("cuda:1")
     assert choose_device("cuda:0", second) == torch.device("cuda:0")
     assert choose_device("cuda") == torch.device("cuda")
+
+
+def test_renaming_without_a_class_list_is_a_settings_error():
+    source = {"path": "a", "rename": "coco-to-voc"}
+    assert validated(RegionTrainingConfig, {"data": [source], "classes": "voc"}, "x").data
+    with pytest.raises(SettingsError, match="set classes, such as classes=voc"):
+        validated(RegionTrainingConfig, {"data": [source]}, "x")

@@ -138,6 +138,12 @@ class RegionTrainingConfig(_Settings):
     """Of the trained weights; goes into the bundle."""
 
     @model_validator(mode="after")
+    def _renamed_into_a_list(self) -> RegionTrainingConfig:
+        if self.classes == "own" and any(one.rename != "none" for one in self.data):
+            raise ValueError("rename leads into a class list: set classes, such as classes=voc")
+        return self
+
+    @model_validator(mode="after")
     def _heads_see_maps(self) -> RegionTrainingConfig:
         if (self.heads.svm or self.heads.regression) and self.bank is None:
             raise ValueError("heads are fitted on a bank's maps: give a bank, or leave heads out")
