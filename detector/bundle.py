@@ -341,11 +341,13 @@ def _load_member(
 ) -> nn.Module:
     path = folder / member.file
     data = verified_bytes(folder, member.file, member.bytes, member.sha256)
-    model = _build(member, num_outputs, str(path))
-    shared = _of_trunk(member, model, str(path))
-    own = {name: value for name, value in model.state_dict().items() if name not in shared}
+    with torch.device("meta"):  # a few words of a manifest may describe gigabytes
+        plan = _build(member, num_outputs, str(path))
+    shared = _of_trunk(member, plan, str(path))
+    own = {name: value for name, value in plan.state_dict().items() if name not in shared}
     wanted = stored_layout(own, member.stored_as)
     compare_layouts(layout_in_header(data, str(path)), wanted, str(path))
+    model = _build(member, num_outputs, str(path))
     from safetensors.torch import load
 
     with naming(str(path)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 
 import pytest
 import torch
@@ -109,6 +110,19 @@ def test_a_prior_of_sizes_comes_back_and_a_bad_one_is_refused(tmp_path):
     path.write_text(path.read_text().replace("-4.0", "-400.0"))
     with pytest.raises(BundleError, match=r"bundle\.json: prior.*log_odds"):
         load_bundle(tmp_path / "b")
+
+
+def test_a_network_that_the_file_cannot_hold_is_refused_before_it_is_made(tmp_path):
+    member = MemberManifest(architecture="tiny", input_size=64)
+    save_bundle(tmp_path, manifest(member), [tiny()])
+    text = (tmp_path / "bundle.json").read_text()
+    whole = json.loads(text)
+    whole["members"][0]["options"] = {"width": 10**8}  # 11 GB
+    (tmp_path / "bundle.json").write_text(json.dumps(whole))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError, match="has shape"):
+        load_bundle(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
 def test_eight_bits_by_hand():
