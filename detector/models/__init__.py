@@ -37,5 +37,5 @@ def build_model(name: str, num_outputs: int, /, **options: Any) -> nn.Module:
         raise SettingsError(f"a network needs at least 1 output, not {num_outputs}")
     try:
         return ARCHITECTURES[name](num_outputs, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(f"architecture {name!r} cannot be built: {error}") from error

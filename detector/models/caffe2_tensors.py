@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import WeightsError
+from detector.files import read_regular
 from detector.models.wire import as_bytes, fields, plausible_shape, varints
 
 _TENSORS, _DIMENSIONS, _TYPE, _FLOATS, _NAME = 1, 1, 2, 3, 7
@@ -22,7 +23,7 @@ def read_caffe2_tensors(parts: Sequence[str | Path]) -> dict[str, Tensor]:
     paths = [Path(part) for part in parts]
     names = ", ".join(map(str, paths)) or "no file"
     try:
-        data = memoryview(b"".join(path.read_bytes() for path in paths))
+        data = memoryview(b"".join(map(read_regular, paths)))
     except OSError as error:
         raise WeightsError(f"{error.filename}: cannot be read ({error.strerror})") from None
     try:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
-from detector.models.normalisation import CENTRED, Normalisation
-from detector.models.pretrained import MOST_OUTPUTS, fit, outputs_of, read_tensors
+from detector.models.normalisation import CENTRED, Normalisation, is_possible
+from detector.models.pretrained import MOST_OUTPUTS, built_to_fit, fit, outputs_of, read_tensors
 from detector.models.start import outside_network
 
 _FORMAT = "classifier 1"
@@ -114,17 +113,18 @@ def _own(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> 
         name, size = head["architecture"], int(head["input_size"])
         mean, std = ([float(x) for x in triple] for triple in json.loads(head["normalisation"]))
         normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is damaged ({type(error).__name__})") from None
-    if not all(map(math.isfinite, normalisation.mean + normalisation.std)) or min(std) <= 0:
+    if not is_possible(normalisation):
         raise WeightsError(
             f"{path}: its normalisation has mean {mean} and std {std}; expected finite numbers,"
             " and each std above 0"
         )
     if not 1 <= len(classes) <= MOST_OUTPUTS or not 32 <= size <= 1024:
         raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
-    model: Any = build_model(name, len(classes), **options)
-    fit(model, tensors, str(path))
+    model: Any = built_to_fit(
+        lambda: build_model(name, len(classes), **options), tensors, str(path)
+    )
     model.normalisation = normalisation
     return Classifier(model, name, size, classes, options)
 

@@ -176,6 +176,8 @@ class LocalResponseNorm(nn.Module):
         self.register_buffer("band", (near * (alpha / size))[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_meta:  # where shapes are all there is, and no autocast
+            return x
         # Autocast on CUDA would take the root, and all maps that follow, to float32.
         with torch.autocast(x.device.type, enabled=False):
             y = F.conv2d(x * x, self.band.to(x.dtype)) + 1

@@ -104,7 +104,9 @@ def read_browser_weights(path: str | Path) -> dict[str, Array]:
             found |= _arrays(group["weights"], data, path)
     except OSError as error:
         raise WeightsError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise WeightsError(f"{path}: not a TensorFlow.js model ({type(error).__name__})") from None
     return found
 

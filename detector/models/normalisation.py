@@ -7,6 +7,7 @@ with a `Normalisation`.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,12 @@ class Normalisation(NamedTuple):
         return torch.addcmul(shift, crops, scale)
 
 
+def is_possible(one: Normalisation) -> bool:
+    """Whether crops can be brought to it: finite, and deviations that one can divide by."""
+    return all(map(math.isfinite, (*one.mean, *one.std))) and min(one.std) >= LEAST_STD
+
+
+LEAST_STD = 1e-6
 CENTRED = Normalisation()
 # torchvision's Inception networks: `transform_input=True` turns ImageNet-normalised input into
 # this.

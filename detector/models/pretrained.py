@@ -9,9 +9,10 @@ from __future__ import annotations
 import glob
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from detector.models.googlenet import TABLE1, GoogLeNet
 
 MAX_BYTES = 8_000_000_000
 MOST_OUTPUTS = 100_000
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -110,8 +113,33 @@ def outputs_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
     return shape[0]
 
 
+def built_to_fit(
+    build: Callable[[], Network], tensors: Mapping[str, Tensor], source: str
+) -> Network:
+    """The network that `build` makes, with these tensors. Nothing of it is allocated before it is
+    known to have their names and shapes: a few words of a header may describe gigabytes.
+    """
+    with torch.device("meta"):
+        _check_layout(build(), tensors, source)
+    model = build()
+    fit(model, tensors, source)
+    return model
+
+
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `model`: every parameter and buffer, no other, same shapes, finite."""
+    wanted = model.state_dict()
+    _check_layout(model, tensors, source)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            kinds = f"{tensor.dtype}, expected {wanted[name].dtype}"
+            raise WeightsError(f"{source}: tensor {name} is of type {kinds}")
+        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
+            raise WeightsError(f"{source}: tensor {name} has values that are not finite")
+    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})
+
+
+def _check_layout(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     wanted = model.state_dict()
     for name in wanted:
         if name not in tensors:
@@ -122,12 +150,6 @@ def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         if tensor.shape != wanted[name].shape:
             have, want = tuple(tensor.shape), tuple(wanted[name].shape)
             raise WeightsError(f"{source}: tensor {name} has shape {have}, expected {want}")
-        if tensor.is_floating_point() != wanted[name].is_floating_point():
-            kinds = f"{tensor.dtype}, expected {wanted[name].dtype}"
-            raise WeightsError(f"{source}: tensor {name} is of type {kinds}")
-        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
-            raise WeightsError(f"{source}: tensor {name} has values that are not finite")
-    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})
 
 
 def replace_classifier(

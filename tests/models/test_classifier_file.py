@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,10 @@ def test_bvlc_googlenet_is_recognised_with_its_thousand_classes(shared_weights):
         ({"classes": "no"}, "header is damaged"),
         ({"normalisation": "[[1]]"}, "header is damaged"),
         ({"normalisation": "[[0, 0, 0], [1, 0, 1]]"}, "each std above 0"),
+        ({"normalisation": "[[0, 0, 0], [1, -1, 1]]"}, "each std above 0"),
         ({"normalisation": "[[0, NaN, 0], [1, 1, 1]]"}, "finite numbers"),
+        ({"normalisation": f"[[0, 1{'0' * 400}, 0], [1, 1, 1]]"}, "header is damaged"),
+        ({"options": '{"width": 16}'}, "has shape"),
         ({"input_size": "100000"}, "input size 100000"),
         ({"classes": '["a", "b"]'}, "has shape"),
     ],
@@ -108,5 +112,8 @@ def test_a_header_that_cannot_be_true_is_refused(change, message, tmp_path):
     with safe_open(path, framework="pt") as file:
         head = dict(file.metadata())
     save_file(load_file(path), path, metadata={**head, **change})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(WeightsError, match=message):
         load_classifier(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 500_000  # kB: 16 times the width would be 7 GB

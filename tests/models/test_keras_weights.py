@@ -91,6 +91,16 @@ def test_quantised_bytes_by_hand(tmp_path):
         read_browser_weights(tmp_path / "model.json")
 
 
+def test_a_scale_beyond_all_numbers_is_refused(tmp_path):
+    (tmp_path / "one").write_bytes(b"0")
+    steps = {"dtype": "uint8", "scale": 10**400, "min": 0}
+    weights = [{"name": "a", "shape": [1], "dtype": "float32", "quantization": steps}]
+    manifest = {"weightsManifest": [{"paths": ["one"], "weights": weights}]}
+    (tmp_path / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="not a TensorFlow"):
+        read_browser_weights(tmp_path / "model.json")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

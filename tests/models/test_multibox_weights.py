@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,10 @@ def test_missing_parts_are_refused(tmp_path):
         read_caffe2_tensors([])
     with pytest.raises(WeightsError, match="cannot be read"):
         read_caffe2_tensors([tmp_path / "t.pb.part00"])
+
+
+def test_a_pipe_among_the_parts_is_refused_and_not_waited_for(tmp_path: Path, at_most_20_s):
+    (tmp_path / "t.pb.part00").write_bytes(b"")
+    os.mkfifo(tmp_path / "t.pb.part01")
+    with pytest.raises(WeightsError, match=r"part01: .*not a regular file"):
+        read_tensors(tmp_path / "t.pb.part00")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +186,49 @@ def test_the_most_boxes_of_both_are_the_first_of_the_whole_join():
     found = few(picture())
     assert len(found) == 9
     assert found.boxes[:8].tolist() == every(picture()).boxes[:8].tolist()
+
+
+def changed_file(path: Path, stored_as: str, header: dict, tensors: dict) -> Path:
+    """A good file with another header and other tensors (None: without)."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    save_multibox(path, small(stored_as=stored_as))
+    with safe_open(path, framework="pt") as file:
+        said = json.loads(file.metadata()["multibox"])
+    held = {k: v for k, v in {**load_file(path), **tensors}.items() if v is not None}
+    save_file(held, path, metadata={"multibox": json.dumps({**said, **header})})
+    return path
+
+
+SCALE = "trunk.conv1.conv.weight.scale"
+
+
+@pytest.mark.parametrize(
+    ("header", "tensors", "message"),
+    [
+        ({}, {SCALE: None}, "has no scale for each"),
+        ({}, {SCALE: torch.ones(3)}, "has no scale for each"),
+        ({}, {"priors.boxes": torch.zeros(3, 4)}, "3 places|deviation of shape|have 56 places"),
+        ({"grids": [-2, 1]}, {}, "no MultiBox"),
+        ({"grids": [2, 0]}, {}, "no MultiBox"),
+        ({"options": {"num_outputs": 3}}, {}, "cannot be built"),
+        ({"options": {"width": 16}}, {}, "has shape"),
+        ({"heads": {"priors": "grids", "width": 4096, "hidden": 8192}}, {}, "has shape"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path, header, tensors, message):
+    path = changed_file(tmp_path / "m.safetensors", "int8", header, tensors)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=rf"m\.safetensors: .*({message})"):
+        load_multibox(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_priors_in_half_precision_are_read(tmp_path: Path):
+    halves = {"priors.boxes": torch.from_numpy(small().priors.boxes).bfloat16()}
+    found = load_multibox(changed_file(tmp_path / "m.safetensors", "float16", {}, halves))
+    assert np.allclose(found.priors.boxes, small().priors.boxes, atol=0.01)
 
 
 def test_engines_are_named_with_their_settings(tmp_path: Path):

@@ -87,7 +87,7 @@ def test_damage_is_a_function_of_the_seed(fuzzing):
     assert max(map(len, made(0))) <= 2_000_000
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(26))
 def test_good_files_are_read_and_damaged_ones_read_or_refused(fuzzing, number: int, tmp_path: Path):
     _, isolation, targets = fuzzing
     target = targets.TARGETS[number]

@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -148,6 +149,8 @@ def _work(
     limit = _address_space() + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if "torch" in sys.modules:  # a fork has none of its parent's threads, and would wait for them
+        sys.modules["torch"].set_num_threads(1)
 
     def say(case: int, outcome: str, detail: str = "") -> None:
         kept = detail.replace("\t", " ").replace("\n", "\\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pickle
@@ -203,27 +204,171 @@ def _read_pth(data: bytes, folder: Path) -> object:
     return read_tensors(_written(folder, "weights.pth", data))
 
 
+def _varint(value: int) -> bytes:
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
 def _caffemodels(_: Path) -> list[bytes]:
-    def varint(value: int) -> bytes:
-        out = b""
-        while value > 127:
-            out += bytes([value & 127 | 128])
-            value >>= 7
-        return out + bytes([value])
-
-    def field(number: int, data: bytes) -> bytes:
-        return varint(number << 3 | 2) + varint(len(data)) + data
-
-    shape = field(7, field(1, varint(3) + varint(2)))
-    blob = shape + field(5, struct.pack("<6f", *range(6)))
-    layer = field(1, b"fc") + field(2, b"InnerProduct") + field(7, blob)
-    return [field(1, b"net") + field(100, layer)]
+    shape = _field(7, _field(1, _varint(3) + _varint(2)))
+    blob = shape + _field(5, struct.pack("<6f", *range(6)))
+    layer = _field(1, b"fc") + _field(2, b"InnerProduct") + _field(7, blob)
+    return [_field(1, b"net") + _field(100, layer)]
 
 
 def _read_caffemodel(data: bytes, folder: Path) -> object:
     from detector.models.caffemodel import read_caffemodel
 
     return read_caffemodel(_written(folder, "net.caffemodel", data))
+
+
+def _caffe2_tensors(_: Path) -> list[bytes]:
+    def tensor(name: bytes, packed: bool) -> bytes:
+        sides = (3, 2)
+        shape = b"".join(_varint(1 << 3) + _varint(side) for side in sides)
+        if packed:
+            shape = _field(1, b"".join(map(_varint, sides)))
+        kind = _varint(2 << 3) + _varint(1)
+        return _field(1, shape + kind + _field(3, struct.pack("<6f", *range(6))) + _field(7, name))
+
+    return [tensor(b"a_w", True) + tensor(b"a_b", False), tensor(b"conv2d0_w", False)]
+
+
+def _read_caffe2_tensors(data: bytes, folder: Path) -> object:
+    from detector.models.pretrained import read_tensors
+
+    return read_tensors(_written(folder, "tensors.pb", data))
+
+
+def _browser_models(_: Path) -> list[bytes]:
+    steps = {"dtype": "uint8", "scale": 0.5, "min": -1.0}
+    plain = [
+        {"name": "conv2d_1/kernel", "shape": [1, 1, 3, 2], "dtype": "float32"},
+        {"name": "conv2d_1/bias", "shape": [2], "dtype": "float32"},
+    ]
+    bytewise = [{"name": "a", "shape": [4, 4], "dtype": "float32", "quantization": steps}]
+    groups = [{"paths": ["one", "two"], "weights": plain}, {"paths": ["two"], "weights": bytewise}]
+    whole = {"format": "layers-model", "weightsManifest": groups}
+    return [json.dumps(whole).encode(), json.dumps(whole, indent=1).encode()]
+
+
+def _read_browser_model(data: bytes, folder: Path) -> object:
+    from detector.models.keras_weights import read_browser_weights
+
+    for name in ("one", "two"):
+        _written(folder, f"keras/{name}.bin", bytes(range(16)))
+    return read_browser_weights(_written(folder, "keras/model.json", data))
+
+
+def _small_multibox() -> Any:
+    import torch
+
+    from detector.proposals.calibration import Calibration
+    from detector.proposals.multibox.network import HeadSettings
+    from detector.proposals.multibox.priors import Priors
+    from detector.proposals.multibox.weights import MultiBoxHeader, TrainedMultiBox, build_network
+
+    corners = np.random.default_rng(0).uniform(0, 0.5, (50, 2))
+    priors = Priors(np.concatenate([corners, corners + 0.5], 1), np.full((50, 4), 0.1))
+    header = MultiBoxHeader(
+        architecture="googlenet", options={"width": 0.0625}, after="3a", input_size=32,
+        heads=HeadSettings(priors=50, width=8, hidden=8),
+        calibration={"multibox": Calibration(slope=1.0, offset=-2.5)},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return TrainedMultiBox(build_network(header, priors), priors, header)
+
+
+def _multiboxes(folder: Path) -> list[bytes]:
+    from detector.proposals.multibox.weights import save_multibox
+
+    path = folder / "multibox.safetensors"
+    found = []
+    for stored in ("float16", "int8"):
+        trained = _small_multibox()
+        header = trained.header.model_copy(update={"stored_as": stored})
+        save_multibox(path, dataclasses.replace(trained, header=header))
+        found.append(path.read_bytes())
+    return found
+
+
+def _read_multibox(data: bytes, folder: Path) -> object:
+    """With an image: what is loaded must run."""
+    from detector.proposals.multibox.predict import MultiBox
+
+    return MultiBox(_written(folder, "multibox.safetensors", data))(_pixels())
+
+
+def _classifiers(folder: Path) -> list[bytes]:
+    import torch
+
+    from detector.models import build_model
+    from detector.models.classifier_file import save_classifier
+
+    torch.manual_seed(0)
+    options = {"width": 0.0625}
+    state = build_model("googlenet", 2, **options).state_dict()
+    path = folder / "classifier.safetensors"
+    save_classifier(
+        path, state, architecture="googlenet", options=options, input_size=64,
+        classes=("cat", "dog"),
+    )  # fmt: skip
+    return [path.read_bytes()]
+
+
+def _read_classifier(data: bytes, folder: Path) -> object:
+    import torch
+
+    from detector.models.classifier_file import load_classifier
+
+    found = load_classifier(_written(folder, "classifier.safetensors", data))
+    model: Any = found.model.eval()
+    with torch.no_grad():
+        return model(model.normalisation(torch.zeros(1, 3, found.input_size, found.input_size)))
+
+
+def _headers(whole: Callable[[Path], list[bytes]]) -> Callable[[Path], list[bytes]]:
+    """What safetensors files say of themselves, in lines of key=value: without the numbers, which
+    all damage would hit, and whatever becomes of it a header.
+    """
+
+    def seeds(folder: Path) -> list[bytes]:
+        said = [_taken_apart(one)[0]["__metadata__"] for one in whole(folder)]
+        return ["\n".join(f"{k}={v}" for k, v in one.items()).encode() for one in said]
+
+    return seeds
+
+
+def _read_header(
+    whole: Callable[[Path], list[bytes]], read: Callable[[bytes, Path], object]
+) -> Callable[[bytes, Path], object]:
+    """`read` of the first of the whole files with another header."""
+    kept: list[tuple[dict[str, Any], bytes]] = []
+
+    def put_together(data: bytes, folder: Path) -> object:
+        if not kept:
+            folder.mkdir(parents=True, exist_ok=True)
+            kept.append(_taken_apart(whole(folder)[0]))
+        head, numbers = kept[0]
+        lines = data.decode("utf-8", "replace").split("\n")
+        said = {key: value for key, _, value in (line.partition("=") for line in lines)}
+        text = json.dumps({**head, "__metadata__": said}).encode()
+        return read(len(text).to_bytes(8, "little") + text + numbers, folder)
+
+    return put_together
+
+
+def _taken_apart(file: bytes) -> tuple[dict[str, Any], bytes]:
+    end = 8 + int.from_bytes(file[:8], "little")
+    head: dict[str, Any] = json.loads(file[8:end])
+    return head, file[end:]
 
 
 def _checkpoints(folder: Path) -> list[bytes]:
@@ -361,6 +506,14 @@ TARGETS = (
     Target("safetensors", _weights, _read_weights),
     Target("pth", _pth, _read_pth),
     Target("caffemodel", _caffemodels, _read_caffemodel),
+    Target("caffe2", _caffe2_tensors, _read_caffe2_tensors),
+    Target("keras-json", _browser_models, _read_browser_model),
+    Target("multibox", _multiboxes, _read_multibox),
+    Target("multibox-header", _headers(_multiboxes), _read_header(_multiboxes, _read_multibox)),
+    Target("classifier", _classifiers, _read_classifier),
+    Target(
+        "classifier-header", _headers(_classifiers), _read_header(_classifiers, _read_classifier)
+    ),
     Target("checkpoint", _checkpoints, _read_checkpoint),
     Target("proposal-cache", _caches, _read_cache),
     Target("proposal-row", _rows, _read_row),

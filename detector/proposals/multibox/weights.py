@@ -7,18 +7,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from detector.errors import WeightsError
+from detector.errors import SettingsError, WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
 from detector.models.map_trunk import map_shape, map_trunk
 from detector.models.normalisation import Normalisation
-from detector.models.pretrained import fit, read_tensors
+from detector.models.pretrained import built_to_fit, read_tensors
 from detector.models.storage import StoredAs, decode, encode
 from detector.proposals.calibration import Calibration
 from detector.proposals.multibox.network import HeadSettings, MultiBoxNetwork, build_heads
@@ -39,7 +39,7 @@ class MultiBoxHeader(BaseModel):
     after: str
     input_size: int = Field(ge=32, le=1024)
     heads: HeadSettings
-    grids: tuple[int, ...] = ()
+    grids: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = ()
     stored_as: StoredAs = "float16"
     calibration: dict[str, Calibration] = {}
     """By the name of an engine: from its scores to the chance of an object."""
@@ -93,13 +93,21 @@ def load_multibox(path: str | Path) -> TrainedMultiBox:
     header = _header(path)
     if any(name not in tensors for name in _PRIORS):
         raise WeightsError(f"{path}: it has no priors; expected a file of tools/train_multibox.py")
-    boxes, deviation = (tensors.pop(name).numpy() for name in _PRIORS)
-    priors = Priors(boxes, deviation, header.grids)
-    network = build_network(header, priors)
-    fit(network, decode(tensors, str(path)), str(path))
+    boxes, deviation = (tensors.pop(name).float().numpy() for name in _PRIORS)
+    try:
+        priors = Priors(boxes, deviation, header.grids)
+        state = decode(tensors, str(path))
+        network = built_to_fit(lambda: build_network(header, priors), state, str(path))
+    except (SettingsError, WeightsError) as error:
+        raise WeightsError(_of_file(path, error)) from None
     return TrainedMultiBox(
         network.eval(), priors, header, hashlib.sha256(path.read_bytes()).hexdigest()
     )
+
+
+def _of_file(path: Path, error: Exception) -> str:
+    said = str(error)
+    return said if said.startswith(str(path)) else f"{path}: {said}"
 
 
 def _header(path: Path) -> MultiBoxHeader:
