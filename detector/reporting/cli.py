@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from detector import __version__
+import detector
 from detector.errors import DetectorError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in arguments
     if VERSION in arguments:
-        print(f"inception-rcnn {__version__}")
+        print(f"inception-rcnn {detector.__version__}")
         sys.exit(0)
     command = _command_of(tool)
     with _terminating():
