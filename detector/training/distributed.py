@@ -34,7 +34,7 @@ class Group:
         """
         if batch < self.world * accumulate:
             raise SettingsError(
-                f"optimiser.batch: {batch} do not go around {self.world} processes of"
+                f"optimiser.batch: {batch} does not go around {self.world} processes of"
                 f" {accumulate} parts; raise it, or lower optimiser.accumulate"
             )
 

@@ -145,7 +145,7 @@ def test_steps_lower_the_loss(config, finished, tmp_path):
         ("trunk.after=9z", "not cut after"),
         ("heads.priors=60", "heads.priors"),
         ("data=[]", "--data"),
-        ("optimiser={batch: 1, accumulate: 2}", "do not go around"),
+        ("optimiser={batch: 1, accumulate: 2}", "does not go around"),
         ("bank={views: 2}", "known: views_per_image, partial_views"),
     ],
 )
