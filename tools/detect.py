@@ -292,10 +292,12 @@ def _write(
 
 def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any] | None:
     """Where the regions came from, as run.json holds it."""
+    from detector.proposals.stored import describe
+
     if store is not None:
         return {"file": str(store.store.path), "key": store.key, "settings": store.settings}
-    settings = getattr(detector.propose_regions, "settings", None)
-    return None if settings is None else dict(settings.model_dump(mode="json"))
+    proposer = detector.propose_regions
+    return describe(proposer) if hasattr(proposer, "settings") else None
 
 
 def _table(records: list[Record], classes: tuple[str, ...]) -> None:

@@ -139,10 +139,11 @@ def _keys(name: str) -> tuple[str, str, str]:
     return name, Path(name).name, Path(name).stem
 
 
-def _all_differ(keys: Iterable[object], names: Iterable[str], what: str) -> None:
+def _all_differ(keys: Iterable[object], proposals: Mapping[str, Proposals], what: str) -> None:
+    """No key stands for two images; for two names of one it may, since their boxes are the same."""
     known: dict[str, str] = {}
-    for key, name in zip(map(str, keys), names, strict=True):
-        if key in known:
+    for key, (name, one) in zip(map(str, keys), proposals.items(), strict=True):
+        if key in known and not np.array_equal(proposals[known[key]].boxes, one.boxes):
             raise ProposalError(
                 f"{known[key]} and {name} would both have the {what} {key}; rename one, or give"
                 " an --index that tells them apart"

@@ -487,6 +487,13 @@ def test_an_index_that_fits_in_two_ways_is_an_error(stored, asked, message):
         export(dict.fromkeys(stored, ONE), "mmdetection2", index)
 
 
+def test_two_names_of_one_image_may_share_a_key():
+    """A file that was renamed is known by both names; whichever is read, the boxes are its own."""
+    content = pickle.loads(export({"1.jpg": ONE, "1.jpeg": ONE}, "detectron2"))
+    assert content["ids"] == ["1", "1"]
+    assert np.array_equal(*content["boxes"])
+
+
 def test_two_images_never_share_a_key():
     with pytest.raises(ProposalError, match=r"1.jpg and 1.png would both have the id 1"):
         export({"1.jpg": ONE, "1.png": OTHER}, "detectron2")
