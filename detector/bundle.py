@@ -318,9 +318,8 @@ def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
     manifest = read_manifest(folder)
     if members is not None:
         if not 1 <= members <= len(manifest.members):
-            count = len(manifest.members)
             raise SettingsError(
-                f"{folder}: has {count} members, not {members}; ask for at most {count}"
+                f"{folder}: {members} of its members were asked for; it has {len(manifest.members)}"
             )
         heads = tuple(head for head in manifest.heads if head.member < members)
         chosen = {"members": manifest.members[:members], "heads": heads}

@@ -97,7 +97,7 @@ def test_the_same_command_reads_what_is_kept(toy, tmp_path: Path, monkeypatch):
         ("rows: [{members: 1}]", "name of its own"),
         ("rows: [{name: a, member: 1}]", "unknown setting member"),
         ("rows: [{name: a, proposals: opencw}]", "opencw"),
-        ("rows: [{name: a, members: 3}]", "2 members, not 3"),
+        ("rows: [{name: a, members: 3}]", "3 of its members were asked for; it has 2"),
     ],
 )
 def test_a_table_that_cannot_be_is_one_sentence(toy, tmp_path: Path, capsys, table, word):

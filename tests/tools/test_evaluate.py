@@ -289,7 +289,7 @@ def test_weights_with_other_classes_are_refused(run: Run, bundle: Path, voc: Pat
         path.write_text(path.read_text().replace("cat", "worm"))
     code, _, err = run("--weights", bundle, "--device", "cpu")
     assert code == 3
-    assert "1 classes and the weights 20" in err
+    assert "1 class, the weights 20" in err
     assert not (voc.parent / "out" / "detections.json").exists()
 
 

@@ -220,7 +220,7 @@ def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: P
     assert train(config, tmp_path / "one") == 0
     begun = ["--start", str(tmp_path / "one" / "bundle")]
     assert train(config, tmp_path / "x", *begun, *settings("member.start_member=1")) == 2
-    assert "has 1 members, not 2" in capsys.readouterr().err
+    assert "2 of its members were asked for; it has 1" in capsys.readouterr().err
 
 
 def test_tensorboard_that_is_not_installed_is_one_sentence(

@@ -18,7 +18,7 @@ from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
 from detector.export.coco_json import write_results
 from detector.proposals.stored import ProposalStore
 from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
-from detector.reporting.cli import say_error, stop_gently
+from detector.reporting.cli import counted, say_error, stop_gently
 from detector.reporting.progress import progress
 from detector.structures import Detections, Proposals
 
@@ -65,8 +65,9 @@ def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
     if classes != dataset.classes:
         missing = sorted(set(classes) - set(dataset.classes)) or ["in another order"]
         raise EvaluationError(
-            f"{dataset.name} has {len(dataset.classes)} classes and the weights {len(classes)} "
-            f"({', '.join(missing[:3])} ...): the lists must match; --classes voc may help"
+            f"{dataset.name} has {counted(len(dataset.classes), 'class')}, the weights"
+            f" {len(classes)} ({', '.join(missing[:3])} ...): the lists must match;"
+            " --classes voc may help"
         )
 
 
