@@ -215,13 +215,7 @@ def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
     assert train(config, tmp_path / "pupil", *how) == 0
     shutil.rmtree(tmp_path / "lent")
     words = ["--bank", tmp_path / "pupil", "--weights", tmp_path / "pupil" / "bundle", "--no-svm"]
-    words += [
-        "--out",
-        tmp_path / "fitted",
-        "--quiet",
-        "--cache",
-        config.parent / "proposals.sqlite",
-    ]
+    words += ["--out", tmp_path / "fitted", "--quiet"]
     assert exit_code(tool("fit_heads").main, *words) == 0
 
 

@@ -170,7 +170,7 @@ def test_a_mistake_is_told_in_three_lines(
 def test_more_members_than_there_are_is_an_error_of_usage(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     assert run("detect a.jpg --ensemble 9") == 2
-    assert "has 3 members, not 9; ask for at most 3" in capsys.readouterr().err
+    assert "9 of its members were asked for; it has 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [
