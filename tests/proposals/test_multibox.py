@@ -207,8 +207,8 @@ SCALE = "trunk.conv1.conv.weight.scale"
 @pytest.mark.parametrize(
     ("header", "tensors", "message"),
     [
-        ({}, {SCALE: None}, "has no scale for each"),
-        ({}, {SCALE: torch.ones(3)}, "has no scale for each"),
+        ({}, {SCALE: None}, "stored in 8 bits, without"),
+        ({}, {SCALE: torch.ones(3)}, "stored in 8 bits, without"),
         ({}, {"priors.boxes": torch.zeros(3, 4)}, "3 places|deviation of shape|have 56 places"),
         ({"grids": [-2, 1]}, {}, "no MultiBox"),
         ({"grids": [2, 0]}, {}, "no MultiBox"),
