@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import members_of, new_app, run_tool
 from detector.seeds import LARGEST
@@ -33,14 +34,12 @@ TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
 
 def proposals(
-    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
+    data: option.Data,
+    split: option.Split = None,
     multibox: Annotated[
         Path | None, typer.Option(help="MultiBox weights. [those of the package, if any]")
     ] = None,
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
-    ] = None,
+    images: option.SomeImages = None,
     weights: Annotated[Path | None, typer.Option(help="Bundle, for the mAP. [no mAP]")] = None,
     ensemble: Annotated[str, typer.Option(help="For the mAP: so many members, or all.")] = "1",
     max_proposals: Annotated[
@@ -56,11 +55,11 @@ def proposals(
             help="More rows: NAME or NAME:SETTING=VALUE,...; may repeat. [the bundle's own]",
         ),
     ] = [],  # noqa: B006
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")] = 0,
+    precision: option.Precision = "auto",
+    rounds: option.Rounds = 1000,
+    seed: option.BootstrapSeed = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: option.Quiet = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json.")] = Path("out"),
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
@@ -153,19 +152,15 @@ def engine_of(text: str, threads: int) -> Any:
 
 
 def detection(
-    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Bundle. [the one that ships with the package]")
-    ] = None,
+    data: option.Data,
+    split: option.Split = None,
+    weights: option.Weights = None,
     table: Annotated[Path, typer.Option(help="YAML file of the rows.")] = TABLES / "detection.yaml",
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")] = 0,
+    images: option.SomeImages = None,
+    rounds: option.Rounds = 1000,
+    seed: option.BootstrapSeed = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: option.Quiet = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json and what is kept.")] = Path(
         "out/ablation"
     ),
@@ -219,7 +214,7 @@ def inception_v3(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: option.Quiet = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json and the runs.")] = Path(
         "out/inception_v3"
     ),

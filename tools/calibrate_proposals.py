@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import run_tool
 
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 def main(
     weights: Annotated[Path, typer.Argument(help="A file of tools/train_multibox.py.")],
-    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as train.")] = None,
+    data: option.Data,
+    split: option.Split = None,
     images: Annotated[int, typer.Option(min=1, help="At most so many images.")] = 300,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one search.")] = 2,
+    threads: option.SearchThreads = 2,
     out: Annotated[Path | None, typer.Option(help="Where to write. [in place]")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: option.Quiet = False,
 ) -> int:
     """Calibrate MultiBox against selective search."""
     from detector.datasets import read_dataset

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import run_tool
 
@@ -36,7 +37,7 @@ def main(
     out: Annotated[
         Path, typer.Option(help="Folder for pictures, detections.json and run.json.")
     ] = Path("out"),
-    weights: Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")] = None,
+    weights: option.Weights = None,
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score shown. [the bundle's]")
     ] = None,
@@ -46,32 +47,17 @@ def main(
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections of one image. [100]")
     ] = None,
-    proposals: Annotated[
-        str | None,
-        typer.Option(
-            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,..."
-            " (of the bundle's own engine, the rest stays); or a proposal cache FILE."
-            " [the bundle's]"
-        ),
-    ] = None,
-    max_proposals: Annotated[
-        int | None,
-        typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]"),
-    ] = None,
-    svm: Annotated[
-        bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")
-    ] = None,
-    regression: Annotated[
-        bool | None,
-        typer.Option("--regression/--no-regression", help="Classes move boxes. [the bundle's]"),
-    ] = None,
-    ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
+    proposals: option.Proposals = None,
+    max_proposals: option.MaxProposals = None,
+    svm: option.Svm = None,
+    regression: option.Regression = None,
+    ensemble: option.Ensemble = "1",
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Crops in one pass. [8 on a CPU, 128 else]")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
+    threads: option.Threads = None,
     pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the detections as JSON, no table.")

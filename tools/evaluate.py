@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import refuse_idle, run_tool
-from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -37,11 +37,9 @@ def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
 
 def main(
     context: typer.Context,
-    data: Annotated[Path, typer.Option(help="Data set: a folder, COCO's .json or YOLO's .yaml.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Bundle to run. [the one that ships with the package]")
-    ] = None,
+    data: option.Data,
+    split: option.Split = None,
+    weights: option.Weights = None,
     detections: Annotated[
         Path | None,
         typer.Option(help="Saved: .json or its folder, .csv, ILSVRC's .txt, VOC's folder."),
@@ -60,17 +58,15 @@ def main(
         str,
         typer.Option(help="own; voc: VOC's twenty, COCO's names mapped; weights: the bundle's."),
     ] = "own",
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
-    ] = None,
+    images: option.SomeImages = None,
     blacklist: Annotated[
         Path | None, typer.Option(help="Images not judged for a class (ILSVRC's FILE).")
     ] = None,
     per_class: Annotated[
         int | None, typer.Option(min=1, help="Only the best of a class; R-CNN on ILSVRC: 30000.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")] = 0,
+    rounds: option.Rounds = 1000,
+    seed: option.BootstrapSeed = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
     nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
     voting: Annotated[
@@ -78,34 +74,17 @@ def main(
         typer.Option(min=0, max=1, help="IoU of box voting; 0 is none. [the bundle's]"),
     ] = None,
     max_detections: Annotated[int, typer.Option(min=1, help="Most in one image.")] = 300,
-    svm: Annotated[
-        bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")
-    ] = None,
-    regression: Annotated[
-        bool | None,
-        typer.Option("--regression/--no-regression", help="Classes move boxes. [the bundle's]"),
-    ] = None,
-    ensemble: Annotated[str, typer.Option(help="Number of members to use, or all.")] = "1",
-    proposals: Annotated[
-        str | None,
-        typer.Option(
-            help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,..."
-            " (of the bundle's own engine, the rest stays); or a proposal cache FILE."
-            " [the bundle's]"
-        ),
-    ] = None,
-    max_proposals: Annotated[
-        int | None,
-        typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]"),
-    ] = None,
+    svm: option.Svm = None,
+    regression: option.Regression = None,
+    ensemble: option.Ensemble = "1",
+    proposals: option.Proposals = None,
+    max_proposals: option.MaxProposals = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where new proposals go. [OUT/proposals.sqlite]")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads on the CPU. [all cores]")
-    ] = None,
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    threads: option.Threads = None,
     html: Annotated[
         bool, typer.Option("--report", help="Write report.html and diagnosis.json too.")
     ] = False,
@@ -113,8 +92,8 @@ def main(
         float | None,
         typer.Option(min=0, max=1, help="Score that counts in the report. [that of the best F1]"),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    strict: Annotated[bool, typer.Option(help="Stop at the first defective annotation.")] = False,
+    quiet: option.Quiet = False,
+    strict: option.Strict = False,
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
 ) -> int:
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""

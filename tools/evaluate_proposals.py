@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import counted, run_tool
 
@@ -46,25 +47,21 @@ class Contestant:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
+    data: option.Data,
+    split: option.Split = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(help="NAME, NAME:SETTING=VALUE,... or a cache file; repeat to compare."),
     ] = None,
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
-    ] = None,
+    images: option.SomeImages = None,
     budgets: Annotated[
         str, typer.Option(help="Numbers of boxes, and all.")
     ] = "50,100,200,500,1000,2000,all",
     seeds: Annotated[int, typer.Option(min=1, help="Rankings to average over.")] = 1,
-    classes: Annotated[
-        str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")
-    ] = "own",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one search.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    strict: Annotated[bool, typer.Option(help="Stop at the first defective annotation.")] = False,
+    classes: option.Classes = "own",
+    threads: option.SearchThreads = 1,
+    quiet: option.Quiet = False,
+    strict: option.Strict = False,
     out: Annotated[Path, typer.Option(help="Folder for coverage.json and coverage.png.")] = Path(
         "out"
     ),

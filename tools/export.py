@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import counted, run_tool
 
@@ -24,10 +25,8 @@ def main(
     data: Annotated[Path, typer.Option(help="Data set that was detected on.")],
     to: Annotated[str, typer.Option(help="coco, voc, ilsvrc or csv.")],
     out: Annotated[Path, typer.Option(help="File to write; voc: a folder.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
-    classes: Annotated[
-        str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")
-    ] = "own",
+    split: option.Split = None,
+    classes: option.Classes = "own",
 ) -> None:
     """Convert saved detections to another layout."""
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset

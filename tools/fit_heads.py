@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import beside, counted, members_of, refuse_idle, run_tool
 from detector.seeds import LARGEST
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def main(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    out: option.NewBundle,
     data: Annotated[
         Path | None, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")
     ] = None,
@@ -41,10 +42,8 @@ def main(
     data_root: Annotated[
         Path, typer.Option(help="With --bank: where that training's data paths begin.")
     ] = Path("."),
-    split: Annotated[str | None, typer.Option(help="Which part, such as train.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Bundle to fit on. [the one that ships with the package]")
-    ] = None,
+    split: option.Split = None,
+    weights: option.Weights = None,
     add: Annotated[
         str | None, typer.Option(help="Add this class of the data set, from 5 to 100 boxes.")
     ] = None,
@@ -60,22 +59,17 @@ def main(
     enable: Annotated[
         bool, typer.Option(help="The new bundle uses them unless told not to.")
     ] = False,
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
-    ] = None,
-    max_proposals: Annotated[
-        int | None,
-        typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]"),
-    ] = None,
-    ensemble: Annotated[str, typer.Option(help="Number of members to fit on, or all.")] = "1",
+    images: option.SomeImages = None,
+    max_proposals: option.MaxProposals = None,
+    ensemble: option.Ensemble = "1",
     cache: Annotated[
         Path | None, typer.Option(help="Folder of features and proposals. [OUT.features]")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    threads: option.Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of what is drawn.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: option.Quiet = False,
 ) -> int:
     """Fit heads on a bundle's features."""
     from head_fitting.fitting import thresholds_with
@@ -88,8 +82,8 @@ def main(
         raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
     if add is None and not (svm or regression):
         raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
-    for given, option in ((add, "--add"), (bank, "--bank")):
-        where = f"without {option}" if given is None else f"with {option}"
+    for given, other in ((add, "--add"), (bank, "--bank")):
+        where = f"without {other}" if given is None else f"with {other}"
         refuse_idle(context, IDLE[where], where)
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)

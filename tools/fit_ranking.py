@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import counted, run_tool
 
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 def main(
     data: Annotated[list[Path], typer.Option(help="Data set; repeat for several.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as train.")] = None,
+    split: option.Split = None,
     images: Annotated[int, typer.Option(min=1, help="At most so many images of each set.")] = 800,
     iou: Annotated[
         float, typer.Option(min=0.1, max=1, help="A region of at least this IoU is an object.")
     ] = 0.7,
     preset: Annotated[str, typer.Option(help="single, fast or quality.")] = "fast",
     scale: Annotated[float, typer.Option(help="superpixel_scale.")] = 2.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one search.")] = 2,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    threads: option.SearchThreads = 2,
+    quiet: option.Quiet = False,
     out: Annotated[Path, typer.Option(help="The weights.")] = Path("learned_ranking.json"),
 ) -> int:
     """Fit the learned ranking of selective search to annotated images."""

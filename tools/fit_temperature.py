@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import beside, counted, run_tool
 
@@ -31,24 +32,20 @@ def main(
     data: Annotated[
         Path, typer.Option(help="Annotated images, neither of training nor of evaluation.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
-    split: Annotated[str | None, typer.Option(help="Which part of the data.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Bundle. [the one that ships with the package]")
-    ] = None,
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
-    ] = None,
+    out: option.NewBundle,
+    split: option.Split = None,
+    weights: option.Weights = None,
+    images: option.SomeImages = None,
     iou: Annotated[
         float, typer.Option(min=0.1, max=1, help="Least IoU of a region that is an object.")
     ] = 0.5,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of regions and what is said of them. [OUT.regions]")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    threads: option.Threads = None,
+    quiet: option.Quiet = False,
 ) -> int:
     """Fit temperatures on annotated images that neither trained the bundle nor will judge it."""
     from temperature_fitting.measuring import asked_images, calibrated, known_regions

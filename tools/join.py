@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import run_tool
 
 
 def main(
     bundles: Annotated[list[Path], typer.Argument(help="Two or more bundles of the same classes.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    out: option.NewBundle,
 ) -> int:
     """Join bundles into an ensemble."""
     from detector.bundle_join import join_bundles

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import counted, run_tool
 
@@ -39,7 +40,7 @@ def main(
         bool, typer.Option("--json", help="Print all findings as JSON, no table.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON there, too.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: option.Quiet = False,
 ) -> int:
     """Look for defects in annotated images."""
     from detector.datasets.lint import FORMATS, lint

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import counted, run_tool
 from detector.seeds import LARGEST
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Data set: a folder, COCO's .json or YOLO's .yaml.")],
+    data: option.Data,
     out: Annotated[Path, typer.Option(help="Folder of the two lists.")],
-    split: Annotated[str | None, typer.Option(help="Which part, such as val.")] = None,
+    split: option.Split = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Of the search.")] = 0,
     candidates: Annotated[int, typer.Option(min=1, help="Splits to choose from.")] = 4,
 ) -> None:

@@ -6,8 +6,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -291,25 +289,6 @@ def test_weights_with_other_classes_are_refused(run: Run, bundle: Path, voc: Pat
     assert code == 3
     assert "1 class, the weights 20" in err
     assert not (voc.parent / "out" / "detections.json").exists()
-
-
-HELP = """
-import runpy, sys
-sys.argv = ["evaluate.py", "--help"]
-try:
-    runpy.run_path({tool!r}, run_name="__main__")
-except SystemExit:
-    pass
-heavy = {{"torch", "numpy", "cv2", "numba", "matplotlib", "rich"}} & set(sys.modules)
-sys.exit(f"imported {{heavy}}" if heavy else 0)
-"""
-
-
-def test_nothing_heavy_is_imported_for_the_help() -> None:
-    code = HELP.format(tool=str(TOOL))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--weights" in done.stdout
 
 
 def test_heads_are_used_when_asked_for_and_kept_apart(

@@ -1,0 +1,45 @@
+"""Options that several tools have: one name, one limit and the same words everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.seeds import LARGEST
+
+Data = Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")]
+Split = Annotated[str | None, typer.Option(help="Which part, such as train or val.")]
+SomeImages = Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")]
+Classes = Annotated[str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")]
+Strict = Annotated[bool, typer.Option(help="Stop at the first defective annotation.")]
+
+Weights = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
+NewBundle = Annotated[Path, typer.Option(help="Folder of the new bundle.")]
+Ensemble = Annotated[str, typer.Option(help="Number of members, or all.")]
+Svm = Annotated[bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")]
+Regression = Annotated[
+    bool | None,
+    typer.Option("--regression/--no-regression", help="Classes move boxes. [the bundle's]"),
+]
+Proposals = Annotated[
+    str | None,
+    typer.Option(
+        help="selective-search, multibox, both, opencv, each as NAME or NAME:SETTING=VALUE,..."
+        " (of the bundle's own engine, the rest stays); or a proposal cache FILE. [the bundle's]"
+    ),
+]
+MaxProposals = Annotated[
+    int | None, typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]")
+]
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. [all cores]")]
+SearchThreads = Annotated[int, typer.Option(min=1, help="Threads of one search.")]
+
+Rounds = Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")]
+BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")]
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
