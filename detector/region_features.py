@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from detector.files import write_atomically
 from detector.images import content_hash, read_bytes, read_image
 from detector.pipeline import Detector
 from detector.proposals.stored import describe, settings_hash
+from detector.region_store import DAMAGE
 from detector.structures import Array
 
 
@@ -75,7 +75,7 @@ class FeatureStore:
             with np.load(data, allow_pickle=False) as file:
                 stored = file["boxes"]
                 features = [file[f"member{i}"] for i in range(len(file.files) - 1)]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except DAMAGE:
             return None
         if not np.array_equal(stored, np.asarray(boxes, np.float32)):
             return None

@@ -29,10 +29,13 @@ from detector.proposals.stored import settings_hash
 from detector.structures import Array, Proposals
 
 FORMAT = 2
-_DAMAGE = (
+DAMAGE = (
     OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
     RuntimeError,  # "encrypted", or packed in an unknown way
+    TypeError,  # one number in a list's place, or the other way round
+    MemoryError,  # a shape that nobody wrote
 )  # fmt: skip
+"""What reading a .npz file that is damaged may raise."""
 
 
 class Part(NamedTuple):
@@ -174,7 +177,7 @@ class RegionStore:
                 height, width = file["size"].tolist()
                 proposals = Proposals(file["boxes"], (height, width))
                 kept = _Kept(proposals.boxes, proposals.size, int(file["total"]), file["values"])
-        except _DAMAGE:
+        except DAMAGE:
             return None
         wanted = (len(kept.boxes), self.parts[place].columns)
         fits = kept.values.shape == wanted and kept.values.dtype == np.float32

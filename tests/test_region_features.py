@@ -70,7 +70,7 @@ def test_features_are_computed_once_and_the_same_from_the_disk(detector, picture
     assert first == pytest.approx(exact, rel=1e-3)
 
 
-@pytest.mark.parametrize("damage", ["boxes", "empty", "half", "text"])
+@pytest.mark.parametrize("damage", ["boxes", "empty", "half", "text", "flag"])
 def test_other_boxes_and_damaged_files_count_as_missing(detector, picture, tmp_path, damage):
     store = FeatureStore(tmp_path / "features", {})
     kept_features(store, detector, picture, BOXES)
@@ -78,6 +78,8 @@ def test_other_boxes_and_damaged_files_count_as_missing(detector, picture, tmp_p
     data = path.read_bytes()
     boxes = BOXES[:2] if damage == "boxes" else BOXES
     spoilt = {"empty": b"", "half": data[: len(data) // 2], "text": b"PK features"}
+    flags = data.index(b"PK\x01\x02") + 8  # of the first entry: it says to be encrypted
+    spoilt["flag"] = data[:flags] + b"\x01" + data[flags + 1 :]
     path.write_bytes(spoilt.get(damage, data))
     assert store.get(path.stem, boxes) is None
     assert len(kept_features(store, detector, picture, boxes)[0]) == len(boxes)

@@ -4,6 +4,8 @@ only change what is made of it, and kept apart by all others.
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -310,7 +312,9 @@ def a_file(store: RegionStore, **changes: Array) -> None:
         {"values": np.zeros((1, 3))},
         {"total": np.array(0)},
         {"total": np.array(2)},
+        {"total": np.array((1, 1))},
         {"size": np.array((10,))},
+        {"size": np.array(10)},
         {"boxes": np.array([[5, 0, 0, 5]], np.float32)},
     ],
 )
@@ -319,6 +323,23 @@ def test_what_does_not_fit_counts_as_missing(tmp_path: Path, changes: dict[str, 
     a_file(store)
     assert store.get("c") is not None
     a_file(store, **changes)
+    assert store.get("c") is None
+
+
+def test_an_array_that_no_memory_holds_counts_as_missing(tmp_path: Path) -> None:
+    store = store_in(tmp_path, make_detector()[0])
+    a_file(store)
+    head = io.BytesIO()
+    what = {"descr": "<f4", "fortran_order": False, "shape": (1 << 50, 3)}
+    np.lib.format.write_array_header_1_0(head, what)
+    path = store.folders[0] / "c.npz"
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()} | {
+            "values.npy": head.getvalue()
+        }
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in parts.items():
+            file.writestr(name, data)
     assert store.get("c") is None
 
 
