@@ -79,6 +79,8 @@ class MapBuilder:
         done, images = self._resume(), len(self.counts)
         stored = (self.shape[1], self.shape[2], self.shape[0])
         path, count = self.folder / "maps.f16", int(self.counts.sum())
+        if done == 0:  # before zeros lie where an older index, its maps lost, says complete
+            self._save(0, False)
         _take_room(path, self._bytes())
         maps = np.memmap(path, np.float16, "r+", shape=(count, *stored))
         at = int(self.counts[:done].sum())

@@ -156,6 +156,25 @@ def test_maps_that_are_gone_or_short_are_made_again(left, dataset, pool, tmp_pat
     assert path.read_bytes() == whole
 
 
+def test_a_bank_that_begins_again_and_is_killed_is_not_complete(dataset, pool, tmp_path: Path):
+    """Its maps were lost; the file has its full length again before the first of them is made."""
+    builder, _ = _builder(tmp_path / "bank", dataset, pool)
+    list(builder.build())
+    path = tmp_path / "bank" / "maps.f16"
+    whole = path.read_bytes()
+    path.unlink()
+    steps = builder.build()
+    next(steps)
+    state = (tmp_path / "bank" / "bank.json").read_text()
+    steps.close()
+    path.write_bytes(bytes(len(whole)))
+    (tmp_path / "bank" / "bank.json").write_text(state)  # as a kill leaves both
+    with pytest.raises(TrainingError, match="not complete"):
+        builder.open()
+    assert list(builder.build()) == [1, 2, 3, 4, 5]
+    assert path.read_bytes() == whole
+
+
 def test_maps_that_find_no_room_are_an_error_before_the_first(
     dataset, pool, tmp_path: Path, monkeypatch
 ):
