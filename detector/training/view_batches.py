@@ -19,6 +19,7 @@ from detector.errors import ImageError
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.batches import ImageCache
+from detector.training.checkpoint import digest_of
 from detector.training.pseudo_boxes import PseudoBoxes
 from detector.training.views import View, ViewSettings, draw_view, whole_view
 
@@ -117,6 +118,18 @@ class Views:
             self.broken[sample.path] = str(error)
             return False
         return True
+
+    def digest(self) -> str:
+        """A hash of the images and of the annotated boxes of each."""
+        samples = self.dataset.samples
+        objects = [sample.annotations for sample in samples]
+        return digest_of(
+            [sample.image_id for sample in samples],
+            np.array([sample.size or (0, 0) for sample in samples]),
+            np.array([len(one) for one in objects]),
+            np.concatenate([np.zeros((0, 4)), *(one.boxes for one in objects)]),
+            np.concatenate([np.zeros(0, bool), *(one.crowd for one in objects)]),
+        )
 
     def _objects(self, image: int) -> Array:
         """The annotated ones, then the pseudo boxes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,22 @@ def test_the_fixed_views_of_an_image_begin_with_itself_and_its_mirror_image(data
     assert crops[0, 0, 32, 10] - crops[0, 0, 32, 50] == pytest.approx(1, abs=1e-3)
     assert fixed.boxes(0)[0].tolist() == [0, 0.25, 0.5, 0.75]
     assert fixed.boxes(1)[0].tolist() == [0.5, 0.25, 1, 0.75]
+
+
+def test_kept_views_belong_to_their_images_and_the_boxes_of_each(dataset):
+    def digest(*boxes: list[list[int]]) -> str:
+        samples = [
+            replace(one, annotations=Annotations(np.array(b).reshape(-1, 4), np.zeros(len(b), int)))
+            for one, b in zip(dataset.samples, boxes, strict=True)
+        ]
+        views = Views(replace(dataset, samples=tuple(samples)), 64, ViewSettings(), STILL, seed=0)
+        return FixedViews.of(views, ViewBankSettings()).digest()
+
+    one, other = [0, 16, 32, 48], [8, 8, 40, 40]
+    of_the_first = digest([one, other], [], [])
+    assert of_the_first == digest([one, other], [], [])
+    assert of_the_first != digest([one], [other], [])
+    assert of_the_first != digest([one, one], [], [])
 
 
 def test_without_flip_the_same_views_are_never_mirrored(dataset):
