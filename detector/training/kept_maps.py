@@ -24,6 +24,7 @@ from detector.files import write_atomically
 from detector.models.inference import FixedBatches
 from detector.structures import Array
 from detector.training.batches import prefetched
+from detector.training.checkpoint import another_form
 
 SAVE_EVERY = 32
 """Images."""
@@ -122,11 +123,10 @@ class MapBuilder:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state()
         if state and state.get("fingerprint") != self.fingerprint:
-            now, then = (_form(text) for text in (self.fingerprint, str(state.get("fingerprint"))))
-            if now != then:
+            if other := another_form(str(state.get("fingerprint")), self.fingerprint):
                 raise TrainingError(
-                    f"{self.folder} holds maps of an older version of this program, which did not"
-                    " note all that they were made from; remove it, or use another --out"
+                    f"{self.folder} holds maps of {other}; this one cannot go on with them:"
+                    " begin again with another --out, and another --bank if there is one"
                 )
             raise TrainingError(
                 f"{self.folder} holds maps of other settings, of other images or boxes, or of"
@@ -148,11 +148,6 @@ class MapBuilder:
     def _save(self, done: int, complete: bool) -> None:
         state = {"fingerprint": self.fingerprint, "done": done, "complete": complete}
         write_atomically(self.folder / "bank.json", json.dumps(state) + "\n")
-
-
-def _form(fingerprint: str) -> str:
-    """What a fingerprint begins with: the version of what it was made from."""
-    return fingerprint.partition(":")[0] if ":" in fingerprint else ""
 
 
 def _take_room(path: Path, size: int) -> None:

@@ -52,6 +52,18 @@ def test_another_runs_checkpoint_is_refused(tmp_path: Path):
         load_checkpoint(tmp_path, "another print")
 
 
+@pytest.mark.parametrize(("then", "now"), [("a", "2:a"), ("2:a", "3:a"), ("3:a", "a")])
+def test_a_run_of_another_version_is_said_to_be_one(tmp_path: Path, then: str, now: str):
+    """Nothing need have changed: no advice to use the same settings."""
+    save_checkpoint(tmp_path, Checkpoint(1, then, {}))
+    forms = [one.partition(":")[0].replace("a", "1") for one in (then, now)]
+    words = "another version .*form {}, here {}.*: begin again with another --out$"
+    with pytest.raises(CheckpointError, match=words.format(*forms)):
+        load_checkpoint(tmp_path, now)
+    found = load_checkpoint(tmp_path, then)
+    assert found is not None
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path):
     save_checkpoint(tmp_path, _checkpoint(1))
     with pytest.raises(CheckpointError, match="not finite"):
