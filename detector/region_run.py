@@ -24,21 +24,28 @@ from detector.region_prior import RegionPrior
 from detector.training.checkpoint import fingerprint_of, hash_of
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
+RUN_FORMAT = "2:"
+"""Begins the fingerprint of a run; the first form, without it, knew nothing of regions and of what
+lies below a bank.
+"""
 
-def run_fingerprint(settings: RegionTrainingConfig, teacher: str = "", data: str = "") -> str:
+
+def run_fingerprint(
+    settings: RegionTrainingConfig, teacher: str = "", data: str = "", below: str = ""
+) -> str:
     """A hash of all that a training depends on: its checkpoints belong to no other settings.
 
-    `teacher` stands for what a teacher says, where there is one, `data` for the regions. Heads are
-    fitted afterwards; and what was added to the settings since leaves older runs alone as long as
-    it is not used.
+    `teacher` stands for what a teacher says, where there is one, `data` for the regions, `below`
+    for the numbers of a bank's trunk, which no checkpoint holds. Heads are fitted afterwards; and
+    what was added to the settings since leaves older runs alone as long as it is not used.
     """
     tree = settings.model_dump(exclude={"heads"})
     if not settings.member.start_member:
         del tree["member"]["start_member"]
     if settings.box_loss is None:
         del tree["box_loss"]
-    beside = {"taught_by": teacher, "regions": data}
-    return fingerprint_of(tree | {name: one for name, one in beside.items() if one})
+    beside = {"taught_by": teacher, "regions": data, "below": below}
+    return RUN_FORMAT + fingerprint_of(tree | {name: one for name, one in beside.items() if one})
 
 
 BANK_FORMAT = "3:"

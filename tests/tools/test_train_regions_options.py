@@ -98,6 +98,10 @@ def test_a_start_that_changed_in_its_place_is_noticed(config: Path, tmp_path: Pa
     shutil.copytree(tmp_path / "another" / "bundle", start)
     assert train(config, second, *bank, "--start", str(start)) == 3
     assert "another start" in capsys.readouterr().err
+    # Nor may what was trained on the old maps be put on the new trunk.
+    shutil.rmtree(second / "bank")
+    assert train(config, second, *bank, "--start", str(start)) == 3
+    assert "other settings" in capsys.readouterr().err
 
 
 def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Path):
@@ -202,18 +206,18 @@ def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path:
     """Their fingerprint is of what they knew."""
     import yaml
 
-    from detector.region_run import run_fingerprint
+    from detector.region_run import RUN_FORMAT, run_fingerprint
     from detector.training.checkpoint import fingerprint_of
 
     tree = yaml.safe_load(config.read_text())
     now = RegionTrainingConfig.model_validate(tree)
     older = now.model_dump(exclude={"heads", "box_loss"})
     del older["member"]["start_member"]
-    assert run_fingerprint(now) == fingerprint_of(older)
+    assert run_fingerprint(now) == RUN_FORMAT + fingerprint_of(older)
     for room, setting in (("member", {"start_member": 1}), ("box_loss", {})):
         changed = {**tree, room: {**tree.get(room, {}), **setting}}
         found = run_fingerprint(RegionTrainingConfig.model_validate(changed))
-        assert found != fingerprint_of(older)
+        assert found != RUN_FORMAT + fingerprint_of(older)
 
 
 def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: Path, capsys):

@@ -26,6 +26,7 @@ from detector.structures import Array
 from detector.training.bank_settings import BankSettings
 from detector.training.batches import RegionCrops, Seen
 from detector.training.box_loss import LAYER, add_layer
+from detector.training.checkpoint import hash_of
 from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
@@ -52,7 +53,7 @@ class Learning:
     network  the part of it that is trained (all of it, where there is no bank)
     make     (batch, step) -> what the network takes
     crops    reads the images; knows which are broken
-    below    the state of what is not trained, where there is a bank
+    below    the state of what is not trained, where there is a bank; and its hash
     mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
     teacher  crops -> a teacher's logits (N, K+1), where one teaches and there is no bank
     taught   a batch -> what the teacher said of it before, where there is a bank
@@ -69,6 +70,7 @@ class Learning:
     teacher: Callable[[Tensor], Tensor] | None = None
     taught: Callable[[RegionBatch], Tensor] | None = None
     teacher_fingerprint: str = ""
+    below_hash: str = ""
 
     def moves(self, batch: RegionBatch, flip: bool) -> Tensor:
         """(N, 4): what moves the regions of a batch onto their objects, as the network sees them.
@@ -224,7 +226,7 @@ def _from_bank(
     mirrored = mirrored_rows(part.image, keeping.seed)
     return Learning(
         dataset, whole, top, part, bank, crops, below, mirrored,
-        taught=taught, teacher_fingerprint=name,
+        taught=taught, teacher_fingerprint=name, below_hash=hash_of(trunk),
     )  # fmt: skip
 
 

@@ -45,7 +45,9 @@ def train(
     how, network, seed = settings.optimiser, learning.network, settings.sampling_seed
     names = [name for name, _ in network.named_parameters()]
     freeze(network, [p for p in settings.member.freeze if any(n.startswith(p) for n in names)])
-    belongs = run_fingerprint(settings, learning.teacher_fingerprint, learning.pool.digest())
+    belongs = run_fingerprint(
+        settings, learning.teacher_fingerprint, learning.pool.digest(), learning.below_hash
+    )
     run = TrainingState(network, how, belongs)
     loop = TrainingLoop(run, how, places, group, stop, last=how.steps, seed=seed)
     begun()
