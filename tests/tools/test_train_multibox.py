@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from multibox_training.settings import MultiBoxTrainingConfig, map_settings, run_settings
+from safetensors.torch import save_file
 from small_classifiers import TOOLS
 from toy_multibox import run, train, varied
 from toy_regions import same, settings, weights, write_squares
 
+from detector.models import build_model
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox
 from detector.reporting.journal import read_journal
@@ -101,6 +106,53 @@ def test_maps_serve_other_heads_but_not_other_views(config, finished, tmp_path, 
     for change in ("views.min_area=0.1", "augment.flip=false"):
         assert train(config, tmp_path / "views", *bank, *settings(change)) == 3
         assert "other settings" in capsys.readouterr().err
+
+
+def test_a_run_on_changed_data_does_not_resume(toy, config, tmp_path, capsys):
+    """Its priors, its order and its answers would be others."""
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(toy, data)
+    change = settings(
+        f"data=[{{path: {data}, split: train}}]", "bank=null", "optimiser.batch=8",
+        "heads.priors=50",
+    )  # fmt: skip
+    assert train(config, out, *change) == 0
+    path = data / "Annotations" / "000003.xml"
+    text = path.read_text()
+    path.write_text(re.sub("<xmin>.*?</xmin>", "<xmin>1</xmin>", text))
+    assert train(config, out, *change) == 3
+    assert "other data" in capsys.readouterr().err
+    path.write_text(text)
+    listing = data / "ImageSets" / "Main" / "train.txt"
+    names = listing.read_text().split()
+    listing.write_text("\n".join([*names[:-2], names[-1], names[-2]]))  # the same, in another order
+    assert train(config, out, *change) == 3
+    assert "other data" in capsys.readouterr().err
+    listing.write_text("\n".join(names))
+    assert train(config, out, *change) == 0
+
+
+def test_a_trunk_that_changed_in_its_place_is_noticed(config, tmp_path, capsys):
+    out, start = tmp_path / "run", tmp_path / "start.safetensors"
+    change = [*settings("bank.views_per_image=1", "heads.priors=50"), "--start", str(start)]
+
+    def write_start(seed: int) -> None:
+        torch.manual_seed(seed)
+        save_file(build_model("googlenet", 3, width=0.125).state_dict(), start)
+
+    write_start(0)
+    assert train(config, out, *change) == 0
+    write_start(1)
+    assert train(config, out, *change) == 3
+    assert "another start" in capsys.readouterr().err
+    shutil.rmtree(out / "bank")
+    assert train(config, out, *change) == 3  # the heads belong to the old trunk
+    assert "other settings" in capsys.readouterr().err
+    write_start(0)
+    assert train(config, out, *change) == 3
+    assert "another start" in capsys.readouterr().err
+    shutil.rmtree(out / "bank")
+    assert train(config, out, *change) == 0
 
 
 def test_what_earlier_versions_mirrored_in_spite_of_flip_is_of_other_settings():

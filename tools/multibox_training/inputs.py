@@ -19,7 +19,7 @@ from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
 from detector.reporting.cli import Stop, counted
 from detector.reporting.progress import progress
-from detector.training.checkpoint import fingerprint_of
+from detector.training.checkpoint import digest_of, hash_of
 from detector.training.distributed import Group
 from detector.training.kept_maps import KeptMaps, MapBuilder
 from detector.training.places import Places
@@ -27,7 +27,7 @@ from detector.training.view_bank import FixedViews
 from detector.training.view_batches import Views, box_fractions, object_fractions
 from detector.training.view_examples import DrawnExamples, KeptExamples, ViewBatch
 from multibox_training.pseudo import Labelled
-from multibox_training.settings import MultiBoxTrainingConfig, map_settings
+from multibox_training.settings import MultiBoxTrainingConfig, map_fingerprint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +44,7 @@ class Learning:
     make         a step -> this process's part of its batch
     whole_batch  a step -> all of its batch, whatever the number of processes
     count        views in an epoch
+    below        the hash of what is not trained, where there is a bank
     """
 
     labelled: Labelled
@@ -54,6 +55,18 @@ class Learning:
     whole_batch: Callable[[int], ViewBatch]
     count: int
     views: Views
+    below: str = ""
+
+    def digest(self) -> str:
+        """A hash of the images, of all that is said of them, and of the priors."""
+        views, images = self.views, range(len(self.views.dataset))
+        priors = np.concatenate([self.priors.boxes, self.priors.deviation])
+        return digest_of(
+            [views.digest()],
+            np.array([views.completeness(image) for image in images]),
+            np.array([views.pseudo[i].weight if i in views.pseudo else 1.0 for i in images]),
+            np.round(priors, 5) + 0.0,  # the last bits are each machine's own
+        )
 
 
 def learning_of(
@@ -87,18 +100,19 @@ def learning_of(
         return Learning(
             labelled, priors, whole, whole, examples, alone, len(labelled.dataset), views
         )
-    fixed = FixedViews.of(views, settings.bank)
+    fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
+    belongs = map_fingerprint(settings, labelled.digest, fixed.digest(), numbers)
     kept = KeptExamples(
-        fixed, _maps(settings, labelled.digest, fixed, trunk, places, group, stop),
+        fixed, _maps(settings, belongs, fixed, trunk, places, group, stop),
         how.batch, how.seed, group.rank, group.world,
     )  # fmt: skip
     alone = replace(kept, rank=0, world=1)
-    return Learning(labelled, priors, whole, whole.heads, kept, alone, len(fixed), views)
+    return Learning(labelled, priors, whole, whole.heads, kept, alone, len(fixed), views, numbers)
 
 
 def _maps(
     settings: MultiBoxTrainingConfig,
-    pseudo: str,
+    belongs: str,
     fixed: FixedViews,
     trunk: nn.Module,
     places: Places,
@@ -114,8 +128,7 @@ def _maps(
             batch_size=8 if places.device.type == "cpu" else 64, workers=places.threads,
         ),
         map_shape(trunk, settings.trunk.input_size),
-        fingerprint_of({**map_settings(settings, pseudo), "kept": fixed.digest()}),
-        places.threads, together=8,
+        belongs, places.threads, together=8,
     )  # fmt: skip
     made = progress(builder.build(), "maps", len(fixed.counts), places.quiet)
     if not group.first_does(made, stop, places.device):

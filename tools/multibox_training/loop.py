@@ -12,12 +12,11 @@ import torch
 from detector.configuration import save_config
 from detector.hardware import choose_precision
 from detector.reporting.live import TrainingDisplay
-from detector.training.checkpoint import fingerprint_of
 from detector.training.logs import Logs
 from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
 from detector.training.state import TrainingState, freeze
-from multibox_training.settings import run_settings
+from multibox_training.settings import run_fingerprint
 from multibox_training.step import Step, Sums
 
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ def train(
     steps_per_epoch = learning.count / how.batch
     last = math.ceil(how.epochs * steps_per_epoch)
     run = TrainingState(
-        network, how, fingerprint_of(run_settings(settings, learning.labelled.digest)),
+        network, how,
+        run_fingerprint(settings, learning.labelled.digest, learning.digest(), learning.below),
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
     loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)

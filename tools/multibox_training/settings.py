@@ -18,6 +18,7 @@ from detector.models.storage import StoredAs
 from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.network import HeadSettings
 from detector.training.augment import AugmentSettings
+from detector.training.checkpoint import fingerprint_of
 from detector.training.classifier_settings import OptimiserSettings
 from detector.training.pseudo_boxes import PseudoSettings
 from detector.training.view_bank import ViewBankSettings
@@ -98,6 +99,28 @@ def _without_silence(found: dict[str, Any]) -> dict[str, Any]:
     """
     off = {"pseudo": None, "unlabelled": False}
     return {k: v for k, v in found.items() if k not in off or v != off[k]}
+
+
+FORM = "2:"
+"""Begins the fingerprints of a run and of its maps; those of the first form, without it, knew the
+trunk by its path only, and a run's nothing of images, boxes and priors.
+"""
+
+
+def run_fingerprint(
+    settings: MultiBoxTrainingConfig, pseudo: str, learnt_from: str, trunk: str
+) -> str:
+    """What a checkpoint is bound to: the settings, the digests of the pseudo boxes and of all that
+    is learnt from, and the hash of a trunk that is not in it.
+    """
+    beside = {"learnt_from": learnt_from, "trunk_below": trunk}
+    return FORM + fingerprint_of({**run_settings(settings, pseudo), **beside})
+
+
+def map_fingerprint(settings: MultiBoxTrainingConfig, pseudo: str, views: str, trunk: str) -> str:
+    """What kept maps are bound to: as a run, but to the digest of their views alone."""
+    beside = {"kept": views, "trunk_below": trunk}
+    return FORM + fingerprint_of({**map_settings(settings, pseudo), **beside})
 
 
 def run_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
