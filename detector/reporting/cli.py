@@ -66,7 +66,12 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
 def say_error(error: Exception) -> None:
     """An error's message on stderr, in at most three lines, control characters made visible."""
     for line in _lines_of(error)[:MAX_LINES]:
-        print(visible(line), file=sys.stderr)
+        say(line)
+
+
+def say(text: str) -> None:
+    """A line on stderr, control characters made visible."""
+    print(visible(text), file=sys.stderr)
 
 
 def members_of(ensemble: str) -> int | None:

@@ -8,7 +8,7 @@ so there is no generator to save.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from detector.files import write_atomically
 from detector.structures import Array
 
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
+NEW = "checkpoint-new.safetensors"
+"""While one is saved; a kill before its last name leaves it there, complete."""
 _FORMAT = "1"
 
 
@@ -34,8 +36,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write the checkpoint; the one before it stays beside. Refuses non-finite weights with
-    CheckpointError.
+    """Write the checkpoint; the last whole one before it stays beside. Refuses non-finite
+    weights with CheckpointError.
     """
     from safetensors.torch import save
 
@@ -54,10 +56,10 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
     path = folder / CURRENT
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "checkpoint-new.safetensors", data)
-        if path.exists():
+        write_atomically(folder / NEW, data)
+        if path.exists() and _is_whole(path):  # else the one before is the better one
             path.replace(folder / PREVIOUS)
-        (folder / "checkpoint-new.safetensors").replace(path)
+        (folder / NEW).replace(path)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror}); the previous checkpoint stands"
@@ -65,14 +67,18 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def load_checkpoint(folder: str | Path, fingerprint: str | None = None) -> Checkpoint | None:
+def load_checkpoint(
+    folder: str | Path,
+    fingerprint: str | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Checkpoint | None:
     """The newest checkpoint that can be read, or None where there is none at all.
 
-    A damaged file falls back to the one before it. Another fingerprint is a CheckpointError: the
-    settings of a run do not change while it runs.
+    A damaged file falls back to the one before it, and `tell` is told. Another fingerprint is a
+    CheckpointError: the settings of a run do not change while it runs.
     """
     damaged = []
-    for name in (CURRENT, PREVIOUS):
+    for name in (NEW, CURRENT, PREVIOUS):
         path = Path(folder) / name
         if not path.exists():
             continue
@@ -91,10 +97,23 @@ def load_checkpoint(folder: str | Path, fingerprint: str | None = None) -> Check
                 f"{path} belongs to a run with other settings or other data; use the same,"
                 " or another --out"
             )
+        if damaged and tell is not None:
+            tell(f"{'; '.join(damaged)}; going on from {path}, step {found.step}")
         return found
     if damaged:
         raise CheckpointError("; ".join(damaged) + "; delete the folder to begin again")
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file has its whole length, and the head of a checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == _FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def _read(path: Path) -> Checkpoint:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import TrainingError
+from detector.reporting.cli import say
 from detector.training.batches import prefetched
 from detector.training.distributed import Group
 from detector.training.loss_scale import LossScale
@@ -98,7 +99,7 @@ class TrainingLoop:
         self._scale = LossScale(settings.precision == "float16")
         run.extra["progress"] = self._scale.state()
         places.out.mkdir(parents=True, exist_ok=True)
-        self.first = run.resume(places.out)
+        self.first = run.resume(places.out, say if group.is_first else None)
         self._scale.load(run.extra["progress"])
 
     @property

@@ -138,9 +138,11 @@ class TrainingState:
                     cast("dict[str, Tensor]", group)[name] = value
         save_checkpoint(folder, Checkpoint(step, self.fingerprint, groups))
 
-    def resume(self, folder: Path) -> int:
-        """Continue from the folder's checkpoint; the step to begin with (0 without one)."""
-        found = load_checkpoint(folder, self.fingerprint)
+    def resume(self, folder: Path, tell: Callable[[str], None] | None = None) -> int:
+        """Continue from the folder's checkpoint; the step to begin with (0 without one). `tell` is
+        told which damaged ones were passed over.
+        """
+        found = load_checkpoint(folder, self.fingerprint, tell)
         if found is None:
             return 0
         self.network.load_state_dict(dict(found.groups["model"]))

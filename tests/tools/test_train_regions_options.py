@@ -81,6 +81,15 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
     assert same(trained, weights(tmp_path / "run"))
 
 
+def test_a_damaged_checkpoint_is_passed_over_aloud(config: Path, tmp_path: Path, capsys):
+    assert train(config, tmp_path) == 0
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half a fi")
+    assert train(config, tmp_path) == 0
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'checkpoint.safetensors'} is damaged" in said
+    assert f"going on from {tmp_path / 'checkpoint-previous.safetensors'}, step 1\n" in said
+
+
 def test_a_start_that_changed_in_its_place_is_noticed(config: Path, tmp_path: Path, capsys):
     """The maps of the old start must not be read as those of the new one."""
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")

@@ -36,6 +36,54 @@ def test_a_checkpoint_comes_back_and_so_does_the_one_before(tmp_path: Path):
     assert before.step == 1
 
 
+@pytest.mark.parametrize("damage", ["cut", "length", "other"])
+def test_a_damaged_checkpoint_is_told_and_never_takes_the_place_of_a_good_one(
+    tmp_path: Path, damage: str
+):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, _checkpoint(step))
+    path, said = tmp_path / checkpoints.CURRENT, []
+    whole = path.read_bytes()
+    if damage == "other":
+        save_file({"model/w": torch.zeros(1)}, path)
+    else:
+        path.write_bytes(whole[:-1] if damage == "cut" else bytes(8) + whole[8:])
+    found = load_checkpoint(tmp_path, "print", said.append)
+    assert found is not None
+    assert found.step == 1
+    (words,) = said
+    assert words.startswith(str(path))
+    assert words.endswith(f"; going on from {tmp_path / checkpoints.PREVIOUS}, step 1")
+    save_checkpoint(tmp_path, _checkpoint(3))
+    path.write_bytes(b"half a fi")
+    found = load_checkpoint(tmp_path, "print", said.append)
+    assert found is not None
+    assert found.step == 1
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_before_the_last_rename_loses_nothing(tmp_path: Path, monkeypatch, renames: int):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, _checkpoint(step))
+    real, done, said = Path.replace, [], []
+
+    def killed(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, _checkpoint(3))
+    found = load_checkpoint(tmp_path, "print", said.append)
+    assert found is not None
+    assert (found.step, said) == (3, [])
+    save_checkpoint(tmp_path, _checkpoint(4))
+    assert {path.name for path in tmp_path.iterdir()} == {checkpoints.CURRENT, checkpoints.PREVIOUS}
+
+
 def test_without_a_checkpoint_there_is_none(tmp_path: Path):
     assert load_checkpoint(tmp_path) is None
 

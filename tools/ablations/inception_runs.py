@@ -21,7 +21,7 @@ from detector.errors import EvaluationError
 from detector.files import write_atomically
 from detector.models.classifier_file import load_classifier
 from detector.reporting.progress import duration
-from detector.training.checkpoint import CURRENT, PREVIOUS
+from detector.training.checkpoint import CURRENT, NEW, PREVIOUS
 from detector.training.classifier_settings import ClassifierTrainingConfig
 from detector.training.validation import validate
 
@@ -146,7 +146,7 @@ def measure(
     found = _judged(run, judged, readable, places, group)
     if group.is_first:
         write_atomically(run.folder / RESULT, found.model_dump_json(indent=1) + "\n")
-        for name in (CURRENT, PREVIOUS):  # three times the weights each
+        for name in (NEW, CURRENT, PREVIOUS):  # three times the weights each
             (run.folder / name).unlink(missing_ok=True)
     group.wait()
     return found
