@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 NOT_REGULAR = "not a regular file"
+_TEMPORARY = ".writing-{}.tmp"
 
 
 def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> None:
@@ -29,7 +30,7 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
     pieces = [data] if isinstance(data, bytes) else data
     target = Path(os.path.realpath(path))
     # Not derived from the file's own name, which may already reach the 255-byte limit.
-    temporary = target.parent / f".writing-{os.urandom(8).hex()}.tmp"
+    temporary = target.parent / _TEMPORARY.format(os.urandom(8).hex())
     try:
         mode = _mode_of_old(target)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -47,6 +48,13 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(target.parent)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files of writers that were killed. Nobody may be writing there."""
+    for path in Path(folder).glob(_TEMPORARY.format("*")):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _mode_of_old(path: Path) -> int | None:

@@ -232,6 +232,7 @@ def inception_v3(
     from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
     from detector.training.places import Places
+    from detector.training.run_folder import alone_in
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -250,7 +251,10 @@ def inception_v3(
     runs = runs_of(rows, chosen, images, out)
     found: list[Any] = []
     try:
-        with stop_gently("this step, then saving") as stop:
+        with (
+            alone_in(out, group, where, within="runs/*"),
+            stop_gently("this step, then saving") as stop,
+        ):
             if not places.quiet:
                 print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
             for one in measure_all(runs, images, judged, places, group, stop):

@@ -60,6 +60,7 @@ def main(
     from detector.training.distributed import join_group
     from detector.training.places import Places
     from detector.training.recipes import with_recipe
+    from detector.training.run_folder import alone_in
 
     tree = load_config(config, change)
     given = {
@@ -85,7 +86,7 @@ def main(
         out, data_root, where, threads, quiet, compiled=compiled, tensorboard=tensorboard
     )
     try:
-        with stop_gently("this step, then saving") as stop:
+        with alone_in(out, group, where), stop_gently("this step, then saving") as stop:
             trained = train(settings, images, judged, places, group, stop)
             if trained.finished and group.is_first:
                 path = out / CLASSIFIER

@@ -22,6 +22,9 @@ from detector.reporting.cli import run_tool
 if TYPE_CHECKING:
     from multibox_training.settings import MultiBoxTrainingConfig
 
+    from detector.training.distributed import Group
+    from detector.training.places import Places
+
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, weights.")],
@@ -44,18 +47,13 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train MultiBox; run again to resume."""
-    from multibox_training.images import images_of
-    from multibox_training.inputs import learning_of, report
-    from multibox_training.loop import train
-    from multibox_training.outputs import write_weights
-    from multibox_training.pseudo import labelled
     from multibox_training.settings import MultiBoxTrainingConfig
 
     from detector.configuration import load_config, put, validated
     from detector.hardware import choose_device
-    from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
     from detector.training.places import Places
+    from detector.training.run_folder import alone_in
 
     tree = load_config(config, change)
     if data:
@@ -75,24 +73,37 @@ def main(
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first
     places = Places(out, data_root, where, threads, quiet, None, bank, compiled, tensorboard)
+    with alone_in(out, group, where):
+        return _trained(settings, places, group)
+
+
+def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> int:
+    """Everything from the images to the weights; the exit code."""
+    from multibox_training.images import images_of
+    from multibox_training.inputs import learning_of, report
+    from multibox_training.loop import train
+    from multibox_training.outputs import write_weights
+    from multibox_training.pseudo import labelled
+
+    from detector.reporting.cli import stop_gently
+
     try:
         group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
-            dataset = images_of(settings, data_root)
-            out.mkdir(parents=True, exist_ok=True)
+            dataset = images_of(settings, places.data_root)
             images = labelled(settings, dataset, places, group, stop)
             learning = learning_of(settings, images, places, group, stop)
             if not places.quiet:
                 report(learning, settings)
             averaged = train(settings, learning, places, group, stop)
-        readable = not group.any(bool(learning.views.broken), where)
+        readable = not group.any(bool(learning.views.broken), places.device)
     finally:
         group.close()
     for path, message in sorted(learning.views.broken.items()):
         typer.echo(f"left out: {path}: {message}", err=True)
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
-    write_weights(out, settings, learning, averaged)
+    write_weights(places.out, settings, learning, averaged)
     return 0 if readable else 1
 
 

@@ -23,6 +23,8 @@ import typer
 from detector.reporting.cli import run_tool
 
 if TYPE_CHECKING:
+    from detector.training.distributed import Group
+    from detector.training.places import Places
     from detector.training.region_settings import RegionTrainingConfig
 
 
@@ -53,17 +55,12 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
-    from head_fitting.after_training import fit_heads_of_run
-    from region_training.inputs import learning_of, regions_of
-    from region_training.loop import train
-    from region_training.outputs import write_bundle
-
-    from detector.configuration import load_config, put, save_config, validated
+    from detector.configuration import load_config, put, validated
     from detector.hardware import choose_device
-    from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
     from detector.training.places import Places
     from detector.training.region_settings import RegionTrainingConfig
+    from detector.training.run_folder import alone_in
 
     tree = load_config(config, change)
     if data:
@@ -80,7 +77,21 @@ def main(
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first
     places = Places(out, data_root, where, threads, quiet, cache, bank, compiled, tensorboard)
-    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out, group, where, within="member-*"):
+        return _trained(settings, members, places, group)
+
+
+def _trained(settings: RegionTrainingConfig, members: int, places: Places, group: Group) -> int:
+    """Everything from the proposals to the bundle and its heads; the exit code."""
+    from head_fitting.after_training import fit_heads_of_run
+    from region_training.inputs import learning_of, regions_of
+    from region_training.loop import train
+    from region_training.outputs import write_bundle
+
+    from detector.configuration import save_config
+    from detector.reporting.cli import stop_gently
+
+    out, where = places.out, places.device
     trained: list[Any] = []
     broken: dict[Path, str] = {}
     try:
@@ -95,7 +106,7 @@ def main(
                 own = settings.of_member(number)
                 learning = learning_of(own, dataset, pool, places, group, stop)
                 folder = out if members == 1 else out / f"member-{number}"
-                if members > 1 and not quiet:
+                if members > 1 and not places.quiet:
                     typer.echo(f"member {number + 1} of {members}", err=True)
                 averaged = train(own, learning, replace(places, out=folder), group, stop, begun)
                 broken |= learning.crops.broken

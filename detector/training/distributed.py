@@ -88,7 +88,8 @@ class Group:
             torch.distributed.barrier()
 
     def close(self) -> None:
-        if self.world > 1:
+        """Leave the group; nothing where that is done."""
+        if self.world > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 

@@ -18,6 +18,8 @@ from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictur
 
 from detector.models import ARCHITECTURES
 from detector.reporting.live import TrainingDisplay
+from detector.training.distributed import Group
+from detector.training.run_folder import alone_in
 
 SHIPPED = TOOLS.parent / "configs" / "ablation" / "inception_v3.yaml"
 TABLE = """
@@ -81,6 +83,14 @@ def rows_of(table: str | Path, folder: Path, *changes: str, **over: object) -> l
         (folder / "rows.yaml").write_text(table)
         table = folder / "rows.yaml"
     return read_rows(table, changes, over)
+
+
+def test_the_same_command_twice_at_once_is_refused(pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    with alone_in(out, Group()):
+        assert ablate(pictures, out) == 3
+    assert f"{out}: another process" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [".lock"]
 
 
 def test_each_row_of_the_paper_differs_from_the_one_above_in_one_switch(tmp_path: Path):

@@ -23,6 +23,8 @@ from detector.reporting.live import TrainingDisplay
 from detector.training import checkpoint as checkpoints
 from detector.training import classifier_loss, patch_batches
 from detector.training.checkpoint import load_checkpoint
+from detector.training.distributed import Group
+from detector.training.run_folder import alone_in
 
 SETTINGS = {
     "recipe": "modern",
@@ -135,6 +137,16 @@ def test_an_interrupt_finishes_the_step_saves_and_exits_130(pictures, tmp_path, 
     assert found is not None
     assert found.step == 3
     assert not (tmp_path / "classifier.safetensors").exists()
+
+
+def test_the_same_command_twice_at_once_is_refused(pictures, tmp_path, capsys):
+    with alone_in(tmp_path, Group()):
+        assert train(pictures, tmp_path) == 3
+    assert f"{tmp_path}: another process" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".writing-00ff.tmp").write_bytes(b"half")
+    assert train(pictures, tmp_path) == 0
+    assert not (tmp_path / ".writing-00ff.tmp").exists()
 
 
 def test_accumulated_parts_are_one_batch(pictures, tmp_path, monkeypatch):

@@ -26,6 +26,8 @@ from detector.models import build_model
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox
 from detector.reporting.journal import read_journal
+from detector.training.distributed import Group
+from detector.training.run_folder import alone_in
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,16 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_p
     assert same(weights(tmp_path), weights(finished))
     ours, theirs = ((p / "multibox.safetensors").read_bytes() for p in (tmp_path, finished))
     assert ours == theirs
+
+
+def test_the_same_command_twice_at_once_is_refused(config, finished, tmp_path, capsys):
+    with alone_in(tmp_path, Group()):
+        assert train(config, tmp_path, "--bank", str(finished / "bank")) == 3
+    assert f"{tmp_path}: another process" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".writing-00ff.tmp").write_bytes(b"half")
+    assert train(config, tmp_path, "--bank", str(finished / "bank")) == 0
+    assert not (tmp_path / ".writing-00ff.tmp").exists()
 
 
 def test_maps_serve_other_heads_but_not_other_views(config, finished, tmp_path, capsys):

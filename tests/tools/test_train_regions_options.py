@@ -21,6 +21,7 @@ from detector.structures import Proposals
 from detector.training.distributed import Group
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool, SamplingSettings
+from detector.training.run_folder import alone_in
 
 
 def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path: Path):
@@ -79,6 +80,16 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
     assert not same(trained, weights(tmp_path / "other"))
     assert train(config, tmp_path / "run", *bank) == 0
     assert same(trained, weights(tmp_path / "run"))
+
+
+def test_the_same_command_twice_at_once_is_refused(config, tmp_path, capsys):
+    with alone_in(tmp_path, Group()):
+        assert train(config, tmp_path) == 3
+    assert f"{tmp_path}: another process" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".writing-00ff.tmp").write_bytes(b"half")
+    assert train(config, tmp_path) == 0
+    assert not (tmp_path / ".writing-00ff.tmp").exists()
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(config: Path, tmp_path: Path, capsys):
@@ -185,7 +196,6 @@ def test_a_start_of_other_layers_is_said_at_once(config: Path, tmp_path: Path, c
 
 
 def test_the_starts_normalisation_stays(config: Path, tmp_path: Path):
-
     assert train(config, tmp_path / "one") == 0
     path = tmp_path / "one" / "bundle" / "bundle.json"
     told = json.loads(path.read_text())
@@ -200,8 +210,7 @@ def test_a_stop_of_another_process_stops_this_one_without_a_bundle(
     config: Path, tmp_path: Path, monkeypatch
 ):
     """One process of a group was interrupted: none publishes a half-trained network."""
-
-    answers = iter([False])  # once all images have proposals
+    answers = iter([False, False])  # of the folder's lock, and once all images have proposals
     monkeypatch.setattr(Group, "any", lambda *_: next(answers, True))
     assert train(config, tmp_path, "--members", "2") == 143
     assert not (tmp_path / "bundle").exists()

@@ -1,0 +1,89 @@
+"""A run's folder is one run's at a time, and what a killed one left there goes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detector.errors import TrainingError
+from detector.training.distributed import Group
+from detector.training.run_folder import alone_in
+
+
+def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
+    out = tmp_path / "new" / "run"
+    with alone_in(out, Group()):
+        with pytest.raises(TrainingError, match="another process is at work") as caught:
+            alone_in(out, Group()).__enter__()
+        assert str(caught.value).startswith(f"{out}: ")
+        with alone_in(tmp_path / "other", Group()):
+            pass
+    with pytest.raises(KeyError), alone_in(out, Group()):
+        raise KeyError
+    with alone_in(out, Group()):
+        pass
+
+
+def test_all_processes_of_a_group_are_refused_together(tmp_path: Path):
+    class Refused(Group):
+        def any(self, flag: bool, device: object = "cpu") -> bool:
+            assert not flag  # this one holds no lock, and asks the others
+            return True
+
+    with pytest.raises(TrainingError, match="another process"):
+        alone_in(tmp_path, Refused(rank=1)).__enter__()
+    with alone_in(tmp_path, Group()), alone_in(tmp_path, Group(rank=1)):
+        pass  # of one group
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path):
+    code = (
+        "import sys, time; from detector.training.run_folder import alone_in\n"
+        "from detector.training.distributed import Group\n"
+        "with alone_in(__import__('pathlib').Path(sys.argv[1]), Group()):\n"
+        "    print('held', flush=True); time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError):
+            alone_in(tmp_path, Group()).__enter__()
+        process.kill()
+    with alone_in(tmp_path, Group()):
+        pass
+
+
+def test_what_killed_writers_left_goes_and_nothing_else(tmp_path: Path):
+    for place in ("", "member-0", "member-1", "bank"):
+        (tmp_path / place).mkdir(exist_ok=True)
+        for name in (".writing-00ff.tmp", "writing-00ff.tmp", ".writing-00ff"):
+            (tmp_path / place / name).write_bytes(b"half")
+    with pytest.raises(TrainingError), alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
+        pass
+    (tmp_path / ".writing-00ff.tmp").write_bytes(b"as a process of the same group may write")
+    with alone_in(tmp_path, Group(rank=1)):
+        pass
+    assert (tmp_path / ".writing-00ff.tmp").exists()
+    with alone_in(tmp_path, Group(), within="member-*"):
+        pass
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".writing-*.tmp")]
+    assert left == ["bank/.writing-00ff.tmp"]
+    assert len(list(tmp_path.rglob("*writing-00ff*"))) == 9
+
+
+def test_where_there_are_no_such_locks_runs_go_on(tmp_path: Path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "fcntl", None)
+        with alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
+            pass
+
+    def none(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
+        pass
