@@ -125,6 +125,7 @@ class TrainingLoop:
         for step, batch in enumerate(batches, start=self.first):
             waited = time.perf_counter() - before
             torch.manual_seed((self._seed * 1_000_003 + step) * 1009 + self.group.rank)
+            self.run.begin()
             yield Turn(step, batch, self.run.set_rate(step), waited, before)
             done = step + 1
             stopping = self.group.any(bool(self._stop), self._places.device)
@@ -157,10 +158,10 @@ class TrainingLoop:
                    was none
         replay     what would repeat the step (JSON)
 
-        A loss or gradient that is not finite leaves the weights and a file that says what was in
-        the batch (each process its own); a few of them in a row are a TrainingError, as are batches
-        with nothing to learn from. Where float16's loss scale may be the cause, it is halved, and
-        nothing else happens.
+        A loss or gradient that is not finite leaves the network as it was and a file that says
+        what was in the batch (each process its own); a few of them in a row are a TrainingError, as
+        are batches with nothing to learn from. Where float16's loss scale may be the cause, it is
+        halved, and nothing else happens.
         """
         run = self.run
         self.group.sum_gradients(run.trainable)
@@ -175,7 +176,7 @@ class TrainingLoop:
             self._scale.succeeded()
             self._bad_in_a_row = 0
         elif math.isfinite(loss) and self._scale.overflowed():
-            run.optimizer.zero_grad(set_to_none=True)  # float16 only: try again, scaled less
+            run.undo()  # float16 only: try again, scaled less
         else:
             self._bad_in_a_row += 1
             empty = math.isnan(loss) and length == 0

@@ -97,12 +97,31 @@ class TrainingState:
         self.average = WeightAverage(network, settings.average_decay)
         self.extra: dict[str, Mapping[str, Tensor]] = {}
         """Further groups of tensors that are saved, and filled by `resume`."""
+        buffers: dict[torch.dtype, list[Tensor]] = {}  # each kind in one launch
+        for buffer in network.buffers():
+            buffers.setdefault(buffer.dtype, []).append(buffer)
+        self._buffers = [(own, [one.clone() for one in own]) for own in buffers.values()]
 
     def set_rate(self, step: int) -> float:
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         return rate
+
+    def begin(self) -> None:
+        """Before a step's forward passes, which move the statistics of batch normalisation: what
+        `undo` goes back to.
+        """
+        for now, before in self._buffers:
+            torch._foreach_copy_(before, now)
+
+    def undo(self) -> None:
+        """A step that is not taken leaves nothing: no gradient, and the statistics as they were,
+        whatever the number of its parts; it may have made them infinite.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        for now, before in self._buffers:
+            torch._foreach_copy_(now, before)
 
     def gradient_norm(self) -> Tensor:
         """Of all gradients as one vector; a scalar."""
@@ -114,10 +133,10 @@ class TrainingState:
         self.average.update(self.network, step)
 
     def skip(self, step: int, replay: Mapping[str, object], path: Path, in_a_row: int) -> None:
-        """A loss or gradient that is not finite: leave the weights, keep what replays the step
-        (JSON) at `path`, give up after a few.
+        """A loss or gradient that is not finite: leave the network as it was, keep what replays
+        the step (JSON) at `path`, give up after a few.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        self.undo()
         write_atomically(path, json.dumps({"step": step, **replay}))
         if in_a_row >= self.settings.max_bad_steps:
             raise TrainingError(

@@ -202,6 +202,30 @@ def test_a_loss_that_is_not_finite_is_skipped_recorded_and_survived(
     assert all(torch.isfinite(t).all() for t in saved(tmp_path).values())
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_step_that_is_not_taken_leaves_the_statistics_of_normalisation(
+    parts, pictures, tmp_path, monkeypatch
+):
+    """Of a batch of infinite activations they would be no numbers, and no checkpoint would ever be
+    written again.
+    """
+    real = patch_batches.PatchBatches.__call__
+
+    def infinite(self: patch_batches.PatchBatches, step: int) -> patch_batches.PatchBatch:
+        batch = real(self, step)
+        if step == 1:
+            batch.crops[0] = float("inf")
+        return batch
+
+    monkeypatch.setattr(patch_batches.PatchBatches, "__call__", infinite)
+    change = changes("optimiser.save_every=1", f"optimiser.accumulate={parts}")
+    assert train(pictures, tmp_path, *change) == 0
+    assert (tmp_path / "not-finite-0000001.json").exists()
+    found = saved(tmp_path)
+    assert all(torch.isfinite(t).all() for t in found.values())
+    assert found["model/bn.num_batches_tracked"] == 3 * parts, "of four steps three were taken"
+
+
 def test_several_such_steps_in_a_row_stop_the_run(pictures, tmp_path, monkeypatch, capsys):
     real = classifier_loss.classifier_loss
     monkeypatch.setattr(
