@@ -141,7 +141,7 @@ class TrainingState:
         if in_a_row >= self.settings.max_bad_steps:
             raise TrainingError(
                 f"step {step}: loss or gradient not finite {in_a_row} times in a row;"
-                f" lower optimiser.rate, or replay {path}"
+                f" lower optimiser.rate in another --out, or replay {path}"
             )
 
     def save(self, folder: Path, step: int) -> None:
