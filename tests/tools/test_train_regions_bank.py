@@ -233,7 +233,10 @@ def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatc
     crops, all_possible = torch.zeros(2, 3, 4, 4), torch.ones(2, 2).bool()
     none, both = torch.zeros(2).bool(), torch.ones(2).bool()
     unread = Target(all_possible, labels, taught=told, read=none)
-    assert Sums(*step(crops, unread, 1.0)).loss == 0
+    sums = Sums(*step(crops, unread, 1.0))
+    assert (sums.loss, sums.read) == (0, 0)
+    assert layer.weight.grad is not None
+    assert not layer.weight.grad.any()
     unlabelled = Target(all_possible, labels, taught=told, read=both)
     assert Sums(*step(crops, unlabelled, 1.0)).loss > 0.1
 

@@ -16,8 +16,10 @@ from toy_regions import STILL, TOOL, same, settings, train, weights, write_confi
 
 from detector.bundle import load_bundle, read_manifest
 from detector.datasets import read_dataset
+from detector.errors import ImageError
 from detector.reporting.journal import read_journal
-from detector.structures import Proposals
+from detector.structures import Array, Proposals
+from detector.training import batches
 from detector.training.distributed import Group
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool, SamplingSettings
@@ -150,6 +152,26 @@ def test_a_broken_image_in_the_middle_costs_itself_only(tmp_path: Path, capsys):
     assert train(config, tmp_path / "second") == 0
     assert "000002.jpg" in capsys.readouterr().err
     assert (tmp_path / "second" / "bundle").exists()
+
+
+def test_if_no_image_can_be_read_any_more_the_run_stops(tmp_path: Path, capsys):
+    """Momentum and decay would move the weights to the last step, away from what was learnt."""
+    toy = write_squares(tmp_path / "toy")
+    config = write_config(toy)
+    change = settings("optimiser.steps=6", "optimiser.label_smoothing=0.1")
+    real, seen = batches.ImageCache.read, []
+
+    def read(self: batches.ImageCache, path: Path) -> Array:
+        seen.append(path)
+        if len(seen) > 6:  # those of the first step at the most
+            raise ImageError(f"{path}: Stale file handle")
+        return real(self, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches.ImageCache, "read", read)
+        assert train(config, tmp_path / "run", *change, *settings("optimiser.max_bad_steps=2")) == 3
+    assert "nothing in the last 2 batches could be read" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "bundle").exists()
 
 
 def test_one_image_is_enough(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ def train(
         return own, seen.inputs, target
 
     def mean_loss(sums: Sequence[float]) -> float:
-        return Sums(*sums).loss / size
+        total = Sums(*sums)
+        return total.loss / size if total.read else math.nan
 
     display = TrainingDisplay(how.steps, loop.first, size, places.quiet)
     with ExitStack() as stack:

@@ -53,7 +53,7 @@ class Target(NamedTuple):
 
 class Sums(NamedTuple):
     """Over the regions learnt from: loss, right ones, right objects, objects, loss of boxes (part
-    of the loss).
+    of the loss), regions whose image could be read.
     """
 
     loss: float
@@ -61,6 +61,7 @@ class Sums(NamedTuple):
     objects_right: float
     objects: float
     boxes: float
+    read: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Step:
     box_weight: float = 0.0
 
     def __call__(self, inputs: Tensor, target: Target, scale: float) -> Tensor:
-        """Adds the gradients of `scale` times the loss; returns (5,) sums, in the order of Sums."""
+        """Adds the gradients of `scale` times the loss; returns (6,) sums, in the order of Sums."""
         inputs, target = inputs.to(self.device, non_blocking=True), target.to(self.device)
         background = target.possible.shape[1] - 1
         if self.share < 1:
@@ -117,14 +118,13 @@ class Step:
             if isinstance(output, RegionOutput):
                 output = output.logits
             logits = output[0] if isinstance(output, tuple) else output
-            losses = self._losses(output, logits, x, wanted) + boxes
+            losses = wanted.where_read(self._losses(output, logits, x, wanted) + boxes)
             (losses.sum() * (scale / self.batch_size)).backward()
             hits = wanted.possible[torch.arange(len(x)), logits.argmax(1)]
-            if wanted.read is not None:
-                hits = hits & wanted.read
-            objects = wanted.labels != background
-            found = [losses.sum(), hits.sum(), (hits & objects).sum(), objects.sum(), boxes.sum()]
-            sums += torch.stack(found).detach()
+            read = torch.ones_like(hits) if wanted.read is None else wanted.read
+            hits, objects = hits & read, wanted.labels != background
+            found = [losses, hits, hits & objects, objects, boxes, read]
+            sums += torch.stack([one.sum() for one in found]).detach()
         return sums
 
     def _box_losses(self, output: Any, target: Target) -> Tensor:
