@@ -10,11 +10,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from detector.errors import SettingsError
+
+
+class Asked(Protocol):
+    """Whether the user has asked to stop (reporting.cli.Stop)."""
+
+    def __bool__(self) -> bool: ...
+    def with_the_others(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,23 @@ class Group:
         if self.world == 1:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=device)).item() > 0)
+
+    def stops(self, asked: Asked, device: torch.device | str = "cpu") -> bool:
+        """Whether any process was asked to stop; then all of them are. A signal comes to one
+        process, and whoever left alone would leave the others waiting.
+        """
+        stopping = self.any(bool(asked), device)
+        if stopping:
+            asked.with_the_others()
+        return stopping
+
+    def agree(self, number: int, device: torch.device | str = "cpu") -> bool:
+        """Whether all processes have the same number."""
+        if self.world == 1:
+            return True
+        ends = torch.tensor([number, -number], device=device)
+        torch.distributed.all_reduce(ends, torch.distributed.ReduceOp.MAX)
+        return bool(ends.sum() == 0)
 
     def same_weights(self, model: nn.Module) -> None:
         """Give every process the first one's weights."""

@@ -17,20 +17,13 @@ from torch import Tensor
 from detector.errors import TrainingError
 from detector.reporting.cli import say
 from detector.training.batches import prefetched
-from detector.training.distributed import Group
+from detector.training.distributed import Asked, Group
 from detector.training.loss_scale import LossScale
 from detector.training.optimisers import clip_gradients
 from detector.training.places import Places
 from detector.training.state import TrainingState
 
 Batch = TypeVar("Batch")
-
-
-class Asked(Protocol):
-    """Whether the user has asked to stop (reporting.cli.Stop)."""
-
-    def __bool__(self) -> bool: ...
-    def with_the_others(self) -> None: ...
 
 
 class Often(Protocol):
@@ -101,6 +94,11 @@ class TrainingLoop:
         places.out.mkdir(parents=True, exist_ok=True)
         self.first = run.resume(places.out, say if group.is_first else None)
         self._scale.load(run.extra["progress"])
+        if not group.agree(self.first, places.device):
+            raise TrainingError(
+                f"{places.out}: the processes would go on at different steps, this one at"
+                f" {self.first}; give an --out that all of them read alike"
+            )
 
     @property
     def factor(self) -> float:

@@ -63,6 +63,23 @@ def steps():
 
 assert group.first_does(iter(range(1, 6)), False)  # to the end
 assert not group.first_does(steps(), Asked())
+
+
+class Signalled:
+    # the second process only
+    others = False
+
+    def __bool__(self):
+        return group.rank == 1
+
+    def with_the_others(self):
+        self.others = True
+
+
+one = Signalled()
+assert group.stops(one) and one.others
+assert group.agree(7)
+assert not group.agree(7 + group.rank)
 assert kept == ([1, 2, 3, 4, "closed"] if group.is_first else [])
 group.close()
 """

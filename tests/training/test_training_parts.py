@@ -150,6 +150,22 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
         run.skip(8, batch.replay(), tmp_path / "8.json", 2)
 
 
+def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Path, monkeypatch):
+    """One of them sees another folder: each would wait for the other, or train another network."""
+    from detector.reporting.cli import Stop
+    from detector.training.distributed import Group
+    from detector.training.loop import TrainingLoop
+    from detector.training.places import Places
+    from detector.training.region_settings import OptimiserConfig
+    from detector.training.state import TrainingState
+
+    how, places = OptimiserConfig(), Places(tmp_path, tmp_path, torch.device("cpu"), 1, True)
+    run = TrainingState(nn.Linear(2, 2), how, "print")
+    monkeypatch.setattr(Group, "agree", lambda _, number, *__: number != 0)
+    with pytest.raises(TrainingError, match="different steps, this one at 0"):
+        TrainingLoop(run, how, places, Group(), Stop(), last=3, seed=0)
+
+
 @pytest.mark.parametrize("method", ["sgd", "adamw"])
 def test_either_descent_resumes_to_the_same_bits_and_hurries_the_last_layer(
     method: str, tmp_path: Path
