@@ -49,6 +49,8 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_json(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

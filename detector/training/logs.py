@@ -11,6 +11,9 @@ from detector.reporting.track import Tracker
 from detector.training.loop import Moved, Turn
 from detector.training.places import Places
 
+JOURNAL = "journal.jsonl"
+"""In the folder of a run."""
+
 
 class Logs:
     """The journal of a run, and its curves if asked for; silent in all processes but the first."""
@@ -24,7 +27,7 @@ class Logs:
         if places.tensorboard:
             curves = Tracker(places.out / "tensorboard", resume_at=first)
             self._tracker = stack.enter_context(closing(curves))
-        entries = Journal(places.out / "journal.jsonl", resume_at=first)
+        entries = Journal(places.out / JOURNAL, resume_at=first)
         self._journal = stack.enter_context(closing(entries))
 
     def step(

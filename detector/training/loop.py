@@ -111,13 +111,16 @@ class TrainingLoop:
         *,
         threads: int = 1,
         ahead: int | None = None,
-        after: Callable[[int], None] | None = None,
+        after: Callable[[int], bool] | None = None,
     ) -> Iterator[Turn[Batch]]:
         """Each step with its batch, make(step). Between two of them a checkpoint is written if it
-        is due; then `after` is called with the number of steps that are done.
+        is due; then `after` is called with the number of steps that are done, and says whether
+        there was something to do (in all processes alike).
 
         Ends after the last step, or, with a checkpoint, where any process was asked to stop.
         """
+        if self._asked_to_stop():
+            return
         before, every = time.perf_counter(), self._settings.save_every
         batches = prefetched(make, self.first, self.last, threads=threads, ahead=ahead)
         for step, batch in enumerate(batches, start=self.first):
@@ -126,15 +129,20 @@ class TrainingLoop:
             self.run.begin()
             yield Turn(step, batch, self.run.set_rate(step), waited, before)
             done = step + 1
-            stopping = self.group.any(bool(self._stop), self._places.device)
-            if stopping or done == self.last or done % every == 0:
+            stopping = self._asked_to_stop()
+            saved = stopping or done == self.last or done % every == 0
+            if saved:
                 self._save(done)
+            if after is not None and after(done) and not stopping:  # it may have taken long
+                stopping = self._asked_to_stop()
+                if stopping and not saved:
+                    self._save(done)
             if stopping:
-                self._stop.with_the_others()
                 return
-            if after is not None:
-                after(done)
             before = time.perf_counter()
+
+    def _asked_to_stop(self) -> bool:
+        return self.group.stops(self._stop, self._places.device)
 
     def _save(self, done: int) -> None:
         if self.group.is_first:

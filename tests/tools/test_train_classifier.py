@@ -21,7 +21,7 @@ from detector.models.classifier_file import load_classifier
 from detector.reporting.journal import read_journal
 from detector.reporting.live import TrainingDisplay
 from detector.training import checkpoint as checkpoints
-from detector.training import classifier_loss, patch_batches
+from detector.training import classifier_loss, patch_batches, validation
 from detector.training.checkpoint import load_checkpoint
 from detector.training.distributed import Group
 from detector.training.run_folder import alone_in
@@ -147,6 +147,83 @@ def test_the_same_command_twice_at_once_is_refused(pictures, tmp_path, capsys):
     (tmp_path / ".writing-00ff.tmp").write_bytes(b"half")
     assert train(pictures, tmp_path) == 0
     assert not (tmp_path / ".writing-00ff.tmp").exists()
+
+
+def judged(out: Path) -> list[int]:
+    return [one["step"] for one in read_journal(out / "journal.jsonl") if "validation" in one]
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_an_interrupt_in_a_step_that_is_to_be_validated_does_not_lose_that(
+    at, pictures, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+
+        def interrupt(self: TrainingDisplay, step: int, *_: float) -> None:
+            if step == at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        patched.setattr(TrainingDisplay, "step", interrupt)
+        assert train(pictures, tmp_path) == 130
+    assert judged(tmp_path) == [one for one in (1, 3) if one <= at]
+    assert train(pictures, tmp_path) == 0
+    assert judged(tmp_path) == [1, 3]
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_run_cut_between_its_checkpoint_and_its_validation_makes_up_for_it(
+    at, pictures, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+
+        def cut(*_: object, **__: object) -> None:
+            if at == 1 or judged(tmp_path):
+                raise MemoryError
+
+        patched.setattr("classifier_training.loop.validate", cut)
+        if at == 3:
+            real = validation.validate
+            patched.setattr(
+                "classifier_training.loop.validate", lambda *a, **k: cut() or real(*a, **k)
+            )
+        assert train(pictures, tmp_path) == 3
+    assert train(pictures, tmp_path) == 0
+    assert judged(tmp_path) == [1, 3]
+    assert train(pictures, tmp_path) == 0
+    assert judged(tmp_path) == [1, 3], "once is enough"
+
+
+def test_an_interrupt_while_validating_takes_no_further_step(pictures, tmp_path, monkeypatch):
+    real = validation.validate
+
+    def interrupted(*given: object, **options: object) -> validation.Accuracy:
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("classifier_training.loop.validate", interrupted)
+    assert train(pictures, tmp_path, *changes("optimiser.save_every=100")) == 130
+    assert judged(tmp_path) == [1]
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 2
+
+
+def test_unreadable_images_to_judge_by_are_named_and_no_accuracy_is_made_of_none(
+    pictures, tmp_path, capsys
+):
+    write_pictures(tmp_path / "val", 1)
+    (tmp_path / "val/red/0.png").write_bytes(b"not a picture")
+    assert train(pictures, tmp_path / "some", "--val", str(tmp_path / "val")) == 1
+    assert "left out: red/0.png: not an image" in capsys.readouterr().err
+    assert read_journal(tmp_path / "some/journal.jsonl")[-1]["validation"]["images"] == 1
+    (tmp_path / "val/green/0.png").write_bytes(b"not a picture")
+    assert train(pictures, tmp_path / "none", "--val", str(tmp_path / "val")) == 1
+    said = capsys.readouterr().err
+    assert "validation: no image could be read" in said
+    assert "top-1" not in said
+    last = read_journal(tmp_path / "none/journal.jsonl")[-1]["validation"]
+    assert last == {"top1": None, "top5": None, "images": 0}
+    assert (tmp_path / "none/classifier.safetensors").exists()
 
 
 def test_accumulated_parts_are_one_batch(pictures, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Learning:
-    """One training's settings, images and batches, and its length in steps."""
+    """One training's settings, images and batches, and its length in steps.
+
+    unjudged  images to judge by that could not be read, and why
+    """
 
     settings: ClassifierTrainingConfig
     images: LabelledImages
     judged: LabelledImages | None
     batches: PatchBatches
+    unjudged: dict[str, str] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> float:

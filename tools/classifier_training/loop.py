@@ -19,14 +19,17 @@ from classifier_training.outputs import report, write_classifier
 from classifier_training.step import Step, Sums
 from detector.configuration import save_config
 from detector.hardware import choose_precision
+from detector.reporting.journal import read_journal
 from detector.reporting.live import TrainingDisplay
-from detector.training.logs import Logs
+from detector.training.logs import JOURNAL, Logs
 from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
 from detector.training.state import TrainingState, freeze
 from detector.training.validation import Accuracy, validate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from detector.datasets.labelled import LabelledImages
@@ -81,8 +84,8 @@ def train(
         settings.network, places.device, choose_precision(how.precision, places.device), how,
     )  # fmt: skip
     reached = _steps(learning, network, loop, step_of, places)
-    broken = learning.batches.broken
-    for _, message in sorted(broken.items()):
+    broken = [*learning.batches.broken.items(), *learning.unjudged.items()]
+    for _, message in sorted(broken):
         typer.echo(f"left out: {message}", err=True)
     finished = reached == learning.last
     if finished and group.is_first:
@@ -103,14 +106,17 @@ def _steps(
     with ExitStack() as stack:
         logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
 
-        def validated(done: int) -> None:
+        def validated(done: int) -> bool:
             if learning.judged is None or not _validates(learning, done):
-                return
-            accuracy = _validated(learning.judged, network, loop, step_of, threads)
-            display.say(f"validation: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%}")
+                return False
+            accuracy = _validated(learning, learning.judged, network, loop, step_of, threads)
+            display.say(f"validation: {accuracy}")
             logs.note(done - 1, "validation", accuracy._asdict())
+            return True
 
         reached = loop.first
+        if group.any(group.is_first and _was_cut(places.out, reached), places.device):
+            validated(reached)
         for turn in loop.turns(make, threads=threads, ahead=threads + 1, after=validated):
             sums = step_of(turn.batch, loop.factor)
             moved = loop.move(turn.step, sums, _mean_loss, partial(make.replay, turn.step))
@@ -137,13 +143,22 @@ def _validates(learning: Learning, reached: int) -> bool:
     return turns[0] < turns[1] or reached == learning.last
 
 
+def _was_cut(out: Path, reached: int) -> bool:
+    """Whether a run ended between the checkpoint of so many steps and their validation."""
+    journal = read_journal(out / JOURNAL)
+    judged = any(one.get("step") == reached - 1 and "validation" in one for one in journal)
+    return reached > 0 and not judged
+
+
 def _validated(
-    judged: LabelledImages, network: nn.Module, loop: TrainingLoop, step_of: Step, threads: int
-) -> Accuracy:
+    learning: Learning, judged: LabelledImages, network: nn.Module, loop: TrainingLoop,
+    step_of: Step, threads: int,
+) -> Accuracy:  # fmt: skip
     """The accuracy of the averaged weights."""
     average = copy.deepcopy(network).eval()
     average.load_state_dict(loop.run.averaged())
     loop.group.same_weights(average)  # running statistics are each process's own
     return validate(
-        average, judged, step_of.seen.input_size, step_of.feed, group=loop.group, threads=threads
-    )
+        average, judged, step_of.seen.input_size, step_of.feed, group=loop.group,
+        broken=learning.unjudged, threads=threads,
+    )  # fmt: skip
