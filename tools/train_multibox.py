@@ -96,7 +96,7 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> 
             if not places.quiet:
                 report(learning, settings)
             averaged = train(settings, learning, places, group, stop)
-        readable = not group.any(bool(learning.views.broken), places.device)
+            readable = not group.any(bool(learning.views.broken), places.device)
     finally:
         group.close()
     for path, message in sorted(learning.views.broken.items()):

@@ -110,11 +110,11 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
                     typer.echo(f"member {number + 1} of {members}", err=True)
                 averaged = train(own, learning, replace(places, out=folder), group, stop, begun)
                 broken |= learning.crops.broken
-                if stop:
+                if group.stops(stop, where):
                     break
                 trained.append((learning.whole, {**learning.below, **averaged}))
                 del learning  # its images, before the next member takes their place
-        readable = not group.any(bool(broken), where)
+            readable = not group.any(bool(broken), where)
     finally:
         group.close()
     for path, message in sorted(broken.items()):

@@ -20,7 +20,7 @@ from detector.errors import ImageError
 from detector.reporting.journal import read_journal
 from detector.structures import Array, Proposals
 from detector.training import batches
-from detector.training.distributed import Group
+from detector.training.distributed import Asked, Group
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool, SamplingSettings
 from detector.training.run_folder import alone_in
@@ -228,15 +228,25 @@ def test_the_starts_normalisation_stays(config: Path, tmp_path: Path):
     assert read_manifest(tmp_path / "next" / "bundle").members[0].mean == (0.25, 0.5, 0.75)
 
 
+@pytest.mark.parametrize("asked", ["in the first step", "in the last save"])
 def test_a_stop_of_another_process_stops_this_one_without_a_bundle(
-    config: Path, tmp_path: Path, monkeypatch
+    config: Path, tmp_path: Path, monkeypatch, asked: str
 ):
-    """One process of a group was interrupted: none publishes a half-trained network."""
-    answers = iter([False, False])  # of the folder's lock, and once all images have proposals
-    monkeypatch.setattr(Group, "any", lambda *_: next(answers, True))
+    """One process of a group was interrupted: none publishes a half-trained network, and none goes
+    on to the next one alone.
+    """
+    answers = iter([False] * {"in the first step": 1, "in the last save": 3}[asked])
+
+    def stops(self: Group, own: Asked, *_: object) -> bool:
+        if stopping := next(answers, True):
+            own.with_the_others()
+        return stopping
+
+    monkeypatch.setattr(Group, "stops", stops)
     assert train(config, tmp_path, "--members", "2") == 143
     assert not (tmp_path / "bundle").exists()
     assert (tmp_path / "member-0" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "member-1").exists()
     monkeypatch.undo()
     assert train(config, tmp_path, "--members", "2") == 0
     assert len(load_bundle(tmp_path / "bundle").models) == 2
