@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,17 +30,27 @@ RUN_FORMAT = "2:"
 lies below a bank.
 """
 
+NOT_OF_THE_WEIGHTS: Any = {
+    "heads": True, "thresholds": True, "detect_with": True, "licence": True,
+    "sampling": {"background_prior", "size_prior"},
+    "optimiser": {"save_every", "max_bad_steps", "accumulate"},
+}  # fmt: skip
+"""Settings that a run may change when it goes on, or when it is finished: of what is made of the
+weights afterwards, of what is told and saved, and of how the work is divided.
+"""
+
 
 def run_fingerprint(
     settings: RegionTrainingConfig, teacher: str = "", data: str = "", below: str = ""
 ) -> str:
-    """A hash of all that a training depends on: its checkpoints belong to no other settings.
+    """A hash of all that the weights of a training depend on: its checkpoints belong to no other
+    settings.
 
     `teacher` stands for what a teacher says, where there is one, `data` for the regions, `below`
-    for the numbers of a bank's trunk, which no checkpoint holds. Heads are fitted afterwards; and
-    what was added to the settings since leaves older runs alone as long as it is not used.
+    for the numbers of a bank's trunk, which no checkpoint holds. What was added to the settings
+    since leaves older runs alone as long as it is not used.
     """
-    tree = settings.model_dump(exclude={"heads"})
+    tree = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
     if not settings.member.start_member:
         del tree["member"]["start_member"]
     if settings.box_loss is None:

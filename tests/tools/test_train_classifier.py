@@ -347,6 +347,15 @@ def test_other_settings_do_not_resume_a_run_but_other_intervals_do(pictures, tmp
     assert "other settings" in capsys.readouterr().err
 
 
+def test_parts_of_a_batch_may_change_where_the_weights_do_not_depend_on_them(pictures, tmp_path):
+    """As the number of processes may: memory is short only once a run has begun."""
+    still, parts = changes("network.frozen_norm=true"), changes("optimiser.accumulate=2")
+    assert train(pictures, tmp_path / "still", *still) == 0
+    assert train(pictures, tmp_path / "still", *still, *parts) == 0
+    assert train(pictures, tmp_path / "moving") == 0
+    assert train(pictures, tmp_path / "moving", *parts) == 3
+
+
 def test_weights_that_a_run_starts_from_keep_their_meaning_at_another_scale_of_pixels(
     pictures, tmp_path
 ):

@@ -256,12 +256,12 @@ def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path:
     """Their fingerprint is of what they knew."""
     import yaml
 
-    from detector.region_run import RUN_FORMAT, run_fingerprint
+    from detector.region_run import NOT_OF_THE_WEIGHTS, RUN_FORMAT, run_fingerprint
     from detector.training.checkpoint import fingerprint_of
 
     tree = yaml.safe_load(config.read_text())
     now = RegionTrainingConfig.model_validate(tree)
-    older = now.model_dump(exclude={"heads", "box_loss"})
+    older = now.model_dump(exclude={**NOT_OF_THE_WEIGHTS, "box_loss": True})
     del older["member"]["start_member"]
     assert run_fingerprint(now) == RUN_FORMAT + fingerprint_of(older)
     for room, setting in (("member", {"start_member": 1}), ("box_loss", {})):
@@ -469,6 +469,21 @@ def test_odds_are_counted_among_the_proposals_that_will_be_judged(tmp_path: Path
     assert prior_of(dataset, found, how, 1) is None  # nothing but objects
     nothing = SamplingSettings(background_per_batch=0)
     assert prior_of(dataset, found, nothing, 3) is None
+
+
+def test_a_finished_run_may_change_what_no_weight_depends_on(config: Path, tmp_path: Path):
+    assert train(config, tmp_path) == 0
+    before = weights(tmp_path)
+    change = settings(
+        "licence=CC0-1.0", "thresholds.score=0.2", "sampling.background_prior=2",
+        "optimiser.save_every=7", "optimiser.max_bad_steps=9", "optimiser.accumulate=2",
+        "detect_with={engine: opencv}", "sampling.size_prior=false",
+    )  # fmt: skip
+    assert train(config, tmp_path, *change) == 0
+    manifest = read_manifest(tmp_path / "bundle")
+    assert (manifest.provenance.licence, manifest.thresholds.score) == ("CC0-1.0", 0.2)
+    assert manifest.prior is None
+    assert same(weights(tmp_path), before)
 
 
 def test_refused_settings_leave_what_the_folder_says_of_its_run(config: Path, tmp_path: Path):

@@ -99,10 +99,18 @@ def network_of(
     return network.to(device).to(memory_format=torch.channels_last)
 
 
+NOT_OF_THE_WEIGHTS: Any = {
+    "data": True, "optimiser": {"save_every", "validate_every", "max_bad_steps"},
+}  # fmt: skip
+"""Settings that a run may change when it goes on; images count by their names."""
+
+
 def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> str:
     """Of all that decides the weights: settings, and which images there are; not where they lie."""
-    reporting = {"save_every", "validate_every", "max_bad_steps"}
-    chosen = settings.model_dump(exclude={"data": True, "optimiser": reporting})
+    free = {**NOT_OF_THE_WEIGHTS}
+    if settings.network.frozen_norm:  # else each part of a batch has its own statistics
+        free["optimiser"] = free["optimiser"] | {"accumulate"}
+    chosen = settings.model_dump(exclude=free)
     return fingerprint_of({**chosen, "images": listing_of(train)})
 
 

@@ -101,6 +101,15 @@ def _without_silence(found: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in found.items() if k not in off or v != off[k]}
 
 
+NOT_OF_THE_WEIGHTS: Any = {
+    "stored_as": True, "licence": True,
+    "optimiser": {"save_every", "validate_every", "max_bad_steps", "accumulate"},
+}  # fmt: skip
+"""Settings that a run may change when it goes on, or when it is finished: of the file that is
+written afterwards, of what is told and saved, and of how the work is divided.
+"""
+
+
 FORM = "2:"
 """Begins the fingerprints of a run and of its maps; those of the first form, without it, knew the
 trunk by its path only, and a run's nothing of images, boxes and priors.
@@ -124,8 +133,9 @@ def map_fingerprint(settings: MultiBoxTrainingConfig, pseudo: str, views: str, t
 
 
 def run_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
-    """All that a run depends on; `pseudo` is the digest of its pseudo boxes, if it has any."""
-    return {**settings.model_dump(mode="json"), **_bound_to(settings, pseudo)}
+    """All that the weights depend on; `pseudo` is the digest of the pseudo boxes, if any."""
+    chosen = settings.model_dump(mode="json", exclude=NOT_OF_THE_WEIGHTS)
+    return {**chosen, **_bound_to(settings, pseudo)}
 
 
 def map_settings(settings: MultiBoxTrainingConfig, pseudo: str = "") -> dict[str, Any]:
