@@ -13,6 +13,7 @@ paper's ensemble was.
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,8 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
                 if group.stops(stop, where):
                     break
                 trained.append((learning.whole, {**learning.below, **averaged}))
-                del learning  # its images, before the next member takes their place
+                del learning  # its images, before the next member takes their place;
+                gc.collect()  # torch's first optimiser has made a cycle that holds them
             readable = not group.any(bool(broken), where)
     finally:
         group.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +155,30 @@ def test_a_broken_image_in_the_middle_costs_itself_only(tmp_path: Path, capsys):
     assert train(config, tmp_path / "second") == 0
     assert "000002.jpg" in capsys.readouterr().err
     assert (tmp_path / "second" / "bundle").exists()
+
+
+def test_the_images_of_a_member_are_gone_before_those_of_the_next_are_read(
+    config: Path, tmp_path: Path, monkeypatch
+):
+    """Whenever Python would collect them by itself: the caches of two may not fit the memory."""
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    from region_training import inputs
+
+    made: list[weakref.ref[batches.RegionCrops]] = []
+
+    class Crops(batches.RegionCrops):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            assert not [one for one in made if one() is not None]
+            super().__init__(*given, **options)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(inputs, "RegionCrops", Crops)
+    gc.disable()
+    try:
+        assert train(config, tmp_path, "--members", "2") == 0
+    finally:
+        gc.enable()
+    assert len(made) == 2
 
 
 def test_if_no_image_can_be_read_any_more_the_run_stops(tmp_path: Path, capsys):
