@@ -99,8 +99,8 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> 
             readable = not group.any(bool(learning.views.broken), places.device)
     finally:
         group.close()
-    for path, message in sorted(learning.views.broken.items()):
-        typer.echo(f"left out: {path}: {message}", err=True)
+    for _, message in sorted(learning.views.broken.items()):
+        typer.echo(f"left out: {message}", err=True)
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
     write_weights(places.out, settings, learning, averaged)

@@ -119,8 +119,8 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
             readable = not group.any(bool(broken), where)
     finally:
         group.close()
-    for path, message in sorted(broken.items()):
-        typer.echo(f"left out: {path}: {message}", err=True)
+    for _, message in sorted(broken.items()):
+        typer.echo(f"left out: {message}", err=True)
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
     write_bundle(out, settings, dataset, trained, prior)

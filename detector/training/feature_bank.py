@@ -118,7 +118,8 @@ class BankBuilder:
         for sample in samples:
             if sample.image_id in unread and sample.path not in self.crops.broken:
                 self.crops.broken[sample.path] = (
-                    f"could not be read when {self.folder} was made; remove that to try again"
+                    f"{sample.path}: could not be read when {self.folder} was made;"
+                    " remove that to try again"
                 )
         return FeatureBank(maps, self.rows, ~lost[self.pool.image[self.rows]])
 

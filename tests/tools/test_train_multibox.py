@@ -204,6 +204,17 @@ def test_a_whole_network_learns_without_kept_maps(config, finished, tmp_path):
     assert not (tmp_path / "bank").exists()
 
 
+def test_an_image_that_cannot_be_read_is_named_once(toy, config, finished, tmp_path, capsys):
+    shutil.copytree(toy, tmp_path / "toy")
+    path = tmp_path / "toy" / "JPEGImages" / "000003.jpg"
+    path.write_bytes(b"no image")
+    change = settings(
+        f"data=[{{path: {tmp_path / 'toy'}, split: train}}]", "bank=null", "heads.priors=50"
+    )
+    assert train(config, tmp_path / "run", *change) == 1
+    assert capsys.readouterr().err.count(str(path)) == 1
+
+
 def test_steps_lower_the_loss(config, finished, tmp_path):
     change = settings("optimiser.epochs=8", "optimiser.rate=0.003", "optimiser.save_every=100")
     assert train(config, tmp_path, "--bank", str(finished / "bank"), *change) == 0

@@ -43,7 +43,7 @@ def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     places = Places(out, Path(), torch.device("cpu"), 1, True, cache)
-    dataset, pool, _ = regions_of(chosen, places, Group(), Stop())
+    dataset, pool, *_ = regions_of(chosen, places, Group(), Stop())
     return dataset, pool, learning_of(chosen, dataset, pool, places, Group(), Stop())
 
 
@@ -84,7 +84,7 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
 
     def failing(self: ImageCache, path: Path) -> np.ndarray:
         if path.name == "000003.jpg":
-            raise ImageError("unplugged")
+            raise ImageError(f"{path}: unplugged")
         return read(self, path)
 
     with monkeypatch.context() as patch:

@@ -157,6 +157,22 @@ def test_a_broken_image_in_the_middle_costs_itself_only(tmp_path: Path, capsys):
     assert (tmp_path / "second" / "bundle").exists()
 
 
+def test_an_image_that_breaks_while_it_is_learnt_from_is_named_once(tmp_path: Path, capsys):
+    toy = write_squares(tmp_path / "toy")
+    real = batches.ImageCache.read
+
+    def read(self: batches.ImageCache, path: Path) -> Array:
+        if path.name == "000002.jpg":
+            raise ImageError(f"{path}: damaged")
+        return real(self, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches.ImageCache, "read", read)
+        assert train(write_config(toy), tmp_path / "run") == 1
+    path = toy / "JPEGImages" / "000002.jpg"
+    assert f"left out: {path}: damaged\n" in capsys.readouterr().err
+
+
 def test_the_images_of_a_member_are_gone_before_those_of_the_next_are_read(
     config: Path, tmp_path: Path, monkeypatch
 ):
