@@ -97,7 +97,7 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
     broken: dict[Path, str] = {}
     try:
         with stop_gently("this image or step, then saving") as stop:
-            dataset, pool, prior = regions_of(settings, places, group, stop)
+            dataset, pool, prior, unread = regions_of(settings, places, group, stop)
 
             def begun() -> None:
                 if group.is_first:
@@ -124,7 +124,7 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
     write_bundle(out, settings, dataset, trained, prior)
-    return 0 if fit_heads_of_run(settings, places) and readable else 1
+    return 0 if fit_heads_of_run(settings, places) and readable and not unread else 1
 
 
 if __name__ == "__main__":

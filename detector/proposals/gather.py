@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class StoredProposals:
 
 def gather(
     paths: Sequence[Path], proposer: Proposer, store: ProposalStore | None, *, threads: int = 1
-) -> Iterator[tuple[Path, Proposals | ImageError]]:
+) -> Generator[tuple[Path, Proposals | ImageError], None, None]:
     """Each path in order with its proposals, or with the error that its image gives.
 
     `store` is written where it is open for writing. Proposers release the interpreter's lock, so

@@ -37,7 +37,7 @@ class BankFeatures:
         """`places` are those of the training; its settings are in `places.out`."""
         run, threads, quiet = places.out, places.threads, places.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        dataset, pool, _ = regions_of(settings, places, Group(), Stop(), told=True)
+        dataset, pool, *_ = regions_of(settings, places, Group(), Stop(), told=True)
         learning = learning_of(settings, dataset, pool, places, Group(), Stop())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -83,15 +84,29 @@ class Learning:
         return torch.from_numpy(self.pool.moves(batch.rows, mirrored & flip))
 
 
+class Regions(NamedTuple):
+    """What there is to learn from, whatever the network.
+
+    dataset  the images that can be read
+    pool     all their regions
+    prior    how common objects are among the proposals, if the settings ask for it
+    unread   images that cannot be read
+    """
+
+    dataset: Dataset
+    pool: RegionPool
+    prior: RegionPrior | None
+    unread: int
+
+
 def regions_of(
     settings: RegionTrainingConfig,
     places: Places,
     group: Group,
     stop: Stop,
     told: bool = False,
-) -> tuple[Dataset, RegionPool, RegionPrior | None]:
-    """The images that can be read, and all their regions; an early report of both, unless that was
-    told before. And how common objects are among the proposals, if the settings ask for it.
+) -> Regions:
+    """The images with their regions, and an early report of both, unless that was told before.
 
     Where `stop` becomes true, it ends the tool; what was proposed is kept.
     """
@@ -99,6 +114,7 @@ def regions_of(
     if not told:
         _check_network(settings, len(dataset.classes) + 1, places)
     proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
+    unread = len(dataset) - len(proposals)
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
@@ -111,7 +127,7 @@ def regions_of(
         if judged != settings.proposals and len(counted):
             proposals = _proposals(judged, counted, places, group, stop, True)
         prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
-    return dataset, pool, prior
+    return Regions(dataset, pool, prior, unread)
 
 
 def _check_network(settings: RegionTrainingConfig, outputs: int, places: Places) -> None:
@@ -273,26 +289,32 @@ def _proposals(
     told: bool,
 ) -> dict[str, Proposals]:
     """Proposals by image id, from the cache or computed into it; images that cannot be read are
-    left out.
+    left out. The first process computes, the others read.
     """
     proposer = build_proposer(wanted.engine, wanted.options)
-    found: dict[str, Proposals] = {}
     paths = [sample.path for sample in dataset.samples]
-    with ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as store:
-        results = progress(
-            gather(paths, proposer, store, threads=places.threads),
-            "proposals", len(paths), places.quiet,
-        )  # fmt: skip
-        for sample, (_, result) in zip(dataset.samples, results, strict=True):
-            if isinstance(result, ImageError):
-                if not told:
-                    typer.echo(f"left out: {result}", err=True)
-            else:
-                found[sample.image_id] = result
-            if stop:
-                break
-    if group.any(bool(stop), places.device):
+    results: list[Proposals | ImageError] = []
+
+    def gathered() -> Generator[int, None, None]:
+        with (
+            ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as store,
+            closing(gather(paths, proposer, store, threads=places.threads)) as every,
+        ):
+            for _, result in progress(every, "proposals", len(paths), places.quiet):
+                results.append(result)
+                yield len(results)
+
+    if not group.first_does(gathered(), stop, places.device):
         stop.leave()
+    if not group.is_first:
+        for _ in gathered():
+            pass
+    found: dict[str, Proposals] = {}
+    for sample, result in zip(dataset.samples, results, strict=True):
+        if not isinstance(result, ImageError):
+            found[sample.image_id] = result
+        elif group.is_first and not told:
+            typer.echo(f"left out: {result}", err=True)
     if not found:
         raise DatasetError(f"{dataset.name}: none of its images can be read")
     return found
