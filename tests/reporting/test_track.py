@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,20 @@ def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SettingsError, match=r"pip install 'inception-rcnn\[track\]'"):
         Tracker(tmp_path)
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_what_a_run_that_goes_on_will_write_again_is_hidden(tmp_path, monkeypatch, step):
+    """A run killed before its first checkpoint begins again at 0, and had its curves twice."""
+    opened = []
+
+    def writer(folder: str, *, purge_step: int | None) -> None:
+        opened.append((folder, purge_step))
+
+    fake = SimpleNamespace(SummaryWriter=writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    Tracker(tmp_path, resume_at=step)
+    assert opened == [(str(tmp_path), step)]
 
 
 def test_with_tensorboard_curves_are_written(tmp_path):
