@@ -56,6 +56,7 @@ def main(
     from detector.configuration import load_config, put, validated
     from detector.hardware import choose_device
     from detector.reporting.cli import stop_gently
+    from detector.reporting.track import need_tensorboard
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.distributed import join_group
     from detector.training.places import Places
@@ -78,6 +79,8 @@ def main(
     )
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
+    if tensorboard:
+        need_tensorboard()
     where = choose_device(device, os.environ)
     images, judged = images_of(settings, data_root)
     group = join_group(os.environ, where.type)

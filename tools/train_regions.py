@@ -58,6 +58,7 @@ def main(
     """Train a region classifier; run again to resume."""
     from detector.configuration import load_config, put, validated
     from detector.hardware import choose_device
+    from detector.reporting.track import need_tensorboard
     from detector.training.distributed import join_group
     from detector.training.places import Places
     from detector.training.region_settings import RegionTrainingConfig
@@ -74,6 +75,8 @@ def main(
     settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
     if not settings.data:
         raise typer.BadParameter("give --data FOLDER, or a --config that names data")
+    if tensorboard:
+        need_tensorboard()
     where = choose_device(device, os.environ)
     group = join_group(os.environ, where.type)
     quiet = quiet or not group.is_first

@@ -349,9 +349,11 @@ def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: P
 def test_tensorboard_that_is_not_installed_is_one_sentence(
     config: Path, tmp_path: Path, capsys, monkeypatch
 ):
+    (config.parent / "proposals.sqlite").unlink(missing_ok=True)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert train(config, tmp_path, "--tensorboard") == 2
     assert "[track]" in capsys.readouterr().err
+    assert not (config.parent / "proposals.sqlite").exists()
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_previous_checkpoint(
@@ -580,9 +582,12 @@ def test_a_bank_frees_whoever_trains_above_it_from_naming_frozen_layers(
     assert train(config, tmp_path / "run", *bank) == 0
 
 
-def test_a_wrong_network_is_told_before_any_proposal(config: Path, tmp_path: Path, capsys):
+@pytest.mark.parametrize("change", ["member.freeze=[nonsense.]", "teacher={bundle: nonsense.}"])
+def test_a_wrong_network_or_teacher_is_told_before_any_proposal(
+    config: Path, tmp_path: Path, capsys, change: str
+):
     (config.parent / "proposals.sqlite").unlink(missing_ok=True)
-    assert train(config, tmp_path / "run", *settings("member.freeze=[nonsense.]")) in (2, 3)
+    assert train(config, tmp_path / "run", *settings(change)) in (2, 3)
     assert "nonsense." in capsys.readouterr().err
     assert not (config.parent / "proposals.sqlite").exists()
 

@@ -112,7 +112,7 @@ def regions_of(
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
     if not told:
-        _check_network(settings, len(dataset.classes) + 1, places)
+        _check_networks(settings, dataset.classes, places)
     proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
     unread = len(dataset) - len(proposals)
     dataset = dataset.subset(list(proposals))
@@ -130,12 +130,20 @@ def regions_of(
     return Regions(dataset, pool, prior, unread)
 
 
-def _check_network(settings: RegionTrainingConfig, outputs: int, places: Places) -> None:
-    """Whatever is wrong with the network and its start is told before hours of proposals."""
-    network = build_network(settings.member, outputs, places.data_root)
+def _check_networks(
+    settings: RegionTrainingConfig, classes: tuple[str, ...], places: Places
+) -> None:
+    """Whatever is wrong with the network, its start or its teacher is told before hours of
+    proposals.
+    """
+    import torch
+
+    network = build_network(settings.member, len(classes) + 1, places.data_root)
     freeze(network, settings.member.freeze)
     if settings.bank is not None:
         Trunk(network, settings.bank.after)
+    if settings.teacher is not None:
+        build_teacher(settings.teacher, classes, places.data_root, torch.device("cpu"), "float32")
 
 
 def learning_of(
