@@ -211,9 +211,9 @@ def inception_v3(
     change: Annotated[
         list[str], typer.Option("--set", help="room.setting=value of all rows; may repeat.")
     ] = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
-    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    device: option.TrainingDevice = "auto",
+    threads: option.BatchThreads = 2,
+    compiled: option.Compiled = False,
     quiet: option.Quiet = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json and the runs.")] = Path(
         "out/inception_v3"

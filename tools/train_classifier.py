@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import run_tool
 
@@ -33,19 +34,17 @@ def main(
     recipe: Annotated[
         str | None, typer.Option(help="googlenet, caffe, v3 or modern. [modern]")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML of settings (configs/).")] = None,
-    data_root: Annotated[Path, typer.Option(help="Where relative data paths begin.")] = Path("."),
+    config: option.Config = None,
+    data_root: option.DataRoot = Path("."),
     start: Annotated[
         Path | None, typer.Option(help="Weights that the network starts from.")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
-    change: Annotated[
-        list[str], typer.Option("--set", help="room.setting=value; may repeat.")
-    ] = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
-    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    tensorboard: Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")] = False,
+    change: option.Change = [],  # noqa: B006
+    device: option.TrainingDevice = "auto",
+    threads: option.BatchThreads = 2,
+    compiled: option.Compiled = False,
+    tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
 ) -> int:
     """Train a classifier; run again to resume."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import run_tool
 
@@ -28,22 +29,18 @@ if TYPE_CHECKING:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, weights.")],
-    config: Annotated[Path | None, typer.Option(help="YAML of settings (configs/).")] = None,
-    data: Annotated[list[str], typer.Option(help="Data set folder or file; may repeat.")] = [],  # noqa: B006
-    split: Annotated[str | None, typer.Option(help="Split of every --data, such as train.")] = None,
-    data_root: Annotated[Path, typer.Option(help="Where relative data paths begin.")] = Path("."),
+    config: option.Config = None,
+    data: option.DataSets = [],  # noqa: B006
+    split: option.SplitOfAll = None,
+    data_root: option.DataRoot = Path("."),
     start: Annotated[Path | None, typer.Option(help="Weights that the trunk starts from.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
-    change: Annotated[
-        list[str], typer.Option("--set", help="room.setting=value; may repeat.")
-    ] = [],  # noqa: B006
-    bank: Annotated[
-        Path | None, typer.Option(help="Maps of the trunk, for configs with a bank. [OUT/bank]")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that make batches.")] = 2,
-    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    tensorboard: Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")] = False,
+    change: option.Change = [],  # noqa: B006
+    bank: option.Bank = None,
+    device: option.TrainingDevice = "auto",
+    threads: option.BatchThreads = 2,
+    compiled: option.Compiled = False,
+    tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train MultiBox; run again to resume."""

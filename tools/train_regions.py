@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from common import options as option
 
 from detector.reporting.cli import run_tool
 
@@ -31,28 +32,24 @@ if TYPE_CHECKING:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, bundle.")],
-    config: Annotated[Path | None, typer.Option(help="YAML of settings (configs/).")] = None,
-    data: Annotated[list[str], typer.Option(help="Data set folder or file; may repeat.")] = [],  # noqa: B006
-    split: Annotated[str | None, typer.Option(help="Split of every --data, such as train.")] = None,
-    data_root: Annotated[Path, typer.Option(help="Where relative data paths begin.")] = Path("."),
+    config: option.Config = None,
+    data: option.DataSets = [],  # noqa: B006
+    split: option.SplitOfAll = None,
+    data_root: option.DataRoot = Path("."),
     start: Annotated[
         Path | None, typer.Option(help="Weights that the network starts from.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of batches.")] = None,
     members: Annotated[int, typer.Option(min=1, max=100, help="Networks to train.")] = 1,
-    change: Annotated[
-        list[str], typer.Option("--set", help="room.setting=value; may repeat.")
-    ] = [],  # noqa: B006
+    change: option.Change = [],  # noqa: B006
     cache: Annotated[
         Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")
     ] = None,
-    bank: Annotated[
-        Path | None, typer.Option(help="Maps of the trunk, for configs with a bank. [OUT/bank]")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that make crops.")] = 2,
-    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    tensorboard: Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")] = False,
+    bank: option.Bank = None,
+    device: option.TrainingDevice = "auto",
+    threads: option.BatchThreads = 2,
+    compiled: option.Compiled = False,
+    tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train a region classifier; run again to resume."""

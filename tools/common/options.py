@@ -42,4 +42,17 @@ SearchThreads = Annotated[int, typer.Option(min=1, help="Threads of one search."
 Rounds = Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interval.")]
 BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")]
 
+Config = Annotated[Path | None, typer.Option(help="YAML of settings (configs/).")]
+Change = Annotated[list[str], typer.Option("--set", help="room.setting=value; may repeat.")]
+DataSets = Annotated[list[str], typer.Option(help="Data set folder or file; may repeat.")]
+SplitOfAll = Annotated[str | None, typer.Option(help="Split of every --data, such as train.")]
+DataRoot = Annotated[Path, typer.Option(help="Where relative data paths begin.")]
+Bank = Annotated[
+    Path | None, typer.Option(help="Maps of the trunk, for configs with a bank. [OUT/bank]")
+]
+TrainingDevice = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+BatchThreads = Annotated[int, typer.Option(min=1, help="Threads that make batches.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Use torch.compile.")]
+TensorBoard = Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")]
+
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
