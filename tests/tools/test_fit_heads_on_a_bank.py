@@ -55,7 +55,7 @@ def test_heads_are_fitted_on_every_member_and_the_report_is_not_given_twice(
     broken.write_bytes(b"no picture")
     (config.parent / "proposals.sqlite").unlink()
     try:
-        assert exit_code(tool("train_regions").main, *words, "--members", "2") == 0
+        assert exit_code(tool("train_regions").main, *words, "--members", "2") == 1
     finally:
         broken.write_bytes(before)
     heads = read_manifest(tmp_path / "bundle").heads

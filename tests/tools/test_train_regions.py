@@ -178,12 +178,8 @@ def test_two_processes_end_with_the_weights_of_one(config: Path, tmp_path: Path,
     )
     assert done.returncode == 0, done.stderr
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name in one:
-        rounding = 1e-4
-        if (
-            "box_loss={}" in changes
-        ):  # gradients have a norm of 16, and a ReLU at zero took either side
-            rounding = 1e-3 if name.startswith("momentum") else 1e-5
+    for name in one:  # rounding takes a ReLU at zero to either side: 1e-4 of a gradient, seldom
+        rounding = 1e-3 if name.startswith("momentum") else 1e-5
         assert torch.allclose(one[name], two[name], atol=rounding), name
 
 
