@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,18 +290,18 @@ def _table(records: list[Record], classes: tuple[str, ...]) -> None:
     from rich.table import Table
 
     from detector.reporting.cli import visible
+    from detector.reporting.inputs import short_names
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("image", "object"):
         table.add_column(name, overflow="fold")
     for name in ("score", "x1", "y1", "x2", "y2"):
         table.add_column(name, justify="right")
-    times = Counter(record.path.name for record in records)
-    for record in records:
+    names = short_names([record.path for record in records])
+    for record, name in zip(records, names, strict=True):
         if record.found is None:
             continue
-        path = record.path
-        image = visible(path.name if times[path.name] == 1 else str(path))
+        image = visible(name)
         if not len(record.found):
             table.add_row(image, "nothing above the threshold", "", "", "", "", "")
         for row in range(len(record.found)):

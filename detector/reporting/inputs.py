@@ -80,6 +80,18 @@ def image_ids(paths: Sequence[Path]) -> list[str]:
     return [next((one for one in names if times[one] == 1), names[-1]) for names in choices]
 
 
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Of each path as much of its end as tells it from the others: "a.jpg", or "left/a.jpg"."""
+    names = [path.name for path in paths]
+    for length in range(2, max((len(path.parts) for path in paths), default=0) + 1):
+        times = Counter(names)
+        names = [
+            name if times[name] == 1 else str(Path(*path.parts[-length:]))
+            for name, path in zip(names, paths, strict=True)
+        ]
+    return names
+
+
 def output_names(ids: Sequence[str], suffix: str) -> list[str]:
     """File names for results: only plain characters, never hidden, at most 120 bytes, each
     different.

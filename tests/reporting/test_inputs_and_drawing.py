@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from detector.errors import ImageError
 from detector.reporting.draw import colour_of, draw, tags_of
-from detector.reporting.inputs import image_ids, image_paths, output_names
+from detector.reporting.inputs import image_ids, image_paths, output_names, short_names
 from detector.structures import Detections
 
 
@@ -121,3 +121,11 @@ def test_a_strip_is_not_covered_by_the_lines_of_its_boxes():
     found = Detections(np.array([[0.0, 0, 3000, 20]]), np.array([0.5]), np.array([0]))
     drawn = np.asarray(draw(np.full((20, 3000, 3), 128, np.uint8), found, ("x",)))
     assert (drawn == 128).all(2)[:, 300:].mean() > 0.7
+
+
+def test_a_short_name_is_as_much_of_a_path_as_tells_it_from_the_others():
+    paths = [
+        Path(one) for one in ("/p/q/a/x.jpg", "/p/q/b/x.jpg", "/p/r/b/x.jpg", "y.jpg", "x.jpg")
+    ]
+    assert short_names(paths) == ["a/x.jpg", "q/b/x.jpg", "r/b/x.jpg", "y.jpg", "x.jpg"]
+    assert short_names([]) == []
