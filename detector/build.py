@@ -134,7 +134,7 @@ def load_detector(
     proposals: str | None = None,
     settings: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     announce: Callable[[str], None] | None = None,
     proposals_given: bool = False,
 ) -> Detector:
@@ -144,7 +144,8 @@ def load_detector(
     proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
                 named stays as in the bundle. Or give a `proposer`
     settings    DetectionSettings by name, in place of the bundle's thresholds
-    threads     on the CPU, of the networks, the crops and the search for proposals alike
+    threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
+                cores for the search, one for the others
     announce    is told, in a sentence, when kernels must be compiled first
     proposals_given  every image will come with its proposals: none of the proposer's are needed
     """
@@ -170,7 +171,8 @@ def load_detector(
         stored = validated(ProposalConfig, manifest.proposals, f"{bundle or SHIPPED}: proposals")
         engine, asked = _engine_of(proposals or stored.engine)
         own = stored.options if engine == stored.engine else {}
-        proposer = build_proposer(engine, {"threads": threads, **own, **asked})
+        workers = {} if threads is None else {"threads": threads}
+        proposer = build_proposer(engine, {**own, **workers, **asked})
     if precision == "auto":
         precision = fastest_precision(device)
     known = get_args(Precision)
@@ -195,7 +197,7 @@ def load_detector(
         precision=cast("Precision", precision),
         device=device,
         batch_size=batch_size,
-        workers=threads,
+        workers=threads or 1,
     )
     if announce is not None:
         from detector.compiled import on_disk
@@ -204,7 +206,7 @@ def load_detector(
             announce("first run: compiling kernels for this machine, once (about 20 s)")
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
-        prior=manifest.prior, device=device, threads=threads,
+        prior=manifest.prior, device=device, threads=threads or 1,
     )  # fmt: skip
 
 

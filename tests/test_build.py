@@ -12,7 +12,7 @@ from detector.build import SHIPPED, build_network, build_proposer, load_detector
 from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
 from detector.configuration import load_config, put, validated
 from detector.errors import SettingsError, WeightsError
-from detector.hardware import choose_device, choose_precision, has_fast_bfloat16
+from detector.hardware import choose_device, choose_precision, has_fast_bfloat16, usable_cores
 from detector.models import build_model
 from detector.training.classifier_settings import ClassifierTrainingConfig
 from detector.training.recipes import with_recipe
@@ -38,6 +38,7 @@ def test_the_number_of_threads_reaches_the_search(tmp_path: Path):
     bundle = with_proposals(tmp_path, "selective-search", preset="single")
     assert load_detector(bundle, threads=1).propose_regions.threads == 1
     assert load_detector(bundle, threads=300).propose_regions.threads == 300
+    assert load_detector(bundle).propose_regions.threads == usable_cores()
 
 
 def with_proposals(folder: Path, engine: str, **options: Any) -> Path:

@@ -142,7 +142,7 @@ def check_options(context: typer.Context, protocol: str, html: bool, proposals: 
     if given == ["detections"]:
         refuse_idle(context, RUNNING, "with --detections")
     if given == ["compare"]:
-        refuse_idle(context, (*RUNNING, "html", "operating"), "with --compare")
+        refuse_idle(context, (*RUNNING, "html", "operating", "coco_engine"), "with --compare")
     if not html:
         refuse_idle(context, ["operating"], "without --report")
     if protocol != "coco":

@@ -53,9 +53,9 @@ class Both:
         )  # fmt: skip
 
     @property
-    def learnt(self) -> dict[str, str]:
+    def beside_settings(self) -> dict[str, str | int]:
         """What decides the order beside the settings, as in SelectiveSearch."""
-        return self.search.learnt
+        return self.search.beside_settings
 
     def __call__(self, image: Array) -> Proposals:
         found = dict(zip(CALIBRATED, (self.multibox(image), self._scored(image)), strict=True))

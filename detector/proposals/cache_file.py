@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from detector.errors import ProposalError
@@ -65,8 +66,7 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
         if not _tables(connection):
             _create(connection)
         _check_ours(connection, path)
-        # Of what was made and killed at once too. It changes nothing where it is so already.
-        connection.execute("PRAGMA journal_mode = WAL")
+        _keep_a_log(connection)
         # A crash of the machine may cost the last images, never the file; a kill costs nothing.
         connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:
@@ -80,6 +80,22 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Write ahead, of a file that was made and killed at once too. Where others are just opening
+    the file, SQLite does not wait for them but refuses: so it is asked again.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            break  # a disk on which no log can be is as it was, and works
 
 
 def _raw(path: Path, how: str) -> sqlite3.Connection:

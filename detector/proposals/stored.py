@@ -56,7 +56,8 @@ def describe(proposer: Any) -> dict[str, Any]:
     what `settings_hash` is given.
     """
     settings = proposer.settings.model_dump(mode="json")
-    return {"engine": type(proposer).__name__, **settings, **getattr(proposer, "learnt", {})}
+    beside = getattr(proposer, "beside_settings", {})
+    return {"engine": type(proposer).__name__, **settings, **beside}
 
 
 def as_text(name: str) -> str:

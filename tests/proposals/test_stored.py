@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from detector.errors import ProposalError
+from detector.proposals import cache_file
 from detector.proposals.stored import ProposalStore, describe, settings_hash
 from detector.structures import Proposals
 
@@ -270,6 +271,24 @@ def test_several_processes_create_and_write_the_same_file_at_once(path):
         assert store.count(FAST) == 100
         assert store.verify() == []
         assert store.get(key(77), FAST).size == (20, 107)
+
+
+def test_a_log_is_asked_for_again_where_others_are_opening_the_file(path, monkeypatch):
+    """SQLite refuses that at once, whatever its patience."""
+    monkeypatch.setattr(cache_file.time, "sleep", lambda _: None)
+    path.parent.mkdir(exist_ok=True)
+    real, refusals = cache_file._raw(path, "mode=rwc"), iter(range(3))
+
+    class Busy:
+        def execute(self, text: str) -> sqlite3.Cursor:
+            if text.endswith("WAL") and next(refusals, None) is not None:
+                raise sqlite3.OperationalError("database is locked")
+            return real.execute(text)
+
+    cache_file._keep_a_log(Busy())  # type: ignore[arg-type]
+    assert real.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert next(refusals, None) is None
+    real.close()
 
 
 def test_threads_may_share_a_store(path):

@@ -107,10 +107,9 @@ NOT_OF_THE_WEIGHTS: Any = {
 
 def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> str:
     """Of all that decides the weights: settings, and which images there are; not where they lie."""
-    free = {**NOT_OF_THE_WEIGHTS}
+    chosen = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
     if settings.network.frozen_norm:  # else each part of a batch has its own statistics
-        free["optimiser"] = free["optimiser"] | {"accumulate"}
-    chosen = settings.model_dump(exclude=free)
+        chosen["optimiser"]["accumulate"] = 1
     return fingerprint_of({**chosen, "images": listing_of(train)})
 
 

@@ -22,6 +22,7 @@ from detector.proposals.engines import warm_up
 from detector.proposals.multibox.predict import SHIPPED
 from detector.proposals.multibox.weights import load_multibox
 from detector.proposals.selective_search import SelectiveSearch, SelectiveSearchSettings
+from detector.proposals.selective_search.learned_ranking import other_weights
 from detector.structures import Array, Proposals
 from detector.training.pseudo_boxes import SELECTIVE_SEARCH
 
@@ -80,6 +81,11 @@ class Detecting:
             settings={"score_threshold": min_score}, announce=announce,
         )  # fmt: skip
 
+    @property
+    def beside_settings(self) -> dict[str, str | int]:
+        """What decides the regions that are judged, beside the settings."""
+        return getattr(self.detector.propose_regions, "beside_settings", {})
+
     def __call__(self, image: Array) -> Proposals:
         found = self.detector(image)
         return Proposals(found.boxes, (image.shape[0], image.shape[1]), found.scores)
@@ -105,6 +111,11 @@ class Ranking:
         self.settings = RankingSettings(
             search=self.search.settings, calibration=self.calibration, min_score=min_score
         )
+
+    @property
+    def beside_settings(self) -> dict[str, str]:
+        """What decides the scores beside the settings."""
+        return other_weights()
 
     def __call__(self, image: Array) -> Proposals:
         found = self.search.scored(image)

@@ -86,7 +86,9 @@ def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) ->
         findings.add(path, "names", "missing-field", NAMES_WANTED)
         given = settings.get("names")
         given = given.values() if isinstance(given, dict) else given
-        return tuple(map(str, given)) if isinstance(given, Iterable) else ()
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            return ()
+        return tuple(map(str, given))
     for name in sorted({one for one in names if names.count(one) > 1}):
         findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
     if settings.get("nc") not in (None, len(names)):
@@ -124,7 +126,8 @@ def _images_of(
 def _pictures_in(folder: Path, asked: Asked) -> list[Path]:
     paths = [folder / name for name in asked.listing.names(folder)]
     paths = [one for one in paths if one.suffix.lower() in SUFFIXES]
-    return sorted(paths, key=lambda one: -SUFFIXES.index(one.suffix.lower()))[::-1]
+    paths.sort(reverse=True)  # of x.JPG and x.jpg the second
+    return sorted(paths, key=lambda one: (one.stem, SUFFIXES.index(one.suffix.lower())))
 
 
 def _listed(listing: Path, root: Path, asked: Asked) -> list[Path]:

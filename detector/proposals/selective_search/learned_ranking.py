@@ -35,6 +35,8 @@ REACH = 4.0
 """Standard deviations beyond which a number counts no further."""
 NEAR = 0.75
 """IoU above which a box is a near-duplicate of a better one."""
+FIRST = "93693ef7fee82f8c"
+"""The fingerprint of the first weights: caches that do not name theirs were made with these."""
 CONSIDERED = 1000
 """So many of the best boxes are looked at for near-duplicates."""
 
@@ -63,6 +65,11 @@ def shipped() -> Weights:
 def fingerprint() -> str:
     """Which weights those are: the beginning of a hash of their numbers."""
     return hashlib.sha256(np.stack(shipped()).astype("<f8").tobytes()).hexdigest()[:16]
+
+
+def other_weights() -> dict[str, str]:
+    """What tells a cache that these are not the first weights; nothing where they are."""
+    return {} if fingerprint() == FIRST else {"learned_ranking": fingerprint()}
 
 
 def read(path: Path) -> Weights:

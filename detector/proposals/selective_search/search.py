@@ -40,11 +40,17 @@ class SelectiveSearch:
         return cls(threads=threads, **settings.model_dump(exclude_unset=True))
 
     @property
-    def learnt(self) -> dict[str, str]:
-        """What decides the order beside the settings: the weights of the learned ranking."""
-        if self.settings.ranking != "learned":
-            return {}
-        return {"learned_ranking": learned_ranking.fingerprint()}
+    def beside_settings(self) -> dict[str, str | int]:
+        """What decides the boxes and their order beside the settings: the weights of the learned
+        ranking, and how an early stop counts. Caches of before either was known are those of the
+        first weights, and of searches that do not stop early.
+        """
+        found: dict[str, str | int] = {}
+        if self.settings.ranking == "learned":
+            found |= learned_ranking.other_weights()
+        if self.settings.stop_at is not None:
+            found["stops"] = 2
+        return found
 
     def __call__(self, image: Array) -> Proposals:
         return self.regions(image).proposals
