@@ -132,7 +132,7 @@ def _divergence(one: Path, other: Path) -> float:
     return float(distillation_loss(ours, theirs).mean())
 
 
-@pytest.mark.parametrize("banked", [False, True])
+@pytest.mark.parametrize("banked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_teacher_pulls_its_pupil_towards_itself(config: Path, tmp_path: Path, banked: bool):
     assert train(config, tmp_path / "teacher", *settings("optimiser.seed=5")) == 0
     teacher = tmp_path / "teacher" / "bundle"

@@ -42,6 +42,7 @@ def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path
     assert same(first, weights(tmp_path / "one"))
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_gives_the_step_of_a_whole_one(config: Path, tmp_path: Path):
     for name, parts in (("whole", 1), ("parts", 4)):
         more = settings(f"optimiser.accumulate={parts}")
@@ -49,6 +50,7 @@ def test_a_batch_in_parts_gives_the_step_of_a_whole_one(config: Path, tmp_path: 
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_stays_near_the_whole_one(config: Path, tmp_path: Path, precision: str):
     assert train(config, tmp_path / "float32", *STILL) == 0
@@ -106,6 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(config: Path, tmp_path: Path,
     assert f"going on from {tmp_path / 'checkpoint-previous.safetensors'}, step 1\n" in said
 
 
+@pytest.mark.slow
 def test_a_start_that_changed_in_its_place_is_noticed(config: Path, tmp_path: Path, capsys):
     """The maps of the old start must not be read as those of the new one."""
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
@@ -257,6 +260,7 @@ def test_a_class_that_the_start_does_not_have_gets_a_fresh_last_layer(config: Pa
     assert load_bundle(tmp_path / "second" / "bundle").manifest.classes == ("cat", "red")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_network_starts_from_the_member_that_is_named(config: Path, tmp_path: Path, number: int):
     fast = settings("optimiser.rate=0.05")  # the two end apart
