@@ -470,6 +470,12 @@ def test_names_by_number_are_in_the_order_of_a_training(tmp_path: Path) -> None:
     assert lint(path).classes == read_dataset(path).classes == ("car", "cat")
 
 
+def test_one_word_for_names_is_no_class_for_each_letter(tmp_path: Path) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")
+    path.write_text("train: images/train\nnames: person")
+    assert lint(path).classes == ()
+
+
 @pytest.mark.parametrize("names", ["[car, '']", "[car, [cat]]", "[car, null]", "{0: car, 1: 0.5}"])
 def test_names_that_a_training_refuses_are_a_defect(tmp_path: Path, names: str) -> None:
     path = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")

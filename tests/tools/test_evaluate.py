@@ -147,6 +147,7 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
         (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
         (["--compare", "{a}", "{a}", "--report"], 2, "--report: changes nothing with --compare"),
+        (["--compare", "{a}", "{a}", "--coco-engine", "fast"], 2, "--coco-engine: changes nothing"),
         (["--compare", "{a}"], 2, "a.json is only one"),
         (["--compare", "{a}", "{a}", "--nms", "0.5", "--cache", "c"], 2, "--nms, --cache: changes"),
         (["--detections", "{a}", "--no-svm"], 2, "changes nothing with --detections"),

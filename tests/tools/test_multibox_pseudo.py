@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from multibox_training import pseudo_sources
 from multibox_training.images import images_of
 from multibox_training.pseudo_sources import build_source
 from multibox_training.settings import MultiBoxTrainingConfig, map_settings, run_settings
@@ -22,7 +23,7 @@ from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bun
 from detector.errors import TrainingError
 from detector.models import build_model
 from detector.proposals.multibox.weights import load_multibox
-from detector.proposals.stored import ProposalStore
+from detector.proposals.stored import ProposalStore, describe
 from detector.reporting.cli import Stop
 from detector.structures import Proposals
 from detector.training.distributed import Group
@@ -234,6 +235,13 @@ def test_a_detector_and_selective_search_draw_boxes_with_scores_in_order(squares
     block = max(found.boxes, key=lambda box: iou_with_block(box, image))
     assert iou_with_block(block, image) > 0.8
     assert build_source("bundle", tmp_path, 0.05, CPU, 1).settings.min_score == 0.05
+
+
+def test_other_weights_of_the_learned_ranking_are_other_pseudo_boxes(tmp_path, monkeypatch):
+    source = build_source("selective-search", tmp_path, 0.6, CPU, 1)
+    before = describe(source)
+    monkeypatch.setattr(pseudo_sources, "other_weights", lambda: {"learned_ranking": "others"})
+    assert describe(source) == {**before, "learned_ranking": "others"}
 
 
 def iou_with_block(box: np.ndarray, image: np.ndarray) -> float:

@@ -76,14 +76,16 @@ def test_what_killed_writers_left_goes_and_nothing_else(tmp_path: Path):
 
 
 def test_where_there_are_no_such_locks_runs_go_on(tmp_path: Path, monkeypatch):
+    went_on = []
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "fcntl", None)
         with alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
-            pass
+            went_on.append("no module")
 
     def none(*_: object) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", none)
     with alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
-        pass
+        went_on.append("no locks")
+    assert went_on == ["no module", "no locks"]
