@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detector.build import load_detector as load_detector
     from detector.images import read_image as read_image
+    from detector.loading import load_detector as load_detector
     from detector.pipeline import Detector as Detector
     from detector.structures import Annotations as Annotations
     from detector.structures import Detections as Detections

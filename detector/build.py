@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
-from detector.configuration import validated
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
 from detector.datasets.blacklist import read_blacklist, without_blacklisted
 from detector.datasets.box_caps import cap_boxes
 from detector.errors import SettingsError
 from detector.proposals.merge import Proposer
-from detector.training.region_settings import (
-    DataSource,
-    MemberConfig,
-    ProposalConfig,
-)
+from detector.training.region_settings import DataSource, MemberConfig
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
-
-    from detector.ensemble import Ensemble
-    from detector.pipeline import Detector
-
-SHIPPED = Path(__file__).parent / "weights" / "default"
-"""The bundle that comes with the package."""
 
 
 def build_dataset(
@@ -116,119 +104,3 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
     if outputs != num_outputs:
         replace_classifier(network, num_outputs)
     return network
-
-
-def _engine_of(text: str) -> tuple[str, dict[str, Any]]:
-    from detector.proposals.engines import parse_engine
-
-    return parse_engine(text) or (text, {})
-
-
-def load_detector(
-    bundle: str | Path | None = None,
-    *,
-    device: torch.device | str = "cpu",
-    precision: str = "auto",
-    members: int | None = 1,
-    proposer: Proposer | None = None,
-    proposals: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    batch_size: int | None = None,
-    threads: int | None = None,
-    announce: Callable[[str], None] | None = None,
-    proposals_given: bool = False,
-) -> Detector:
-    """The detector of a bundle; without one, of the bundle that ships with the package.
-
-    members     how many of the ensemble's networks to use; None is all
-    proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
-                named stays as in the bundle. Or give a `proposer`
-    settings    DetectionSettings by name, in place of the bundle's thresholds
-    threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
-                cores for the search, one for the others
-    announce    is told, in a sentence, when kernels must be compiled first
-    proposals_given  every image will come with its proposals: none of the proposer's are needed
-    """
-    from detector.bundle import load_bundle
-    from detector.ensemble import Ensemble, Member
-    from detector.models.inference import Precision, fastest_precision
-    from detector.pipeline import DetectionSettings, Detector
-
-    loaded = load_bundle(bundle or SHIPPED, members)
-    manifest = loaded.manifest
-    values = {
-        "score_threshold": manifest.thresholds.score,
-        "nms_threshold": manifest.thresholds.nms,
-        "voting_iou": manifest.thresholds.voting,
-        "max_detections": manifest.thresholds.max_detections,
-        "max_proposals": manifest.thresholds.max_proposals,
-        "svm": manifest.thresholds.svm,
-        "regression": manifest.thresholds.regression,
-        **(settings or {}),
-    }
-    chosen = validated(DetectionSettings, values, "detection settings")
-    if proposer is None:
-        stored = validated(ProposalConfig, manifest.proposals, f"{bundle or SHIPPED}: proposals")
-        engine, asked = _engine_of(proposals or stored.engine)
-        own = stored.options if engine == stored.engine else {}
-        workers = {} if threads is None else {"threads": threads}
-        proposer = build_proposer(engine, {**own, **workers, **asked})
-    if precision == "auto":
-        precision = fastest_precision(device)
-    known = get_args(Precision)
-    if precision not in known:
-        raise SettingsError(f"precision {precision!r} is not one of auto, {', '.join(known)}")
-    heads = manifest.heads_in_use(svm=chosen.svm, regression=chosen.regression)
-    pairs = enumerate(zip(loaded.models, manifest.members, strict=True))
-    ensemble = Ensemble(
-        [
-            Member(
-                model,
-                one.input_size,
-                one.normalisation,
-                one.activation_ranges,
-                loaded.heads_of(position, heads),
-                one.context,
-                one.trunk,
-                one.temperature,
-            )
-            for position, (model, one) in pairs
-        ],
-        precision=cast("Precision", precision),
-        device=device,
-        batch_size=batch_size,
-        workers=threads or 1,
-    )
-    if announce is not None:
-        from detector.compiled import on_disk
-
-        if not on_disk(kernels_in_use(None if proposals_given else proposer, ensemble, device)):
-            announce("first run: compiling kernels for this machine, once (about 20 s)")
-    return Detector(
-        proposer, ensemble, manifest.classes, chosen,
-        prior=manifest.prior, device=device, threads=threads or 1,
-    )  # fmt: skip
-
-
-def kernels_in_use(
-    proposer: Proposer | None, ensemble: Ensemble, device: torch.device | str
-) -> list[Any]:
-    """The compiled kernels that a run calls. Others may be imported, such as those that write a
-    proposal cache, and never be compiled.
-    """
-    from detector.compiled import kernels_of
-
-    search = getattr(proposer, "search", proposer)
-    room = "detector.proposals.selective_search"
-    used = kernels_of(room) if type(search).__module__.startswith(room) else []
-    if str(device).startswith("cpu"):
-        import detector.native_crops  # noqa: F401  (imported at the first crop otherwise)
-
-        used += kernels_of("detector.native_crops")
-        groups = ensemble.groups
-        networks = [one for group in groups for one in (group.batches.model, *group.networks)]
-        called = {
-            id(getattr(part, "run", None)) for network in networks for part in network.modules()
-        }
-        used += [one for one in kernels_of("detector.models.native") if id(one) in called]
-    return used

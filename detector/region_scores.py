@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.bundle import BundleManifest
 from detector.datasets import Dataset, Sample
 from detector.errors import ImageError
 from detector.images import content_hash, decode, read_bytes, read_image
-from detector.manifest import BundleManifest
 from detector.pipeline import Detector
 from detector.proposals.gather import StoredProposals, gather
 from detector.proposals.stored import ProposalStore, describe, settings_hash

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from detector.bundle import BundleManifest
 from detector.files import write_atomically
 from detector.heads import HeadManifest
-from detector.manifest import BundleManifest
 from detector.member_outputs import MemberOutput
 from detector.proposals.stored import settings_hash
 from detector.structures import Array, Proposals

@@ -14,12 +14,13 @@ STOREY = {
     "structures": 0, "boxes": 0, "errors": 0, "files": 0, "compiled": 0, "hardware": 0,
     "tensor_files": 0, "region_truth": 0, "seeds": 0,
     "models": 1, "proposals": 1, "heads": 1, "datasets": 1, "evaluation": 1, "crops": 1,
-    "native_crops": 1, "ensemble": 1, "bundle": 1, "manifest": 1, "images": 1,
+    "native_crops": 1, "ensemble": 1, "bundle": 1, "images": 1,
     "region_prior": 1, "member_outputs": 1, "image_claims": 0, "configuration": 1,
-    "pipeline": 2, "bundle_join": 2, "training": 2, "export": 2, "reporting": 2,
+    "pipeline": 2, "training": 2, "export": 2, "reporting": 2,
     "region_store": 2, "temperature": 2,
     "region_scores": 3, "region_features": 3, "classifier_scores": 3,
     "build": 3, "region_run": 3, "region_teacher": 3,
+    "loading": 4,
 }  # fmt: skip
 DOORWAYS = {
     ("boxes", "structures"), ("region_truth", "structures"), ("region_truth", "boxes"),
@@ -28,8 +29,7 @@ DOORWAYS = {
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
     ("proposals", "crops"),
     ("tensor_files", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
-    ("bundle", "manifest"), ("manifest", "heads"), ("manifest", "models"),
-    ("manifest", "region_prior"), ("manifest", "member_outputs"), ("ensemble", "member_outputs"),
+    ("bundle", "region_prior"), ("bundle", "member_outputs"), ("ensemble", "member_outputs"),
     ("member_outputs", "region_prior"), ("training", "reporting"),
 }  # fmt: skip
 """Arrows between rooms of one storey."""

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from detector.build import SHIPPED, build_network, build_proposer, load_detector
+from detector.build import build_network, build_proposer
 from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
 from detector.configuration import load_config, put, validated
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import choose_device, choose_precision, has_fast_bfloat16, usable_cores
+from detector.loading import SHIPPED, load_detector
 from detector.models import build_model
 from detector.training.classifier_settings import ClassifierTrainingConfig
 from detector.training.recipes import with_recipe

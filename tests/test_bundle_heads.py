@@ -12,7 +12,6 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from detector.build import SHIPPED
 from detector.bundle import (
     BundleManifest,
     MemberManifest,
@@ -26,6 +25,7 @@ from detector.bundle import (
 )
 from detector.errors import BundleError, SettingsError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
+from detector.loading import SHIPPED
 from detector.models import ARCHITECTURES
 
 

@@ -9,11 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from detector.bundle import load_bundle, save_bundle, save_heads, save_temperatures
-from detector.bundle_join import join_bundles
+from detector.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    Thresholds,
+    join_bundles,
+    load_bundle,
+    save_bundle,
+    save_heads,
+    save_temperatures,
+)
 from detector.errors import BundleError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
-from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.models import ARCHITECTURES, build_model
 from detector.region_prior import RegionPrior
 

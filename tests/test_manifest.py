@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from detector.bundle import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.errors import SettingsError
 from detector.heads import HeadManifest
-from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.models.normalisation import Normalisation
 
 MEMBER = MemberManifest(architecture="googlenet")

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from pydantic import BaseModel
 
+from detector.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
 from detector.datasets import Dataset, Sample
 from detector.ensemble import CropSpec
 from detector.errors import ImageError, ProposalError
-from detector.manifest import BundleManifest, MemberManifest, Provenance, SharedTrunk
 from detector.member_outputs import MemberOutput
 from detector.pipeline import DetectionSettings, Detector
 from detector.proposals.gather import StoredProposals

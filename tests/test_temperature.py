@@ -10,14 +10,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.build import load_detector
-from detector.bundle import load_bundle, read_manifest, save_bundle, save_heads, save_temperatures
-from detector.bundle_join import join_bundles
+from detector.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    Thresholds,
+    join_bundles,
+    load_bundle,
+    read_manifest,
+    save_bundle,
+    save_heads,
+    save_temperatures,
+)
 from detector.datasets import Sample
 from detector.ensemble import CropSpec, Ensemble, Member
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.heads import BoxRegression, HeadManifest
-from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
+from detector.loading import load_detector
 from detector.member_outputs import softmax_of
 from detector.models import build_model
 from detector.region_prior import with_prior

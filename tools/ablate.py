@@ -27,7 +27,7 @@ from detector.reporting.cli import members_of, new_app, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
-    from detector.manifest import BundleManifest
+    from detector.bundle import BundleManifest
     from detector.pipeline import Detector
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
@@ -124,7 +124,7 @@ def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Dete
     """A bundle as mAP wants it: low scores count, and all regions unless `most` says otherwise."""
     import torch
 
-    from detector.build import load_detector
+    from detector.loading import load_detector
 
     torch.set_num_threads(how["threads"])
     settings = {"score_threshold": 0.01, "max_detections": 300, "max_proposals": most}
@@ -133,8 +133,8 @@ def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Dete
 
 def own_engine(manifest: BundleManifest, threads: int) -> Any:
     """The proposer that a bundle was made for."""
-    from detector.build import ProposalConfig
     from detector.proposals.engines import build_engine
+    from detector.training.region_settings import ProposalConfig
 
     own = ProposalConfig.model_validate(manifest.proposals)
     return build_engine(own.engine, {"threads": threads, **own.options})
@@ -170,9 +170,9 @@ def detection(
     from ablations.detection import judged, measure, read_rows
     from ablations.tables import show_detection
 
-    from detector.build import SHIPPED
     from detector.datasets import read_dataset
     from detector.files import write_atomically
+    from detector.loading import SHIPPED
     from detector.reporting.progress import progress
 
     rows = read_rows(table)

@@ -40,8 +40,8 @@ def classifier(
     """Crops a second of one member: the framework as it comes against our inference path."""
     from benchmarks.classifier import measure
 
-    from detector.build import SHIPPED
     from detector.hardware import usable_cores
+    from detector.loading import SHIPPED
 
     bundle = weights or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
     found = measure(
@@ -95,7 +95,7 @@ def multibox(
     """A pass of MultiBox against a crop of the classifier, and the share of the matching."""
     from benchmarks.multibox import measure
 
-    from detector.build import SHIPPED
+    from detector.loading import SHIPPED
 
     bundle = member or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
     found = measure(weights, bundle, photographs, crops=crops, rounds=rounds, threads=threads)

@@ -172,10 +172,10 @@ def read(
     blacklist: Path | None,
 ) -> Dataset:
     """The data set under the class list asked for; what was left out is said on stderr."""
-    from detector.build import SHIPPED
     from detector.bundle import read_manifest
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
     from detector.datasets.blacklist import read_blacklist, without_blacklisted
+    from detector.loading import SHIPPED
     from detector.reporting.cli import visible
 
     if classes not in ("own", "voc", "weights"):

@@ -74,8 +74,8 @@ def main(
     """Fit heads on a bundle's features."""
     from head_fitting.fitting import thresholds_with
 
-    from detector.build import SHIPPED
     from detector.bundle import read_manifest, save_heads
+    from detector.loading import SHIPPED
 
     started = time.perf_counter()
     if (data is None) == (bank is None) or (add is not None and data is None):

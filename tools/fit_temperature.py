@@ -50,9 +50,9 @@ def main(
     """Fit temperatures on annotated images that neither trained the bundle nor will judge it."""
     from temperature_fitting.measuring import asked_images, calibrated, known_regions
 
-    from detector.build import SHIPPED
     from detector.bundle import read_manifest, save_temperatures
     from detector.errors import BundleError
+    from detector.loading import SHIPPED
     from detector.proposals.stored import ProposalStore
     from detector.region_scores import region_store
     from detector.temperature import fit_temperature
@@ -100,8 +100,8 @@ def read(data: Path, split: str | None, images: int | None, manifest: BundleMani
 
 def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: bool) -> Detector:
     """All members, their softmax in use; detections as tools/evaluate.py makes them."""
-    from detector.build import load_detector
     from detector.hardware import choose_device, use_threads
+    from detector.loading import load_detector
 
     threads = use_threads(threads)
     how: dict[str, Any] = {"svm": False, "score_threshold": 0.01, "max_detections": 300}

@@ -23,7 +23,7 @@ def main(
     out: option.NewBundle,
 ) -> int:
     """Join bundles into an ensemble."""
-    from detector.bundle_join import join_bundles
+    from detector.bundle import join_bundles
 
     if len(bundles) < 2:
         raise typer.BadParameter("give at least two bundles")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from detector.manifest import Thresholds
+from detector.bundle import Thresholds
 from detector.seeds import Seed
 from detector.training.augment import AugmentSettings
 from detector.training.bank_settings import BankSettings

@@ -43,7 +43,7 @@ ROOMS = {
     "boxes": Room(("detector/boxes.py",), ("tests/test_boxes.py",)),
     "evaluation": Room(("detector/evaluation",), ("tests/evaluation",)),
     "bundle": Room(
-        ("detector/bundle.py", "detector/bundle_join.py", "detector/manifest.py"),
+        ("detector/bundle",),
         (
             "tests/test_manifest.py",
             "tests/test_bundle.py",

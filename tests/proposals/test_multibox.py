@@ -251,8 +251,8 @@ def test_engines_are_named_with_their_settings(tmp_path: Path):
 
 
 def test_a_detector_takes_an_engine_with_its_settings(tmp_path: Path):
-    from detector.build import load_detector
     from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+    from detector.loading import load_detector
 
     model = build_model("googlenet", 2, width=0.125)
     manifest = BundleManifest(

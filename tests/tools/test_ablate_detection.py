@@ -11,9 +11,15 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import write_squares
 
-from detector.bundle import save_bundle, save_heads
+from detector.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    Thresholds,
+    save_bundle,
+    save_heads,
+)
 from detector.heads import BoxRegression, HeadManifest
-from detector.manifest import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.models import build_model
 from detector.region_prior import RegionPrior
 
@@ -169,8 +175,8 @@ def test_rows_that_differ_in_what_is_made_of_the_answers_ask_once(toy, tmp_path:
 
 def test_answers_of_other_heads_are_kept_apart(toy, tmp_path: Path):
     """Box regression moves the regions; a new fit must not find what the old one said."""
-    from detector.build import load_detector
     from detector.bundle import read_manifest
+    from detector.loading import load_detector
     from detector.region_scores import region_store
 
     folders = set()

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.build import load_detector
 from detector.bundle import (
     BundleManifest,
     MemberManifest,
@@ -20,6 +19,7 @@ from detector.bundle import (
     read_manifest,
     save_bundle,
 )
+from detector.loading import load_detector
 from detector.models import build_model
 from detector.models.quantised import runs_in_8_bits
 from detector.reporting.cli import run_tool

@@ -13,8 +13,7 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-import detector.build
-from detector.build import load_detector
+import detector.loading
 from detector.bundle import (
     BundleManifest,
     MemberManifest,
@@ -25,6 +24,7 @@ from detector.bundle import (
 )
 from detector.errors import SettingsError
 from detector.images import read_image
+from detector.loading import load_detector
 from detector.models import ARCHITECTURES
 from detector.reporting.cli import run_tool
 from detector.structures import Array, Proposals
@@ -67,7 +67,7 @@ class Grid:
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "colours", Colours)
-    monkeypatch.setattr(detector.build, "build_proposer", lambda engine, options: Grid())
+    monkeypatch.setattr(detector.loading, "build_proposer", lambda engine, options: Grid())
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import write_squares
 
-from detector.bundle import read_manifest, save_bundle
-from detector.manifest import BundleManifest, MemberManifest, Provenance
+from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
 from detector.models import build_model
 from detector.region_prior import RegionPrior
 

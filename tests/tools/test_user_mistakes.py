@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from toy_regions import write_config, write_squares
 
-from detector.build import SHIPPED
+from detector.loading import SHIPPED
 from detector.reporting.cli import run_tool
 
 

@@ -90,8 +90,8 @@ def measure(
     watched: Callable[[Iterator[Any]], Iterator[Any]],
 ) -> Measured:
     """Run one row; proposals and what the networks say of them are kept in `out`, for all rows."""
-    from detector.build import load_detector
     from detector.bundle import read_manifest
+    from detector.loading import load_detector
     from detector.proposals.stored import ProposalStore
     from detector.region_scores import proposing_with, region_store, score_dataset
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from detector.bundle import BundleManifest
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.images import read_image
-from detector.manifest import BundleManifest
 from detector.pipeline import Detector
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union

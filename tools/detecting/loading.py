@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.build import load_detector
 from detector.hardware import choose_device, use_threads
+from detector.loading import load_detector
 from detector.pipeline import Detector
 from detector.proposals.engines import names_a_file
 from detector.proposals.gather import StoredProposals

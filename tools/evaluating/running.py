@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from detecting.loading import Running, load
 
-from detector.build import SHIPPED
 from detector.bundle import read_manifest
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
@@ -16,6 +15,7 @@ from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
 from detector.export.coco_json import write_results
+from detector.loading import SHIPPED
 from detector.proposals.stored import ProposalStore
 from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
 from detector.reporting.cli import counted, say_error, stop_gently

@@ -159,7 +159,7 @@ def _read_config(data: bytes, folder: Path) -> object:
 
 
 def _manifests(_: Path) -> list[bytes]:
-    from detector.build import SHIPPED
+    from detector.loading import SHIPPED
 
     return [(SHIPPED / "bundle.json").read_bytes()]
 

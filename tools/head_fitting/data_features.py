@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from detector.build import load_detector
 from detector.datasets import Dataset, Sample
 from detector.errors import DatasetError, ImageError
 from detector.hardware import choose_device, use_threads
 from detector.heads.regions import DescribedImage
+from detector.loading import load_detector
 from detector.models.inference import fastest_precision
 from detector.pipeline import Detector
 from detector.proposals.gather import gather

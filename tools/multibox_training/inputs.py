@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import typer
 
-from detector.build import MemberConfig, build_network
+from detector.build import build_network
 from detector.errors import DatasetError
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.models.map_trunk import map_shape, map_trunk
@@ -23,6 +23,7 @@ from detector.training.checkpoint import digest_of, hash_of
 from detector.training.distributed import Group
 from detector.training.kept_maps import KeptMaps, MapBuilder
 from detector.training.places import Places
+from detector.training.region_settings import MemberConfig
 from detector.training.view_bank import FixedViews
 from detector.training.view_batches import Views, box_fractions, object_fractions
 from detector.training.view_examples import DrawnExamples, KeptExamples, ViewBatch

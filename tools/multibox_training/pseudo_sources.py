@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from detector.build import load_detector
 from detector.bundle import MANIFEST
 from detector.errors import BundleError, SettingsError
 from detector.images import content_hash
+from detector.loading import load_detector
 from detector.models.inference import fastest_precision
 from detector.proposals.calibration import Calibration
 from detector.proposals.engines import warm_up

@@ -13,7 +13,6 @@ from pydantic import (
     model_validator,
 )
 
-from detector.build import DataSource
 from detector.models.storage import StoredAs
 from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.network import HeadSettings
@@ -21,6 +20,7 @@ from detector.training.augment import AugmentSettings
 from detector.training.checkpoint import fingerprint_of
 from detector.training.classifier_settings import OptimiserSettings
 from detector.training.pseudo_boxes import PseudoSettings
+from detector.training.region_settings import DataSource
 from detector.training.view_bank import ViewBankSettings
 from detector.training.views import ViewSettings
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from detector.bundle import Bundle, load_bundle, save_bundle
+from detector.bundle.manifest import BundleManifest, MemberManifest, Provenance
+from detector.bundle.reading import Bundle, load_bundle
+from detector.bundle.writing import save_bundle
 from detector.errors import BundleError
 from detector.heads import HeadManifest
 from detector.heads.linear import BoxRegression, LinearScores
-from detector.manifest import BundleManifest, MemberManifest, Provenance
 from detector.models.googlenet import GoogLeNet
 from detector.models.split import SharedTrunk, Trunk
 
