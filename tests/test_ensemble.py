@@ -52,6 +52,15 @@ def test_a_region_scores_the_same_in_any_company_and_with_any_workers(precision)
     assert torch.equal(run({CropSpec(64): crops[order]}), together[order])
 
 
+def test_on_a_processor_a_batch_has_eight_crops_and_a_thread_of_its_own():
+    for workers in (None, 3):
+        made = Ensemble([Member(Constant(0.0, 1.0), 8)], workers=workers)
+        (group,) = made.groups
+        assert group.batches.batch_size == 8
+        assert group.batches.pool is not None
+        assert group.batches.pool._max_workers == (workers or torch.get_num_threads())
+
+
 def test_members_see_their_own_normalisation():
     model = GoogLeNet(3, generator=torch.Generator().manual_seed(0)).eval()
     crops = noise(2, 64)

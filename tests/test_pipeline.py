@@ -4,6 +4,8 @@ company.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,25 @@ def test_images_together_give_the_same_bits_as_alone():
         alone = detect(image)
         assert (found.scores == alone.scores).all()
         assert (found.boxes == alone.boxes).all()
+
+
+def test_few_images_are_held_ahead_of_the_network():
+    """One more than there are threads to propose, however many will come."""
+    ensemble = Ensemble([Member(Brightness(), 16, context=0.0)], batch_size=4)
+    detect = Detector(_proposer, ensemble, ["bright", "dark"], threads=2, chunk=3)
+    taken = 0
+
+    def images() -> Iterator[Array]:
+        nonlocal taken
+        for _ in range(50):
+            taken += 1
+            yield _half_white()
+
+    found = detect.detect_many(images())
+    for done in range(1, 4):
+        next(found)
+        assert taken == done + 2
+    assert len(list(found)) == 47
 
 
 def test_given_proposals_are_used():

@@ -24,8 +24,6 @@ class RegressionSettings(BaseModel):
     least_iou: float = Field(0.6, gt=0, lt=1)
     """A region learns from its best object if they overlap by more than this."""
     ridge: float = Field(1000.0, gt=0)
-    whitening: float = Field(0.001, gt=0)
-    """Added to the variances of the targets before they are made equal."""
     target_norm: float = Field(20.0, gt=0)
     """Mean norm of the features, by which the ridge is measured."""
 
@@ -58,18 +56,16 @@ def fit_regression(
 ) -> tuple[Array, Array]:
     """Weight (4, F) and bias (4,) that predict targets (N, 4) from scaled features (N, F).
 
-    The targets are centred and whitened, the bias is one more feature and under the ridge as the
-    others are, the normal equations are solved by Cholesky.
+    The targets are centred, the bias is one more feature and under the ridge as the others are, the
+    normal equations are solved by Cholesky. R-CNN whitens the targets besides and takes that back
+    from the weights: with one ridge for all four it cancels out.
     """
     from scipy.linalg import cho_factor, cho_solve
 
     mean = wanted.mean(0)
-    values, vectors = np.linalg.eigh((wanted - mean).T @ (wanted - mean) / len(wanted))
-    spread = np.sqrt(np.clip(values, 0, None) + settings.whitening)
-    whiten, unwhiten = (vectors * power @ vectors.T for power in (1 / spread, spread))
     design = np.concatenate([features.astype(np.float64), np.ones((len(features), 1))], 1)
     normal = design.T @ design + settings.ridge * np.eye(design.shape[1])
-    found = cho_solve(cho_factor(normal), design.T @ ((wanted - mean) @ whiten)) @ unwhiten
+    found = cho_solve(cho_factor(normal), design.T @ (wanted - mean))
     return found[:-1].T, found[-1] + mean
 
 

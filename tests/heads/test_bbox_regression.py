@@ -52,7 +52,7 @@ def test_no_move_is_the_same_box_bit_for_bit(rng):
 
 
 def test_one_feature_by_hand():
-    """Targets 2 x of x = -1 and 1, ridge 0 against whitening: the weight is 2 and the bias 0."""
+    """Targets 2 x of x = -1 and 1, almost no ridge: the weight is 2 and the bias 0."""
     features = np.array([[-1.0], [1.0]])
     wanted = np.array([[-2.0, 0, 0, 0], [2.0, 0, 0, 0]])
     weight, bias = fit_regression(features, wanted, RegressionSettings(ridge=1e-9))
@@ -61,6 +61,13 @@ def test_one_feature_by_hand():
     weight, _ = fit_regression(features, wanted, RegressionSettings(ridge=2))
     assert weight[0, 0] == pytest.approx(1)
     assert bias.tolist() == pytest.approx([0, 0, 0, 0], abs=1e-6)
+
+
+def test_the_numbers_are_those_of_rcnn():
+    """Overlap above 0.6, ridge 1000, features of mean norm 20."""
+    assert RegressionSettings().model_dump() == {
+        "least_iou": 0.6, "ridge": 1000, "target_norm": 20,
+    }  # fmt: skip
 
 
 def test_it_is_scikit_learns_ridge_on_whitened_targets(rng):

@@ -54,6 +54,19 @@ def test_background_takes_turns_near_and_far(rng):
     assert {order[1], order[3]} == {3, 4}
 
 
+def test_a_region_is_near_from_its_least_overlap_on(rng):
+    """A quarter of the object is near where near_iou is 0.25, and not where it is any larger."""
+    proposals = np.array([[20, 20, 40, 40], [70, 70, 90, 90]], np.float32)
+    truth = Annotations([OBJECT], [0])
+    for least, first in ((0.25, 0), (0.26, None)):
+        settings = OneClassSettings(near_iou=least)
+        orders = {
+            background_order(truth, proposals, settings, np.random.default_rng(seed))[0]
+            for seed in range(20)
+        }
+        assert orders == ({first} if first is not None else {0, 1})
+
+
 def test_without_an_object_everything_is_background(rng):
     assert sorted(background_order(Annotations.empty(), PROPOSALS, SETTINGS, rng)) == list(range(6))
 

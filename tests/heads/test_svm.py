@@ -24,6 +24,17 @@ def test_a_small_c_bounds_the_weight():
     assert abs(bias) < 1e-6
 
 
+def test_the_numbers_are_those_of_rcnn_train():
+    """-w1 2 -c 0.001 -l hinge, bias 10, features of mean norm 20, an image's negatives below IoU
+    0.3; hard above -1.0001, let go below -1.2, fitted again after 2,000 new ones; one pass.
+    """
+    assert SvmSettings().model_dump() == {
+        "negative_iou": 0.3, "target_norm": 20, "c": 0.001, "bias_feature": 10,
+        "positive_weight": 2, "hard_margin": -1.0001, "evict_margin": -1.2,
+        "retrain_after": 2000, "passes": 1, "seed": 0,
+    }  # fmt: skip
+
+
 def _clouds(rng: np.random.Generator, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
     positives = rng.normal([3, 0, 0, 0], 1, (30, 4)).astype(np.float32)
     return positives, rng.normal([-1, 0, 0, 0], 1.5, (count, 4)).astype(np.float32)
@@ -63,6 +74,21 @@ def test_easy_negatives_are_not_taken_and_none_is_taken_twice(rng):
     for _ in range(3):
         mining.see(hard)
     assert len(mining.negatives) == cached + 1
+
+
+def test_easy_negatives_leave_the_cache_and_may_come_again(rng):
+    positives, negatives = _clouds(rng, 50)
+    mining = HardNegativeMining(positives, SvmSettings(c=1.0))
+    mining.see(negatives)
+    assert 0 < len(mining.negatives) < 50
+    assert (mining.margins(mining.negatives) >= -1.2).all()
+    left = {row.tobytes() for row in negatives} - {row.tobytes() for row in mining.negatives}
+    # A machine for which everything is hard.
+    mining.weight, mining.bias = np.zeros(4, np.float32), 0.0
+    mining.see(np.stack([np.frombuffer(row, np.float32) for row in left]))
+    assert len(mining.negatives) == 50
+    mining.see(negatives)
+    assert len(mining.negatives) == 50
 
 
 def test_it_is_fitted_again_after_so_many_new_negatives(rng):

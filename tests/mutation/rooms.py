@@ -53,6 +53,39 @@ ROOMS = {
             "tests/test_temperature.py",
         ),
     ),
+    "detection": Room(
+        (
+            "detector/pipeline.py",
+            "detector/ensemble.py",
+            "detector/member_outputs.py",
+            "detector/region_prior.py",
+            "detector/region_truth.py",
+            "detector/temperature.py",
+        ),
+        (
+            "tests/test_region_prior.py",
+            "tests/test_region_truth.py",
+            "tests/test_pipeline.py",
+            "tests/test_ensemble.py",
+            "tests/test_heads_in_detector.py",
+            "tests/test_temperature.py",
+            "tests/test_shared_trunk.py",
+        ),
+    ),
+    "heads": Room(("detector/heads",), ("tests/heads", "tests/test_bundle_heads.py")),
+    "training": Room(
+        (
+            "detector/training/regions.py",
+            "detector/training/mining.py",
+            "detector/training/box_loss.py",
+            "detector/training/loss.py",
+            "detector/training/schedule.py",
+            "detector/training/averaging.py",
+            "detector/training/region_odds.py",
+            "detector/training/augment.py",
+        ),
+        ("tests/training",),
+    ),
     "checkpoint": Room(
         ("detector/training/checkpoint.py",), ("tests/training/test_checkpoint.py",)
     ),

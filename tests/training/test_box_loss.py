@@ -36,7 +36,8 @@ def test_only_an_objects_own_class_moves_it():
 def test_the_head_moves_a_region_as_the_layer_says():
     network = build_model("googlenet", 3)
     add_layer(network, 2)
-    torch.nn.init.normal_(network.boxes.weight, std=0.05)
+    for tensor in (network.boxes.weight, network.boxes.bias):
+        torch.nn.init.normal_(tensor, std=0.05)
     output = WithMoves(network.eval())(torch.randn(2, 3, 64, 64))
     assert isinstance(output, RegionOutput)
     rest, head = split_head(network.state_dict())

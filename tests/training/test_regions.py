@@ -78,6 +78,52 @@ def test_a_batch_holds_32_objects_and_96_background_regions():
     assert (batch.labels < 3).sum() == 32
 
 
+def test_the_numbers_are_those_of_r_cnns_fine_tuning():
+    settings = SamplingSettings()
+    assert (settings.positives_per_batch, settings.background_per_batch) == (32, 96)
+    assert (settings.positive_iou, settings.background_low) == (0.5, 0)
+
+
+def test_a_share_of_the_background_is_near_an_object():
+    for share, wanted in ((0.0, 0), (0.25, 100), (1.0, 400)):
+        settings = SamplingSettings(near_fraction=share, background_per_batch=400)
+        pool = _pool(settings)
+        pool.near = pool.background[:1]  # drawn at random one of three would come as well
+        batch = pool.draw(0, 0)
+        assert len(batch) == 432
+        others = (400 - wanted) / len(pool.background)
+        found = int((batch.rows == pool.near[0]).sum())
+        assert found == pytest.approx(wanted + others, abs=40)
+
+
+def test_regions_are_near_from_an_overlap_of_a_tenth_on():
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    proposals = {"a": _proposals((0, 0, 10, 100), (0, 1, 10, 100), (90, 90, 99, 99))}
+    dataset = Dataset("toy", ("ant",), (_sample("a", truth),))
+    pool = RegionPool(dataset, proposals, SamplingSettings(near_iou=0.1))
+    assert pool.boxes[pool.near].tolist() == [[0, 0, 10, 100]]
+    assert len(pool.background) == 3
+
+
+def test_so_much_of_the_background_drawn_is_learnt_from():
+    assert SamplingSettings(background_per_batch=90, hard_candidates=10).hard_share == 0.9
+    assert SamplingSettings(background_per_batch=90).hard_share == 1
+    assert SamplingSettings(background_per_batch=0).hard_share == 1
+    batch = _pool(SamplingSettings(background_per_batch=90, hard_candidates=10)).draw(0, 0)
+    assert (batch.labels == 3).sum() == 100
+
+
+def test_a_pool_is_known_by_its_regions_and_what_they_teach():
+    pool = _pool()
+    assert pool.digest() == _pool().digest() == pool.digest(np.arange(len(pool.boxes)))
+    assert pool.digest(np.arange(2)) == pool.restricted(np.arange(2)).digest()
+    assert pool.digest(np.arange(2)) != pool.digest()
+    for name in ("boxes", "labels"):
+        other = _pool()
+        getattr(other, name)[1] += 1
+        assert other.digest() != pool.digest()
+
+
 def test_a_partly_annotated_image_proves_only_what_its_boxes_prove():
     batch = _pool().draw(0, 0)
     background = batch.labels == 3

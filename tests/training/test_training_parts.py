@@ -52,6 +52,14 @@ def test_distilling_from_oneself_costs_nothing():
     assert (distillation_loss(logits, torch.randn(4, 7)) > 0).all()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distilling_is_the_divergence_of_softened_distributions_times_t_squared(temperature):
+    ours, theirs = torch.randn(4, 7), torch.randn(4, 7)
+    soft = [(one / temperature).log_softmax(1) for one in (ours, theirs)]
+    wanted = F.kl_div(*soft, log_target=True, reduction="none").sum(1) * temperature**2
+    assert torch.allclose(distillation_loss(ours, theirs, temperature), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("step", "options", "expected"),
     [
@@ -117,6 +125,57 @@ def test_brightness_multiplies(rng):
     factor = replay.uniform(0.5, 1.5)
     out = distort(grey, only, np.random.default_rng(1)) + torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
     assert out.mean().item() == pytest.approx(0.4 * factor, abs=1e-5)
+
+
+def test_each_property_moves_by_its_own_factor_around_grey_level_and_zero():
+    """Red, then black: grey is 0.299 and 0 (BT.601), and the level of the whole crop 0.1495."""
+    mean = torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    crop = torch.zeros(1, 3, 1, 2)
+    crop[0, 0, 0, 0] = 1
+    still = {"brightness": 0, "contrast": 0, "saturation": 0, "colour_shift": 0}
+
+    def seen(seed: int, **moved: float) -> torch.Tensor:
+        settings = AugmentSettings.model_validate(still | moved)
+        return (distort(crop - mean, settings, np.random.default_rng(seed)) + mean)[0, :, 0]
+
+    factors = []
+    for seed in range(20):
+        red, black = seen(seed, contrast=0.5).unbind(1)
+        factor = 1 - black[0].item() / 0.1495  # black goes towards the level, and is cut off at 0
+        assert black.tolist() == pytest.approx([max(0.0, (1 - factor) * 0.1495)] * 3, abs=1e-5)
+        if factor < 1:
+            assert red[0].item() == pytest.approx(factor + (1 - factor) * 0.1495, abs=1e-5)
+            factors.append(factor)
+    assert 0.5 <= min(factors) < 0.65
+    factors = []
+    for seed in range(20):
+        red, black = seen(seed, saturation=0.5).unbind(1)
+        factor = 1 - red[1].item() / 0.299
+        assert black.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
+        if factor < 1:
+            wanted = [factor + (1 - factor) * 0.299] + [(1 - factor) * 0.299] * 2
+            assert red.tolist() == pytest.approx(wanted, abs=1e-5)
+            factors.append(factor)
+    assert 0.5 <= min(factors) < 0.65
+    green = torch.tensor([0.0, 1, 0]).view(1, 3, 1, 1)
+    blue = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1)
+    only = AugmentSettings.model_validate(still | {"saturation": 0.99})
+    for colour, weight in ((green, 0.587), (blue, 0.114)):
+        for seed in range(20):
+            found = distort(colour - mean, only, np.random.default_rng(seed)) + mean
+            others, own = found.flatten()[0].item(), found.max().item()
+            if others:  # the factor is below one
+                assert (1 - own) / (1 - weight) == pytest.approx(others / weight, abs=1e-4)
+
+
+def test_the_shift_moves_each_channel_by_itself():
+    mean = torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
+    only = AugmentSettings(brightness=0, contrast=0, saturation=0, colour_shift=0.04)
+    crops = torch.full((200, 3, 1, 1), 0.5) - mean
+    moved = (distort(crops, only, np.random.default_rng(0)) - crops).flatten(1)
+    assert -0.04 <= moved.min() < -0.035
+    assert 0.035 < moved.max() <= 0.04
+    assert moved.std(1).min() > 1e-3
 
 
 def test_frozen_layers_and_statistics_stay_fixed():
