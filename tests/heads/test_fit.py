@@ -169,3 +169,46 @@ def test_a_class_without_objects_has_no_svm():
 def test_regression_needs_regions_near_objects():
     with pytest.raises(TrainingError, match="no class has 10 proposals"):
         fit_regressions(lambda name: [_image()], ("cat", "dog"), 1.0, RegressionSettings())
+
+
+def test_features_of_another_scale_give_the_same_heads():
+    """Numbers such as C and the ridge mean the same for every network."""
+    pictures = Pictures(4).images
+    large = [
+        DescribedImage(one.boxes, one.features * 64, one.truth, one.background_of)
+        for one in pictures
+    ]
+    norm, names = mean_norm(pictures), ("cat", "dog")
+    assert mean_norm(large) == pytest.approx(64 * norm)
+    one, other = (
+        fit_svms(lambda _, part=part: part, names, length, SvmSettings())
+        for part, length in ((pictures, norm), (large, 64 * norm))
+    )
+    assert other.weight * 64 == pytest.approx(one.weight, rel=1e-3, abs=1e-4)
+    assert other.bias == pytest.approx(one.bias, rel=1e-3)
+    moves, same = (
+        fit_regressions(lambda _, part=part: part, names, length, RegressionSettings())
+        for part, length in ((pictures, norm), (large, 64 * norm))
+    )
+    assert same.weight * 64 == pytest.approx(moves.weight, rel=1e-4, abs=1e-6)
+    # A ridge a hundred times as large is not the same.
+    strong = fit_regressions(lambda _: pictures, names, norm, RegressionSettings(ridge=1e5))
+    assert np.abs(strong.weight).max() < np.abs(moves.weight).max() / 2
+
+
+def test_images_pass_by_as_often_as_the_settings_say():
+    images = Pictures(3)
+    fit_svms(images, ("cat", "dog"), 1.0, SvmSettings(passes=3))
+    assert images.passes == ["objects", *["hard negatives"] * 3, "scores"]
+
+
+@pytest.mark.parametrize(("count", "moves"), [(9, False), (10, True)])
+def test_ten_regions_near_objects_move_a_class_and_nine_do_not(count, moves):
+    """Beside another class that has enough."""
+    truth = Annotations([CAT, DOG], [0, 1])
+    near = [np.tile([[10, 10, 50, 40]], (count, 1)), np.tile([[60, 10, 90, 40]], (10, 1))]
+    boxes = DescribedImage.regions(truth, np.concatenate(near))
+    image = DescribedImage(boxes, np.ones((len(boxes), 1), np.float32), truth)
+    fitted = fit_regressions(lambda _: [image], ("cat", "dog"), 1.0, RegressionSettings())
+    assert bool(fitted.bias[:4].any()) is moves
+    assert fitted.bias[4:].any()

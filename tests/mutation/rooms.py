@@ -70,9 +70,12 @@ ROOMS = {
             "tests/test_heads_in_detector.py",
             "tests/test_temperature.py",
             "tests/test_shared_trunk.py",
+            "tests/test_settings.py",
         ),
     ),
-    "heads": Room(("detector/heads",), ("tests/heads", "tests/test_bundle_heads.py")),
+    "heads": Room(
+        ("detector/heads",), ("tests/heads", "tests/test_bundle_heads.py", "tests/test_settings.py")
+    ),
     "training": Room(
         (
             "detector/training/regions.py",
@@ -84,7 +87,7 @@ ROOMS = {
             "detector/training/region_odds.py",
             "detector/training/augment.py",
         ),
-        ("tests/training",),
+        ("tests/training", "tests/test_settings.py"),
     ),
     "checkpoint": Room(
         ("detector/training/checkpoint.py",), ("tests/training/test_checkpoint.py",)

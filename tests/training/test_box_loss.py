@@ -53,6 +53,19 @@ def test_the_head_moves_a_region_as_the_layer_says():
     assert torch.allclose(again.boxes.bias, network.boxes.bias, rtol=1e-5)
 
 
+def test_classes_are_learnt_behind_dropout_and_places_without():
+    """All features of the classes dropped: their logits are the bias; the moves are untouched."""
+    network = build_model("googlenet", 3)
+    add_layer(network, 2)
+    crops = torch.randn(2, 3, 64, 64)
+    wanted = WithMoves(network.eval())(crops)
+    network.dropout.p = 1.0
+    network.dropout.train()
+    found = WithMoves(network)(crops)
+    assert (found.logits == network.classifier.bias).all()
+    assert torch.equal(found.moves, wanted.moves)
+
+
 def test_a_pool_says_what_moves_a_region_mirrored_or_not(tmp_path):
     truth = Annotations(np.array([[10, 10, 50, 50], [60, 20, 90, 70]]), np.array([0, 1]))
     sample = Sample("a", tmp_path / "a.png", (100, 120), truth)

@@ -84,6 +84,29 @@ def test_the_numbers_are_those_of_r_cnns_fine_tuning():
     assert (settings.positive_iou, settings.background_low) == (0.5, 0)
 
 
+def test_a_batch_can_be_told_and_parts_name_their_places():
+    batch = _pool(SamplingSettings(positives_per_batch=2, background_per_batch=3)).draw(0, 0)
+    assert batch.replay() == {"image": batch.image.tolist(), "boxes": batch.boxes.tolist()}
+    part = batch.part(1, 2)
+    assert (part.place is not None and part.place.tolist(), part.whole) == ([1, 3], 5)
+    assert (part.boxes == batch.boxes[[1, 3]]).all()
+    assert (part.rows == batch.rows[[1, 3]]).all()
+
+
+def test_objects_come_first_and_windows_only_when_asked():
+    """Each object as often as the others of its class, however many regions it has."""
+    truth = Annotations([[0, 0, 50, 50], [60, 60, 90, 90]], [0, 0])
+    windows = [(0, 0, 50, 40 + i) for i in range(10)]
+    dataset = Dataset("toy", ("ant",), (_sample("a", truth),))
+    for positives, share in (("objects", 1 / 2), ("windows", 1 / 12)):
+        settings = SamplingSettings(positives_per_batch=4000, background_per_batch=0)
+        if positives == "windows":
+            settings = settings.model_copy(update={"positives": positives})
+        pool = RegionPool(dataset, {"a": _proposals(*windows)}, settings)
+        second = (pool.draw(0, 0).boxes[:, 0] == 60).mean()
+        assert second == pytest.approx(share, abs=0.03)
+
+
 def test_a_share_of_the_background_is_near_an_object():
     for share, wanted in ((0.0, 0), (0.25, 100), (1.0, 400)):
         settings = SamplingSettings(near_fraction=share, background_per_batch=400)
