@@ -35,18 +35,21 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         )
     try:
         return _connect_to_read(path, "mode=ro")
-    except sqlite3.OperationalError:
-        # On read-only media SQLite cannot make the shared-memory file of its log. With nothing in
-        # a log beside it the file is complete, and may be read as one that nobody changes.
-        log = Path(f"{path}-wal")
-        if log.exists() and log.stat().st_size > 0:
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-        return _connect_to_read(path, "mode=ro&immutable=1")
+        # On read-only media SQLite cannot make the shared memory of its log, by which readers and
+        # writers would find each other. Nobody writes there: the log, if any, is read without it.
+        log = Path(f"{path}-wal")
+        has_log = log.exists() and log.stat().st_size > 0
+        return _connect_to_read(path, "mode=ro&vfs=unix-none" if has_log else "mode=ro&immutable=1")
 
 
 def _connect_to_read(path: Path, how: str) -> sqlite3.Connection:
     connection = _raw(path, how)
     try:
+        if "vfs" in how:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # the log's index in own memory
         _check_ours(connection, path)
     except BaseException:
         connection.close()

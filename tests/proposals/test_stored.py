@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -186,31 +187,50 @@ def test_a_path_that_is_a_folder_is_an_error(tmp_path):
         ProposalStore(tmp_path, "rw")
 
 
-@pytest.mark.parametrize("log", [None, b"", b"written, and not in the file yet"])
-def test_a_file_on_read_only_media_can_be_read(path, log, monkeypatch):
+@pytest.mark.parametrize("log", ["none", "empty", "full"])
+def test_a_file_on_read_only_media_can_be_read(path, log, tmp_path, monkeypatch):
     """Tests may run as root, for whom nothing is read-only: SQLite's refusal is made up."""
-    from detector.proposals import cache_file
-
+    copy = tmp_path / "medium" / "p.sqlite"
+    copy.parent.mkdir()
     with ProposalStore(path, "rw") as store:
         store.put(key(1), FAST, some(1))
+        if log == "full":  # what is stored lies in the log alone until the file is closed
+            shutil.copy(path, copy)
+            shutil.copy(f"{path}-wal", f"{copy}-wal")
+    if log != "full":
+        shutil.copy(path, copy)
+    if log == "empty":
+        Path(f"{copy}-wal").write_bytes(b"")
+    there = set(copy.parent.iterdir())
     raw = cache_file._raw
 
     def on_read_only_media(file, how):
-        if "immutable" not in how:
-            raise sqlite3.OperationalError("unable to open database file")
+        if how in ("mode=ro", "mode=rwc"):
+            refused = sqlite3.OperationalError("unable to open database file")
+            refused.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise refused
         return raw(file, how)
 
     monkeypatch.setattr(cache_file, "_raw", on_read_only_media)
-    if log is not None:
-        Path(f"{path}-wal").write_bytes(log)
-    if log:
-        with pytest.raises(ProposalError, match="cannot be opened"):
-            ProposalStore(path)
-        return
-    with ProposalStore(path) as store:
+    with ProposalStore(copy) as store:
         assert store.get(key(1), FAST).size == (20, 31)
+        assert set(copy.parent.iterdir()) == there
     with pytest.raises(ProposalError, match="cannot be opened"):
-        ProposalStore(path, "rw")
+        ProposalStore(copy, "rw")
+
+
+def test_a_locked_file_is_not_read_past_the_lock(path, monkeypatch):
+    ProposalStore(path, "rw").close()
+
+    def locked(file, how):
+        assert how == "mode=ro"
+        refused = sqlite3.OperationalError("database is locked")
+        refused.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise refused
+
+    monkeypatch.setattr(cache_file, "_raw", locked)
+    with pytest.raises(ProposalError, match="locked by another program"):
+        ProposalStore(path)
 
 
 def damage(path: Path, content: str) -> None:
