@@ -147,6 +147,10 @@ def check_options(context: typer.Context, protocol: str, html: bool, proposals: 
         refuse_idle(context, ["operating"], "without --report")
     if protocol != "coco":
         refuse_idle(context, ["coco_engine"], "without --protocol coco")
+    elif given != ["compare"] and context.params["rounds"]:
+        refuse_idle(context, ["rounds", "seed"], "with --protocol coco, which has no interval")
+    if not context.params["rounds"]:
+        refuse_idle(context, ["seed"], "with --rounds 0")
     if proposals is not None and names_a_file(proposals):
         refuse_idle(context, ["cache"], "with a proposal cache's FILE as --proposals")
 

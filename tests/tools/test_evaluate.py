@@ -80,7 +80,8 @@ def detections(folder: Path, name: str, images: str, label: str = "cat") -> Path
 @pytest.mark.parametrize("protocol", ["voc07", "voc12", "ilsvrc", "coco"])
 def test_saved_detections_are_judged(run: Run, tmp_path: Path, protocol: str) -> None:
     path = detections(tmp_path, "a.json", "abcd")
-    code, said, _ = run("--detections", path, "--protocol", protocol, "--rounds", 20)
+    rounds = () if protocol == "coco" else ("--rounds", 20)
+    code, said, _ = run("--detections", path, "--protocol", protocol, *rounds)
     assert code == 0
     assert f"mAP 100.0 ({protocol})" in said
     assert said.endswith("out/: evaluation.json, precision_recall.png\n")
@@ -153,6 +154,9 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--detections", "{a}", "--no-svm"], 2, "changes nothing with --detections"),
         (["--detections", "{a}", "--threads", "1"], 2, "--threads: changes nothing"),
         (["--detections", "{a}", "--coco-engine", "fast"], 2, "--protocol coco"),
+        (["--detections", "{a}", "--protocol", "coco", "--rounds", "9"], 2, "--rounds: changes"),
+        (["--detections", "{a}", "--protocol", "coco", "--seed", "9"], 2, "has no interval"),
+        (["--detections", "{a}", "--rounds", "0", "--seed", "9"], 2, "nothing with --rounds 0"),
         (["--proposals", "a.sqlite", "--cache", "b.sqlite"], 2, "--cache: changes nothing"),
         (["--detections", "{a}", "--operating", "0.5"], 2, "--operating"),
         (["--weights", "nowhere"], 3, "nowhere"),
