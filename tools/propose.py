@@ -14,7 +14,7 @@ go on (exit code 1).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from detector.reporting.cli import counted, new_app, run_tool
 if TYPE_CHECKING:
     from detector.proposals.recorded import Recorder
     from detector.proposals.stored import ProposalStore
+    from detector.structures import Proposals
 
 Cache = Annotated[Path, typer.Option(help="The cache: one SQLite file.")]
 
@@ -248,6 +249,12 @@ def sizes_of(paths: dict[str, Path], quiet: bool) -> dict[str, tuple[int, int]]:
 
 def export_foreign(
     cache: Annotated[Path, typer.Argument(help="The cache.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Only these, by their names of today: files, folders, globs, or -. [all]"
+        ),
+    ] = None,
     *,
     to: Annotated[str, typer.Option(help="detectron2, mmdetection (3) or mmdetection2.")],
     file: Annotated[Path, typer.Option(help="Where to write, such as train.pkl.")],
@@ -264,12 +271,29 @@ def export_foreign(
     from detector.files import write_atomically
     from detector.proposals.foreign_export import by_name, export, read_index
     from detector.proposals.stored import ProposalStore
+    from detector.reporting.inputs import image_paths
 
     with ProposalStore(cache) as store:
-        proposals = by_name(store.items(store.only_settings(settings)))
+        key = store.only_settings(settings)
+        chosen = image_paths(images, sys.stdin) if images else None
+        proposals = by_name(items_of(store, key, chosen) if chosen else store.items(key))
     write_atomically(file, export(proposals, to, read_index(index) if index else None, folder))
     print(f"{file}: proposals of {counted(len(proposals), 'image')} for {to}")
     return 0
+
+
+def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tuple[str, Proposals]]:
+    """(name, proposals) of image files, found by what is in them."""
+    from detector.errors import ProposalError
+    from detector.images import content_hash, read_bytes
+
+    for path in paths:
+        found = store.get(content_hash(read_bytes(path)), key)
+        if found is None:
+            raise ProposalError(
+                f"{store.path}: no proposals for {path}; make them with tools/propose.py"
+            )
+        yield path.name, found
 
 
 def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:

@@ -95,8 +95,8 @@ def by_name(items: Iterable[tuple[str, Proposals]]) -> dict[str, Proposals]:
     for name, proposals in items:
         if name in found:
             raise ProposalError(
-                f"two stored images are both called {name}, and a cache knows images by file name"
-                " alone; rename one, or propose for each folder into a cache of its own"
+                f"two images are called {name}, and the layouts know images by file name alone;"
+                " export one folder at a time: propose.py export CACHE FOLDER ..."
             )
         found[name] = proposals
     return found

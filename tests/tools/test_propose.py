@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import pickle
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.images import content_hash
 from detector.proposals.stored import ProposalStore
 from detector.reporting.cli import run_tool
 
@@ -256,5 +259,31 @@ def test_two_pictures_of_one_name_are_not_exported_as_one(propose, photos, tmp_p
     assert propose(tmp_path / "x", tmp_path / "y", "--out", cache, "--quiet").returncode == 0
     done = propose("export", cache, "--to", "detectron2", "--file", tmp_path / "a.pkl")
     assert done.returncode == 3
-    assert "two stored images are both called 1.png" in done.stderr
+    assert "two images are called 1.png" in done.stderr
     assert not (tmp_path / "a.pkl").exists()
+
+
+def test_renumbered_images_are_exported_by_the_names_of_one_folder(propose, photos, tmp_path):
+    """Two data sets of the same pictures in one cache: each picture has the names of both."""
+    other, cache, target = tmp_path / "other", tmp_path / "cache.sqlite", tmp_path / "a.pkl"
+    other.mkdir()
+    for number in range(4):
+        shutil.copy(photos / f"{number}.png", other / f"{3 - number}.png")
+    assert propose(photos, other, "--out", cache, "--quiet").returncode == 0
+    start = ["export", cache, "--to", "detectron2", "--file", target]
+    both = propose(*start)
+    assert (both.returncode, target.exists()) == (3, False)
+    assert "export one folder at a time" in both.stderr
+    for folder in (photos, other):
+        assert propose("export", cache, folder, *start[2:]).returncode == 0
+        content = pickle.loads(target.read_bytes())
+        with ProposalStore(cache) as store:
+            for name, boxes in zip(content["ids"], content["boxes"], strict=True):
+                data = (folder / f"{name}.png").read_bytes()
+                stored = store.get(content_hash(data), store.only_settings())
+                assert np.array_equal(boxes, stored.boxes)
+    Image.new("RGB", (40, 30)).save(other / "new.png")
+    missing = propose("export", cache, other, *start[2:])
+    assert missing.returncode == 3
+    assert "no proposals for" in missing.stderr
+    assert "new.png" in missing.stderr
