@@ -14,7 +14,6 @@ Interrupted, the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -23,17 +22,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import members_of, new_app, run_tool
+from detector.reporting.cli import members_of, new_app, refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ablations.inception_rows import Row as TrainingRow
+    from ablations.inception_runs import Result, Run
+    from ablations.proposals import Row
+
     from detector.bundle import BundleManifest
+    from detector.datasets.labelled import LabelledImages
     from detector.pipeline import Detector
+    from detector.training.distributed import Group
+    from detector.training.places import Places
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
 
 def proposals(
+    context: typer.Context,
     data: option.Data,
     split: option.Split = None,
     multibox: Annotated[
@@ -64,60 +73,74 @@ def proposals(
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
     from ablations.detection import check_classes
-    from ablations.proposals import (
-        mean_precisions,
-        measured,
-        propose_all,
-        rows_of,
-        rows_of_budgets,
-        with_bounds,
-    )
-    from ablations.tables import show_proposals
+    from ablations.proposals import mean_precisions, measure_all, propose_all
+    from ablations.tables import show_proposals, write_table
 
     from detector.bundle import read_manifest
     from detector.datasets import read_dataset
     from detector.errors import ImageError
-    from detector.files import write_atomically
     from detector.proposals.engines import warm_up
-    from detector.proposals.multibox.predict import SHIPPED
     from detector.reporting.progress import progress
 
+    check_options(context, weights is not None, bool(engines), rounds)
+    numbers = numbers_of("--budgets", budgets, 1) if budgets else []
     dataset = read_dataset(data, split)
     dataset = dataset if images is None else dataset.subset(images)
-    if multibox is None and not SHIPPED.is_file():
-        print("no MultiBox weights: its rows are left out; give --multibox FILE", file=sys.stderr)
-    named = str(multibox) if multibox else "" if SHIPPED.is_file() else None
-    rows = rows_of(named, threads)
     detector = manifest = None
     if weights is not None:
         manifest = read_manifest(weights)
         how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
         detector = load_to_measure(weights, max_proposals or None, how)
         check_classes(detector.classes, dataset)
-    numbers = numbers_of("--budgets", budgets, 1) if budgets else []
-    proposers = {name: engine_of(name, threads) for name in engines}
-    if manifest is not None and numbers and not proposers:
-        proposers = {"the bundle's": own_engine(manifest, threads)}
-    for name, proposer in proposers.items():
-        rows += rows_of_budgets(name, proposer, numbers)
+    rows = all_rows(multibox, engines, numbers, manifest, threads)
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):
         raise ImageError(f"{dataset.name}: none of its images could be read")
     judged = dataset.subset(rows[0].found)
-    results = [measured(judged, row) for row in rows]
-    if rounds:
-        with_bounds(judged, rows, results, seed, rounds)
+    results = measure_all(judged, rows, seed, rounds)
     if detector is not None and manifest is not None:
         mean_precisions(
             judged, rows, results, detector, manifest, out,
             lambda scored: progress(scored, "score", len(judged), quiet), seed, rounds,
         )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
-    write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
+    write_table(out, whole)
     show_proposals(whole)
     return int(not all(read))
+
+
+def check_options(context: typer.Context, with_map: bool, with_engines: bool, rounds: int) -> None:
+    """Every option of `proposals` that is given has something to do."""
+    if not with_map:
+        refuse_idle(context, ["ensemble", "max_proposals", "precision"], "without --weights")
+    if not with_map and not with_engines:
+        refuse_idle(context, ["budgets"], "without --weights and --proposals")
+    if not rounds:
+        refuse_idle(context, ["seed"], "with --rounds 0")
+
+
+def all_rows(
+    multibox: Path | None,
+    engines: list[str],
+    budgets: list[int],
+    manifest: BundleManifest | None,
+    threads: int,
+) -> list[Row]:
+    """The paper's rows, and those of the engines named or, with a bundle, of its own."""
+    from ablations.proposals import rows_of, rows_of_budgets
+
+    from detector.proposals.multibox.predict import SHIPPED
+
+    if multibox is None and not SHIPPED.is_file():
+        print("no MultiBox weights: its rows are left out; give --multibox FILE", file=sys.stderr)
+    rows = rows_of(str(multibox) if multibox else "" if SHIPPED.is_file() else None, threads)
+    proposers = {name: engine_of(name, threads) for name in engines}
+    if manifest is not None and budgets and not proposers:
+        proposers = {"the bundle's": own_engine(manifest, threads)}
+    for name, proposer in proposers.items():
+        rows += rows_of_budgets(name, proposer, budgets)
+    return rows
 
 
 def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Detector:
@@ -168,10 +191,9 @@ def detection(
     """MAP of a bundle by rows: proposals, number of networks, rules."""
     import torch
     from ablations.detection import judged, measure, read_rows
-    from ablations.tables import show_detection
+    from ablations.tables import show_detection, write_table
 
     from detector.datasets import read_dataset
-    from detector.files import write_atomically
     from detector.loading import SHIPPED
     from detector.reporting.progress import progress
 
@@ -191,7 +213,7 @@ def detection(
         )  # fmt: skip
     results = judged(dataset, found, seed, rounds)
     whole = {"data": dataset.name, "images": len(dataset), "rows": results}
-    write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
+    write_table(out, whole)
     show_detection(whole)
     return 0
 
@@ -221,18 +243,12 @@ def inception_v3(
 ) -> int:
     """Top-1 and top-5 errors from Inception-v2 to v3, each row trained from nothing."""
     from ablations.inception_rows import read_rows
-    from ablations.inception_runs import announced, measure_all, runs_of
-    from ablations.inception_table import summary
-    from ablations.tables import show_inception
     from classifier_training.inputs import images_of
 
     from detector.errors import DatasetError
-    from detector.files import write_atomically
     from detector.hardware import choose_device
-    from detector.reporting.cli import stop_gently
     from detector.training.distributed import join_group
     from detector.training.places import Places
-    from detector.training.run_folder import alone_in
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -248,25 +264,46 @@ def inception_v3(
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
     group = join_group(os.environ, where.type)
     places = Places(out, Path("."), where, threads, quiet or not group.is_first, compiled=compiled)
-    runs = runs_of(rows, chosen, images, out)
-    found: list[Any] = []
     try:
-        with (
-            alone_in(out, group, where, within="runs/*"),
-            stop_gently("this step, then saving") as stop,
-        ):
-            if not places.quiet:
-                print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
-            for one in measure_all(runs, images, judged, places, group, stop):
-                found.append(one)
-                if group.is_first:  # as it stands after each run
-                    whole = summary(rows, found, chosen, images, judged)
-                    write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
-            if group.is_first and found:
-                show_inception(whole)
+        return int(not train_rows(rows, chosen, images, judged, places, group))
     finally:
         group.close()
-    return int(not all(result.readable for _, result in found))
+
+
+def train_rows(
+    rows: Sequence[TrainingRow],
+    seeds: Sequence[int],
+    images: LabelledImages,
+    judged: LabelledImages,
+    places: Places,
+    group: Group,
+) -> bool:
+    """Train and judge each row with each seed; ablation.json says after each run how it stands.
+
+    Whether all images could be read.
+    """
+    from ablations.inception_runs import announced, measure_all, runs_of
+    from ablations.inception_table import summary
+    from ablations.tables import show_inception, write_table
+
+    from detector.reporting.cli import stop_gently
+    from detector.training.run_folder import alone_in
+
+    runs = runs_of(rows, seeds, images, places.out)
+    found: list[tuple[Run, Result]] = []
+    with (
+        alone_in(places.out, group, places.device, within="runs/*"),
+        stop_gently("this step, then saving") as stop,
+    ):
+        if not places.quiet:
+            print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
+        for one in measure_all(runs, images, judged, places, group, stop):
+            found.append(one)
+            if group.is_first:
+                write_table(places.out, summary(rows, found, seeds, images, judged))
+        if group.is_first and found:
+            show_inception(summary(rows, found, seeds, images, judged))
+    return all(result.readable for _, result in found)
 
 
 def numbers_of(option: str, text: str, least: int = 0) -> list[int]:

@@ -185,3 +185,17 @@ def test_budgets_are_numbers_from_one(toy, tmp_path: Path, capsys, bad: str):
 def test_the_number_of_members_is_a_number_or_all(toy, tmp_path: Path, capsys):
     assert ablate(toy, tmp_path, "--weights", toy[1], "--ensemble", "some") == 2
     assert "--ensemble some" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ensemble", "all"], "--ensemble: changes nothing without --weights"),
+        (["--max-proposals", "5", "--precision", "float32"], "--max-proposals, --precision: cha"),
+        (["--budgets", "5"], "--budgets: changes nothing without --weights and --proposals"),
+        (["--rounds", "0", "--seed", "1"], "--seed: changes nothing with --rounds 0"),
+    ],
+)
+def test_options_without_effect_are_refused(toy, tmp_path: Path, capsys, options, said: str):
+    assert ablate(toy, tmp_path, *options) == 2
+    assert said in capsys.readouterr().err

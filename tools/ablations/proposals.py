@@ -107,6 +107,16 @@ def propose_all(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bool]:
         yield True
 
 
+def measure_all(
+    dataset: Dataset, rows: Sequence[Row], seed: int, rounds: int
+) -> list[dict[str, Any]]:
+    """What each row covers, with bounds where `rounds` is not 0."""
+    results = [measured(dataset, row) for row in rows]
+    if rounds:
+        with_bounds(dataset, rows, results, seed, rounds)
+    return results
+
+
 def measured(dataset: Dataset, row: Row) -> dict[str, Any]:
     """Boxes an image, coverage at IoU 0.5, MABO and seconds an image of one row."""
     from detector.evaluation.coverage import coverage

@@ -1,13 +1,22 @@
-"""What tools/ablate.py prints."""
+"""What tools/ablate.py writes and prints."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ablations.inception_table import table_of as inception_table
+from detector.files import write_atomically
+
+
+def write_table(out: Path, whole: dict[str, Any]) -> None:
+    """Leave a table as ablation.json in the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
 
 
 def show_inception(whole: dict[str, Any]) -> None:
