@@ -15,14 +15,12 @@ import numpy as np
 from detector.datasets.dataset import Dataset
 from detector.errors import AnnotationError
 from detector.export.results_text import (
+    Names,
     Row,
     best_first,
     gathered,
-    numbers,
     results_of_images,
     text_of,
-    unknown_class,
-    unknown_image,
 )
 from detector.files import write_atomically
 from detector.structures import Detections
@@ -55,8 +53,8 @@ def read_csv_results(path: str | Path, dataset: Dataset) -> dict[str, Detections
 
 
 def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
-    known = {sample.image_id for sample in dataset.samples}
-    label_of = {name: label for label, name in enumerate(dataset.classes)}
+    images = {sample.image_id: sample.image_id for sample in dataset.samples}
+    names = Names(dataset, images, {name: i for i, name in enumerate(dataset.classes)})
     records = _records(path)
     _, header = next(records, ("", []))
     if tuple(one.strip() for one in header) != COLUMNS:
@@ -65,12 +63,7 @@ def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
         if len(fields) != len(COLUMNS):
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
         image, name, *rest = fields
-        score, *corners = numbers(where, rest, LAYOUT)
-        if image not in known:
-            raise unknown_image(where, image, dataset)
-        if name not in label_of:
-            raise unknown_class(where, name, dataset)
-        yield Row(image, label_of[name], score, corners)
+        yield names.row(where, image, name, rest, LAYOUT)
 
 
 def _records(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -13,14 +13,12 @@ from detector.boxes import ilsvrc_from_xyxy, xyxy_from_ilsvrc
 from detector.datasets.dataset import Dataset
 from detector.errors import AnnotationError
 from detector.export.results_text import (
+    Names,
     Row,
     best_first,
     gathered,
     lines_of,
-    numbers,
     results_of_images,
-    unknown_class,
-    unknown_image,
     whole_number,
 )
 from detector.files import write_atomically
@@ -47,17 +45,12 @@ def read_ilsvrc_results(path: str | Path, dataset: Dataset) -> dict[str, Detecti
 
 
 def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
-    image_of = dict(zip(dataset.indices(), (s.image_id for s in dataset.samples), strict=True))
-    label_of = {number: label for label, number in enumerate(dataset.category_ids)}
+    images = dict(zip(dataset.indices(), (s.image_id for s in dataset.samples), strict=True))
+    names = Names(dataset, images, {number: i for i, number in enumerate(dataset.category_ids)})
     for where, line in lines_of(path):
         parts = line.split()
         if len(parts) != 7:
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
         image, category, *rest = parts
         index, number = whole_number(where, image, LAYOUT), whole_number(where, category, LAYOUT)
-        score, *corners = numbers(where, rest, LAYOUT)
-        if index not in image_of:
-            raise unknown_image(where, index, dataset)
-        if number not in label_of:
-            raise unknown_class(where, number, dataset)
-        yield Row(image_of[index], label_of[number], score, corners)
+        yield names.row(where, index, number, rest, LAYOUT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,28 @@ class Row(NamedTuple):
     label: int
     score: float
     corners: Sequence[float]
+
+
+class Names(NamedTuple):
+    """What a layout calls the images of a data set (-> ids) and its classes (-> labels)."""
+
+    dataset: Dataset
+    images: Mapping[Any, str]
+    labels: Mapping[Any, int]
+
+    def row(
+        self, where: str, image: object, name: object, fields: Sequence[str], layout: str
+    ) -> Row:
+        """A detection of score and corners, as `fields`; what cannot be one is an error."""
+        score, *corners = numbers(where, fields, layout)
+        if image not in self.images:
+            raise EvaluationError(
+                f"{where} is of image {image!r}, which {self.dataset.name} does not have; choose"
+                " the data set and split that was detected on"
+            )
+        if name not in self.labels:
+            raise unknown_class(where, name, self.dataset)
+        return Row(self.images[image], self.labels[name], score, corners)
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
@@ -63,13 +85,6 @@ def whole_number(where: str, text: str, layout: str) -> int:
     if not text.removeprefix("-").isdecimal() or len(text) > 1000:
         raise AnnotationError(f"{where}: {text[:40]!r} is not a whole number; expected: {layout}")
     return int(text)
-
-
-def unknown_image(where: str, image: object, dataset: Dataset) -> EvaluationError:
-    return EvaluationError(
-        f"{where} is of image {image!r}, which {dataset.name} does not have; choose the data set "
-        "and split that was detected on"
-    )
 
 
 def unknown_class(where: str, name: object, dataset: Dataset) -> EvaluationError:

@@ -14,14 +14,13 @@ from detector.datasets.dataset import Dataset
 from detector.datasets.image_files import is_inside
 from detector.errors import AnnotationError, EvaluationError
 from detector.export.results_text import (
+    Names,
     Row,
     best_first,
     gathered,
     lines_of,
-    numbers,
     results_of_images,
     unknown_class,
-    unknown_image,
 )
 from detector.files import write_atomically
 from detector.structures import Detections
@@ -67,16 +66,14 @@ def read_voc_results(folder: str | Path, dataset: Dataset) -> dict[str, Detectio
 
 
 def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
-    label = dataset.classes.index(_class_of(path, dataset))
-    known = {sample.image_id for sample in dataset.samples}
+    name = _class_of(path, dataset)
+    images = {sample.image_id: sample.image_id for sample in dataset.samples}
+    names = Names(dataset, images, {name: dataset.classes.index(name)})
     for where, line in lines_of(path):
         image, *rest = line.split()
         if len(rest) != 5:
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
-        score, *corners = numbers(where, rest, LAYOUT)
-        if image not in known:
-            raise unknown_image(where, image, dataset)
-        yield Row(image, label, score, corners)
+        yield names.row(where, image, name, rest, LAYOUT)
 
 
 def _class_of(path: Path, dataset: Dataset) -> str:
