@@ -50,6 +50,20 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
     sync_folder(target.parent)
 
 
+def make_place_for(path: str | Path) -> None:
+    """Make the folder of a file that will be written after long work; an OSError where something
+    that is no file is in its place, or where nothing can be written.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _mode_of_old(target)
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def remove_leftovers(folder: str | Path) -> None:
     """Remove the temporary files of writers that were killed. Nobody may be writing there."""
     for path in Path(folder).glob(_TEMPORARY.format("*")):

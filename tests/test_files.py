@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from detector import files
-from detector.files import read_regular, write_atomically
+from detector.files import make_place_for, read_regular, write_atomically
 
 
 def test_bytes_and_text_arrive_as_given(tmp_path: Path) -> None:
@@ -126,6 +126,18 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
 def test_a_missing_folder_is_the_callers_to_make(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "none" / "a", "a")
+
+
+def test_a_place_is_made_or_refused_before_the_work(tmp_path: Path) -> None:
+    make_place_for(tmp_path / "new" / "er" / "a")
+    assert [one.name for one in tmp_path.rglob("*")] == ["new", "er"]
+    with pytest.raises(IsADirectoryError, match=r"new"):
+        make_place_for(tmp_path / "new")
+    (tmp_path / "a").write_text("old")
+    make_place_for(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "old"
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        make_place_for(tmp_path / "a" / "b")
 
 
 def test_a_kill_at_any_instant_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def proposals(
         detector = load_to_measure(weights, max_proposals or None, how)
         check_classes(detector.classes, dataset)
     rows = all_rows(multibox, engines, numbers, manifest, threads)
+    out.mkdir(parents=True, exist_ok=True)
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):

@@ -36,6 +36,7 @@ def main(
     """Calibrate MultiBox against selective search."""
     from detector.datasets import read_dataset
     from detector.errors import DatasetError, ImageError
+    from detector.files import make_place_for
     from detector.proposals.calibration import fit_calibration
     from detector.proposals.multibox.predict import MultiBox
     from detector.proposals.multibox.weights import load_multibox, save_multibox
@@ -50,6 +51,8 @@ def main(
         "selective-search": search.scored,
     }
     dataset = read_dataset(data, split).subset(images)
+    place = out or weights
+    make_place_for(place)
     parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in engines}
     failed = 0
     for sample in progress(dataset.samples, "calibrate", quiet=quiet):
@@ -70,8 +73,8 @@ def main(
             f"{name}: {len(scores)} regions, {covers.mean():.1%} cover an object;"
             f" said of the best tenth {top(chances, chances):.1%}, true {top(chances, covers):.1%}"
         )
-    save_multibox(out or weights, trained.calibrated(calibration))
-    print(f"wrote {out or weights}", file=sys.stderr)
+    save_multibox(place, trained.calibrated(calibration))
+    print(f"wrote {place}", file=sys.stderr)
     return int(failed > 0)
 
 

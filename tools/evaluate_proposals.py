@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import counted, run_tool
+from detector.reporting.cli import Stop, counted, run_tool, stop_gently
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset, Sample
@@ -75,9 +75,11 @@ def main(
     dataset = read(data, split, classes, strict)
     if images is not None:
         dataset = dataset.subset(images)
-    done = gather(dataset, contestants, quiet)
-    judged = dataset.subset(done) if len(done) < len(dataset) else dataset
-    report(judged, contestants, steps, seeds, out)
+    out.mkdir(parents=True, exist_ok=True)
+    with stop_gently() as stop:
+        done = gather(dataset, contestants, stop, quiet)
+        judged = dataset.subset(done) if len(done) < len(dataset) else dataset
+        report(judged, contestants, steps, seeds, out)
     return int(len(done) < len(dataset))
 
 
@@ -159,22 +161,25 @@ def reader(path: Path) -> Contestant:
     return Contestant(str(path), store.settings()[key], find, [{}])
 
 
-def gather(dataset: Dataset, contestants: Sequence[Contestant], quiet: bool) -> list[str]:
-    """Let each propose for each image, in turn; the ids of the images that could be read."""
+def gather(
+    dataset: Dataset, contestants: Sequence[Contestant], stop: Stop, quiet: bool
+) -> list[str]:
+    """Let each propose for each image, in turn, until the last or until `stop`; the ids of the
+    images that could be read.
+    """
     from detector.errors import ImageError
-    from detector.reporting.cli import say_error, stop_gently
+    from detector.reporting.cli import say_error
     from detector.reporting.progress import progress
 
     done = []
-    with stop_gently() as stop:
-        for sample in progress(dataset.samples, "propose", len(dataset), quiet):
-            try:
-                propose_all(sample, contestants)
-                done.append(sample.image_id)
-            except ImageError as error:
-                say_error(error)
-            if stop:
-                break
+    for sample in progress(dataset.samples, "propose", len(dataset), quiet):
+        try:
+            propose_all(sample, contestants)
+            done.append(sample.image_id)
+        except ImageError as error:
+            say_error(error)
+        if stop:
+            break
     if not done:
         raise ImageError(f"{dataset.name}: none of its images could be read")
     return done
@@ -212,7 +217,6 @@ def report(
         for one in contestants
     }
     whole = {"data": dataset.name, "images": len(dataset), "seeds": seeds, "engines": summaries}
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "coverage.json", json.dumps(whole, indent=1) + "\n")
     plot_coverage(summaries, out / "coverage.png")
     show(summaries, len(dataset))

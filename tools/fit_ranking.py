@@ -10,7 +10,6 @@ detector/proposals/selective_search/learned_ranking.json.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,21 +42,23 @@ def main(
 
     from detector.datasets import read_dataset
     from detector.errors import DatasetError, ImageError
-    from detector.files import write_atomically
+    from detector.files import make_place_for, write_atomically
     from detector.proposals.selective_search import SelectiveSearch
     from detector.proposals.selective_search.learned_ranking import NAMES
+    from detector.reporting.cli import say_error
     from detector.reporting.progress import progress
     from detector.training.region_odds import countable
 
     search = SelectiveSearch(preset=preset, superpixel_scale=scale, threads=threads)
     sets = [countable(read_dataset(one, split)).subset(images) for one in data]
     samples = [sample for one in sets for sample in one.samples]
+    make_place_for(out)
     parts = []
     for sample in progress(samples, "regions", quiet=quiet):
         try:
             parts.append(examples(sample, search, iou))
         except ImageError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            say_error(error)
     if not parts or not any(part[1].any() for part in parts):
         raise DatasetError("no region overlaps an object: nothing to learn from")
     numbers, is_object, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -68,7 +69,7 @@ def main(
     write_atomically(out, json.dumps({"fitted on": about, **table}, indent=1) + "\n")
     objects = counted(int(is_object.sum()), "object")
     print(f"{about}: {counted(len(numbers), 'region')}, {objects}; wrote {out}")
-    return 0
+    return int(len(parts) < len(samples))
 
 
 def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array, Array, Array]:

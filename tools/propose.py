@@ -268,7 +268,7 @@ def export_foreign(
     ] = None,
 ) -> int:
     """Write a cache's proposals as Detectron2 or MMDetection read them."""
-    from detector.files import write_atomically
+    from detector.files import make_place_for, write_atomically
     from detector.proposals.foreign_export import by_name, export, read_index
     from detector.proposals.stored import ProposalStore
     from detector.reporting.inputs import image_paths
@@ -277,8 +277,12 @@ def export_foreign(
         key = store.only_settings(settings)
         chosen = image_paths(images, sys.stdin) if images else None
         proposals = by_name(items_of(store, key, chosen) if chosen else store.items(key))
-    write_atomically(file, export(proposals, to, read_index(index) if index else None, folder))
-    print(f"{file}: proposals of {counted(len(proposals), 'image')} for {to}")
+    order = read_index(index) if index else None
+    content = export(proposals, to, order, folder)
+    make_place_for(file)
+    write_atomically(file, content)
+    number = len(proposals if order is None else order.names)
+    print(f"{file}: proposals of {counted(number, 'image')} for {to}")
     return 0
 
 

@@ -129,8 +129,8 @@ def explain(path: Path, error: sqlite3.Error) -> str:
         return f"{path} is a folder; a proposal cache is one file, such as {path / 'p.sqlite'}"
     if "not a database" in text or "malformed" in text:
         return (
-            f"{path} is not a proposal cache, or is damaged ({text}); "
-            "delete it and run tools/propose.py again"
+            f"{path} is not a proposal cache, or is damaged ({text}); choose another file or, if it"
+            " was one, delete it and run tools/propose.py again"
         )
     if "readonly" in text or "unable to open" in text:
         return f"{path} cannot be opened ({text}); is its folder there and writable?"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detector.errors import ProposalError
+from detector.errors import ProposalError, SettingsError
 from detector.files import read_regular
 from detector.structures import Array, Proposals
 
@@ -53,7 +53,7 @@ def export(
     mmdetection2  version 2, proposal_file: a list in the order of the index
     """
     if layout not in FORMATS:
-        raise ProposalError(f"layout {layout!r}: choose {', '.join(FORMATS)}")
+        raise SettingsError(f"layout {layout!r}: choose {', '.join(FORMATS)}")
     if index is not None:
         proposals = _in_order(proposals, index)
     ids = index.ids if index is not None else tuple(Path(name).stem for name in proposals)
@@ -69,7 +69,7 @@ def export(
         }
     elif layout == "mmdetection":
         if not folder:
-            raise ProposalError("MMDetection 3 names images by folder/file: give --folder")
+            raise SettingsError("MMDetection 3 names images by folder/file: give --folder")
         _all_differ((Path(name).name for name in proposals), proposals, "name")
         content = {
             f"{folder}/{Path(name).name}": {"bboxes": one.boxes, "scores": objectness(one)}
@@ -77,7 +77,7 @@ def export(
         }
     else:
         if index is None:
-            raise ProposalError("MMDetection 2 reads a list in the data set's order: give --index")
+            raise SettingsError("MMDetection 2 reads a list in the data set's order: give --index")
         content = [np.column_stack([one.boxes, objectness(one)]) for one in found]
     return pickle.dumps(content, protocol=4)
 

@@ -429,7 +429,7 @@ def test_mmdetection_3_finds_images_by_folder_and_name():
     assert content["val2017/b.jpg"]["scores"].tolist() == sorted(
         content["val2017/b.jpg"]["scores"].tolist(), reverse=True
     )
-    with pytest.raises(ProposalError, match="--folder"):
+    with pytest.raises(SettingsError, match="--folder"):
         export(FOUND, "mmdetection")
 
 
@@ -437,7 +437,7 @@ def test_mmdetection_2_reads_a_list_in_the_order_of_the_index(tmp_path):
     (tmp_path / "val.txt").write_text("a\nb\n")
     content = pickle.loads(export(FOUND, "mmdetection2", read_index(tmp_path / "val.txt")))
     assert [one.shape for one in content] == [(1, 5), (3, 5)]
-    with pytest.raises(ProposalError, match="--index"):
+    with pytest.raises(SettingsError, match="--index"):
         export(FOUND, "mmdetection2")
 
 
@@ -454,7 +454,7 @@ def test_an_index_with_images_that_have_no_proposals_is_an_error():
 
 
 def test_an_unknown_format_names_the_known_ones():
-    with pytest.raises(ProposalError, match="detectron2, mmdetection"):
+    with pytest.raises(SettingsError, match="detectron2, mmdetection"):
         export(FOUND, "yolo")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -115,6 +117,26 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_said(data, cache, tmp_pat
     said = capsys.readouterr()
     assert "2.png" in said.err
     assert "1 image, 1 object\n" in said.out
+
+
+def test_an_interrupted_run_says_what_it_has_seen(data, cache, tmp_path, capsys, monkeypatch):
+    real = tool.propose_all
+
+    def interrupted(*given: object) -> None:
+        real(*given)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(tool, "propose_all", interrupted)
+    out = tmp_path / "out"
+    assert run("--data", data, "--engine", cache, "--out", out, "--quiet") == 130
+    assert json.loads((out / "coverage.json").read_text())["images"] == 1
+    assert "1 image, 1 object\n" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_is_told_before_the_work(data, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "propose_all", lambda *_: pytest.fail("it began"))
+    (tmp_path / "file").write_text("")
+    assert run("--data", data, "--engine", cache, "--out", tmp_path / "file", "--quiet") == 3
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from small_classifiers import exit_code, tool
 
@@ -55,6 +56,26 @@ def test_without_an_object_among_the_regions_it_says_so(tmp_path: Path):
     assert done.returncode == 3
     assert "nothing to learn from" in done.stderr
     assert not (tmp_path / "weights.json").exists()
+
+
+def test_a_place_is_made_or_refused_before_the_work(tmp_path: Path, monkeypatch, capsys):
+    data = _squares(tmp_path / "data", "")
+    module = tool("fit_ranking")
+    monkeypatch.setattr(module, "examples", lambda *_: pytest.fail("it began"))
+    words = ["--data", data, "--split", "train", "--quiet", "--out", tmp_path]
+    assert exit_code(module.main, *words) == 3
+    assert "Is a directory" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_read_is_said_and_the_rest_go_on(tmp_path: Path):
+    box = "<xmin>31</xmin><ymin>21</ymin><xmax>70</xmax><ymax>60</ymax>"
+    data = _squares(tmp_path / "data", box)
+    (data / "JPEGImages" / "1.jpg").write_bytes(b"no picture")
+    done = _run(data, tmp_path / "new" / "weights.json")
+    assert done.returncode == 1
+    assert "1.jpg" in done.stderr
+    assert "2 images" in done.stdout
+    assert (tmp_path / "new" / "weights.json").is_file()
 
 
 class FiveRegions:

@@ -282,6 +282,12 @@ def test_renumbered_images_are_exported_by_the_names_of_one_folder(propose, phot
                 data = (folder / f"{name}.png").read_bytes()
                 stored = store.get(content_hash(data), store.only_settings())
                 assert np.array_equal(boxes, stored.boxes)
+    (tmp_path / "two.txt").write_text("0.png\n1.png\n")
+    words = ["export", cache, photos, "--file", tmp_path / "new" / "a.pkl", "--to"]
+    two = propose(*words, "mmdetection2", "--index", tmp_path / "two.txt")
+    assert (two.returncode, "proposals of 2 images" in two.stdout) == (0, True)
+    for wrong in (["mmdetection"], ["mmdetection2"], ["mmdetection4"]):
+        assert propose(*words, *wrong).returncode == 2
     Image.new("RGB", (40, 30)).save(other / "new.png")
     missing = propose("export", cache, other, *start[2:])
     assert missing.returncode == 3

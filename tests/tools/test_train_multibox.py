@@ -260,7 +260,7 @@ def test_more_priors_than_boxes_say_how_many_there_may_be(toy, config, tmp_path,
 
 
 def test_calibrated_weights_join_selective_search_and_are_ablated(toy, finished, tmp_path, capsys):
-    path = tmp_path / "calibrated.safetensors"
+    path = tmp_path / "new" / "calibrated.safetensors"
     weights_file = finished / "multibox.safetensors"
     words = [weights_file, "--data", toy, "--split", "train", "--out", path, "--quiet"]
     assert run("calibrate_proposals", *words, "--threads", "1") == 0
