@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from detector.errors import ProposalError, SettingsError
 from detector.files import read_regular
 from detector.structures import Array, Proposals
 
+_LABEL = re.compile(r"(\s+-?\d+)+$")
 FORMATS = ("detectron2", "mmdetection", "mmdetection2")
 
 
@@ -25,14 +27,16 @@ class Index(NamedTuple):
 
 
 def read_index(path: str | Path) -> Index:
-    """A COCO .json (its images' file_name and id), or a text file with one image a line."""
+    """A COCO .json (its images' file_name and id), or a text file with one image a line; numbers
+    after the name, as in VOC's lists of a class, do not belong to it.
+    """
     path = Path(path)
     try:
-        text = read_regular(path).decode()
+        text = read_regular(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProposalError(f"{path}: not a readable image list ({error})") from None
     if path.suffix.lower() != ".json":
-        lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+        lines = [_LABEL.sub("", line.strip()) for line in text.splitlines() if line.strip()]
         return Index(tuple(lines), tuple(Path(line).stem for line in lines))
     try:
         images = json.loads(text)["images"]

@@ -21,16 +21,8 @@ class StoredProposals:
         kind.
         """
         self.store = ProposalStore(path, "r")
-        known = self.store.settings()
-        if settings is None and len(known) == 1:
-            settings = next(iter(known))
-        if settings is None or settings not in known:
-            raise ProposalError(
-                f"{path} holds proposals of {len(known)} kinds; expected exactly one kind,"
-                " so make one file a kind with tools/propose.py"
-            )
-        self.key = settings
-        self.settings = known[settings]
+        self.key = self.store.only_settings(settings)
+        self.settings = self.store.settings()[self.key]
 
     def unlike(self, proposer: Proposer) -> str | None:
         """What these proposals were made with and the proposer would not, in a sentence that names

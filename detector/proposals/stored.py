@@ -189,13 +189,16 @@ class ProposalStore:
     def only_settings(self, settings: str | None = None) -> str:
         """The cache's only settings hash; or of several, the one that begins like `settings`."""
         known = self.settings()
+        if not known:
+            raise ProposalError(f"{self.path} holds no proposals; fill it with tools/propose.py")
         fitting = [key for key in known if key.startswith(settings or "")]
         if len(fitting) == 1:
             return fitting[0]
-        there = "; ".join(f"{key[:16]}: {value}" for key, value in known.items()) or "none"
+        there = "; ".join(f"{key[:16]}: {value}" for key, value in known.items())
+        which = f" that begin with {settings}" if settings else ""
         raise ProposalError(
-            f"{self.path}: expected one kind of proposals, found {len(fitting)}; name one of its"
-            f" settings ({there})"
+            f"{self.path} holds {len(fitting)} kinds of proposals{which}, and one is expected; give"
+            f" each kind a file, or export one by its --settings ({there})"
         )
 
     def settings(self) -> dict[str, dict[str, Any]]:

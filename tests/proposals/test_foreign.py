@@ -433,6 +433,14 @@ def test_mmdetection_3_finds_images_by_folder_and_name():
         export(FOUND, "mmdetection")
 
 
+def test_names_of_a_list_may_have_blanks_and_be_followed_by_a_label(tmp_path):
+    text = "2008_000008  1\r\n2008_000015 -1\n\nmy cat.jpg\nIMG 0001.jpg 65\n"
+    (tmp_path / "cat_val.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    found = read_index(tmp_path / "cat_val.txt")
+    assert found.names == ("2008_000008", "2008_000015", "my cat.jpg", "IMG 0001.jpg")
+    assert found.ids == ("2008_000008", "2008_000015", "my cat", "IMG 0001")
+
+
 def test_mmdetection_2_reads_a_list_in_the_order_of_the_index(tmp_path):
     (tmp_path / "val.txt").write_text("a\nb\n")
     content = pickle.loads(export(FOUND, "mmdetection2", read_index(tmp_path / "val.txt")))

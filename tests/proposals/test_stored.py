@@ -91,6 +91,28 @@ def test_settings_are_written_down_beside_what_they_made(path):
         assert store.settings()[FAST]["preset"] == "fast"
 
 
+def test_the_one_kind_of_a_file_or_what_to_do_about_none_or_two(path):
+    from detector.proposals.gather import StoredProposals
+
+    with ProposalStore(path, "rw") as store:
+        for asked in (store.only_settings, lambda: StoredProposals(path)):
+            with pytest.raises(ProposalError, match=r"holds no proposals; fill it with tools/prop"):
+                asked()
+        keys = [store.put_settings({"preset": one}) for one in ("single", "fast")]
+        store.put(key(1), keys[0], some(1))
+        assert store.only_settings() == StoredProposals(path).key == keys[0]
+        store.put(key(1), keys[1], some(2))
+        assert store.only_settings(keys[1][:9]) == keys[1]
+        for asked in (store.only_settings, lambda: StoredProposals(path)):
+            with pytest.raises(
+                ProposalError, match=r"holds 2 kinds of proposals, .* a file"
+            ) as two:
+                asked()
+            assert all(one[:16] in str(two.value) for one in keys)
+        with pytest.raises(ProposalError, match=r"holds 0 kinds of proposals that begin with xyz"):
+            store.only_settings("xyz")
+
+
 def test_items_come_by_name_and_nameless_ones_by_their_hash(path):
     with ProposalStore(path, "rw") as store:
         store.put(key(1), FAST, some(1), "b.jpg")
