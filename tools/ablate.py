@@ -26,8 +26,9 @@ from detector.reporting.cli import members_of, new_app, refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from ablations.detection import Measured
     from ablations.inception_rows import Row as TrainingRow
     from ablations.inception_runs import Result, Run
     from ablations.proposals import Row
@@ -176,6 +177,7 @@ def engine_of(text: str, threads: int) -> Any:
 
 
 def detection(
+    context: typer.Context,
     data: option.Data,
     split: option.Split = None,
     weights: option.Weights = None,
@@ -198,25 +200,27 @@ def detection(
     from detector.loading import SHIPPED
     from detector.reporting.progress import progress
 
+    if not rounds:
+        refuse_idle(context, ["seed"], "with --rounds 0")
     rows = read_rows(table)
     dataset = read_dataset(data, split)
-    dataset = dataset if images is None else dataset.subset(images)
+    dataset = readable = dataset if images is None else dataset.subset(images)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
-    found = []
-    for number, row in enumerate(rows, start=1):
-        label = f"{number}/{len(rows)}"
-        found.append(
-            measure(
-                dataset, row, weights or SHIPPED, threads, out,
-                lambda scored, label=label: progress(scored, label, len(dataset), quiet),  # type: ignore[misc]
-            )
-        )  # fmt: skip
-    results = judged(dataset, found, seed, rounds)
-    whole = {"data": dataset.name, "images": len(dataset), "rows": results}
+    found: list[Measured] = []
+
+    def watched(scored: Iterator[Any]) -> Iterator[Any]:
+        label = f"{len(found) + 1}/{len(rows)}"
+        return progress(scored, label, len(readable), quiet)
+
+    for row in rows:
+        found.append(measure(readable, row, weights or SHIPPED, threads, out, watched))
+        readable = dataset.subset(found[0].results)
+    results = judged(readable, found, seed, rounds)
+    whole = {"data": dataset.name, "images": len(readable), "rows": results}
     write_table(out, whole)
     show_detection(whole)
-    return 0
+    return int(len(readable) < len(dataset))
 
 
 def inception_v3(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_the_same_command_reads_what_is_kept(toy, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(Detector, "_classify_chunk", never)
     assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 0) == 0
     assert (tmp_path / "out" / "ablation.json").read_bytes() == before
+
+
+def test_an_image_that_cannot_be_read_is_said_once_and_the_rest_are_judged(
+    toy, tmp_path: Path, capsys
+):
+    data = tmp_path / "data"
+    shutil.copytree(toy[0], data)
+    broken = sorted((data / "JPEGImages").iterdir())[0]
+    broken.write_bytes(b"no picture")
+    assert ablate((data, toy[1]), tmp_path / "out", TABLE, "--rounds", 0) == 1
+    assert capsys.readouterr().err.count(broken.name) == 1
+    whole = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    assert whole["images"] == 1
+    assert [row["boxes"] for row in whole["rows"]] == [12, 12, 5]
+    assert ablate((data, toy[1]), tmp_path / "out", TABLE, "--rounds", 0, "--seed", 1) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
+from detector.reporting.cli import say_error
 from detector.structures import Detections
 
 
@@ -89,7 +90,11 @@ def measure(
     out: Path,
     watched: Callable[[Iterator[Any]], Iterator[Any]],
 ) -> Measured:
-    """Run one row; proposals and what the networks say of them are kept in `out`, for all rows."""
+    """Run one row; proposals and what the networks say of them are kept in `out`, for all rows.
+
+    An image that cannot be read is said on stderr and has no result.
+    """
+    from detector.loading import load_detector
     from detector.bundle import read_manifest
     from detector.loading import load_detector
     from detector.proposals.stored import ProposalStore
@@ -114,9 +119,12 @@ def measure(
         scored = score_dataset(detector, dataset, store, proposing_with(detector, kept))
         for sample, found in watched(scored):
             if isinstance(found, ImageError):
-                raise found
+                say_error(found)
+                continue
             boxes += len(found.proposals)
             results[sample.image_id] = detector.suppress(found.boxes, found.scores)
+    if not results:
+        raise ImageError(f"{dataset.name}: none of its images could be read")
     return Measured(row, boxes / len(results), results)
 
 
