@@ -44,7 +44,8 @@ class Comparison:
     """Two detectors on the same images.
 
     difference  of the mean APs, the second minus the first, resampled in pairs
-    p_worse     share of the rounds in which the second did not do better than the first
+    p_worse     share of the rounds in which the second did not do better than the first; those
+                that drew no object do not count
     """
 
     first: Interval
@@ -83,11 +84,12 @@ def compare(
     one, ones = _resampled(dataset, first, protocol, draws)
     two, twos = _resampled(dataset, second, protocol, draws)
     difference = twos - ones
+    drawn = difference[~np.isnan(difference)]
     return Comparison(
         first=_within(_interval(one, ones)),
         second=_within(_interval(two, twos)),
         difference=_interval(two - one, difference),
-        p_worse=float((difference - np.nanmean(difference) + two - one <= 0).mean()),
+        p_worse=float((drawn - drawn.mean() + two - one <= 0).mean()),
     )
 
 

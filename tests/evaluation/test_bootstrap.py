@@ -12,7 +12,7 @@ from evaluation_cases import dataset_of, random_case
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, SettingsError
 from detector.evaluation import bootstrap_interval, compare, evaluate
-from detector.evaluation.bootstrap import _interval, _resampled
+from detector.evaluation.bootstrap import _interval, _resampled, image_draws
 from detector.structures import Annotations, Detections
 
 
@@ -119,6 +119,17 @@ def test_a_round_without_objects_does_not_count() -> None:
         except EvaluationError:
             refused += 1
     assert 0 < refused < 12
+
+
+def test_a_round_without_objects_speaks_for_neither_detector() -> None:
+    truth = Annotations([[0, 0, 10, 10]], [0])
+    dataset = dataset_of(truth, Annotations.empty())
+    found = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
+    assert compare(dataset, found, {}, rounds=50).p_worse == 1.0
+    assert compare(dataset, {}, found, rounds=50).p_worse == 0.0
+    empty_twice = next(n for n in range(12) if image_draws(2, n, 1)[0, 0] == 0)
+    with pytest.raises(EvaluationError, match="no resampled set"):
+        compare(dataset, found, {}, seed=empty_twice, rounds=1)
 
 
 def test_a_comparison_is_plain_json() -> None:
