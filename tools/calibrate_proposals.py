@@ -4,7 +4,8 @@
 
 Fits, for either engine, the chance that a region covers an object (IoU 0.5) as a function of its
 score, and writes both into the header of the weights: then `both` ranks the regions of the two
-together. Images that the network did not learn from are the better judges.
+together. Images that the network did not learn from are the better judges; those in which some
+objects may be unboxed are left out.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main(
     from detector.proposals.selective_search import SelectiveSearch
     from detector.reporting.cli import say_error
     from detector.reporting.progress import progress
+    from detector.training.region_odds import countable
 
     trained = load_multibox(weights)
     search = SelectiveSearch(threads=threads)
@@ -50,7 +52,7 @@ def main(
         "multibox": MultiBox(trained, threads=threads),
         "selective-search": search.scored,
     }
-    dataset = read_dataset(data, split).subset(images)
+    dataset = countable(read_dataset(data, split)).subset(images)
     place = out or weights
     make_place_for(place)
     parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in engines}
@@ -63,7 +65,7 @@ def main(
             failed += 1
             say_error(error)
     if not parts["multibox"]:
-        raise DatasetError(f"{dataset.name}: none of its images can be read")
+        raise DatasetError(f"{dataset.name}: no image that is annotated in full can be read")
     calibration = {}
     for name, pairs in parts.items():
         scores, covers = joined(pairs)

@@ -22,6 +22,8 @@ from small_classifiers import TOOLS
 from toy_multibox import run, train, varied
 from toy_regions import same, settings, weights, write_squares
 
+import detector.datasets
+from detector.datasets import read_dataset
 from detector.models import build_model
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox
@@ -275,6 +277,16 @@ def test_calibrated_weights_join_selective_search_and_are_ablated(toy, finished,
     assert max(doubled, alone) <= joined <= doubled + alone
     assert rows[2]["coverage"] >= max(rows[1]["coverage"], rows[3]["coverage"])
     assert "about 60 %" in capsys.readouterr().out
+
+
+def test_images_in_which_objects_may_be_unboxed_calibrate_nothing(
+    toy, finished, tmp_path, capsys, monkeypatch
+):
+    partial = read_dataset(toy, "train").partial(())
+    monkeypatch.setattr(detector.datasets, "read_dataset", lambda *_: partial)
+    words = [finished / "multibox.safetensors", "--data", toy, "--out", tmp_path / "a.safetensors"]
+    assert run("calibrate_proposals", *words) == 3
+    assert "no image that is annotated in full" in capsys.readouterr().err
 
 
 @pytest.mark.slow
