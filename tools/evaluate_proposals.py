@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import Stop, counted, run_tool, stop_gently
+from detector.reporting.cli import Stop, counted, refuse_idle, run_tool, stop_gently
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset, Sample
@@ -47,6 +47,7 @@ class Contestant:
 
 
 def main(
+    context: typer.Context,
     data: option.Data,
     split: option.Split = None,
     engine: Annotated[
@@ -71,6 +72,8 @@ def main(
     names = engine or DEFAULT_ENGINES
     if len(set(names)) < len(names):
         raise typer.BadParameter("--engine: the same engine is given twice")
+    if not any(map(is_engine, names)):
+        refuse_idle(context, ["seeds", "threads"], "where every --engine is a file")
     contestants = [contestant(text, seeds, threads) for text in names]
     dataset = read(data, split, classes, strict)
     if images is not None:
@@ -105,11 +108,16 @@ def read(data: Path, split: str | None, classes: str, strict: bool) -> Dataset:
     return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
 
 
+def is_engine(text: str) -> bool:
+    from detector.proposals.engines import ENGINES
+
+    return text.partition(":")[0] in ENGINES
+
+
 def contestant(text: str, seeds: int, threads: int) -> Contestant:
     from detector.proposals.engines import ENGINES
 
-    name = text.partition(":")[0]
-    if name in ENGINES:
+    if is_engine(text):
         return searcher(text, seeds, threads)
     if not Path(text).is_file():
         known = ", ".join(ENGINES)
@@ -118,15 +126,17 @@ def contestant(text: str, seeds: int, threads: int) -> Contestant:
 
 
 def searcher(text: str, seeds: int, threads: int) -> Contestant:
-    """An engine that searches now. One search serves all seeds where the engine can do that."""
+    """An engine that searches now. One search serves all seeds where the engine can do that, or
+    has no chance in it.
+    """
     from detector.proposals.engines import build_engine, parse_engine, warm_up
     from detector.proposals.stored import describe
 
     name, given = parse_engine(text) or (text, {})
     options: dict[str, Any] = {"threads": threads, "seed": 0, **given}
     first = build_engine(name, options)
-    begin = getattr(first.settings, "seed", 0)  # the others have no chance in them
-    numbers = range(begin, begin + seeds)
+    begin = getattr(first.settings, "seed", None)
+    numbers = range(1) if begin is None else range(begin, begin + seeds)
     engines = [first, *(build_engine(name, {**options, "seed": seed}) for seed in numbers[1:])]
     warm_up(name, lambda said: print(said, file=sys.stderr))
 
@@ -139,7 +149,7 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
         seconds = time.perf_counter() - started
         return [ranking, *(other(pixels) for other in engines[1:])], seconds
 
-    return Contestant(text, describe(first), find, [{} for _ in range(seeds)])
+    return Contestant(text, describe(first), find, [{} for _ in numbers])
 
 
 def reader(path: Path) -> Contestant:

@@ -180,6 +180,16 @@ def test_seeds_count_on_from_the_one_that_is_given(engine: str) -> None:
     assert tool.contestant(f"{engine}:seed=3", 2, 1).settings["seed"] == 3
 
 
+def test_an_engine_without_chance_searches_once_for_all_seeds() -> None:
+    assert len(tool.searcher("multibox", 3, 1).found) == 1
+
+
+def test_seeds_of_files_alone_are_refused(data, cache, tmp_path, capsys) -> None:
+    words = ["--data", data, "--engine", cache, "--out", tmp_path / "out", "--seeds", 3]
+    assert run(*words, "--threads", 2) == 2
+    assert "--seeds, --threads: changes nothing where every" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seed", ["-1", "x", "4294967296"])
 def test_a_wrong_seed_is_a_settings_error(seed: str) -> None:
     with pytest.raises(SettingsError, match="seed"):
