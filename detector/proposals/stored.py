@@ -36,6 +36,10 @@ _NAME_IMAGE = """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (c
         ELSE images.name || '/' || excluded.name END"""
 _FIND = """FROM regions
     JOIN images ON images.id = regions.image JOIN engines ON engines.id = regions.engine"""
+# Any type may lie in any column of a damaged file: what is read is made bytes or text by SQLite.
+_DATA = "IFNULL(CAST(data AS BLOB), x'')"
+_CONTENT, _HASH = "IFNULL(CAST(content AS BLOB), x'')", "IFNULL(CAST(hash AS BLOB), x'')"
+_NAMES = "IFNULL(CAST(name AS TEXT), '')"
 
 
 class Damage(NamedTuple):
@@ -70,6 +74,16 @@ def _canonical(settings: Mapping[str, Any]) -> str:
     return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def _read_settings(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise sqlite3.DatabaseError("malformed: settings that are no JSON object")
+    return found
+
+
 class ProposalStore:
     """Proposals on disk by (content hash, settings hash), both in hexadecimal.
 
@@ -91,7 +105,7 @@ class ProposalStore:
 
     def get(self, content: str, settings: str) -> Proposals | None:
         """The stored proposals; None where there are none, or where the row is damaged."""
-        query = f"SELECT data {_FIND} WHERE content = ? AND hash = ?"
+        query = f"SELECT {_DATA} {_FIND} WHERE content = ? AND hash = ?"
         with self._open() as connection:
             row = connection.execute(query, _key(content, settings)).fetchone()
         if row is None:
@@ -123,9 +137,9 @@ class ProposalStore:
         """A stored image goes by this name too; nothing is written where that is known."""
         key = bytes.fromhex(content)[:_KEY_BYTES]
         with self._open() as connection:
-            query = "SELECT name FROM images WHERE content = ?"
+            query = f"SELECT {_NAMES} FROM images WHERE content = ?"
             known = connection.execute(query, (key,)).fetchone()
-        if known is None or as_text(name) not in (known[0] or "").split("/"):
+        if known is None or as_text(name) not in known[0].split("/"):
             with self._write() as connection:
                 connection.execute(_NAME_IMAGE, (key, as_text(name)))
 
@@ -178,7 +192,8 @@ class ProposalStore:
 
     def total_boxes(self) -> int:
         with self._open() as connection:
-            return int(connection.execute("SELECT TOTAL(boxes) FROM regions").fetchone()[0])
+            query = "SELECT CAST(TOTAL(boxes) AS INTEGER) FROM regions"
+            return int(connection.execute(query).fetchone()[0])
 
     def size_on_disk(self) -> int:
         """Bytes of the database, the part of it that still lies in the log included."""
@@ -203,17 +218,17 @@ class ProposalStore:
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Settings hash -> settings, for every hash under which something is stored."""
-        query = """SELECT hash, settings FROM engines
+        query = f"""SELECT {_HASH}, CAST(settings AS TEXT) FROM engines
                    WHERE id IN (SELECT DISTINCT engine FROM regions) ORDER BY hash"""
         with self._open() as connection:
             rows = connection.execute(query).fetchall()
-        return {key.hex(): json.loads(text) if text else {} for key, text in rows}
+            return {key.hex(): _read_settings(text or "{}") for key, text in rows}
 
     def items(self, settings: str) -> Iterator[tuple[str, Proposals]]:
         """(image name, proposals) under one settings hash, by name; damaged rows are left out. An
         image of several names comes under each.
         """
-        query = f"SELECT content, name {_FIND} WHERE hash = ?"
+        query = f"SELECT {_CONTENT}, {_NAMES} {_FIND} WHERE hash = ?"
         with self._open() as connection:
             rows = connection.execute(query, (bytes.fromhex(settings),)).fetchall()
         named = [
@@ -228,7 +243,7 @@ class ProposalStore:
         """Check SQLite's own structure, then decode every row; returns the rows that cannot be."""
         with self._open() as connection:
             sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            rows = connection.execute(f"SELECT content, hash {_FIND}").fetchall()
+            rows = connection.execute(f"SELECT {_CONTENT}, {_HASH} {_FIND}").fetchall()
         if sound != "ok":
             raise ProposalError(explain(self.path, sqlite3.DatabaseError(f"malformed: {sound}")))
         before, self.damaged = self.damaged, []

@@ -402,3 +402,48 @@ def test_a_file_whose_texts_are_damaged_is_an_error_that_says_so(path):
     path.write_bytes(data[:at] + b"\xe5\xff" + data[at + 2 :])
     with pytest.raises(ProposalError, match="is damaged"), ProposalStore(path) as store:
         store.settings()
+
+
+@pytest.mark.parametrize("value", [7, 0.5, "text", b"\x00", None])
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("regions", "data"), ("regions", "boxes"), ("images", "name"), ("images", "content"),
+     ("engines", "hash"), ("engines", "settings"), ("failures", "message")],
+)  # fmt: skip
+def test_what_lies_in_a_column_of_another_type_is_damage_and_no_crash(path, table, column, value):
+    with ProposalStore(path, "rw") as store:
+        engine = store.put_settings({"preset": "fast"})
+        store.put(key(1), engine, some(1), "a.jpg")
+        store.put_failure("b.jpg", engine, "why")
+    connection = sqlite3.connect(path)
+    connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    connection.commit()
+    connection.close()
+    with ProposalStore(path, "rw") as store:
+        for asked in (
+            lambda: [list(store.items(one)) for one in store.settings()],
+            store.verify,
+            store.total_boxes,
+            lambda: store.get(key(1), engine),
+            lambda: store.also_called(key(1), "c.jpg"),
+            lambda: store.failures(engine),
+        ):
+            try:
+                asked()
+            except ProposalError as error:
+                assert "damaged (malformed" in str(error)  # noqa: PT017
+        if column == "data":
+            assert store.get(key(1), engine) is None
+            assert len(store.verify()) == 1
+
+
+@pytest.mark.parametrize("text", ['{"preset": ', "[1]", "5", "[" * 100_000])
+def test_settings_that_are_damaged_are_an_error_that_says_so(path, text):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), store.put_settings({"preset": "fast"}), some(1))
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE engines SET settings = ?", (text,))
+    connection.commit()
+    connection.close()
+    with ProposalStore(path) as store, pytest.raises(ProposalError, match="no JSON object"):
+        store.settings()
