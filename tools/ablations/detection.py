@@ -94,7 +94,6 @@ def measure(
 
     An image that cannot be read is said on stderr and has no result.
     """
-    from detector.loading import load_detector
     from detector.bundle import read_manifest
     from detector.loading import load_detector
     from detector.proposals.stored import ProposalStore
