@@ -112,7 +112,7 @@ class PatchBatches:
         patch = draw_patch(pixels.shape[:2], self.patches, rng)
         method = self.patches.methods[rng.integers(len(self.patches.methods))]
         made = resized(pixels, patch, self.size, method)
-        if self.augment.flip and rng.random() < 0.5:
+        if rng.random() < 0.5 and self.augment.flip:  # drawn in any case: the light stays the same
             made = made[:, ::-1]
         centred = made.astype(np.float32) / 255 - np.array(FILL_MEAN, np.float32)
         crop = torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1)))

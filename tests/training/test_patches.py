@@ -111,6 +111,21 @@ def test_without_distortion_a_patch_is_the_images_own_pixels():
     assert np.abs(seen - pixels[(np.arange(30) * 20) // 30]).max() < 0.01
 
 
+def test_without_mirroring_everything_else_about_a_patch_stays():
+    made = [
+        PatchBatches(coloured(), 16, 8, PatchSettings(), AugmentSettings(flip=flip), seed=3)(1)
+        for flip in (True, False)
+    ]
+    pairs = list(zip(made[0].crops, made[1].crops, strict=True))
+    same, turned = (
+        [torch.allclose(one.flip(turn), still, atol=1e-5) for one, still in pairs]
+        for turn in ([], [2])
+    )
+    assert all(a != b for a, b in zip(same, turned, strict=True))
+    assert any(same)
+    assert any(turned)
+
+
 def test_an_unreadable_image_costs_its_own_sample_and_is_named():
     good = coloured()
 

@@ -110,6 +110,8 @@ def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> st
     chosen = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
     if settings.network.frozen_norm:  # else each part of a batch has its own statistics
         chosen["optimiser"]["accumulate"] = 1
+    if not settings.augment.flip:  # runs of before drew no lot for it, and had another light
+        chosen["augment"]["flip"] = "never"
     return fingerprint_of({**chosen, "images": listing_of(train)})
 
 
