@@ -13,11 +13,12 @@ from detector.structures import Array
 def hits(scores: Array, labels: Array, k: int) -> Array:
     """(N,) bool: whether the label is among the k best of (N, K) scores.
 
-    Ties count against: a class is only ahead of the label's if its score is at least as high.
+    Ties count against: a class is ahead of the label's if its score is at least as high. A label
+    whose score is no number is never among them.
     """
     own = np.take_along_axis(scores, labels[:, None], 1)
     ahead = (scores >= own).sum(1) - 1  # the label itself is not ahead
-    return ahead < k
+    return (ahead < k) & ~np.isnan(own[:, 0])
 
 
 class Row(NamedTuple):

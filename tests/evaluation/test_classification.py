@@ -24,6 +24,13 @@ def test_a_classifier_that_says_the_same_of_all_is_never_right():
     assert not hits(np.full((3, 10), 0.1), np.array([0, 4, 9]), 5).any()
 
 
+def test_a_score_that_is_no_number_is_never_right():
+    assert hits(np.array([[np.nan, np.nan], [0.5, np.nan]]), np.array([1, 0]), 5).tolist() == [
+        False,
+        True,
+    ]
+
+
 def ramp(height: int, width: int) -> np.ndarray:
     """A pixel's red is its row, its green its column."""
     y, x = np.mgrid[:height, :width]
