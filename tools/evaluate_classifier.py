@@ -9,6 +9,8 @@ Probabilities are kept under --out: the same command again goes on after an inte
 from __future__ import annotations
 
 import os
+from collections.abc import Container
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ import typer
 from detector.reporting.cli import counted, run_tool
 
 if TYPE_CHECKING:
+    from detector.classifier_scores import ClassifierScores
     from detector.datasets.labelled import LabelledImages
     from detector.evaluation.classification import Row
     from detector.evaluation.kept_probabilities import KeptProbabilities
@@ -50,17 +53,16 @@ def main(
 ) -> int:
     """Top-1 and top-5 error by 1, 10 or 144 crops."""
     import cv2
-    import numpy as np
 
     from detector.classifier_scores import ClassifierScores
     from detector.datasets.detect_labelled import read_labelled
-    from detector.errors import EvaluationError
-    from detector.evaluation.classification import Row, hits, table
+    from detector.evaluation.classification import table
     from detector.evaluation.views import CROPS
     from detector.hardware import choose_device, usable_cores
     from detector.models.classifier_file import load_classifier
     from detector.models.inference import fastest_precision
     from detector.reporting.cli import stop_gently
+    from detector.reporting.inputs import short_names
     from detector.reporting.progress import progress
 
     cv2.setNumThreads(1)
@@ -76,37 +78,53 @@ def main(
     judged = judged.subset(images) if images is not None else judged
 
     scores: dict[tuple[int, int], ClassifierScores] = {}
-    files = _files_on_disk(judged)
+    files, names = _files_on_disk(judged), short_names(weights)
     with stop_gently("these crops; what is done is kept") as stop:
-        for crop_count in chosen:
-            for number, (member, path) in enumerate(zip(members, weights, strict=True)):
-                side = 0 if crop_count == 144 else short_side
-                kept = _kept(out, path, judged, files, member, crop_count, side, number_format)
-                one = ClassifierScores(member, judged, kept, crop_count, side)
-                work = one.run(number_format, where, threads or usable_cores())
-                label = f"{crop_count} crops, {path.name}"
-                for _ in progress(work, label, len(one), quiet):
-                    if stop:
-                        return 3  # leaving the block exits by the signal
-                scores[number, crop_count] = one
+        for count, (number, member) in product(chosen, enumerate(members)):
+            side = 0 if count == 144 else short_side
+            kept = _kept(out, weights[number], judged, files, member, count, side, number_format)
+            one = ClassifierScores(member, judged, kept, count, side)
+            work = one.run(number_format, where, threads or usable_cores())
+            label = f"{counted(count, 'crop')}, {names[number]}"
+            for _ in progress(work, label, len(one), quiet):
+                if stop:
+                    return 3  # leaving the block exits by the signal
+            scores[number, count] = one
     broken = {file: why for one in scores.values() for file, why in one.broken.items()}
     for _, message in sorted(broken.items()):
         typer.echo(f"left out: {message}", err=True)
+    rows = _rows(scores, judged, broken)
+    for line in table(rows):
+        typer.echo(line)
+    typer.echo(f"{counted(rows[0].images, 'image')} of {judged.name}")
+    _save(out, rows, names, judged, broken, short_side, number_format)
+    return 1 if broken else 0
+
+
+def _rows(
+    scores: dict[tuple[int, int], ClassifierScores],
+    judged: LabelledImages,
+    broken: Container[str],
+) -> list[Row]:
+    """The table: the first member alone, the first two together, ..., each by each number of crops.
+
+    scores  by the number of the member and of crops
+    """
+    import numpy as np
+
+    from detector.errors import EvaluationError
+    from detector.evaluation.classification import Row, hits
+
     usable = np.array([file not in broken for file in judged.files])
     if not usable.any():
         raise EvaluationError(f"{judged.name}: none of its images can be read")
-    rows = []
-    for models in range(1, len(members) + 1):
-        for crop_count in chosen:
-            each = [scores[m, crop_count].kept.rows[usable] for m in range(models)]
-            mean = np.mean(each, axis=0)
-            top1, top5 = (1 - float(hits(mean, judged.labels[usable], k).mean()) for k in (1, 5))
-            rows.append(Row(models, crop_count, top1, top5, len(mean)))
-    for line in table(rows):
-        typer.echo(line)
-    typer.echo(f"{counted(usable.sum(), 'image')} of {judged.name}")
-    _save(out, rows, weights, judged, broken, short_side, number_format)
-    return 1 if broken else 0
+    labels, rows = judged.labels[usable], []
+    for last, crops in sorted(scores):
+        each = [scores[number, crops].kept.rows[usable] for number in range(last + 1)]
+        mean = np.mean(each, axis=0)
+        top1, top5 = (1 - float(hits(mean, labels, k).mean()) for k in (1, 5))
+        rows.append(Row(last + 1, crops, top1, top5, len(mean)))
+    return rows
 
 
 def _under_classes(
@@ -116,6 +134,7 @@ def _under_classes(
     the sorted order of the folders, which is that of all ImageNet weights.
     """
     from detector.datasets.annotation_files import read_limited
+    from detector.datasets.labelled import class_key
     from detector.errors import EvaluationError
 
     outputs = {member.num_outputs for member in members}
@@ -125,7 +144,9 @@ def _under_classes(
     count = outputs.pop()
     if classes is not None:
         text = read_limited(classes, 10_000_000).decode("utf-8", errors="replace")
-        names = tuple(line.split()[0] for line in text.splitlines() if line.strip())
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
+        if not set(map(class_key, judged.classes)) <= set(map(class_key, names)):
+            names = tuple(line.split()[0] for line in names)  # what follows describes them
         if len(names) != count:
             raise EvaluationError(f"{classes}: {len(names)} names, but {count} outputs")
         return judged.under(names)
@@ -186,7 +207,7 @@ def _state(path: Path) -> tuple[int, ...] | None:
 def _save(
     out: Path,
     rows: list[Row],
-    weights: list[Path],
+    weights: list[str],
     judged: LabelledImages,
     broken: dict[str, str],
     short_side: int,
@@ -198,7 +219,7 @@ def _save(
 
     result = {
         "table": [{**row._asdict(), "cost": row.cost} for row in rows],
-        "weights": [path.name for path in weights],
+        "weights": weights,
         "data": judged.name,
         "short_side": short_side,
         "precision": number_format,

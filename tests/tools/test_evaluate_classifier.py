@@ -107,6 +107,29 @@ def test_a_file_without_names_takes_the_sorted_order_or_a_list(pictures, tmp_pat
     assert "give --classes FILE" in capsys.readouterr().err
 
 
+def test_a_listed_class_may_have_blanks_in_its_name(pictures, tmp_path):
+    good = write(tmp_path / "good.safetensors", ["green", "red"])
+    (pictures / "green").rename(pictures / "a green plant")
+    for text in ("a green plant\nred\n", "a green plant \n\n red\n"):
+        (tmp_path / "names.txt").write_text(text)
+        assert (
+            evaluate(pictures, tmp_path, "--weights", good, "--classes", tmp_path / "names.txt")
+            == 0
+        )
+        assert table_of(tmp_path) == [(1, 1, 0.0)]
+
+
+def test_members_of_one_name_are_told_apart_by_their_folders(pictures, tmp_path):
+    members = [tmp_path / run / "classifier.safetensors" for run in "ab"]
+    for path in members:
+        path.parent.mkdir()
+        write(path, ["green", "red"])
+    weights = [word for path in members for word in ("--weights", path)]
+    assert evaluate(pictures, tmp_path, *weights) == 0
+    said = json.loads((tmp_path / "classification.json").read_text())["weights"]
+    assert said == ["a/classifier.safetensors", "b/classifier.safetensors"]
+
+
 def test_what_is_known_is_not_computed_again(pictures, tmp_path, monkeypatch):
     good = write(tmp_path / "good.safetensors", ["green", "red"])
     assert evaluate(pictures, tmp_path, "--weights", good) == 0
