@@ -95,11 +95,11 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> 
             learning = learning_of(settings, images, places, group, stop)
             if not places.quiet:
                 report(learning, settings)
-            averaged = train(settings, learning, places, group, stop)
-            readable = not group.any(bool(learning.views.broken), places.device)
+            averaged, left_out = train(settings, learning, places, group, stop)
+            readable = not group.any(bool(left_out), places.device)
     finally:
         group.close()
-    for _, message in sorted(learning.views.broken.items()):
+    for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0

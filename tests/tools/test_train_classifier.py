@@ -221,6 +221,8 @@ def test_unreadable_images_to_judge_by_are_named_and_no_accuracy_is_made_of_none
     said = capsys.readouterr().err
     assert "validation: no image could be read" in said
     assert "top-1" not in said
+    assert train(pictures, tmp_path / "none", "--val", str(tmp_path / "val")) == 1
+    assert capsys.readouterr().err.count("left out: ") == 2
     last = read_journal(tmp_path / "none/journal.jsonl")[-1]["validation"]
     assert last == {"top1": None, "top5": None, "images": 0}
     assert (tmp_path / "none/classifier.safetensors").exists()
@@ -250,6 +252,10 @@ def test_an_unreadable_image_is_named_and_costs_its_own_sample(pictures, tmp_pat
     counts = [one["images"] for one in read_journal(tmp_path / "run/journal.jsonl")]
     assert sum(counts) in (17, 18), "of 20 places in the stream, two or three are this image's"
     assert (tmp_path / "run/classifier.safetensors").exists()
+    write_pictures(tmp_path / "mended", 4)
+    (tmp_path / "mended/red/1.png").replace(tmp_path / "data/train/red/1.png")
+    assert train(pictures, tmp_path / "run", "--data", str(tmp_path / "data")) == 1
+    assert "left out: red/1.png: not an image" in capsys.readouterr().err, "nor is it in there now"
 
 
 def test_if_no_image_can_be_read_any_more_the_run_stops(pictures, tmp_path, capsys):

@@ -113,6 +113,15 @@ def test_the_same_command_twice_at_once_is_refused(config, finished, tmp_path, c
     assert not (tmp_path / ".writing-00ff.tmp").exists()
 
 
+def test_a_finished_run_still_names_what_it_could_not_read(toy, config, tmp_path, capsys):
+    root = shutil.copytree(toy, tmp_path / "toy")
+    (root / "JPEGImages/000003.jpg").write_bytes(b"not a picture")
+    drawn = settings("bank=null", f"data=[{{path: {root}, split: train}}]")
+    for _ in range(2):
+        assert train(config, tmp_path / "run", *drawn) == 1
+        assert "000003.jpg: not an image" in capsys.readouterr().err
+
+
 def test_maps_serve_other_heads_but_not_other_views(config, finished, tmp_path, capsys):
     bank = ["--bank", str(finished / "bank")]
     other = settings("loss.match=priors", "optimiser.rate=0.01", "optimiser.accumulate=2")

@@ -21,6 +21,7 @@ from detector.configuration import save_config
 from detector.hardware import choose_precision
 from detector.reporting.journal import read_journal
 from detector.reporting.live import TrainingDisplay
+from detector.training.left_out import LeftOut
 from detector.training.logs import JOURNAL, Logs
 from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
@@ -83,19 +84,24 @@ def train(
         torch.compile(network) if places.compiled else network, network.normalisation,
         settings.network, places.device, choose_precision(how.precision, places.device), how,
     )  # fmt: skip
-    reached = _steps(learning, network, loop, step_of, places)
-    broken = [*learning.batches.broken.items(), *learning.unjudged.items()]
-    for _, message in sorted(broken):
+    left_out = LeftOut(places.out, group, resumed=loop.first > 0)
+    reached = _steps(learning, network, loop, step_of, places, left_out)
+    for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
     finished = reached == learning.last
     if finished and group.is_first:
         write_classifier(places.out, learning, run.averaged(), network)
-    readable = not group.any(bool(broken), places.device)  # which waits for the first to write
+    readable = not group.any(bool(left_out), places.device)  # which waits for the first to write
     return Trained(finished, readable)
 
 
 def _steps(
-    learning: Learning, network: nn.Module, loop: TrainingLoop, step_of: Step, places: Places
+    learning: Learning,
+    network: nn.Module,
+    loop: TrainingLoop,
+    step_of: Step,
+    places: Places,
+    left_out: LeftOut,
 ) -> int:
     """All steps; how many are done in the end."""
     make, threads, group = learning.batches, places.threads, loop.group
@@ -112,12 +118,14 @@ def _steps(
             accuracy = _validated(learning, learning.judged, network, loop, step_of, threads)
             display.say(f"validation: {accuracy}")
             logs.note(done - 1, "validation", accuracy._asdict())
+            left_out.keep(learning.unjudged)
             return True
 
         reached = loop.first
         if group.any(group.is_first and _was_cut(places.out, reached), places.device):
             validated(reached)
         for turn in loop.turns(make, threads=threads, ahead=threads + 1, after=validated):
+            left_out.keep(make.broken)
             sums = step_of(turn.batch, loop.factor)
             moved = loop.move(turn.step, sums, _mean_loss, partial(make.replay, turn.step))
             total, reached = Sums(*moved.sums), turn.step + 1

@@ -12,6 +12,7 @@ import torch
 from detector.configuration import save_config
 from detector.hardware import choose_precision
 from detector.reporting.live import TrainingDisplay
+from detector.training.left_out import LeftOut
 from detector.training.logs import Logs
 from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 
 def train(
     settings: MultiBoxTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
-) -> dict[str, Tensor]:
-    """Train in `places.out` until the last step or until `stop`; the averaged weights."""
+) -> tuple[dict[str, Tensor], LeftOut]:
+    """Train in `places.out` until the last step or until `stop`; the averaged weights, and the
+    images that they have not learnt from.
+    """
     how, network = settings.optimiser, learning.network
     freeze(network, [])
     steps_per_epoch = learning.count / how.batch
@@ -45,6 +48,8 @@ def train(
     loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
     if group.is_first:
         save_config(places.out / "config.yaml", settings)
+    left_out = LeftOut(places.out, group, resumed=loop.first > 0)
+    left_out.keep(learning.views.broken)
     if loop.first == 0:
         _measure(learning, places.device, group)
         run.average.load({**run.average.values, **dict(network.named_buffers())})
@@ -59,6 +64,7 @@ def train(
     with ExitStack() as stack:
         logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
         for turn in loop.turns(learning.make, threads=max(1, places.threads - 1)):
+            left_out.keep(learning.views.broken)
             step_of.seconds = 0.0
             sums = step_of(turn.batch, loop.factor)
             moved = loop.move(turn.step, sums, _mean_loss, lambda: turn.batch.replay)  # noqa: B023 called at once
@@ -75,7 +81,7 @@ def train(
             distance = math.sqrt(2 * total.location / settings.loss.alpha / objects / 4)
             display.step(turn.step, moved.loss, turn.rate, distance, turn.waited)
     display.close()
-    return run.averaged()
+    return run.averaged(), left_out
 
 
 def _mean_loss(sums: Sequence[float]) -> float:

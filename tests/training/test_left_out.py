@@ -1,0 +1,41 @@
+"""What could not be read is known to the same command again, and to no other run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.errors import TrainingError
+from detector.training.distributed import Group
+from detector.training.left_out import LeftOut
+
+A, B = {Path("a.png"): "a.png: gone"}, {"b.png": "b.png: no image"}
+
+
+def test_what_several_processes_found_is_told_once_by_the_first_of_the_next_run(tmp_path: Path):
+    first, second = (LeftOut(tmp_path, Group(rank, 2), resumed=False) for rank in (0, 1))
+    assert not first
+    first.keep(A)
+    second.keep(B)
+    second.keep(B)
+    assert (first.messages(), second.messages()) == (["a.png: gone"], ["b.png: no image"])
+    again, beside = (LeftOut(tmp_path, Group(rank, 2), resumed=True) for rank in (0, 1))
+    assert again
+    assert again.messages() == ["a.png: gone", "b.png: no image"]
+    beside.keep({"c.png": "c.png: gone"})
+    assert beside.messages() == ["c.png: gone"]
+    alone = LeftOut(tmp_path, Group(), resumed=True)
+    assert alone.messages() == ["a.png: gone", "b.png: no image", "c.png: gone"]
+
+
+def test_a_run_from_its_start_knows_nothing_of_one_before_in_its_folder(tmp_path: Path):
+    LeftOut(tmp_path, Group(), resumed=False).keep(A)
+    assert not LeftOut(tmp_path, Group(), resumed=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_list_is_a_sentence(tmp_path: Path):
+    (tmp_path / "left-out.json").write_text("[]")
+    with pytest.raises(TrainingError, match="delete it"):
+        LeftOut(tmp_path, Group(), resumed=True)
