@@ -25,6 +25,7 @@ from detector.models.inference import FixedBatches
 from detector.structures import Array
 from detector.training.batches import prefetched
 from detector.training.checkpoint import another_form
+from detector.training.run_folder import held
 
 SAVE_EVERY = 32
 """Images."""
@@ -75,9 +76,20 @@ class MapBuilder:
 
     def build(self) -> Iterator[int]:
         """Yields how many images are done, after each; closes with all maps on disk. Closed before
-        that, it keeps what it has.
+        that, it keeps what it has. A TrainingError where another run is filling the folder.
         """
-        done, images = self._resume(), len(self.counts)
+        self._resume()
+        if self._is_complete():
+            return
+        busy = (
+            f"{self.folder}: another run is filling this bank; begin when it is full, or use"
+            " another --bank"
+        )
+        with held(self.folder, busy):
+            yield from self._fill(self._resume())
+
+    def _fill(self, done: int) -> Iterator[int]:
+        images = len(self.counts)
         stored = (self.shape[1], self.shape[2], self.shape[0])
         path, count = self.folder / "maps.f16", int(self.counts.sum())
         if done == 0:  # before zeros lie where an older index, its maps lost, says complete
@@ -108,9 +120,12 @@ class MapBuilder:
 
     def open(self) -> KeptMaps:
         """The finished maps. Raises TrainingError where `build` has not ended."""
-        if not self._state().get("complete") or not self._is_whole():
+        if not self._is_complete():
             raise TrainingError(f"{self.folder}: the bank is not complete; run the command again")
         return KeptMaps(self.folder, int(self.counts.sum()), self.shape)
+
+    def _is_complete(self) -> bool:
+        return bool(self._state().get("complete")) and self._is_whole()
 
     def _state(self) -> dict[str, object]:
         try:

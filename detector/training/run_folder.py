@@ -48,6 +48,18 @@ def alone_in(
             os.close(lock)
 
 
+@contextmanager
+def held(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold a folder that runs share; a TrainingError of these words where another one does."""
+    lock = _locked(folder)
+    if lock is None:
+        raise TrainingError(refusal)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _locked(folder: Path) -> int | None:
     """The open lock of the folder; None where another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)

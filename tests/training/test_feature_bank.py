@@ -24,6 +24,7 @@ from detector.training.bank_settings import BankSettings
 from detector.training.batches import RegionCrops
 from detector.training.feature_bank import BankBuilder, choose
 from detector.training.regions import RegionPool, SamplingSettings
+from detector.training.run_folder import held
 
 STILL = AugmentSettings(flip=False, brightness=0, contrast=0, saturation=0, colour_shift=0)
 OBJECTS = Annotations(np.array([[4, 4, 44, 44]]), np.array([0]))
@@ -119,6 +120,26 @@ def test_an_interrupted_bank_goes_on_and_ends_with_the_same_bytes(
     assert list(again.build()) == ([3, 4, 5] if killed else [4, 5])
     same = [(tmp_path / name / "maps.f16").read_bytes() for name in ("whole", "cut")]
     assert same[0] == same[1]
+
+
+def test_a_bank_is_filled_by_one_run_at_a_time(dataset, pool, tmp_path: Path):
+    one, other = (_builder(tmp_path / "bank", dataset, pool)[0] for _ in range(2))
+    filling = one.build()
+    next(filling)
+    with pytest.raises(TrainingError, match=r"bank: another run is filling this bank; begin when"):
+        next(other.build())
+    assert list(filling) == [2, 3, 4, 5]
+    with held(tmp_path / "bank", ""):  # a full one is nobody's
+        assert list(other.build()) == []
+    assert other.open().maps.count == one.open().maps.count
+
+
+def test_a_bank_that_somebody_stopped_filling_is_free(dataset, pool, tmp_path: Path):
+    one, other = (_builder(tmp_path / "bank", dataset, pool)[0] for _ in range(2))
+    filling = one.build()
+    next(filling)
+    filling.close()
+    assert list(other.build()) == [2, 3, 4, 5]
 
 
 def test_a_bank_of_other_settings_is_refused(dataset, pool, tmp_path: Path):
