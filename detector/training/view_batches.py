@@ -6,7 +6,9 @@ Everything about view v of image i is a function of (seed, i, v).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,16 @@ from torch import Tensor
 from detector.crops import crop_into
 from detector.datasets import Dataset, Sample
 from detector.errors import ImageError
+from detector.images import content_hash, read_bytes
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.batches import ImageCache
 from detector.training.checkpoint import digest_of
 from detector.training.pseudo_boxes import PseudoBoxes
 from detector.training.views import View, ViewSettings, draw_view, whole_view
+
+_READERS = 4
+"""Threads that read files: a disk is asked ahead."""
 
 
 def object_fractions(sample: Sample, size: tuple[int, int]) -> Array:
@@ -119,12 +125,19 @@ class Views:
             return False
         return True
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """The hash of each image file; empty where it cannot be opened."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(_content_of, (one.path for one in self.dataset.samples)))
+
     def digest(self) -> str:
-        """A hash of the images and of the annotated boxes of each."""
+        """A hash of the images, of their files' contents, and of the annotated boxes of each."""
         samples = self.dataset.samples
         objects = [sample.annotations for sample in samples]
         return digest_of(
             [sample.image_id for sample in samples],
+            self.contents,
             np.array([sample.size or (0, 0) for sample in samples]),
             np.array([len(one) for one in objects]),
             np.concatenate([np.zeros((0, 4)), *(one.boxes for one in objects)]),
@@ -148,3 +161,10 @@ class Views:
 
     def _chance(self, image: int, number: int, use: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, image, number, use])
+
+
+def _content_of(path: Path) -> str:
+    try:
+        return content_hash(read_bytes(path))
+    except ImageError:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,12 @@ def test_kept_views_belong_to_their_images_and_the_boxes_of_each(dataset):
     assert of_the_first == digest([one, other], [], [])
     assert of_the_first != digest([one], [other], [])
     assert of_the_first != digest([one, one], [], [])
+    shutil.copy(dataset.samples[2].path, dataset.samples[1].path)
+    broken = digest([one, other], [], [])
+    Image.new("RGB", (64, 64)).save(dataset.samples[1].path)
+    assert len({of_the_first, broken, digest([one, other], [], [])}) == 3
+    dataset.samples[2].path.unlink()
+    assert digest([one, other], [], []) == digest([one, other], [], [])
 
 
 def test_without_flip_the_same_views_are_never_mirrored(dataset):

@@ -110,9 +110,10 @@ written afterwards, of what is told and saved, and of how the work is divided.
 """
 
 
-FORM = "2:"
+FORM = "3:"
 """Begins the fingerprints of a run and of its maps; those of the first form, without it, knew the
-trunk by its path only, and a run's nothing of images, boxes and priors.
+trunk by its path only, and a run's nothing of images, boxes and priors; those of the second knew
+images by their names and sizes.
 """
 
 
