@@ -14,13 +14,13 @@ Interrupted, the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from common import options as option
+from common.training import at_work
 
 from detector.reporting.cli import members_of, new_app, refuse_idle, run_tool
 from detector.seeds import LARGEST
@@ -239,7 +239,7 @@ def inception_v3(
         list[str], typer.Option("--set", help="room.setting=value of all rows; may repeat.")
     ] = [],  # noqa: B006
     device: option.TrainingDevice = "auto",
-    threads: option.BatchThreads = 2,
+    threads: option.TrainingThreads = None,
     compiled: option.Compiled = False,
     quiet: option.Quiet = False,
     out: Annotated[Path, typer.Option(help="Folder for ablation.json and the runs.")] = Path(
@@ -251,9 +251,6 @@ def inception_v3(
     from classifier_training.inputs import images_of
 
     from detector.errors import DatasetError
-    from detector.hardware import choose_device
-    from detector.training.distributed import join_group
-    from detector.training.places import Places
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -263,16 +260,14 @@ def inception_v3(
         "network.input_size": input_size,
     }
     rows = read_rows(table, change, {k: v for k, v in given.items() if v is not None})
-    where = choose_device(device, os.environ)
     images, judged = images_of(rows[0].settings, Path("."))
     if judged is None:
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
-    group = join_group(os.environ, where.type)
-    places = Places(out, Path("."), where, threads, quiet or not group.is_first, compiled=compiled)
-    try:
+    with at_work(
+        out, Path("."), device=device, threads=threads, quiet=quiet, within="runs/*",
+        compiled=compiled,
+    ) as (places, group):  # fmt: skip
         return int(not train_rows(rows, chosen, images, judged, places, group))
-    finally:
-        group.close()
 
 
 def train_rows(
@@ -292,14 +287,10 @@ def train_rows(
     from ablations.tables import show_inception, write_table
 
     from detector.reporting.cli import stop_gently
-    from detector.training.run_folder import alone_in
 
     runs = runs_of(rows, seeds, images, places.out)
     found: list[tuple[Run, Result]] = []
-    with (
-        alone_in(places.out, group, places.device, within="runs/*"),
-        stop_gently("this step, then saving") as stop,
-    ):
+    with stop_gently("this step, then saving") as stop:
         if not places.quiet:
             print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
         for one in measure_all(runs, images, judged, places, group, stop):

@@ -10,12 +10,12 @@ at once. The result, `classifier.safetensors`, is what train_regions.py --start 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from common import options as option
+from common.training import at_work, tree_of
 
 from detector.reporting.cli import run_tool
 
@@ -42,7 +42,7 @@ def main(
     epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
     change: option.Change = [],  # noqa: B006
     device: option.TrainingDevice = "auto",
-    threads: option.BatchThreads = 2,
+    threads: option.TrainingThreads = None,
     compiled: option.Compiled = False,
     tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
@@ -52,17 +52,11 @@ def main(
     from classifier_training.loop import train
     from classifier_training.outputs import CLASSIFIER
 
-    from detector.configuration import load_config, put, validated
-    from detector.hardware import choose_device
+    from detector.configuration import validated
     from detector.reporting.cli import stop_gently
-    from detector.reporting.track import need_tensorboard
     from detector.training.classifier_settings import ClassifierTrainingConfig
-    from detector.training.distributed import join_group
-    from detector.training.places import Places
     from detector.training.recipes import with_recipe
-    from detector.training.run_folder import alone_in
 
-    tree = load_config(config, change)
     given = {
         "recipe": recipe,
         "data.path": data and str(data.resolve()),
@@ -70,25 +64,18 @@ def main(
         "network.weights": start and str(start.resolve()),
         "optimiser.epochs": epochs,
     }
-    for name, value in given.items():
-        if value is not None:
-            put(tree, name, value)
+    tree = with_recipe(tree_of(config, change, given))
     settings: ClassifierTrainingConfig = validated(
-        ClassifierTrainingConfig, with_recipe(tree), str(config or "options")
+        ClassifierTrainingConfig, tree, str(config or "options")
     )
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
-    if tensorboard:
-        need_tensorboard()
-    where = choose_device(device, os.environ)
-    images, judged = images_of(settings, data_root)
-    group = join_group(os.environ, where.type)
-    quiet = quiet or not group.is_first
-    places = Places(
-        out, data_root, where, threads, quiet, compiled=compiled, tensorboard=tensorboard
-    )
-    try:
-        with alone_in(out, group, where), stop_gently("this step, then saving") as stop:
+    with at_work(
+        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
+        compiled=compiled,
+    ) as (places, group):  # fmt: skip
+        images, judged = images_of(settings, data_root)
+        with stop_gently("this step, then saving") as stop:
             trained = train(settings, images, judged, places, group, stop)
             if trained.finished and group.is_first:
                 path = out / CLASSIFIER
@@ -98,8 +85,6 @@ def main(
                     err=True,
                 )
             return 0 if trained.readable else 1
-    finally:
-        group.close()
 
 
 if __name__ == "__main__":

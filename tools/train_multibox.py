@@ -11,12 +11,12 @@ step, saves, and exits; a second one exits at once. The result is OUT/multibox.s
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from common import options as option
+from common.training import at_work, check_options, sources_of, tree_of
 
 from detector.reporting.cli import run_tool
 
@@ -38,7 +38,7 @@ def main(
     change: option.Change = [],  # noqa: B006
     bank: option.Bank = None,
     device: option.TrainingDevice = "auto",
-    threads: option.BatchThreads = 2,
+    threads: option.TrainingThreads = None,
     compiled: option.Compiled = False,
     tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
@@ -46,34 +46,23 @@ def main(
     """Train MultiBox; run again to resume."""
     from multibox_training.settings import MultiBoxTrainingConfig
 
-    from detector.configuration import load_config, put, validated
-    from detector.hardware import choose_device
-    from detector.reporting.track import need_tensorboard
-    from detector.training.distributed import join_group
-    from detector.training.places import Places
-    from detector.training.run_folder import alone_in
+    from detector.configuration import validated
 
-    tree = load_config(config, change)
-    if data:
-        tree["data"] = [{"path": path, "split": split} for path in data]
-    if start is not None:
-        put(tree, "trunk.weights", str(start.resolve()))
-    if epochs is not None:
-        put(tree, "optimiser.epochs", epochs)
-    tree.setdefault("data", ())
+    given = {
+        "data": sources_of(data, split),
+        "trunk.weights": start and str(start.resolve()),
+        "optimiser.epochs": epochs,
+    }
+    tree = {"data": (), **tree_of(config, change, given)}
     tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
     settings: MultiBoxTrainingConfig = validated(
         MultiBoxTrainingConfig, tree, str(config or "options")
     )
-    if not settings.data:
-        raise typer.BadParameter("give --data FOLDER, or a --config that names data")
-    if tensorboard:
-        need_tensorboard()
-    where = choose_device(device, os.environ)
-    group = join_group(os.environ, where.type)
-    quiet = quiet or not group.is_first
-    places = Places(out, data_root, where, threads, quiet, None, bank, compiled, tensorboard)
-    with alone_in(out, group, where):
+    check_options(settings, bank)
+    with at_work(
+        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
+        bank=bank, compiled=compiled,
+    ) as (places, group):  # fmt: skip
         return _trained(settings, places, group)
 
 

@@ -14,13 +14,13 @@ paper's ensemble was.
 from __future__ import annotations
 
 import gc
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from common import options as option
+from common.training import at_work, check_options, sources_of, tree_of
 
 from detector.reporting.cli import run_tool
 
@@ -47,38 +47,27 @@ def main(
     ] = None,
     bank: option.Bank = None,
     device: option.TrainingDevice = "auto",
-    threads: option.BatchThreads = 2,
+    threads: option.TrainingThreads = None,
     compiled: option.Compiled = False,
     tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
-    from detector.configuration import load_config, put, validated
-    from detector.hardware import choose_device
-    from detector.reporting.track import need_tensorboard
-    from detector.training.distributed import join_group
-    from detector.training.places import Places
+    from detector.configuration import validated
     from detector.training.region_settings import RegionTrainingConfig
-    from detector.training.run_folder import alone_in
 
-    tree = load_config(config, change)
-    if data:
-        tree["data"] = [{"path": path, "split": split} for path in data]
-    if start is not None:
-        put(tree, "member.weights", str(start.resolve()))
-    if steps is not None:
-        put(tree, "optimiser.steps", steps)
-    tree.setdefault("data", ())
+    given = {
+        "data": sources_of(data, split),
+        "member.weights": start and str(start.resolve()),
+        "optimiser.steps": steps,
+    }
+    tree = {"data": (), **tree_of(config, change, given)}
     settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
-    if not settings.data:
-        raise typer.BadParameter("give --data FOLDER, or a --config that names data")
-    if tensorboard:
-        need_tensorboard()
-    where = choose_device(device, os.environ)
-    group = join_group(os.environ, where.type)
-    quiet = quiet or not group.is_first
-    places = Places(out, data_root, where, threads, quiet, cache, bank, compiled, tensorboard)
-    with alone_in(out, group, where, within="member-*"):
+    check_options(settings, bank)
+    with at_work(
+        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
+        within="member-*", cache=cache, bank=bank, compiled=compiled,
+    ) as (places, group):  # fmt: skip
         return _trained(settings, members, places, group)
 
 

@@ -16,8 +16,9 @@ class Places:
     data_root  where relative data paths begin
     cache      proposals; None: in `out`
     bank       maps of a trunk; None: in `out`
-    threads    that make crops and batches
+    threads    that make proposals, crops and batches
     quiet      no progress
+    bounded    whether nothing else may take more of them: a search has one then
     """
 
     out: Path
@@ -29,3 +30,4 @@ class Places:
     bank: Path | None = None
     compiled: bool = False
     tensorboard: bool = False
+    bounded: bool = False

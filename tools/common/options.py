@@ -51,7 +51,10 @@ Bank = Annotated[
     Path | None, typer.Option(help="Maps of the trunk, for configs with a bank. [OUT/bank]")
 ]
 TrainingDevice = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-BatchThreads = Annotated[int, typer.Option(min=1, help="Threads that make batches.")]
+TrainingThreads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that make batches, and as many that compute. [2; all cores]"),
+]
 Compiled = Annotated[bool, typer.Option("--compile", help="Use torch.compile.")]
 TensorBoard = Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")]
 

@@ -299,7 +299,8 @@ def _proposals(
     """Proposals by image id, from the cache or computed into it; images that cannot be read are
     left out. The first process computes, the others read.
     """
-    proposer = build_proposer(wanted.engine, wanted.options)
+    alone = {"threads": 1} if places.bounded else {}  # images are searched side by side
+    proposer = build_proposer(wanted.engine, {**alone, **wanted.options})
     paths = [sample.path for sample in dataset.samples]
     results: list[Proposals | ImageError] = []
 

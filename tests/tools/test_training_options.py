@@ -1,0 +1,63 @@
+"""Options that the trainings have in common do what they say, or are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from common.training import at_work
+from region_training import inputs
+from small_classifiers import exit_code, tool
+
+from detector.build import build_proposer
+from detector.errors import SettingsError
+from detector.training.run_folder import LOCK
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[int]:
+    """How many there were, and will be again."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("given", "batches"), [(None, 2), (1, 1), (3, 3)])
+def test_threads_are_those_that_make_batches_and_those_that_compute(
+    given, batches, own_threads, tmp_path
+):
+    asked = {"device": "cpu", "threads": given, "quiet": True, "compiled": True}
+    with at_work(tmp_path / "run", tmp_path, **asked) as (places, group):
+        assert torch.get_num_threads() == (given or own_threads)
+        assert (places.threads, places.bounded) == (batches, given is not None)
+        assert (places.compiled, group.is_first) == (True, True)
+        assert (tmp_path / "run" / LOCK).exists()
+
+
+def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, capsys):
+    def ask(engine: str, options: dict[str, object]) -> None:
+        raise SettingsError(f"{build_proposer(engine, options).threads} threads")
+
+    monkeypatch.setattr(inputs, "build_proposer", ask)
+    options = ["--config", config, "--out", tmp_path, "--device", "cpu", "--threads", 3]
+    assert exit_code(tool("train_regions").main, *options) == 2
+    assert "error: 1 threads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train_regions", "train_multibox"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give --data"),
+        (["--data", "squares", "--bank", "kept"], "--bank changes nothing"),
+        (["--split", "train"], "--split is of every --data"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    name, options, message, tmp_path: Path, capsys
+):
+    assert exit_code(tool(name).main, "--out", tmp_path / "run", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
