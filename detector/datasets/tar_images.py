@@ -48,7 +48,8 @@ class TarFile:
 
 def read_tar(path: str | Path) -> LabelledImages:
     """The images of `class/name.jpg` in a plain tar file; the last folder before a name is its
-    class. Only regular files below the root count, of at most 64 MB; the rest is noted.
+    class, or the one before that of `class/images/name.jpg`. Only regular files below the root
+    count, of at most 64 MB; the rest is noted, but for hidden files.
     """
     path = Path(path)
     ledger, found, places = Ledger(path.parent), [], {}
@@ -57,7 +58,7 @@ def read_tar(path: str | Path) -> LabelledImages:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
                     raise DatasetError(f"{path}: more than {MAX_MEMBERS:,} members")
-                if member.isdir():
+                if member.isdir() or _is_hidden(member.name):
                     continue
                 fault = _fault(member)
                 if fault is not None or member.name in places:
@@ -65,13 +66,24 @@ def read_tar(path: str | Path) -> LabelledImages:
                     ledger.drop(path.name, member.name, rule, why)
                     continue
                 places[member.name] = (member.offset_data, member.size)
-                found.append((PurePosixPath(member.name).parent.name, member.name))
+                found.append((_class_of(member.name), member.name))
     except tarfile.TarError as error:
         raise DatasetError(
             f"{path}: not a plain tar file ({error}); a compressed one must be unpacked to .tar"
         ) from None
     found.sort()
     return labelled(path.name, found, TarFile(path, places), ledger.entries)
+
+
+def _is_hidden(name: str) -> bool:
+    """As a folder's are: macOS puts a `._1.jpg`, which is no image, beside each file."""
+    return any(part[0] == "." and part != ".." for part in PurePosixPath(name).parts)
+
+
+def _class_of(name: str) -> str:
+    """As in a folder of class folders."""
+    here = PurePosixPath(name).parent
+    return here.parent.name if here.name == "images" and here.parent.name else here.name
 
 
 def _fault(member: tarfile.TarInfo) -> tuple[str, str] | None:

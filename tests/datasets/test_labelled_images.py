@@ -88,6 +88,16 @@ def test_a_tar_is_read_where_it_lies_and_only_regular_files_below_it(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "train.tar"], "nothing is extracted"
 
 
+def test_hidden_files_and_folders_of_images_in_a_tar_are_as_in_a_folder(tmp_path):
+    names = ["./a/images/1.jpg", "./a/images/._1.jpg", "./images/2.jpg", ".git/b/3.jpg"]
+    images = read_labelled(write_tar(tmp_path / "x.tar", names))
+    assert (images.classes, images.files) == (
+        ("a", "images"),
+        ("./a/images/1.jpg", "./images/2.jpg"),
+    )
+    assert images.skipped_by_rule() == {"not-a-file": 1}
+
+
 def test_a_compressed_or_cut_tar_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="must be unpacked"):
         read_labelled(write_tar(tmp_path / "x.tar.gz", ["a/1.jpg"], "w:gz"))
