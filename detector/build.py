@@ -89,7 +89,7 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
     found = bundle.manifest.members[member.start_member]
     if found.architecture != member.architecture:
         raise SettingsError(
-            f"{path} holds a {found.architecture}, but member.architecture is {member.architecture}"
+            f"{path} holds a {found.architecture}, but architecture is set to {member.architecture}"
         )
     outputs = len(bundle.manifest.network_classes) + 1
     network = build_model(member.architecture, outputs, **member.options)
@@ -98,7 +98,7 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
     except RuntimeError:
         raise SettingsError(
             f"{path} holds a network of options {found.options or 'none'}, whose layers are others"
-            f" than those of member.options {member.options or 'none'}"
+            f" than those of the options that are set, {member.options or 'none'}"
         ) from None
     network.normalisation = found.normalisation  # type: ignore[assignment]
     if outputs != num_outputs:

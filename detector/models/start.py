@@ -39,7 +39,7 @@ def load_start(
         _must_be("inception_v3", architecture, path)
         if options.get("padding_counts", True):
             raise WeightsError(
-                f"{path}: Keras leaves padding out of its pools; set member.options.padding_counts"
+                f"{path}: Keras leaves padding out of its pools; set options.padding_counts"
                 " to false"
             )
         return _adopt(load_keras_inception_v3(path, 1), architecture, num_outputs, options, path)
@@ -47,7 +47,7 @@ def load_start(
     if "conv2d0_w" in tensors:
         _must_be("bn_inception", architecture, path)
         if options.get("form") != "multibox":
-            raise WeightsError(f"{path}: set member.options.form to multibox, as this network is")
+            raise WeightsError(f"{path}: set options.form to multibox, as this network is")
         theirs: nn.Module | None = load_multibox_trunk(tensors, 1, str(path))
     else:
         theirs = outside_network(path, tensors, architecture)
@@ -104,4 +104,4 @@ def _adopt(
 
 def _must_be(right: str, architecture: str, path: Path) -> None:
     if architecture != right:
-        raise WeightsError(f"{path} holds a {right}, but member.architecture is {architecture}")
+        raise WeightsError(f"{path} holds a {right}, but architecture is set to {architecture}")

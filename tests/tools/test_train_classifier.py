@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 import yaml
 from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
 
+from detector.build import SHIPPED
 from detector.models import ARCHITECTURES
 from detector.models.classifier_file import load_classifier
 from detector.reporting.journal import read_journal
@@ -385,9 +387,17 @@ def test_weights_that_a_run_starts_from_keep_their_meaning_at_another_scale_of_p
         (["--data", "/nowhere"], "no such file", 3),
         (["--device", "gpu7"], "--device", 2),
         (["--start", "/nowhere.safetensors"], "no such file", 3),
+        (["--data", "ONE_CLASS"], "all images are of one class, red, so", 3),
+        (
+            ["--start", str(SHIPPED)],
+            "holds a googlenet, but architecture is set to small",
+            2,
+        ),
     ],
 )
 def test_wrong_options_are_one_sentence(options, message, code, pictures, tmp_path, capsys):
+    shutil.copytree(pictures / "train/red", tmp_path / "one/red")
+    options = [str(tmp_path / "one") if one == "ONE_CLASS" else one for one in options]
     assert train(pictures, tmp_path / "run", *options) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()

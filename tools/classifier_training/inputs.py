@@ -12,7 +12,7 @@ import torch
 
 from detector.build import build_network
 from detector.datasets.detect_labelled import detect_layout, read_labelled
-from detector.errors import SettingsError
+from detector.errors import DatasetError, SettingsError
 from detector.models.classifier_file import first_convolution
 from detector.training.checkpoint import fingerprint_of
 from detector.training.patch_batches import PatchBatches
@@ -53,6 +53,11 @@ def images_of(
     assert settings.data.path is not None
     place = root / settings.data.path
     train = read_labelled(place, "train")
+    if len(train.classes) < 2:
+        raise DatasetError(
+            f"{place}: all images are of one class, {train.classes[0]}, so there is nothing to"
+            " tell apart; give the folder of the class folders"
+        )
     if settings.data.images is not None:
         train = train.subset(settings.data.images)
     if settings.data.validate_on is not None:
