@@ -220,7 +220,10 @@ def fit_on_bank(
     kept = BankFeatures(loaded, places, cast("Precision", precision))
     data = f"{counted(len(kept.dataset), 'image')} of the bank of {run.name}"
     recipe = {"data": data, "seed": heads.seed}
-    return fit_all(kept, kept.classes, *heads, recipe), True
+    if kept.unread:
+        unread = counted(kept.unread, "image")
+        typer.echo(f"left out: {unread} that cannot be read; tools/lint.py tells which", err=True)
+    return fit_all(kept, kept.classes, *heads, recipe), not kept.unread
 
 
 if __name__ == "__main__":

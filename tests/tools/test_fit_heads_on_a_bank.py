@@ -56,14 +56,18 @@ def test_heads_are_fitted_on_every_member_and_the_report_is_not_given_twice(
     (config.parent / "proposals.sqlite").unlink()
     try:
         assert exit_code(tool("train_regions").main, *words, "--members", "2") == 1
+        said = capfd.readouterr().err
+        words = ["--bank", tmp_path, "--weights", tmp_path / "bundle", "--out", tmp_path / "again"]
+        again = exit_code(tool("fit_heads").main, *words, "--device", "cpu", "--quiet", "--no-svm")
     finally:
         broken.write_bytes(before)
     heads = read_manifest(tmp_path / "bundle").heads
     assert [(head.kind, head.member) for head in heads] == [("regression", 0), ("regression", 1)]
-    said = capfd.readouterr().err
     assert said.count("left out:") == 1
     assert said.count("positive regions") == 1
     assert "fitted regression" in said
+    assert again == 1
+    assert "left out: 1 image that cannot be read" in capfd.readouterr().err
 
 
 def test_a_fit_that_is_interrupted_leaves_a_bundle_and_is_made_by_the_same_command(

@@ -37,7 +37,8 @@ class BankFeatures:
         """`places` are those of the training; its settings are in `places.out`."""
         run, threads, quiet = places.out, places.threads, places.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        dataset, pool, *_ = regions_of(settings, places, Group(), Stop(), told=True)
+        found = regions_of(settings, places, Group(), Stop(), told=True)
+        dataset, pool = found.dataset, found.pool
         learning = learning_of(settings, dataset, pool, places, Group(), Stop())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")
@@ -49,7 +50,9 @@ class BankFeatures:
             self.mirrored[:] = False
         self.members, self.read = len(bundle.models), learning.make.read
         tops = [Top(model.to(places.device), settings.bank.after) for model in bundle.models]
-        count = len(learning.pool.boxes)
+        count, lost = len(learning.pool.boxes), learning.pool.image[~self.read]
+        self.unread = found.unread + len(np.unique(lost))
+        """Images of the training that cannot be read now, or could not when the maps were made."""
         self._features = [
             _described(learning.make, count, top, threads, quiet, precision) for top in tops
         ]
