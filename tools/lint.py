@@ -27,7 +27,8 @@ def main(
     data: Annotated[Path, typer.Argument(help="Data set: folder, COCO .json or YOLO .yaml.")],
     format: Annotated[str | None, typer.Option(help="voc, coco or yolo. [told by itself]")] = None,
     classes: Annotated[
-        str | None, typer.Option(help="The class list, separated by commas. [the data set's]")
+        str | None,
+        typer.Option(help="VOC, YOLO: the class list, separated by commas. [told by itself]"),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="COCO: folder of the images. [looked for]")

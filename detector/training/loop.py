@@ -189,7 +189,7 @@ class TrainingLoop:
             if empty and self._bad_in_a_row >= run.settings.max_bad_steps:
                 raise TrainingError(
                     f"step {step}: nothing in the last {self._bad_in_a_row} batches could be read;"
-                    " tools/lint.py finds damaged images"
+                    " check that the images are still there, and whole"
                 )
             run.skip(step, replay(), self._replay_path(step), self._bad_in_a_row)
         return Moved(total, loss, length, taken)

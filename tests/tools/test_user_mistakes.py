@@ -134,6 +134,8 @@ MISTAKES: list[tuple[str, ...]] = [
     ("lint nowhere", "nowhere", "no such file or folder"),
     ("lint voc --format xml", "--format xml", "voc, coco, yolo"),
     ("lint voc --images nowhere", "--images nowhere", "folder"),
+    ("lint voc --images images", "voc is voc", "leave --images out"),
+    ("lint others.json --classes cat", "others.json is coco", "leave --classes out"),
     ("doctor --ful", "--ful", "--full"),
 ]
 

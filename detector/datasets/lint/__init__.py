@@ -21,7 +21,7 @@ from detector.datasets.lint.pictures import judge_pictures, judge_splits
 from detector.datasets.lint.rules import RULES, Rule
 from detector.datasets.lint.voc import index_voc
 from detector.datasets.lint.yolo import index_yolo
-from detector.errors import DatasetError
+from detector.errors import DatasetError, SettingsError
 
 FORMATS: dict[str, Callable[[Path, Asked], Index]] = {
     "voc": index_voc,
@@ -81,15 +81,20 @@ def lint(
     """Every defect of the data set at `path`: a folder, COCO's JSON or YOLO's YAML file.
 
     format       one of FORMATS, where it cannot be told from the files
-    classes      the class list, where the files do not hold it
+    classes      VOC and YOLO: the class list, where the files do not hold it
     images_root  COCO: the folder of the images, where they lie far from the JSON file
     fast         open no image: what only pixels tell is left out
     watch        (items, label) -> items, for progress
 
-    Raises DatasetError where there is no data set of a known format.
+    Raises DatasetError where there is no data set of a known format, and SettingsError where
+    something is given that the format has no use for.
     """
     path = Path(path)
     format, home = _recognised(path, format)
+    if images_root is not None and format != "coco":
+        raise SettingsError(f"{path} is {format}: a folder of images is COCO's; leave --images out")
+    if classes and format == "coco":
+        raise SettingsError(f"{path} is coco: its file lists the classes; leave --classes out")
     root = home if home.is_dir() else home.parent
     findings = Findings(root.resolve() if format == "yolo" else root)
     asked = Asked(
