@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import counted, run_tool
+from detector.reporting.cli import counted, refuse_idle, run_tool
 
 if TYPE_CHECKING:
     from detector.classifier_scores import ClassifierScores
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def main(
+    context: typer.Context,
     data: Annotated[
         Path, typer.Option(help="ILSVRC, a folder of class folders, or a tar of class/name.jpg.")
     ],
@@ -34,7 +35,7 @@ def main(
     split: Annotated[str, typer.Option(help="Which part, where there are several.")] = "val",
     crops: Annotated[list[int], typer.Option(help="1, 10 or 144; may repeat. [1]")] = [],  # noqa: B006
     short_side: Annotated[
-        int, typer.Option(min=32, help="Of an image before its 1 or 10 crops of 224 are taken.")
+        int, typer.Option(min=224, help="Of an image before its 1 or 10 crops of 224 are taken.")
     ] = 256,
     images: Annotated[
         int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")
@@ -69,6 +70,8 @@ def main(
     chosen = sorted(set(crops or [1]))
     if not set(chosen) <= set(CROPS):
         raise typer.BadParameter(f"--crops is one of {', '.join(map(str, CROPS))}")
+    if chosen == [144]:
+        refuse_idle(context, ["short_side"], "with 144 crops, which have scales of their own")
     where = choose_device(device)
     number_format: Any = fastest_precision(where) if precision == "auto" else precision
     if number_format not in ("float32", "bfloat16"):

@@ -161,6 +161,8 @@ def test_an_unreadable_image_is_named_and_left_out(pictures, tmp_path, capsys):
     [
         (["--crops", 2], "one of 1, 10, 144", 2),
         (["--precision", "int3"], "auto, float32, bfloat16", 2),
+        (["--short-side", 223], "greater than or equal to 224", 2),
+        (["--short-side", 256, "--crops", 144], "changes nothing with 144 crops", 2),
         (["--weights", "/nowhere.safetensors"], "no such file", 3),
     ],
 )
