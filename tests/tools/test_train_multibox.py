@@ -243,6 +243,7 @@ def test_steps_lower_the_loss(config, finished, tmp_path):
         ("heads.priors=60", "heads.priors"),
         ("data=[]", "--data"),
         ("optimiser={batch: 1, accumulate: 2}", "does not go around"),
+        ("optimiser.label_smoothing=0.1", "label_smoothing changes nothing of a MultiBox"),
         ("bank={views: 2}", "known: views_per_image, partial_views"),
     ],
 )

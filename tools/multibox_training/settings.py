@@ -85,6 +85,13 @@ class MultiBoxTrainingConfig(_Settings):
     licence: str = "not stated"
     """Of the trained weights; goes into their file."""
 
+    @model_validator(mode="after")
+    def _no_setting_of_a_classifier(self) -> MultiBoxTrainingConfig:
+        for name in ("label_smoothing", "auxiliary_weight", "validate_every"):
+            if getattr(self.optimiser, name) != OptimiserSettings.model_fields[name].default:
+                raise ValueError(f"optimiser.{name} changes nothing of a MultiBox: leave it out")
+        return self
+
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without_silence(handler(self))
