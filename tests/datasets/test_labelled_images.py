@@ -55,6 +55,20 @@ def test_splits_are_folders_or_tar_files(tmp_path):
         read_labelled(tmp_path / "x")
 
 
+def test_tiny_imagenets_val_is_labelled_by_the_list_beside_its_images(tmp_path):
+    for number in range(3):
+        put(tmp_path / f"train/n0000000{number % 2}/images/{number}.JPEG")
+        put(tmp_path / f"val/images/val_{number}.JPEG")
+    lines = [f"val_{number}.JPEG\tn0000000{1 - number % 2}\t0\t1\t2\t3\n" for number in range(2)]
+    lines += ["../val_2.JPEG\tn00000001\n", "\n", "val_9.JPEG n00000001 0 0 1 1\n"]
+    put(tmp_path / "val/val_annotations.txt", "".join(lines))
+    images = read_labelled(tmp_path, "val").under(read_labelled(tmp_path, "train").classes)
+    assert images.files == ("images/val_0.JPEG", "images/val_1.JPEG")
+    assert images.labels.tolist() == [1, 0]
+    assert images.read(images.files[0]) == jpeg()
+    assert images.skipped_by_rule() == {"missing-image": 2, "no-label": 1}
+
+
 def test_what_was_looked_for_is_told(tmp_path):
     put(tmp_path / "photo.jpg")
     with pytest.raises(DatasetError, match=r"looked for .*CLS-LOC.*train\.tar.*one folder a class"):
