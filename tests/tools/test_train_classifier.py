@@ -89,6 +89,9 @@ def test_a_run_reports_first_and_leaves_a_journal_its_settings_and_a_classifier(
     assert entries[-1]["validation"]["images"] == 2
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["optimiser"]["batch"] == 5
     assert load_classifier(tmp_path / "classifier.safetensors").classes == ("green", "red")
+    assert "warm-up" not in said
+    assert train(pictures, tmp_path / "short", *changes("optimiser.warmup=2")) == 0
+    assert "its warm-up has 2 epochs, the training 2; set" in capsys.readouterr().err
 
 
 def test_colours_are_learnt(pictures, tmp_path):

@@ -79,7 +79,7 @@ def train(
     if group.is_first:
         save_config(places.out / "config.yaml", settings)
         if not places.quiet:
-            report(learning, loop.first)
+            report(learning)
     step_of = Step(
         torch.compile(network) if places.compiled else network, network.normalisation,
         settings.network, places.device, choose_precision(how.precision, places.device), how,

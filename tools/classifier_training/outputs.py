@@ -16,19 +16,24 @@ if TYPE_CHECKING:
 CLASSIFIER = "classifier.safetensors"
 
 
-def report(learning: Learning, first: int) -> None:
+def report(learning: Learning) -> None:
     """What will be learnt from and for how long, before hours are spent on it."""
-    settings = learning.settings
+    settings, how = learning.settings, learning.settings.optimiser
     for line in (
         *describe_images("learn", learning.images), *describe_images("judge", learning.judged)
     ):  # fmt: skip
         typer.echo(line, err=True)
     typer.echo(
         f"{settings.network.architecture} at {settings.network.input_size} pixels; recipe"
-        f" {settings.recipe}, {learning.last} steps of {settings.optimiser.batch} images"
-        + (f", resumed at step {first}" if first else ""),
+        f" {settings.recipe}, {learning.last} steps of {how.batch} images",
         err=True,
     )
+    if how.warmup >= how.epochs:
+        typer.echo(
+            f"  warning: the rate only rises: its warm-up has {how.warmup:g} epochs, the training"
+            f" {how.epochs:g}; set optimiser.warmup",
+            err=True,
+        )
 
 
 def write_classifier(out: Path, learning: Learning, state: Any, network: Any) -> None:
