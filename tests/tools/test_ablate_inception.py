@@ -290,6 +290,10 @@ def test_an_unreadable_picture_costs_itself_and_the_exit_code_says_so(
     for _ in range(2):  # measured, and kept
         assert ablate(tmp_path / "data", tmp_path / "out") == 1
         assert found(tmp_path / "out")[0]["runs"][0]["images"] == 1
+    shutil.copytree(pictures, tmp_path / "whole")
+    (tmp_path / "whole/train/red/0.png").write_bytes(b"not a picture")
+    for val in ([], ["--val", pictures / "train"]):  # by the same weights
+        assert ablate(tmp_path / "whole", tmp_path / "other", *val) == 1
 
 
 V3 = """

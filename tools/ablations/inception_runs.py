@@ -23,6 +23,7 @@ from detector.models.classifier_file import load_classifier
 from detector.reporting.progress import duration
 from detector.training.checkpoint import CURRENT, NEW, PREVIOUS
 from detector.training.classifier_settings import ClassifierTrainingConfig
+from detector.training.left_out import LeftOut
 from detector.training.validation import validate
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def measure(
     stop: Stop,
 ) -> Result | None:
     """Train where that is not done, judge, and keep the result; None if `stop` came first."""
-    readable = True
+    readable = not LeftOut(run.folder, group, resumed=True)
     if not (run.folder / CLASSIFIER).is_file():
         own = replace(places, out=run.folder)
         trained = train(run.settings, images, judged, own, group, stop)
