@@ -7,8 +7,11 @@ import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from detector.datasets.dataset import Ledger
+from detector.images import SUFFIXES as READABLE
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+_COMMON = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+SUFFIXES = (*_COMMON, *sorted(READABLE - set(_COMMON)))
+"""Of all files that the decoder takes, the commoner first."""
 _ORIENTATION = 0x0112
 
 

@@ -33,13 +33,13 @@ def counted(path: Path, split: str | None = None) -> dict[str, int]:
 
 
 def test_a_folder_is_a_class_and_what_is_no_image_is_noted(tmp_path):
-    for name in ("b/1.JPEG", "b/2.png", "a/1.jpg", ".hidden/1.jpg"):
+    for name in ("b/1.JPEG", "b/2.jfif", "a/1.jpg", ".hidden/1.jpg"):
         put(tmp_path / name)
     put(tmp_path / "b/notes.txt", "words")
     (tmp_path / "empty").mkdir()
     images = read_labelled(tmp_path)
     assert (images.classes, images.labels.tolist()) == (("a", "b"), [0, 1, 1])
-    assert images.files == ("a/1.jpg", "b/1.JPEG", "b/2.png")
+    assert images.files == ("a/1.jpg", "b/1.JPEG", "b/2.jfif")
     assert images.read("a/1.jpg") == jpeg()
     assert images.skipped_by_rule() == {"empty-class": 1, "not-an-image": 1}
 
