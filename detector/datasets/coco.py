@@ -63,7 +63,7 @@ def read_coco(
         Sample(key, path, size, objects[key].annotations()) for key, (path, size) in images.items()
     ]
     entries = tuple(ledger.entries)
-    return Dataset(json_path.stem, classes, tuple(samples), entries, ids).not_empty()
+    return Dataset(split_of(json_path), classes, tuple(samples), entries, ids).not_empty()
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -75,6 +75,11 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
         raise AnnotationError(f"{path}: nested too deeply to be annotations") from error
     except ValueError as error:  # malformed JSON, or not Unicode
         raise AnnotationError(f"{path}: not JSON: {error}") from error
+
+
+def split_of(json_path: Path) -> str:
+    """What an instances file is called: its stem, or its folder where Roboflow names all alike."""
+    return json_path.parent.name if json_path.stem == "_annotations.coco" else json_path.stem
 
 
 def _read_instances(path: Path) -> dict[str, list[Any]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from detector.datasets import ilsvrc_lists, yolo
-from detector.datasets.coco import read_coco
+from detector.datasets.annotation_files import read_limited
+from detector.datasets.coco import MAX_JSON_BYTES, read_coco, split_of
 from detector.datasets.dataset import Dataset
 from detector.datasets.ilsvrc_detection import read_ilsvrc
 from detector.datasets.voc import read_voc
@@ -98,7 +99,7 @@ def _voc_in(folder: Path) -> Found | None:
     homes = [
         home
         for home in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*")))
-        if next((home / "Annotations").glob("*.xml"), None) is not None
+        if next((home / "Annotations").glob("[!.]*.xml"), None) is not None
     ]
     home = _only_home(folder, homes)
     return Found("voc", home, tuple(voc_splits_of(home))) if home else None
@@ -120,7 +121,7 @@ def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
 
 def yolo_in(folder: Path) -> Found | None:
     """The folder's first YAML file that names classes."""
-    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+    for path in sorted((*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml"))):
         try:
             settings = yolo.read_yaml(path)
         except AnnotationError:
@@ -132,22 +133,32 @@ def yolo_in(folder: Path) -> Found | None:
 
 def _coco_in(folder: Path) -> Found | None:
     files = instances_in(folder)
-    return Found("coco", folder, tuple(path.stem for path in files)) if files else None
+    return Found("coco", folder, tuple(map(split_of, files))) if files else None
 
 
 def instances_in(folder: Path) -> list[Path]:
-    """Instance files by name; COCO's keypoints and captions lie beside them."""
-    files = sorted((*folder.glob("annotations/*.json"), *folder.glob("*.json")))
+    """Instance files by name; COCO's keypoints and captions lie beside them. Without such a name,
+    the JSON files that list images.
+    """
+    files = sorted((*folder.glob("annotations/[!.]*.json"), *folder.glob("[!.]*.json")))
     files += sorted(folder.glob("*/_annotations.coco.json"))
     instances = [path for path in files if "instances" in path.name or "_annotations" in path.name]
-    return instances or files
+    return instances or [path for path in files if _lists_images(path)]
+
+
+def _lists_images(path: Path) -> bool:
+    """Whether a JSON file speaks of "images" at all, however damaged it is."""
+    try:
+        return b'"images"' in read_limited(path, MAX_JSON_BYTES)
+    except AnnotationError:  # reading it as annotations says what is wrong
+        return True
 
 
 def _coco_file(found: Found, split: str | None) -> Path:
     """The one file, or the one whose name (or folder) says the split: val finds val2017."""
     files = instances_in(found.path)
-    exact = [path for path in files if split in (path.stem, path.stem.rpartition("_")[2])]
-    named = [path for path in files if split and (split in path.stem or split == path.parent.name)]
+    exact = [path for path in files if split in (split_of(path), path.stem.rpartition("_")[2])]
+    named = [path for path in files if split and split in split_of(path)]
     for candidates in (files if split is None else exact, named):
         if len(candidates) == 1:
             return candidates[0]
@@ -163,6 +174,8 @@ def _only_split(found: Found, split: str | None) -> str | None:
 
 
 def _choose(found: Found, split: str | None) -> str:
-    known = ", ".join(found.splits) or "none by name"
+    if not found.splits:
+        cure = "leave it out, or make two by tools/split.py"
+        return f"{found.path}: has no splits, so no {split!r}; {cure}"
     missing = "name a split" if split is None else f"there is no single split {split!r}"
-    return f"{found.path}: {missing}; it has: {known}"
+    return f"{found.path}: {missing}; it has: {', '.join(found.splits)}"

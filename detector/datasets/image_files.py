@@ -16,8 +16,10 @@ _ORIENTATION = 0x0112
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """The image files of one folder by their stem; where two share it, the commoner format wins."""
-    names = sorted(os.listdir(folder))
+    """The image files of one folder by their stem, hidden ones left out; where two share it, the
+    commoner format wins.
+    """
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     found = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
     found = [name for name in found if is_file(folder / name)]
     found.sort(key=lambda name: (-SUFFIXES.index(Path(name).suffix.lower()), name))

@@ -70,14 +70,14 @@ def splits_of(root: Path) -> list[str]:
     """The names of the image lists; VOC's own lists of single classes (`cat_train`) left out."""
     return sorted(
         path.stem
-        for path in (root / "ImageSets" / "Main").glob("*.txt")
+        for path in (root / "ImageSets" / "Main").glob("[!.]*.txt")
         if path.stem.rpartition("_")[0] not in VOC_CLASSES
     )
 
 
 def _ids_of(root: Path, split: str | None) -> list[str]:
     if split is None and not splits_of(root):
-        return sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
+        return sorted(path.stem for path in (root / "Annotations").glob("[!.]*.xml"))
     if split not in splits_of(root):
         known = ", ".join(splits_of(root)) or "none"
         raise DatasetError(f"{root}: no split {split!r} in ImageSets/Main; it has: {known}")
@@ -106,7 +106,7 @@ def _class_names(root: Path, trees: Iterable[ET.Element]) -> tuple[str, ...]:
     if all(name in VOC_CLASSES for tree in trees for name in _names_in(tree)):
         return VOC_CLASSES
     found: set[str] = set()
-    for path in (root / "Annotations").glob("*.xml"):
+    for path in (root / "Annotations").glob("[!.]*.xml"):
         try:
             found.update(_names_in(read_xml(path)))
         except AnnotationError:

@@ -5,6 +5,7 @@ images/SPLIT/NAME.jpg   labels/SPLIT/NAME.txt   with lines: class cx cy width he
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def root_of(data_yaml: Path, settings: Mapping[str, Any]) -> Path:
     return root.resolve()
 
 
+def place_of(root: Path, named: str) -> Path:
+    """A folder or list that a split names. Roboflow writes `../train/images` of what lies beside
+    its data.yaml; as YOLO's own reader does, it is looked for there where it is not one step up.
+    """
+    where, beside = root / named, root / named.removeprefix("../")
+    return beside if os.path.lexists(beside) and not os.path.lexists(where) else where
+
+
 def names_of(settings: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The classes by their numbers; None where it is not as NAMES_WANTED says."""
     names = settings.get("names")
@@ -114,7 +123,7 @@ def _images_of(
         raise DatasetError(f"{data_yaml}: no split {split!r}; it has: {known}")
     images: dict[str, Path] = {}
     for place in places if isinstance(places, list) else [places]:
-        where = root / str(place)
+        where = place_of(root, str(place))
         if is_folder(where):
             found = images_in(where)
             paths = [found[stem] for stem in sorted(found)]
@@ -214,7 +223,7 @@ def _note_labels_without_image(folder: Path, root: Path, ledger: Ledger) -> None
     if labels == folder or not labels.is_dir():
         return  # beside the images, other text files may lie
     here = images_in(folder)
-    for path in sorted(labels.glob("*.txt")):
+    for path in sorted(labels.glob("[!.]*.txt")):
         if path.stem not in here and path.stem != "classes":
             ledger.drop(_shown(path, root), path.stem, "missing-image", "labels without an image")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ from dataset_files import (
     voc_xml,
     write_coco,
     write_ilsvrc,
+    write_image,
     write_voc,
     write_yolo,
 )
 
 from detector.datasets import detect_format, read_dataset
+from detector.datasets.lint import lint
 from detector.errors import AnnotationError, DatasetError
 
 
@@ -69,6 +73,67 @@ def test_a_coco_file_is_found_by_any_name_of_its_split(tmp_path: Path, split: st
     assert read_dataset(tmp_path, split, images_root=tmp_path / "train").name.endswith("train2017")
     with pytest.raises(DatasetError, match="name a split"):
         read_dataset(tmp_path)
+
+
+def test_roboflows_coco_export_has_its_folders_as_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        write_image(tmp_path / split / "1.jpg")
+        content = json.dumps(coco_content((), [coco_object()]))
+        (tmp_path / split / "_annotations.coco.json").write_text(content)
+    assert detect_format(tmp_path).splits == ("train", "valid")
+    assert read_dataset(tmp_path, "val").name == "valid"
+    with pytest.raises(DatasetError, match="name a split; it has: train, valid"):
+        read_dataset(tmp_path)
+    rules = {one.rule for one in lint(tmp_path).findings if one.is_defect}
+    assert "leak" in rules
+    assert "same-image" not in rules
+
+
+def test_roboflows_yolo_export_says_one_step_up_and_means_beside(tmp_path: Path) -> None:
+    root = tmp_path / "export"
+    for split in ("train", "valid"):
+        write_image(root / split / "images" / f"{split}.jpg")
+        (root / split / "labels").mkdir()
+        (root / split / "labels" / f"{split}.txt").write_text("0 0.5 0.5 0.2 0.5")
+    text = "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['cat']\n"
+    (root / "data.yaml").write_text(text)
+    assert [one.image_id for one in read_dataset(root, "val").samples] == ["valid"]
+    assert {one.rule for one in lint(root, fast=True).findings} == set()
+    write_image(tmp_path / "valid" / "images" / "above.jpg")  # what the words say comes first
+    assert [one.image_id for one in read_dataset(root, "val").samples] == ["above"]
+
+
+def test_hidden_files_of_a_mac_do_not_disturb(tmp_path: Path) -> None:
+    voc = write_voc(tmp_path / "voc", {"a": voc_xml(voc_object())})
+    coco = write_coco(tmp_path / "coco", coco_content((), [coco_object()])).parent.parent
+    yolo = write_yolo(tmp_path / "yolo", {"a": "0 0.5 0.5 0.2 0.5"}).parent
+    roots = (voc, coco, yolo)
+    before = [lint(root, fast=True).describe() for root in roots]
+    for path in list(tmp_path.rglob("*.*")):
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert [read_dataset(root).dropped for root in roots] == [(), (), ()]
+    assert [lint(root, fast=True).describe() for root in roots] == before
+    shutil.rmtree(voc / "ImageSets")
+    assert [one.image_id for one in read_dataset(voc).samples] == ["a"]
+
+
+def test_json_that_lists_no_images_is_no_coco(tmp_path: Path) -> None:
+    (tmp_path / "photo.json").write_text('{"shapes": [], "imagePath": "photo.jpg"}')  # LabelMe
+    with pytest.raises(DatasetError, match=r"no data set recognised.*it holds photo\.json"):
+        read_dataset(tmp_path)
+    write_image(tmp_path / "1.jpg")
+    (tmp_path / "mine.json").write_text(json.dumps(coco_content((), [coco_object()])))
+    assert len(read_dataset(tmp_path)) == 1
+    (tmp_path / "mine.json").write_text('{"images": [{"id": 1, "file_n')
+    with pytest.raises(AnnotationError, match=r"mine\.json: not JSON"):
+        read_dataset(tmp_path)
+
+
+def test_a_data_set_without_splits_says_so(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(voc_object())}, None)
+    with pytest.raises(DatasetError, match="has no splits, so no 'train'; leave it out, or make"):
+        read_dataset(root, "train")
 
 
 def test_other_yaml_files_do_not_disturb(tmp_path: Path) -> None:

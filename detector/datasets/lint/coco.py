@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from detector.boxes import xyxy_from_coco
-from detector.datasets.coco import MAX_JSON_BYTES
+from detector.datasets.coco import MAX_JSON_BYTES, split_of
 from detector.datasets.image_files import is_inside
 from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.lint.findings import Findings
@@ -97,7 +97,7 @@ def _add_images(
     index: Index, path: Path, entries: list[Any], asked: Asked
 ) -> dict[Any, int | None]:
     """Image id -> its place in the index; None for one that has a finding."""
-    file, split = asked.findings.shown(path), path.stem.rpartition("_")[2]
+    file, split = asked.findings.shown(path), split_of(path).rpartition("_")[2]
     folder = asked.images_root or _images_folder(path, entries, asked.listing)
     rows: dict[Any, int | None] = {}
     paths: set[Path] = set()

@@ -16,8 +16,10 @@ class Listing:
         self._folders: dict[str, dict[str, os.DirEntry[str]]] = {}
 
     def names(self, folder: Path) -> list[str]:
-        """What a folder holds, sorted; nothing where there is no such folder."""
-        return sorted(self._entries(str(folder)))
+        """What a folder holds, sorted, hidden files left out, such as the `._NAME` that macOS puts
+        beside each file of an archive; nothing where there is no such folder.
+        """
+        return sorted(name for name in self._entries(str(folder)) if not name.startswith("."))
 
     def size_of(self, path: Path) -> int | None:
         """Bytes of the regular file at `path`; None where there is none."""

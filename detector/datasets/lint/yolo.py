@@ -18,6 +18,7 @@ from detector.datasets.yolo import (
     box_around,
     labels_path,
     names_of,
+    place_of,
     root_of,
     splits_of,
 )
@@ -104,7 +105,7 @@ def _images_of(
     named = settings[split]
     found: dict[str, Path] = {}
     for place in named if isinstance(named, list) else [named]:
-        where = root / str(place)
+        where = place_of(root, str(place))
         if is_folder(where):
             paths = _pictures_in(where, asked)
         elif is_file(where) and where.suffix == ".txt":
