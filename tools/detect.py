@@ -69,7 +69,7 @@ def main(
     from detector.reporting.cli import stop_gently
 
     started = time.perf_counter()
-    records, missed = _records(images)
+    records, missed = _records(images, out)
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
     if pictures:
@@ -89,7 +89,8 @@ def main(
                 break
         done = time.perf_counter()
         rows = _rows(records, detector.classes)
-        _write(out, rows, records, detector, store, given, loaded - started, done - loaded)
+        seconds = {"load": round(loaded - started, 3), "detect": round(done - loaded, 3)}
+        _write(out, rows, records, detector, store, weights, given, seconds)
         if as_json:
             print(json.dumps(rows))
         elif not quiet:
@@ -135,7 +136,7 @@ class Record:
         }
 
 
-def _records(images: list[str]) -> tuple[list[Record], list[str]]:
+def _records(images: list[str], out: Path) -> tuple[list[Record], list[str]]:
     """A record for each image that the arguments name, and what is wrong with arguments that name
     none, which is said on stderr too.
     """
@@ -145,7 +146,7 @@ def _records(images: list[str]) -> tuple[list[Record], list[str]]:
     if "" in images:
         raise typer.BadParameter("an empty name is no image; . is the current folder")
     missed: list[str] = []
-    paths = image_paths(images, sys.stdin, missed)
+    paths = image_paths(images, sys.stdin, missed, results=out)
     for message in missed:
         print(visible(f"error: {message}"), file=sys.stderr)
     ids = image_ids(paths)
@@ -254,22 +255,25 @@ def _rows(records: list[Record], classes: tuple[str, ...]) -> list[dict[str, Any
 
 def _write(
     out: Path, rows: list[dict[str, Any]], records: list[Record], detector: Detector,
-    store: Any, given: dict[str, Any], load: float, detect: float,
+    store: Any, weights: Path | None, given: dict[str, Any], seconds: dict[str, float],
 ) -> None:  # fmt: skip
     from detector import __version__
+    from detector.build import SHIPPED
     from detector.export.coco_json import write_detections
     from detector.files import write_atomically
 
     write_detections(out / "detections.json", rows)
     run = {
         "version": __version__,
+        "weights": str(weights or SHIPPED),
         "settings": detector.settings.model_dump(mode="json"),
         "given": given,
         "proposals": _origin(detector, store),
         "classes": list(detector.classes),
         "members": len(detector.ensemble.members),
         "device": str(detector.device),
-        "seconds": {"load": round(load, 3), "detect": round(detect, 3)},
+        "precision": detector.ensemble.precision,
+        "seconds": seconds,
         "inputs": [record.describe() for record in records],
     }
     write_atomically(out / "run.json", json.dumps(run, indent=1) + "\n")

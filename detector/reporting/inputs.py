@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from detector.errors import ImageError
@@ -15,14 +15,19 @@ _REMOTE = ("http://", "https://")
 
 
 def image_paths(
-    arguments: Sequence[str], stdin: Iterable[str] = (), missed: list[str] | None = None
+    arguments: Sequence[str],
+    stdin: Iterable[str] = (),
+    missed: list[str] | None = None,
+    results: Path | None = None,
 ) -> list[Path]:
     """The images named by `arguments`, in order and each once.
 
-    A folder stands for the images under it (by suffix, sorted, links to folders not followed); `*`,
-    `?` and `[` make a glob where no such file exists; `-` stands for the lines of `stdin`. A name
-    that matches nothing is kept: opening it later says what is wrong. `missed` is told of each
-    argument that stands for no image. Raises ImageError if nothing is left.
+    A folder stands for the images under it (by suffix, sorted; hidden files and folders are left
+    out, links to folders not followed); `*`, `?` and `[` make a glob where no such file exists; `-`
+    stands for the lines of `stdin`. A name that matches nothing is kept: opening it later says what
+    is wrong. `missed` is told of each argument that stands for no image. `results`, a folder of
+    annotated pictures, is not entered from a folder around it. Raises ImageError if nothing is
+    left.
     """
     if isinstance(stdin, io.TextIOWrapper):
         stdin.reconfigure(errors="surrogateescape")  # file names are bytes, not always UTF-8
@@ -34,7 +39,7 @@ def image_paths(
             named = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
             why = "no names on standard input"
         else:
-            named, why = _expanded(argument), "no images in it"
+            named, why = _expanded(argument, results), "no images in it"
         if not named and missed is not None:
             missed.append(f"{argument}: {why}")
         found += named
@@ -48,14 +53,14 @@ def image_paths(
     return once
 
 
-def _expanded(argument: str) -> list[Path]:
+def _expanded(argument: str, results: Path | None) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
         return [
             Path(folder) / name
-            for folder, folders, names in os.walk(path)
-            for name in sorted(names)
-            if not folders.sort() and Path(name).suffix.lower() in SUFFIXES
+            for folder, names in _visible(path, results)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES
         ]
     if any(sign in argument for sign in "*?[") and not os.path.lexists(path):
         import glob
@@ -66,6 +71,15 @@ def _expanded(argument: str) -> list[Path]:
             if not os.path.isdir(one)
         ]
     return [path]
+
+
+def _visible(root: Path, results: Path | None) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of its files) below `root`, sorted."""
+    closed = None if results is None else os.path.realpath(results)
+    for folder, folders, names in os.walk(root):
+        inner = (one for one in folders if os.path.realpath(os.path.join(folder, one)) != closed)
+        folders[:] = sorted(one for one in inner if not one.startswith("."))
+        yield folder, sorted(one for one in names if not one.startswith("."))
 
 
 def image_ids(paths: Sequence[Path]) -> list[str]:

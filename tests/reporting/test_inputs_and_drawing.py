@@ -24,6 +24,24 @@ def test_a_folder_stands_for_its_images_sorted_and_deep(tmp_path: Path):
     assert found == ["a.PNG", "b.jpg", "deep/c.webp"]
 
 
+def test_hidden_files_of_a_folder_are_left_out_unless_they_are_named(tmp_path: Path):
+    hidden = [tmp_path / "._a.jpg", tmp_path / ".thumbnails" / "a.jpg"]
+    for path in (*hidden, tmp_path / "a.jpg"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert image_paths([str(tmp_path)]) == [tmp_path / "a.jpg"]
+    assert image_paths([str(hidden[0]), str(hidden[1].parent)]) == hidden
+
+
+def test_results_of_before_are_not_taken_for_images(tmp_path: Path):
+    for name in ("a.jpg", "out/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    out = tmp_path / "out"
+    assert image_paths([str(tmp_path)], results=out) == [tmp_path / "a.jpg"]
+    assert image_paths([str(out)], results=out) == [out / "a.jpg"]
+
+
 def test_links_that_go_round_in_circles_end(tmp_path: Path):
     (tmp_path / "a.jpg").touch()
     os.symlink(tmp_path, tmp_path / "again")

@@ -16,6 +16,7 @@ from full_disk import files_of_at_most
 from PIL import Image
 from small_detector import save_detector
 
+from detector.models.inference import fastest_precision
 from detector.reporting.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,9 +68,22 @@ def test_a_folder_gives_pictures_detections_and_a_record(bundle, photos, tmp_pat
     run = json.loads((out / "run.json").read_text())
     assert [one["raw_size"] for one in run["inputs"]] == [[90, 120]] * 3
     assert run["settings"]["nms_threshold"] == 0.3
+    assert (run["weights"], run["precision"]) == (str(bundle), fastest_precision("cpu"))
     with Image.open(out / "0.jpg") as picture:
         assert picture.size == (120, 90)
     assert "0.png" in capsys.readouterr().out
+
+
+def test_the_same_command_again_gives_the_same_though_its_results_lie_among_the_images(
+    bundle, photos, capsys, monkeypatch
+):
+    monkeypatch.chdir(photos)
+    shown = []
+    for _ in range(2):
+        assert _detect(bundle, ".") == 0
+        shown.append(capsys.readouterr().out)
+    assert Path("out/0.jpg").is_file()
+    assert shown[0] == shown[1]
 
 
 def test_results_are_the_same_bytes_for_any_threads_order_and_company(bundle, photos, tmp_path):
