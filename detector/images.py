@@ -125,6 +125,20 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
+def check_pixels(image: object) -> None:
+    """Raises ImageError unless `image` is as `read_image` gives it: (H, W, 3) uint8, not empty."""
+    if not isinstance(image, np.ndarray):
+        found = f"a {type(image).__name__}"
+    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        found = f"{image.dtype} {image.shape}"
+    else:
+        return
+    raise ImageError(
+        f"an image is a (H, W, 3) uint8 array, RGB, of at least one pixel; this is {found};"
+        " read_image makes one of a file, numpy.asarray(picture.convert('RGB')) of Pillow's"
+    )
+
+
 def content_hash(data: bytes) -> str:
     """SHA-256 of a file's bytes: the key under which its proposals are stored."""
     return hashlib.sha256(data).hexdigest()

@@ -11,10 +11,12 @@ bit of them.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from detector import boxes as box_ops
 from detector.crops import crop_batch
 from detector.ensemble import CropSpec, Ensemble
+from detector.errors import DetectorError
 from detector.heads.bbox_regression import moved
+from detector.images import check_pixels
 from detector.member_outputs import MemberOutput, conclude
 from detector.proposals.merge import Proposer
 from detector.region_prior import RegionPrior
@@ -96,7 +100,10 @@ class DetectedImage:
 
 
 class Detector:
-    """Propose, crop, classify, suppress: image (H, W, 3) uint8 RGB -> Detections."""
+    """Propose, crop, classify, suppress: image (H, W, 3) uint8 RGB -> Detections.
+
+    Any number of threads may share one. Each process loads its own.
+    """
 
     def __init__(
         self,
@@ -122,11 +129,18 @@ class Detector:
         self.device = torch.device(device)
         self.threads = max(1, threads)
         self.chunk = chunk or (128 if self.device.type == "cpu" else 1024)
+        self._process, self._asked = os.getpid(), False
         if ensemble.num_outputs != len(self.classes) + 1:
             raise ValueError(
                 f"{len(self.classes)} classes need {len(self.classes) + 1} outputs (background is"
                 f" the last), the ensemble has {ensemble.num_outputs}"
             )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a detector has threads, and weights laid out for this machine: it is neither copied"
+            " nor sent to a process; threads may share it, and each process calls load_detector"
+        )
 
     def __call__(self, image: Array) -> Detections:
         return self.score(image, self.propose(image))
@@ -178,9 +192,11 @@ class Detector:
 
         The batches of the network run across images.
         """
+        self._check_process()
         waiting: deque[_Work] = deque()
         missing = 0
         for image, proposals in pairs:
+            check_pixels(image)
             if proposals.size != image.shape[:2]:
                 raise ValueError(
                     f"proposals are for an image of (H, W) {proposals.size}, not {image.shape[:2]}"
@@ -193,6 +209,19 @@ class Detector:
         while missing:
             missing -= self._classify_chunk(waiting)
         yield from self._finished(waiting)
+
+    def _check_process(self) -> None:
+        """A fork copies no threads, neither this detector's nor those of the framework's operators:
+        what waits for them waits for ever.
+        """
+        if os.getpid() != self._process:
+            if self._asked or torch.get_num_threads() > 1:
+                raise DetectorError(
+                    "this detector was loaded before a fork, which copies no threads; call"
+                    " load_detector in each process, started by 'spawn' or forked before the first"
+                )
+            self._process = os.getpid()
+        self._asked = True
 
     def _classify_chunk(self, waiting: Iterable[_Work]) -> int:
         """Classify the next `chunk` regions that are waiting, of as many images as it takes."""

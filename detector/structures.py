@@ -34,6 +34,11 @@ def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], nam
     return array
 
 
+def _rows(keep: Any) -> Any:
+    """What chooses rows; a number chooses one, so that a loop over a value gives row after row."""
+    return [keep] if isinstance(keep, (int, np.integer)) else keep
+
+
 def _check_boxes(boxes: Array, name: str) -> None:
     if not np.isfinite(boxes).all():
         row = int(np.flatnonzero(~np.isfinite(boxes).all(1))[0])
@@ -81,7 +86,8 @@ class Proposals:
         return len(self.boxes)
 
     def __getitem__(self, keep: Any) -> Proposals:
-        """The chosen rows, in the order of `keep` (a slice, a mask or indices)."""
+        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
+        keep = _rows(keep)
         scores = None if self.scores is None else self.scores[keep]
         return Proposals(self.boxes[keep], self.size, scores)
 
@@ -114,6 +120,8 @@ class Detections:
         return len(self.boxes)
 
     def __getitem__(self, keep: Any) -> Detections:
+        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
+        keep = _rows(keep)
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
     @staticmethod
@@ -163,6 +171,8 @@ class Annotations:
         return len(self.boxes)
 
     def __getitem__(self, keep: Any) -> Annotations:
+        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
+        keep = _rows(keep)
         return Annotations(
             self.boxes[keep],
             self.labels[keep],

@@ -4,6 +4,9 @@ company.
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from detector import pipeline
 from detector.ensemble import Ensemble, Member
+from detector.errors import DetectorError, ImageError
 from detector.pipeline import DetectionSettings, Detector, suppress
 from detector.region_prior import RegionPrior
 from detector.structures import Array, Proposals
@@ -57,6 +61,40 @@ def test_bright_and_dark_halves_are_found():
     assert sorted(found.labels.tolist()) == [0, 1]
     by_label = dict(zip(found.labels.tolist(), found.boxes.tolist(), strict=True))
     assert by_label == {0: [0, 0, 20, 30], 1: [20, 0, 40, 30]}
+
+
+_NO_COLOUR, _NO_BYTES = np.zeros((30, 40), np.uint8), np.zeros((30, 40, 3))
+
+
+@pytest.mark.parametrize("image", [None, "a.jpg", _NO_COLOUR, _NO_BYTES, np.zeros((0, 40, 3), "B")])
+def test_what_is_no_image_is_told_with_what_makes_one(image: Array) -> None:
+    proposals = _proposer(_half_white())
+    with pytest.raises(ImageError, match=r"uint8 array, RGB.*; this is .*; read_image"):
+        _detector().score(image, proposals)
+
+
+def test_a_detector_is_neither_copied_nor_sent() -> None:
+    for use in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="each process calls load_detector"):
+            use(_detector())
+
+
+def test_after_a_fork_a_detector_without_its_threads_says_so_and_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used, fresh = _detector(), _detector()
+    before = used(_half_white()).boxes.tolist()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with pytest.raises(DetectorError, match="loaded before a fork"):
+        used(_half_white())
+    assert fresh(_half_white()).boxes.tolist() == before  # one thread is all that it needs
+    unused = _detector()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(os, "getpid", lambda: -2)
+    for one in (fresh, unused):
+        with pytest.raises(DetectorError, match="loaded before a fork"):
+            one(_half_white())
 
 
 def test_detecting_is_proposing_then_scoring():

@@ -31,6 +31,19 @@ def test_choosing_rows_returns_the_same_type():
     assert (second.labels.tolist(), len(second)) == ([4], 1)
 
 
+def test_a_loop_gives_row_after_row():
+    boxes, scores = [[0, 0, 1, 1], [0, 0, 2, 2]], [0.75, 0.5]
+    rows = list(Detections(boxes, scores, [3, 4]))
+    assert [(row.boxes.tolist(), row.labels.tolist()) for row in rows] == [
+        ([[0, 0, 1, 1]], [3]),
+        ([[0, 0, 2, 2]], [4]),
+    ]
+    assert [row.scores.tolist() for row in Proposals(boxes, (5, 6), scores)] == [[0.75], [0.5]]
+    assert [row.areas.tolist() for row in Annotations(boxes, [0, 1])] == [[1], [4]]
+    with pytest.raises(IndexError):
+        Detections(boxes, scores, [3, 4])[2]
+
+
 def test_proposals_keep_size_and_scores_when_cut():
     found = Proposals([[0, 0, 1, 1], [0, 0, 2, 2]], (5, 6), [0.5, 0.25])[:1]
     assert found.size == (5, 6)

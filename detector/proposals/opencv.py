@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detector.errors import SettingsError
+from detector.images import check_pixels
 from detector.proposals.merge import ranked
 from detector.seeds import Seed
 from detector.structures import Array, Proposals
@@ -68,8 +69,7 @@ class OpenCVSelectiveSearch:
         """The proposals under each of several seeds, for the time of one search."""
         import cv2
 
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3) RGB")
+        check_pixels(image)
         height, width = image.shape[:2]
         factor = 1.0
         if self.settings.longest_side and max(height, width) > self.settings.longest_side:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.errors import SettingsError
+from detector.errors import ImageError, SettingsError
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import ranked, union
 from detector.proposals.opencv import OpenCVSelectiveSearch
@@ -107,5 +107,5 @@ def test_settings_of_another_type_are_typed_errors(engine: str, options: dict[st
 
 @pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32)])
 def test_other_arrays_are_refused(image):
-    with pytest.raises(ValueError, match="uint8"):
+    with pytest.raises(ImageError, match="uint8"):
         OpenCVSelectiveSearch()(image)

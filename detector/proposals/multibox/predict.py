@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from detector import boxes as box_ops
 from detector.crops import crop_batch
-from detector.errors import ImageError, SettingsError
+from detector.errors import SettingsError
+from detector.images import check_pixels
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.proposals.merge import with_scores
 from detector.proposals.multibox.network import MultiBoxNetwork
@@ -75,7 +76,7 @@ class MultiBox:
         self.device = device
 
     def __call__(self, image: Array) -> Proposals:
-        _check(image)
+        check_pixels(image)
         boxes, scores = self._predicted(image)
         chosen = np.argsort(-scores, kind="stable")[: 4 * self.settings.keep]
         boxes, scores = boxes[chosen], scores[chosen]
@@ -144,10 +145,3 @@ def _validated(values: dict[str, Any]) -> MultiBoxSettings:
             known = ", ".join(MultiBoxSettings.model_fields)
             raise SettingsError(f"multibox has no setting {name!r}; there are: {known}") from None
         raise SettingsError(f"multibox: {name} = {fault['input']!r}: {fault['msg']}") from None
-
-
-def _check(image: Array) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ImageError(
-            f"MultiBox takes RGB images, (H, W, 3) uint8; this one is {image.dtype} {image.shape}"
-        )

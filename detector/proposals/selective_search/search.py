@@ -8,6 +8,7 @@ import numpy as np
 
 from detector.errors import ImageError, SettingsError
 from detector.hardware import usable_cores
+from detector.images import check_pixels
 from detector.proposals.merge import with_scores
 from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import Found
@@ -86,7 +87,7 @@ class SelectiveSearch:
         """What each strategy finds, until there are `stop_at` boxes, and the size (H, W) at which
         it was searched.
         """
-        _check(image)
+        check_pixels(image)
         small = _shrunk(image, self.settings.longest_side)
         size = (small.shape[0], small.shape[1])
         if size[0] * size[1] > MAX_PIXELS:
@@ -159,16 +160,6 @@ def _threads(count: int | None) -> int:
     if not isinstance(count, int) or count < 1:
         raise SettingsError(f"selective search: threads = {count}: a number, at least 1")
     return count
-
-
-def _check(image: Array) -> None:
-    wanted = "selective search takes RGB images, a (H, W, 3) uint8 array with at least one pixel"
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"{wanted}; this is a {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ImageError(
-            f"{wanted}; this one is {image.dtype} {image.shape}; detector.images makes such arrays"
-        )
 
 
 def _shrunk(image: Array, longest_side: int | None) -> Array:
