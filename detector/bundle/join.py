@@ -31,11 +31,13 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
     bundles = [load_bundle(folder) for folder in folders]
     first = bundles[0].manifest
     for folder, bundle in zip(folders, bundles, strict=True):
-        if bundle.manifest.classes != first.network_classes:
+        if bundle.manifest.network_classes != first.network_classes:
             raise BundleError(
-                f"{folder}: its classes are not those of the networks of {folders[0]};"
-                " join first, then add classes"
+                f"{folder}: its classes, or their order, are not those of {folders[0]}; an ensemble"
+                " is of networks that were trained with one class list"
             )
+        if bundle.manifest.classes != first.network_classes:
+            raise BundleError(f"{folder}: has added classes; join first, then add classes")
     models = [model for bundle in bundles for model in bundle.models]
     entries = [entry for bundle in bundles for entry in bundle.manifest.members]
     _refuse_twins([one for bundle in bundles for one in _asked_alike(bundle)], models)

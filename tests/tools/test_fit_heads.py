@@ -343,4 +343,6 @@ def test_boxes_all_in_one_image_are_refused(voc, bundle, tmp_path, capsys):
     mugs = [("mug", x, 20) for x in (0, 10, 20, 30, 40)]
     (tmp_path / "voc/Annotations/0.xml").write_text(annotation("0.png", mugs))
     assert exit_code(tmp_path / "voc", bundle, "--add", "mug", "--out", tmp_path / "new") == 3
-    assert "5 boxes of mug in 1 images: at least two images" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "5 boxes of mug in 1 images: at least two images" in told
+    assert "5 to 100 (--boxes)" in " ".join(told.split())
