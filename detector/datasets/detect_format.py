@@ -12,14 +12,14 @@ from detector.datasets.annotation_files import read_limited
 from detector.datasets.coco import MAX_JSON_BYTES, read_coco, split_of
 from detector.datasets.dataset import Dataset
 from detector.datasets.ilsvrc_detection import read_ilsvrc
-from detector.datasets.voc import read_voc
+from detector.datasets.voc import holds_annotations, layout_of, read_voc
 from detector.datasets.voc import splits_of as voc_splits_of
 from detector.errors import AnnotationError, DatasetError
 
 Format = Literal["voc", "coco", "yolo", "ilsvrc"]
 
 _LOOKED_FOR = (
-    "Annotations/*.xml (VOC)",
+    "Annotations/*.xml, annotations/*.xml, or *.xml beside images (VOC)",
     "annotations/*.json, *.json or */_annotations.coco.json with images and annotations (COCO)",
     "*.yaml or *.yml with names (YOLO)",
     "ImageSets/DET and Annotations/DET (ILSVRC DET)",
@@ -72,6 +72,7 @@ def detect_format(path: str | Path) -> Found:
     if path.is_file():
         return _format_of_file(path)
     found = _voc_in(path) or _ilsvrc_in(path) or yolo_in(path) or _coco_in(path)
+    found = found or _labelled_as_voc(path)
     if found is None:
         raise DatasetError(
             f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
@@ -99,10 +100,17 @@ def _voc_in(folder: Path) -> Found | None:
     homes = [
         home
         for home in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*")))
-        if next((home / "Annotations").glob("[!.]*.xml"), None) is not None
+        if holds_annotations(home / "Annotations")
     ]
     home = _only_home(folder, homes)
     return Found("voc", home, tuple(voc_splits_of(home))) if home else None
+
+
+def _labelled_as_voc(folder: Path) -> Found | None:
+    """VOC's XML where labelling tools put it: last, for other formats have XML files, too."""
+    if holds_annotations(folder / layout_of(folder)[0]):
+        return Found("voc", folder, tuple(voc_splits_of(folder)))
+    return None
 
 
 def _ilsvrc_in(folder: Path) -> Found | None:

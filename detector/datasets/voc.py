@@ -1,6 +1,8 @@
 """Reading PASCAL VOC's development-kit layout: one XML file an image, lists of images a split.
 
 root/Annotations/ID.xml   root/JPEGImages/ID.jpg   root/ImageSets/Main/SPLIT.txt
+
+Labelling tools write the same XML elsewhere: LAYOUTS.
 """
 
 from __future__ import annotations
@@ -25,6 +27,20 @@ from detector.datasets.xml_files import (
 )
 from detector.errors import AnnotationError, DatasetError
 
+LAYOUTS = (("Annotations", "JPEGImages"), ("annotations", "images"), (".", "."))
+"""Where annotations and images lie below the root; the last is both side by side, as LabelImg and
+Roboflow leave them.
+"""
+
+
+def layout_of(root: Path) -> tuple[str, str]:
+    """The one of LAYOUTS with annotations in it; the development kit's where none has any."""
+    return next((one for one in LAYOUTS if holds_annotations(root / one[0])), LAYOUTS[0])
+
+
+def holds_annotations(folder: Path) -> bool:
+    return next(folder.glob("[!.]*.xml"), None) is not None
+
 
 def read_voc(
     root: str | Path,
@@ -42,18 +58,19 @@ def read_voc(
     check_sizes  compare the sizes in the XML files with the images' own
     """
     root = Path(root)
-    if not (root / "Annotations").is_dir():
-        raise DatasetError(f"{root}: no folder Annotations; expected PASCAL VOC's layout")
+    home, pictures = layout_of(root)
+    if not (root / home).is_dir():
+        raise DatasetError(f"{root}: no folder {home}; expected PASCAL VOC's layout")
     ledger = Ledger(root, strict)
-    trees = _read_trees(root, _ids_of(root, split), ledger)
+    trees = _read_trees(root, _ids_of(root, split, home), home, ledger)
     if classes is None:
-        classes = _class_names(root, trees.values())
-    images = images_in(root / "JPEGImages") if (root / "JPEGImages").is_dir() else {}
+        classes = _class_names(root / home, trees.values())
+    images = images_in(root / pictures) if (root / pictures).is_dir() else {}
     samples = []
     for identifier, tree in trees.items():
-        file = f"Annotations/{identifier}.xml"
+        file = annotation_file(home, identifier)
         if identifier not in images:
-            ledger.drop(file, identifier, "missing-image", "no such image in JPEGImages")
+            ledger.drop(file, identifier, "missing-image", f"no such image in {pictures}")
             continue
         path, size = images[identifier], size_of(tree)
         if check_sizes and not has_true_size(file, identifier, path, size, ledger):
@@ -66,6 +83,11 @@ def read_voc(
     return Dataset(name, tuple(classes), tuple(samples), tuple(ledger.entries)).not_empty()
 
 
+def annotation_file(home: str, identifier: str) -> str:
+    """Its name below the root."""
+    return (Path(home) / f"{identifier}.xml").as_posix()
+
+
 def splits_of(root: Path) -> list[str]:
     """The names of the image lists; VOC's own lists of single classes (`cat_train`) left out."""
     return sorted(
@@ -75,9 +97,9 @@ def splits_of(root: Path) -> list[str]:
     )
 
 
-def _ids_of(root: Path, split: str | None) -> list[str]:
+def _ids_of(root: Path, split: str | None, home: str) -> list[str]:
     if split is None and not splits_of(root):
-        return sorted(path.stem for path in (root / "Annotations").glob("[!.]*.xml"))
+        return sorted(path.stem for path in (root / home).glob("[!.]*.xml"))
     if split not in splits_of(root):
         known = ", ".join(splits_of(root)) or "none"
         raise DatasetError(f"{root}: no split {split!r} in ImageSets/Main; it has: {known}")
@@ -85,10 +107,10 @@ def _ids_of(root: Path, split: str | None) -> list[str]:
     return [line.split()[0] for line in lines.splitlines() if line.strip()]
 
 
-def _read_trees(root: Path, ids: Iterable[str], ledger: Ledger) -> dict[str, ET.Element]:
+def _read_trees(root: Path, ids: Iterable[str], home: str, ledger: Ledger) -> dict[str, ET.Element]:
     trees: dict[str, ET.Element] = {}
     for identifier in ids:
-        file = f"Annotations/{identifier}.xml"
+        file = annotation_file(home, identifier)
         if not is_inside(identifier):
             ledger.drop("ImageSets", identifier, "unsafe-path", "is not a name inside the folder")
         elif identifier in trees:
@@ -101,12 +123,12 @@ def _read_trees(root: Path, ids: Iterable[str], ledger: Ledger) -> dict[str, ET.
     return trees
 
 
-def _class_names(root: Path, trees: Iterable[ET.Element]) -> tuple[str, ...]:
+def _class_names(folder: Path, trees: Iterable[ET.Element]) -> tuple[str, ...]:
     """VOC's twenty if no other name occurs; else all names of the folder, not only of one split."""
     if all(name in VOC_CLASSES for tree in trees for name in _names_in(tree)):
         return VOC_CLASSES
     found: set[str] = set()
-    for path in (root / "Annotations").glob("[!.]*.xml"):
+    for path in folder.glob("[!.]*.xml"):
         try:
             found.update(_names_in(read_xml(path)))
         except AnnotationError:

@@ -104,6 +104,33 @@ def test_roboflows_yolo_export_says_one_step_up_and_means_beside(tmp_path: Path)
     assert [one.image_id for one in read_dataset(root, "val").samples] == ["above"]
 
 
+@pytest.mark.parametrize(("home", "pictures"), [("annotations", "images"), (".", ".")])
+def test_vocs_xml_is_found_where_labelling_tools_put_it(
+    tmp_path: Path, home: str, pictures: str
+) -> None:
+    for folder in (home, pictures):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    for name, text in (("a", voc_xml(voc_object("mug"))), ("b", voc_xml(voc_object("mug")))):
+        (tmp_path / home / f"{name}.xml").write_text(text)
+    write_image(tmp_path / pictures / "a.JPG")
+    found = read_dataset(tmp_path)
+    assert (found.classes, [one.image_id for one in found.samples]) == (("mug",), ["a"])
+    file = "b.xml" if home == "." else "annotations/b.xml"
+    assert [(one.file, one.rule) for one in found.dropped] == [(file, "missing-image")]
+    linted = lint(tmp_path)
+    assert [(one.file, one.rule) for one in linted.findings if one.is_defect] == [
+        (file, "missing-image")
+    ]
+    write_image(tmp_path / pictures / "c.jpg")
+    assert {one.rule for one in lint(tmp_path).findings} >= {"unlabelled-image"}
+
+
+def test_xml_beside_another_format_is_not_vocs(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.2 0.5"})
+    (tmp_path / "project.xml").write_text("<project/>")
+    assert detect_format(tmp_path).format == "yolo"
+
+
 def test_hidden_files_of_a_mac_do_not_disturb(tmp_path: Path) -> None:
     voc = write_voc(tmp_path / "voc", {"a": voc_xml(voc_object())})
     coco = write_coco(tmp_path / "coco", coco_content((), [coco_object()])).parent.parent
@@ -157,7 +184,8 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as refused:
         read_dataset(tmp_path)
     assert str(refused.value) == (
-        f"{tmp_path}: no data set recognised; looked for Annotations/*.xml (VOC); "
+        f"{tmp_path}: no data set recognised; looked for Annotations/*.xml, "
+        "annotations/*.xml, or *.xml beside images (VOC); "
         "annotations/*.json, *.json or */_annotations.coco.json with images and annotations "
         "(COCO); *.yaml or *.yml with names (YOLO); ImageSets/DET and Annotations/DET "
         "(ILSVRC DET); it holds pictures/"

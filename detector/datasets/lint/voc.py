@@ -15,6 +15,7 @@ from detector.datasets.image_files import SUFFIXES, is_inside
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
 from detector.datasets.lint.listing import as_text, numbered_lines, read_annotations
+from detector.datasets.voc import annotation_file, layout_of
 from detector.datasets.xml_files import MAX_XML_BYTES, corners_of, is_complete, size_of, text_of
 from detector.structures import Array
 
@@ -24,29 +25,30 @@ _MOST_DEPTH = 10
 
 def index_voc(root: Path, asked: Asked) -> Index:
     """All annotations of the folder, those of no split too."""
-    images = _images_in(root / "JPEGImages", asked)
-    names = asked.listing.names(root / "Annotations")
+    home, pictures = layout_of(root)
+    images = _images_in(root / pictures, asked)
+    names = asked.listing.names(root / home)
     stems = [name.removesuffix(".xml") for name in names if name.endswith(".xml")]
     splits = _splits(root, set(stems), set(images), asked)
     trees = {}
     for stem in asked.watch(stems, "read annotations"):
-        tree = _read_tree(root / "Annotations" / f"{stem}.xml", asked)
+        tree = _read_tree(root / home / f"{stem}.xml", asked)
         if tree is not None:
             trees[stem] = tree
     classes = asked.classes or _class_names(trees)
     index = Index("voc", READING, classes)
     for stem, tree in trees.items():
-        file = f"Annotations/{stem}.xml"
+        file = annotation_file(home, stem)
         _judge_filename(tree, stem, file, asked.findings)
         if stem not in images:
-            asked.findings.add(file, stem, "missing-image", f"no image {stem} in JPEGImages")
+            asked.findings.add(file, stem, "missing-image", f"no image {stem} in {pictures}")
             continue
         size, where = size_of(tree), tuple(splits.get(stem, ()))
         index.pictures.append(Picture(stem, images[stem], file, where, size))
         for position, node in enumerate(tree.findall("object"), start=1):
             _add_object(index, f"object {position}", node, file, asked.findings)
     for stem in sorted(images.keys() - set(stems)):
-        why = f"no Annotations/{stem}.xml"
+        why = f"no {annotation_file(home, stem)}"
         asked.findings.add(images[stem], stem, "unlabelled-image", why)
     return index
 
