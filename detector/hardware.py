@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,26 @@ if TYPE_CHECKING:
     import torch
 
 
-def usable_cores() -> int:
-    """How many cores this process may use; at least 1."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores(group: Path = CONTROL_GROUP) -> int:
+    """How many cores this process may use; at least 1. A container's limit counts (docker run
+    --cpus 2): more threads than that stop each other.
+    """
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, int(_quota_of(group) or cores)))
+
+
+def _quota_of(group: Path) -> float | None:
+    """Processors that a control group allows, or None without a limit."""
+    try:
+        limit, period = (group / "cpu.max").read_text().split()
+        return int(limit) / int(period)
+    except (OSError, ValueError):  # "max": no limit
+        return None
 
 
 def use_threads(asked: int | None) -> int:

@@ -15,6 +15,7 @@ import pytest
 from health import machine, packages, shipped
 from health.check import Check, run_apart
 
+from detector.hardware import usable_cores
 from detector.reporting.cli import run_tool
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -127,11 +128,16 @@ def test_a_container_of_one_and_a_half_processors(
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert machine.quota_of(tmp_path) == 1.5
+    assert usable_cores(tmp_path) == 1
     found = machine.check_cores(tmp_path, {})
     assert (found.state, found.cure) == ("note", "export OMP_NUM_THREADS=1")
     assert machine.check_cores(tmp_path, {"OMP_NUM_THREADS": "1"}).state == "ok"
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("300000 100000\n")
+    assert usable_cores(tmp_path) == 3
     (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(tmp_path) == 8
     assert machine.check_cores(tmp_path, {}).state == "ok"
     assert machine.check_cores(tmp_path, {"OMP_NUM_THREADS": "9"}).state == "note"
 

@@ -8,21 +8,19 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from detector.hardware import CONTROL_GROUP, usable_cores
 from health.check import Check, run_apart
 
 GB = 1e9
 LEAST_MEMORY, GOOD_MEMORY = 1.0, 3.0
 LEAST_DISK = 1.0
 LEAST_INODES = 10_000
-CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def check_cores(group: Path = CONTROL_GROUP, environment: Mapping[str, str] = os.environ) -> Check:
     """More threads than processors that we may use fight for them."""
     seen = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else seen
-    quota = quota_of(group)
-    usable = max(1, min(allowed, int(quota) if quota else allowed))
+    usable = usable_cores(group)
     said = f"{usable} usable of {seen}"
     threads = environment.get("OMP_NUM_THREADS", "")
     if usable < seen:
@@ -33,15 +31,6 @@ def check_cores(group: Path = CONTROL_GROUP, environment: Mapping[str, str] = os
         said += f", but OMP_NUM_THREADS is {threads}"
         return Check("cores", "note", said, f"export OMP_NUM_THREADS={usable}")
     return Check("cores", "ok", said)
-
-
-def quota_of(group: Path) -> float | None:
-    """Processors that the control group allows, or None without a limit."""
-    try:
-        limit, period = (group / "cpu.max").read_text().split()
-        return int(limit) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def check_memory(group: Path = CONTROL_GROUP, system: Path = Path("/proc/meminfo")) -> Check:
