@@ -25,8 +25,10 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders or globs of photographs.")],
     crops: Annotated[int, typer.Option(min=16, help="Crops used, half of them to compare.")] = 256,
-) -> None:
-    """Measure the activation ranges that 8-bit inference needs."""
+) -> int:
+    """Measure the activation ranges that 8-bit inference needs. A photograph that cannot be read is
+    told and left out (exit code 1).
+    """
     import sys
 
     from detector.bundle import load_bundle, set_activation_ranges
@@ -36,7 +38,9 @@ def main(
     from detector.reporting.inputs import image_paths
 
     loaded = load_bundle(bundle)
-    paths = image_paths(images, sys.stdin)
+    named = image_paths(images, sys.stdin)
+    taken = named[:: max(1, len(named) // crops)][:crops]
+    paths = _readable(taken)
     ranges = []
     for member, model in zip(loaded.manifest.members, loaded.models, strict=True):
         if not isinstance(model, GoogLeNet):
@@ -48,6 +52,26 @@ def main(
     typer.echo(
         f"wrote the ranges of {counted(len(ranges), 'member')} into {bundle / 'bundle.json'}"
     )
+    return int(len(paths) < len(taken))
+
+
+def _readable(paths: list[Path]) -> list[Path]:
+    """Those that are images; each other one is told. Raises ImageError where none is."""
+    from detector.errors import ImageError
+    from detector.images import read_image
+    from detector.reporting.cli import visible
+
+    found = []
+    for path in paths:
+        try:
+            read_image(path)
+        except ImageError as error:
+            typer.echo(visible(f"error: {error}"), err=True)
+        else:
+            found.append(path)
+    if not found:
+        raise ImageError(f"none of {counted(len(paths), 'photograph')} can be read")
+    return found
 
 
 def _regions(loaded: Bundle, paths: list[Path], count: int, size: int, context: float) -> Tensor:
@@ -62,9 +86,8 @@ def _regions(loaded: Bundle, paths: list[Path], count: int, size: int, context: 
 
     settings = ProposalConfig.model_validate(loaded.manifest.proposals)
     propose = build_proposer(settings.engine, settings.options)
-    chosen = paths[:: max(1, len(paths) // count)][:count]
     parts = []
-    for share, path in zip(np.array_split(np.arange(count), len(chosen)), chosen, strict=True):
+    for share, path in zip(np.array_split(np.arange(count), len(paths)), paths, strict=True):
         image = read_image(path)
         boxes = propose(image).boxes
         rows = np.linspace(0, len(boxes) - 1, len(share)).astype(int)

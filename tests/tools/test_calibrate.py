@@ -79,6 +79,17 @@ def test_calibrate_makes_a_bundle_fit_for_eight_bits(tmp_path, photos, capsys):
         assert 0 < abs(found - expected).max() < 0.02
 
 
+def test_a_photograph_that_cannot_be_read_is_told_and_left_out(tmp_path, photos, capsys):
+    folder = small_bundle(tmp_path / "b", "googlenet", 32)
+    bad = photos / "0.jpg"
+    bad.write_bytes(b"no picture")
+    assert exit_code(calibrate.main, str(folder), str(photos), "--crops", "16") == 1
+    assert f"error: {bad}: not an image" in capsys.readouterr().err
+    assert load_bundle(folder).manifest.members[0].activation_ranges
+    assert exit_code(calibrate.main, str(folder), str(bad)) == 3
+    assert "none of 1 photograph can be read" in capsys.readouterr().err
+
+
 def test_calibrate_leaves_a_network_without_an_8_bit_form_alone(tmp_path, photos, capsys):
     folder = small_bundle(tmp_path / "b", "inception_v3", 75)
     before = (folder / "bundle.json").read_bytes()
