@@ -75,13 +75,11 @@ def _placed(
     """A tag within the picture, where no other is or, if there is no such place, where it covers
     least: above its box, inside above, inside below, below; by the left side before the right.
     """
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(size=size)
+    font = font_of(text, size)
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     if right - left + 2 * MARGIN > room[0]:
         smaller = int(size * (room[0] - 2 * MARGIN) / (right - left))
-        font = ImageFont.load_default(size=max(5, smaller))
+        font = font_of(text, max(5, smaller))
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * MARGIN, bottom - top + 2 * MARGIN
     x1, y1, x2, y2 = box
@@ -95,6 +93,21 @@ def _placed(
     covered = [sum(_shared(block, other.block) for other in tags) for block in blocks]
     block = blocks[covered.index(min(covered))]
     return Tag(text, block, (block[0] + MARGIN - left, block[1] + MARGIN - top), font)
+
+
+def font_of(text: str, size: int) -> Any:
+    """Pillow's own letters, which are Western; for others DejaVu's, which matplotlib brings: Greek
+    and Cyrillic, too.
+    """
+    from PIL import ImageFont
+
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        import matplotlib
+
+        return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    return ImageFont.load_default(size=size)
 
 
 def _within(x: float, y: float, width: float, height: float, room: tuple[int, int]) -> Corners:

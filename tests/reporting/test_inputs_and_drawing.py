@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from detector.errors import ImageError
-from detector.reporting.draw import colour_of, draw, tags_of
+from detector.reporting.draw import colour_of, draw, font_of, tags_of
 from detector.reporting.inputs import image_ids, image_paths, output_names, short_names
 from detector.structures import Detections
 
@@ -113,6 +113,14 @@ def test_names_stay_in_the_picture_and_off_each_other():
         assert min(one[2], other[2]) <= max(one[0], other[0]) or (
             min(one[3], other[3]) <= max(one[1], other[1])
         )
+
+
+@pytest.mark.parametrize("name", ["cat", "Käse", "кошка", "γάτα", "žába"])
+def test_the_letters_of_a_name_are_drawn_each_as_itself(name: str):
+    """What a font lacks is drawn as one and the same box."""
+    font = font_of(name, 20)
+    drawn = {bytes(font.getmask(letter)) for letter in name}
+    assert len(drawn) == len(set(name))
 
 
 def test_a_name_that_is_wider_than_the_picture_is_written_smaller():
