@@ -217,6 +217,14 @@ def test_other_classes_are_refused(tmp_path: Path):
     assert not (tmp_path / "both").exists()
 
 
+def test_none_of_the_parts_is_written_over(tmp_path: Path):
+    parts = [saved(tmp_path / "one", 1), saved(tmp_path / "two", 2)]
+    before = (parts[0] / "bundle.json").read_bytes()
+    with pytest.raises(BundleError, match="one: is one of those to join"):
+        join_bundles(parts, tmp_path / "two" / ".." / "one")
+    assert (parts[0] / "bundle.json").read_bytes() == before
+
+
 def test_the_tool_says_what_is_shared(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
     import join

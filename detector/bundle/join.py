@@ -25,9 +25,12 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
     """All members of the bundles, in order, as bundle `out`.
 
     Thresholds, proposals and the prior of sizes are those of the first; SVMs and box regression
-    come along where every member has them. Raises BundleError where the classes differ, and where
-    one network comes twice: it would have two voices and cost twice the time.
+    come along where every member has them. Raises BundleError where the classes differ, where `out`
+    is one of the bundles, and where one network comes twice: it would have two voices and cost
+    twice the time.
     """
+    if Path(out).resolve() in [Path(folder).resolve() for folder in folders]:
+        raise BundleError(f"{out}: is one of those to join, which are not changed; name another")
     bundles = [load_bundle(folder) for folder in folders]
     first = bundles[0].manifest
     for folder, bundle in zip(folders, bundles, strict=True):
