@@ -15,7 +15,7 @@ import numpy as np
 from detector.boxes import xyxy_from_coco
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import absence, has_true_size, is_file, is_inside
+from detector.datasets.image_files import absence, has_true_size, is_file, is_inside, named_in
 from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
@@ -120,10 +120,10 @@ def _images_folder(path: Path, given: str | Path | None, entries: list[Any]) -> 
     tried += [home.parent / "images", home.parent]
     first = [str(e.get("file_name")) for e in entries[:20] if isinstance(e, dict)]
     for folder in tried:
-        if any(is_inside(name) and is_file(folder / name) for name in first):
+        if any(is_inside(name) and is_file(named_in(folder, name)) for name in first):
             return folder
     looked = ", ".join(str(folder) for folder in tried)
-    raise DatasetError(f"{path}: none of its first images is in {looked}; name their folder")
+    raise DatasetError(f"{path}: none of its first images is in {looked}; put it beside them")
 
 
 def _images(
@@ -142,17 +142,17 @@ def _images(
             ledger.drop(file, identifier, "unsafe-path", f"{name!r} leads out of the image folder")
         elif identifier in images:
             ledger.drop(file, identifier, "duplicate-id", "its id was there before")
-        elif folder / name in paths:
+        elif (path := named_in(folder, name)) in paths:
             ledger.drop(file, identifier, "duplicate-image", f"{name!r} was there before")
-        elif not is_file(folder / name):
+        elif not is_file(path):
             why = f"no file {name!r} in the image folder"
-            ledger.drop(file, identifier, absence(folder / name), why)
+            ledger.drop(file, identifier, absence(path), why)
         else:
             size = _size_of(entry)
-            if check_sizes and not has_true_size(file, identifier, folder / name, size, ledger):
+            if check_sizes and not has_true_size(file, identifier, path, size, ledger):
                 continue
-            images[identifier] = folder / name, size
-            paths.add(folder / name)
+            images[identifier] = path, size
+            paths.add(path)
     return images
 
 

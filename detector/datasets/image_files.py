@@ -49,6 +49,13 @@ def is_inside(name: str) -> bool:
     return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
 
 
+def named_in(folder: Path, name: str) -> Path:
+    """The file that annotations name, below the folder of the images. Programs on Windows write
+    `a\\b.jpg` for a/b.jpg.
+    """
+    return folder / name.replace("\\", "/")
+
+
 def absence(path: Path) -> str:
     """The linter's name for a path at which there is no regular file."""
     return "not-a-file" if os.path.lexists(path) else "missing-image"

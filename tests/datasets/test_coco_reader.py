@@ -14,6 +14,7 @@ from dataset_files import coco_content, coco_image, coco_object, write_coco, wri
 from detector.boxes import coco_from_xyxy
 from detector.datasets import read_coco
 from detector.datasets.coco import read_json
+from detector.datasets.lint import lint
 from detector.errors import AnnotationError, DatasetError
 
 
@@ -34,6 +35,13 @@ def test_labels_follow_the_category_ids_whatever_their_holes(tmp_path: Path) -> 
     assert dataset.classes == ("car", "cat")
     assert dataset.category_ids == (3, 17)
     assert dataset.samples[0].annotations.labels.tolist() == [1]
+
+
+def test_names_that_a_windows_program_wrote_are_found(tmp_path: Path) -> None:
+    content = coco_content([coco_image(1, "train\\1.jpg")], [coco_object()])
+    (sample,) = read_coco(write_coco(tmp_path, content, "result.json")).samples
+    assert sample.path == tmp_path / "train" / "1.jpg"
+    assert lint(tmp_path).defects == 0
 
 
 def test_images_without_objects_are_samples_too(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from detector.boxes import xyxy_from_coco
 from detector.datasets.coco import MAX_JSON_BYTES, split_of
-from detector.datasets.image_files import is_inside
+from detector.datasets.image_files import is_inside, named_in
 from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
@@ -111,7 +111,7 @@ def _add_images(
             asked.findings.add(file, one, "duplicate-id", "its id was there before")
             continue
         rows[one] = None
-        image = folder / name
+        image = named_in(folder, name)
         if not is_inside(name):
             asked.findings.add(file, one, "unsafe-path", f"{name!r} leads out of the image folder")
         elif image in paths:
@@ -137,7 +137,7 @@ def _images_folder(path: Path, entries: list[Any], listing: Listing) -> Path:
     tried += [home.parent / "images", home.parent]
     names = [str(e.get("file_name")) for e in entries[:200] if isinstance(e, dict)]
     names = [name for name in names if is_inside(name)]
-    return max(tried, key=lambda one: sum(listing.exists(one / name) for name in names))
+    return max(tried, key=lambda one: sum(listing.exists(named_in(one, name)) for name in names))
 
 
 def _add_annotations(
