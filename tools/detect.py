@@ -41,10 +41,11 @@ def main(
         float | None, typer.Option(help="Lowest score shown. [the bundle's]")
     ] = None,
     nms: Annotated[
-        float | None, typer.Option(help="IoU above which a worse box of a class goes. [0.3]")
+        float | None,
+        typer.Option(help="IoU above which a worse box of a class goes. [the bundle's]"),
     ] = None,
     max_detections: Annotated[
-        int | None, typer.Option(help="Most detections of one image. [100]")
+        int | None, typer.Option(help="Most detections of one image. [the bundle's]")
     ] = None,
     proposals: option.Proposals = None,
     max_proposals: option.MaxProposals = None,
