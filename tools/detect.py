@@ -259,9 +259,9 @@ def _write(
     store: Any, weights: Path | None, given: dict[str, Any], seconds: dict[str, float],
 ) -> None:  # fmt: skip
     from detector import __version__
-    from detector.build import SHIPPED
     from detector.export.coco_json import write_detections
     from detector.files import write_atomically
+    from detector.loading import SHIPPED
 
     write_detections(out / "detections.json", rows)
     run = {

@@ -17,7 +17,7 @@ import torch
 import yaml
 from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
 
-from detector.build import SHIPPED
+from detector.loading import SHIPPED
 from detector.models import ARCHITECTURES
 from detector.models.classifier_file import load_classifier
 from detector.reporting.journal import read_journal
