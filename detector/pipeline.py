@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector import boxes as box_ops
 from detector.crops import crop_batch
@@ -31,13 +31,12 @@ from detector.images import check_pixels
 from detector.member_outputs import MemberOutput, conclude
 from detector.proposals.merge import Proposer
 from detector.region_prior import RegionPrior
+from detector.settings import Settings
 from detector.structures import Array, Detections, Proposals
 
 
-class DetectionSettings(BaseModel):
+class DetectionSettings(Settings):
     """What is done with the scores."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     score_threshold: float = Field(0.5, ge=0, le=1)
     """Detections below it are dropped. Measuring mAP wants about 0.01: low scores cost nothing

@@ -11,9 +11,10 @@ Departs from the paper, which asked the networks alone.
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from detector.boxes import area
+from detector.settings import Settings
 from detector.structures import Array
 
 KNOTS = 16
@@ -26,12 +27,10 @@ PSEUDO = 2.0
 """Regions of the average odds that are added to each count."""
 
 
-class RegionPrior(BaseModel):
+class RegionPrior(Settings):
     """Log-odds that are added to "an object, not background"; between sizes they run straight, and
     beyond the ends they stay as there.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sides: tuple[float, ...] = Field(min_length=1, max_length=1000)
     """Square root of the share of the image that a region covers, ascending, in (0, 1]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
@@ -14,15 +14,12 @@ from detector.models.normalisation import CENTRED, Normalisation, Triple
 from detector.models.split import SharedTrunk
 from detector.models.storage import StoredAs
 from detector.region_prior import RegionPrior
+from detector.settings import Settings
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MemberManifest(_Entry):
+class MemberManifest(Settings):
     """One network. `file`, `bytes` and `sha256` are filled in by `save_bundle`."""
 
     architecture: str
@@ -62,7 +59,7 @@ class MemberManifest(_Entry):
         return Normalisation(self.mean, self.std)
 
 
-class Thresholds(_Entry):
+class Thresholds(Settings):
     """What becomes a detection, unless the caller says otherwise."""
 
     score: float = Field(default=0.05, ge=0, le=1)
@@ -78,7 +75,7 @@ class Thresholds(_Entry):
     """Each class moves its regions (heads/bbox_regression.py)."""
 
 
-class Provenance(_Entry):
+class Provenance(Settings):
     """Where the weights come from, and what may be done with them."""
 
     training_data: str
@@ -87,7 +84,7 @@ class Provenance(_Entry):
     recipe: dict[str, Any] = {}
 
 
-class BundleManifest(_Entry):
+class BundleManifest(Settings):
     """All of a bundle but the numbers. Background is not named: it is index K of the outputs.
 
     Classes that were added by a head come after the networks' own.

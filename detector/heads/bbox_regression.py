@@ -8,18 +8,17 @@ logarithm of the change of the sides.
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from detector.settings import Settings
 from detector.structures import Array
 
 LARGEST_LOG = float(np.log(1000 / 16))
 """Departs from the paper: a side changes at most so much, or a wild prediction would overflow."""
 
 
-class RegressionSettings(BaseModel):
+class RegressionSettings(Settings):
     """R-CNN's numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     least_iou: float = Field(0.6, gt=0, lt=1)
     """A region learns from its best object if they overlap by more than this."""

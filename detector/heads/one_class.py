@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
@@ -22,15 +22,14 @@ from detector.heads.calibration import fit_logistic
 from detector.heads.linear import LinearScores
 from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.region_truth import BACKGROUND, owners
+from detector.settings import Settings
 from detector.structures import Annotations, Array
 
 LEAST_BOXES = 5
 
 
-class OneClassSettings(BaseModel):
+class OneClassSettings(Settings):
     """How a class is learnt from a few boxes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     crops: int = Field(3000, ge=100)
     """At most about so many regions go through the network: 90 seconds on two laptop cores."""

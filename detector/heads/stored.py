@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from detector.errors import BundleError
 from detector.heads.linear import BoxRegression, Heads, LinearScores
+from detector.settings import Settings
 from detector.tensor_files import (
     Layout,
     compare_layouts,
@@ -24,10 +25,8 @@ from detector.tensor_files import (
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 
-class HeadManifest(BaseModel):
+class HeadManifest(Settings):
     """One head. `file`, `bytes` and `sha256` are filled in when it is saved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["svm", "regression", "class"]
     """SVMs or box regression of the network's own classes, or one class that it does not know."""

@@ -8,16 +8,15 @@ by 0.3 or more is a negative; what lies between is ignored.
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector.seeds import Seed
+from detector.settings import Settings
 from detector.structures import Array
 
 
-class SvmSettings(BaseModel):
+class SvmSettings(Settings):
     """R-CNN's numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     negative_iou: float = Field(0.3, gt=0, lt=1)
     """Below this with every object of the class: a negative (0.5 cost R-CNN 5 mAP, 0 cost 4)."""

@@ -16,7 +16,7 @@ class NetworkRow(NamedTuple):
     architecture: str
     published: Published
     input_size: int = 224
-    options: dict[str, Any] = {}  # noqa: RUF012 never changed
+    options: dict[str, Any] = {}
 
     @property
     def name(self) -> str:

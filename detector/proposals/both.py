@@ -10,22 +10,20 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from detector.errors import SettingsError
 from detector.proposals.merge import ranked
 from detector.proposals.multibox.predict import MultiBox, MultiBoxSettings
 from detector.proposals.selective_search import SelectiveSearch, SelectiveSearchSettings
 from detector.proposals.selective_search.learned_ranking import ordered
+from detector.settings import Settings
 from detector.structures import Array, Proposals
 
 CALIBRATED = ("multibox", "selective-search")
 
 
-class BothSettings(BaseModel):
+class BothSettings(Settings):
     """All that decides the boxes and their order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Literal["both"] = "both"
     search: SelectiveSearchSettings

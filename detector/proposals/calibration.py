@@ -10,18 +10,17 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector.errors import SettingsError
+from detector.settings import Settings
 from detector.structures import Array
 
 LEAST_IOU = 0.5
 
 
-class Calibration(BaseModel):
+class Calibration(Settings):
     """log-odds = slope * score + offset; a better score is never a smaller chance."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slope: float = Field(ge=0, allow_inf_nan=False)
     offset: float = Field(allow_inf_nan=False)

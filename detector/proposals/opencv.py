@@ -12,19 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from detector.errors import SettingsError
 from detector.images import check_pixels
 from detector.proposals.merge import ranked
 from detector.seeds import Seed
+from detector.settings import Settings
 from detector.structures import Array, Proposals
 
 
-class OpenCVSelectiveSearchSettings(BaseModel):
+class OpenCVSelectiveSearchSettings(Settings):
     """OpenCV's own parameters; base_k and inc_k of 150 are its defaults for both modes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: str = Field("opencv", pattern="^opencv$")
     mode: str = Field("fast", pattern="^(single|fast|quality)$")

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from detector.settings import Settings
 from detector.structures import FILL_MEAN, Array
 
 
-class AugmentSettings(BaseModel):
+class AugmentSettings(Settings):
     """How far each property may move; 0 switches it off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: bool = True
     brightness: float = Field(0.2, ge=0, lt=1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector.seeds import Seed
+from detector.settings import Settings
 
 
-class BankSettings(BaseModel):
+class BankSettings(Settings):
     """Which regions of a data set are kept, and where the network is cut."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     after: str = "4e"
     """The trunk ends behind this module (and the pool that follows it)."""

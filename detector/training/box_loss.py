@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detector.errors import SettingsError
 from detector.heads.linear import BoxRegression
+from detector.settings import Settings
 from detector.structures import Array
 
 LAYER = "boxes"
@@ -27,10 +28,8 @@ SPREAD = (0.1, 0.1, 0.2, 0.2)
 """The layer predicts moves in these units, so that all four weigh alike (Fast R-CNN's numbers)."""
 
 
-class BoxLossSettings(BaseModel):
+class BoxLossSettings(Settings):
     """How much places count beside classes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weight: float = Field(1.0, gt=0)
     """Of the smooth L1 loss of the regions on objects (Fast R-CNN's lambda)."""

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from detector.seeds import Seed
+from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.patches import PatchSettings
 
@@ -21,11 +22,7 @@ LEAST_SIDES = {"inception_v2": 75, "inception_v3": 75}
 """Of which the last map is 1 x 1, where that is more than the 32 of any network."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImageSource(_Settings):
+class ImageSource(Settings):
     """Where the labelled images are; the layout is found by itself."""
 
     path: str | None = None
@@ -35,7 +32,7 @@ class ImageSource(_Settings):
     """A fixed, evenly spaced subset of the training images."""
 
 
-class NetworkSettings(_Settings):
+class NetworkSettings(Settings):
     """The network, what it starts from, and what it sees."""
 
     architecture: str = "bn_googlenet"
@@ -73,7 +70,7 @@ class NetworkSettings(_Settings):
         return self
 
 
-class OptimiserSettings(_Settings):
+class OptimiserSettings(Settings):
     """How the weights move. Epochs may be fractions."""
 
     method: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "nesterov"
@@ -116,7 +113,7 @@ class OptimiserSettings(_Settings):
     """Stop after so many steps in a row with a loss or gradient that is not finite."""
 
 
-class ClassifierTrainingConfig(_Settings):
+class ClassifierTrainingConfig(Settings):
     """The whole run."""
 
     recipe: str = "modern"

@@ -11,8 +11,9 @@ import math
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from detector.settings import Settings
 from detector.structures import Array
 
 Method = Literal["bilinear", "area", "nearest", "cubic"]
@@ -20,10 +21,8 @@ METHODS: tuple[Method, ...] = ("bilinear", "area", "nearest", "cubic")
 _TRIES = 10
 
 
-class PartSettings(BaseModel):
+class PartSettings(Settings):
     """Which part of an image is looked at."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     min_area: float = Field(0.08, gt=0, le=1)
     """Shares of the image's area."""

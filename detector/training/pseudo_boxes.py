@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from detector import boxes as box_ops
+from detector.settings import Settings
 from detector.structures import Array, Proposals
 
 SAME_OBJECT = 0.5
@@ -23,10 +24,8 @@ SAME_OBJECT = 0.5
 SELECTIVE_SEARCH = "selective-search"
 
 
-class PseudoSettings(BaseModel):
+class PseudoSettings(Settings):
     """Who labels images that are not annotated in full, and how far that is believed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(alias="from", min_length=1)
     """The folder of a trained detector's bundle, or "selective-search"."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from detector.bundle import Thresholds
 from detector.seeds import Seed
+from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.bank_settings import BankSettings
 from detector.training.box_loss import BoxLossSettings
 from detector.training.regions import SamplingSettings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSource(_Settings):
+class DataSource(Settings):
     """One annotated data set; several are joined."""
 
     path: str
@@ -39,14 +36,14 @@ class DataSource(_Settings):
     cap_seed: Seed = 0
 
 
-class ProposalConfig(_Settings):
+class ProposalConfig(Settings):
     """Where regions come from."""
 
     engine: str = "selective-search"
     options: dict[str, Any] = {}
 
 
-class MemberConfig(_Settings):
+class MemberConfig(Settings):
     """The network and what it starts from."""
 
     architecture: str = "googlenet"
@@ -63,7 +60,7 @@ class MemberConfig(_Settings):
     """
 
 
-class OptimiserConfig(_Settings):
+class OptimiserConfig(Settings):
     """SGD as in R-CNN; its 0.001 with batches of 128 was for 50,000 steps, short runs bear more."""
 
     method: Literal["sgd", "adamw"] = "sgd"
@@ -90,7 +87,7 @@ class OptimiserConfig(_Settings):
     """Stop after so many steps in a row with a loss or gradient that is not finite."""
 
 
-class TeacherConfig(_Settings):
+class TeacherConfig(Settings):
     """Learn from what a trained detector says of the crops, labelled or not (Hinton et al. 2015).
 
     With a bank it is asked once, about the crops whose maps are kept.
@@ -102,7 +99,7 @@ class TeacherConfig(_Settings):
     temperature: float = Field(1.0, gt=0)
 
 
-class HeadsConfig(_Settings):
+class HeadsConfig(Settings):
     """Linear heads that are fitted on the finished networks, from the maps of the bank, and used by
     the finished detector (R-CNN's SVMs and box regression).
     """
@@ -112,7 +109,7 @@ class HeadsConfig(_Settings):
     seed: Seed = 0
 
 
-class RegionTrainingConfig(_Settings):
+class RegionTrainingConfig(Settings):
     """Everything that tools/train_regions.py decides, and nothing else."""
 
     data: tuple[DataSource, ...]

@@ -21,21 +21,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.heads.bbox_regression import targets
 from detector.region_truth import BACKGROUND, owners
+from detector.settings import Settings
 from detector.structures import Annotations, Array, Proposals
 from detector.training.checkpoint import digest_of
 
 
-class SamplingSettings(BaseModel):
+class SamplingSettings(Settings):
     """What a batch is made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     positives_per_batch: int = Field(32, ge=1)
     background_per_batch: int = Field(96, ge=0)

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from detector.settings import Settings
 from detector.structures import Array
 from detector.training.checkpoint import digest_of
 from detector.training.view_batches import Views
 
 
-class ViewBankSettings(BaseModel):
+class ViewBankSettings(Settings):
     """How many views of each image are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     views_per_image: int = Field(3, ge=1)
     partial_views: int = Field(1, ge=1)

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detecting.loading import settings_given
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.reporting.cli import say_error
+from detector.settings import Settings
 from detector.structures import Detections
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RowSettings(_Settings):
+class RowSettings(Settings):
     """One row. What is None is as the bundle has it."""
 
     name: str = ""
@@ -41,7 +38,7 @@ class RowSettings(_Settings):
     """What the paper says, to be printed beside."""
 
 
-class Table(_Settings):
+class Table(Settings):
     """A file of rows; `common` holds what they have in common."""
 
     common: dict[str, Any] = {}

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from detector.errors import SettingsError
+from detector.settings import Settings
 from detector.training.classifier_settings import (
     AUXILIARY_SIDES,
     ClassifierTrainingConfig,
@@ -22,18 +23,14 @@ NORMALISED = ("inception_v2", "inception_v3")
 """Networks in which batch normalisation may see one value of a map for each image."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Paper(_Settings):
+class Paper(Settings):
     """Errors in per cent as printed; None where nothing is."""
 
     top1: float | None = Field(None, ge=0, le=100)
     top5: float | None = Field(None, ge=0, le=100)
 
 
-class RowSettings(_Settings):
+class RowSettings(Settings):
     """One row of a file."""
 
     name: str = Field(min_length=1)
@@ -42,7 +39,7 @@ class RowSettings(_Settings):
     paper: Paper = Paper()
 
 
-class Table(_Settings):
+class Table(Settings):
     """A file of rows; `common` is where the first one begins."""
 
     common: dict[str, Any] = {}

@@ -14,13 +14,14 @@ import typer
 from classifier_training.inputs import fingerprint, listing_of
 from classifier_training.loop import train
 from classifier_training.outputs import CLASSIFIER
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ablations.inception_rows import Row
 from detector.errors import EvaluationError
 from detector.files import write_atomically
 from detector.models.classifier_file import load_classifier
 from detector.reporting.progress import duration
+from detector.settings import Settings
 from detector.training.checkpoint import CURRENT, NEW, PREVIOUS
 from detector.training.classifier_settings import ClassifierTrainingConfig
 from detector.training.left_out import LeftOut
@@ -47,10 +48,8 @@ class Run:
     folder: Path
 
 
-class Result(BaseModel):
+class Result(Settings):
     """What a run reached: shares of the validation images, and a hash of which those are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top1: float
     top5: float

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from detector.bundle import MANIFEST
 from detector.errors import BundleError, SettingsError
 from detector.images import content_hash
@@ -23,6 +21,7 @@ from detector.proposals.multibox.predict import SHIPPED
 from detector.proposals.multibox.weights import load_multibox
 from detector.proposals.selective_search import SelectiveSearch, SelectiveSearchSettings
 from detector.proposals.selective_search.learned_ranking import other_weights
+from detector.settings import Settings
 from detector.structures import Array, Proposals
 from detector.training.pseudo_boxes import SELECTIVE_SEARCH
 
@@ -33,12 +32,10 @@ LEAST_KEPT = 0.1
 """Boxes are cached down to this score, so that another `min_score` above it costs nothing."""
 
 
-class DetectingSettings(BaseModel):
+class DetectingSettings(Settings):
     """All that decides a detector's boxes; `bundle` is the SHA-256 of its bundle.json, which names
     the weights by theirs.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str
     device: str
@@ -46,10 +43,8 @@ class DetectingSettings(BaseModel):
     min_score: float
 
 
-class RankingSettings(BaseModel):
+class RankingSettings(Settings):
     """All that decides the boxes of selective search and their chances."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     search: SelectiveSearchSettings
     calibration: Calibration

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -16,6 +14,7 @@ from pydantic import (
 from detector.models.storage import StoredAs
 from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.network import HeadSettings
+from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.checkpoint import fingerprint_of
 from detector.training.classifier_settings import OptimiserSettings
@@ -23,10 +22,6 @@ from detector.training.pseudo_boxes import PseudoSettings
 from detector.training.region_settings import DataSource
 from detector.training.view_bank import ViewBankSettings
 from detector.training.views import ViewSettings
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MultiBoxSource(DataSource):
@@ -50,7 +45,7 @@ class MultiBoxSource(DataSource):
         return _without_silence(handler(self))
 
 
-class TrunkSettings(_Settings):
+class TrunkSettings(Settings):
     """The network below the heads, and what it starts from."""
 
     architecture: str = "googlenet"
@@ -63,7 +58,7 @@ class TrunkSettings(_Settings):
     """The heads stand on this module's map; 4e's is twice as fine as 5b's."""
 
 
-class MultiBoxTrainingConfig(_Settings):
+class MultiBoxTrainingConfig(Settings):
     """The whole run."""
 
     data: tuple[MultiBoxSource, ...]

@@ -19,18 +19,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from detector.proposals.multibox.assignment import assign
 from detector.proposals.multibox.priors import Priors
+from detector.settings import Settings
 from detector.structures import Array
 
 
-class LossSettings(BaseModel):
+class LossSettings(Settings):
     """The weight of the two terms, and by what objects are matched."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     alpha: float = Field(2.5, gt=0)
     """Of the distance, in units of the priors' deviations."""

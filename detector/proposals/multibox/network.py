@@ -12,20 +12,19 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from detector.models.inception import ConvReLU, initialise
 from detector.proposals.multibox.priors import SHAPES, Priors
+from detector.settings import Settings
 
 EXPECTED_SHARE = 0.002
 """Of the predictions that are an object's, before training: the confidences' bias."""
 
 
-class HeadSettings(BaseModel):
+class HeadSettings(Settings):
     """What stands on the trunk."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     priors: Literal[50, 100, 200, 400, 800] | Literal["grids"] = "grids"
     """K free priors, or the 1,420 on grids."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from detector import boxes as box_ops
@@ -22,6 +22,7 @@ from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.proposals.merge import with_scores
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox, normalisation_of
+from detector.settings import Settings
 from detector.structures import Array, Proposals
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "multibox" / "multibox.safetensors"
@@ -30,10 +31,8 @@ BORDER = 0.02
 """A box that ends so near (in shares of a crop) where its crop does was probably cut off there."""
 
 
-class MultiBoxSettings(BaseModel):
+class MultiBoxSettings(Settings):
     """What decides the boxes; `weights` is the SHA-256 of their file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Literal["multibox"] = "multibox"
     weights: str = ""

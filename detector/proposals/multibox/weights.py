@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from detector.errors import SettingsError, WeightsError
@@ -23,15 +23,14 @@ from detector.models.storage import StoredAs, decode, encode
 from detector.proposals.calibration import Calibration
 from detector.proposals.multibox.network import HeadSettings, MultiBoxNetwork, build_heads
 from detector.proposals.multibox.priors import Priors
+from detector.settings import Settings
 
 _FORMAT = "multibox 1"
 _PRIORS = ("priors.boxes", "priors.deviation")
 
 
-class MultiBoxHeader(BaseModel):
+class MultiBoxHeader(Settings):
     """What the header says of the tensors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str = _FORMAT
     architecture: str

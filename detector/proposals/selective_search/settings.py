@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from detector.errors import SettingsError
 from detector.proposals.selective_search.filters import SMOOTH_BITS
@@ -15,14 +15,13 @@ from detector.proposals.selective_search.strategies import (
     preset,
 )
 from detector.seeds import Seed
+from detector.settings import Settings
 
 RankingName = Literal["paper", "area", "learned"]
 
 
-class SelectiveSearchSettings(BaseModel):
+class SelectiveSearchSettings(Settings):
     """What selective search computes; the number of threads is not here, for it changes nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Literal["selective_search"] = "selective_search"
     preset: PresetName = "fast"

@@ -7,9 +7,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from detector.proposals.selective_search.colour import COLOURS, ColourName
+from detector.settings import Settings
 
 PresetName = Literal["single", "fast", "quality"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
@@ -17,10 +18,8 @@ TERMS = "CTSF"
 """Colour, texture, size, fill."""
 
 
-class Strategy(BaseModel):
+class Strategy(Settings):
     """One hierarchy: `Strategy(colour="HSV", k=100, terms="CTSF")`, in short "HSV-100-CTSF"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     colour: ColourName
     k: float = Field(ge=1, le=100_000)
