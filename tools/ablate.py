@@ -9,7 +9,7 @@
 MultiBox added back. With --weights the mAP too; scores of regions are kept under --out.
 `detection` is its detection table, one network and all of them; or the rows of your own --table.
 `inception-v3` trains the rows of Table 3 of arXiv 1512.00567, from Inception-v2 to Inception-v3.
-Interrupted, the same command goes on where it stopped.
+Interrupted, the same command goes on where it stopped; only `proposals` proposes anew.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class Contestant:
     """Something that has proposals for an image, once for each ranking; and what it found so far.
 
     find      path, its content hash and pixels -> one Proposals a seed, and the seconds of one
+    holds     of a file: whether it has the image of this content hash
     """
 
     name: str
@@ -44,6 +45,7 @@ class Contestant:
     find: Callable[[str, str, Array], tuple[list[Proposals], float]]
     found: list[dict[str, Proposals]]
     seconds: list[float] = field(default_factory=list)
+    holds: Callable[[str], bool] | None = None
 
 
 def main(
@@ -78,6 +80,7 @@ def main(
     dataset = read(data, split, classes, strict)
     if images is not None:
         dataset = dataset.subset(images)
+    check_files(dataset, contestants)
     out.mkdir(parents=True, exist_ok=True)
     with stop_gently() as stop:
         done = gather(dataset, contestants, stop, quiet)
@@ -164,11 +167,36 @@ def reader(path: Path) -> Contestant:
         found = store.get(content, key)
         if found is None:
             raise ProposalError(
-                f"{path}: no proposals for {path_of_image}; make them with tools/propose.py"
+                f"{path}: the row of {path_of_image} is damaged; make it again with"
+                " tools/propose.py"
             )
         return [found], 0.0
 
-    return Contestant(str(path), store.settings()[key], find, [{}])
+    def holds(content: str) -> bool:
+        return (content, key) in store
+
+    return Contestant(str(path), store.settings()[key], find, [{}], holds=holds)
+
+
+def check_files(dataset: Dataset, contestants: Sequence[Contestant]) -> None:
+    """Refuse a file that lacks an image now, and not after the searches of those before it."""
+    from detector.errors import ImageError, ProposalError
+    from detector.images import content_hash, decode, read_bytes
+
+    files = {one.name: one.holds for one in contestants if one.holds is not None}
+    for sample in dataset.samples if files else ():
+        try:
+            data = read_bytes(sample.path)
+            content = content_hash(data)
+            lacking = [name for name, holds in files.items() if not holds(content)]
+            if lacking:
+                decode(data, str(sample.path))
+        except ImageError:
+            continue  # said when its turn comes
+        if lacking:
+            raise ProposalError(
+                f"{lacking[0]}: no proposals for {sample.path}; make them with tools/propose.py"
+            )
 
 
 def gather(

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -159,13 +160,29 @@ def test_wrong_options_are_one_clear_sentence(data, tmp_path, capsys, arguments,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cache_without_an_image_says_how_to_fill_it(data, cache, tmp_path, capsys):
-    empty = tmp_path / "other.sqlite"
-    with ProposalStore(empty, "rw") as store:
+def test_a_cache_without_an_image_says_how_to_fill_it_before_any_search(
+    data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(tool, "propose_all", lambda *_: pytest.fail("it began"))
+    first = tmp_path / "first.sqlite"
+    with ProposalStore(first, "rw") as store:
         key = store.put_settings({"engine": "by hand"})
-        store.put("ab" * 32, key, Proposals([CAT], (80, 120)))
-    assert run("--data", data, "--engine", empty, "--out", tmp_path / "out", "--quiet") == 3
-    assert "tools/propose.py" in capsys.readouterr().err
+        content = content_hash(read_bytes(tmp_path / "photos" / "1.png"))
+        store.put(content, key, Proposals([CAT], (80, 120)))
+    words = ["--data", data, "--engine", "selective-search", "--engine", first]
+    assert run(*words, "--out", tmp_path / "out", "--quiet") == 3
+    said = capsys.readouterr().err
+    assert "2.png; make them with tools/propose.py" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_row_of_a_cache_is_named(data, cache, tmp_path, capsys):
+    connection = sqlite3.connect(cache)
+    connection.execute("UPDATE regions SET data = x'00' WHERE image = 2")
+    connection.commit()
+    connection.close()
+    assert run("--data", data, "--engine", cache, "--out", tmp_path / "out", "--quiet") == 3
+    assert "2.png is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("engine", ["opencv", "selective-search"])
