@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import counted, new_app, run_tool
+from detector.reporting.cli import counted, new_app, refuse_idle, run_tool
 
 if TYPE_CHECKING:
     from detector.proposals.recorded import Recorder
@@ -248,6 +248,7 @@ def sizes_of(paths: dict[str, Path], quiet: bool) -> dict[str, tuple[int, int]]:
 
 
 def export_foreign(
+    context: typer.Context,
     cache: Annotated[Path, typer.Argument(help="The cache.")],
     images: Annotated[
         list[str] | None,
@@ -273,6 +274,8 @@ def export_foreign(
     from detector.proposals.stored import ProposalStore
     from detector.reporting.inputs import image_paths
 
+    if to != "mmdetection":
+        refuse_idle(context, ["folder"], "without --to mmdetection")
     with ProposalStore(cache) as store:
         key = store.only_settings(settings)
         chosen = image_paths(images, sys.stdin) if images else None

@@ -286,7 +286,8 @@ def test_renumbered_images_are_exported_by_the_names_of_one_folder(propose, phot
     words = ["export", cache, photos, "--file", tmp_path / "new" / "a.pkl", "--to"]
     two = propose(*words, "mmdetection2", "--index", tmp_path / "two.txt")
     assert (two.returncode, "proposals of 2 images" in two.stdout) == (0, True)
-    for wrong in (["mmdetection"], ["mmdetection2"], ["mmdetection4"]):
+    idle = ["detectron2", "--folder", "val"]
+    for wrong in (["mmdetection"], ["mmdetection2"], ["mmdetection4"], idle):
         assert propose(*words, *wrong).returncode == 2
     Image.new("RGB", (40, 30)).save(other / "new.png")
     missing = propose("export", cache, other, *start[2:])
