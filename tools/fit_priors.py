@@ -86,22 +86,24 @@ def numbers_of(counts: str) -> list[int]:
 
 
 def all_boxes(data: list[Path], split: str | None, lists: list[Path]) -> tuple[list[Array], int]:
-    """Boxes as fractions, image by image, and of how many images the size is known."""
+    """Boxes as fractions, image by image, and of how many images the size is known. Of an image of
+    a data set that is listed, too, the boxes are the list's.
+    """
     from detector.datasets import read_dataset
     from detector.datasets.box_lists import fractions, read_box_list
     from detector.images import read_image
     from detector.training.view_batches import object_fractions
 
-    samples = {
-        Path(one.image_id).stem: one for path in data for one in read_dataset(path, split).samples
-    }
-    sizes = {name: one.size or read_image(one.path).shape[:2] for name, one in samples.items()}
-    pairs = {name: (size[0], size[1]) for name, size in sizes.items()}
-    groups = {name: object_fractions(one, pairs[name]) for name, one in samples.items()}
-    for path in lists:
-        for name, found in read_box_list(path).items():
-            groups[name] = fractions({name: found}, pairs)
-    return list(groups.values()), len(groups.keys() & pairs.keys())
+    samples = [one for path in data for one in read_dataset(path, split).samples]
+    sizes = [one.size or read_image(one.path).shape[:2] for one in samples]
+    size_of = {one.path.stem: size for one, size in zip(samples, sizes, strict=True)}
+    boxes = {name: found for path in lists for name, found in read_box_list(path).items()}
+    listed = {name: fractions({name: found}, size_of) for name, found in boxes.items()}
+    groups = [
+        listed.pop(one.path.stem) if one.path.stem in listed else object_fractions(one, size)
+        for one, size in zip(samples, sizes, strict=True)
+    ]
+    return [*groups, *listed.values()], len(samples)
 
 
 def show(about: dict[str, Any], rows: list[dict[str, Any]]) -> None:

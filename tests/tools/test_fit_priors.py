@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_classifiers import exit_code, tool
 
 from detector.datasets.box_lists import fractions, guessed_size, read_box_list
@@ -64,6 +65,28 @@ def test_the_report_judges_priors_by_other_images(tmp_path: Path, capsys):
     assert two < twenty < grids
     assert "1,420" in capsys.readouterr().out
     assert (tmp_path / "priors.png").stat().st_size > 1000
+
+
+def test_images_of_like_names_all_count(tmp_path: Path):
+    """Roboflow's copies of one photograph differ after a dot, and two data sets may share names."""
+    xml = (
+        "<annotation><size><width>100</width><height>80</height></size><object><name>mug</name>"
+        "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+        "</annotation>"
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path in (root / f"a_jpg.rf.{i}.xml" for root in (one, two) for i in range(3)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(xml)
+        Image.new("RGB", (100, 80)).save(path.with_suffix(".jpg"))
+    all_boxes = tool("fit_priors").all_boxes
+    groups, known = all_boxes([one, two], None, [])
+    assert (len(groups), known) == (6, 6)
+    (tmp_path / "list.txt").write_text("a_jpg.rf.1.jpg 1 1 50 40 14\nb.jpg 1 1 500 375 14\n")
+    groups, known = all_boxes([one], None, [tmp_path / "list.txt"])
+    assert (len(groups), known) == (4, 3)
+    assert groups[1].tolist() == [[0, 0, 0.5, 0.5]]
+    assert groups[3].tolist() == [[0, 0, 1, 1]]
 
 
 def test_too_many_priors_and_no_source_are_usage_errors(tmp_path: Path, capsys):
