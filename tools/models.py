@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 HEADER = ("", "input", "parameters", "published", "multiply-adds", "published", "source, note")
 
+OUTPUTS = 1000
+
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Architectures. [all]")] = None,
-    outputs: Annotated[int, typer.Option(min=1, help="Size of the last layer.")] = 1000,
+    outputs: Annotated[int, typer.Option(min=1, help="Size of the last layer.")] = OUTPUTS,
     modules: Annotated[
         bool, typer.Option("--modules", help="Single modules and steps instead of networks.")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables for a README.")] = False,
 ) -> None:
     """Parameters and multiply-adds of each architecture, or of the modules they are made of."""
-    if modules and (names or outputs != 1000):
+    if modules and (names or outputs != OUTPUTS):
         raise typer.BadParameter("--modules goes with neither names nor --outputs")
     if modules:
         print_modules(markdown)
@@ -50,8 +52,10 @@ def print_networks(names: list[str] | None, outputs: int, markdown: bool) -> Non
     header("network", markdown)
     for one in NETWORKS:
         if not names or one.architecture in names:
-            counted = cost(one.build(outputs), one.shape)
-            row(one.name, str(one.input_size), counted, one.published, markdown)
+            counted, published = cost(one.build(outputs), one.shape), one.published
+            if outputs != OUTPUTS:  # another network than the published one
+                published = published._replace(parameters=None, multiply_adds=None)
+            row(one.name, str(one.input_size), counted, published, markdown)
 
 
 def print_modules(markdown: bool) -> None:

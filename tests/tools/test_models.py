@@ -31,6 +31,11 @@ def test_one_architecture_in_markdown():
     assert "| 1.499G | 1.502G (-0.2%) |" in lines[3]
 
 
+def test_a_last_layer_of_another_size_is_not_compared_with_the_published_network():
+    row = run("nin", "--outputs", "5", "--markdown").splitlines()[2]
+    assert row.startswith("| nin | 224 | 6.575M | - | 1.063G | - |")
+
+
 def test_modules_are_compared_in_five_tables():
     text = run("--modules")
     assert text.count("multiply-adds") == 5
