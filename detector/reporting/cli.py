@@ -6,6 +6,7 @@ Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -45,6 +46,9 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
     The function's result is the exit code; None stands for 0. Every tool takes `--debug` and
     `--version` beside its own options: errors come with their traceback; nothing else is done.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the letters of a name
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in arguments
     if VERSION in arguments:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -124,6 +125,16 @@ def test_every_tool_tells_its_version(argv: list[str], capsys: pytest.CaptureFix
     assert capsys.readouterr() == (f"inception-rcnn {__version__}\n", "")
     exit_code("--help")
     assert "--version" in capsys.readouterr().out
+
+
+def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    with pytest.raises(SystemExit) as end:
+        run_tool(lambda: print("кот 1"), [])
+    assert end.value.code == 0
+    sys.stdout.flush()
+    assert written.getvalue() == rb"\u043a\u043e\u0442 1" + os.linesep.encode()
 
 
 def test_one_thing_is_not_several() -> None:
