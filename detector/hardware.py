@@ -76,7 +76,7 @@ def choose_device(
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingsError(f"--device {name}: {reason}; try --device auto or cpu") from None
+        raise SettingsError(f"device {name}: {reason}; try auto or cpu") from None
     return device
 
 

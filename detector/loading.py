@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from detector.build import build_proposer
 from detector.configuration import validated
 from detector.errors import SettingsError
+from detector.hardware import choose_device
 from detector.proposals.merge import Proposer
 from detector.training.region_settings import ProposalConfig
 
@@ -40,6 +41,7 @@ def load_detector(
 ) -> Detector:
     """The detector of a bundle; without one, of the bundle that ships with the package.
 
+    device      torch's name, or auto; a SettingsError where it is not there
     members     how many of the ensemble's networks to use; None is all
     proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
                 named stays as in the bundle. Or give a `proposer`
@@ -53,6 +55,7 @@ def load_detector(
     from detector.ensemble import Ensemble
     from detector.pipeline import Detector
 
+    device = choose_device(device) if isinstance(device, str) else device
     folder = Path(bundle or SHIPPED)
     loaded = load_bundle(folder, members)
     manifest = loaded.manifest

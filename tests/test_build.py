@@ -162,8 +162,9 @@ def test_devices_and_number_formats_go_by_name():
     fast = has_fast_bfloat16(torch.device("cpu"))
     expected = torch.bfloat16 if fast else torch.float32
     assert choose_precision("auto", torch.device("cpu")) == expected
-    with pytest.raises(SettingsError, match="--device"):
-        choose_device("abacus")
+    for choose in (choose_device, lambda name: load_detector(device=name)):
+        with pytest.raises(SettingsError, match=r"^device abacus: .*; try auto or cpu$"):
+            choose("abacus")
     with pytest.raises(SettingsError, match="float32"):
         choose_precision("int3", torch.device("cpu"))
 
