@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "load_detector": "build",
+    "load_detector": "loading",
     "read_image": "images",
     "Detector": "pipeline",
     "Annotations": "structures",

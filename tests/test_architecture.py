@@ -101,3 +101,11 @@ def test_importing_the_package_is_cheap():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_every_name_at_the_front_door_is_there():
+    import detector
+
+    assert {"load_detector", "read_image", "Detector"} <= set(detector.__all__)
+    for name in detector.__all__:
+        assert getattr(detector, name).__name__ == name

@@ -19,6 +19,7 @@ from detector.crops import crop_into
 from detector.datasets import Dataset, Sample
 from detector.errors import ImageError
 from detector.images import content_hash, read_bytes
+from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.batches import ImageCache
@@ -53,7 +54,8 @@ class Views:
     """The views of a data set's images.
 
     A view is (3, S, S) float32, centred, and its boxes; of an image that cannot be read there are
-    none, and `broken` says why. `pseudo` are boxes beside the annotated ones, by image.
+    none, and `broken` says why. `pseudo` are boxes beside the annotated ones, by image. Unless
+    `quiet`, it is told how many image files have been read for the digest.
     """
 
     dataset: Dataset
@@ -64,6 +66,7 @@ class Views:
     images: ImageCache = field(default_factory=ImageCache)
     broken: dict[Path, str] = field(default_factory=dict)
     pseudo: Mapping[int, PseudoBoxes] = field(default_factory=dict)
+    quiet: bool = True
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def kept(self, image: int, number: int) -> View:
@@ -128,8 +131,10 @@ class Views:
     @cached_property
     def contents(self) -> list[str]:
         """The hash of each image file; empty where it cannot be opened."""
+        paths = [one.path for one in self.dataset.samples]
         with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(_content_of, (one.path for one in self.dataset.samples)))
+            found = pool.map(_content_of, paths)
+            return list(progress(found, "image files", len(paths), self.quiet))
 
     def digest(self) -> str:
         """A hash of the images, of their files' contents, and of the annotated boxes of each."""

@@ -84,7 +84,7 @@ def learning_of(
     how, below = settings.optimiser, settings.trunk
     views = Views(
         labelled.dataset, below.input_size, settings.views, settings.augment, how.seed,
-        broken=dict(labelled.broken), pseudo=labelled.boxes,
+        broken=dict(labelled.broken), pseudo=labelled.boxes, quiet=places.quiet,
     )  # fmt: skip
     priors = priors_of(settings, views)
     torch.manual_seed(how.seed)
