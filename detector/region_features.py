@@ -14,7 +14,7 @@ from detector.crops import crop_batch
 from detector.files import write_atomically
 from detector.images import content_hash, read_bytes, read_image
 from detector.pipeline import Detector
-from detector.proposals.stored import describe, settings_hash
+from detector.proposals.cache.stored import describe, settings_hash
 from detector.region_store import DAMAGE
 from detector.structures import Array
 

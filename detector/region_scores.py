@@ -16,8 +16,8 @@ from detector.datasets import Dataset, Sample
 from detector.errors import ImageError
 from detector.images import content_hash, decode, read_bytes, read_image
 from detector.pipeline import Detector
+from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.proposals.gather import StoredProposals, gather
-from detector.proposals.stored import ProposalStore, describe, settings_hash
 from detector.region_store import RegionOutputs, RegionStore, parts_of
 from detector.structures import Array, Proposals
 

@@ -25,7 +25,7 @@ from detector.bundle import BundleManifest
 from detector.files import write_atomically
 from detector.heads import HeadManifest
 from detector.member_outputs import MemberOutput
-from detector.proposals.stored import settings_hash
+from detector.proposals.cache.stored import settings_hash
 from detector.structures import Array, Proposals
 
 FORMAT = 2

@@ -16,7 +16,7 @@ from detector.bundle import BundleManifest, MemberManifest, Provenance, load_bun
 from detector.errors import BundleError, CheckpointError, ProposalError
 from detector.member_outputs import MemberOutput
 from detector.models import ARCHITECTURES
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 from detector.region_store import Part, RegionOutputs, RegionStore
 from detector.structures import Proposals
 from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

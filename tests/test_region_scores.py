@@ -21,8 +21,8 @@ from detector.ensemble import CropSpec
 from detector.errors import ImageError, ProposalError
 from detector.member_outputs import MemberOutput
 from detector.pipeline import DetectionSettings, Detector
+from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import StoredProposals
-from detector.proposals.stored import ProposalStore
 from detector.region_prior import RegionPrior
 from detector.region_scores import (
     ScoredRegions,

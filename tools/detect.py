@@ -282,7 +282,7 @@ def _write(
 
 def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any] | None:
     """Where the regions came from, as run.json holds it."""
-    from detector.proposals.stored import describe
+    from detector.proposals.cache.stored import describe
 
     if store is not None:
         return {"file": str(store.store.path), "key": store.key, "settings": store.settings}

@@ -132,8 +132,8 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
     """An engine that searches now. One search serves all seeds where the engine can do that, or
     has no chance in it.
     """
+    from detector.proposals.cache.stored import describe
     from detector.proposals.engines import build_engine, parse_engine, warm_up
-    from detector.proposals.stored import describe
 
     name, given = parse_engine(text) or (text, {})
     options: dict[str, Any] = {"threads": threads, "seed": 0, **given}
@@ -158,7 +158,7 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
 def reader(path: Path) -> Contestant:
     """A cache file; its ranking is the one that it has."""
     from detector.errors import ProposalError
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
 
     store = ProposalStore(path)
     key = store.only_settings()

@@ -53,7 +53,7 @@ def main(
     from detector.bundle import read_manifest, save_temperatures
     from detector.errors import BundleError
     from detector.loading import SHIPPED
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
     from detector.region_scores import region_store
     from detector.temperature import fit_temperature
 

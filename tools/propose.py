@@ -23,8 +23,8 @@ import typer
 from detector.reporting.cli import counted, new_app, refuse_idle, run_tool
 
 if TYPE_CHECKING:
-    from detector.proposals.recorded import Recorder
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.recorded import Recorder
+    from detector.proposals.cache.stored import ProposalStore
     from detector.structures import Proposals
 
 Cache = Annotated[Path, typer.Option(help="The cache: one SQLite file.")]
@@ -54,7 +54,7 @@ def main(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> int:
     """Propose regions in images. Other commands: propose.py import, export, verify (--help)."""
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
     from detector.reporting.inputs import image_paths
 
     searching = {
@@ -100,9 +100,9 @@ def settings_given(options: list[str]) -> dict[str, Any]:
 
 def prepare(out: Path, engine: str, chosen: dict[str, Any], quiet: bool) -> Recorder:
     """What each worker starts from: wrong settings are found here, kernels compiled once, here."""
+    from detector.proposals.cache.recorded import Recorder
+    from detector.proposals.cache.stored import describe
     from detector.proposals.engines import build_engine, warm_up
-    from detector.proposals.recorded import Recorder
-    from detector.proposals.stored import describe
 
     # Each worker keeps to one processor; the number of threads changes no box.
     given = {**chosen, "threads": 1}
@@ -122,8 +122,8 @@ def record_all(
 ) -> dict[str, float]:
     """Run the workers over all paths; how many images were made, known already, and failed."""
     from detector.errors import ProposalError
-    from detector.proposals.recorded import Record
-    from detector.proposals.stored import as_text
+    from detector.proposals.cache.recorded import Record
+    from detector.proposals.cache.stored import as_text
     from detector.proposals.workers import Lost, work_on
     from detector.reporting.cli import say_error, stop_gently
     from detector.reporting.progress import progress
@@ -185,10 +185,10 @@ def import_foreign(
     from detector.errors import ProposalError
     from detector.files import read_regular
     from detector.images import content_hash, read_bytes
-    from detector.proposals.foreign_export import read_index
-    from detector.proposals.foreign_files import match_names, read_foreign
-    from detector.proposals.foreign_layout import Layout, convert
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.foreign.export import read_index
+    from detector.proposals.foreign.layout import Layout, convert
+    from detector.proposals.foreign.reading import match_names, read_foreign
     from detector.reporting.inputs import image_paths
     from detector.reporting.progress import progress
 
@@ -270,8 +270,8 @@ def export_foreign(
 ) -> int:
     """Write a cache's proposals as Detectron2 or MMDetection read them."""
     from detector.files import make_place_for, write_atomically
-    from detector.proposals.foreign_export import by_name, export, read_index
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.foreign.export import by_name, export, read_index
     from detector.reporting.inputs import image_paths
 
     if to != "mmdetection":
@@ -305,7 +305,7 @@ def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tupl
 
 def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:
     """Decode every row of a cache; damaged ones are listed (run propose.py again to redo them)."""
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
 
     with ProposalStore(cache) as store:
         damaged = store.verify()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detector.errors import SettingsError
-from detector.proposals import coding
+from detector.proposals.cache import coding
 from detector.proposals.merge import Proposer
 
 

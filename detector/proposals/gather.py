@@ -8,8 +8,8 @@ from pathlib import Path
 
 from detector.errors import ImageError, ProposalError
 from detector.images import content_hash, decode, read_bytes
+from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.proposals.merge import Proposer
-from detector.proposals.stored import ProposalStore, describe, settings_hash
 from detector.structures import Proposals
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.errors import ProposalError
-from detector.proposals import box_codec, coding
+from detector.proposals.cache import box_codec, coding
 from detector.structures import Proposals
 
 

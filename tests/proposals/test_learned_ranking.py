@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from detector.errors import SettingsError
+from detector.proposals.cache.stored import describe, settings_hash
 from detector.proposals.selective_search import SelectiveSearch, learned_ranking
 from detector.proposals.selective_search.grouping import Hierarchy
-from detector.proposals.stored import describe, settings_hash
 
 
 @pytest.fixture

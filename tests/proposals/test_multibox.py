@@ -16,12 +16,12 @@ from detector.errors import ImageError, SettingsError, WeightsError
 from detector.models import build_model
 from detector.models.map_trunk import map_shape, map_trunk
 from detector.proposals.both import Both
+from detector.proposals.cache.stored import describe, settings_hash
 from detector.proposals.calibration import Calibration
 from detector.proposals.engines import build_engine, names_a_file, parse_engine
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox, save_multibox
 from detector.proposals.selective_search import SelectiveSearch
-from detector.proposals.stored import describe, settings_hash
 
 LINE = Calibration(slope=1.0, offset=0.0)
 

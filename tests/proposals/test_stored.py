@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from detector.errors import ProposalError
-from detector.proposals import cache_file
-from detector.proposals.stored import ProposalStore, describe, settings_hash
+from detector.proposals.cache import file as cache_file
+from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.structures import Proposals
 
 FAST = settings_hash({"preset": "fast", "seed": 0})
@@ -70,7 +70,7 @@ def test_the_hash_of_settings_does_not_depend_on_their_order_but_on_every_value(
 
 def test_another_engine_version_is_another_key(monkeypatch):
     before = settings_hash({"a": 1})
-    monkeypatch.setattr("detector.proposals.stored.ENGINE_VERSION", 2)
+    monkeypatch.setattr("detector.proposals.cache.stored.ENGINE_VERSION", 2)
     assert settings_hash({"a": 1}) != before
 
 
@@ -351,7 +351,7 @@ WRITE_FOREVER = """
 import sys
 import numpy as np
 from tests_of_stored import key, some, FAST
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 store = ProposalStore(sys.argv[1], "rw")
 for number in range(1_000_000):
     store.put(key(number), FAST, some(number % 500))
@@ -382,7 +382,7 @@ def test_a_writer_killed_at_any_instant_loses_nothing_that_it_had_stored(path, t
 
 def test_the_file_is_small_beside_its_rows(path):
     """Keys, names and pages may cost 300 bytes an image: 0.15 bytes a box of a 2,000-box image."""
-    from detector.proposals.coding import encode
+    from detector.proposals.cache.coding import encode
 
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 200, (300, 2))

@@ -238,7 +238,7 @@ def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tm
 
 def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, tmp_path, capsys):
     from detector.images import content_hash, read_bytes
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
     from detector.structures import Proposals
 
     cache = tmp_path / "cache.sqlite"
@@ -265,7 +265,7 @@ def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, t
         (["PHOTOS", "--nms", "-1"], 2, "nms_threshold"),
         (["PHOTOS", "--ensemble", "many"], 2, "--ensemble"),
         (["PHOTOS", "--ensemble", "5"], 2, "member"),
-        (["PHOTOS", "--device", "abacus"], 2, "--device"),
+        (["PHOTOS", "--device", "abacus"], 2, "device abacus: "),
         (["PHOTOS", "--precision", "int3"], 2, "precision"),
         (["PHOTOS", "--proposals", "magic"], 2, "selective-search"),
         (["PHOTOS", "--proposals", "no/such.sqlite"], 3, "no proposal cache"),
@@ -317,7 +317,7 @@ def test_compiling_is_announced_where_this_run_has_something_to_compile(
 ):
     from detector import compiled
 
-    here = "detector.proposals.box_codec"  # writes proposal caches, which this run does not
+    here = "detector.proposals.cache.box_codec"  # writes proposal caches, which this run does not
     asked = []
 
     def on_disk(kernels):

@@ -233,7 +233,8 @@ def kernels(folder: Path, *, warm: bool, where: str | None) -> Check:
     cache = "None" if where is None else f"S(_cache_path={where!r})"
     (package / "compiled.py").write_text(
         "from types import SimpleNamespace as S\n"
-        f"KERNELS = {{'detector.native_crops': {warm}, 'detector.proposals.box_codec': False}}\n"
+        "codec = 'detector.proposals.cache.box_codec'\n"
+        f"KERNELS = {{'detector.native_crops': {warm}, codec: False}}\n"
         f"def kernels_of(room):\n"
         f"    return [S(_cache={cache}, warm=KERNELS[room])] if room in KERNELS else []\n"
         "def on_disk(kernels): return all(one.warm for one in kernels)\n"

@@ -162,7 +162,7 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--weights", "nowhere"], 3, "nowhere"),
         (["--ensemble", "none"], 2, "--ensemble none"),
         (["--proposals", "nowhere.sqlite"], 3, "nowhere.sqlite"),
-        (["--device", "abacus"], 2, "--device abacus"),
+        (["--device", "abacus"], 2, "device abacus"),
     ],
 )
 def test_mistakes_end_in_at_most_three_lines_and_write_nothing(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from detector.errors import SettingsError
 from detector.images import content_hash, read_bytes
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 from detector.reporting.cli import run_tool
 from detector.structures import Proposals
 

@@ -22,7 +22,7 @@ from PIL import Image
 from small_detector import save_detector
 from toy_regions import write_squares
 
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 from detector.reporting.cli import run_tool
 
 IMAGES = 60

@@ -22,8 +22,8 @@ from toy_regions import settings, write_squares
 from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
 from detector.errors import TrainingError
 from detector.models import build_model
+from detector.proposals.cache.stored import ProposalStore, describe
 from detector.proposals.multibox.weights import load_multibox
-from detector.proposals.stored import ProposalStore, describe
 from detector.reporting.cli import Stop
 from detector.structures import Proposals
 from detector.training.distributed import Group

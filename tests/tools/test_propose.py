@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from detector.images import content_hash
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 from detector.reporting.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -93,7 +93,7 @@ def measure(
     """
     from detector.bundle import read_manifest
     from detector.loading import load_detector
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
     from detector.region_scores import proposing_with, region_store, score_dataset
 
     settings = settings_given(

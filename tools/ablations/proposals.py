@@ -15,9 +15,9 @@ from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.images import read_image
 from detector.pipeline import Detector
+from detector.proposals.cache.stored import describe, settings_hash
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union
-from detector.proposals.stored import describe, settings_hash
 from detector.region_scores import region_store, score_dataset
 from detector.region_store import RegionStore
 from detector.reporting.cli import say_error

@@ -16,7 +16,7 @@ from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
 from detector.export.coco_json import write_results
 from detector.loading import SHIPPED
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
 from detector.reporting.cli import counted, say_error, stop_gently
 from detector.reporting.progress import progress

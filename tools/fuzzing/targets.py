@@ -415,7 +415,7 @@ def _foreign(kind: str) -> Callable[[Path], list[bytes]]:
 
 def _read_foreign(kind: str) -> Callable[[bytes, Path], object]:
     def read(data: bytes, folder: Path) -> object:
-        from detector.proposals.foreign_files import read_foreign
+        from detector.proposals.foreign.reading import read_foreign
 
         return read_foreign(_written(folder, f"boxes.{kind}", data), ["a", "b"])
 
@@ -423,7 +423,7 @@ def _read_foreign(kind: str) -> Callable[[bytes, Path], object]:
 
 
 def _caches(folder: Path) -> list[bytes]:
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
     from detector.structures import Proposals
 
     path = folder / "made.sqlite"
@@ -435,7 +435,7 @@ def _caches(folder: Path) -> list[bytes]:
 
 
 def _read_cache(data: bytes, folder: Path) -> object:
-    from detector.proposals.stored import ProposalStore
+    from detector.proposals.cache.stored import ProposalStore
 
     path = _written(folder, "cache.sqlite", data)
     for beside in ("-wal", "-shm", "-journal"):
@@ -447,7 +447,7 @@ def _read_cache(data: bytes, folder: Path) -> object:
 
 def _rows(_: Path) -> list[bytes]:
     """Rows of the cache without their checksum, which would hide all that comes after it."""
-    from detector.proposals.coding import encode
+    from detector.proposals.cache.coding import encode
     from detector.structures import Proposals
 
     corners = np.random.default_rng(0).integers(0, 16, (50, 4))
@@ -465,7 +465,7 @@ def _rows(_: Path) -> list[bytes]:
 def _read_row(data: bytes, _: Path) -> object:
     import zlib
 
-    from detector.proposals.coding import decode
+    from detector.proposals.cache.coding import decode
 
     return decode(data + zlib.crc32(data).to_bytes(4, "little"))
 

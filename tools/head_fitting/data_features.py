@@ -15,8 +15,8 @@ from detector.heads.regions import DescribedImage
 from detector.loading import load_detector
 from detector.models.inference import fastest_precision
 from detector.pipeline import Detector
+from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import gather
-from detector.proposals.stored import ProposalStore
 from detector.region_features import FeatureStore, feature_settings, kept_features
 from detector.reporting.cli import members_of, say_error
 from detector.reporting.progress import progress

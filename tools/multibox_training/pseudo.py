@@ -15,8 +15,8 @@ import typer
 
 from detector.datasets import Dataset, Sample
 from detector.errors import ImageError, TrainingError
+from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import gather
-from detector.proposals.stored import ProposalStore
 from detector.reporting.cli import counted
 from detector.reporting.progress import progress
 from detector.structures import Proposals

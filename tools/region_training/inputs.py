@@ -17,8 +17,8 @@ from detector.hardware import choose_precision
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
+from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import gather
-from detector.proposals.stored import ProposalStore
 from detector.region_run import bank_fingerprint, regression_of_start
 from detector.region_teacher import build_teacher
 from detector.reporting.cli import Stop, counted

@@ -15,7 +15,7 @@ from detector.evaluation.diagnosis_calibration import calibration, calibration_o
 from detector.evaluation.diagnosis_matching import match
 from detector.member_outputs import softmax_of
 from detector.pipeline import Detector
-from detector.proposals.stored import ProposalStore
+from detector.proposals.cache.stored import ProposalStore
 from detector.region_scores import ask_dataset, proposing_with
 from detector.region_store import RegionOutputs, RegionStore
 from detector.reporting.cli import say_error

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from detector.errors import ProposalError
-from detector.proposals import coding
-from detector.proposals.cache_file import connect, explain
+from detector.proposals.cache import coding
+from detector.proposals.cache.file import connect, explain
 from detector.structures import Proposals
 
 # Raise it when an engine gives other boxes for the same settings: then every key changes.

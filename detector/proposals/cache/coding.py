@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 from detector.errors import ProposalError
-from detector.proposals import box_codec
+from detector.proposals.cache import box_codec
 from detector.structures import Array, Proposals
 
 LARGEST_GRID = 4096

@@ -10,8 +10,8 @@ from typing import Any
 
 from detector.errors import DetectorError
 from detector.images import content_hash, decode, read_bytes
+from detector.proposals.cache.stored import ProposalStore, settings_hash
 from detector.proposals.engines import build_engine
-from detector.proposals.stored import ProposalStore, settings_hash
 
 
 @dataclass(frozen=True)

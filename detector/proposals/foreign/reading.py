@@ -21,9 +21,9 @@ import numpy as np
 
 from detector.errors import ProposalError
 from detector.files import read_regular
-from detector.proposals import plain_pickle
-from detector.proposals.foreign_layout import ForeignBoxes
-from detector.proposals.mat_files import read_mat
+from detector.proposals.foreign import plain_pickle
+from detector.proposals.foreign.layout import ForeignBoxes
+from detector.proposals.foreign.mat_files import read_mat
 from detector.structures import Array
 
 SUFFIXES = (".mat", ".pkl", ".pickle", ".npz", ".json")

@@ -1,0 +1,1 @@
+"""Proposal files of other programs: read, written, and their layouts said explicitly."""
