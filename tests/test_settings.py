@@ -13,8 +13,14 @@ from pydantic import BaseModel
 import detector
 from detector.configuration import validated
 from detector.errors import SettingsError
+from detector.heads.bbox_regression import RegressionSettings
+from detector.heads.one_class import OneClassSettings
+from detector.heads.svm import SvmSettings
 from detector.settings import Settings
+from detector.training.augment import AugmentSettings
+from detector.training.box_loss import BoxLossSettings
 from detector.training.region_settings import OptimiserConfig
+from detector.training.regions import SamplingSettings
 
 
 def _below(one: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -32,6 +38,36 @@ def test_all_settings_and_manifests_are_frozen_finite_and_refuse_unknown_names()
         assert issubclass(one, Settings), one
         assert one.model_config == Settings.model_config, one
     assert Settings.model_config == {"frozen": True, "extra": "forbid", "allow_inf_nan": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "accepted", "refused"),
+    [
+        (SvmSettings, "negative_iou", (0.01, 0.99), (0, 1)),
+        (SvmSettings, "c", (1e-6,), (0,)),
+        (SvmSettings, "passes", (1,), (0,)),
+        (RegressionSettings, "least_iou", (0.01, 0.99), (0, 1)),
+        (RegressionSettings, "ridge", (1e-6,), (0,)),
+        (OneClassSettings, "shifted", (0,), (-1,)),
+        (OneClassSettings, "proposals", (0,), (-1,)),
+        (OneClassSettings, "folds", (2,), (1,)),
+        (OneClassSettings, "near_iou", (0.01, 0.29), (0, 0.3)),
+        (SamplingSettings, "positives_per_batch", (1,), (0,)),
+        (SamplingSettings, "background_per_batch", (0,), (-1,)),
+        (SamplingSettings, "hard_candidates", (0,), (-1,)),
+        (SamplingSettings, "near_iou", (0.01, 0.99), (0, 1)),
+        (SamplingSettings, "background_prior", (0.01,), (0,)),
+        (SamplingSettings, "class_power", (0, 1), (-0.1, 1.1)),
+        (AugmentSettings, "contrast", (0, 0.99), (-0.1, 1)),
+        (BoxLossSettings, "weight", (0.01,), (0,)),
+    ],
+)
+def test_what_makes_no_sense_is_refused(kind, name, accepted, refused):
+    for value in accepted:
+        assert getattr(kind(**{name: value}), name) == value
+    for value in refused:
+        with pytest.raises(SettingsError, match=f"^here: {name}: Input should be"):
+            validated(kind, {name: value}, "here")
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

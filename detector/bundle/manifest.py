@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,9 +13,7 @@ from detector.models.normalisation import CENTRED, Normalisation, Triple
 from detector.models.split import SharedTrunk
 from detector.models.storage import StoredAs
 from detector.region_prior import RegionPrior
-from detector.settings import Settings
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
+from detector.settings import Settings, TensorFile
 
 
 class MemberManifest(Settings):
@@ -36,7 +33,7 @@ class MemberManifest(Settings):
     stored_as: StoredAs = "float16"
     trunk: SharedTrunk | None = None
     """Its file then holds only what is above the trunk of another member before it."""
-    file: str = ""
+    file: TensorFile = ""
     bytes: int = Field(default=0, ge=0)
     sha256: str = ""
 
@@ -46,13 +43,6 @@ class MemberManifest(Settings):
         if min(std) <= 0:
             raise ValueError("every std must be above 0")
         return std
-
-    @field_validator("file")
-    @classmethod
-    def _plain_name(cls, file: str) -> str:
-        if file and (not _FILE_NAME.fullmatch(file) or ".." in file):
-            raise ValueError("a member file is a plain name that ends in .safetensors")
-        return file
 
     @property
     def normalisation(self) -> Normalisation:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from detector.errors import BundleError
 from detector.heads.linear import BoxRegression, Heads, LinearScores
-from detector.settings import Settings
+from detector.settings import Settings, TensorFile
 from detector.tensor_files import (
     Layout,
     compare_layouts,
@@ -21,8 +20,6 @@ from detector.tensor_files import (
     naming,
     verified_bytes,
 )
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 
 class HeadManifest(Settings):
@@ -36,16 +33,9 @@ class HeadManifest(Settings):
     """Of the class, where `kind` is "class"."""
     recipe: dict[str, Any] = {}
     """What it was fitted on, and how."""
-    file: str = ""
+    file: TensorFile = ""
     bytes: int = Field(default=0, ge=0)
     sha256: str = ""
-
-    @field_validator("file")
-    @classmethod
-    def _plain_name(cls, file: str) -> str:
-        if file and (not _FILE_NAME.fullmatch(file) or ".." in file):
-            raise ValueError("a head's file is a plain name that ends in .safetensors")
-        return file
 
     @model_validator(mode="after")
     def _named_if_a_class(self) -> HeadManifest:

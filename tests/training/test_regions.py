@@ -84,6 +84,14 @@ def test_the_numbers_are_those_of_r_cnns_fine_tuning():
     assert (settings.positive_iou, settings.background_low) == (0.5, 0)
 
 
+def test_a_batch_is_learnt_from_whole_or_without_background_where_there_is_none():
+    assert _pool().batch_size() == 128
+    assert _pool(SamplingSettings(hard_candidates=64)).batch_size() == 128
+    dataset = Dataset("toy", ("ant",), (_sample("a", Annotations([[0, 0, 10, 10]], [0])),))
+    only = RegionPool(dataset, {"a": _proposals((0, 0, 10, 9))}, SamplingSettings())
+    assert only.batch_size() == len(only.draw(0, 0)) == 32
+
+
 def test_a_batch_can_be_told_and_parts_name_their_places():
     batch = _pool(SamplingSettings(positives_per_batch=2, background_per_batch=3)).draw(0, 0)
     assert batch.replay() == {"image": batch.image.tolist(), "boxes": batch.boxes.tolist()}
