@@ -135,6 +135,12 @@ class Detector:
                 f" the last), the ensemble has {ensemble.num_outputs}"
             )
 
+    def __copy__(self) -> Detector:
+        """Another detector of the same parts, such as for other settings."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a detector has threads, and weights laid out for this machine: it is neither copied"

@@ -79,6 +79,15 @@ def test_a_detector_is_neither_copied_nor_sent() -> None:
             use(_detector())
 
 
+def test_other_settings_of_the_same_detector_load_nothing_again() -> None:
+    detect = _detector()
+    other = copy.copy(detect)
+    other.settings = DetectionSettings(score_threshold=1.0)
+    assert len(other(_half_white())) == 0
+    assert len(detect(_half_white())) == 2
+    assert DetectionSettings().score_threshold == 0.5
+
+
 def test_after_a_fork_a_detector_without_its_threads_says_so_and_waits_for_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,6 +19,7 @@ from detector.heads.svm import SvmSettings
 from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.box_loss import BoxLossSettings
+from detector.training.classifier_settings import OptimiserSettings
 from detector.training.region_settings import OptimiserConfig
 from detector.training.regions import SamplingSettings
 
@@ -74,3 +75,11 @@ def test_what_makes_no_sense_is_refused(kind, name, accepted, refused):
 def test_a_number_that_is_not_finite_is_told_by_its_name(value):
     with pytest.raises(SettingsError, match=r"^optimiser: rate: .*finite"):
         validated(OptimiserConfig, {"rate": value}, "optimiser")
+
+
+def test_validating_only_at_the_end_and_clipping_nothing_may_be_told_as_infinity():
+    settings = OptimiserSettings(validate_every=math.inf, clip=math.inf)
+    assert (settings.validate_every, settings.clip) == (math.inf, math.inf)
+    for name in ("validate_every", "clip"):
+        with pytest.raises(SettingsError, match=name):
+            validated(OptimiserSettings, {name: math.nan}, "optimiser")

@@ -96,6 +96,12 @@ def test_the_loss_by_hand():
     assert moved == pytest.approx(np.log(2))
 
 
+def test_the_loss_with_a_prior_by_hand():
+    """Logits of 0 and odds of an object doubled: 1 and 1 against 1/2."""
+    losses = [log_loss(np.zeros((1, 3)), np.array([k]), 1.0, np.array([np.log(2)])) for k in (0, 2)]
+    assert losses == pytest.approx([-np.log(1 / 2.5), -np.log(0.5 / 2.5)])
+
+
 def drawn(rng: np.random.Generator, log_odds: Array | float) -> tuple[Array, Array]:
     """8,000 regions: logits of four classes and background, and classes drawn from what the
     softmax, corrected by log-odds, says: a calibrated network.

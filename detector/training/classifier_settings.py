@@ -97,7 +97,7 @@ class OptimiserSettings(Settings):
     weight_decay: float = Field(1e-4, ge=0)
     decay_vectors: bool = True
     """Whether biases and batch normalisation decay too."""
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(None, gt=0, allow_inf_nan=True)
     """Largest norm of the whole gradient."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     auxiliary_weight: float = Field(0.3, ge=0)
@@ -107,7 +107,7 @@ class OptimiserSettings(Settings):
     seed: Seed = 0
     save_every: int = Field(1000, ge=1)
     """Steps."""
-    validate_every: float = Field(1.0, gt=0)
+    validate_every: float = Field(1.0, gt=0, allow_inf_nan=True)
     """Epochs."""
     max_bad_steps: int = Field(5, ge=1)
     """Stop after so many steps in a row with a loss or gradient that is not finite."""

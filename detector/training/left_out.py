@@ -22,6 +22,7 @@ class LeftOut:
         of_rank = f"-{group.rank}" if group.world > 1 else ""
         self._path = folder / PATTERN.replace("*", of_rank)
         self._first = group.is_first
+        of_others = {folder / PATTERN.replace("*", f"-{rank}") for rank in range(group.world)}
         self._before: dict[str, str] = {}
         self._own: dict[str, str] = {}
         for path in sorted(folder.glob(PATTERN)):
@@ -30,16 +31,19 @@ class LeftOut:
                 self._before.update(found)
                 if path == self._path:
                     self._own = found
-            elif group.is_first:
-                path.unlink()
+            elif path == self._path or (group.is_first and path not in of_others):
+                path.unlink()  # the others remove their own, before they write
 
     def __bool__(self) -> bool:
         return bool(self._before or self._own)
 
-    def keep(self, found: dict[Path, str] | dict[str, str]) -> None:
-        """Write down what is new in `found`: why each file could not be read."""
-        now = found.copy().items()  # batches are made, and may fail, meanwhile
-        new = {str(file): why for file, why in now if str(file) not in self._own}
+    def keep(self, found: dict[Path, str] | dict[str, str], among: str = "") -> None:
+        """Write down what is new in `found`: why each file could not be read.
+
+        among  tells files of one name apart, where there are several sets of them
+        """
+        now = {f"{among}{file}": why for file, why in found.copy().items()}  # batches go on failing
+        new = {file: why for file, why in now.items() if file not in self._own}
         if new:
             self._own |= new
             write_atomically(self._path, json.dumps(self._own, indent=2) + "\n")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 """Stays there, and is nobody's when the process that holds it ends, however that ends."""
+SHARED_LOCK = ".shared-lock"
+"""Of what runs share, such as a bank; a run's own folder may be the place of its bank, too."""
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def alone_in(
 @contextmanager
 def held(folder: Path, refusal: str) -> Iterator[None]:
     """Hold a folder that runs share; a TrainingError of these words where another one does."""
-    lock = _locked(folder)
+    lock = _locked(folder, SHARED_LOCK)
     if lock is None:
         raise TrainingError(refusal)
     try:
@@ -60,10 +62,10 @@ def held(folder: Path, refusal: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _locked(folder: Path) -> int | None:
+def _locked(folder: Path, name: str = LOCK) -> int | None:
     """The open lock of the folder; None where another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         import fcntl
 

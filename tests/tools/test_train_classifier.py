@@ -388,7 +388,7 @@ def test_weights_that_a_run_starts_from_keep_their_meaning_at_another_scale_of_p
         (changes("network.architecture=resnet9000"), "not known", 2),
         (changes("optimiser.batch=1", "optimiser.accumulate=2"), "does not go around", 2),
         (["--data", "/nowhere"], "no such file", 3),
-        (["--device", "gpu7"], "--device", 2),
+        (["--device", "gpu7"], "device gpu7", 2),
         (["--start", "/nowhere.safetensors"], "no such file", 3),
         (["--data", "ONE_CLASS"], "all images are of one class, red, so", 3),
         (

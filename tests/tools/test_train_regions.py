@@ -131,7 +131,7 @@ def test_other_settings_do_not_resume_a_run(config: Path, finished: Path):
         (["--set", "member.architecture=resnet9000"], "not known"),
         (["--set", "data=[]"], "--data"),
         (["--set", "nonsense"], "room.setting=value"),
-        (["--device", "gpu7"], "--device"),
+        (["--device", "gpu7"], "device gpu7"),
     ],
 )
 def test_wrong_options_are_one_sentence_and_change_nothing(

@@ -29,6 +29,23 @@ def test_what_several_processes_found_is_told_once_by_the_first_of_the_next_run(
     assert alone.messages() == ["a.png: gone", "b.png: no image", "c.png: gone"]
 
 
+def test_a_first_process_that_begins_late_removes_nothing_of_the_others(tmp_path: Path):
+    for name in ("left-out.json", "left-out-0.json", "left-out-1.json", "left-out-2.json"):
+        (tmp_path / name).write_text("{}")  # of runs before, of one, two and three processes
+    second = LeftOut(tmp_path, Group(1, 2), resumed=False)
+    second.keep(B)
+    LeftOut(tmp_path, Group(0, 2), resumed=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["left-out-1.json"]
+    assert second.messages() == ["b.png: no image"]
+
+
+def test_files_of_one_name_in_two_sets_are_two(tmp_path: Path):
+    left_out = LeftOut(tmp_path, Group(), resumed=False)
+    left_out.keep({"0.png": "train/0.png: gone"})
+    left_out.keep({"0.png": "val/0.png: gone"}, "judged: ")
+    assert left_out.messages() == ["train/0.png: gone", "val/0.png: gone"]
+
+
 def test_a_run_from_its_start_knows_nothing_of_one_before_in_its_folder(tmp_path: Path):
     LeftOut(tmp_path, Group(), resumed=False).keep(A)
     assert not LeftOut(tmp_path, Group(), resumed=False)

@@ -10,7 +10,7 @@ import pytest
 
 from detector.errors import TrainingError
 from detector.training.distributed import Group
-from detector.training.run_folder import alone_in
+from detector.training.run_folder import alone_in, held
 
 
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
@@ -25,6 +25,17 @@ def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
         raise KeyError
     with alone_in(out, Group()):
         pass
+
+
+def test_a_run_may_keep_what_others_share_in_its_own_folder(tmp_path: Path):
+    with alone_in(tmp_path, Group()), held(tmp_path, "busy"):
+        with pytest.raises(TrainingError, match="busy"), held(tmp_path, "busy"):
+            pass
+        with (
+            pytest.raises(TrainingError, match="another process is at work"),
+            alone_in(tmp_path, Group()),
+        ):
+            pass
 
 
 def test_all_processes_of_a_group_are_refused_together(tmp_path: Path):

@@ -118,7 +118,7 @@ def _steps(
             accuracy = _validated(learning, learning.judged, network, loop, step_of, threads)
             display.say(f"validation: {accuracy}")
             logs.note(done - 1, "validation", accuracy._asdict())
-            left_out.keep(learning.unjudged)
+            left_out.keep(learning.unjudged, "judged: ")
             return True
 
         reached = loop.first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -36,12 +37,15 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         return _connect_to_read(path, "mode=ro")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
+        if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
         # On read-only media SQLite cannot make the shared memory of its log, by which readers and
         # writers would find each other. Nobody writes there: the log, if any, is read without it.
         log = Path(f"{path}-wal")
         has_log = log.exists() and log.stat().st_size > 0
+        if has_log and os.name != "posix":
+            raise
         return _connect_to_read(path, "mode=ro&vfs=unix-none" if has_log else "mode=ro&immutable=1")
 
 
