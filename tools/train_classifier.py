@@ -70,21 +70,23 @@ def main(
     )
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
-    with at_work(
-        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
-        compiled=compiled,
-    ) as (places, group):  # fmt: skip
-        images, judged = images_of(settings, data_root)
-        with stop_gently("this step, then saving") as stop:
-            trained = train(settings, images, judged, places, group, stop)
-            if trained.finished and group.is_first:
-                path = out / CLASSIFIER
-                typer.echo(
-                    f"wrote {path}; try: python tools/evaluate_classifier.py --weights {path}"
-                    " --data VAL",
-                    err=True,
-                )
-            return 0 if trained.readable else 1
+    images, judged = images_of(settings, data_root)
+    with (
+        at_work(
+            out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
+            compiled=compiled,
+        ) as (places, group),
+        stop_gently("this step, then saving") as stop,
+    ):  # fmt: skip
+        trained = train(settings, images, judged, places, group, stop)
+        if trained.finished and group.is_first:
+            path = out / CLASSIFIER
+            typer.echo(
+                f"wrote {path}; try: python tools/evaluate_classifier.py --weights {path}"
+                " --data VAL",
+                err=True,
+            )
+        return 0 if trained.readable else 1
 
 
 if __name__ == "__main__":

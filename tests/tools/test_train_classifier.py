@@ -404,6 +404,7 @@ def test_wrong_options_are_one_sentence(options, message, code, pictures, tmp_pa
     assert train(pictures, tmp_path / "run", *options) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert "--data" not in options or not (tmp_path / "run").exists()
 
 
 def test_tensorboard_that_is_missing_is_said_before_the_training(
