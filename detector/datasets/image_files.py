@@ -51,8 +51,11 @@ def is_inside(name: str) -> bool:
 
 def named_in(folder: Path, name: str) -> Path:
     """The file that annotations name, below the folder of the images. Programs on Windows write
-    `a\\b.jpg` for a/b.jpg.
+    `a\\b.jpg` for a/b.jpg; where their archive was unpacked elsewhere, a file may be called that.
     """
+    plain = folder / name
+    if "\\" not in name or os.path.lexists(plain):
+        return plain
     return folder / name.replace("\\", "/")
 
 

@@ -44,6 +44,16 @@ def test_names_that_a_windows_program_wrote_are_found(tmp_path: Path) -> None:
     assert lint(tmp_path).defects == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there a backslash parts folders")
+def test_a_file_whose_own_name_holds_a_backslash_is_found(tmp_path: Path) -> None:
+    """As an archive from Windows leaves it, unpacked elsewhere."""
+    path = write_coco(tmp_path, coco_content([coco_image(1, "images\\a.jpg")], [coco_object()]))
+    write_image(tmp_path / "train" / "a.jpg").rename(tmp_path / "train" / "images\\a.jpg")
+    (sample,) = read_coco(path).samples
+    assert sample.path.name == "images\\a.jpg"
+    assert lint(tmp_path).defects == 0
+
+
 def test_images_without_objects_are_samples_too(tmp_path: Path) -> None:
     images = [coco_image(2, "2.jpg"), coco_image(1, "1.jpg")]
     dataset = read_coco(write_coco(tmp_path, coco_content(images, [coco_object()])))
