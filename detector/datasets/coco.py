@@ -6,6 +6,7 @@ Box areas are those of the outlines where the file gives them, as COCO's own pro
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 def split_of(json_path: Path) -> str:
     """What an instances file is called: its stem, or its folder where Roboflow names all alike."""
-    return json_path.parent.name if json_path.stem == "_annotations.coco" else json_path.stem
+    if json_path.stem != "_annotations.coco":
+        return json_path.stem
+    return Path(os.path.abspath(json_path)).parent.name  # of a relative path, too
 
 
 def _read_instances(path: Path) -> dict[str, list[Any]]:

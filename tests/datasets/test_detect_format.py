@@ -90,6 +90,20 @@ def test_roboflows_coco_export_has_its_folders_as_splits(tmp_path: Path) -> None
     assert "same-image" not in rules
 
 
+def test_a_data_set_in_the_current_folder_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "valid" / "1.jpg")
+    content = json.dumps(coco_content((), [coco_object()]))
+    (tmp_path / "valid" / "_annotations.coco.json").write_text(content)
+    (tmp_path / "valid" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "valid")
+    assert detect_format(".").splits == ("valid",)
+    assert [read_dataset(one).name for one in (".", "_annotations.coco.json")] == ["valid"] * 2
+    monkeypatch.chdir("below")
+    assert read_dataset("..").name == "valid"
+
+
 def test_roboflows_yolo_export_says_one_step_up_and_means_beside(tmp_path: Path) -> None:
     root = tmp_path / "export"
     for split in ("train", "valid"):
