@@ -7,7 +7,9 @@ side by side.
 from __future__ import annotations
 
 import os
+import posixpath
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from detector.datasets.dataset import Ledger
@@ -66,13 +68,13 @@ def read_tar(path: str | Path) -> LabelledImages:
                     ledger.drop(path.name, member.name, rule, why)
                     continue
                 places[member.name] = (member.offset_data, member.size)
-                found.append((_class_of(member.name), member.name))
+                found.append(member.name)
     except tarfile.TarError as error:
         raise DatasetError(
             f"{path}: not a plain tar file ({error}); a compressed one must be unpacked to .tar"
         ) from None
-    found.sort()
-    return labelled(path.name, found, TarFile(path, places), ledger.entries)
+    pairs = sorted(zip(_classes_of(found), found, strict=True))
+    return labelled(path.name, pairs, TarFile(path, places), ledger.entries)
 
 
 def _is_hidden(name: str) -> bool:
@@ -80,10 +82,18 @@ def _is_hidden(name: str) -> bool:
     return any(part[0] == "." and part != ".." for part in PurePosixPath(name).parts)
 
 
-def _class_of(name: str) -> str:
-    """As in a folder of class folders."""
-    here = PurePosixPath(name).parent
-    return here.parent.name if here.name == "images" and here.parent.name else here.name
+def _classes_of(names: Sequence[str]) -> list[str]:
+    """As in a folder of class folders. The folder that holds all of them is not a class: in it,
+    `images` is one, beside `masks`.
+    """
+    folders = [PurePosixPath(name).parent for name in names]
+    top = PurePosixPath(posixpath.commonpath(set(folders))) if folders else None
+    return [
+        here.parent.name
+        if here.name == "images" and here.parent.name and here.parent != top
+        else here.name
+        for here in folders
+    ]
 
 
 def _fault(member: tarfile.TarInfo) -> tuple[str, str] | None:

@@ -112,6 +112,16 @@ def test_hidden_files_and_folders_of_images_in_a_tar_are_as_in_a_folder(tmp_path
     assert images.skipped_by_rule() == {"not-a-file": 1}
 
 
+@pytest.mark.parametrize("top", ["", "./", "data/", "./deep/data/"])
+def test_a_tar_of_images_and_masks_has_the_classes_of_its_folder(top, tmp_path):
+    for name in ("images/1.png", "masks/1.png"):
+        put(tmp_path / "folder" / name)
+    tar = write_tar(tmp_path / "x.tar", [f"{top}images/1.png", f"{top}masks/1.png"])
+    assert counted(tar) == counted(tmp_path / "folder") == {"images": 1, "masks": 1}
+    tar = write_tar(tmp_path / "x.tar", [f"{top}a/images/1.jpg", f"{top}b/images/1.jpg"])
+    assert counted(tar) == {"a": 1, "b": 1}
+
+
 def test_a_compressed_or_cut_tar_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="must be unpacked"):
         read_labelled(write_tar(tmp_path / "x.tar.gz", ["a/1.jpg"], "w:gz"))
