@@ -34,8 +34,12 @@ Roboflow leave them.
 
 
 def layout_of(root: Path) -> tuple[str, str]:
-    """The one of LAYOUTS with annotations in it; the development kit's where none has any."""
-    return next((one for one in LAYOUTS if holds_annotations(root / one[0])), LAYOUTS[0])
+    """The one of LAYOUTS with annotations in it; the development kit's where none has any. Where
+    capitals do not count in file names, the folder of the images tells the first two apart.
+    """
+    found = [one for one in LAYOUTS if holds_annotations(root / one[0])] or [LAYOUTS[0]]
+    named = (one for one in found if one[1] != "." and (root / one[1]).is_dir())
+    return next(named, found[0])
 
 
 def holds_annotations(folder: Path) -> bool:

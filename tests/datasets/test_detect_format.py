@@ -139,6 +139,25 @@ def test_vocs_xml_is_found_where_labelling_tools_put_it(
     assert {one.rule for one in lint(tmp_path).findings} >= {"unlabelled-image"}
 
 
+def test_where_capitals_do_not_count_the_images_tell_the_layout(tmp_path: Path) -> None:
+    for folder in ("annotations", "images"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "annotations" / "a.xml").write_text(voc_xml(voc_object()))
+    write_image(tmp_path / "images" / "a.jpg")
+    if not (tmp_path / "Annotations").exists():
+        (tmp_path / "Annotations").symlink_to("annotations")
+    assert [one.image_id for one in read_dataset(tmp_path).samples] == ["a"]
+    assert lint(tmp_path).defects == 0
+
+
+def test_a_stray_xml_file_does_not_move_vocs_annotations(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(), "b": voc_xml()}, None)
+    (root / "project.xml").write_text("<project/>")
+    shutil.rmtree(root / "JPEGImages")
+    with pytest.raises(DatasetError, match="2 x missing-image"):
+        read_dataset(root)
+
+
 def test_xml_beside_another_format_is_not_vocs(tmp_path: Path) -> None:
     write_yolo(tmp_path, {"a": "0 0.5 0.5 0.2 0.5"})
     (tmp_path / "project.xml").write_text("<project/>")
