@@ -157,7 +157,8 @@ def instances_in(folder: Path) -> list[Path]:
 def _lists_images(path: Path) -> bool:
     """Whether a JSON file speaks of "images" at all, however damaged it is."""
     try:
-        return b'"images"' in read_limited(path, MAX_JSON_BYTES)
+        data = read_limited(path, MAX_JSON_BYTES)
+        return b'"images"' in data.replace(b"\0", b"")  # in UTF-16 and UTF-32, too
     except AnnotationError:  # reading it as annotations says what is wrong
         return True
 

@@ -190,6 +190,15 @@ def test_json_that_lists_no_images_is_no_coco(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_json_in_wide_characters_is_recognised(tmp_path: Path, encoding: str) -> None:
+    write_image(tmp_path / "1.jpg")
+    content = json.dumps(coco_content((), [coco_object()]))
+    (tmp_path / "mine.json").write_text(content, encoding=encoding)
+    (tmp_path / "photo.json").write_text('{"imagePath": "photo.jpg"}', encoding=encoding)
+    assert len(read_dataset(tmp_path)) == 1
+
+
 def test_a_data_set_without_splits_says_so(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"a": voc_xml(voc_object())}, None)
     with pytest.raises(DatasetError, match="has no splits, so no 'train'; leave it out, or make"):
