@@ -441,6 +441,14 @@ def test_names_of_a_list_may_have_blanks_and_be_followed_by_a_label(tmp_path):
     assert found.ids == ("2008_000008", "2008_000015", "my cat", "IMG 0001")
 
 
+def test_whatever_follows_a_suffix_is_not_the_name(tmp_path):
+    lines = ("a/x.jpg 0.5", "a/y.JPG cat", "a/my photo.jpg", "a/my photo.tiff 3 b.png", "jpg cat")
+    (tmp_path / "val.txt").write_text("\n".join(lines))
+    assert read_index(tmp_path / "val.txt").names == (
+        "a/x.jpg", "a/y.JPG", "a/my photo.jpg", "a/my photo.tiff", "jpg cat",
+    )  # fmt: skip
+
+
 def test_mmdetection_2_reads_a_list_in_the_order_of_the_index(tmp_path):
     (tmp_path / "val.txt").write_text("a\nb\n")
     content = pickle.loads(export(FOUND, "mmdetection2", read_index(tmp_path / "val.txt")))

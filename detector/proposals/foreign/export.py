@@ -13,9 +13,11 @@ import numpy as np
 
 from detector.errors import ProposalError, SettingsError
 from detector.files import read_regular
+from detector.images import SUFFIXES
 from detector.structures import Array, Proposals
 
 _LABEL = re.compile(r"(\s+-?\d+)+$")
+_IMAGE = re.compile(rf"(.*?({'|'.join(map(re.escape, sorted(SUFFIXES)))}))\s", re.IGNORECASE)
 FORMATS = ("detectron2", "mmdetection", "mmdetection2")
 
 
@@ -27,8 +29,9 @@ class Index(NamedTuple):
 
 
 def read_index(path: str | Path) -> Index:
-    """A COCO .json (its images' file_name and id), or a text file with one image a line; numbers
-    after the name, as in VOC's lists of a class, do not belong to it.
+    """A COCO .json (its images' file_name and id), or a text file with one image a line; what
+    follows a suffix and a blank does not belong to the name, nor do numbers after a stem, as in
+    VOC's lists of a class.
     """
     path = Path(path)
     try:
@@ -36,7 +39,7 @@ def read_index(path: str | Path) -> Index:
     except (OSError, UnicodeDecodeError) as error:
         raise ProposalError(f"{path}: not a readable image list ({error})") from None
     if path.suffix.lower() != ".json":
-        lines = [_LABEL.sub("", line.strip()) for line in text.splitlines() if line.strip()]
+        lines = [_name_in(line.strip()) for line in text.splitlines() if line.strip()]
         return Index(tuple(lines), tuple(Path(line).stem for line in lines))
     try:
         images = json.loads(text)["images"]
@@ -45,6 +48,11 @@ def read_index(path: str | Path) -> Index:
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ProposalError(f"{path}: no COCO file with `images` of `file_name` and `id`") from None
+
+
+def _name_in(line: str) -> str:
+    image = _IMAGE.match(line)
+    return image.group(1) if image else _LABEL.sub("", line)
 
 
 def export(
