@@ -194,6 +194,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_bundle_with_temperatures_comes_back_and_the_source_stays(bundle: Path, tmp_path: Path):
+    path = bundle / "bundle.json"  # measured at the old temperature
+    path.write_text(path.read_text().replace('"metrics": {}', '"metrics": {"mAP": 50.0}'))
+    assert read_manifest(bundle).metrics
     before = files(bundle)
     written = save_temperatures(bundle, tmp_path / "new", [1.5], {"data": "9 images"})
     assert files(bundle) == before

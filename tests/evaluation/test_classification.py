@@ -8,7 +8,7 @@ import pytest
 from detector.errors import EvaluationError
 from detector.evaluation.classification import Row, hits, table
 from detector.evaluation.kept_probabilities import KeptProbabilities
-from detector.evaluation.views import views
+from detector.evaluation.views import SHORT_SIDES, views
 from detector.structures import FILL_MEAN
 
 
@@ -82,6 +82,7 @@ def test_ten_crops_are_corners_and_centre_of_the_central_square_and_mirrors():
 
 
 def test_the_144_crops_are_4_scales_3_squares_6_crops_and_mirrors():
+    assert SHORT_SIDES == (256, 288, 320, 352)
     made = views(ramp(100, 200), 144, 32)
     assert made.shape == (144, 3, 32, 32)
     assert np.array_equal(made[72:], made[:72, :, :, ::-1])

@@ -121,6 +121,8 @@ def test_a_data_set_without_objects_is_refused():
 def test_the_summary_is_json():
     measured = coverage(dataset(ONE_CAT), {"0": ranked([0, 0, 10, 8])}, [1, None])
     whole = json.loads(json.dumps(measured.summary(), allow_nan=False))
+    for least in (0.5, 0.7):
+        assert whole[f"recall_{least}"] == measured.recall(least).tolist()
     assert whole["recall_0.5"] == [1.0, 1.0]
     assert whole["objects"] == 1
 

@@ -15,10 +15,14 @@ from detector.boxes import iou
 from detector.errors import EvaluationError
 from detector.evaluation import evaluate
 from detector.evaluation.diagnosis import diagnose, worst_images
-from detector.evaluation.diagnosis_calibration import best_threshold, calibration
+from detector.evaluation.diagnosis_calibration import (
+    best_threshold,
+    calibration,
+    calibration_of,
+)
 from detector.evaluation.diagnosis_errors import KINDS, NO_ERROR, error_gains, kinds_of
 from detector.evaluation.diagnosis_matching import Matching, match
-from detector.evaluation.diagnosis_misses import REASONS, evidence_of
+from detector.evaluation.diagnosis_misses import REASONS, evidence_of, region_evidence
 from detector.evaluation.matching import WRONG
 from detector.structures import Annotations, Detections
 
@@ -111,6 +115,13 @@ def test_a_class_mended_counts_for_the_class_it_has_in_truth() -> None:
     found = Detections([OBJECT, [20, 0, 30, 10]], [0.9, 0.8], [CAT, CAT])
     known = gains(match(dataset_of(truth), {"a": found}))
     assert known["classification"] == (1, pytest.approx(1 / 2))  # the dogs' AP goes from 0 to 1
+
+
+def test_of_two_objects_of_a_class_the_mended_one_is_half() -> None:
+    truth = Annotations([OBJECT, [20, 0, 30, 10], [40, 0, 50, 10]], [CAT, DOG, DOG])
+    found = Detections([OBJECT, [20, 0, 30, 10]], [0.9, 0.8], [CAT, CAT])
+    known = gains(match(dataset_of(truth), {"a": found}))
+    assert known["classification"] == (1, pytest.approx(1 / 4))  # the dogs' AP goes from 0 to 1/2
 
 
 def test_only_the_first_claim_to_an_object_is_mended() -> None:
@@ -352,6 +363,29 @@ def test_calibration_error_is_the_mean_gap_between_score_and_precision() -> None
     # Bins that hold more weigh more: three of 0.95, one right, and one of 0.25.
     uneven = calibration(np.array([0.95, 0.95, 0.95, 0.25]), np.array([1, 0, 0, 0], bool))
     assert uneven.error == pytest.approx((3 * (0.95 - 1 / 3) + 0.25) / 4)
+
+
+def test_calibration_is_of_what_is_right_or_wrong() -> None:
+    """Found: the cat, nothing twice, and a difficult cat, which is neither."""
+    truth = Annotations([OBJECT, [50, 50, 60, 60]], [CAT, CAT], [False, True])
+    boxes = [OBJECT, [20, 20, 30, 30], [70, 70, 80, 80], [50, 50, 60, 60]]
+    found = Detections(boxes, [0.95, 0.95, 0.95, 0.15], [CAT] * 4)
+    judged = calibration_of(match(dataset_of(truth), {"a": found}))
+    assert judged.number.tolist() == [0] * 9 + [3]
+    assert judged.precision[9] == pytest.approx(1 / 3)
+
+
+def test_the_evidence_is_that_of_the_region_which_says_the_class_most() -> None:
+    """Of two regions on the cat the second says cat by 0.6 and nothing more; the first says dog."""
+    regions = proposals_of([[0, 0, 10, 9], [0, 0, 10, 8], [50, 50, 60, 60]])
+    scores = np.array([[0.3, 0.6, 0.1], [0.6, 0.1, 0.3], [0.9, 0.1, 0.0]])
+    one = region_evidence(Annotations([OBJECT], [CAT]), regions, scores)
+    assert (one.overlap.tolist(), one.score.tolist()) == ([pytest.approx(0.9)], [0.6])
+    assert one.says_own.tolist() == [True]
+    other = region_evidence(Annotations([OBJECT], [DOG]), regions, scores)
+    assert (other.score.tolist(), other.says_own.tolist()) == ([0.6], [True])
+    none = region_evidence(Annotations([OBJECT], [CAT]), proposals_of([]), np.zeros((0, 3)))
+    assert none.says_own.tolist() == [False]
 
 
 def test_the_best_threshold_has_the_best_f1() -> None:

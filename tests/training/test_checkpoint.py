@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,6 +14,7 @@ from detector.errors import CheckpointError
 from detector.training import checkpoint as checkpoints
 from detector.training.checkpoint import (
     Checkpoint,
+    digest_of,
     fingerprint_of,
     load_checkpoint,
     save_checkpoint,
@@ -216,3 +218,13 @@ def test_a_fingerprint_is_of_names_and_values_and_not_of_their_order():
     assert len(print_of) == 16
     # Kept: a run that was begun by another version of this program can be resumed.
     assert fingerprint_of({"rate": 0.1}) == "d1723cd57b88f589"
+
+
+def test_a_digest_tells_kinds_and_shapes_of_numbers_apart_and_parts():
+    same = [
+        (np.zeros(4, np.int32),), (np.zeros(2, np.int64),), (np.zeros(4, np.float32),),
+        (np.zeros((2, 2), np.int32),), (np.zeros(2, np.int32), np.zeros(2, np.int32)),
+    ]  # fmt: skip
+    names = [(["ab", "c"],), (["a", "bc"],), (["ab"], ["c"])]
+    assert len({digest_of(*parts) for parts in [*same, *names]}) == 8
+    assert digest_of(np.zeros((4, 4))[:, ::2]) == digest_of(np.zeros((4, 2)))
