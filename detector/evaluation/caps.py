@@ -13,8 +13,6 @@ import numpy as np
 from detector.errors import SettingsError
 from detector.structures import Array, Detections
 
-R_CNN_PER_CLASS = 30_000
-
 
 def cap_per_class(results: Mapping[str, Detections], most: int) -> dict[str, Detections]:
     """The `most` best detections of each class over all images, and those that tie with the last.
