@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from detector.bundle import Bundle, Thresholds
     from detector.ensemble import Ensemble, Member
     from detector.models.inference import Precision
-    from detector.pipeline import DetectionSettings, Detector
+    from detector.pipeline import Detector
+    from detector.suppression import DetectionSettings
 
 SHIPPED = Path(__file__).parent / "weights" / "default"
 """The bundle that comes with the package."""
@@ -80,7 +81,7 @@ def load_detector(
 
 def _settings(thresholds: Thresholds, given: Mapping[str, Any]) -> DetectionSettings:
     """The bundle's thresholds, and what was given in their place."""
-    from detector.pipeline import DetectionSettings
+    from detector.suppression import DetectionSettings
 
     values = {
         "score_threshold": thresholds.score,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from detector.ensemble import CropSpec, Ensemble, Member
 from detector.errors import SettingsError
 from detector.heads import BoxRegression, Heads, LinearScores
-from detector.pipeline import DetectionSettings, Detector, suppress
+from detector.pipeline import Detector
 from detector.structures import Array, Proposals
+from detector.suppression import DetectionSettings, suppress
 
 
 class Colours(nn.Module):

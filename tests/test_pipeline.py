@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from detector import pipeline
 from detector.ensemble import Ensemble, Member
 from detector.errors import DetectorError, ImageError
-from detector.pipeline import DetectionSettings, Detector, suppress
+from detector.pipeline import Detector
 from detector.region_prior import RegionPrior
 from detector.structures import Array, Proposals
+from detector.suppression import DetectionSettings, suppress
 
 
 class Brightness(nn.Module):

@@ -20,7 +20,7 @@ from detector.datasets import Dataset, Sample
 from detector.ensemble import CropSpec
 from detector.errors import ImageError, ProposalError
 from detector.member_outputs import MemberOutput
-from detector.pipeline import DetectionSettings, Detector
+from detector.pipeline import Detector
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import StoredProposals
 from detector.region_prior import RegionPrior
@@ -33,6 +33,7 @@ from detector.region_scores import (
 )
 from detector.region_store import RegionStore
 from detector.structures import Annotations, Array, Proposals
+from detector.suppression import DetectionSettings
 
 
 class Halves:

@@ -55,7 +55,7 @@ class Thresholds(Settings):
     score: float = Field(default=0.05, ge=0, le=1)
     nms: float = Field(default=0.3, ge=0, le=1)
     voting: float | None = Field(default=None, gt=0, le=1)
-    """IoU of box voting (pipeline.DetectionSettings.voting_iou); None is off."""
+    """IoU of box voting (suppression.DetectionSettings.voting_iou); None is off."""
     max_detections: int = Field(default=100, ge=1)
     max_proposals: int | None = Field(default=None, ge=1)
     """Only so many of the best ranked proposals are classified; None is all."""

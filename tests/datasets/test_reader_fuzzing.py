@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dataset_files import (
     coco_content,
@@ -21,7 +22,7 @@ from dataset_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detector.datasets import read_coco, read_voc, read_yolo
+from detector.datasets import Dataset, read_coco, read_voc, read_yolo
 from detector.errors import DetectorError
 
 SCALARS = st.one_of(
@@ -53,6 +54,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def check_usable(dataset: Dataset) -> None:
+    """Whatever a reader lets pass: boxes with an area, of numbers, and labels that are classes."""
+    for sample in dataset.samples:
+        boxes, labels = sample.annotations.boxes, sample.annotations.labels
+        assert np.isfinite(boxes).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        assert ((labels >= 0) & (labels < len(dataset.classes))).all()
+
+
 @quick
 @given(data=st.data())
 def test_any_value_anywhere_in_a_coco_file(folder: Path, data: st.DataObject) -> None:
@@ -72,7 +82,7 @@ def test_any_value_anywhere_in_a_coco_file(folder: Path, data: st.DataObject) ->
     path = folder / "coco" / "annotations" / "instances_train.json"
     path.write_text(json.dumps(content))
     with contextlib.suppress(DetectorError):
-        read_coco(path)
+        check_usable(read_coco(path))
 
 
 @quick
@@ -90,7 +100,7 @@ def test_any_text_in_a_data_yaml(folder: Path, text: str) -> None:
     path = folder / "yolo" / "fuzz.yaml"
     path.write_text(text)
     with contextlib.suppress(DetectorError):
-        read_yolo(path)
+        check_usable(read_yolo(path))
 
 
 @quick

@@ -56,6 +56,7 @@ ROOMS = {
     "detection": Room(
         (
             "detector/pipeline.py",
+            "detector/suppression.py",
             "detector/ensemble.py",
             "detector/member_outputs.py",
             "detector/region_prior.py",

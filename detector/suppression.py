@@ -1,0 +1,56 @@
+"""From the scores of regions to detections: threshold, per-class suppression, voting, limits."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from detector import boxes as box_ops
+from detector.settings import Settings
+from detector.structures import Array, Detections
+
+
+class DetectionSettings(Settings):
+    """What is done with the scores."""
+
+    score_threshold: float = Field(0.5, ge=0, le=1)
+    """Detections below it are dropped. Measuring mAP wants about 0.01: low scores cost nothing
+    there.
+    """
+    nms_threshold: float = Field(0.3, ge=0, le=1)
+    """Per-class suppression above this IoU (R-CNN: 0.3)."""
+    voting_iou: float | None = Field(None, gt=0, le=1)
+    """Move each detection to the score-weighted mean of the regions that overlap it at least so
+    much (box voting; 0.5 is usual). Departs from the paper: GoogLeNet took boxes as proposed, and
+    None does so too.
+    """
+    max_detections: int = Field(100, ge=1)
+    """Of one image, over all classes; COCO's limit."""
+    max_proposals: int | None = Field(None, ge=1)
+    """Only so many of the best ranked proposals are classified; None is all."""
+    svm: bool = False
+    """Scores of the bundle's SVMs in place of the softmax. Departs from the paper, as
+    `regression` does: GoogLeNet's entry had neither, for lack of time.
+    """
+    regression: bool = False
+    """Each class moves its regions before suppression."""
+
+
+def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detections:
+    """Scores (N, K+1) of boxes (N, 4) or (N, K, 4) to detections, best first; equal scores by
+    class, then by rank.
+    """
+    found: list[tuple[Array, Array, Array]] = []
+    for label in range(scores.shape[1] - 1):
+        rows = np.flatnonzero(scores[:, label] >= settings.score_threshold)
+        own = boxes if boxes.ndim == 2 else boxes[:, label]
+        kept = rows[box_ops.nms(own[rows], scores[rows, label], settings.nms_threshold)]
+        places = np.asarray(own, np.float64)[kept]
+        if settings.voting_iou is not None and len(kept):
+            places = box_ops.vote(places, own, scores[:, label], settings.voting_iou)
+        found.append((places, scores[kept, label], np.full(len(kept), label)))
+    if not found:
+        return Detections.empty()
+    places, values, labels = (np.concatenate(column) for column in zip(*found, strict=True))
+    best = np.argsort(-values, kind="stable")[: settings.max_detections]
+    return Detections(places[best], values[best], labels[best])
