@@ -565,7 +565,7 @@ PUBLISHED = {
     "coco_tiny": set(),
     "voc2012_sample": set(),
     "voc2012_animals": set(),
-    "voc5_partial": set(),
+    "voc_more": set(),
 }
 
 

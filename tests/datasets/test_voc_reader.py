@@ -75,7 +75,7 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path: Path) -> None:
         ("voc2012_sample", "train", 646, 1402, 101),
         ("voc2012_sample", "val", 195, 434, 30),
         ("voc2012_animals", "train", 871, 2575, 298),
-        ("voc5_partial", "train", 900, 3065, 0),
+        ("voc_more", "train", 2927, 7732, 1286),
     ],
 )
 def test_real_sets_are_read_whole(
