@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.models.inception import (
@@ -33,8 +32,7 @@ class Widths(NamedTuple):
 
 # #1x1, #3x3 reduce, #3x3, double #3x3 reduce, double #3x3, pool and projection. Of 4c and 4d the
 # figure prints a depth of 576, but its columns add up to 608. Ports from Caffe and MXNet keep the
-# columns; what Google released (multibox, and inception_v2 of TensorFlow's slim) keeps the depth,
-# and projects onto 96.
+# columns, as we do; TensorFlow's slim keeps the depth and projects onto 96.
 FIGURE5: dict[str, Widths] = {
     "3a": Widths(64, 64, 64, 64, 96, "average", 32),
     "3b": Widths(64, 64, 96, 64, 96, "average", 64),
@@ -47,58 +45,36 @@ FIGURE5: dict[str, Widths] = {
     "5a": Widths(352, 192, 320, 160, 224, "average", 128),
     "5b": Widths(352, 192, 320, 192, 224, "max", 128),
 }
-RELEASED = FIGURE5 | {name: FIGURE5[name]._replace(pooled=96) for name in ("4c", "4d")}
-
-# figure5: as published. multibox: as google/multibox released it, for inference: norms folded into
-# the convolutions, ReLU6, depth 576 in 4c and 4d, and the paddings that multibox_weights.py tells.
-Form = Literal["figure5", "multibox"]
 
 
-class PadAsDistBelief(nn.Module):
-    """Zeros around a map so that a kernel at stride 2 gives ceil(n / 2): the odd one at the end."""
-
-    def __init__(self, kernel: int) -> None:
-        super().__init__()
-        self.kernel = kernel
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = (max(self.kernel - 2 + side % 2, 0) for side in x.shape[-2:])
-        return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-
-
-def _conv(form: Form, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvReLU:
     """Padded so that the grid stays, or halves at stride 2."""
-    if form == "figure5":
-        return ConvReLU(inputs, outputs, kernel, norm=True, stride=stride, padding=kernel // 2)
-    if stride == 1:
-        return ConvReLU(inputs, outputs, kernel, norm=False, ceiling=6.0, padding=kernel // 2)
-    conv = ConvReLU(inputs, outputs, kernel, norm=False, ceiling=6.0, stride=2)
-    return nn.Sequential(PadAsDistBelief(kernel), conv)
+    return ConvReLU(inputs, outputs, kernel, norm=True, stride=stride, padding=kernel // 2)
 
 
 class DoubleInception(nn.Module):
     """GoogLeNet's module with two 3x3 convolutions in place of the 5x5."""
 
-    def __init__(self, inputs: int, widths: Widths, form: Form = "figure5") -> None:
+    def __init__(self, inputs: int, widths: Widths) -> None:
         super().__init__()
         stride = 1 if widths.one else 2
         self.branches = nn.ModuleList()
         if widths.one:
-            self.branches.append(_conv(form, inputs, widths.one, 1))
+            self.branches.append(_conv(inputs, widths.one, 1))
         self.branches.append(
             nn.Sequential(
-                _conv(form, inputs, widths.reduce3, 1),
-                _conv(form, widths.reduce3, widths.three, 3, stride),
+                _conv(inputs, widths.reduce3, 1),
+                _conv(widths.reduce3, widths.three, 3, stride),
             )
         )
         self.branches.append(
             nn.Sequential(
-                _conv(form, inputs, widths.reduce_double, 1),
-                _conv(form, widths.reduce_double, widths.double, 3),
-                _conv(form, widths.double, widths.double, 3, stride),
+                _conv(inputs, widths.reduce_double, 1),
+                _conv(widths.reduce_double, widths.double, 3),
+                _conv(widths.double, widths.double, 3, stride),
             )
         )
-        self.branches.append(_pool(form, inputs, widths))
+        self.branches.append(_pool(inputs, widths))
         passed = widths.pooled or inputs
         self.outputs = widths.one + widths.three + widths.double + passed
 
@@ -106,13 +82,13 @@ class DoubleInception(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
-def _pool(form: Form, inputs: int, widths: Widths) -> nn.Module:
+def _pool(inputs: int, widths: Widths) -> nn.Module:
     if not widths.pooled:
         return HalvingPool()
-    pool: nn.Module = nn.AvgPool2d(3, 1, 1, count_include_pad=form == "figure5")
+    pool: nn.Module = nn.AvgPool2d(3, 1, 1)
     if widths.pool == "max":
         pool = MaxPool(stride=1, padding=1, ceil=False)
-    return nn.Sequential(pool, _conv(form, inputs, widths.pooled, 1))
+    return nn.Sequential(pool, _conv(inputs, widths.pooled, 1))
 
 
 class BNInception(nn.Module):
@@ -125,31 +101,26 @@ class BNInception(nn.Module):
         self,
         num_outputs: int,
         *,
-        form: Form = "figure5",
         separable_first: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if form not in ("figure5", "multibox"):
-            raise ValueError(f"form {form!r} is not one of 'figure5', 'multibox'")
-        if separable_first and form == "multibox":
-            raise ValueError("form 'multibox' has a plain first layer; leave out separable_first")
         self.normalisation: Normalisation = CENTRED
-        first = _conv(form, 3, 64, 7, 2)
+        first: nn.Module = _conv(3, 64, 7, 2)
         if separable_first:
             first = SeparableConvReLU(3, 64, 7, norm=True, stride=2, padding=3)
         self.stem = nn.Sequential(
             first,
             HalvingPool(),
-            _conv(form, 64, 64, 1),
-            _conv(form, 64, 192, 3),
+            _conv(64, 64, 1),
+            _conv(64, 192, 3),
             HalvingPool(),
         )
         self.inception = nn.ModuleDict()
         channels = 192
-        for name, widths in (FIGURE5 if form == "figure5" else RELEASED).items():
-            block = DoubleInception(channels, widths, form)
+        for name, widths in FIGURE5.items():
+            block = DoubleInception(channels, widths)
             self.inception[name] = block
             channels = block.outputs
         self.dropout = nn.Dropout(dropout)  # none in the paper: batch norm makes it needless

@@ -29,10 +29,7 @@ class Widths(NamedTuple):
 
 
 class ConvReLU(nn.Module):
-    """Convolution and ReLU: with a bias as published, or with batch normalisation in its place.
-
-    With a `ceiling` larger activations are cut off there (6: the ReLU6 of google/multibox).
-    """
+    """Convolution and ReLU: with a bias as published, or with batch normalisation in its place."""
 
     def __init__(
         self,
@@ -41,20 +38,16 @@ class ConvReLU(nn.Module):
         kernel: int | tuple[int, int],
         *,
         norm: bool,
-        ceiling: float | None = None,
         **conv: Any,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **conv)
         self.bn = nn.BatchNorm2d(outputs, eps=1e-3) if norm else None
-        self.ceiling = ceiling
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        if self.ceiling is not None:
-            return x.clamp(0, self.ceiling)
         return F.relu(x, inplace=True)
 
 

@@ -109,15 +109,10 @@ class FusedConvReLU(nn.Module):
         self.register_buffer("bias", bias)
         self.stride: list[int] = list(source.conv.stride)
         self.padding: Any = list(source.conv.padding)
-        self.ceiling = source.ceiling
         self.fused = _has_fused_convolution(self.weight)
         self.packed: tuple[torch.Size, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._activated(x)
-        return x if self.ceiling is None else x.clamp_max_(self.ceiling)
-
-    def _activated(self, x: Tensor) -> Tensor:
         if not self.fused:
             return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding), True)
         packed = self.packed

@@ -6,7 +6,6 @@ refused with the name of the file and of the tensor.
 
 from __future__ import annotations
 
-import glob
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import WeightsError
-from detector.models.caffe2_tensors import read_caffe2_tensors
 from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import TABLE1, GoogLeNet
 
@@ -29,20 +27,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file.
-
-    Of a file that Caffe2 was given in parts (`multibox_tensors.pb.part00`), any part stands for
-    all.
-    """
+    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file."""
     path = Path(path)
     check_regular(path)
     if path.suffix == ".caffemodel":
         return read_caffemodel(path)
-    if path.suffix == ".pb":
-        return read_caffe2_tensors([path])
-    if path.suffix.startswith(".part"):
-        parts = path.parent.glob(f"{glob.escape(path.stem)}.part*")
-        return read_caffe2_tensors(sorted(parts))
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

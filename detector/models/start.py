@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.keras_weights import load_keras_inception_v3
-from detector.models.multibox_weights import load_multibox_trunk
 from detector.models.pretrained import (
     fit,
     load_bvlc_googlenet,
@@ -32,8 +31,7 @@ def load_start(
     """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
     Known layouts: BVLC GoogLeNet (Caffe's names, as safetensors or .caffemodel), torchvision's
-    networks, Keras's Inception-v3 for browsers (its model.json), google/multibox (a part of its
-    tensors), and our own. Raises WeightsError.
+    networks, Keras's Inception-v3 for browsers (its model.json), and our own. Raises WeightsError.
     """
     if path.suffix == ".json":
         _must_be("inception_v3", architecture, path)
@@ -44,13 +42,7 @@ def load_start(
             )
         return _adopt(load_keras_inception_v3(path, 1), architecture, num_outputs, options, path)
     tensors = read_tensors(path)
-    if "conv2d0_w" in tensors:
-        _must_be("bn_inception", architecture, path)
-        if options.get("form") != "multibox":
-            raise WeightsError(f"{path}: set options.form to multibox, as this network is")
-        theirs: nn.Module | None = load_multibox_trunk(tensors, 1, str(path))
-    else:
-        theirs = outside_network(path, tensors, architecture)
+    theirs = outside_network(path, tensors, architecture)
     if theirs is not None:
         return _adopt(theirs, architecture, num_outputs, options, path)
     if "classifier.weight" not in tensors:

@@ -32,12 +32,6 @@ def test_odd_grids_halve_upwards(side, last):
     assert shapes(BNInception(5), side)["5b"][1:] == (last, last)
 
 
-def test_the_multibox_form_keeps_the_printed_depth_and_has_no_norms():
-    model = BNInception(5, form="multibox")
-    assert shapes(model, 64)["4d"] == (576, 4, 4)
-    assert not [name for name in model.state_dict() if ".bn." in name]
-
-
 def test_the_halving_pool_by_hand():
     """Of 1 2 3 4 5 the windows are (1 2), (2 3 4), (4 5); of 1 2 3 4 they are (1 2 3), (3 4)."""
     pool = HalvingPool()
@@ -56,8 +50,6 @@ def test_the_halving_pool_is_a_padded_one(side):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"form": "v2"}, "multibox"),
-        ({"form": "multibox", "separable_first": True}, "leave out separable_first"),
         ({"dropout": 1.5}, "between 0 and 1"),
     ],
 )

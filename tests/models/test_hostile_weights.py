@@ -244,12 +244,11 @@ CAFFEMODELS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".caffemodel", ".pb", ".part00"])
 @pytest.mark.parametrize("name", CAFFEMODELS)
-def test_protocol_buffers(name: str, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
+def test_protocol_buffers(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.caffemodel"
     path.write_bytes(CAFFEMODELS[name])
-    with pytest.raises(WeightsError, match=rf"a\{suffix}"):
+    with pytest.raises(WeightsError, match=r"a\.caffemodel"):
         swallow(path)
 
 

@@ -229,24 +229,6 @@ def _read_caffemodel(data: bytes, folder: Path) -> object:
     return read_caffemodel(_written(folder, "net.caffemodel", data))
 
 
-def _caffe2_tensors(_: Path) -> list[bytes]:
-    def tensor(name: bytes, packed: bool) -> bytes:
-        sides = (3, 2)
-        shape = b"".join(_varint(1 << 3) + _varint(side) for side in sides)
-        if packed:
-            shape = _field(1, b"".join(map(_varint, sides)))
-        kind = _varint(2 << 3) + _varint(1)
-        return _field(1, shape + kind + _field(3, struct.pack("<6f", *range(6))) + _field(7, name))
-
-    return [tensor(b"a_w", True) + tensor(b"a_b", False), tensor(b"conv2d0_w", False)]
-
-
-def _read_caffe2_tensors(data: bytes, folder: Path) -> object:
-    from detector.models.pretrained import read_tensors
-
-    return read_tensors(_written(folder, "tensors.pb", data))
-
-
 def _browser_models(_: Path) -> list[bytes]:
     steps = {"dtype": "uint8", "scale": 0.5, "min": -1.0}
     plain = [
@@ -506,7 +488,6 @@ TARGETS = (
     Target("safetensors", _weights, _read_weights),
     Target("pth", _pth, _read_pth),
     Target("caffemodel", _caffemodels, _read_caffemodel),
-    Target("caffe2", _caffe2_tensors, _read_caffe2_tensors),
     Target("keras-json", _browser_models, _read_browser_model),
     Target("multibox", _multiboxes, _read_multibox),
     Target("multibox-header", _headers(_multiboxes), _read_header(_multiboxes, _read_multibox)),
