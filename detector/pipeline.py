@@ -12,10 +12,11 @@ bit of them.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import torch
@@ -44,13 +45,17 @@ class JudgedRegions:
     boxes: Array
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Work:
-    """One image on its way through the classifier."""
+    """One image on its way through the classifier.
+
+    seconds  that it has cost so far: its search, and its share of the batches
+    """
 
     image: Array
     proposals: Proposals
-    parts: list[tuple[MemberOutput, ...]]
+    seconds: float = 0.0
+    parts: list[tuple[MemberOutput, ...]] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -60,13 +65,23 @@ class _Work:
     def complete(self) -> bool:
         return self.done == len(self.proposals)
 
+    def outputs(
+        self, of_nothing: Callable[[], tuple[MemberOutput, ...]]
+    ) -> tuple[MemberOutput, ...]:
+        """What the members say of all its regions."""
+        parts = self.parts or [of_nothing()]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
 
 @dataclass(frozen=True, eq=False)
 class DetectedImage:
-    """What was proposed and what was found in one image."""
+    """What was proposed and what was found in one image, and the seconds that this image cost: its
+    search and its regions' share of the batches, not what others cost meanwhile.
+    """
 
     proposals: Proposals
     detections: Detections
+    seconds: float
 
 
 class Detector:
@@ -140,15 +155,8 @@ class Detector:
 
     def judge_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[JudgedRegions]:
         """As `classify_many`, with the boxes that the scores stand for."""
-        under_way: deque[Proposals] = deque()
-
-        def remembered() -> Iterator[tuple[Array, Proposals]]:
-            for image, proposals in pairs:
-                under_way.append(proposals)
-                yield image, proposals
-
-        for outputs in self.ask_many(remembered()):
-            yield self.conclude(under_way.popleft(), outputs)
+        for work in self._judge(_Work(*pair) for pair in pairs):
+            yield self.conclude(work.proposals, work.outputs(self._of_nothing))
 
     def conclude(self, proposals: Proposals, outputs: Sequence[MemberOutput]) -> JudgedRegions:
         """What the members said of these regions, as scores and boxes: temperatures, mean, prior of
@@ -168,16 +176,22 @@ class Detector:
 
         The batches of the network run across images.
         """
+        for work in self._judge(_Work(*pair) for pair in pairs):
+            yield work.outputs(self._of_nothing)
+
+    def _judge(self, works: Iterable[_Work]) -> Iterator[_Work]:
+        """Each with all its parts, in turn."""
         self._check_process()
         waiting: deque[_Work] = deque()
         missing = 0
-        for image, proposals in pairs:
+        for work in works:
+            image, proposals = work.image, work.proposals
             check_pixels(image)
             if proposals.size != image.shape[:2]:
                 raise ValueError(
                     f"proposals are for an image of (H, W) {proposals.size}, not {image.shape[:2]}"
                 )
-            waiting.append(_Work(image, proposals, []))
+            waiting.append(work)
             missing += len(proposals)
             while missing >= self.chunk:
                 missing -= self._classify_chunk(waiting)
@@ -210,6 +224,7 @@ class Detector:
                 room -= take
             if not room:
                 break
+        started = time.perf_counter()
         crops: dict[CropSpec, torch.Tensor] | None
         try:
             crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
@@ -228,12 +243,15 @@ class Detector:
             count = rows.stop - rows.start
             work.parts.append(tuple(one.rows(slice(at, at + count)) for one in outputs))
             at += count
+        each = (time.perf_counter() - started) / max(1, at)
+        for work, rows in parts:
+            work.seconds += each * (rows.stop - rows.start)
         return at
 
-    def _finished(self, waiting: deque[_Work]) -> Iterator[tuple[MemberOutput, ...]]:
+    @staticmethod
+    def _finished(waiting: deque[_Work]) -> Iterator[_Work]:
         while waiting and waiting[0].complete:
-            parts = waiting.popleft().parts or [self._of_nothing()]
-            yield parts[0] if len(parts) == 1 else _joined(parts)
+            yield waiting.popleft()
 
     def _of_nothing(self) -> tuple[MemberOutput, ...]:
         """What is said of no region: rows of none, columns as always."""
@@ -261,32 +279,25 @@ class Detector:
 
         Proposals are made in threads ahead of the network.
         """
-        proposals: deque[Proposals] = deque()
+        for work in self._judge(self._proposed(pairs)):
+            judged = self.conclude(work.proposals, work.outputs(self._of_nothing))
+            found = self.suppress(judged.boxes, judged.scores)
+            yield DetectedImage(work.proposals, found, work.seconds)
 
-        def remembered() -> Iterator[tuple[Array, Proposals]]:
-            for image, found in self._proposed(pairs):
-                proposals.append(found)
-                yield image, found
-
-        for judged in self.judge_many(remembered()):
-            yield DetectedImage(proposals.popleft(), self.suppress(judged.boxes, judged.scores))
-
-    def _proposed(
-        self, pairs: Iterable[tuple[Array, Proposals | None]]
-    ) -> Iterator[tuple[Array, Proposals]]:
-        def propose(image: Array, given: Proposals | None) -> Proposals:
-            return self.propose(image) if given is None else given[: self.settings.max_proposals]
+    def _proposed(self, pairs: Iterable[tuple[Array, Proposals | None]]) -> Iterator[_Work]:
+        def propose(image: Array, given: Proposals | None) -> _Work:
+            started = time.perf_counter()
+            found = self.propose(image) if given is None else given[: self.settings.max_proposals]
+            return _Work(image, found, time.perf_counter() - started)
 
         with ThreadPoolExecutor(self.threads, thread_name_prefix="propose") as pool:
-            ahead: deque[tuple[Array, Future[Proposals]]] = deque()
+            ahead: deque[Future[_Work]] = deque()
             for image, given in pairs:
-                ahead.append((image, pool.submit(propose, image, given)))
+                ahead.append(pool.submit(propose, image, given))
                 if len(ahead) > self.threads:
-                    first, future = ahead.popleft()
-                    yield first, future.result()
+                    yield ahead.popleft().result()
             while ahead:
-                first, future = ahead.popleft()
-                yield first, future.result()
+                yield ahead.popleft().result()
 
     def suppress(self, boxes: Array, scores: Array) -> Detections:
         """Threshold, per-class NMS, the best of what is left: (N, 4), (N, K+1) -> Detections.

@@ -8,6 +8,7 @@ import copy
 import os
 import pickle
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,6 +149,35 @@ def test_given_proposals_are_used():
     (only,) = detect.detect_pairs([(image, given)])
     assert only.detections.boxes.tolist() == [[0, 0, 20, 30]]
     assert len(only.proposals) == 1
+
+
+def test_the_seconds_of_an_image_are_its_own_search_and_share_of_the_batches(monkeypatch):
+    """By a clock that only a search (10 each) and crops (1 each) turn; a batch has up to five crops
+    of both images.
+    """
+    now = 0.0
+    plain = pipeline.crop_batch
+
+    def crop(image, boxes, *more, **options):
+        nonlocal now
+        now += len(boxes)
+        return plain(image, boxes, *more, **options)
+
+    def search(image: Array) -> Proposals:
+        nonlocal now
+        now += 10
+        return _proposer(image)
+
+    monkeypatch.setattr(pipeline, "crop_batch", crop)
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(perf_counter=lambda: now))
+    detect, image = _detector(), _half_white()
+    detect.propose_regions = search
+    few = Proposals([[0, 0, 20, 30]] * 2, (30, 40))
+    many = Proposals([[0, 0, 20, 30]] * 6, (30, 40))
+    found = detect.detect_pairs([(image, few), (image, many), (image, few[:0])])
+    assert [one.seconds for one in found] == [2, 6, 0]
+    (searched,) = detect.detect_pairs([(image, None)])
+    assert searched.seconds == 10 + 3
 
 
 def test_no_proposals_give_no_detections():

@@ -182,23 +182,24 @@ def _run(
     """Fill the records, in order; yields each as it is done."""
     from detector.reporting.progress import progress
 
-    waiting: list[tuple[Record, Array]] = []
+    waiting: list[tuple[Record, Array, float]] = []
 
     def readable() -> Iterator[tuple[Array, Proposals | None]]:
         for record in records:
+            started = time.perf_counter()
             pair = _read(record, store)
             if pair is not None:
-                waiting.append((record, pair[0]))
+                waiting.append((record, pair[0], time.perf_counter() - started))
                 yield pair
 
     results = detector.detect_pairs(readable())
-    before = time.perf_counter()
     for scored in progress(results, "detect", len(records), quiet or len(records) < 2):
-        record, image = waiting.pop(0)
+        record, image, reading = waiting.pop(0)
+        started = time.perf_counter()
         record.found, record.proposals = scored.detections, len(scored.proposals)
         _finish(record, image, detector.classes, pictures)
-        now = time.perf_counter()
-        record.seconds, before = round(now - before, 3), now
+        writing = time.perf_counter() - started
+        record.seconds = round(reading + scored.seconds + writing, 3)
         yield record
 
 
