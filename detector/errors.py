@@ -7,6 +7,8 @@ A tool prints the message in at most three lines, without a traceback, and exits
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DetectorError(Exception):
     """Anything that the person who called us can act on. `exit_code` is what a tool exits with."""
@@ -30,6 +32,14 @@ class AnnotationError(DetectorError):
 
 class DatasetError(DetectorError):
     """A data set whose layout is not the one expected, or in which nothing is usable."""
+
+
+class AmbiguousName(DatasetError):
+    """A name that fits several images; `candidates` are the ids of those."""
+
+    def __init__(self, message: str, candidates: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
 
 
 class BundleError(DetectorError):

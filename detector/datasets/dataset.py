@@ -32,6 +32,15 @@ COCO_TO_VOC = {
     "tv": "tvmonitor",
 }
 
+IMAGE_RULES = frozenset(
+    (
+        "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",
+        "unsafe-path", "missing-image", "missing-annotation", "duplicate-image",
+        "unreadable-image", "truncated-image", "wrong-size", "raw-frame",
+    )
+)  # fmt: skip
+"""The linter's rules that leave out an image with all its objects."""
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -186,6 +195,12 @@ class Dataset:
     def dropped_by_rule(self) -> dict[str, int]:
         """How many annotations each rule left out."""
         return dict(sorted(Counter(one.rule for one in self.dropped).items()))
+
+    def left_out(self) -> dict[str, str]:
+        """The images that the set lists and that are not among its samples: id -> rule."""
+        here = {sample.image_id for sample in self.samples}
+        entries = ((one.id, one.rule) for one in self.dropped if one.rule in IMAGE_RULES)
+        return {image: rule for image, rule in entries if image not in here}
 
     def dropped_by_file(self) -> dict[tuple[str, str], int]:
         """How many annotations were left out, by (file, rule)."""

@@ -1,0 +1,348 @@
+"""Which image a name means: one rule for all readers of annotations and of results.
+
+    names = ImageNames.in_folder(folder)       # ids are paths; or ImageNames.of(dataset)
+    names.find("../upload/4/x.png")            # "x.png", where only one image can be meant
+    names.find("y.png")                        # None: no image of the set
+    names.find("x")                            # AmbiguousName, where x.jpg and x.png are there
+
+The name as it is written comes first. Then what people's programs make of it: `\\` for `/`, blanks
+at its ends, composed or decomposed accents, percent signs and addresses, more or fewer folders,
+another or no extension, leading zeros of a number. Such an equivalent counts only where one image
+fits, where no folder contradicts it, and where no other file on the disk has the name as written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.parse import unquote
+
+from detector.datasets.image_files import SUFFIXES, is_file
+from detector.errors import AmbiguousName
+
+if TYPE_CHECKING:
+    from detector.datasets.dataset import Dataset
+
+V = TypeVar("V")
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:(?=/)")
+_NUMBER = re.compile(r"([0-9]+)(?:\.0*)?")
+_SPLIT = re.compile(r"(train|val|test)(?:ing|id|idation)?[0-9]*")
+# Label Studio writes eight hexadecimal digits before the names of files uploaded to it.
+_UPLOADED = re.compile(r"(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{8}-(?=.)")
+_UPLOADED_INTO = re.compile(r"[0-9a-f]{6,8}-(?=.)")
+
+
+class _Image(NamedTuple):
+    """An image by its tidy name; `below` of its folders are below the root, the last ones."""
+
+    id: str
+    folders: tuple[str, ...]
+    below: int
+    name: str
+
+
+class ImageNames:
+    """The images of a set, to be found by whatever name somebody's file gives them.
+
+    paths     id -> path below `root`, with `/` between folders; a path may be its own id
+    root      the folder of the images, or None where they are not on this disk
+    left_out  ids of images that are known but not among these; they mean no other image
+    """
+
+    def __init__(
+        self, paths: Mapping[str, str], root: str | Path | None = None, left_out: Iterable[str] = ()
+    ) -> None:
+        self.root = None if root is None else Path(os.path.abspath(root))
+        self._paths = dict(paths)
+        self._left_out = frozenset(left_out) - self._paths.keys()
+        self._by_path = _groups((path, one) for one, path in self._paths.items())
+        self._by_stem = _groups((without_extension(p), one) for one, p in self._paths.items())
+        self._answers: dict[str, str | None] = {}
+
+    @classmethod
+    def in_folder(cls, folder: str | Path) -> ImageNames:
+        """The image files below `folder`, hidden ones left out; their paths are their ids."""
+        found = []
+        for here, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            place = Path(os.path.relpath(here, folder))
+            found += [
+                (place / name).as_posix()
+                for name in sorted(files)
+                if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+            ]
+        return cls({path: path for path in found}, folder)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> ImageNames:
+        """The images of a data set by their ids, below the folder that holds them all."""
+        absolute = {one.image_id: os.path.abspath(one.path) for one in dataset.samples}
+        folders = {os.path.dirname(path) for path in absolute.values()}
+        root = os.path.commonpath(folders) if folders else os.sep
+        below = {one: Path(path).relative_to(root).as_posix() for one, path in absolute.items()}
+        return cls(below, root, dataset.left_out())
+
+    def find(self, name: str) -> str | None:
+        """The id of the image with this name: a path, a file name, or one without extension.
+
+        None where the set has none; AmbiguousName, with the candidates, where several fit.
+        """
+        if name not in self._answers:
+            self._answers[name] = self._find(name)
+        return self._answers[name]
+
+    def find_id(self, image_id: object) -> str | None:
+        """The image with this id (text, or a number of any type), else the one with this name."""
+        text = _as_text(image_id)
+        if text is None or text in self._paths or text in self._left_out:
+            return text if text in self._paths else None
+        number = _number(text.strip())
+        by_id = set(self._ids_by_tidy.get(_tidy(text), ()))
+        by_id |= set(self._ids_by_number.get(number or "", ()))
+        by_name = self.find(text)
+        if by_id and by_name is not None:
+            by_id.add(by_name)
+        elif by_name is not None and number is not None and self._numbers_disagree:
+            raise AmbiguousName(
+                f"{text!r} is no image id but the file name of {self._paths[by_name]!r}, while"
+                " other numbers are ids; add the file_name to each row",
+                (by_name,),
+            )
+        elif by_name is not None:
+            return by_name
+        return self._only(text, sorted(by_id))
+
+    def find_row(self, image_id: object, file_name: object) -> str | None:
+        """The image of a row that may give an id and a file name: the file name decides."""
+        if not isinstance(file_name, str) or not file_name.strip():
+            return self.find_id(image_id)
+        text, name = _as_text(image_id) or "", _tidy(file_name)
+        alike = [one.id for one in self._by_tidy_name.get(name, ())]
+        if text in alike:
+            return text
+        path = _tidy(text)
+        if "/" not in name and path.endswith((f"/{name}", f"/{without_extension(name)}")):
+            file_name = os.path.join(os.path.dirname(path), name)  # the id tells the folder
+        elif len(alike) > 1:
+            return self._only(file_name, alike)
+        return self.find(file_name)
+
+    def _find(self, text: str) -> str | None:
+        for exact in (self._by_path, self._by_stem):
+            if text in exact:
+                return self._only(text, exact[text])
+        if text in self._left_out or without_extension(text) in self._left_out:
+            return None
+        for written in dict.fromkeys((_tidy(text), _tidy(_decoded(text)))):
+            *folders, name = written.split("/")
+            for fitting in self._candidates(folders, name):
+                if fitting:
+                    found = self._only(text, sorted(one.id for one in fitting))
+                    is_other = self._is_another(text, folders, name, fitting[0])
+                    return None if is_other else found
+        return None
+
+    def _candidates(self, folders: Sequence[str], name: str) -> Iterable[list[_Image]]:
+        """The images that a tidy name may mean, by equivalents that go further and further."""
+        stem = without_extension(name)
+        uploaded = _UPLOADED_INTO if "upload" in folders else _UPLOADED
+        plain = uploaded.sub("", name, count=1)
+        for index, key in (
+            (self._by_tidy_name, name),
+            (self._by_tidy_stem, name),
+            (self._by_tidy_stem, stem),
+            (self._by_number, _number(stem)),
+            (self._by_tidy_name, plain),
+            (self._by_tidy_stem, without_extension(plain)),
+        ):
+            yield _fitting(index.get(key or "", []), folders)
+
+    def _only(self, text: str, found: Sequence[str]) -> str | None:
+        if len(found) > 1:
+            some = ", ".join(repr(self._paths[one]) for one in found[:4])
+            more = f", ... {len(found)} in all" if len(found) > 4 else ""
+            cure = f"write the whole path below {self.root or 'the images'}"
+            raise AmbiguousName(f"{text!r} may mean {some}{more}; {cure}", found)
+        return found[0] if found else None
+
+    def _is_another(self, text: str, folders: Sequence[str], name: str, found: _Image) -> bool:
+        """Whether the name as written is that of a file that is there and is not this image."""
+        if self.root is None:
+            return False
+        mine = self.root / self._paths[found.id]
+        names = {name} if "." in name else {name, name + mine.suffix}
+        tails = [Path(*folders[start:], one) for start in range(len(folders)) for one in names]
+        tried = [self.root / text, *(self.root / Path(*folders, one) for one in names)]
+        tried += [Path(os.sep, *folders, one) for one in names if text.startswith("/")]
+        tried += [up / tail for up in (self.root, *self.root.parents[:2]) for tail in tails]
+        return any(is_file(one) and not one.samefile(mine) for one in tried if one != mine)
+
+    @cached_property
+    def _images(self) -> list[_Image]:
+        above = _tidy(self.root.as_posix()).split("/") if self.root else []
+        found = []
+        for one, path in self._paths.items():
+            *folders, name = _tidy(path).split("/")
+            found.append(_Image(one, (*above, *folders), len(folders), name))
+        return found
+
+    @cached_property
+    def _by_tidy_name(self) -> dict[str, list[_Image]]:
+        return _groups((one.name, one) for one in self._images)
+
+    @cached_property
+    def _by_tidy_stem(self) -> dict[str, list[_Image]]:
+        return _groups((without_extension(one.name), one) for one in self._images)
+
+    @cached_property
+    def _by_number(self) -> dict[str, list[_Image]]:
+        return _groups((_number(without_extension(one.name)), one) for one in self._images)
+
+    @cached_property
+    def _ids_by_tidy(self) -> dict[str, list[str]]:
+        return _groups((_tidy(one), one) for one in self._paths)
+
+    @cached_property
+    def _ids_by_number(self) -> dict[str, list[str]]:
+        return _groups((_number(one), one) for one in self._paths)
+
+    @cached_property
+    def _numbers_disagree(self) -> bool:
+        """Whether a number is the id of one image and the file name of another."""
+        return any(
+            {one.id for one in named} != set(self._ids_by_number[number])
+            for number, named in self._by_number.items()
+            if number in self._ids_by_number
+        )
+
+
+def listed_name(
+    line: str,
+    find: Callable[[str], str | None],
+    numbers: Collection[int] | None = (-1, 0, 1),
+) -> tuple[str, int | None]:
+    """The name that a line of an image list gives, and the number after it, if it has one.
+
+    find     what exists of that name, such as `ImageNames.find`; its answer is what is given
+    numbers  those that may stand after a name: VOC's `NAME 1`, `NAME -1`; None for any number
+
+    The whole line is a name where that exists; only where it does not is a number taken off. What
+    does not exist is given as it is written.
+    """
+    line = line.rstrip("\r\n")
+    if (found := find(line)) is not None:
+        return found, None
+    match = re.fullmatch(r"\s*(.*\S)\s+(-?[0-9]{1,18})\s*", line)
+    if match and (numbers is None or int(match[2]) in numbers):
+        return find(match[1]) or match[1], int(match[2])
+    return line.strip(), None
+
+
+def path_inside(root: str | Path, name: str) -> str | None:
+    """The path below `root`, with `/` between folders, of a file name in somebody's annotations;
+    None where it leads out.
+
+    An absolute name is one inside where it begins with the root. Programs on Windows write `\\`
+    for `/`, which is read so unless a file is called that.
+    """
+    if not name or "\0" in name:
+        return None
+    root = Path(os.path.abspath(root))
+    if "\\" in name and not os.path.lexists(root / name):
+        name = name.replace("\\", "/")
+    if _DRIVE.match(name):
+        return None
+    place = os.path.normpath(root / name)
+    for home in (str(root), os.path.realpath(root)):
+        if place.startswith(home.rstrip("/") + "/"):
+            return Path(place).relative_to(home).as_posix()
+    return None
+
+
+def without_extension(name: str) -> str:
+    """The name or path without the extension of an image, whatever its capitals."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def _fitting(images: Sequence[_Image], folders: Sequence[str]) -> list[_Image]:
+    """Those whose folders do not contradict the given ones, the most alike of them: one path must
+    be the end of the other, and an image of val is none of train. Folders that none of several
+    images has tell nothing, so that all of these fit.
+    """
+    alike: dict[int, list[_Image]] = {}
+    for one in images:
+        same = _same_end(one.folders, folders)
+        if same >= min(one.below, len(folders)) and not _of_other_split(one, folders):
+            alike.setdefault(same, []).append(one)
+    if not alike:
+        return []
+    return list(images) if folders and len(images) > 1 and set(alike) == {0} else alike[max(alike)]
+
+
+def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
+    most = min(len(one), len(other))
+    return next((i for i in range(most) if one[-1 - i] != other[-1 - i]), most)
+
+
+def _of_other_split(image: _Image, folders: Sequence[str]) -> bool:
+    mine, given = _split_of(image.folders[-2 - image.below :]), _split_of(folders)
+    return mine is not None and given is not None and mine != given
+
+
+def _split_of(folders: Sequence[str]) -> str | None:
+    """train, val or test, by the last of the folders that is called so."""
+    found = [match[1] for one in folders if (match := _SPLIT.fullmatch(one.lower()))]
+    return found[-1] if found else None
+
+
+def _tidy(text: str) -> str:
+    """A path with `/` between folders and composed accents; without drive, `.`, `..`, blanks."""
+    text = unicodedata.normalize("NFC", text).strip().replace("\\", "/")
+    parts: list[str] = []
+    for part in _DRIVE.sub("", text).split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _decoded(text: str) -> str:
+    """The path within an address, percent signs resolved; Label Studio's local files are in `d`."""
+    if "?d=" in text:
+        text = text.partition("?d=")[2].partition("&")[0]
+    elif address := _ADDRESS.match(text):
+        text = text[address.end() :].partition("?")[0].partition("#")[0]
+    return unquote(text)
+
+
+def _as_text(image_id: object) -> str | None:
+    """An id as text; 12.0 is 12, true and null are none."""
+    if isinstance(image_id, bool) or image_id is None:
+        return None
+    if isinstance(image_id, float) and image_id.is_integer():
+        return str(int(image_id))
+    return str(image_id)
+
+
+def _number(text: str) -> str | None:
+    """A whole number without leading zeros; None of other text."""
+    match = _NUMBER.fullmatch(text)
+    return (match[1].lstrip("0") or "0") if match else None
+
+
+def _groups(pairs: Iterable[tuple[str | None, V]]) -> dict[str, list[V]]:
+    """The values by their keys; those without a key are left out."""
+    found: dict[str, list[V]] = {}
+    for key, value in pairs:
+        if key is not None:
+            found.setdefault(key, []).append(value)
+    return found
