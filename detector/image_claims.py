@@ -2,33 +2,42 @@
 
 A decoder's work and memory follow these claims, not the pixels that come out: an icon of 16 pixels
 may hold a PNG of a hundred megapixels, a TIFF of 16 pixels one tile of as many, and a JPEG of 30
-kilobytes thousands of passes over all its coefficients.
+kilobytes thousands of passes over all its coefficients. And decoders trust: Pillow reads past the
+checksums of a PNG's pixels and the length that a WebP says it has.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 MAX_SCANS = 64
 """Of a progressive JPEG. Encoders write about ten."""
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+# The last 0xFF of any number of them: a `+` would make a run of them a quadratic search.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
+MAX_ICONS = 64
+"""Pictures in one file, of which each may go on to the end of it."""
+_GIF_FRAME, _GIF_EXTENSION, _GIF_END = b",!;"
+_SAVE_IT = "save it as another image"
+_WEBP_FRAME = b"ANMF"
 _PNG = b"\x89PNG\r\n\x1a\n"
+MAX_PARTS = 1 << 18
+"""Of a file that is written in parts which Pillow takes one by one: a PNG's chunks, a GIF's blocks,
+a JPEG's segments. Those of a photograph have some hundreds; 64 MB of full GIF blocks are 263,000.
+"""
 
 
 def icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:
     """(width, height) of the pictures inside an .ico file, by their own headers; none if `data` is
     none.
     """
-    if data[:4] != b"\0\0\1\0":
-        return
-    (count,) = struct.unpack_from("<H", data.ljust(6, b"\0"), 4)
-    for entry in range(6, min(6 + 16 * count, len(data) - 15), 16):
-        (start,) = struct.unpack_from("<I", data, entry + 12)
+    for start in _icon_starts(data):
         head = data[start : start + 24].ljust(24, b"\0")
         if head.startswith(_PNG):
             yield struct.unpack_from(">II", head, 16)
@@ -39,23 +48,159 @@ def icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:
             yield abs(width), abs(height) // 2  # colours above, transparency below
 
 
+def _icon_starts(data: bytes) -> set[int]:
+    """Where the pictures of an .ico file begin, each once."""
+    if data[:4] != b"\0\0\1\0":
+        return set()
+    (count,) = struct.unpack_from("<H", data.ljust(6, b"\0"), 4)
+    places = range(6, min(6 + 16 * count, len(data) - 15), 16)
+    return {struct.unpack_from("<I", data, entry + 12)[0] for entry in places}
+
+
 def tile_pixels(tags: Mapping[int, Any]) -> int:
     """The pixels of one tile of a TIFF, by its tags; 0 where it has none."""
     sides = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
     return sides[0] * sides[1] if all(isinstance(side, int) for side in sides) else 0
 
 
-def scans(data: bytes, most: int = MAX_SCANS) -> int:
-    """The passes over a JPEG's coefficients, counted to its end or to one more than `most`.
+def jpeg_parts(data: bytes) -> tuple[int, int]:
+    """(segments, passes over the coefficients) of a JPEG, counted to its end or to one more than
+    MAX_PARTS or MAX_SCANS.
 
     Segments are skipped by their lengths, so that thumbnails do not count; nor does what follows
-    the picture.
+    the picture. A byte that lies between two of them counts as one: Pillow steps over it by itself.
     """
-    at, found = 2, 0
-    while found <= most and (marker := _MARKER.search(data, at)):
-        code, at = marker[1][0], marker.end()
+    at, segments, passes = 2, 0, 0
+    while segments <= MAX_PARTS and passes <= MAX_SCANS and (found := _MARKER.search(data, at)):
+        code = found[1][0]
+        segments += 1 if passes else 1 + found.start() - at
         if code == _END_OF_IMAGE:
             break
-        found += code == _START_OF_SCAN
-        at += int.from_bytes(data[at : at + 2], "big")
-    return found
+        passes += code == _START_OF_SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return segments, passes
+
+
+class Claims(NamedTuple):
+    """What walking over a file's parts has shown, its pixels untouched.
+
+    fault       why the first picture cannot be what was written; None where nothing speaks against
+    later_fault whether something after the first picture is damaged
+    several     whether there is more than one frame
+    first       a file of the first picture alone, where a decoder would not look at it otherwise
+    """
+
+    fault: str | None = None
+    later_fault: bool = False
+    several: bool = False
+    first: bytes | None = None
+
+
+def png_claims(data: bytes, start: int = 0) -> Claims:
+    """A PNG's chunks to its end, each with its checksum; the frames of an APNG after the first are
+    another matter.
+    """
+    at, animated, pictured = start + len(_PNG), False, False
+    for _ in range(MAX_PARTS):
+        if at + 12 > len(data):
+            return _png_fault("it ends early", animated and pictured)
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = at + 8 + length
+        if body + 4 > len(data):
+            return _png_fault("it ends early", animated and pictured)
+        if zlib.crc32(memoryview(data)[at + 4 : body]) != struct.unpack_from(">I", data, body)[0]:
+            name = kind.decode("ascii", "replace") if kind.isalpha() else "unknown"
+            return _png_fault(f"the checksum of its {name} chunk is wrong", animated and pictured)
+        animated |= kind == b"acTL" and not pictured
+        pictured |= kind == b"IDAT"
+        if kind == b"IEND":
+            return Claims(several=animated)
+        at = body + 4
+    return Claims(f"over {MAX_PARTS:,} chunks; {_SAVE_IT}")
+
+
+def _png_fault(reason: str, later: bool) -> Claims:
+    return Claims(later_fault=True, several=True) if later else Claims(_damaged(reason))
+
+
+def _damaged(reason: str) -> str:
+    return f"damaged image ({reason}); copy or save it again"
+
+
+def webp_claims(data: bytes) -> Claims:
+    """A WebP's chunks, which fill the length that it gives itself, and the file."""
+    end = 8 + int.from_bytes(data[4:8], "little")
+    at, frames, first_end = 12, 0, 0
+    for _ in range(MAX_PARTS):
+        if at + 8 > min(end, len(data)):
+            break
+        frames += data[at : at + 4] == _WEBP_FRAME
+        at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+        at += at % 2  # chunks begin at even places
+        first_end = first_end or at * (frames == 1)
+    else:
+        return Claims(f"over {MAX_PARTS:,} chunks; {_SAVE_IT}")
+    # What fills the last chunk up may be left out, of the length or of the file.
+    over = len(data) - max(at, end)
+    if over <= 0 and len(data) >= max(at - 1, end):
+        return Claims(several=frames > 1)
+    if data[first_end : first_end + 4] == _WEBP_FRAME:
+        first = b"RIFF" + (first_end - 8).to_bytes(4, "little") + data[8:first_end]
+        return Claims(later_fault=True, several=True, first=first)
+    reason = f"it goes on for {over} bytes after its end" if over > 0 else "it ends early"
+    return Claims(_damaged(reason))
+
+
+def gif_claims(data: bytes) -> Claims:
+    """A GIF's blocks up to its second frame, which is not looked into."""
+    at, parts, pictured = 13 + _gif_colours(data, 10), 0, False
+    while at < len(data) and data[at] != _GIF_END:
+        if parts >= MAX_PARTS:
+            return Claims() if pictured else Claims(f"over {MAX_PARTS:,} blocks; {_SAVE_IT}")
+        kind, parts = data[at], parts + 1
+        if kind == _GIF_FRAME:
+            if pictured:
+                return Claims(several=True)
+            pictured = True
+            at += 11 + _gif_colours(data, at + 9)
+        elif kind == _GIF_EXTENSION:
+            at += 2
+        else:  # decoders step over it
+            at += 1
+            continue
+        while at < len(data) and data[at] and parts < MAX_PARTS:
+            at, parts = at + 1 + data[at], parts + 1
+        at += 1
+    return Claims()
+
+
+def _gif_colours(data: bytes, at: int) -> int:
+    """The bytes of the palette that the flags at a place announce."""
+    flags = data[at] if at < len(data) else 0
+    return 3 << (flags & 7) + 1 if flags & 128 else 0
+
+
+def jpeg_fault(data: bytes) -> str | None:
+    """More of a JPEG's parts than any encoder writes."""
+    segments, passes = jpeg_parts(data)
+    if segments > MAX_PARTS:
+        return f"over {MAX_PARTS:,} segments; {_SAVE_IT}"
+    if passes > MAX_SCANS:
+        return f"a progressive JPEG of over {MAX_SCANS} passes; {_SAVE_IT}"
+    return None
+
+
+def claims_of(data: bytes) -> Claims:
+    """Of a file in any format; of one that has no parts to walk over, nothing."""
+    if data.startswith(_PNG):
+        return png_claims(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return webp_claims(data)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return gif_claims(data)
+    if data.startswith(b"\xff\xd8"):
+        return Claims(jpeg_fault(data))
+    starts = [start for start in _icon_starts(data) if data.startswith(_PNG, start)]
+    if len(starts) > MAX_ICONS:
+        return Claims(f"an icon of over {MAX_ICONS} pictures; {_SAVE_IT}")
+    return next((one for one in map(partial(png_claims, data), starts) if one.fault), Claims())

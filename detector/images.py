@@ -12,6 +12,7 @@ What happens to each kind of file is a promise (tests hold golden hashes of it):
     float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched;
                          NaN counts as 0
     animations, pages    the first frame, with a warning
+    checksums, lengths   those that a PNG and a WebP hold must be right; other formats have none
 
 Only these formats are opened, so that no file can reach a decoder that starts other programs.
 """
@@ -33,7 +34,7 @@ import numpy as np
 
 from detector.errors import ImageError
 from detector.files import NOT_REGULAR, open_regular
-from detector.image_claims import MAX_SCANS, icon_sizes, scans, tile_pixels
+from detector.image_claims import Claims, claims_of, icon_sizes, tile_pixels
 from detector.structures import Array
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ SUFFIXES = frozenset(
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112
-# Frames of a GIF and pages of a TIFF are found one by one: 4 MB of them take seconds.
-_COUNTED_BYTES = 4 * 1024 * 1024
 # Pixels are converted so many at a time: wide intermediate values of a whole image take gigabytes.
 _BAND_PIXELS = 1 << 20
 _SILENCE = threading.Lock()
@@ -153,10 +152,13 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         try:
             for size in icon_sizes(data):  # Pillow decodes an icon as soon as it is opened
                 _check_pixels(size, name, max_pixels)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            claims = claims_of(data)
+            if claims.fault:
+                raise ImageError(f"{name}: {claims.fault}")
+            with Image.open(io.BytesIO(claims.first or data), formats=FORMATS) as image:
                 _check_pixels(image.size, name, max_pixels)
-                _check_claims(image, data, name, max_pixels)
-                return _decode_first_frame(image, len(data))
+                _check_tiles(image, name, max_pixels)
+                return _decode_first_frame(image, claims)
         except ImageError:
             raise
         except UnidentifiedImageError:
@@ -203,52 +205,44 @@ def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
         )
 
 
-def _check_claims(image: Image, data: bytes, name: str, max_pixels: int) -> None:
+def _check_tiles(image: Image, name: str, max_pixels: int) -> None:
     tile = tile_pixels(getattr(image, "tag_v2", {}))
     if tile > max_pixels:
         raise ImageError(
             f"{name}: a tile of {tile / 1e6:.0f} megapixels is over the limit of"
             f" {max_pixels / 1e6:.0f}; save it with smaller tiles"
         )
-    if image.format in ("JPEG", "MPO") and scans(data) > MAX_SCANS:
-        raise ImageError(
-            f"{name}: a progressive JPEG of over {MAX_SCANS} passes; save it as another image"
-        )
 
 
-def _decode_first_frame(image: Image, size: int) -> Decoded:
-    """`size` is that of the file, in bytes."""
+def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
     remarks = []
-    frames = _frames(image, size)
-    if frames:
-        image.seek(0)
-        remarks.append(f"{frames} frames or pages; only the first was used")
-    orientation, remark = _orientation(image)
-    if remark:
-        remarks.append(remark)
+    # Of a PNG, to ask for EXIF data is to load it; so pixels come first, where errors are heard.
+    # A TIFF is turned by Pillow while it loads, which then forgets the orientation.
+    told = _orientation(image) if image.format == "TIFF" else None
     image.load()
     pixels = _rgb_pixels(image)
-    # Pillow turns a TIFF itself while it loads, and then forgets the orientation.
-    if _orientation(image)[0] == orientation:
+    after = _orientation(image)
+    orientation, remark = told or after
+    if after[0] == orientation:
         pixels = _upright(pixels, orientation)
+    if claims.several or (image.format == "TIFF" and getattr(image, "is_animated", False)):
+        remarks.append("more than one frame or page; only the first was used")
+    if claims.later_fault:
+        remarks.append("what follows the first frame is damaged")
+    if remark:
+        remarks.append(remark)
     height, width = pixels.shape[:2]
     raw_size = (width, height) if orientation >= 5 else (height, width)
     return Decoded(np.ascontiguousarray(pixels), raw_size, orientation, tuple(remarks))
 
 
-def _frames(image: Image, size: int) -> str | None:
-    """How many frames or pages, where there are several."""
-    if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return None
-    if image.format in ("GIF", "TIFF") and size > _COUNTED_BYTES:
-        return "several"
-    return str(getattr(image, "n_frames", 1))
-
-
 def _orientation(image: Image) -> tuple[int, str | None]:
+    """EXIF orientation, of an image whose pixels are loaded or come without asking."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
         orientation = int(value)
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF says nothing about the pixels
         return 1, "unreadable EXIF data was ignored"
     if not 1 <= orientation <= 8:

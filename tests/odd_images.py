@@ -193,3 +193,51 @@ def _write_special(folder: Path) -> set[str]:
         (folder / name).write_bytes(b"no picture")
     names = ["folder.jpg", "pipe.jpg", "loop.jpg", "nowhere.jpg", "device.jpg", "large.jpg"]
     return {*names, *trying}
+
+
+def damages(data: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes]:
+    """A file with one bit turned, one byte lost or one byte more, anywhere in it."""
+    for number in range(count):
+        at, changed = int(rng.integers(len(data))), bytearray(data)
+        if number % 3 == 0:
+            changed[at] ^= 1 << int(rng.integers(8))
+        elif number % 3 == 1:
+            del changed[at]
+        else:
+            changed.insert(at, int(rng.integers(256)))
+        yield bytes(changed)
+
+
+def with_chunks(data: bytes, count: int) -> bytes:
+    """A PNG with so many small texts before its pixels."""
+    body = b"tEXta\0b"
+    chunk = struct.pack(">I", 3) + body + struct.pack(">I", zlib.crc32(body))
+    return data[:33] + chunk * count + data[33:]
+
+
+def with_blocks(data: bytes, blocks: bytes) -> bytes:
+    """A GIF with these bytes before its first frame."""
+    start = data.index(b",", 13 + (3 << (data[10] & 7) + 1))
+    return data[:start] + blocks + data[start:]
+
+
+def tiff_of_pages(pages: int) -> bytes:
+    """Pages of 8 x 8 pixels that all show the same."""
+    tags = [
+        (256, 8),
+        (257, 8),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 8),
+        (279, 64),
+    ]
+    entries = struct.pack("<H", len(tags))
+    entries += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    length = len(entries) + 4
+    ends = [8 + length * page for page in range(1, pages)] + [0]
+    return struct.pack("<2sHI", b"II", 42, 8) + b"".join(
+        entries + struct.pack("<I", e) for e in ends
+    )

@@ -5,18 +5,20 @@ than its pixels need.
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import odd_images
 import pytest
 from PIL import Image, ImageOps
 
-from detector import images
+from detector import image_claims, images
 from detector.errors import ImageError
-from detector.image_claims import icon_sizes, scans, tile_pixels
+from detector.image_claims import icon_sizes, jpeg_parts, tile_pixels
 from detector.images import decode, read_image
 
 
@@ -43,7 +45,7 @@ def test_each_is_a_result_or_an_error_that_names_its_file(tmp_path: Path):
 @pytest.mark.parametrize(("name", "data"), list(odd_images.frames()))
 def test_of_frames_and_pages_the_first_is_taken_with_a_warning(name: str, data: bytes):
     found = decode(data, name)
-    assert found.warnings == ("3 frames or pages; only the first was used",)
+    assert found.warnings == ("more than one frame or page; only the first was used",)
     assert np.abs(found.pixels.astype(int) - np.asarray(odd_images.scene(4))).mean() < 30
 
 
@@ -60,12 +62,6 @@ def test_every_orientation_is_undone_once_in_every_format(name: str, data: bytes
         assert (found.orientation, "99" in found.warnings[0]) == (1, True)
     else:
         assert found.orientation == int(name[4])
-
-
-def test_a_long_animation_is_not_counted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(images, "_COUNTED_BYTES", 100)
-    found = decode(dict(odd_images.frames())["moving-a.gif"], "x")
-    assert found.warnings == ("several frames or pages; only the first was used",)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -109,9 +105,9 @@ def test_what_a_file_claims_is_read_without_decoding_it():
     assert tile_pixels({322: 16, 323: 32}) == 512
     assert tile_pixels({322: (16, 16), 323: 32}) == 0
     assert tile_pixels({}) == 0
-    assert scans(odd_images.encoded(odd_images.scene(0), "JPEG")) == 1
-    assert scans(odd_images.jpeg_of_passes(16, 5)) == 15
-    assert scans(odd_images.jpeg_of_passes(16, 100)) == 65
+    assert jpeg_parts(odd_images.encoded(odd_images.scene(0), "JPEG"))[1] == 1
+    assert jpeg_parts(odd_images.jpeg_of_passes(16, 5))[1] == 15
+    assert jpeg_parts(odd_images.jpeg_of_passes(16, 100))[1] == 65
 
 
 def test_pictures_inside_and_behind_a_jpeg_are_no_passes():
@@ -120,5 +116,118 @@ def test_pictures_inside_and_behind_a_jpeg_are_no_passes():
     segment = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
     data = odd_images.encoded(odd_images.scene(0), "JPEG")
     data = data[:2] + segment + data[2:] + b"\xff\xda\0\2" * 100
-    assert scans(data) == 1
+    assert jpeg_parts(data)[1] == 1
     assert decode(data, "x").size == (36, 48)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0II*\0\x08\0\0\0\0\0"])
+def test_a_png_with_one_damaged_bit_or_byte_is_never_an_image(
+    exif: bytes, rng: np.random.Generator
+):
+    """Where there is no EXIF data, Pillow loads the pixels to look for it behind them."""
+    data = odd_images.encoded(odd_images.scene(1), "PNG", exif=exif)
+    for changed in odd_images.damages(data, rng, 200):
+        with pytest.raises(ImageError):
+            decode(changed, "x")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "BMP", "JPEG"])
+def test_an_error_of_the_pixels_is_heard_before_anything_else_is_asked(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    from PIL import ImageFile
+
+    def load(*_: object) -> None:
+        raise OSError("the pixels are damaged")
+
+    data = odd_images.encoded(odd_images.scene(1), kind)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(ImageError, match="the pixels are damaged"):
+        decode(data, "x")
+
+
+def test_a_damaged_png_inside_an_icon_is_refused(rng: np.random.Generator):
+    data = odd_images.encoded(odd_images.scene(1, (16, 16)), "PNG")
+    assert decode(odd_images.icon(data), "x").size == (16, 16)
+    for changed in odd_images.damages(data, rng, 30):
+        if changed.startswith(b"\x89PNG\r\n\x1a\n"):
+            with pytest.raises(ImageError):
+                decode(odd_images.icon(changed), "x")
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+def test_a_webp_that_lost_or_gained_a_byte_is_refused(
+    options: dict[str, Any], rng: np.random.Generator
+):
+    data = odd_images.encoded(odd_images.scene(1), "WEBP", **options)
+    for number, changed in enumerate(odd_images.damages(data, rng, 60)):
+        if number % 3:
+            with pytest.raises(ImageError):
+                decode(changed, "x")
+
+
+@pytest.mark.parametrize(("name", "data"), list(odd_images.frames()))
+def test_whatever_happens_to_later_frames_the_first_is_taken(
+    name: str, data: bytes, rng: np.random.Generator
+):
+    """Cut off, overwritten or with bytes too few, from the second frame on."""
+    whole = decode(data, name).pixels
+    second = {
+        "gif": lambda: data.index(b"\0\x21\xf9", 400) + 1,
+        "apng": lambda: data.index(b"fcTL", data.index(b"IDAT")) - 4,
+        "webp": lambda: data.index(b"ANMF", data.index(b"ANMF") + 4),
+        "tif": lambda: struct.unpack_from("<I", data, _end_of_first_page(data))[0],
+    }[name.rsplit(".", 1)[1]]()
+    later = data[second:]
+    for cut in (len(later) // 3, len(later) // 2, len(later) - 3):
+        for damaged in (later[:cut], later[:cut] + later[cut + 2 :], later[:cut] + bytes(50)):
+            found = decode(data[:second] + damaged, name)
+            assert (found.pixels == whole).all()
+            assert found.warnings[0].startswith("more than one frame or page")
+
+
+def _end_of_first_page(data: bytes) -> int:
+    start = struct.unpack_from("<I", data, 4)[0]
+    return start + 2 + 12 * struct.unpack_from("<H", data, start)[0]
+
+
+def test_pages_are_not_counted(monkeypatch: pytest.MonkeyPatch):
+    from PIL import TiffImagePlugin
+
+    looked_at: list[int] = []
+    seek = TiffImagePlugin.TiffImageFile._seek
+
+    def counted(image: Any, frame: int) -> None:
+        looked_at.append(frame)
+        seek(image, frame)
+
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "_seek", counted)
+    found = decode(odd_images.tiff_of_pages(500), "x")
+    assert found.warnings == ("more than one frame or page; only the first was used",)
+    assert set(looked_at) == {0}
+
+
+def test_a_file_of_more_parts_than_anyone_writes_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """And one of as many as allowed is not; where a decoder does not look, they do not count."""
+    monkeypatch.setattr(image_claims, "MAX_PARTS", 40)
+    png, gif, jpeg = (
+        odd_images.encoded(odd_images.scene(1), kind) for kind in ("PNG", "GIF", "JPEG")
+    )
+    many = {
+        "chunks": odd_images.with_chunks(png, 38),
+        "blocks": odd_images.with_blocks(gif, b"!\xfe" + b"\1a" * 50 + b"\0"),
+        "blocks ": odd_images.with_blocks(gif, b"!\xfe\1a\0" * 50),
+        " blocks": odd_images.with_blocks(gif, b"x" * 50),
+        "segments": jpeg[:2] + b"\xff\xfe\0\2" * 50 + jpeg[2:],
+        " segments": jpeg[:2] + b"\xff" * 50 + jpeg[2:],
+    }
+    for kind, data in many.items():
+        with pytest.raises(ImageError, match=f"over 40 {kind.strip()}; save it as another image"):
+            decode(data, "x")
+    for sound in (png, gif, jpeg, odd_images.with_chunks(png, 37), gif[:-1] + b"!\xfe\1a\0" * 50):
+        assert decode(sound, "x").size == (36, 48)
+
+
+def test_a_long_run_of_filling_is_searched_once():
+    """A pattern that repeats would begin anew at each of a million bytes."""
+    assert image_claims.jpeg_parts(b"\xff\xd8" + b"\xff" * 3_000_000 + b"\0")[1] == 0
