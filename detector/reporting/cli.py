@@ -46,14 +46,12 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
     The function's result is the exit code; None stands for 0. Every tool takes `--debug` and
     `--version` beside its own options: errors come with their traceback; nothing else is done.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the letters of a name
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in arguments
     if VERSION in arguments:
         print(f"inception-rcnn {detector.__version__}")
-        sys.exit(0)
+        sys.exit(_close_streams(0))
     command = _command_of(tool)
     with _terminating():
         try:
@@ -64,7 +62,72 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
             else:
                 say_error(error)
             code = _exit_code_of(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        except SystemExit as leaving:  # a signal's, after the tool wrote what it had
+            raise SystemExit(_close_streams(leaving.code)) from None
+    sys.exit(_close_streams(code if isinstance(code, int) else 0))
+
+
+class _Outlet(io.FileIO):
+    """A standard stream to print to. Work does not end because nobody takes what is printed: a
+    reader that went away, such as `head`, wants no more, and any other failure is told at the end.
+    """
+
+    failed: OSError | None = None
+
+    def write(self, data: Any, /) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+        except OSError as error:
+            self.failed = self.failed or error
+            return len(data)
+
+
+def _prepare_streams() -> None:
+    """Let the three streams be there and take every letter.
+
+    One that the caller closed leads nowhere: Python would print what is for `None` to the other
+    one, and the next file to be opened would get the stream's number, and its text.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            handle = os.open(os.devnull, os.O_RDWR)
+            os.dup2(handle, number)
+            if handle != number:
+                os.close(handle)
+            os.set_inheritable(number, True)
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w" if number else "r", errors="backslashreplace")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        elif number and isinstance(stream, io.TextIOWrapper):
+            binary: Any = stream.buffer  # without buffer where Python was told so (-u)
+            if type(getattr(binary, "raw", binary)) is io.FileIO:
+                stream.flush()
+                outlet: Any = _Outlet(stream.fileno(), "w", closefd=False)
+                stream = io.TextIOWrapper(
+                    io.BufferedWriter(outlet) if hasattr(binary, "raw") else outlet,
+                    stream.encoding,
+                    line_buffering=stream.line_buffering,
+                    write_through=stream.write_through,
+                )
+                setattr(sys, name, stream)
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a name's letters
+
+
+def _close_streams(code: Any) -> Any:
+    """The exit code, or that of a failure where standard output could not be written."""
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    raw = getattr(binary, "raw", binary)
+    if isinstance(raw, _Outlet) and raw.failed is not None:
+        error = raw.failed
+        say_error(OSError(error.errno, error.strerror, "standard output"))
+        return code or DetectorError.exit_code
+    return code
 
 
 def say_error(error: Exception) -> None:

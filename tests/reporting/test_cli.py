@@ -233,3 +233,50 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 def test_without_a_signal_nothing_happens() -> None:
     with stop_gently() as stop:
         assert not stop
+
+
+STREAMS = """
+import sys
+from pathlib import Path
+from detector.reporting.cli import run_tool
+
+def main() -> None:
+    Path(sys.argv[1]).joinpath("lines").write_text(str(sys.stdin.read()))
+    first = open(sys.argv[1] + "/opened", "w")
+    print("said", file=sys.stderr)
+    for number in range(100_000):
+        print("printed", number)
+    first.write("whole")
+    first.close()
+
+run_tool(main, [])
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "out", "err"),
+    [
+        ("</dev/null", 0, "printed 99999", "said"),
+        (">&-", 0, "", "said"),
+        ("2>&-", 0, "printed 99999", ""),
+        ("<&-", 0, "printed 99999", "said"),
+        ("<&- >&- 2>&-", 0, "", ""),
+        ("</dev/null | head -n 1", 0, "printed 0", "said"),
+        (">/dev/full", 3, "", "error: standard output: No space left on device; make room, or"),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_ends_no_work_and_fills_no_other(
+    tmp_path, redirection: str, code: int, out: str, err: str
+) -> None:
+    """Text for a closed stream is neither on the other one nor in a file opened meanwhile."""
+    (tmp_path / "tool.py").write_text(STREAMS)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'"$0" "$1" "$2" {redirection}',
+         sys.executable, tmp_path / "tool.py", tmp_path],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert (tmp_path / "opened").read_text() == "whole"
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1:] == ([out] if out else [])
+    assert err in done.stderr
+    assert len(done.stderr.splitlines()) == (2 if code else bool(err))
