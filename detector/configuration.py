@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from detector.errors import SettingsError
+from detector.errors import SettingsError, brief, cut
 from detector.files import write_atomically
+from detector.safe_yaml import MAX_BYTES, YamlError, dump_yaml, load_yaml
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -20,12 +20,12 @@ def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[st
     tree: Any = {}
     if path is not None:
         try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            with Path(path).open("rb") as file:
+                tree = load_yaml(file.read(MAX_BYTES + 1)) or {}
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise SettingsError(f"{path}: not a YAML file ({reason})") from None
+        except ValueError as error:
+            raise SettingsError(f"{path}: not a YAML file of settings ({error})") from None
         if not isinstance(tree, dict):
             raise SettingsError(f"{path}: expected settings by name, found {type(tree).__name__}")
     for change in changes:
@@ -35,7 +35,7 @@ def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[st
 
 def save_config(path: Path, settings: BaseModel) -> None:
     """Write settings as YAML that load_config reads."""
-    write_atomically(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_atomically(path, dump_yaml(settings.model_dump(mode="json")))
 
 
 def put(tree: dict[str, Any], name: str, value: Any) -> None:
@@ -54,15 +54,15 @@ def put(tree: dict[str, Any], name: str, value: Any) -> None:
 def _apply(tree: dict[str, Any], change: str) -> None:
     name, equals, text = change.partition("=")
     if not equals or not name:
-        raise SettingsError(f"--set {change}: expected room.setting=value")
+        raise SettingsError(f"--set {cut(change)}: expected room.setting=value")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise SettingsError(f"--set {change}: {text!r} is not a YAML value") from None
+        value = load_yaml(text)
+    except YamlError as error:
+        raise SettingsError(f"--set {cut(change)}: not a YAML value ({error})") from None
     try:
         put(tree, name, value)
     except SettingsError as error:
-        raise SettingsError(f"--set {change}: {error}") from None
+        raise SettingsError(f"--set {cut(change)}: {error}") from None
 
 
 def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
@@ -83,7 +83,7 @@ def _settings_in(annotation: Any) -> Any:
 
 def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(cut(str(part)) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         at: Any = kind
         for part in fault["loc"][:-1]:
@@ -92,7 +92,7 @@ def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
         fields = getattr(at, "model_fields", {})
         known = ", ".join(one.alias or name for name, one in fields.items())
         return f"unknown setting {where}; known: {known}"
-    reason = fault["msg"].removeprefix("Value error, ")
+    reason = fault["msg"].removeprefix("Value error, ")[:300]
     if fault["type"] == "value_error" and isinstance(fault.get("input"), dict):
         return f"{where}: {reason}" if where else reason  # it names its settings itself
-    return f"{where}: {reason} (found {fault.get('input')!r})"[:400]
+    return f"{where}: {reason} (found {brief(fault.get('input'))})"

@@ -7,6 +7,7 @@ A tool prints the message in at most three lines, without a traceback, and exits
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 
 
@@ -70,3 +71,21 @@ class SettingsError(DetectorError):
     """An option or configuration value outside its range, or a key that does not exist."""
 
     exit_code = 2
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
+
+
+def brief(value: object) -> str:
+    """Somebody's value in a message: its repr, of which no more is made than fits a line."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
+    return cut(text, 160)
+
+
+def cut(text: str, most: int = 80) -> str:
+    """Somebody's text in a message, of which the end is left out where it is long."""
+    return text if len(text) <= most else text[: most - 3] + "..."

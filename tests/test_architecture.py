@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "detector"
 STOREY = {
     "structures": 0, "boxes": 0, "errors": 0, "files": 0, "compiled": 0, "hardware": 0,
-    "tensor_files": 0, "region_truth": 0, "seeds": 0, "settings": 0,
+    "safe_yaml": 0, "tensor_files": 0, "region_truth": 0, "seeds": 0, "settings": 0,
     "models": 1, "proposals": 1, "heads": 1, "datasets": 1, "evaluation": 1, "crops": 1,
     "native_crops": 1, "ensemble": 1, "bundle": 1, "images": 1,
     "region_prior": 1, "member_outputs": 1, "suppression": 1, "image_claims": 0, "configuration": 1,
@@ -28,7 +28,7 @@ DOORWAYS = {
     ("ensemble", "models"), ("ensemble", "crops"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
     ("proposals", "crops"),
-    ("tensor_files", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
+    ("tensor_files", "errors"), ("safe_yaml", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
     ("bundle", "region_prior"), ("bundle", "member_outputs"), ("ensemble", "member_outputs"),
     ("member_outputs", "region_prior"), ("training", "reporting"),
 }  # fmt: skip

@@ -84,17 +84,18 @@ def main(
 
 def settings_given(options: list[str]) -> dict[str, Any]:
     """NAME=VALUE, the value read as YAML, so that numbers are numbers and lists are lists."""
-    import yaml
+    from detector.errors import cut
+    from detector.safe_yaml import YamlError, load_yaml
 
     given = {}
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            raise typer.BadParameter(f"--set {option}: expected NAME=VALUE")
+            raise typer.BadParameter(f"--set {cut(option)}: expected NAME=VALUE")
         try:
-            given[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise typer.BadParameter(f"--set {option}: the value is not valid YAML") from None
+            given[name] = load_yaml(value)
+        except YamlError as error:
+            raise typer.BadParameter(f"--set {cut(option)}: not a YAML value ({error})") from None
     return given
 
 

@@ -74,7 +74,7 @@ def read_manifest(folder: str | Path) -> BundleManifest:
 
 def first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(str(part)[:80] for part in fault["loc"])
     return f"{where}: {fault['msg']}"
 
 

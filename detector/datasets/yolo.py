@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from detector import safe_yaml
 from detector.boxes import xyxy_from_yolo
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Ledger, Sample
@@ -26,7 +27,6 @@ from detector.datasets.image_files import (
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
-MAX_YAML_BYTES = 1_000_000
 MAX_LABEL_BYTES = 16_000_000
 NAMES_WANTED = "names must list the classes, or map 0, 1, 2, ... to them without a gap"
 
@@ -65,15 +65,12 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A small YAML file that holds a mapping, read with the safe loader."""
-    import yaml
-
-    data = read_limited(path, MAX_YAML_BYTES)
+    """A small YAML file that holds a mapping."""
+    data = read_limited(path, safe_yaml.MAX_BYTES)
     try:
-        content = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise AnnotationError(f"{path}: not readable YAML: {first}") from error
+        content = safe_yaml.load_yaml(data)
+    except safe_yaml.YamlError as error:
+        raise AnnotationError(f"{path}: not readable YAML: {error}", error.rule) from None
     if not isinstance(content, dict):
         raise AnnotationError(f"{path}: expected a mapping with names, train and val")
     return content

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from detector.errors import SettingsError
+from detector.errors import SettingsError, brief
 from detector.proposals.cache import coding
 from detector.proposals.merge import Proposer
+from detector.safe_yaml import YamlError, load_yaml
 
 
 def selective_search(options: Mapping[str, Any]) -> Proposer:
@@ -56,8 +57,6 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
     """NAME or NAME:SETTING=VALUE,... as a name and its settings (values read as YAML); None where
     the text does not begin with an engine's name.
     """
-    import yaml
-
     name, _, given = text.partition(":")
     if name not in ENGINES:
         return None
@@ -67,9 +66,9 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
         if not equals:
             raise SettingsError(f"{text}: expected NAME:SETTING=VALUE,...")
         try:
-            options[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise SettingsError(f"{text}: the value of {key} is not valid YAML") from None
+            options[key] = load_yaml(value)
+        except YamlError as error:
+            raise SettingsError(f"{name}: the value of {brief(key)} is not YAML: {error}") from None
     return name, options
 
 

@@ -55,7 +55,7 @@ class OpenCVSelectiveSearch:
             self.settings = OpenCVSelectiveSearchSettings.model_validate(settings)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
+            name = ".".join(str(part)[:80] for part in first["loc"])
             known = ", ".join(OpenCVSelectiveSearchSettings.model_fields)
             raise SettingsError(
                 f"opencv proposals: {name}: {first['msg']}; known: {known}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from detector import safe_yaml
 from detector.boxes import xyxy_from_yolo
 from detector.datasets.image_files import SUFFIXES, is_file, is_folder, is_inside
 from detector.datasets.lint.findings import Findings
@@ -13,7 +14,6 @@ from detector.datasets.lint.index import Asked, Index, Picture, Reading
 from detector.datasets.lint.listing import as_text, numbered_lines, read_annotations
 from detector.datasets.yolo import (
     MAX_LABEL_BYTES,
-    MAX_YAML_BYTES,
     NAMES_WANTED,
     box_around,
     labels_path,
@@ -60,20 +60,13 @@ READING = Reading(
 
 
 def _read_yaml(path: Path, asked: Asked) -> dict[str, Any] | None:
-    import yaml
-
-    data = read_annotations(path, asked.findings, asked.listing, MAX_YAML_BYTES)
-    text = None if data is None else as_text(data, path, asked.findings)
-    if text is None:
+    data = read_annotations(path, asked.findings, asked.listing, safe_yaml.MAX_BYTES)
+    if data is None:
         return None
     try:
-        content = yaml.safe_load(text)
-    except RecursionError:
-        asked.findings.add(path, path.stem, "too-deep", "too deep for any reader")
-        return None
-    except (yaml.YAMLError, ValueError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        asked.findings.add(path, path.stem, "unreadable", f"not YAML: {first}")
+        content = safe_yaml.load_yaml(data)
+    except safe_yaml.YamlError as error:
+        asked.findings.add(path, path.stem, error.rule, f"not readable YAML: {error}")
         return None
     if not isinstance(content, dict) or not splits_of(content):
         asked.findings.add(path, path.stem, "missing-field", "needs names, and train or val")

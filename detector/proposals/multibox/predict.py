@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from detector import boxes as box_ops
 from detector.crops import crop_batch
-from detector.errors import SettingsError
+from detector.errors import SettingsError, brief
 from detector.images import check_pixels
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.proposals.merge import with_scores
@@ -139,8 +139,8 @@ def _validated(values: dict[str, Any]) -> MultiBoxSettings:
         return MultiBoxSettings.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
-        name = ".".join(str(part) for part in fault["loc"])
+        name = ".".join(str(part)[:80] for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             known = ", ".join(MultiBoxSettings.model_fields)
             raise SettingsError(f"multibox has no setting {name!r}; there are: {known}") from None
-        raise SettingsError(f"multibox: {name} = {fault['input']!r}: {fault['msg']}") from None
+        raise SettingsError(f"multibox: {name} = {brief(fault['input'])}: {fault['msg']}") from None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from detector.errors import SettingsError
+from detector.errors import SettingsError, brief
 from detector.proposals.selective_search.filters import SMOOTH_BITS
 from detector.proposals.selective_search.strategies import (
     ParsedStrategy,
@@ -95,11 +95,11 @@ def validated(values: dict[str, Any]) -> SelectiveSearchSettings:
 
 def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
+    name = ".".join(str(part)[:80] for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = ", ".join(SelectiveSearchSettings.model_fields)
         return f"selective search has no setting {name!r}; there are: {known}"
-    said = f"selective search: {name} = {first['input']!r}: " if name else "selective search: "
+    said = f"selective search: {name} = {brief(first['input'])}: " if name else "selective search: "
     return said + first["msg"].removeprefix("Value error, ") + _range(str(first["loc"][:1] or ""))
 
 

@@ -1,0 +1,201 @@
+"""The one reader of YAML: data.yaml of strangers, configurations, and values on the command line.
+
+PyYAML's safe loader, with bounds on what a file may cost and YAML 1.2's notion of plain values
+(what JSON calls true, null or a number is that; all else is text as it is written, so that classes
+may be called on, no, 007 or 2024-01-01).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Any
+
+import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import BaseResolver
+from yaml.scanner import Scanner
+
+from detector.errors import brief, cut
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_EXPANDED = 2_000_000
+"""Characters and values once each alias stands for what it repeats; without aliases no file of
+MAX_BYTES comes near it.
+"""
+
+_CORE = "tag:yaml.org,2002:"
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_RULES = {
+    "exceeded maximum nesting depth": "too-deep",
+    "found invalid Unicode character escape code": "not-utf8",
+}
+"""Of libyaml's own words."""
+
+
+class YamlError(ValueError):
+    """Text that is no YAML, or more than a data.yaml or a configuration has a use for; `rule` is
+    the linter's name for the fault. The message is one short line.
+    """
+
+    def __init__(self, message: str, rule: str = "unreadable") -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+def load_yaml(given: bytes | str) -> Any:
+    """The content of a YAML file or value: None, bool, int, float, text, list and dict."""
+    if len(given) > MAX_BYTES:
+        size = f"{len(given) / 1e6:,.1f} MB is over the limit of {MAX_BYTES / 1e6:,.1f} MB"
+        raise YamlError(size, "too-large")
+    text = given if isinstance(given, str) else _decoded(given)
+    _refuse_surrogates(text)
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except YamlError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        at: Any = error.problem_mark
+        where = f"line {at.line + 1}: " if at is not None else ""
+        problem = str(error.problem or error.context or "malformed")
+        rule = _RULES.get(problem, "unreadable")
+        raise YamlError(where + _short(problem), rule) from None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise YamlError(_short(str(error)[:1000]) or type(error).__name__) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML that load_yaml and readers of YAML 1.1 take for the same value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
+
+
+def _decoded(data: bytes) -> str:
+    """UTF-8, or UTF-16 by its mark, which is what PowerShell writes."""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise YamlError(f"byte {error.start} is not UTF-8", "not-utf8") from None
+
+
+def _refuse_surrogates(text: str) -> None:
+    if not text.isascii() and _SURROGATES.search(text):
+        raise YamlError("holds text that is not Unicode (half of a surrogate pair)", "not-utf8")
+
+
+def _short(text: str) -> str:
+    return cut(" ".join(text.split()), 120)
+
+
+class _PlainValues(BaseResolver):
+    """YAML 1.2 without its hexadecimal and octal numbers: these, leading zeros, 1_000, 12:30 and
+    dates stay text.
+    """
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("merge", r"<<", "<"),
+):
+    firsts = ["" if one == "\0" else one for one in _first]
+    _PlainValues.add_implicit_resolver(_CORE + _tag, re.compile(rf"(?:{_pattern})\Z"), firsts)
+
+
+class _PurePython(Reader, Scanner, Parser):
+    """Where PyYAML was built without libyaml, which is ten times as fast."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+class _Watched(Composer):
+    """Composes by PyYAML's own Python code, where depth, size and keys can be watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+        self._expanded = 0
+        self._sizes: dict[str, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[attr-defined]  # of the parser beside it
+        before = self._expanded
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self._sizes:
+                raise YamlError(f"line {event.start_mark.line + 1}: an alias stands inside itself")
+            self._grow(self._sizes.get(event.anchor, 0))
+        else:
+            value = getattr(event, "value", "")
+            _refuse_surrogates(value)  # written as an escape, where libyaml is not there to refuse
+            self._grow(1 + len(value))
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise YamlError(f"nested over {MAX_DEPTH} levels deep", "too-deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
+            self._sizes[event.anchor] = self._expanded - before
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise YamlError(f"line {line}: a list or mapping as a key")
+            if (key.tag, key.value) in seen:
+                raise YamlError(f"line {line}: {brief(key.value)} is given twice")
+            seen.add((key.tag, key.value))
+        return node
+
+    def _grow(self, by: int) -> None:
+        self._expanded += by
+        if self._expanded > MAX_EXPANDED:
+            raise YamlError(
+                f"its aliases repeat more than {MAX_EXPANDED:,} characters and values", "too-large"
+            )
+
+
+def _loader_on(parser: Any) -> Any:
+    class Loader(_Watched, parser, SafeConstructor, _PlainValues):  # type: ignore[misc]
+        def __init__(self, text: str) -> None:
+            parser.__init__(self, text)
+            _Watched.__init__(self)
+            SafeConstructor.__init__(self)
+            _PlainValues.__init__(self)
+
+    return Loader
+
+
+_Loader = _loader_on(getattr(getattr(yaml, "cyaml", None), "CParser", _PurePython))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around what is text by YAML 1.1 and would be a number here, such as 1e5."""
+
+
+for _firsts, _resolvers in _PlainValues.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _resolvers:
+        _Dumper.add_implicit_resolver(_tag, _pattern, [_firsts])
