@@ -59,6 +59,10 @@ class CheckpointError(DetectorError):
     """A training checkpoint that cannot be loaded or does not belong to this run."""
 
 
+class FolderInUseError(DetectorError):
+    """A folder of results in which another run is at work."""
+
+
 class TrainingError(DetectorError):
     """Training that cannot go on: nothing to learn from, or too many non-finite steps in a row."""
 

@@ -1,6 +1,8 @@
-"""Writing files so that a kill or a full disk never leaves half of one; reading regular files only.
+"""Writing files so that a kill or a full disk never leaves half of one; reading regular files only;
+folders that one run has for itself.
 
-Temporary file, fsync, rename, fsync of the folder, in this order.
+Temporary file, fsync, rename, fsync of the folder, in this order. Its writer holds a lock on the
+temporary file, so that anybody can tell it from what a killed one left.
 """
 
 from __future__ import annotations
@@ -8,13 +10,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+from detector.errors import FolderInUseError
 
 NOT_REGULAR = "not a regular file"
+LOCK = ".lock"
+"""Held by the run whose folder it is; nobody's when the process ends, however that ends."""
 _TEMPORARY = ".writing-{}.tmp"
+_swept: set[Path] = set()
+"""Folders in which this process has looked for what killed writers left."""
 
 
 def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> None:
@@ -29,25 +37,52 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
     data = data.encode() if isinstance(data, str) else data
     pieces = [data] if isinstance(data, bytes) else data
     target = Path(os.path.realpath(path))
-    # Not derived from the file's own name, which may already reach the 255-byte limit.
-    temporary = target.parent / _TEMPORARY.format(os.urandom(8).hex())
     try:
         mode = _mode_of_old(target)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            if mode is not None:
-                os.chmod(temporary, mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.errno:  # nobody knows the temporary file
+        if target.parent not in _swept:
+            remove_leftovers(target.parent)
+            _swept.add(target.parent)
+        with _temporary_in(target.parent) as (temporary, handle):
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                if mode is not None:
+                    os.chmod(temporary, mode)
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    except OSError as error:
+        if error.errno:  # nobody knows the temporary file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def _temporary_in(folder: Path) -> Iterator[tuple[Path, int]]:
+    """A new file and its handle, which the caller closes; locked while the block lasts, and gone if
+    that fails.
+    """
+    while True:
+        # Not derived from the file's own name, which may already reach the 255-byte limit.
+        path = folder / _TEMPORARY.format(os.urandom(8).hex())
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        lock = os.dup(handle)
+        if _lock(lock, wait=True) is None:  # such a system may not rename a file that is open
+            os.close(lock)
+            lock = -1
+        if path.exists():  # else somebody took it for a leftover before it was locked
+            break
+        os.close(handle)
+        os.close(lock)
+    try:
+        yield path, handle
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    finally:
+        if lock >= 0:
+            os.close(lock)
 
 
 def make_place_for(path: str | Path) -> None:
@@ -65,10 +100,92 @@ def make_place_for(path: str | Path) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of writers that were killed. Nobody may be writing there."""
+    """Remove the temporary files of writers that were killed; those of others, who are writing at
+    this moment, stay.
+    """
     for path in Path(folder).glob(_TEMPORARY.format("*")):
         with suppress(OSError):
-            path.unlink()
+            handle = os.open(path, os.O_WRONLY)
+            try:
+                if _lock(handle):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+class FolderLock(NamedTuple):
+    """A folder that is this run's until `release`."""
+
+    folder: Path
+    name: str
+    handle: int
+    made: tuple[Path, ...]
+
+    def release(self) -> None:
+        """Leave no lock behind, and no folder that was made for nothing."""
+        with suppress(OSError):
+            (self.folder / self.name).unlink()
+        os.close(self.handle)
+        for folder in self.made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def lock_folder(folder: str | Path, name: str = LOCK) -> FolderLock | None:
+    """Make the folder, hold it, and clear it of what a killed run left; None where another run
+    holds it. Where the system or a network's file system has no locks, everybody gets it.
+    """
+    folder = Path(folder)
+    made = tuple(one for one in (folder, *folder.parents) if not one.exists())
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another run has ended and removed its empty folder
+            handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+            if _lock(handle) is False:
+                os.close(handle)
+                return None
+            if _names(folder / name, handle):
+                remove_leftovers(folder)
+                return FolderLock(folder, name, handle, made)
+            os.close(handle)  # the lock of one that has just ended
+
+
+@contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Hold a folder of results, so that two runs do not mix theirs; a FolderInUseError where
+    another run holds it.
+    """
+    lock = lock_folder(folder)
+    if lock is None:
+        raise FolderInUseError(
+            f"{folder}: another run is writing its results there; wait for it or stop it, or use"
+            " another --out"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _names(path: Path, handle: int) -> bool:
+    """Whether the path is that of the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int, *, wait: bool = False) -> bool | None:
+    """Lock an open file: False where another holds it, None where there are no such locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
 
 
 def _mode_of_old(path: Path) -> int | None:

@@ -24,7 +24,7 @@ STOREY = {
 }  # fmt: skip
 DOORWAYS = {
     ("boxes", "structures"), ("region_truth", "structures"), ("region_truth", "boxes"),
-    ("hardware", "errors"), ("crops", "native_crops"),
+    ("hardware", "errors"), ("files", "errors"), ("crops", "native_crops"),
     ("ensemble", "models"), ("ensemble", "crops"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
     ("proposals", "crops"),

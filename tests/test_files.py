@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from detector import files
-from detector.files import make_place_for, read_regular, write_atomically
+from detector.errors import FolderInUseError
+from detector.files import (
+    alone_in,
+    lock_folder,
+    make_place_for,
+    read_regular,
+    remove_leftovers,
+    write_atomically,
+)
 
 
 def test_bytes_and_text_arrive_as_given(tmp_path: Path) -> None:
@@ -158,3 +166,83 @@ def test_a_kill_at_any_instant_leaves_the_old_file_or_the_new(tmp_path: Path) ->
         content = path.read_text()
         assert len(content) == 100_000
         assert len(set(content)) == 1
+
+
+def leftover(folder: Path) -> Path:
+    path = folder / ".writing-00ff00ff00ff00ff.tmp"
+    path.write_bytes(b"half")
+    return path
+
+
+def test_the_first_write_into_a_folder_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    left = leftover(tmp_path)
+    others = [tmp_path / name for name in (".writing-00ff", "writing-00ff.tmp", ".lock")]
+    for one in others:
+        one.write_bytes(b"")
+    write_atomically(tmp_path / "a", "new")
+    assert not left.exists()
+    assert all(one.exists() for one in others)
+
+
+def test_a_file_that_another_is_writing_stays(tmp_path: Path) -> None:
+    def pieces():
+        (half,) = tmp_path.glob(".writing-*.tmp")
+        remove_leftovers(tmp_path)
+        write_atomically(tmp_path / "b", "whole")
+        assert half.exists()
+        yield b"new"
+
+    write_atomically(tmp_path / "a", pieces())
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_temporary_file_taken_for_a_leftover_is_made_again(tmp_path: Path, monkeypatch) -> None:
+    """Swept between its creation and its lock."""
+    lock, taken = files._lock, []
+
+    def after_a_sweep(handle: int, **how: bool) -> bool | None:
+        if not taken and how:
+            taken.extend(tmp_path.glob(".writing-*.tmp"))
+            taken[0].unlink()
+        return lock(handle, **how)
+
+    monkeypatch.setattr(files, "_lock", after_a_sweep)
+    write_atomically(tmp_path / "a", "new")
+    assert len(taken) == 1
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_folder_is_one_runs_at_a_time_and_no_lock_stays(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "er"
+    with alone_in(out):
+        left = leftover(out)
+        with pytest.raises(FolderInUseError, match="another run is writing"), alone_in(out):
+            pass
+        assert left.exists()
+        (out / "a").write_text("result")
+    with alone_in(out):
+        assert not left.exists()
+    assert [one.name for one in out.iterdir()] == ["a"]
+    with alone_in(tmp_path / "none" / "at" / "all"):
+        pass
+    assert [one.name for one in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_lock_that_its_holder_removes_is_nobodys(tmp_path: Path, monkeypatch) -> None:
+    """Opened before the other run ended, locked after it."""
+    first = lock_folder(tmp_path)
+    assert first is not None
+    lock = files._lock
+
+    def ended_meanwhile(handle: int, **how: bool) -> bool | None:
+        nonlocal first
+        if first is not None:
+            ended, first = first, None
+            ended.release()
+        return lock(handle, **how)
+
+    monkeypatch.setattr(files, "_lock", ended_meanwhile)
+    second = lock_folder(tmp_path)
+    assert second is not None
+    assert lock_folder(tmp_path) is None
+    second.release()

@@ -22,7 +22,7 @@ import typer
 from common import options as option
 from common.training import at_work
 
-from detector.reporting.cli import members_of, new_app, refuse_idle, run_tool
+from detector.reporting.cli import alone_in_out, members_of, new_app, refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
 
+@alone_in_out
 def proposals(
     context: typer.Context,
     data: option.Data,
@@ -176,6 +177,7 @@ def engine_of(text: str, threads: int) -> Any:
     return build_engine(name, {"threads": threads, **options})
 
 
+@alone_in_out
 def detection(
     context: typer.Context,
     data: option.Data,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import alone_in_out, run_tool
 
 if TYPE_CHECKING:
     from detector.pipeline import Detector
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from detector.structures import Array, Detections, Proposals
 
 
+@alone_in_out
 def main(
     images: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from common import options as option
 
-from detector.reporting.cli import refuse_idle, run_tool
+from detector.reporting.cli import alone_in_out, refuse_idle, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -35,6 +35,7 @@ def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
     return compare
 
 
+@alone_in_out
 def main(
     context: typer.Context,
     data: option.Data,

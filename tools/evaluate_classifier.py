@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import counted, refuse_idle, run_tool
+from detector.reporting.cli import alone_in_out, counted, refuse_idle, run_tool
 
 if TYPE_CHECKING:
     from detector.classifier_scores import ClassifierScores
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from detector.models.classifier_file import Classifier
 
 
+@alone_in_out
 def main(
     context: typer.Context,
     data: Annotated[

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import Stop, counted, refuse_idle, run_tool, stop_gently
+from detector.reporting.cli import Stop, alone_in_out, counted, refuse_idle, run_tool, stop_gently
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset, Sample
@@ -48,6 +48,7 @@ class Contestant:
     holds: Callable[[str], bool] | None = None
 
 
+@alone_in_out
 def main(
     context: typer.Context,
     data: option.Data,

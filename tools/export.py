@@ -29,8 +29,11 @@ def main(
     classes: option.Classes = "own",
 ) -> None:
     """Convert saved detections to another layout."""
+    from contextlib import nullcontext
+
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
     from detector.export.results import check_layout, read_results, write_results
+    from detector.files import alone_in
 
     layout = check_layout(to)
     if classes not in ("own", "voc"):
@@ -40,7 +43,8 @@ def main(
         dataset = dataset.with_classes(VOC_CLASSES, COCO_TO_VOC)
     results = read_results(detections, dataset)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_results(out, dataset, results, layout)
+    with alone_in(out) if layout == "voc" and not out.is_file() else nullcontext():
+        write_results(out, dataset, results, layout)
     count = sum(map(len, results.values()))
     typer.echo(
         f"wrote {out}: {counted(count, 'detection')} in {counted(len(results), 'image')} ({layout})"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 import typer
 from common import options as option
 
-from detector.reporting.cli import beside, counted, members_of, refuse_idle, run_tool
+from detector.reporting.cli import alone_in_out, beside, counted, members_of, refuse_idle, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from detector.models.inference import Precision
 
 
+@alone_in_out
 def main(
     context: typer.Context,
     out: option.NewBundle,

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.reporting.cli import counted, run_tool
+from detector.reporting.cli import alone_in_out, counted, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.structures import Array
 
 
+@alone_in_out
 def main(
     data: Annotated[list[Path], typer.Option(help="Data set; may repeat.")] = [],  # noqa: B006
     split: Annotated[str | None, typer.Option(help="Split of every --data.")] = None,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import beside, counted, run_tool
+from detector.reporting.cli import alone_in_out, beside, counted, run_tool
 
 if TYPE_CHECKING:
     from temperature_fitting.measuring import Calibrated, KnownRegions
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from detector.pipeline import Detector
 
 
+@alone_in_out
 def main(
     data: Annotated[
         Path, typer.Option(help="Annotated images, neither of training nor of evaluation.")

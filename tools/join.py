@@ -15,9 +15,10 @@ from typing import Annotated
 import typer
 from common import options as option
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import alone_in_out, run_tool
 
 
+@alone_in_out
 def main(
     bundles: Annotated[list[Path], typer.Argument(help="Two or more bundles of the same classes.")],
     out: option.NewBundle,

@@ -17,7 +17,7 @@ from detector.bundle.manifest import BundleManifest, MemberManifest, Thresholds
 from detector.bundle.networks import build_member, tensors_of_trunk
 from detector.bundle.reading import MANIFEST, first_fault, read_manifest
 from detector.errors import BundleError, WeightsError
-from detector.files import write_atomically
+from detector.files import remove_leftovers, write_atomically
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.heads.stored import encode_head
 from detector.models.storage import StoredAs, encode
@@ -145,6 +145,7 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         for file, data in files.items():
             write_atomically(folder / file, data)
             written.append(folder / file)

@@ -6,6 +6,7 @@ Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import signal
@@ -15,13 +16,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import detector
 from detector.errors import DetectorError
+from detector.files import alone_in
 
 if TYPE_CHECKING:
     import typer
+
+Tool = TypeVar("Tool", bound=Callable[..., Any])
 
 MAX_LINES = 3
 CLEAN_UP_S = 1.0
@@ -128,6 +132,21 @@ def _close_streams(code: Any) -> Any:
         say_error(OSError(error.errno, error.strerror, "standard output"))
         return code or DetectorError.exit_code
     return code
+
+
+def alone_in_out(tool: Tool) -> Tool:
+    """A tool that has the folder of its --out for itself: of two that write there at a time the
+    second is refused.
+    """
+
+    @functools.wraps(tool)
+    def alone(*arguments: Any, out: Path, **options: Any) -> Any:
+        if out.exists() and not out.is_dir():  # which the tool refuses in its own words
+            return tool(*arguments, out=out, **options)
+        with alone_in(out):
+            return tool(*arguments, out=out, **options)
+
+    return cast("Tool", alone)
 
 
 def say_error(error: Exception) -> None:

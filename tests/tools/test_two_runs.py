@@ -1,0 +1,89 @@
+"""Two runs with one --out do not mix: whatever writes a folder has it for itself."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import typer
+
+from detector.files import alone_in
+from detector.reporting.cli import alone_in_out, run_tool
+
+FOLDERS = {
+    "ablate": "proposals --data {data}",
+    "detect": "{data}/JPEGImages",
+    "evaluate": "--data {data}",
+    "evaluate_classifier": "--data {data} --weights {data}/none",
+    "evaluate_proposals": "--data {data}",
+    "export": "{data}/found.json --data {data} --split train --to voc",
+    "fit_heads": "--data {data}",
+    "fit_priors": "--data {data}",
+    "fit_temperature": "--data {data}",
+    "join": "{data} {data}",
+    "split": "--data {data}",
+    "train_classifier": "--data {data}/JPEGImages",
+    "train_multibox": "--data {data}",
+    "train_regions": "--data {data}",
+}
+"""Tools whose --out is a folder, each with what it needs besides."""
+
+
+def left_by(tool: str, arguments: list[str]) -> int:
+    module = importlib.import_module(tool)
+    what = module.command_line() if tool == "ablate" else module.main
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(what, arguments)
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    from toy_regions import write_squares
+
+    root = write_squares(tmp_path_factory.mktemp("toy") / "squares", images=2)
+    (root / "found.json").write_text("[]")
+    for name in ("a", "b"):
+        folder = root / "JPEGImages" / name
+        folder.mkdir()
+        (folder / "1.jpg").write_bytes((root / "JPEGImages/000000.jpg").read_bytes())
+    return root
+
+
+@pytest.mark.parametrize("tool", sorted(FOLDERS))
+def test_the_second_run_in_a_folder_is_refused(tool: str, data: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    arguments = [*FOLDERS[tool].format(data=data).split(), "--out", str(out)]
+    with alone_in(out):
+        assert left_by(tool, arguments) == 3
+        said = capsys.readouterr().err
+        assert f"{out}: another" in said
+        assert "another --out" in said
+        assert [one.name for one in out.iterdir()] == [".lock"]
+
+
+def test_a_tool_clears_its_folder_and_leaves_no_lock(tmp_path: Path):
+    @alone_in_out
+    def tool(out: Path = Path("out")) -> int:
+        assert not (tmp_path / ".writing-00ff.tmp").exists()
+        assert (tmp_path / ".lock").exists()
+        return 1
+
+    (tmp_path / ".writing-00ff.tmp").write_bytes(b"half")
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(tool, ["--out", str(tmp_path)])
+    assert stopped.value.code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_that_is_a_file_is_refused_in_the_tools_own_words(tmp_path: Path, capsys):
+    @alone_in_out
+    def tool(out: Path = Path("out")) -> None:
+        raise typer.BadParameter(f"{out} is a file")
+
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(tool, ["--out", str(tmp_path / "file")])
+    assert stopped.value.code == 2
+    assert "is a file" in capsys.readouterr().err
