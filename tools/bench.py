@@ -52,7 +52,7 @@ def classifier(
 
 @app.command()
 def training(
-    architecture: Annotated[str, typer.Option(help="tools/models.py lists them.")] = "googlenet",
+    architecture: Annotated[str, typer.Option(help="A network of detector.models.")] = "googlenet",
     crops: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Steps, a matrix product before each.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="[all cores]")] = None,
