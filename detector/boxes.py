@@ -149,3 +149,18 @@ def xyxy_from_matlab(boxes: Array) -> Array:
 
 def matlab_from_xyxy(boxes: Array) -> Array:
     return voc_from_xyxy(boxes)[:, [1, 0, 3, 2]]
+
+
+def reachable(sides: Array, sizes: Array, least: float, longest: float | None) -> Array:
+    """(N,) bool: whether any proposal can overlap an object by half, if none but that of the whole
+    image has a side under `least` after the image is shrunk to `longest`.
+
+    sides  (N, 2) width and height of the objects;  sizes  (N, 2) (H, W) of their images
+    """
+    shrunk = np.minimum(1, (longest or np.inf) / sizes.max(1))[:, None]
+    objects, images = sides * shrunk, sizes[:, ::-1] * shrunk
+    area = objects.prod(1)
+    best = np.where(
+        (images >= least).all(1), area / np.maximum(objects, least).prod(1), area / images.prod(1)
+    )
+    return np.asarray(np.maximum(best, area / images.prod(1)) >= 0.5)

@@ -6,7 +6,7 @@ What happens to each kind of file is a promise (tests hold golden hashes of it):
     1-bit, grey, palette expanded to RGB
     LA, PA, RGBA         laid over white
     CMYK, YCbCr, Lab     converted by Pillow, without colour management
-    16-bit grey          value / 257, rounded
+    16-bit grey          value / 257, rounded; with a warning where few of 256 levels are left
     32-bit integer       as 16-bit grey if all values fit it, else stretched from its minimum to its
                          maximum
     float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched;
@@ -35,6 +35,7 @@ import numpy as np
 from detector.errors import ImageError
 from detector.files import NOT_REGULAR, open_regular
 from detector.image_claims import Claims, claims_of, icon_sizes, tile_pixels
+from detector.image_levels import is_deep, remark_on_levels
 from detector.structures import Array
 
 if TYPE_CHECKING:
@@ -215,12 +216,14 @@ def _check_tiles(image: Image, name: str, max_pixels: int) -> None:
 
 
 def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
-    remarks = []
+    remarks, deep = [], is_deep(image)
     # Of a PNG, to ask for EXIF data is to load it; so pixels come first, where errors are heard.
     # A TIFF is turned by Pillow while it loads, which then forgets the orientation.
     told = _orientation(image) if image.format == "TIFF" else None
     image.load()
     pixels = _rgb_pixels(image)
+    if deep and (levels := remark_on_levels(pixels, image)):
+        remarks.append(levels)
     after = _orientation(image)
     orientation, remark = told or after
     if after[0] == orientation:

@@ -200,3 +200,55 @@ def test_decoders_side_by_side_leave_the_filters_of_warnings_alone():
     first.__exit__(None, None, None)  # the one that came first also leaves first
     second.__exit__(None, None, None)
     assert list(warnings.filters) == before
+
+
+def _sixteen_bits(low: float, high: float, kind: str = "PNG") -> bytes:
+    """A ramp of so many of 65,536 levels, in grey."""
+    ramp = np.linspace(low, high, 40 * 50).round().astype(np.uint16).reshape(40, 50)
+    return _encoded(Image.fromarray(ramp), kind)
+
+
+def _sixteen_bit_colours(low: float, high: float) -> bytes:
+    import cv2
+
+    ramp = np.linspace(low, high, 40 * 50 * 3).round().astype(np.uint16).reshape(40, 50, 3)
+    return bytes(cv2.imencode(".png", ramp)[1])
+
+
+def _with_dead_pixel() -> bytes:
+    ramp = np.linspace(30_000, 31_000, 40 * 50).round().astype(np.uint16).reshape(40, 50)
+    ramp[7, 7] = 65535
+    return _encoded(Image.fromarray(ramp))
+
+
+@pytest.mark.parametrize(
+    ("data", "levels"),
+    [
+        (_sixteen_bits(0, 4095), 17),
+        (_sixteen_bits(0, 1023, "TIFF"), 5),
+        (_sixteen_bits(21_845, 22_359), 3),
+        (_sixteen_bit_colours(0, 4095), 16),
+        (_with_dead_pixel(), 5),
+        (_encoded(Image.fromarray(np.linspace(20, 41, 2000, dtype=np.float32).reshape(40, 50)),
+                  "TIFF"), 22),
+    ],
+)  # fmt: skip
+def test_a_deep_picture_that_loses_its_levels_is_told_with_the_cure(data: bytes, levels: int):
+    (remark,) = decode(data, "x").warnings
+    assert f"fills {levels} of 256 levels" in remark
+    assert "stretch it to 8 bits" in remark
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _sixteen_bits(0, 65535),
+        _sixteen_bits(20_000, 50_000),
+        _sixteen_bit_colours(0, 65535),
+        _sixteen_bits(300, 300),  # flat in the file, too
+        _encoded(Image.fromarray(np.eye(60, dtype=np.uint16) * 65535)),  # a mask
+        _encoded(Image.fromarray(GRADIENT // 20)),  # dark, but of 8 bits
+    ],
+)
+def test_a_picture_that_loses_nothing_has_no_remark_on_levels(data: bytes):
+    assert decode(data, "x").warnings == ()

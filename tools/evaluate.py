@@ -102,10 +102,13 @@ def main(
     from evaluating.running import detect, stages_of
     from evaluating.verdict import report, report_comparison, write_report
 
+    from detector.evaluation.protocols import check_objects
+
     rules, engine = known_protocol(protocol), known_engine(coco_engine)
     check_options(context, protocol, html, proposals)
     whole = read(data, split, classes, strict, weights, blacklist)
     dataset = whole if images is None else whole.subset(images)
+    check_objects(dataset)
     if compare is not None:
         first, second = (results_of(path, whole, dataset, per_class) for path in compare)
         return report_comparison(dataset, first, second, rules, seed, rounds, out)

@@ -65,6 +65,8 @@ class Sample:
                     absence.
     positives_only  training takes no background from this image (R-CNN's rule for ILSVRC's train)
     index           the number that the set's own lists give to the image, or None
+    size_declared   whether the size is told by the annotation file (YOLO's tell none: it is the
+                    image's own)
     """
 
     image_id: str
@@ -74,6 +76,7 @@ class Sample:
     annotated: frozenset[int] | None = None
     positives_only: bool = False
     index: int | None = None
+    size_declared: bool = True
 
     def is_annotated(self, label: int) -> bool:
         return self.annotated is None or label in self.annotated
@@ -119,6 +122,25 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def why_nothing_counts(self) -> str | None:
+        """Why there is no object to learn or to find, and the cure; None where there is one."""
+        objects = [sample.annotations for sample in self.samples]
+        total, crowds = sum(map(len, objects)), sum(int(one.crowd.sum()) for one in objects)
+        if any(one.real.any() for one in objects):
+            return None
+        if not total:
+            return "none of its images has an object; check the annotations and the class names"
+        what = f"all {total} objects are" if total > 1 else "its only object is"
+        if crowds == total:
+            crowd = "crowds" if total > 1 else "a crowd"
+            return f"{what} {crowd} (iscrowd 1): set 0 where one thing is outlined"
+        if not crowds:
+            return f"{what} difficult (difficult 1): set 0 where an object is to count"
+        return (
+            f"{what} difficult or crowds, which do not count: set difficult, or iscrowd, to 0 where"
+            " an object is to count"
+        )
 
     def indices(self) -> tuple[int, ...]:
         """The numbers by which ILSVRC's files call the images: their lists' own, else 1, 2, ..."""

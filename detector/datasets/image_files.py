@@ -69,12 +69,18 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     found = _header(path)
     if found is None:
         return None
-    (height, width), turned = found
-    return (width, height) if turned else (height, width)
+    (height, width), orientation = found
+    return (width, height) if orientation >= 5 else (height, width)
 
 
-def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
-    """(H, W) of the raw frame, and whether its sides are exchanged when it is seen upright."""
+def is_turned(path: Path) -> bool:
+    """Whether EXIF turns or mirrors the image, so that its raw and upright frames differ."""
+    found = _header(path)
+    return found is not None and found[1] != 1
+
+
+def _header(path: Path) -> tuple[tuple[int, int], int] | None:
+    """(H, W) of the raw frame, and the EXIF orientation 1..8 by which it is seen upright."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -82,10 +88,10 @@ def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
             warnings.simplefilter("ignore")  # of size: the decoder has its own limit
             with Image.open(path) as image:
                 width, height = image.size
-                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+                orientation = image.getexif().get(_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
-    return (height, width), turned
+    return (height, width), orientation if orientation in range(2, 9) else 1
 
 
 def has_true_size(
@@ -102,7 +108,8 @@ def has_true_size(
     header = _header(path)
     if declared is None or header is None:
         return True
-    raw, turned = header
+    raw, orientation = header
+    turned = orientation >= 5
     true = (raw[1], raw[0]) if turned else raw
     if true == declared:
         return True

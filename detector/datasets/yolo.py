@@ -57,7 +57,7 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
         objects = Objects(file, size, ledger, shares=True)
         for number, line in _lines_of(labels, file, ledger):
             _add_object(objects, number, line, size, classes)
-        samples.append(Sample(identifier, path, size, objects.annotations()))
+        samples.append(Sample(identifier, path, size, objects.annotations(), size_declared=False))
     for folder in sorted({path.parent for path in images.values()}):
         _note_labels_without_image(folder, root, ledger)
     name = f"{data_yaml.resolve().parent.name}/{split}"

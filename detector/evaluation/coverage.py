@@ -97,7 +97,7 @@ def coverage(
         labels.append(sample.annotations.labels[counted])
         taken += [len(found) if budget is None else min(budget, len(found)) for budget in chosen]
     if not sum(map(len, labels)):
-        raise EvaluationError(f"{dataset.name}: has no object to be found")
+        raise EvaluationError(f"{dataset.name}: {dataset.why_nothing_counts()}")
     return Coverage(
         dataset.classes,
         chosen,

@@ -88,7 +88,8 @@ def diagnose(
     """
     matching = match(dataset, results) if len(dataset) else None
     if matching is None or not matching.objects.counted.any():
-        raise EvaluationError(f"{dataset.name}: has no object to be found, so nothing to diagnose")
+        why = dataset.why_nothing_counts() or "has no object to be found"
+        raise EvaluationError(f"{dataset.name}: {why}; there is nothing to diagnose")
     best, f1 = best_threshold(matching)
     threshold = best if threshold is None else threshold
     reasons = reasons_of(dataset, matching, threshold, evidence)

@@ -43,6 +43,7 @@ def evaluate(
     coco_engine  the program that computes COCO's numbers; both give the same
     """
     check_protocol(protocol)
+    check_objects(dataset)
     if protocol == "coco":
         from detector.evaluation.coco import evaluate_coco
 
@@ -54,6 +55,12 @@ def evaluate(
     )
     extras = {"images": len(dataset), "images_with_detections": len(results)}
     return Evaluation(protocol, mean_over_classes([row.ap for row in rows]), rows, extras)
+
+
+def check_objects(dataset: Dataset) -> None:
+    """An EvaluationError that names the cure where no object counts, so that there is no mAP."""
+    if (why := dataset.why_nothing_counts()) is not None:
+        raise EvaluationError(f"{dataset.name}: {why}; so there is no mAP")
 
 
 def class_result(name: str, judged: Judged, average: Average) -> ClassResult:

@@ -118,6 +118,7 @@ class RegionPool:
     def __init__(
         self, dataset: Dataset, proposals: Mapping[str, Proposals], settings: SamplingSettings
     ) -> None:
+        need_objects(dataset)
         self.settings = settings
         self.classes = dataset.classes
         parts = [
@@ -154,11 +155,6 @@ class RegionPool:
         self.positive = np.flatnonzero(hit)
         self.background = np.flatnonzero(~hit)
         self.near = np.flatnonzero(~hit & (self.overlap >= self.settings.near_iou))
-        if not len(self.positive):
-            raise TrainingError(
-                f"{self.name}: no region overlaps an object by {self.settings.positive_iou} or"
-                " more; there is nothing to learn from"
-            )
         order = np.argsort(self.object[self.positive], kind="stable")
         self._by_object = self.positive[order]
         self._objects, self._first, self._count = np.unique(
@@ -187,7 +183,7 @@ class RegionPool:
         return {
             "regions": len(self.boxes),
             "positive regions": len(self.positive),
-            "objects reached": len(self._objects),
+            "objects": len(self._objects),
             "background regions": len(self.background),
             "near background": len(self.near),
         }
@@ -244,6 +240,12 @@ class RegionPool:
         found[hit] = targets(self.boxes[rows[hit]], goal)
         found[mirrored, 0] *= -1
         return found
+
+
+def need_objects(dataset: Dataset) -> None:
+    """A TrainingError that names the cure where no object counts."""
+    if (why := dataset.why_nothing_counts()) is not None:
+        raise TrainingError(f"{dataset.name}: {why}; there is nothing to learn from")
 
 
 def assign(

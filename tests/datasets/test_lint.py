@@ -580,3 +580,74 @@ def test_published_data_sets_have_their_published_defects_only(
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_their_pixels_have_no_defect_either(shared_data: Path, name: str) -> None:
     assert defects(shared_data / name) == PUBLISHED[name]
+
+
+def named(path: Path, rule: str) -> list[str]:
+    """Why, for each finding of the rule."""
+    return [one.why for one in lint(path).findings if one.rule == rule]
+
+
+def test_objects_of_which_none_counts_are_noted(tmp_path: Path) -> None:
+    one = coco(tmp_path / "crowds", coco_content([], [coco_object(i, iscrowd=1) for i in (1, 2)]))
+    entries = json.loads(one.read_text())
+    entries["annotations"][1]["bbox"] = [30, 30, 40, 40]
+    one.write_text(json.dumps(entries))
+    assert named(one, "nothing-counts") == ["all 2 objects are crowds (iscrowd 1)"]
+    # One class of two: the other counts.
+    mixed = voc(tmp_path / "voc", voc_object("dog", difficult=1), voc_object("cat"))
+    assert named(mixed, "nothing-counts") == ["all 1 objects of it are difficult"]
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "said"),
+    [
+        ((100, 80), "0.5 0.5 0.12 0.15", "12 x 12 pixels"),  # 144 of 400: no half
+        ((2000, 1000), "0.5 0.5 0.02 0.05", "40 x 50 pixels"),  # 10 x 12.5 where it is searched
+        ((100, 80), "0.5 0.5 0.15 0.2", None),  # 240 of 16 x 20's 320
+        ((2000, 1000), "0.5 0.5 0.04 0.06", None),
+        ((16, 16), "0.5 0.5 1 1", "only the whole image is proposed"),
+    ],
+)
+def test_what_no_proposal_can_reach_is_noted(
+    tmp_path: Path, size: tuple[int, int], box: str, said: str | None
+) -> None:
+    path = yolo(tmp_path, f"0 {box}\n")
+    write_noise(tmp_path / "images" / "train" / "a.jpg", 5, size)
+    found = named(path, "below-proposals")
+    assert [said in why for why in found] == [True] * (said is not None)
+
+
+def test_the_least_proposal_is_that_of_selective_search() -> None:
+    from detector.datasets.lint.boxes import LEAST_PROPOSAL, LONGEST_SIDE
+    from detector.proposals.selective_search import SelectiveSearchSettings
+
+    search = SelectiveSearchSettings()
+    assert (search.min_box_side, search.longest_side) == (LEAST_PROPOSAL, LONGEST_SIDE)
+
+
+@pytest.mark.parametrize(("turn", "told"), [(1, False), (3, True), (6, True)])
+def test_turned_images_whose_labels_tell_no_frame_are_noted(
+    tmp_path: Path, turn: int, told: bool
+) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.3 0.5\n")
+    write_noise(tmp_path / "images" / "train" / "a.jpg", 0, turn=turn)
+    found = named(path, "unknown-frame")
+    assert ["1 of 2 images" in why for why in found] == [True] * told
+
+
+def test_a_declared_size_tells_the_frame_of_a_quarter_turn_only(tmp_path: Path) -> None:
+    sizes = {6: (80, 100), 3: (100, 80)}
+    for turn, (width, height) in sizes.items():
+        root = voc(tmp_path / str(turn), width=width, height=height)
+        write_noise(root / "JPEGImages" / "a.jpg", 0, turn=turn)
+        assert len(named(root, "unknown-frame")) == (turn == 3)
+        assert defects(root) == set()
+
+
+def test_what_the_decoder_warns_of_is_noted(tmp_path: Path) -> None:
+    path = yolo(tmp_path, "0 0.5 0.5 0.3 0.5\n")
+    (tmp_path / "images" / "train" / "a.jpg").unlink()
+    ramp = np.linspace(5000, 6000, 8000).astype(np.uint16).reshape(80, 100)
+    Image.fromarray(ramp).save(tmp_path / "images" / "train" / "a.png")
+    (why,) = named(path, "image-warning")
+    assert "of 256 levels" in why

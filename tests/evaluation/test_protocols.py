@@ -152,7 +152,7 @@ def test_results_with_more_classes_are_refused() -> None:
 
 @pytest.mark.parametrize("protocol", ["voc12", "coco"])
 def test_truth_without_objects_has_no_map(protocol: str) -> None:
-    with pytest.raises(EvaluationError, match="no class has an object"):
+    with pytest.raises(EvaluationError, match="none of its images has an object"):
         evaluate(dataset_of(Annotations.empty()), {}, protocol)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from detecting.loading import Running, load
 
 from detector.bundle import read_manifest
-from detector.datasets import Dataset
+from detector.datasets import VOC_CLASSES, Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
@@ -61,14 +61,20 @@ def detect(
 
 
 def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
-    """The detector's list is the data set's."""
-    if classes != dataset.classes:
-        missing = sorted(set(classes) - set(dataset.classes)) or ["in another order"]
-        raise EvaluationError(
-            f"{dataset.name} has {counted(len(dataset.classes), 'class')}, the weights"
-            f" {len(classes)} ({', '.join(missing[:3])} ...): the lists must match;"
-            " --classes voc may help"
-        )
+    """The detector's list is the data set's; else an EvaluationError that names the option."""
+    if classes == dataset.classes:
+        return
+    apart = sorted(set(classes) ^ set(dataset.classes))
+    shown = ", ".join(apart[:3]) + (", ..." if len(apart) > 3 else "")
+    cure = "no name is in both, so these weights cannot be judged on it"
+    if set(classes) & set(dataset.classes):
+        cure = "--classes weights judges under the list of the weights, by name"
+    if classes == VOC_CLASSES:
+        cure = "--classes voc judges under VOC's twenty, with COCO's names for them, too"
+    raise EvaluationError(
+        f"{dataset.name} has {counted(len(dataset.classes), 'class')}, the weights {len(classes)}"
+        f" ({f'not in both: {shown}' if apart else 'in another order'}); {cure}"
+    )
 
 
 def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import gather
 from detector.region_run import bank_fingerprint, regression_of_start
 from detector.region_teacher import build_teacher
-from detector.reporting.cli import Stop, counted
+from detector.reporting.cli import Stop
 from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.bank_settings import BankSettings
@@ -35,8 +35,9 @@ from detector.training.kept_maps import Shape
 from detector.training.places import Places
 from detector.training.region_odds import countable, prior_of
 from detector.training.region_settings import ProposalConfig, RegionTrainingConfig
-from detector.training.regions import RegionBatch, RegionPool
+from detector.training.regions import RegionBatch, RegionPool, need_objects
 from detector.training.state import freeze
+from region_training.report import report
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,6 +112,7 @@ def regions_of(
     Where `stop` becomes true, it ends the tool; what was proposed is kept.
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
+    need_objects(dataset)
     if not told:
         _check_networks(settings, dataset.classes, places)
     proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
@@ -118,9 +120,8 @@ def regions_of(
     dataset = dataset.subset(list(proposals))
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
-        _report(dataset, pool.describe())
-        if settings.member.weights is None:
-            typer.echo("  no --start: the network begins at random, and needs far longer", err=True)
+        for line in report(dataset, proposals, pool.describe(), settings):
+            typer.echo(line, err=True)
     prior = None
     if settings.sampling.size_prior:
         judged, counted = settings.detect_with or settings.proposals, countable(dataset)
@@ -327,22 +328,3 @@ def _proposals(
     if not found:
         raise DatasetError(f"{dataset.name}: none of its images can be read")
     return found
-
-
-def _report(dataset: Dataset, pool: dict[str, int]) -> None:
-    """The early sanity report: what will be learnt from, and what was left out."""
-    counts = np.zeros(len(dataset.classes), int)
-    for sample in dataset.samples:
-        np.add.at(counts, sample.annotations.labels, 1)
-    typer.echo(
-        f"{dataset.name}: {counted(len(dataset), 'image')}, {counted(counts.sum(), 'object')}",
-        err=True,
-    )
-    rows = [f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True)]
-    typer.echo("  " + ", ".join(rows), err=True)
-    typer.echo("  " + ", ".join(f"{n} {what}" for what, n in pool.items()), err=True)
-    for (file, rule), n in dataset.dropped_by_file().items():
-        typer.echo(f"  left out: {n} x {rule} in {file}", err=True)
-    missing = [name for name, n in zip(dataset.classes, counts, strict=True) if n == 0]
-    if missing:
-        typer.echo(f"  warning: no objects of {', '.join(missing)}", err=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from detector.datasets.detect_format import detect_format, yolo_in
-from detector.datasets.lint.boxes import judge_boxes
-from detector.datasets.lint.classes import judge_classes, judge_empty_pictures
+from detector.datasets.lint.boxes import judge_boxes, judge_reach
+from detector.datasets.lint.classes import judge_classes, judge_empty_pictures, judge_set_aside
 from detector.datasets.lint.coco import index_coco
 from detector.datasets.lint.findings import Finding, Findings
 from detector.datasets.lint.index import Asked, Index, Watch
@@ -106,7 +106,9 @@ def lint(
         judge_pictures(index, findings, watch)
     judge_splits(index, findings)
     judge_boxes(index, findings)
+    judge_reach(index, findings)
     judge_classes(index, findings, home.name)
+    judge_set_aside(index, findings, home.name)
     judge_empty_pictures(index, findings)
     return Report(
         format, path, len(index.pictures), len(index.boxes.written), index.classes, fast, findings

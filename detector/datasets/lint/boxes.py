@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from detector.boxes import reachable
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Index
 from detector.datasets.objects import MIN_INSIDE, SHARE_SLACK
@@ -14,6 +15,10 @@ from detector.structures import Array
 LARGEST = 1e9
 SLACK = 1.0
 """Pixels over an edge that are rounding."""
+LEAST_PROPOSAL, LONGEST_SIDE = 20, 500
+"""Selective search by its default settings: narrower boxes are dropped, in pixels of an image that
+is shrunk to this longer side.
+"""
 FEWEST = 4
 """Boxes that it takes to tell one convention from another."""
 
@@ -38,6 +43,37 @@ def judge_boxes(index: Index, findings: Findings) -> None:
     for row in np.flatnonzero(_repeated(index, written) & finite):
         why = f"box {_shown(written[row])} of this class was there before"
         findings.add(boxes.file[row], boxes.id[row], "duplicate", why)
+
+
+def judge_reach(index: Index, findings: Findings) -> None:
+    """One note for all images, and one for all objects, that are too small for proposals."""
+    narrow = [one for one in index.pictures if _is_narrow(one.true or one.declared)]
+    if narrow:
+        why = (
+            f"{len(narrow)} of {len(index.pictures)} images have a side under {LEAST_PROPOSAL}"
+            " pixels, so that only the whole image is proposed"
+        )
+        findings.add(narrow[0].file, narrow[0].id, "below-proposals", why)
+    if not index.boxes.written:
+        return
+    sizes = sizes_of(index)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sides = index.reading.xyxy(_as_floats(index), sizes)
+        sides = sides[:, 2:] - sides[:, :2]
+        small = (sides > 0).all(1) & ~reachable(sides, sizes, LEAST_PROPOSAL, LONGEST_SIDE)
+    small &= np.isfinite(sizes).all(1) & (sizes.min(1) > 1)
+    if small.any():
+        row = int(np.flatnonzero(small)[0])
+        why = (
+            f"{small.sum()} of {len(small)} objects, this one of {sides[row, 0]:.0f} x"
+            f" {sides[row, 1]:.0f} pixels, are too small for a proposal, of which no side is under"
+            f" {LEAST_PROPOSAL} where the longer side of the image is at most {LONGEST_SIDE}"
+        )
+        findings.add(index.boxes.file[row], index.boxes.id[row], "below-proposals", why)
+
+
+def _is_narrow(size: tuple[int, int] | None) -> bool:
+    return size is not None and min(size) * min(1, LONGEST_SIDE / max(size)) < LEAST_PROPOSAL
 
 
 def sizes_of(index: Index) -> Array:

@@ -33,6 +33,24 @@ def judge_classes(index: Index, findings: Findings, where: str) -> None:
         findings.add(where, index.classes[common], "imbalance", why)
 
 
+def judge_set_aside(index: Index, findings: Findings, where: str) -> None:
+    """A note for each class, or one for all, whose objects are all difficult or crowds."""
+    counts = objects_by_class(index)
+    aside = np.array([bool(one) for one in index.boxes.aside], bool)
+    kinds = sorted(set(index.boxes.aside) - {""})
+    what = " or ".join({"crowd": "crowds (iscrowd 1)"}.get(kind, kind) for kind in kinds)
+    labels = np.array(index.boxes.label, int)
+    alike = counts > 0
+    alike &= np.bincount(labels[aside], minlength=len(counts)) == counts
+    if len(aside) and aside.all():
+        why = f"all {len(aside)} objects are {what}" if len(aside) > 1 else f"it is {what}"
+        findings.add(where, "all objects", "nothing-counts", why)
+        return
+    for label in np.flatnonzero(alike):
+        why = f"all {counts[label]} objects of it are {what}"
+        findings.add(where, index.classes[label], "nothing-counts", why)
+
+
 def judge_empty_pictures(index: Index, findings: Findings) -> None:
     """One note for all annotated images without objects."""
     filled = set(index.boxes.picture)

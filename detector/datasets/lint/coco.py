@@ -168,8 +168,9 @@ def _add_annotations(
             unknown.append((name, category))
         elif (row := rows[entry["image_id"]]) is not None:
             index.boxes.add(
-                file, name, row, labels[category], [as_float(side) for side in box or ()]
-            )
+                file, name, row, labels[category], [as_float(side) for side in box or ()],
+                "crowd" if entry.get("iscrowd") == 1 else "",
+            )  # fmt: skip
     _judge_unknown(unknown, entries, labels, file, findings)
 
 

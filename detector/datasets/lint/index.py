@@ -40,6 +40,7 @@ class Boxes:
     """All boxes in parallel lists, in the file's own numbers.
 
     picture  position in Index.pictures;  written  four numbers as the file has them
+    aside    "difficult" or "crowd" of what earns neither reward nor penalty, else ""
     """
 
     file: list[str] = field(default_factory=list)
@@ -47,15 +48,18 @@ class Boxes:
     picture: list[int] = field(default_factory=list)
     label: list[int] = field(default_factory=list)
     written: list[Sequence[float]] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
 
     def add(
-        self, file: str, identifier: str, picture: int, label: int, written: Sequence[float]
-    ) -> None:
+        self, file: str, identifier: str, picture: int, label: int, written: Sequence[float],
+        aside: str = "",
+    ) -> None:  # fmt: skip
         self.file.append(file)
         self.id.append(identifier)
         self.picture.append(picture)
         self.label.append(label)
         self.written.append(written)
+        self.aside.append(aside)
 
 
 @dataclass(frozen=True)

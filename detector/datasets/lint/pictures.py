@@ -15,17 +15,23 @@ from detector.images import MAX_BYTES, MAX_PIXELS, Decoded, decode, read_bytes
 def judge_pictures(index: Index, findings: Findings, watch: Watch) -> None:
     """Fills in the true sizes."""
     seen: dict[bytes, list[Picture]] = defaultdict(list)
+    turned: list[Picture] = []
     for picture in watch(index.pictures, "look at images"):
         decoded = _decoded(picture, findings)
         if decoded is None:
             continue
         picture.true = decoded.size
         _judge_size(picture, decoded, findings)
+        for warning in decoded.warnings:
+            findings.add(picture.path, picture.id, "image-warning", warning)
+        if decoded.orientation != 1 and not _tells_frame(picture, decoded):
+            turned.append(picture)
         pixels = hashlib.blake2b(repr(decoded.size).encode(), digest_size=16)
         pixels.update(decoded.pixels.data)
         seen[pixels.digest()].append(picture)
     for same in seen.values():
         _judge_copies(same, findings)
+    _judge_frames(turned, index, findings)
 
 
 def judge_splits(index: Index, findings: Findings) -> None:
@@ -74,6 +80,23 @@ def _judge_size(picture: Picture, decoded: Decoded, findings: Findings) -> None:
     turned = decoded.orientation >= 5 and picture.declared == decoded.raw_size
     rule = "raw-frame" if turned else "wrong-size"
     findings.add(picture.file, picture.id, rule, why)
+
+
+def _tells_frame(picture: Picture, decoded: Decoded) -> bool:
+    """Whether the declared size can be that of one frame only."""
+    return picture.declared is not None and decoded.size != decoded.raw_size
+
+
+def _judge_frames(turned: list[Picture], index: Index, findings: Findings) -> None:
+    """One note for all objects of images that EXIF turns, unless something tells their frame."""
+    filled = {id(index.pictures[row]) for row in index.boxes.picture}
+    found = [one for one in turned if id(one) in filled]
+    if found:
+        why = (
+            f"{len(found)} of {len(filled)} images with objects are turned by EXIF, and nothing"
+            " tells whether their boxes are of the upright frame, as which they are read"
+        )
+        findings.add(found[0].file, found[0].id, "unknown-frame", why)
 
 
 def _judge_copies(same: list[Picture], findings: Findings) -> None:

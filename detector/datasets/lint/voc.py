@@ -173,4 +173,5 @@ def _add_object(
             why = f"difficult is {text_of(node, 'difficult')!r}"
             findings.add(file, identifier, "bad-flag", why)
         label = index.classes.index(name)
-        index.boxes.add(file, identifier, len(index.pictures) - 1, label, corners_of(node))
+        aside = "difficult" if text_of(node, "difficult") == "1" else ""
+        index.boxes.add(file, identifier, len(index.pictures) - 1, label, corners_of(node), aside)

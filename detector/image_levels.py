@@ -1,0 +1,62 @@
+"""How many of the 256 levels a deep picture (over 8 bits a value) still uses when it has 8 bits.
+
+Cameras of 10, 12 and 14 bits and thermal sensors fill a small part of 65,536 levels. Divided by 257
+as such files ask to be, the picture is nearly of one grey, and nothing is found in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detector.structures import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FEW_LEVELS = 64
+"""Of 256: a full range of 14 bits."""
+_RARE = 0.005
+"""Of the values, at either end: dead pixels and reflections say nothing of the range."""
+_ROWS, _PIECE = 64, 1 << 16
+"""Rows that are looked at for values that were lost, and values that are counted at a time: the
+intermediate values of a whole image would take gigabytes.
+"""
+
+
+def is_deep(image: Image) -> bool:
+    """Whether the file has more than 8 bits a value; asked before its pixels are loaded, which
+    for colours loses the others.
+    """
+    # Pillow describes what its decoders are to unpack: ";16B" and the like are 16 bits a value.
+    return image.mode.startswith(("I", "F")) or any(
+        ";16" in str(part) for part in getattr(image, "tile", ())
+    )
+
+
+def remark_on_levels(pixels: Array, image: Image) -> str | None:
+    """What to say of a deep picture that became `pixels` (H, W, 3) uint8, if it lost its levels."""
+    flat = pixels.reshape(-1)
+    pieces = (flat[first : first + _PIECE] for first in range(0, len(flat), _PIECE))
+    levels = sum((np.bincount(one, minlength=256) for one in pieces), np.zeros(256, np.int64))
+    reached = np.cumsum(levels) / levels.sum()
+    low, high = (int(np.searchsorted(reached, share)) for share in (_RARE, 1 - _RARE))
+    if high - low + 1 >= FEW_LEVELS or not _lost_levels(levels, pixels, image):
+        return None
+    used = int(np.count_nonzero(levels[low : high + 1]))
+    return (
+        f"it has more than 8 bits a value and fills {used} of 256 levels after conversion;"
+        " stretch it to 8 bits first: (value - lowest) / (highest - lowest) * 255"
+    )
+
+
+def _lost_levels(levels: Array, pixels: Array, image: Image) -> bool:
+    """Whether the file tells more values apart than `pixels` do; a flat or a two-coloured picture
+    does not.
+    """
+    if not image.mode.startswith(("I", "F")):  # colours: Pillow kept 8 bits of them
+        return int(np.count_nonzero(levels)) > 2
+    rows = sorted({row * image.height // _ROWS for row in range(_ROWS)})
+    theirs = [np.asarray(image.crop((0, row, image.width, row + 1))) for row in rows]
+    return len(np.unique(np.concatenate(theirs))) > len(np.unique(pixels[rows, :, 0]))
