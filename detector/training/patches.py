@@ -18,7 +18,6 @@ from detector.structures import Array
 
 Method = Literal["bilinear", "area", "nearest", "cubic"]
 METHODS: tuple[Method, ...] = ("bilinear", "area", "nearest", "cubic")
-_TRIES = 10
 
 
 class PartSettings(Settings):
@@ -58,23 +57,23 @@ class Patch(NamedTuple):
 def draw_patch(size: tuple[int, int], settings: PartSettings, rng: np.random.Generator) -> Patch:
     """A patch of an image of `size` (H, W).
 
-    The area is uniform; the aspect ratio is uniform in its logarithm, so that wide and tall are
-    alike (the paper does not say). Where ten tries do not fit the image: the largest centred patch
-    of an allowed aspect.
+    The area is uniform. The aspect ratio is uniform in its logarithm, so that wide and tall are
+    alike (the paper does not say), among those with which a patch of this area fits the image:
+    to draw both and to reject what does not fit would make large areas rare. Where no allowed
+    aspect fits, it is the largest patch of the aspect nearest to the image's.
     """
     height, width = size
-    low, high = math.log(settings.min_aspect), math.log(settings.max_aspect)
-    for _ in range(_TRIES):
-        area = rng.uniform(settings.min_area, settings.max_area) * height * width
-        aspect = math.exp(rng.uniform(low, high))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 1 <= w <= width and 1 <= h <= height:
-            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-            return Patch(x, y, w, h)
-    aspect = min(max(width / height, settings.min_aspect), settings.max_aspect)
-    w = max(1, min(width, round(height * aspect)))
-    h = max(1, min(height, round(width / aspect)))
-    return Patch((width - w) // 2, (height - h) // 2, w, h)
+    area = rng.uniform(settings.min_area, settings.max_area) * height * width
+    low = max(settings.min_aspect, area / height**2)
+    high = min(settings.max_aspect, width**2 / area)
+    # A lot is drawn in any case: what follows does not depend on the image.
+    aspect = math.exp(rng.uniform(math.log(min(low, high)), math.log(high)))
+    if low > high:
+        aspect = min(max(width / height, settings.min_aspect), settings.max_aspect)
+        area = min(width**2 / aspect, height**2 * aspect)
+    w = max(1, min(width, round(math.sqrt(area * aspect))))
+    h = max(1, min(height, round(math.sqrt(area / aspect))))
+    return Patch(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
 
 
 def resized(image: Array, patch: Patch, side: int, method: Method) -> Array:
