@@ -185,7 +185,10 @@ def fit_on_data(
     from head_fitting.fitting import fit_all
 
     from detector.bundle import read_manifest
+    from detector.heads.fit import need_every_class
 
+    if heads.svm:
+        need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
     detector = load(bundle, ensemble, max_proposals, *machine)
     cache.mkdir(parents=True, exist_ok=True)
     samples = proposals_of(dataset, detector, cache / "proposals.sqlite", machine.quiet)
@@ -218,7 +221,7 @@ def fit_on_bank(
     threads = use_threads(machine.threads)
     loaded = load_bundle(bundle, members_of(ensemble))
     places = Places(run, data_root, device, threads, machine.quiet)
-    kept = BankFeatures(loaded, places, cast("Precision", precision))
+    kept = BankFeatures(loaded, places, cast("Precision", precision), every_class=heads.svm)
     data = f"{counted(len(kept.dataset), 'image')} of the bank of {run.name}"
     recipe = {"data": data, "seed": heads.seed}
     if kept.unread:

@@ -15,7 +15,7 @@ from detector.heads.calibration import fit_logistic
 from detector.heads.linear import BoxRegression, LinearScores
 from detector.heads.regions import DescribedImage
 from detector.heads.svm import HardNegativeMining, SvmSettings
-from detector.structures import Array
+from detector.structures import Annotations, Array
 
 Images = Callable[[str], Iterable[DescribedImage]]
 """All images once more, whenever asked; the name of the pass is for whoever watches."""
@@ -45,13 +45,7 @@ def fit_svms(
     for image in images("objects"):
         for label, own in enumerate(positives):
             own.append(image.positives(label) * scale)
-    missing = [name for name, own in zip(classes, positives, strict=True) if not sum(map(len, own))]
-    if missing:
-        raise TrainingError(
-            f"no objects of {', '.join(missing[:4])} ({len(missing)} of {len(classes)} classes);"
-            " SVMs need some of every class, so give more images, or leave SVMs out"
-            " (--no-svm; of a training heads.svm)"
-        )
+    _need_every_class([sum(map(len, own)) for own in positives], classes)
     mining = [HardNegativeMining(np.concatenate(own), settings) for own in positives]
     for _ in range(settings.passes):
         for image in images("hard negatives"):
@@ -65,6 +59,26 @@ def fit_svms(
     bias = np.array([value for _, value in fitted], np.float32)
     slope, offset = _curves(images("scores"), weight, bias, settings)
     return LinearScores(weight, bias, slope, offset)
+
+
+def need_every_class(truths: Iterable[Annotations], classes: Sequence[str]) -> None:
+    """A TrainingError where SVMs cannot be fitted for want of objects: asked of the annotations,
+    before the features of all regions are made.
+    """
+    counts = np.zeros(len(classes), int)
+    for truth in truths:
+        counts += np.bincount(truth.labels[truth.real], minlength=len(classes))
+    _need_every_class(counts.tolist(), classes)
+
+
+def _need_every_class(counts: Sequence[int], classes: Sequence[str]) -> None:
+    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if missing:
+        raise TrainingError(
+            f"no objects of {', '.join(missing[:4])} ({len(missing)} of {len(classes)} classes);"
+            " SVMs need some of every class, so give more images, or leave SVMs out"
+            " (--no-svm; of a training heads.svm)"
+        )
 
 
 def _curves(

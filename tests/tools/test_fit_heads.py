@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -319,6 +320,32 @@ def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
     assert words in " ".join(said.split())
     assert len(said.splitlines()) <= 3
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("gone", ["absent", "difficult"])
+def test_missing_classes_are_told_before_any_feature_is_made(
+    voc, bundle, tmp_path, capsys, monkeypatch, gone
+):
+    from head_fitting import data_features
+
+    shutil.copytree(voc, tmp_path / "voc")
+    for path in (tmp_path / "voc" / "Annotations").iterdir():
+        change = {
+            "absent": ("<name>dog</name>", "<name>wolf</name>"),
+            "difficult": ("<name>dog</name>", "<name>dog</name><difficult>1</difficult>"),
+        }[gone]
+        path.write_text(path.read_text().replace(*change))
+
+    def no_network(*_: object) -> None:
+        raise AssertionError("the network is not needed to see it")
+
+    monkeypatch.setattr(data_features, "load", no_network)
+    where = ("--split", "train", "--out", tmp_path / "new")
+    assert exit_code(tmp_path / "voc", bundle, *where) == 3
+    assert "no objects of dog (1 of 2 classes)" in capsys.readouterr().err
+    assert not (tmp_path / "new.features").exists()
+    exit_code(tmp_path / "voc", bundle, *where, "--no-svm")  # regression does not need every class
+    assert "the network is not needed" in capsys.readouterr().err  # it came as far as that
 
 
 def test_one_image_that_can_be_read_is_not_enough(voc, bundle, tmp_path, capsys):

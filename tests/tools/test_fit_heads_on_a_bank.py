@@ -103,6 +103,35 @@ def test_too_little_for_heads_leaves_a_detector_without(run: Path, tmp_path: Pat
     assert read_manifest(tmp_path / "run" / "bundle").heads == ()
 
 
+def test_missing_classes_are_told_before_the_training_and_before_the_maps(
+    run: Path, tmp_path: Path, capsys, monkeypatch
+):
+    heads = settings("heads={svm: true}", "classes=[green, red, blue]")
+    config = run.parent / "toy" / "config.yaml"
+    assert train(config, tmp_path / "out", *BANK, *heads) == 3
+    assert "no objects of blue (1 of 3 classes)" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "bank").exists()
+
+    from head_fitting import bank_features
+
+    lost = run.parent / "toy" / "Annotations" / "000001.xml"
+    before = {path: path.read_text() for path in lost.parent.iterdir()}
+
+    def no_maps(*_: object) -> None:
+        raise AssertionError("the maps are not needed to see it")
+
+    monkeypatch.setattr(bank_features, "learning_of", no_maps)
+    words = ["--bank", run, "--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]
+    try:
+        for path, text in before.items():
+            path.write_text(text.replace("<name>red", "<difficult>1</difficult><name>red"))
+        assert exit_code(tool("fit_heads").main, *words, "--device", "cpu") == 3
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
+    assert "no objects of red (1 of 2 classes)" in capsys.readouterr().err
+
+
 def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
     """They change nothing of what was learnt: the finished run goes on from its last step."""
     config = run.parent / "toy" / "config.yaml"

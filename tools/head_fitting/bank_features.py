@@ -13,6 +13,7 @@ from detector import boxes as box_ops
 from detector.bundle import Bundle
 from detector.configuration import load_config, validated
 from detector.errors import SettingsError, TrainingError
+from detector.heads.fit import need_every_class
 from detector.heads.regions import DescribedImage
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.split import Top
@@ -33,12 +34,19 @@ class BankFeatures:
     once, with those that its own box is among.
     """
 
-    def __init__(self, bundle: Bundle, places: Places, precision: Precision = "float32") -> None:
-        """`places` are those of the training; its settings are in `places.out`."""
+    def __init__(
+        self, bundle: Bundle, places: Places, precision: Precision = "float32", *,
+        every_class: bool = False,
+    ) -> None:  # fmt: skip
+        """`places` are those of the training; its settings are in `places.out`. With `every_class`
+        a class without objects is an error before any features are made.
+        """
         run, threads, quiet = places.out, places.threads, places.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
         found = regions_of(settings, places, Group(), Stop(), told=True)
         dataset, pool = found.dataset, found.pool
+        if every_class:
+            need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
         learning = learning_of(settings, dataset, pool, places, Group(), Stop())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")

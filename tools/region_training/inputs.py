@@ -14,6 +14,7 @@ import typer
 from detector.build import build_dataset, build_network, build_proposer
 from detector.errors import DatasetError, ImageError
 from detector.hardware import choose_precision
+from detector.heads.fit import need_every_class
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
 from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
@@ -113,6 +114,8 @@ def regions_of(
     """
     dataset = build_dataset(settings.data, settings.classes, places.data_root)
     need_objects(dataset)
+    if settings.heads.svm and not told:
+        need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
     if not told:
         _check_networks(settings, dataset.classes, places)
     proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
