@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
 from detector.datasets.blacklist import read_blacklist, without_blacklisted
 from detector.datasets.box_caps import cap_boxes
 from detector.errors import SettingsError
-from detector.proposals.merge import Proposer
 from detector.training.region_settings import DataSource, MemberConfig
 
 if TYPE_CHECKING:
@@ -46,17 +45,6 @@ def obeying(
     if source.cap_per_class is not None:
         found = cap_boxes(found, source.cap_per_class, source.cap_seed)
     return found.subset(source.images) if source.images else found
-
-
-def build_proposer(engine: str, options: Mapping[str, Any]) -> Proposer:
-    """A proposer by name: "selective-search" (ours), "opencv" (the peer), "multibox" or "both"."""
-    from detector.proposals.engines import ENGINES, build_engine
-
-    if engine not in ENGINES:
-        known = ", ".join(ENGINES)
-        raise SettingsError(f"proposals {engine!r} are not known; known: {known}")
-    proposer: Proposer = build_engine(engine, options)
-    return proposer
 
 
 def build_network(member: MemberConfig, num_outputs: int, root: str | Path = ".") -> nn.Module:

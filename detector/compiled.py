@@ -47,6 +47,16 @@ def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
     return dispatcher
 
 
+def import_all() -> None:
+    """Import now what numba imports at the first call of any kernel, half a second of it: before
+    photographs are in memory, and not in a thread, where a lack of memory ends the process.
+    """
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
 def kernels_of(room: str) -> list[Any]:
     """The imported kernels of one module or package, such as "detector.native_crops"."""
     return [one for one in KERNELS if f"{one.py_func.__module__}.".startswith(f"{room}.")]

@@ -55,13 +55,10 @@ def choose_device(
     """ "auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist.
 
     Under torchrun (WORLD_SIZE, LOCAL_RANK in `environment`) "auto" and "cuda" give each process a
-    card of its own. From then on float32 is float32 on a card too, and not TF32.
+    card of its own.
     """
     import torch
 
-    # The framework lets a card's convolutions drop 13 of the 23 binary digits (TF32) by itself.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
     if int(environment.get("WORLD_SIZE", "1")) > 1 and name in ("auto", "cuda"):
         if torch.cuda.is_available():
             name = f"cuda:{environment['LOCAL_RANK']}"
@@ -77,6 +74,21 @@ def choose_device(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"device {name}: {reason}; try auto or cpu") from None
+    return device
+
+
+def use_device(
+    name: str = "auto", environment: Mapping[str, str] = MappingProxyType({})
+) -> torch.device:
+    """`choose_device` for a command, which owns its process: from then on float32 is float32 on a
+    card too, and not TF32.
+    """
+    import torch
+
+    device = choose_device(name, environment)
+    # The framework lets a card's convolutions drop 13 of the 23 binary digits (TF32) by itself.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     return device
 
 

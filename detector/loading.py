@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from detector.build import build_proposer
 from detector.configuration import validated
 from detector.errors import SettingsError
 from detector.hardware import choose_device
+from detector.proposals.engines import ProposalConfig, build_engine, parse_engine
 from detector.proposals.merge import Proposer
-from detector.training.region_settings import ProposalConfig
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +67,12 @@ def load_detector(
         _members(loaded, chosen), precision=_precision(precision, device), device=device,
         batch_size=batch_size, workers=threads or 1,
     )  # fmt: skip
-    if announce is not None:
-        from detector.compiled import on_disk
+    kernels = kernels_in_use(None if proposals_given else proposer, ensemble, device)
+    if kernels:
+        from detector.compiled import import_all, on_disk
 
-        if not on_disk(kernels_in_use(None if proposals_given else proposer, ensemble, device)):
+        import_all()
+        if announce is not None and not on_disk(kernels):
             announce("first run: compiling kernels for this machine, once (about 20 s)")
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
@@ -98,13 +99,12 @@ def _settings(thresholds: Thresholds, given: Mapping[str, Any]) -> DetectionSett
 
 def _proposer(stored: ProposalConfig, asked: str | None, threads: int | None) -> Proposer:
     """The bundle's own proposer, or the one that was asked for."""
-    from detector.proposals.engines import parse_engine
-
     text = asked or stored.engine
     engine, options = parse_engine(text) or (text, {})
     own = stored.options if engine == stored.engine else {}
     workers = {} if threads is None else {"threads": threads}
-    return build_proposer(engine, {**own, **workers, **options})
+    made: Proposer = build_engine(engine, {**own, **workers, **options})
+    return made
 
 
 def _precision(name: str, device: torch.device | str) -> Precision:

@@ -105,6 +105,31 @@ def test_importing_the_package_is_cheap():
     assert done.stdout.split() == ["False", "False"]
 
 
+def test_a_detector_is_ready_once_it_is_loaded():
+    """The framework's compiler, training and data sets take seconds to import, and nobody who
+    detects needs them. What a detection does need is there before any picture is in memory: an
+    import that first happens in a thread, where memory is scarce, ends in an abort.
+    """
+    program = (
+        "import sys, numpy as np\n"
+        "from detector import load_detector, read_image\n"
+        "detect = load_detector(precision='float32', threads=1)\n"
+        "loaded = set(sys.modules)\n"
+        "detect(np.full((40, 50, 3), 90, np.uint8))\n"
+        "slow = ('torch._dynamo', 'torch._inductor', 'sympy', 'detector.training',\n"
+        "        'detector.datasets', 'detector.build', 'sklearn', 'matplotlib', 'cv2')\n"
+        "print([one for one in slow if one in loaded])\n"
+        "print(sorted(set(sys.modules) - loaded))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        cwd=PACKAGE.parent,
+    )  # fmt: skip
+    slow, late = done.stdout.splitlines()
+    assert slow == "[]"
+    assert late == "[]", late
+
+
 def test_every_name_at_the_front_door_is_there():
     import detector
 

@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from detector.build import build_network, build_proposer
+from detector.build import build_network
 from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
 from detector.configuration import load_config, put, validated
 from detector.errors import SettingsError, WeightsError
-from detector.hardware import choose_device, choose_precision, has_fast_bfloat16, usable_cores
+from detector.hardware import (
+    choose_device,
+    choose_precision,
+    has_fast_bfloat16,
+    usable_cores,
+    use_device,
+)
 from detector.loading import SHIPPED, load_detector
 from detector.models import build_model
+from detector.proposals.engines import build_engine
 from detector.training.classifier_settings import ClassifierTrainingConfig
 from detector.training.recipes import with_recipe
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
@@ -54,11 +61,21 @@ def with_proposals(folder: Path, engine: str, **options: Any) -> Path:
     return folder
 
 
-def test_float32_is_not_rounded_by_a_device_that_was_chosen():
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    choose_device("cpu")
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+def test_only_a_command_keeps_float32_from_being_rounded_by_its_device(tmp_path: Path):
+    """What is read, or loaded for a program of somebody else, leaves the process as it is."""
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [one.allow_tf32 for one in places]
+    try:
+        for one in places:
+            one.allow_tf32 = True
+        choose_device("cpu")
+        load_detector(with_proposals(tmp_path, "selective-search"), device="cpu")
+        assert [one.allow_tf32 for one in places] == [True, True]
+        assert use_device("cpu") == torch.device("cpu")
+        assert [one.allow_tf32 for one in places] == [False, False]
+    finally:
+        for one, value in zip(places, before, strict=True):
+            one.allow_tf32 = value
 
 
 def test_changes_reach_the_setting_they_name():
@@ -128,13 +145,13 @@ def test_every_configuration_in_the_repository_is_valid(path: Path, monkeypatch)
         build_model(settings.network.architecture, 5, **settings.network.options)
         return
     settings = validated(RegionTrainingConfig, tree, str(path))
-    build_proposer(settings.proposals.engine, settings.proposals.options)
+    build_engine(settings.proposals.engine, settings.proposals.options)
     build_model(settings.member.architecture, 5, **settings.member.options)
 
 
 def test_an_unknown_engine_is_refused():
     with pytest.raises(SettingsError, match="selective-search"):
-        build_proposer("magic", {})
+        build_engine("magic", {})
 
 
 def test_a_network_starts_from_its_own_weights_with_a_fresh_last_layer(tmp_path: Path):

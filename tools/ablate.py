@@ -159,8 +159,7 @@ def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Dete
 
 def own_engine(manifest: BundleManifest, threads: int) -> Any:
     """The proposer that a bundle was made for."""
-    from detector.proposals.engines import build_engine
-    from detector.training.region_settings import ProposalConfig
+    from detector.proposals.engines import ProposalConfig, build_engine
 
     own = ProposalConfig.model_validate(manifest.proposals)
     return build_engine(own.engine, {"threads": threads, **own.options})

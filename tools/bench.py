@@ -4,6 +4,7 @@ python tools/bench.py classifier
 python tools/bench.py selective-search --photographs VOC2012/JPEGImages --large
 python tools/bench.py evaluation
 python tools/bench.py multibox
+python tools/bench.py cold-start
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def training(
     from benchmarks.training import measure
 
     from detector.files import write_atomically
-    from detector.hardware import choose_device, choose_precision, usable_cores
+    from detector.hardware import choose_precision, usable_cores, use_device
 
-    where = choose_device(device)
+    where = use_device(device)
     found = measure(
         architecture, crops=crops, rounds=rounds, threads=threads or usable_cores(),
         device=where, precision=choose_precision(precision, where), compiled=compiled,
@@ -156,6 +157,20 @@ def linter(
         typer.echo(f"{name.replace('_', ' '):18s} {value}")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "lint.json", json.dumps(found, indent=2) + "\n")
+
+
+@app.command("cold-start")
+def cold_start(
+    picture: Annotated[Path, typer.Option(help="What is detected in.")] = Path("examples/cat.jpg"),
+    rounds: Annotated[int, typer.Option(min=1, help="Times each; the median counts.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+) -> None:
+    """Processor seconds of a new process: import torch, load a detector, detect in one picture."""
+    from benchmarks.cold_start import measure
+
+    if not picture.is_file():
+        raise typer.BadParameter(f"{picture} is no file; give --picture")
+    _report(measure(picture, rounds), out / "cold_start.json")
 
 
 def _report(found: dict[str, Any], path: Path) -> None:

@@ -79,13 +79,12 @@ def _regions(loaded: Bundle, paths: list[Path], count: int, size: int, context: 
     import numpy as np
     import torch
 
-    from detector.build import build_proposer
     from detector.crops import crop_batch
     from detector.images import read_image
-    from detector.training.region_settings import ProposalConfig
+    from detector.proposals.engines import ProposalConfig, build_engine
 
     settings = ProposalConfig.model_validate(loaded.manifest.proposals)
-    propose = build_proposer(settings.engine, settings.options)
+    propose = build_engine(settings.engine, settings.options)
     parts = []
     for share, path in zip(np.array_split(np.arange(count), len(paths)), paths, strict=True):
         image = read_image(path)

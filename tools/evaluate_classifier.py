@@ -60,7 +60,7 @@ def main(
     from detector.datasets.detect_labelled import read_labelled
     from detector.evaluation.classification import table
     from detector.evaluation.views import CROPS
-    from detector.hardware import choose_device, usable_cores
+    from detector.hardware import usable_cores, use_device
     from detector.models.classifier_file import load_classifier
     from detector.models.inference import fastest_precision
     from detector.reporting.cli import stop_gently
@@ -73,7 +73,7 @@ def main(
         raise typer.BadParameter(f"--crops is one of {', '.join(map(str, CROPS))}")
     if chosen == [144]:
         refuse_idle(context, ["short_side"], "with 144 crops, which have scales of their own")
-    where = choose_device(device)
+    where = use_device(device)
     number_format: Any = fastest_precision(where) if precision == "auto" else precision
     if number_format not in ("float32", "bfloat16"):
         raise typer.BadParameter("--precision is one of auto, float32, bfloat16")

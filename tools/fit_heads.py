@@ -209,11 +209,11 @@ def fit_on_bank(
     from head_fitting.fitting import fit_all
 
     from detector.bundle import load_bundle
-    from detector.hardware import choose_device, use_threads
+    from detector.hardware import use_device, use_threads
     from detector.models.inference import fastest_precision
     from detector.training.places import Places
 
-    device, precision = choose_device(machine.device), machine.precision
+    device, precision = use_device(machine.device), machine.precision
     if precision == "auto":
         precision = fastest_precision(device)
     if precision not in ("float32", "bfloat16"):

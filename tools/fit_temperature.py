@@ -101,14 +101,14 @@ def read(data: Path, split: str | None, images: int | None, manifest: BundleMani
 
 def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: bool) -> Detector:
     """All members, their softmax in use; detections as tools/evaluate.py makes them."""
-    from detector.hardware import choose_device, use_threads
+    from detector.hardware import use_device, use_threads
     from detector.loading import load_detector
 
     threads = use_threads(threads)
     how: dict[str, Any] = {"svm": False, "score_threshold": 0.01, "max_detections": 300}
     return load_detector(
         bundle,
-        device=choose_device(device),
+        device=use_device(device),
         precision=precision,
         members=None,
         settings=how,

@@ -164,7 +164,8 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, *, size: int = 5, alpha: float = 1e-4) -> None:
         super().__init__()
-        index = torch.arange(channels)
+        # Never on the meta device, whose arithmetic imports the framework's compiler: seconds.
+        index = torch.arange(channels, device="cpu")
         near = (index[:, None] - index[None]).abs() <= size // 2
         self.register_buffer("band", (near * (alpha / size))[:, :, None, None], persistent=False)
 

@@ -7,9 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detector.errors import SettingsError, brief
-from detector.proposals.cache import coding
 from detector.proposals.merge import Proposer
 from detector.safe_yaml import YamlError, load_yaml
+from detector.settings import Settings
+
+
+class ProposalConfig(Settings):
+    """Where regions come from."""
+
+    engine: str = "selective-search"
+    options: dict[str, Any] = {}
 
 
 def selective_search(options: Mapping[str, Any]) -> Proposer:
@@ -98,4 +105,6 @@ def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:
         from detector.proposals.selective_search import warm_up as compile_kernels
 
         compile_kernels(announce)
+    from detector.proposals.cache import coding
+
     coding.warm_up()

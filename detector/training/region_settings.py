@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from detector.bundle import Thresholds
+from detector.proposals.engines import ProposalConfig
 from detector.seeds import Seed
 from detector.settings import Settings
 from detector.training.augment import AugmentSettings
@@ -34,13 +35,6 @@ class DataSource(Settings):
     cap_per_class: int | None = Field(None, ge=1)
     """At most so many boxes of each class, drawn at random (R-CNN on ILSVRC's train: 1,000)."""
     cap_seed: Seed = 0
-
-
-class ProposalConfig(Settings):
-    """Where regions come from."""
-
-    engine: str = "selective-search"
-    options: dict[str, Any] = {}
 
 
 class MemberConfig(Settings):

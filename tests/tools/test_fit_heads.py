@@ -68,7 +68,7 @@ class Grid:
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "colours", Colours)
-    monkeypatch.setattr(detector.loading, "build_proposer", lambda engine, options: Grid())
+    monkeypatch.setattr(detector.loading, "build_engine", lambda engine, options: Grid())
 
 
 @pytest.fixture

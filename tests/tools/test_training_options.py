@@ -11,8 +11,8 @@ from common.training import at_work
 from region_training import inputs
 from small_classifiers import exit_code, tool
 
-from detector.build import build_proposer
 from detector.errors import SettingsError
+from detector.proposals.engines import build_engine
 from detector.training.run_folder import LOCK
 
 
@@ -38,9 +38,9 @@ def test_threads_are_those_that_make_batches_and_those_that_compute(
 
 def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, capsys):
     def ask(engine: str, options: dict[str, object]) -> None:
-        raise SettingsError(f"{build_proposer(engine, options).threads} threads")
+        raise SettingsError(f"{build_engine(engine, options).threads} threads")
 
-    monkeypatch.setattr(inputs, "build_proposer", ask)
+    monkeypatch.setattr(inputs, "build_engine", ask)
     options = ["--config", config, "--out", tmp_path, "--device", "cpu", "--threads", 3]
     assert exit_code(tool("train_regions").main, *options) == 2
     assert "error: 1 threads" in capsys.readouterr().err

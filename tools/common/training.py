@@ -68,7 +68,7 @@ def at_work(
     """
     import torch
 
-    from detector.hardware import choose_device
+    from detector.hardware import use_device
     from detector.reporting.track import need_tensorboard
     from detector.training.distributed import join_group
     from detector.training.places import Places
@@ -76,7 +76,7 @@ def at_work(
 
     if tensorboard:
         need_tensorboard()
-    where = choose_device(device, os.environ)
+    where = use_device(device, os.environ)
     if threads is not None:
         torch.set_num_threads(threads)
     group = join_group(os.environ, where.type)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.hardware import choose_device, use_threads
+from detector.hardware import use_device, use_threads
 from detector.loading import load_detector
 from detector.pipeline import Detector
 from detector.proposals.engines import names_a_file
@@ -37,7 +37,7 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
         file, engine = StoredProposals(engine), None
     detector = load_detector(
         running.weights,
-        device=choose_device(running.device),
+        device=use_device(running.device),
         precision=running.precision,
         members=members,
         proposals=engine,

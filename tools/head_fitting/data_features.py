@@ -10,7 +10,7 @@ from typing import Any
 
 from detector.datasets import Dataset, Sample
 from detector.errors import DatasetError, ImageError
-from detector.hardware import choose_device, use_threads
+from detector.hardware import use_device, use_threads
 from detector.heads.regions import DescribedImage
 from detector.loading import load_detector
 from detector.models.inference import fastest_precision
@@ -34,7 +34,7 @@ def load(
         settings["max_proposals"] = max_proposals or None
     return load_detector(
         bundle,
-        device=choose_device(device),
+        device=use_device(device),
         precision=precision,
         members=members_of(ensemble),
         settings=settings,

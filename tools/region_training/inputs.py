@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import typer
 
-from detector.build import build_dataset, build_network, build_proposer
+from detector.build import build_dataset, build_network
 from detector.errors import DatasetError, ImageError
 from detector.hardware import choose_precision
 from detector.heads.fit import need_every_class
@@ -19,6 +19,7 @@ from detector.models.inference import FixedBatches, Precision, prepare_for_infer
 from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.proposals.cache.stored import ProposalStore
+from detector.proposals.engines import ProposalConfig, build_engine
 from detector.proposals.gather import gather
 from detector.region_run import bank_fingerprint, regression_of_start
 from detector.region_teacher import build_teacher
@@ -35,7 +36,7 @@ from detector.training.feature_bank import BankBuilder, FeatureBank, choose, mir
 from detector.training.kept_maps import Shape
 from detector.training.places import Places
 from detector.training.region_odds import countable, prior_of
-from detector.training.region_settings import ProposalConfig, RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool, need_objects
 from detector.training.state import freeze
 from region_training.report import report
@@ -304,7 +305,7 @@ def _proposals(
     left out. The first process computes, the others read.
     """
     alone = {"threads": 1} if places.bounded else {}  # images are searched side by side
-    proposer = build_proposer(wanted.engine, {**alone, **wanted.options})
+    proposer = build_engine(wanted.engine, {**alone, **wanted.options})
     paths = [sample.path for sample in dataset.samples]
     results: list[Proposals | ImageError] = []
 
