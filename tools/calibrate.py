@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from common import options as option
 
-from detector.reporting.cli import counted, run_tool
+from detector.reporting.cli import code_of_made, counted, run_tool
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,10 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders or globs of photographs.")],
     crops: Annotated[int, typer.Option(min=16, help="Crops used, half of them to compare.")] = 256,
+    strict: option.AllImages = False,
 ) -> int:
     """Measure the activation ranges that 8-bit inference needs. A photograph that cannot be read is
-    told and left out (exit code 1).
+    told and left out.
     """
     import sys
 
@@ -52,7 +54,7 @@ def main(
     typer.echo(
         f"wrote the ranges of {counted(len(ranges), 'member')} into {bundle / 'bundle.json'}"
     )
-    return int(len(paths) < len(taken))
+    return code_of_made(len(paths) < len(taken), strict)
 
 
 def _readable(paths: list[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from common import options as option
 
-from detector.reporting.cli import run_tool
+from detector.reporting.cli import code_of_made, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets import Sample
@@ -33,6 +33,7 @@ def main(
     threads: option.SearchThreads = 2,
     out: Annotated[Path | None, typer.Option(help="Where to write. [in place]")] = None,
     quiet: option.Quiet = False,
+    strict: option.AllImages = False,
 ) -> int:
     """Calibrate MultiBox against selective search."""
     from detector.datasets import read_dataset
@@ -77,7 +78,7 @@ def main(
         )
     save_multibox(place, trained.calibrated(calibration))
     print(f"wrote {place}", file=sys.stderr)
-    return int(failed > 0)
+    return code_of_made(failed > 0, strict)
 
 
 def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Array, Array]]:

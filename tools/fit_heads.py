@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 import typer
 from common import options as option
 
-from detector.reporting.cli import alone_in_out, beside, counted, members_of, refuse_idle, run_tool
+from detector.reporting.cli import (
+    alone_in_out,
+    beside,
+    code_of_made,
+    counted,
+    members_of,
+    refuse_idle,
+    run_tool,
+)
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -71,6 +79,7 @@ def main(
     threads: option.Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of what is drawn.")] = 0,
     quiet: option.Quiet = False,
+    strict: option.AllImages = False,
 ) -> int:
     """Fit heads on a bundle's features."""
     from head_fitting.fitting import thresholds_with
@@ -105,7 +114,7 @@ def main(
     save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
-    return int(not complete)
+    return code_of_made(not complete, strict)
 
 
 class Machine(NamedTuple):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from common import options as option
 
-from detector.reporting.cli import counted, run_tool
+from detector.reporting.cli import code_of_made, counted, run_tool
 
 if TYPE_CHECKING:
     from detector.datasets import Sample
@@ -35,6 +35,7 @@ def main(
     scale: Annotated[float, typer.Option(help="superpixel_scale.")] = 2.0,
     threads: option.SearchThreads = 2,
     quiet: option.Quiet = False,
+    strict: option.AllImages = False,
     out: Annotated[Path, typer.Option(help="The weights.")] = Path("learned_ranking.json"),
 ) -> int:
     """Fit the learned ranking of selective search to annotated images."""
@@ -69,7 +70,7 @@ def main(
     write_atomically(out, json.dumps({"fitted on": about, **table}, indent=1) + "\n")
     objects = counted(int(is_object.sum()), "object")
     print(f"{about}: {counted(len(numbers), 'region')}, {objects}; wrote {out}")
-    return int(len(parts) < len(samples))
+    return code_of_made(len(parts) < len(samples), strict)
 
 
 def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array, Array, Array]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from common import options as option
 
-from detector.reporting.cli import alone_in_out, beside, counted, run_tool
+from detector.reporting.cli import alone_in_out, beside, code_of_made, counted, run_tool
 
 if TYPE_CHECKING:
     from temperature_fitting.measuring import Calibrated, KnownRegions
@@ -47,6 +47,7 @@ def main(
     precision: option.Precision = "auto",
     threads: option.Threads = None,
     quiet: option.Quiet = False,
+    strict: option.AllImages = False,
 ) -> int:
     """Fit temperatures on annotated images that neither trained the bundle nor will judge it."""
     from temperature_fitting.measuring import asked_images, calibrated, known_regions
@@ -77,7 +78,7 @@ def main(
     print(f"{counted(len(asked.dataset), 'image')} of {dataset.name}, {counts_of(known)}")
     show(before, after, rows)
     print(f"wrote {out}; these images have tuned it, so judge it on others")
-    return int(len(asked.dataset) < len(dataset))
+    return code_of_made(len(asked.dataset) < len(dataset), strict)
 
 
 def read(data: Path, split: str | None, images: int | None, manifest: BundleManifest) -> Dataset:

@@ -46,6 +46,7 @@ def main(
     compiled: option.Compiled = False,
     tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    strict: option.AllImages = False,
 ) -> int:
     """Train a classifier; run again to resume."""
     from classifier_training.inputs import images_of
@@ -53,7 +54,7 @@ def main(
     from classifier_training.outputs import CLASSIFIER
 
     from detector.configuration import validated
-    from detector.reporting.cli import stop_gently
+    from detector.reporting.cli import code_of_made, stop_gently
     from detector.training.classifier_settings import ClassifierTrainingConfig
     from detector.training.recipes import with_recipe
 
@@ -86,7 +87,7 @@ def main(
                 " --data VAL",
                 err=True,
             )
-        return 0 if trained.readable else 1
+        return code_of_made(not trained.readable, strict) if group.is_first else 0
 
 
 if __name__ == "__main__":

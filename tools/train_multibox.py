@@ -42,6 +42,7 @@ def main(
     compiled: option.Compiled = False,
     tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
+    strict: option.AllImages = False,
 ) -> int:
     """Train MultiBox; run again to resume."""
     from multibox_training.settings import MultiBoxTrainingConfig
@@ -63,10 +64,10 @@ def main(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         bank=bank, compiled=compiled,
     ) as (places, group):  # fmt: skip
-        return _trained(settings, places, group)
+        return _trained(settings, places, group, strict)
 
 
-def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> int:
+def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group, strict: bool) -> int:
     """Everything from the images to the weights; the exit code."""
     from multibox_training.images import images_of
     from multibox_training.inputs import learning_of, report
@@ -74,7 +75,7 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> 
     from multibox_training.outputs import write_weights
     from multibox_training.pseudo import labelled
 
-    from detector.reporting.cli import stop_gently
+    from detector.reporting.cli import code_of_made, stop_gently
 
     try:
         group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
@@ -93,7 +94,7 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group) -> 
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
     write_weights(places.out, settings, learning, averaged)
-    return 0 if readable else 1
+    return code_of_made(not readable, strict)
 
 
 def _over_defaults(given: Any) -> Any:

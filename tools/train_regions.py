@@ -51,6 +51,7 @@ def main(
     compiled: option.Compiled = False,
     tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
+    strict: option.AllImages = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
     from detector.configuration import validated
@@ -68,10 +69,12 @@ def main(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         within="member-*", cache=cache, bank=bank, compiled=compiled,
     ) as (places, group):  # fmt: skip
-        return _trained(settings, members, places, group)
+        return _trained(settings, members, places, group, strict)
 
 
-def _trained(settings: RegionTrainingConfig, members: int, places: Places, group: Group) -> int:
+def _trained(
+    settings: RegionTrainingConfig, members: int, places: Places, group: Group, strict: bool
+) -> int:
     """Everything from the proposals to the bundle and its heads; the exit code."""
     from head_fitting.after_training import fit_heads_of_run
     from region_training.inputs import learning_of, regions_of
@@ -79,7 +82,7 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
     from region_training.outputs import write_bundle
 
     from detector.configuration import save_config
-    from detector.reporting.cli import stop_gently
+    from detector.reporting.cli import code_of_made, stop_gently
 
     out, where = places.out, places.device
     trained: list[Any] = []
@@ -113,7 +116,8 @@ def _trained(settings: RegionTrainingConfig, members: int, places: Places, group
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
     write_bundle(out, settings, dataset, trained, prior)
-    return 0 if fit_heads_of_run(settings, places) and readable and not unread else 1
+    code = code_of_made(bool(unread) or not readable, strict)
+    return code if fit_heads_of_run(settings, places) else 1
 
 
 if __name__ == "__main__":

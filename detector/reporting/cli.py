@@ -30,6 +30,11 @@ Tool = TypeVar("Tool", bound=Callable[..., Any])
 MAX_LINES = 3
 CLEAN_UP_S = 1.0
 """After the second signal: time to remove temporary files."""
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
+"""Threads of an operator that wait for another's part sleep; spinning, as they do by themselves,
+they take the core that the other one needs wherever a machine has more to do. Read when the
+framework is loaded; changes no result.
+"""
 DEBUG, VERSION = "--debug", "--version"
 COMMON = "Every tool takes --version, and --debug, for the traceback of an error."
 CURES = {
@@ -51,6 +56,8 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
     `--version` beside its own options: errors come with their traceback; nothing else is done.
     """
     _prepare_streams()
+    for name, value in PATIENT.items():
+        os.environ.setdefault(name, value)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in arguments
     if VERSION in arguments:
@@ -158,6 +165,18 @@ def say_error(error: Exception) -> None:
 def say(text: str) -> None:
     """A line on stderr, control characters made visible."""
     print(visible(text), file=sys.stderr)
+
+
+def code_of_made(left_out: bool, strict: bool) -> int:
+    """The exit code of a tool that has made one thing of many images, such as a trained detector,
+    and the warning where some could not be read: it is made all the same.
+    """
+    if left_out and not strict:
+        say(
+            "warning: made without the images that could not be read (above); with --strict that"
+            " is exit code 1"
+        )
+    return int(left_out and strict)
 
 
 def members_of(ensemble: str) -> int | None:

@@ -55,7 +55,7 @@ def test_heads_are_fitted_on_every_member_and_the_report_is_not_given_twice(
     broken.write_bytes(b"no picture")
     (config.parent / "proposals.sqlite").unlink()
     try:
-        assert exit_code(tool("train_regions").main, *words, "--members", "2") == 1
+        assert exit_code(tool("train_regions").main, *words, "--members", "2") == 0
         said = capfd.readouterr().err
         words = ["--bank", tmp_path, "--weights", tmp_path / "bundle", "--out", tmp_path / "again"]
         again = exit_code(tool("fit_heads").main, *words, "--device", "cpu", "--quiet", "--no-svm")
@@ -66,7 +66,7 @@ def test_heads_are_fitted_on_every_member_and_the_report_is_not_given_twice(
     assert said.count("left out:") == 1
     assert said.count("positive regions") == 1
     assert "fitted regression" in said
-    assert again == 1
+    assert again == 0
     assert "left out: 1 image that cannot be read" in capfd.readouterr().err
 
 

@@ -72,7 +72,7 @@ def test_a_picture_that_cannot_be_read_is_said_and_the_rest_go_on(tmp_path: Path
     data = _squares(tmp_path / "data", box)
     (data / "JPEGImages" / "1.jpg").write_bytes(b"no picture")
     done = _run(data, tmp_path / "new" / "weights.json")
-    assert done.returncode == 1
+    assert done.returncode == 0
     assert "1.jpg" in done.stderr
     assert "2 images" in done.stdout
     assert (tmp_path / "new" / "weights.json").is_file()

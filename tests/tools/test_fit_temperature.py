@@ -99,10 +99,11 @@ def test_the_folder_one_is_in_may_become_the_bundle(toy, tmp_path: Path, monkeyp
 def test_images_that_cannot_be_read_are_named_and_the_rest_are_used(toy, tmp_path: Path, capsys):
     data = write_squares(tmp_path / "toy", images=4)
     (data / "JPEGImages" / "000002.jpg").write_bytes(b"not a photograph")
-    assert fit(data, toy[1], tmp_path / "new") == 1
+    assert fit(data, toy[1], tmp_path / "new") == 0
     assert "000002.jpg" in capsys.readouterr().err
     about = read_manifest(tmp_path / "new").provenance.recipe["temperature"]
     assert about["data"] == "3 images of toy/train"
+    assert fit(data, toy[1], tmp_path / "new", "--strict") == 1
 
 
 def test_what_cannot_be_fitted_is_one_sentence(toy, tmp_path: Path, capsys):

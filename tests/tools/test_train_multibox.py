@@ -221,8 +221,8 @@ def test_an_image_that_cannot_be_read_is_named_once_in_each_run(
     change = settings(
         f"data=[{{path: {tmp_path / 'toy'}, split: train}}]", "bank=null", "heads.priors=50"
     )
-    for _ in range(2):  # the second time, no step is left
-        assert train(config, tmp_path / "run", *change) == 1
+    for code, strict in ((0, []), (1, ["--strict"])):  # the second time, no step is left
+        assert train(config, tmp_path / "run", *change, *strict) == code
         assert capsys.readouterr().err.count(str(path)) == 1
 
 

@@ -89,7 +89,7 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageCache, "read", failing)
-        assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 1
+        assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 0
     assert "000003.jpg: unplugged" in capsys.readouterr().err
     # Its maps stay what they are, so it stays out, and is named again.
     dataset, pool, learning = learning_from(config, tmp_path, *bank)
@@ -101,14 +101,16 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
     assert lost.any()
     assert (seen.read.numpy() == ~lost).all()
     assert seen.possible[lost].all()
-    assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 1
+    assert train(config, tmp_path, *bank, "--set", "box_loss={}", "--strict") == 1
     assert "000003.jpg: could not be read when" in capsys.readouterr().err
 
 
 def test_a_broken_image_ends_the_first_process_only_with_an_error(
     config: Path, tmp_path: Path, monkeypatch
 ):
-    """torchrun kills the first process, at work on the bundle, where another one ends with 1."""
+    """torchrun kills the first process, at work on the bundle, where another one ends with 1, as
+    --strict asks for.
+    """
 
     def failing(self: ImageCache, path: Path) -> np.ndarray:
         raise ImageError("unplugged")
@@ -116,11 +118,11 @@ def test_a_broken_image_ends_the_first_process_only_with_an_error(
     monkeypatch.setattr(ImageCache, "read", failing)
     second = Group(rank=1)
     monkeypatch.setattr("detector.training.distributed.join_group", lambda *_: second)
-    assert train(config, tmp_path) == 0
+    assert train(config, tmp_path, "--strict") == 0
     assert not (tmp_path / "bundle").exists()
     monkeypatch.undo()
     monkeypatch.setattr(ImageCache, "read", failing)
-    assert train(config, tmp_path) == 1
+    assert train(config, tmp_path, "--strict") == 1
     assert (tmp_path / "bundle").exists()
 
 

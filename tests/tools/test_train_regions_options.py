@@ -155,9 +155,11 @@ def test_a_broken_image_in_the_middle_costs_itself_only(tmp_path: Path, capsys):
     Image.new("RGB", (100, 80)).save(path)
     path.write_bytes(path.read_bytes()[:200])
     capsys.readouterr()
-    for _ in range(2):  # the same command has the same code
-        assert train(config, tmp_path / "second") == 1
-        assert capsys.readouterr().err.count("000002.jpg") == 1
+    for code, strict in ((0, []), (0, []), (1, ["--strict"])):  # again: all is known already
+        assert train(config, tmp_path / "second", *strict) == code
+        said = capsys.readouterr().err
+        assert said.count("000002.jpg") == 1
+        assert ("warning: made without the images" in said) == (code == 0)
     assert (tmp_path / "second" / "bundle").exists()
 
 
@@ -172,9 +174,12 @@ def test_an_image_that_breaks_while_it_is_learnt_from_is_named_once(tmp_path: Pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches.ImageCache, "read", read)
-        assert train(write_config(toy), tmp_path / "run") == 1
-    path = toy / "JPEGImages" / "000002.jpg"
-    assert f"left out: {path}: damaged\n" in capsys.readouterr().err
+        assert train(write_config(toy), tmp_path / "run") == 0
+        path = toy / "JPEGImages" / "000002.jpg"
+        said = capsys.readouterr().err
+        assert f"left out: {path}: damaged\n" in said
+        assert "warning: made without the images" in said
+        assert train(write_config(toy), tmp_path / "other", "--strict") == 1
 
 
 def test_proposals_are_made_by_the_first_process_and_read_by_the_others(
@@ -183,7 +188,7 @@ def test_proposals_are_made_by_the_first_process_and_read_by_the_others(
     toy = write_squares(tmp_path / "toy")
     config = write_config(toy)
     (toy / "JPEGImages" / "000002.jpg").write_bytes(b"no image")
-    assert train(config, tmp_path / "first") == 1
+    assert train(config, tmp_path / "first") == 0
     assert "left out" in capsys.readouterr().err
     waited = []
 

@@ -12,8 +12,8 @@ from region_training import inputs
 from small_classifiers import exit_code, tool
 
 from detector.errors import SettingsError
+from detector.files import LOCK
 from detector.proposals.engines import build_engine
-from detector.training.run_folder import LOCK
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,16 @@ def test_threads_are_those_that_make_batches_and_those_that_compute(
         assert (places.threads, places.bounded) == (batches, given is not None)
         assert (places.compiled, group.is_first) == (True, True)
         assert (tmp_path / "run" / LOCK).exists()
+
+
+def test_no_more_threads_compute_than_a_container_may_use(own_threads, tmp_path, monkeypatch):
+    torch.set_num_threads(8)
+    monkeypatch.setattr("detector.hardware.usable_cores", lambda: 3)
+    with at_work(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
+        assert torch.get_num_threads() == 3
+    torch.set_num_threads(1)  # as OMP_NUM_THREADS or torchrun asked for
+    with at_work(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
+        assert torch.get_num_threads() == 1
 
 
 def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, capsys):

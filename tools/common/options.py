@@ -14,6 +14,10 @@ Split = Annotated[str | None, typer.Option(help="Which part, such as train or va
 SomeImages = Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")]
 Classes = Annotated[str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")]
 Strict = Annotated[bool, typer.Option(help="Stop at the first defective annotation.")]
+AllImages = Annotated[
+    bool, typer.Option("--strict", help="Exit code 1 if an image cannot be read. [a warning]")
+]
+"""Of tools that make one thing of many images; those that answer for each image need no asking."""
 
 Weights = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
 NewBundle = Annotated[Path, typer.Option(help="Folder of the new bundle.")]

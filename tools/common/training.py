@@ -68,7 +68,7 @@ def at_work(
     """
     import torch
 
-    from detector.hardware import use_device
+    from detector.hardware import usable_cores, use_device, use_threads
     from detector.reporting.track import need_tensorboard
     from detector.training.distributed import join_group
     from detector.training.places import Places
@@ -77,8 +77,8 @@ def at_work(
     if tensorboard:
         need_tensorboard()
     where = use_device(device, os.environ)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    # The framework counts the cores of the machine, not those that a container may use.
+    use_threads(threads or min(torch.get_num_threads(), usable_cores()))
     group = join_group(os.environ, where.type)
     try:
         with alone_in(out, group, where, within=within):
