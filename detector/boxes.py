@@ -25,6 +25,21 @@ def iou(one: Array, other: Array) -> Array:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def iou_xywh(one: Array, other: Array) -> Array:
+    """IoU of boxes given as x, y, width, height: (N, M) float64, in the steps of pycocotools.
+
+    By corners alone the sides come back with an error of rounding, and an IoU of exactly a half
+    becomes less.
+    """
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
+    sides = np.clip(high - low, 0, None)
+    shared = sides[..., 0] * sides[..., 1]
+    union = (one[:, 2] * one[:, 3])[:, None] + (other[:, 2] * other[:, 3])[None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+
+
 def intersection(one: Array, other: Array) -> Array:
     """Shared area of (N, 4) and (M, 4) boxes: (N, M) float64."""
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)

@@ -39,17 +39,35 @@ def _rows(keep: Any) -> Any:
     return [keep] if isinstance(keep, (int, np.integer)) else keep
 
 
-def _check_boxes(boxes: Array, name: str) -> None:
+def _check_boxes(boxes: Array, name: str, flat: bool = False) -> None:
+    """Refuse boxes that are not finite or have no area; `flat` ones may have none."""
     if not np.isfinite(boxes).all():
         row = int(np.flatnonzero(~np.isfinite(boxes).all(1))[0])
         raise ValueError(f"{name}[{row}] = {boxes[row].tolist()} is not finite")
-    bad = (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    bad = ((sides < 0) if flat else (boxes[:, 2:] <= boxes[:, :2])).any(1)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
             f"{name}[{row}] = {boxes[row].tolist()} has no area;"
             " boxes are (x1, y1, x2, y2) with x2 > x1 and y2 > y1"
         )
+
+
+def _written(written: Any, boxes: Array) -> Array | None:
+    """Boxes as a file writes them; ones that are not these `boxes` are a ValueError."""
+    if written is None:
+        return None
+    array = _frozen(written, np.float64, (len(boxes), 4), "written")
+    corners = np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)
+    if not (np.abs(corners - boxes) <= 1e-5 * (1 + np.abs(corners))).all():
+        raise ValueError("written gives other boxes than boxes")
+    return array
+
+
+def _xywh(boxes: Array) -> Array:
+    boxes = boxes.astype(np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -96,21 +114,26 @@ class Proposals:
 class Detections:
     """What was found in one image, best first.
 
-    boxes   (N, 4) float32 xyxy pixels
-    scores  (N,) float32 in [0, 1]
-    labels  (N,) int64, 0 is the first real class (background never appears)
+    boxes    (N, 4) float32 xyxy pixels
+    scores   (N,) float32 in [0, 1]
+    labels   (N,) int64, 0 is the first real class (background never appears)
+    written  (N, 4) float64 x, y, width, height as a file gives them, by which evaluation counts.
+             Then scores are float64, too, and a box may have no area: it overlaps nothing.
     """
 
     boxes: Array
     scores: Array
     labels: Array
+    written: Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
-        n = len(self.boxes)
-        object.__setattr__(self, "scores", _frozen(self.scores, np.float32, (n,), "scores"))
+        n, of_file = len(self.boxes), self.written is not None
+        kind = np.float64 if of_file else np.float32
+        object.__setattr__(self, "scores", _frozen(self.scores, kind, (n,), "scores"))
         object.__setattr__(self, "labels", _frozen(self.labels, np.int64, (n,), "labels"))
-        _check_boxes(self.boxes, "boxes")
+        _check_boxes(self.boxes, "boxes", flat=of_file)
+        object.__setattr__(self, "written", _written(self.written, self.boxes))
         if not np.isfinite(self.scores).all():
             raise ValueError("scores are not all finite")
         if n and self.labels.min() < 0:
@@ -122,7 +145,13 @@ class Detections:
     def __getitem__(self, keep: Any) -> Detections:
         """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
         keep = _rows(keep)
-        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+        written = None if self.written is None else self.written[keep]
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], written)
+
+    @property
+    def xywh(self) -> Array:
+        """(N, 4) float64 x, y, width, height: as written, else those of the boxes."""
+        return _xywh(self.boxes) if self.written is None else self.written
 
     @staticmethod
     def empty() -> Detections:
@@ -143,6 +172,7 @@ class Annotations:
     crowd      (N,) bool: a box around many objects (COCO's iscrowd); all False where not given
     areas      (N,) float64 pixels inside the objects' outlines, by which COCO calls an object
                small, medium or large; the boxes' own areas where not given
+    written    (N, 4) float64 x, y, width, height as a file gives them, by which evaluation counts
     """
 
     boxes: Array
@@ -150,6 +180,7 @@ class Annotations:
     difficult: Array = field(default_factory=_no_flags)
     crowd: Array = field(default_factory=_no_flags)
     areas: Array = field(default_factory=lambda: np.zeros(0))
+    written: Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
@@ -163,8 +194,8 @@ class Annotations:
             value = getattr(self, name)
             value = np.zeros(n, bool) if len(value) == 0 else value
             object.__setattr__(self, name, _frozen(value, bool, (n,), name))
-        sides = self.boxes[:, 2:].astype(np.float64) - self.boxes[:, :2]
-        areas = sides.prod(1) if len(self.areas) == 0 else self.areas
+        object.__setattr__(self, "written", _written(self.written, self.boxes))
+        areas = self.xywh[:, 2] * self.xywh[:, 3] if len(self.areas) == 0 else self.areas
         object.__setattr__(self, "areas", _frozen(areas, np.float64, (n,), "areas"))
 
     def __len__(self) -> int:
@@ -179,7 +210,13 @@ class Annotations:
             self.difficult[keep],
             self.crowd[keep],
             self.areas[keep],
+            None if self.written is None else self.written[keep],
         )
+
+    @property
+    def xywh(self) -> Array:
+        """(N, 4) float64 x, y, width, height: as written, else those of the boxes."""
+        return _xywh(self.boxes) if self.written is None else self.written
 
     @property
     def real(self) -> Array:

@@ -186,6 +186,7 @@ def _add_object(
             crowd=entry.get("iscrowd") in (1, True),
             area=as_float(area) if is_number(area) else None,
             written=written,
+            sides=written[2:],
         )
 
 

@@ -100,7 +100,7 @@ class ImageNames:
 
     def find_id(self, image_id: object) -> str | None:
         """The image with this id (text, or a number of any type), else the one with this name."""
-        text = _as_text(image_id)
+        text = as_id(image_id)
         if text is None or text in self._paths or text in self._left_out:
             return text if text in self._paths else None
         number = _number(text.strip())
@@ -123,7 +123,7 @@ class ImageNames:
         """The image of a row that may give an id and a file name: the file name decides."""
         if not isinstance(file_name, str) or not file_name.strip():
             return self.find_id(image_id)
-        text, name = _as_text(image_id) or "", _tidy(file_name)
+        text, name = as_id(image_id) or "", _tidy(file_name)
         alike = [one.id for one in self._by_tidy_name.get(name, ())]
         if text in alike:
             return text
@@ -266,6 +266,14 @@ def path_inside(root: str | Path, name: str) -> str | None:
     return None
 
 
+def as_id(value: object) -> str | None:
+    """An id of somebody's file as text: 12.0 is 12; true, null, lists and fractions are none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_whole or isinstance(value, str) else None
+
+
 def without_extension(name: str) -> str:
     """The name or path without the extension of an image, whatever its capitals."""
     stem, suffix = os.path.splitext(name)
@@ -322,15 +330,6 @@ def _decoded(text: str) -> str:
     elif address := _ADDRESS.match(text):
         text = text[address.end() :].partition("?")[0].partition("#")[0]
     return unquote(text)
-
-
-def _as_text(image_id: object) -> str | None:
-    """An id as text; 12.0 is 12, true and null are none."""
-    if isinstance(image_id, bool) or image_id is None:
-        return None
-    if isinstance(image_id, float) and image_id.is_integer():
-        return str(int(image_id))
-    return str(image_id)
 
 
 def _number(text: str) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,15 @@ from detector.structures import Annotations
 MIN_INSIDE = 0.5
 # So far beyond 0 and 1 a share of the image is rounding.
 SHARE_SLACK = 1e-3
+
+
+class _Row(NamedTuple):
+    """An object without its label, in the order of the columns of `Annotations`."""
+
+    difficult: bool
+    crowd: bool
+    area: float
+    xywh: tuple[float, ...]
 
 
 class Objects:
@@ -36,7 +46,7 @@ class Objects:
         shares: bool = False,
     ) -> None:
         self.file, self.size, self.ledger, self.shares = file, size, ledger, shares
-        self._rows: dict[tuple[int, tuple[float, ...]], tuple[bool, bool, float]] = {}
+        self._rows: dict[tuple[int, tuple[float, ...]], _Row] = {}
 
     def add(
         self,
@@ -48,10 +58,12 @@ class Objects:
         crowd: bool = False,
         area: float | None = None,
         written: Sequence[float] | None = None,
+        sides: Sequence[float] | None = None,
     ) -> None:
         """One object with its xyxy box.
 
         identifier  how the file would call it;  written  the box in the file's own numbers
+        sides       width and height, where the file gives these
         """
         fault = _fault_of(box, self.size, box if written is None else written, self.shares)
         if fault is None and (label, tuple(box)) in self._rows:
@@ -59,18 +71,18 @@ class Objects:
         if fault is not None:
             self.ledger.drop(self.file, identifier, *fault)
             return
+        width, height = (box[2] - box[0], box[3] - box[1]) if sides is None else sides
         if area is None or not (math.isfinite(area) and area > 0):
-            area = (box[2] - box[0]) * (box[3] - box[1])
-        self._rows[label, tuple(box)] = (difficult, crowd, area)
+            area = width * height
+        xywh = (box[0], box[1], width, height)
+        self._rows[label, tuple(box)] = _Row(difficult, crowd, area, xywh)
 
     def annotations(self) -> Annotations:
         if not self._rows:
             return Annotations.empty()
         labels, boxes = zip(*self._rows, strict=True)
-        difficult, crowd, areas = zip(*self._rows.values(), strict=True)
-        return Annotations(
-            np.array(boxes), np.array(labels), np.array(difficult), np.array(crowd), np.array(areas)
-        )
+        columns = map(np.array, zip(*self._rows.values(), strict=True))
+        return Annotations(np.array(boxes), np.array(labels), *columns)
 
 
 def _fault_of(

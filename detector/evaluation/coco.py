@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from detector.boxes import area, coco_from_xyxy
 from detector.datasets.dataset import Dataset, Sample
 from detector.errors import EvaluationError
 from detector.evaluation.coco_engines import Accumulated, CocoEngine, accumulate
@@ -62,7 +61,7 @@ def _truth(dataset: Dataset) -> dict[str, list[Any]]:
     for image, sample in enumerate(_in_coco_order(dataset), start=1):
         truth = sample.annotations
         rows = zip(
-            coco_from_xyxy(truth.boxes).tolist(),
+            truth.xywh.tolist(),
             truth.labels.tolist(),
             truth.areas.tolist(),
             ignorable(truth).tolist(),
@@ -87,9 +86,9 @@ def _found(dataset: Dataset, results: Mapping[str, Detections]) -> dict[str, lis
     for image, sample in enumerate(_in_coco_order(dataset), start=1):
         found = _judgeable(sample, results.get(sample.image_id))
         rows = zip(
-            coco_from_xyxy(found.boxes).tolist(),
+            found.xywh.tolist(),
             found.labels.tolist(),
-            area(found.boxes).tolist(),
+            (found.xywh[:, 2] * found.xywh[:, 3]).tolist(),
             found.scores.tolist(),
             strict=True,
         )

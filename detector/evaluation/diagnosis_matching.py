@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.boxes import iou
+from detector.boxes import iou_xywh
 from detector.datasets.dataset import Dataset, Sample
 from detector.evaluation.average_precision import area_under_envelope, precision_recall
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG, check_results, ignorable
 from detector.evaluation.voc import judge_voc
-from detector.structures import Array, Detections
+from detector.structures import Annotations, Array, Detections
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.1
@@ -114,13 +114,14 @@ def _of_images(
     """Columns of each image; indices of objects count through the data set."""
     before = 0
     for image, sample in enumerate(dataset.samples):
-        truth = _objects(sample, image)
+        annotated = _annotated(sample)
+        truth = _objects(annotated, image)
         found = _best_first(sample, results.get(sample.image_id))
         same = found.labels[:, None] == truth.labels[None]
-        overlaps = np.where(truth.counted, iou(found.boxes, truth.boxes), 0.0)
+        overlaps = np.where(truth.counted, iou_xywh(found.xywh, annotated.xywh), 0.0)
         own, own_iou = _most(overlaps * same, before)
         other, other_iou = _most(overlaps * ~same, before)
-        verdicts = _verdicts(found, truth)
+        verdicts = _verdicts(found, annotated)
         scores = found.scores.astype(np.float64)
         images = np.full(len(found), image)
         yield (
@@ -130,9 +131,13 @@ def _of_images(
         before += len(truth.labels)
 
 
-def _objects(sample: Sample, image: int) -> Objects:
+def _annotated(sample: Sample) -> Annotations:
+    """The objects of classes that are annotated in this image."""
     truth = sample.annotations
-    truth = truth[np.array([sample.is_annotated(int(one)) for one in truth.labels], bool)]
+    return truth[np.array([sample.is_annotated(int(one)) for one in truth.labels], bool)]
+
+
+def _objects(truth: Annotations, image: int) -> Objects:
     count = len(truth)
     return Objects(
         np.full(count, image), truth.labels, truth.boxes, truth.areas,
@@ -148,11 +153,11 @@ def _best_first(sample: Sample, found: Detections | None) -> Detections:
     return found[np.argsort(-found.scores.astype(np.float64), kind="stable")]
 
 
-def _verdicts(found: Detections, truth: Objects) -> Array:
+def _verdicts(found: Detections, truth: Annotations) -> Array:
     verdicts = np.full(len(found), WRONG, np.int8)
     for label in np.unique(found.labels):
         mine, theirs = found.labels == label, truth.labels == label
-        verdicts[mine] = judge_voc(found.boxes[mine], truth.boxes[theirs], ~truth.counted[theirs])
+        verdicts[mine] = judge_voc(found.xywh[mine], truth.xywh[theirs], ignorable(truth)[theirs])
     return verdicts
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.boxes import iou
+from detector.boxes import iou_xywh
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG
 from detector.structures import Array
 
@@ -17,13 +17,13 @@ SLACK = 10.0  # pixels that a box may be wider and higher than its object
 
 def thresholds(objects: Array) -> Array:
     """(G,) the overlap that each object asks for: min(0.5, wh / ((w + 10)(h + 10)))."""
-    sides = np.asarray(objects, np.float64)
-    width, height = sides[:, 2] - sides[:, 0], sides[:, 3] - sides[:, 1]
+    width, height = np.asarray(objects, np.float64)[:, 2:].T
     return np.minimum(MAX_THRESHOLD, width * height / ((width + SLACK) * (height + SLACK)))
 
 
 def judge_ilsvrc(boxes: Array, objects: Array, ignored: Array) -> Array:
-    """Each detection takes, of the objects still free whose threshold it reaches, the nearest.
+    """Each detection takes, of the objects still free whose threshold it reaches, the nearest;
+    boxes are x, y, width, height.
 
     Unlike VOC's rule, a taken object does not stand in the way of its neighbour. ILSVRC has no
     objects to ignore; where a data set has them, a detection that finds only such a one is neither
@@ -32,7 +32,7 @@ def judge_ilsvrc(boxes: Array, objects: Array, ignored: Array) -> Array:
     verdicts = np.full(len(boxes), WRONG, np.int8)
     if len(objects) == 0 or len(boxes) == 0:
         return verdicts
-    overlaps = iou(boxes, objects)
+    overlaps = iou_xywh(boxes, objects)
     near = overlaps >= thresholds(objects)
     free = np.ones(len(objects), bool)
     for row in np.flatnonzero(near.any(1)):

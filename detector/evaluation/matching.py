@@ -20,8 +20,8 @@ RIGHT, WRONG, NEITHER = 1, 0, -1
 
 _NOTHING = Detections.empty()
 
-# One image and one class: boxes (D, 4) best first, objects (G, 4), which of these are to be
-# ignored (G,) -> verdicts (D,).
+# One image and one class: boxes (D, 4) best first, objects (G, 4), both x, y, width, height as the
+# files give them, and which objects are to be ignored (G,) -> verdicts (D,).
 Judge = Callable[[Array, Array, Array], Array]
 
 
@@ -61,7 +61,7 @@ def judge_all(
                 continue
             scores, boxes = best_first(found, label)
             mine = truth.labels == label
-            verdicts = judge(boxes, truth.boxes[mine], ignored[mine])
+            verdicts = judge(boxes, truth.xywh[mine], ignored[mine])
             parts[label].append((scores, np.full(len(scores), image), verdicts))
     return tuple(_merged(parts[label], positives[label]) for label in range(count))
 
@@ -72,11 +72,11 @@ def ignorable(truth: Annotations) -> Array:
 
 
 def best_first(found: Detections, label: int) -> tuple[Array, Array]:
-    """Scores (float64) and boxes of one class in the order in which they are judged."""
+    """Scores (float64) and boxes (x, y, width, height) of one class as they are judged."""
     mine = np.flatnonzero(found.labels == label)
     scores = found.scores[mine].astype(np.float64)
     order = np.argsort(-scores, kind="stable")
-    return scores[order], found.boxes[mine[order]]
+    return scores[order], found.xywh[mine[order]]
 
 
 def check_results(dataset: Dataset, results: Mapping[str, Detections]) -> None:

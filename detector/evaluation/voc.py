@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.boxes import iou
+from detector.boxes import iou_xywh
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG
 from detector.structures import Array
 
@@ -17,7 +17,8 @@ MIN_OVERLAP = 0.5  # VOCopts.minoverlap
 
 
 def judge_voc(boxes: Array, objects: Array, ignored: Array) -> Array:
-    """Each detection is compared with the object that it overlaps most, taken or not.
+    """Each detection is compared with the object that it overlaps most, taken or not; boxes are x,
+    y, width, height.
 
     Right if they overlap by half and nobody claimed the object before, neither if the object is to
     be ignored, wrong otherwise.
@@ -25,7 +26,7 @@ def judge_voc(boxes: Array, objects: Array, ignored: Array) -> Array:
     verdicts = np.full(len(boxes), WRONG, np.int8)
     if len(objects) == 0 or len(boxes) == 0:
         return verdicts
-    overlaps = iou(boxes, objects)
+    overlaps = iou_xywh(boxes, objects)
     best = overlaps.argmax(1)  # the first of equal ones, as in the devkit
     claims = np.flatnonzero(overlaps.max(1) >= MIN_OVERLAP)
     taken = np.zeros(len(objects), bool)

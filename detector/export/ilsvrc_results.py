@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from detector.boxes import ilsvrc_from_xyxy, xyxy_from_ilsvrc
+from detector.boxes import coco_from_xyxy, ilsvrc_from_xyxy, xyxy_from_ilsvrc
 from detector.datasets.dataset import Dataset
 from detector.errors import AnnotationError
 from detector.export.results_text import (
@@ -18,11 +18,13 @@ from detector.export.results_text import (
     best_first,
     gathered,
     lines_of,
+    numbers,
     results_of_images,
     whole_number,
 )
+from detector.export.unmatched import Unmatched
 from detector.files import write_atomically
-from detector.structures import Detections
+from detector.structures import Array, Detections
 
 LAYOUT = "image_index class score xmin ymin xmax ymax"
 
@@ -39,18 +41,27 @@ def write_ilsvrc_results(
     write_atomically(path, "".join(lines))
 
 
-def read_ilsvrc_results(path: str | Path, dataset: Dataset) -> dict[str, Detections]:
-    """The lines of a file by image id of `dataset`; other images or classes are an error."""
-    return gathered(Path(path), _rows(Path(path), dataset), xyxy_from_ilsvrc)
+def read_ilsvrc_results(
+    path: str | Path, dataset: Dataset, unmatched: Unmatched
+) -> dict[str, Detections]:
+    """The lines of a file by image id of `dataset`."""
+    rows = _rows(Path(path), dataset, unmatched)
+    return gathered(Path(path), dataset, rows, unmatched, _to_xywh)
 
 
-def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
+def _rows(path: Path, dataset: Dataset, unmatched: Unmatched) -> Iterator[Row | None]:
     images = dict(zip(dataset.indices(), (s.image_id for s in dataset.samples), strict=True))
-    names = Names(dataset, images, {number: i for i, number in enumerate(dataset.category_ids)})
+    labels = {number: label for label, number in enumerate(dataset.category_ids)}
+    names = Names(images.get, labels, unmatched)
     for where, line in lines_of(path):
         parts = line.split()
         if len(parts) != 7:
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
         image, category, *rest = parts
         index, number = whole_number(where, image, LAYOUT), whole_number(where, category, LAYOUT)
-        yield names.row(where, index, number, rest, LAYOUT)
+        score, *corners = numbers(where, rest, LAYOUT)
+        yield names.row(where, index, number, score, corners)
+
+
+def _to_xywh(boxes: Array) -> Array:
+    return coco_from_xyxy(xyxy_from_ilsvrc(boxes))

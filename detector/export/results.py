@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError, SettingsError
 from detector.export import coco_json, csv_results, ilsvrc_results, voc_results
+from detector.export.unmatched import Unmatched
 from detector.structures import Detections
 
 Layout = Literal["coco", "voc", "ilsvrc", "csv"]
@@ -20,21 +21,26 @@ _LOOKED_FOR = (
 )
 
 
-def read_results(path: str | Path, dataset: Dataset) -> dict[str, Detections]:
+def read_results(
+    path: str | Path, dataset: Dataset, unmatched: Unmatched | None = None
+) -> dict[str, Detections]:
     """Saved detections by image id of `dataset`, whatever their layout.
 
-    A folder that tools/detect.py wrote stands for the detections.json in it.
+    A folder that tools/detect.py wrote stands for the detections.json in it. Detections of images
+    or classes that the data set does not have are counted in `unmatched`; where no others are in
+    the file, it is an EvaluationError.
     """
+    unmatched = Unmatched() if unmatched is None else unmatched
     path = Path(path)
     if (path / coco_json.FILE).is_file():
         path /= coco_json.FILE
-    readers: dict[Layout, Callable[[Path, Dataset], dict[str, Detections]]] = {
+    readers: dict[Layout, Callable[[Path, Dataset, Unmatched], dict[str, Detections]]] = {
         "coco": coco_json.read_detections,
         "voc": voc_results.read_voc_results,
         "ilsvrc": ilsvrc_results.read_ilsvrc_results,
         "csv": csv_results.read_csv_results,
     }
-    return readers[layout_of(path)](path, dataset)
+    return readers[layout_of(path)](path, dataset, unmatched)
 
 
 def write_results(

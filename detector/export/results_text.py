@@ -13,46 +13,50 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detector.boxes import xyxy_from_coco
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset
-from detector.errors import AnnotationError, EvaluationError
+from detector.errors import AmbiguousName, AnnotationError
+from detector.export.unmatched import Unmatched
 from detector.structures import Array, Detections
 
 MAX_BYTES = 4_000_000_000
 
-# Boxes (N, 4) of one convention to boxes of another (detector.boxes).
+# Boxes (N, 4) of one convention to boxes of another, float64 (detector.boxes).
 Convert = Callable[[Array], Array]
 
 
 class Row(NamedTuple):
-    """One detection: the image's id, the class's label, and the corners as they are written."""
+    """One detection: the image's id, the class's label, and the box as the layout writes it."""
 
     image: str
     label: int
     score: float
-    corners: Sequence[float]
+    box: Sequence[float]
 
 
 class Names(NamedTuple):
-    """What a layout calls the images of a data set (-> ids) and its classes (-> labels)."""
+    """Finds the image (-> id) and the class (-> label) of a row; `unmatched` counts the others."""
 
-    dataset: Dataset
-    images: Mapping[Any, str]
+    find: Callable[[Any], str | None]
     labels: Mapping[Any, int]
+    unmatched: Unmatched
 
     def row(
-        self, where: str, image: object, name: object, fields: Sequence[str], layout: str
-    ) -> Row:
-        """A detection of score and corners, as `fields`; what cannot be one is an error."""
-        score, *corners = numbers(where, fields, layout)
-        if image not in self.images:
-            raise EvaluationError(
-                f"{where} is of image {image!r}, which {self.dataset.name} does not have; choose"
-                " the data set and split that was detected on"
-            )
-        if name not in self.labels:
-            raise unknown_class(where, name, self.dataset)
-        return Row(self.images[image], self.labels[name], score, corners)
+        self, where: str, image: object, name: object, score: float, box: Sequence[float]
+    ) -> Row | None:
+        """The detection, or None where the data set has no such image or class."""
+        try:
+            found = self.find(image)
+        except AmbiguousName as error:
+            raise AmbiguousName(f"{where}: {error}", error.candidates) from None
+        if found is None:
+            self.unmatched.images[str(image)] += 1
+        elif name not in self.labels:
+            self.unmatched.classes[str(name)] += 1
+        else:
+            return Row(found, self.labels[name], score, box)
+        return None
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
@@ -87,34 +91,40 @@ def whole_number(where: str, text: str, layout: str) -> int:
     return int(text)
 
 
-def unknown_class(where: str, name: object, dataset: Dataset) -> EvaluationError:
-    return EvaluationError(
-        f"{where} is of class {name!r}, which {dataset.name} does not have: the class lists must "
-        f"match; its {len(dataset.classes)} begin with {', '.join(dataset.classes[:3])}"
-    )
-
-
-def gathered(path: Path, rows: Iterable[Row], to_xyxy: Convert) -> dict[str, Detections]:
-    """Rows by image, in the file's order."""
+def gathered(
+    path: Path,
+    dataset: Dataset,
+    rows: Iterable[Row | None],
+    unmatched: Unmatched,
+    to_xywh: Convert,
+) -> dict[str, Detections]:
+    """Rows by image, in the file's order; None stands for one that `unmatched` has counted."""
     by_image: dict[str, list[Row]] = {}
     for row in rows:
-        by_image.setdefault(row.image, []).append(row)
+        if row is not None:
+            by_image.setdefault(row.image, []).append(row)
+    unmatched.refuse_nothing(path, dataset, len(by_image))
     found = {}
     for image, mine in by_image.items():
-        corners, scores, labels = zip(*((r.corners, r.score, r.label) for r in mine), strict=True)
-        boxes = to_xyxy(np.array(corners))
-        try:
-            found[image] = Detections(boxes, np.array(scores), np.array(labels))
-        except ValueError as error:  # no area, or none left in float32
-            raise AnnotationError(f"{path}: image {image}: {error}") from error
+        boxes, scores, labels = zip(*((r.box, r.score, r.label) for r in mine), strict=True)
+        xywh = to_xywh(np.array(boxes, np.float64))
+        if (wrong := np.flatnonzero((xywh[:, 2:] < 0).any(1))).size:
+            raise AnnotationError(
+                f"{path}: image {image}: the box {boxes[wrong[0]]} has a negative side"
+            )
+        found[image] = Detections(
+            xyxy_from_coco(xywh), np.array(scores), np.array(labels), written=xywh
+        )
     return found
 
 
 def best_first(found: Detections, from_xyxy: Convert) -> Iterator[tuple[int, list[str]]]:
     """(label, [score and corners as text]) of one image's detections; no side is rounded away."""
     order = np.argsort(-found.scores.astype(np.float64), kind="stable")
-    boxes = found.boxes[order].astype(np.float64).round(2)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 0.01)
+    exact = found.boxes if found.written is None else xyxy_from_coco(found.written)
+    boxes = exact[order].astype(np.float64).round(2)
+    least = np.where(found.xywh[order, 2:] > 0, 0.01, 0)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + least)
     scores = found.scores[order].tolist()
     for label, score, box in zip(
         found.labels[order].tolist(), scores, from_xyxy(boxes).tolist(), strict=True

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from detector.boxes import voc_from_xyxy, xyxy_from_voc
+from detector.boxes import coco_from_xyxy, voc_from_xyxy, xyxy_from_voc
 from detector.datasets.dataset import Dataset
 from detector.datasets.image_files import is_inside
+from detector.datasets.image_names import ImageNames
 from detector.errors import AnnotationError, EvaluationError
 from detector.export.results_text import (
     Names,
@@ -19,11 +20,12 @@ from detector.export.results_text import (
     best_first,
     gathered,
     lines_of,
+    numbers,
     results_of_images,
-    unknown_class,
 )
+from detector.export.unmatched import Unmatched
 from detector.files import write_atomically
-from detector.structures import Detections
+from detector.structures import Array, Detections
 
 LAYOUT = "image score xmin ymin xmax ymax"
 FILES = "comp*_det_*.txt"
@@ -52,35 +54,51 @@ def write_voc_results(
         write_atomically(Path(folder) / f"comp3_det_{split}_{name}.txt", "".join(lines))
 
 
-def read_voc_results(folder: str | Path, dataset: Dataset) -> dict[str, Detections]:
-    """The files of a folder by image id of `dataset`; other images or classes are an error."""
+def read_voc_results(
+    folder: str | Path, dataset: Dataset, unmatched: Unmatched
+) -> dict[str, Detections]:
+    """The files of a folder by image id of `dataset`."""
     folder = Path(folder)
-    files = sorted(folder.glob(FILES))
-    splits = {path.name.removesuffix(f"_{_class_of(path, dataset)}.txt") for path in files}
-    if len(splits) > 1:
+    files = {path: _class_of(path, dataset) for path in sorted(folder.glob(FILES))}
+    kinds = {path.name.removesuffix(f"_{name}.txt") for path, name in files.items() if name}
+    if len(kinds) > 1:
         raise EvaluationError(
-            f"{folder}: holds results of several kinds ({', '.join(sorted(splits))}); leave one"
+            f"{folder}: holds results of several kinds ({', '.join(sorted(kinds))}); leave one"
         )
-    rows = (row for path in files for row in _rows(path, dataset))
-    return gathered(folder, rows, xyxy_from_voc)
+    labels = {name: label for label, name in enumerate(dataset.classes)}
+    names = Names(ImageNames.of(dataset).find_id, labels, unmatched)
+    prefix = f"{kinds.pop()}_" if kinds else ""
+    rows = (
+        row
+        for path, name in files.items()
+        for row in _rows(path, name or _name_after(prefix, path), names)
+    )
+    return gathered(folder, dataset, rows, unmatched, _to_xywh)
 
 
-def _rows(path: Path, dataset: Dataset) -> Iterator[Row]:
-    name = _class_of(path, dataset)
-    images = {sample.image_id: sample.image_id for sample in dataset.samples}
-    names = Names(dataset, images, {name: dataset.classes.index(name)})
+def _rows(path: Path, name: str, names: Names) -> Iterator[Row | None]:
+    """Lines of five numbers after the image, whose name may have blanks."""
     for where, line in lines_of(path):
-        image, *rest = line.split()
+        image, *rest = line.rsplit(maxsplit=5)
         if len(rest) != 5:
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
-        yield names.row(where, image, name, rest, LAYOUT)
+        score, *corners = numbers(where, rest, LAYOUT)
+        yield names.row(where, image, name, score, corners)
 
 
-def _class_of(path: Path, dataset: Dataset) -> str:
+def _class_of(path: Path, dataset: Dataset) -> str | None:
     """The class at the end of a file's name; splits and classes may both have underscores."""
     match = _NAME.fullmatch(path.name)
     rest = match["rest"] if match else ""
     fitting = [name for name in dataset.classes if rest.endswith(f"_{name}")]
-    if not fitting:
-        raise unknown_class(str(path), rest.rpartition("_")[2], dataset)
-    return max(fitting, key=len)
+    return max(fitting, key=len, default=None)
+
+
+def _name_after(prefix: str, path: Path) -> str:
+    """What a class that the data set does not have is called."""
+    stem = path.name.removesuffix(".txt")
+    return stem.removeprefix(prefix) if prefix else stem.rpartition("_")[2]
+
+
+def _to_xywh(boxes: Array) -> Array:
+    return coco_from_xyxy(xyxy_from_voc(boxes))

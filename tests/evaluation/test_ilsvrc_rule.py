@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detector.boxes import coco_from_xyxy
 from detector.evaluation.ilsvrc import judge_ilsvrc, thresholds
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG
 
@@ -21,13 +22,12 @@ from detector.evaluation.matching import NEITHER, RIGHT, WRONG
     ],
 )
 def test_small_objects_ask_for_less(width: float, height: float, expected: float) -> None:
-    assert thresholds(np.array([[3, 4, 3 + width, 4 + height]])) == pytest.approx(expected)
+    assert thresholds(np.array([[3, 4, width, height]])) == pytest.approx(expected)
 
 
 def judge(boxes: list[list[float]], objects: list[list[float]], ignored: list[bool]) -> list[int]:
-    return judge_ilsvrc(
-        np.array(boxes).reshape(-1, 4), np.array(objects).reshape(-1, 4), np.array(ignored, bool)
-    ).tolist()
+    found, there = (coco_from_xyxy(np.array(one).reshape(-1, 4)) for one in (boxes, objects))
+    return judge_ilsvrc(found, there, np.array(ignored, bool)).tolist()
 
 
 SMALL = [10.0, 10, 20, 20]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.boxes import iou, xyxy_from_voc
+from detector.boxes import coco_from_xyxy, iou, xyxy_from_voc
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG
 from detector.evaluation.voc import judge_voc
 
@@ -13,9 +13,8 @@ OBJECT = [10.0, 10, 20, 20]
 
 
 def judge(boxes: list[list[float]], objects: list[list[float]], ignored: list[bool]) -> list[int]:
-    return judge_voc(
-        np.array(boxes).reshape(-1, 4), np.array(objects).reshape(-1, 4), np.array(ignored, bool)
-    ).tolist()
+    found, there = (coco_from_xyxy(np.array(one).reshape(-1, 4)) for one in (boxes, objects))
+    return judge_voc(found, there, np.array(ignored, bool)).tolist()
 
 
 @pytest.mark.parametrize(

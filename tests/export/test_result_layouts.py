@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_every_layout_gives_back_what_was_written_and_the_same_bytes(
         order = np.lexsort((-back[image].scores, back[image].labels))
         expected = found[np.lexsort((-found.scores, found.labels))]
         assert back[image].boxes[order] == pytest.approx(expected.boxes, abs=1e-4)
-        assert back[image].scores[order].tolist() == expected.scores.tolist()
+        assert back[image].scores[order] == pytest.approx(expected.scores, abs=1e-7)
         assert back[image].labels[order].tolist() == expected.labels.tolist()
     write_results(second, dataset, back, layout)
     files = sorted(first.iterdir()) if first.is_dir() else [first]
@@ -116,6 +117,59 @@ def test_a_table_gives_back_every_image_id(tmp_path: Path, name: str) -> None:
     back = read_results(tmp_path / "a.csv", plain)
     assert list(back) == [name]
     assert back[name].boxes.tolist() == written[name].boxes.tolist()
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+x", "-1", "@x", "\tx", "\rx", "\nx", "'=x", "''", "'x", "-"]
+)
+def test_a_spreadsheet_runs_no_name_and_reading_gives_it_back(tmp_path: Path, name: str) -> None:
+    samples = (Sample(name, Path("x.jpg"), None, Annotations.empty()),)
+    plain = Dataset("toy", (name,), samples)
+    found = {name: Detections([[-1, 0, 9, 9]], [0.5], [0])}
+    write_results(tmp_path / "a.csv", plain, found, "csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        _, (image, label, *numbers) = csv.reader(file)
+    assert image[0] not in "=+-@\t\r\n"
+    assert image == label
+    assert numbers[1] == "-1.00"  # a number is one
+    back = read_results(tmp_path / "a.csv", plain)
+    assert {image: one.labels.tolist() for image, one in back.items()} == {name: [0]}
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_saved_by_a_spreadsheet_has_decimal_commas(
+    tmp_path: Path, dataset: Dataset, separator: str
+) -> None:
+    lines = [HEADER, f"c,cat,{0.75:.2f},1.25,2,3,4.5", "2008_01,cat,1,0,0,9,9"]
+    text = "\r\n".join(one.replace(",", separator).replace(".", ",") for one in lines)
+    for written in (text, f"sep={separator}\r\n{text}", text.replace("c;", '"c";')):
+        (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + written.encode())
+        found = read_results(tmp_path / "a.csv", dataset)
+        assert found["c"].boxes.tolist() == [[1.25, 2, 3, 4.5]]
+        assert found["c"].scores.tolist() == [0.75]
+        assert list(found) == ["c", "2008_01"]
+
+
+def test_a_spreadsheet_may_have_taken_the_zeros_off(tmp_path: Path, dataset: Dataset) -> None:
+    (tmp_path / "a.csv").write_text(f"{HEADER}\n12,cat,0.5,0,0,9,9\n12.0,cat,0.5,0,0,9,9\n")
+    assert len(read_results(tmp_path / "a.csv", dataset)["000012"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("a.txt", "9 3 0.5 5 0 4 9"),
+        ("a.csv", "image_id,class,score,x1,y1,x2,y2\n000012,cat,0.5,5,0,5,9"),
+        ("comp3_det_val_cat.txt", "000012 0.5 6 1 5 9"),
+        ("a.json", '[{"image_id": 12, "category_id": 3, "bbox": [5, 0, 0, 9], "score": 0.5}]'),
+    ],
+)
+def test_a_box_without_area_is_a_detection_like_others(
+    tmp_path: Path, dataset: Dataset, file: str, text: str
+) -> None:
+    (tmp_path / file).write_text(text)
+    found = read_results(tmp_path if file.startswith("comp") else tmp_path / file, dataset)
+    assert found["000012"].xywh[:, 2].tolist() == [0]
 
 
 def test_a_table_of_another_program_may_have_blank_lines(tmp_path: Path, dataset: Dataset) -> None:
@@ -164,21 +218,34 @@ BAD = [
     ("a.txt", "\n7 17 high 0 0 9 9", "line 2: expected numbers"),
     ("a.txt", "7 17 0.5 0 0 nan 9", "line 1: expected numbers"),
     ("a.txt", "7 17 0.5 0 0 1e12 9", "line 1: expected numbers"),
-    ("a.txt", "7 17 0.5 9 9 0 0", "has no area"),
+    ("a.txt", "7 17 0.5 9 9 0 0", "has a negative side"),
+    ("a.csv", f"{HEADER}\nc,cat,1,9,0,8,9", "image c: .*has a negative side"),
+    ("a.csv", f"{HEADER}\nc,cat,1,0,0,nan,9", "line 2: expected numbers"),
+    ("a.csv", f'{HEADER}\nc,cat,1,0,0,"9,5",9', "line 2: expected numbers"),
+    ("a.csv", f"{HEADER}\nc,cat,1,0,0,9,5,9", "line 2: expected: image_id"),
+    ("a.csv", f"{HEADER.replace(',', ';')}\nc;cat;1;0;0;1.009,5;9", "line 2: expected numbers"),
     ("a.txt", "7.5 17 0.5 0 0 9 9", "'7.5' is not a whole number"),
-    ("a.txt", "8 17 0.5 0 0 9 9", "is of image 8, which VOC2012/val does not have"),
-    ("a.txt", "7 1 0.5 0 0 9 9", "is of class 1, which VOC2012/val does not have"),
+    ("a.txt", "8 17 0.5 0 0 9 9", "is of an image that VOC2012/val does not have: '8'"),
+    ("a.txt", "7 1 0.5 0 0 9 9", "is of a class that VOC2012/val does not have: '1'"),
     ("a.txt", f"{'7' * 5000} 17 0.5 0 0 9 9", "line 1: '7+' is not a whole number"),
     ("a.csv", f"{HEADER}\n{'c' * 140_000},cat,1,0,0,9,9", "line 2: field"),
-    ("a.csv", f'{HEADER}\n"c\nd",cat,1,0,0,9,9', "line 2 is of image"),
+    ("a.csv", f'{HEADER}\n"c\nd",cat,1,0,0,9,9', "of an image that .* does not have: 'c.*d'"),
     ("a.csv", f'{HEADER}\nc,cat,1,0,0,9,9\n"c\nd,cat', "line 3: expected: image_id"),
     ("a.csv", "2008_01,cat,0.5,0,0,9,9", "expected a first line image_id,class"),
-    ("a.csv", "image_id,class,score,x1,y1,x2,y2\nc,dog,1,0,0,9,9", "line 2 is of class 'dog'"),
-    ("a.csv", "image_id,class,score,x1,y1,x2,y2\nz,cat,1,0,0,9,9", "line 2 is of image 'z'"),
+    (
+        "a.csv",
+        "image_id,class,score,x1,y1,x2,y2\nc,dog,1,0,0,9,9",
+        "of a class that .* does not have: 'dog'.*class lists must match",
+    ),
+    (
+        "a.csv",
+        "image_id,class,score,x1,y1,x2,y2\nz,cat,1,0,0,9,9",
+        "of an image that .* does not have: 'z'",
+    ),
     ("a.csv", "image_id,class,score,x1,y1,x2,y2\nc,cat,1,0,0,9", "line 2: expected: image_id"),
     ("voc/comp3_det_val_cat.txt", "c 0.5 1 1 9", "expected: image score xmin"),
-    ("voc/comp3_det_val_cat.txt", "z 0.5 1 1 9 9", "is of image 'z'"),
-    ("voc/comp3_det_val_dog.txt", "c 0.5 1 1 9 9", "is of class 'dog'"),
+    ("voc/comp3_det_val_cat.txt", "z 0.5 1 1 9 9", "of an image that .* does not have: 'z'"),
+    ("voc/comp3_det_val_dog.txt", "c 0.5 1 1 9 9", "of a class that .* does not have: 'dog'"),
     ("a.xml", "", r"no results recognised; expected COCO's results \(.json\)"),
     ("other/readme.txt", "", r"folder of VOC's files \(comp\*_det_\*.txt\)"),
 ]

@@ -1,0 +1,84 @@
+"""What a file of detections holds and a data set does not: counted and said, and fatal only where
+nothing of the file is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from detector.datasets.dataset import Dataset
+from detector.errors import EvaluationError
+
+
+class Unmatched:
+    """Where a reader of results writes down the detections that cannot be judged.
+
+    images   how many are of each image that the set does not have, by the file's name for it
+    classes  how many, of images that it has, are of each class that it does not have
+    """
+
+    def __init__(self) -> None:
+        self.images: Counter[str] = Counter()
+        self.classes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self.images.total() + self.classes.total()
+
+    def counts(self) -> dict[str, int]:
+        """The numbers of detections, without those that are nothing."""
+        counts = {
+            "detections_of_other_images": self.images.total(),
+            "detections_of_other_classes": self.classes.total(),
+        }
+        return {name: number for name, number in counts.items() if number}
+
+    def sentence(self, dataset: Dataset) -> str:
+        """All of it in one line, with the rule by which an image was left out where that is known;
+        nothing where nothing is.
+        """
+        parts = []
+        rules = dataset.left_out()
+        listed = {one: n for one, n in self.images.items() if one in rules}
+        if listed:
+            why = ", ".join(sorted({rules[one] for one in listed}))
+            parts.append(
+                _part(listed, "image", f"that {dataset.name} lists but leaves out ({why})")
+            )
+        others = {one: n for one, n in self.images.items() if one not in rules}
+        if others:
+            parts.append(_part(others, "image", f"that {dataset.name} does not have"))
+        if self.classes:
+            parts.append(_part(self.classes, "class", f"that {dataset.name} does not have"))
+        return "; ".join(parts)
+
+    def refuse_nothing(self, path: Path, dataset: Dataset, matched: int) -> None:
+        """An EvaluationError where there are detections and none can be judged."""
+        if matched or not len(self):
+            return
+        if self.images:
+            raise EvaluationError(
+                f"{path}: {self.sentence(dataset)}, and nothing else is in the file;"
+                f" {dataset.name} has {_few([one.image_id for one in dataset.samples])}; choose the"
+                " data set and split that was detected on"
+            )
+        raise EvaluationError(
+            f"{path}: {self.sentence(dataset)}, and nothing else is in the file; {dataset.name} has"
+            f" {_few(dataset.classes)}: the class lists must match"
+        )
+
+
+def _part(counts: Mapping[str, int], kind: str, what: str) -> str:
+    number = sum(counts.values())
+    kinds = {"image": "images", "class": "classes"}
+    of = (
+        f"a{'n' * (kind == 'image')} {kind}" if len(counts) == 1 else f"{len(counts)} {kinds[kind]}"
+    )
+    verb = "detection is" if number == 1 else "detections are"
+    return f"{number} {verb} of {of} {what}: {_few([repr(one) for one in counts])}"
+
+
+def _few(names: Sequence[str]) -> str:
+    some = ", ".join(one if len(one) <= 80 else f"{one[:80]}..." for one in names[:4])
+    return some + (f", ... {len(names)} in all" if len(names) > 4 else "")
