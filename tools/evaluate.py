@@ -55,6 +55,12 @@ def main(
     coco_engine: Annotated[
         str, typer.Option(help="Of --protocol coco: pycocotools, or fast (needs hotcoco).")
     ] = "pycocotools",
+    max_dets: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Of --protocol coco: detections of a class that count in an image."
+        ),
+    ] = 100,
     classes: Annotated[
         str,
         typer.Option(help="own; voc: VOC's twenty, COCO's names mapped; weights: the bundle's."),
@@ -110,7 +116,7 @@ def main(
     dataset = whole if images is None else whole.subset(images)
     check_objects(dataset)
     if compare is not None:
-        first, second = (results_of(path, whole, dataset, per_class) for path in compare)
+        first, second = (results_of(path, whole, dataset, per_class)[0] for path in compare)
         return report_comparison(dataset, first, second, rules, seed, rounds, out)
     seen, stages, failed = None, None, 0
     if detections is None:
@@ -122,8 +128,9 @@ def main(
         seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections = out / "detections.json"
-    results = results_of(detections, whole, dataset, per_class)
-    judged = report(dataset, results, rules, engine, seed, rounds, out, stages)
+    results, others = results_of(detections, whole, dataset, per_class)
+    extras = {**(stages or {}), **others}
+    judged = report(dataset, results, rules, engine, max_dets, seed, rounds, out, extras)
     if html:
         write_report(dataset, results, *judged, operating, out, seen)
     return int(failed > 0)
@@ -146,11 +153,13 @@ def check_options(context: typer.Context, protocol: str, html: bool, proposals: 
     if given == ["detections"]:
         refuse_idle(context, RUNNING, "with --detections")
     if given == ["compare"]:
-        refuse_idle(context, (*RUNNING, "html", "operating", "coco_engine"), "with --compare")
+        refuse_idle(
+            context, (*RUNNING, "html", "operating", "coco_engine", "max_dets"), "with --compare"
+        )
     if not html:
         refuse_idle(context, ["operating"], "without --report")
     if protocol != "coco":
-        refuse_idle(context, ["coco_engine"], "without --protocol coco")
+        refuse_idle(context, ["coco_engine", "max_dets"], "without --protocol coco")
     elif given != ["compare"] and context.params["rounds"]:
         refuse_idle(context, ["rounds", "seed"], "with --protocol coco, which has no interval")
     if not context.params["rounds"]:
@@ -202,14 +211,23 @@ def read(
 
 def results_of(
     path: Path, whole: Dataset, part: Dataset, per_class: int | None
-) -> dict[str, Detections]:
-    """The saved detections of the images that are judged; the file may have more of the set's."""
+) -> tuple[dict[str, Detections], dict[str, int]]:
+    """The saved detections of the images that are judged, and how many of the file's are of other
+    images or classes than the set's, which is said on stderr.
+    """
     from detector.evaluation.caps import cap_per_class
     from detector.export.results import read_results
+    from detector.export.unmatched import Unmatched
+    from detector.reporting.cli import visible
 
-    wanted = {sample.image_id for sample in part.samples}
-    found = {name: one for name, one in read_results(path, whole).items() if name in wanted}
-    return found if per_class is None else cap_per_class(found, per_class)
+    wanted, unmatched = {sample.image_id for sample in part.samples}, Unmatched()
+    read = read_results(path, whole, unmatched)
+    if len(unmatched):
+        print(visible(f"not judged: {path}: {unmatched.sentence(whole)}"), file=sys.stderr)
+    found = {name: one for name, one in read.items() if name in wanted}
+    if per_class is not None:
+        found = cap_per_class(found, per_class)
+    return found, unmatched.counts()
 
 
 if __name__ == "__main__":

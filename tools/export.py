@@ -9,6 +9,7 @@ classes' ids.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,9 @@ def main(
 
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
     from detector.export.results import check_layout, read_results, write_results
+    from detector.export.unmatched import Unmatched
     from detector.files import alone_in
+    from detector.reporting.cli import visible
 
     layout = check_layout(to)
     if classes not in ("own", "voc"):
@@ -41,7 +44,10 @@ def main(
     dataset = read_dataset(data, split)
     if classes == "voc":
         dataset = dataset.with_classes(VOC_CLASSES, COCO_TO_VOC)
-    results = read_results(detections, dataset)
+    unmatched = Unmatched()
+    results = read_results(detections, dataset, unmatched)
+    if len(unmatched):
+        print(visible(f"left out: {detections}: {unmatched.sentence(dataset)}"), file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone_in(out) if layout == "voc" and not out.is_file() else nullcontext():
         write_results(out, dataset, results, layout)

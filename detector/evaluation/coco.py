@@ -12,7 +12,7 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset, Sample
 from detector.errors import EvaluationError
-from detector.evaluation.coco_engines import Accumulated, CocoEngine, accumulate
+from detector.evaluation.coco_engines import MAX_DETS, Accumulated, CocoEngine, accumulate
 from detector.evaluation.matching import check_results, ignorable
 from detector.evaluation.result import ClassResult, Evaluation
 from detector.structures import Array, Detections
@@ -25,10 +25,15 @@ _ALL_AREAS, _MAX_DETECTIONS, _IOU_50 = 0, 2, 0
 
 
 def evaluate_coco(
-    dataset: Dataset, results: Mapping[str, Detections], engine: CocoEngine = "pycocotools"
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    engine: CocoEngine = "pycocotools",
+    max_dets: int = MAX_DETS,
 ) -> Evaluation:
     """The twelve numbers, and AP per class; curves are those at IoU 0.5.
 
+    max_dets  detections of a class that count in an image; with another than COCO's, AR100 is
+              named by it, and the numbers are not those of COCO's tables
     VOC's difficult objects count as COCO's crowds do: what is found there is neither right nor
     wrong. A statistic without any object (no small ones, say) is NaN, where pycocotools says -1.
     """
@@ -37,17 +42,34 @@ def evaluate_coco(
     classes = len(dataset.classes)
     real = [one for one in truth["annotations"] if not one["iscrowd"]]
     positives, detections = _per_class(real, classes), _per_class(found["annotations"], classes)
-    run = accumulate(truth, found, engine)
+    run = accumulate(truth, found, engine, max_dets)
     numbers = [float(number) if number > -1 else float("nan") for number in run.statistics]
     if np.isnan(numbers[0]):
         raise EvaluationError("no class has an object to be found, so there is no mAP")
-    extras = dict(zip(STATISTICS, numbers, strict=True))
+    names = (f"AR{max_dets}" if name == f"AR{MAX_DETS}" else name for name in STATISTICS)
+    extras = dict(zip(names, numbers, strict=True))
     extras |= {"images": len(dataset), "images_with_detections": len(results)}
+    if beyond := images_beyond(dataset, results, max_dets):
+        extras["images_beyond_max_dets"] = beyond
     rows = tuple(
         _class_result(name, label, int(positives[label]), int(detections[label]), run)
         for label, name in enumerate(dataset.classes)
     )
     return Evaluation("coco", numbers[0], rows, extras)
+
+
+def images_beyond(dataset: Dataset, results: Mapping[str, Detections], max_dets: int) -> int:
+    """How many images have more objects or detections of a class than `max_dets` lets count."""
+    none = Detections.empty()
+    return sum(
+        max(_most(sample.annotations.labels), _most(results.get(sample.image_id, none).labels))
+        > max_dets
+        for sample in dataset.samples
+    )
+
+
+def _most(labels: Array) -> int:
+    return int(np.bincount(labels).max(initial=0))
 
 
 def _per_class(rows: list[dict[str, Any]], classes: int) -> Array:

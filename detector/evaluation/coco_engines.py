@@ -19,6 +19,9 @@ from detector.structures import Array
 CocoEngine = Literal["pycocotools", "fast"]
 ENGINES: tuple[CocoEngine, ...] = get_args(CocoEngine)
 
+MAX_DETS = 100
+"""COCO's own limit."""
+
 Content = dict[str, list[Any]]
 
 
@@ -26,7 +29,7 @@ Content = dict[str, list[Any]]
 class Accumulated:
     """What every engine gives; -1 stands for a number that does not exist.
 
-    statistics  (12,) in the order of pycocotools
+    statistics  (12,) in the order of pycocotools; its AR100 is that of `max_dets`
     precision   (10, 101, K, 4, 3) IoU threshold, recall level, class, range of area, detections
     scores      the same shape: the score at which the recall is reached
     recalls     (101,) the recall levels
@@ -46,20 +49,45 @@ def check_engine(name: str) -> CocoEngine:
     raise SettingsError(f"--coco-engine {name!r} is not known; choose one of {', '.join(ENGINES)}")
 
 
-def accumulate(truth: Content, found: Content, engine: CocoEngine = "pycocotools") -> Accumulated:
-    """COCO's evaluation of `found` against `truth`; neither is kept."""
+def accumulate(
+    truth: Content,
+    found: Content,
+    engine: CocoEngine = "pycocotools",
+    max_dets: int = MAX_DETS,
+) -> Accumulated:
+    """COCO's evaluation of `found` against `truth`; neither is kept.
+
+    max_dets  detections of a class that count in an image, the best ones
+    """
     run_engine = {"pycocotools": _pycocotools, "fast": _hotcoco}[check_engine(engine)]
     with contextlib.redirect_stdout(io.StringIO()):  # both print at every step
         run = run_engine(truth, found)
+        run.params.maxDets = [min(1, max_dets), min(10, max_dets), max_dets]
         run.evaluate()
         run.accumulate()
-        run.summarize()
     return Accumulated(
-        np.asarray(run.stats, np.float64),
+        _statistics(np.asarray(run.eval["precision"]), np.asarray(run.eval["recall"])),
         np.asarray(run.eval["precision"]),
         np.asarray(run.eval["scores"]),
         np.asarray(run.params.recThrs, np.float64),
     )
+
+
+def _statistics(precision: Array, recall: Array) -> Array:
+    """The twelve numbers as pycocotools' summarize() makes them, which knows 100 detections only.
+
+    precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where a class has no object
+    """
+
+    def mean(values: Array) -> float:
+        there = values[values > -1]
+        return float(np.mean(there)) if there.size else -1.0
+
+    precisions = [precision[:, :, :, 0, 2], precision[[0], :, :, 0, 2], precision[[5], :, :, 0, 2]]
+    precisions += [precision[:, :, :, size, 2] for size in (1, 2, 3)]
+    recalls = [recall[:, :, 0, most] for most in (0, 1, 2)]
+    recalls += [recall[:, :, size, 2] for size in (1, 2, 3)]
+    return np.array([mean(one) for one in (*precisions, *recalls)])
 
 
 def _pycocotools(truth: Content, found: Content) -> Any:

@@ -13,7 +13,7 @@ from detector.evaluation.average_precision import (
     eleven_point,
     precision_recall,
 )
-from detector.evaluation.coco_engines import CocoEngine
+from detector.evaluation.coco_engines import MAX_DETS, CocoEngine
 from detector.evaluation.ilsvrc import judge_ilsvrc
 from detector.evaluation.matching import NEITHER, RIGHT, WRONG, Judge, Judged, judge_all
 from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Protocol
@@ -37,17 +37,19 @@ def evaluate(
     results: Mapping[str, Detections],
     protocol: Protocol = "voc12",
     coco_engine: CocoEngine = "pycocotools",
+    max_dets: int = MAX_DETS,
 ) -> Evaluation:
     """Judge `results` (image id -> detections) against the data set by a published protocol.
 
     coco_engine  the program that computes COCO's numbers; both give the same
+    max_dets     COCO: detections of a class that count in an image
     """
     check_protocol(protocol)
     check_objects(dataset)
     if protocol == "coco":
         from detector.evaluation.coco import evaluate_coco
 
-        return evaluate_coco(dataset, results, coco_engine)
+        return evaluate_coco(dataset, results, coco_engine, max_dets)
     judge, average = RULES[protocol]
     rows = tuple(
         class_result(name, judged, average)

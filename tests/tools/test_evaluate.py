@@ -144,7 +144,7 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
         (["--detections", "{a}", "--classes", "imagenet"], 2, "own, voc or weights"),
         (["--detections", "nowhere.json"], 3, "nowhere.json: No such file"),
         (["--detections", "{zebra}"], 3, "class lists must match"),
-        (["--detections", "{other}"], 3, "row 0 is of image 'z'"),
+        (["--detections", "{other}"], 3, "of an image that voc/val does not have: 'z'"),
         (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
         (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
         (["--compare", "{a}", "{a}", "--report"], 2, "--report: changes nothing with --compare"),

@@ -25,7 +25,7 @@ from detector.evaluation.coco_engines import CocoEngine
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis import diagnose
 from detector.files import write_atomically
-from detector.reporting.cli import visible
+from detector.reporting.cli import counted, visible
 from detector.reporting.html import Report, report_html
 from detector.reporting.plots import plot_precision_recall
 from detector.structures import Detections
@@ -37,14 +37,22 @@ def report(
     results: Mapping[str, Detections],
     protocol: Protocol,
     engine: CocoEngine,
+    max_dets: int,
     seed: int,
     rounds: int,
     out: Path,
-    stages: Mapping[str, float] | None = None,
+    extras: Mapping[str, float],
 ) -> tuple[Evaluation, Interval | None]:
-    """Print and write the verdict, and return it."""
-    evaluation = evaluate(dataset, results, protocol, engine)
-    evaluation = replace(evaluation, extras={**evaluation.extras, **(stages or {})})
+    """Print and write the verdict with `extras` beside it, and return it."""
+    evaluation = evaluate(dataset, results, protocol, engine, max_dets)
+    if beyond := evaluation.extras.get("images_beyond_max_dets"):
+        print(
+            f"{beyond} of {counted(len(dataset), 'image')}: more than {max_dets} objects or"
+            f" detections of a class, of which the {max_dets} best detections count;"
+            " --max-dets sets another number",
+            file=sys.stderr,
+        )
+    evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
     interval = None
     if rounds and protocol != "coco":
         interval = bootstrap_interval(dataset, results, protocol, seed, rounds)
@@ -86,7 +94,7 @@ def show(evaluation: Evaluation, interval: Interval | None) -> None:
     console = Console(markup=False, highlight=False)
     console.print(table)
     for name, value in evaluation.extras.items():
-        counts = name.startswith("images") or name == "proposals_per_image"
+        counts = isinstance(value, int) or name == "proposals_per_image"
         print(f"{name.replace('_', ' ')} {f'{value:.10g}' if counts else percent(value)}")
     print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(interval)}")
 
