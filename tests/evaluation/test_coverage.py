@@ -114,7 +114,7 @@ def test_proposals_of_another_image_size_are_refused():
 
 
 def test_a_data_set_without_objects_is_refused():
-    with pytest.raises(EvaluationError, match="no object"):
+    with pytest.raises(EvaluationError, match="none of its images has an object"):
         coverage(dataset(Annotations.empty()), {"0": ranked([0, 0, 5, 5])})
 
 
