@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from yaml.composer import Composer
@@ -142,9 +142,10 @@ class _Watched(Composer):
         event: Any = self.peek_event()  # type: ignore[attr-defined]  # of the parser beside it
         before = self._expanded
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor in self.anchors and event.anchor not in self._sizes:
-                raise YamlError(f"line {event.start_mark.line + 1}: an alias stands inside itself")
-            self._grow(self._sizes.get(event.anchor, 0))
+            anchor, mark = str(event.anchor), cast("yaml.Mark", event.start_mark)
+            if anchor in self.anchors and anchor not in self._sizes:
+                raise YamlError(f"line {mark.line + 1}: an alias stands inside itself")
+            self._grow(self._sizes.get(anchor, 0))
         else:
             value = getattr(event, "value", "")
             _refuse_surrogates(value)  # written as an escape, where libyaml is not there to refuse

@@ -200,6 +200,8 @@ def read(
     dataset = read_dataset(data, split, strict=strict)
     if blacklist is not None:
         dataset = without_blacklisted(dataset, read_blacklist(blacklist))
+    for note in dataset.notes():
+        print(f"note: {note}", file=sys.stderr)
     if dataset.dropped:
         counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
         example = visible(str(dataset.dropped[0]))

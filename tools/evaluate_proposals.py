@@ -106,6 +106,8 @@ def read(data: Path, split: str | None, classes: str, strict: bool) -> Dataset:
     if classes not in ("own", "voc"):
         raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
     dataset = read_dataset(data, split, strict=strict)
+    for note in dataset.notes():
+        print(f"note: {note}", file=sys.stderr)
     if dataset.dropped:
         counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
         print(f"left out: {counts}; for example {dataset.dropped[0]}", file=sys.stderr)

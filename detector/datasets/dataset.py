@@ -67,6 +67,8 @@ class Sample:
     index           the number that the set's own lists give to the image, or None
     size_declared   whether the size is told by the annotation file (YOLO's tell none: it is the
                     image's own)
+    labelled        whether there is something that speaks of the image; without it, it is taken
+                    as empty
     """
 
     image_id: str
@@ -77,6 +79,7 @@ class Sample:
     positives_only: bool = False
     index: int | None = None
     size_declared: bool = True
+    labelled: bool = True
 
     def is_annotated(self, label: int) -> bool:
         return self.annotated is None or label in self.annotated
@@ -214,6 +217,12 @@ class Dataset:
         example = f"; for example {self.dropped[0]}" if self.dropped else ""
         raise DatasetError(f"{self.name}: no usable image ({why or 'none listed'}){example}")
 
+    def notes(self) -> list[str]:
+        """What of its images is worth a sentence before they are used."""
+        bare = sum(not sample.labelled for sample in self.samples)
+        have = "image has" if bare == 1 else "images have"
+        return [f"{bare} {have} no label file: taken as empty"] if bare else []
+
     def dropped_by_rule(self) -> dict[str, int]:
         """How many annotations each rule left out."""
         return dict(sorted(Counter(one.rule for one in self.dropped).items()))
@@ -224,9 +233,21 @@ class Dataset:
         entries = ((one.id, one.rule) for one in self.dropped if one.rule in IMAGE_RULES)
         return {image: rule for image, rule in entries if image not in here}
 
-    def dropped_by_file(self) -> dict[tuple[str, str], int]:
-        """How many annotations were left out, by (file, rule)."""
-        return dict(sorted(Counter((one.file, one.rule) for one in self.dropped).items()))
+    def dropped_by_file(self, most: int = 10) -> list[str]:
+        """What was left out, a line for each file and rule; where each image has a file of its own
+        and these lines are over `most`, one for each rule.
+        """
+        by_file = Counter((one.file, one.rule) for one in self.dropped)
+        if len(by_file) <= most:
+            return [f"{n} x {rule} in {file}" for (file, rule), n in sorted(by_file.items())]
+        files = Counter(rule for _, rule in by_file)
+        first = {one.rule: one for one in reversed(self.dropped)}
+        return [
+            f"{n} x {rule} in {files[rule]} files, such as {first[rule]}"
+            if files[rule] > 1
+            else f"{n} x {rule} in {first[rule].file}"
+            for rule, n in self.dropped_by_rule().items()
+        ]
 
 
 def join(datasets: Sequence[Dataset]) -> Dataset:

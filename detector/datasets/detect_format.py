@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detector.datasets import ilsvrc_lists, yolo
+from detector.datasets import ilsvrc_lists, yolo_files
 from detector.datasets.annotation_files import read_limited
 from detector.datasets.coco import MAX_JSON_BYTES, read_coco, split_of
 from detector.datasets.dataset import Dataset
 from detector.datasets.ilsvrc_detection import read_ilsvrc
 from detector.datasets.voc import holds_annotations, layout_of, read_voc
 from detector.datasets.voc import splits_of as voc_splits_of
+from detector.datasets.yolo import read_yolo
 from detector.errors import AnnotationError, DatasetError
 
 Format = Literal["voc", "coco", "yolo", "ilsvrc"]
@@ -21,7 +22,7 @@ Format = Literal["voc", "coco", "yolo", "ilsvrc"]
 _LOOKED_FOR = (
     "Annotations/*.xml, annotations/*.xml, or *.xml beside images (VOC)",
     "annotations/*.json, *.json or */_annotations.coco.json with images and annotations (COCO)",
-    "*.yaml or *.yml with names (YOLO)",
+    "*.yaml or *.yml with names, obj.data, or classes.txt (YOLO)",
     "ImageSets/DET and Annotations/DET (ILSVRC DET)",
 )
 
@@ -61,7 +62,7 @@ def read_dataset(
         return read_ilsvrc(found.path, split or "val", strict=strict)
     if found.format == "voc":
         return read_voc(found.path, split, classes, strict=strict)
-    return yolo.read_yolo(found.path, split or "train", strict=strict)
+    return read_yolo(found.path, split or "train", strict=strict)
 
 
 def detect_format(path: str | Path) -> Found:
@@ -72,8 +73,10 @@ def detect_format(path: str | Path) -> Found:
     if path.is_file():
         return _format_of_file(path)
     found = _voc_in(path) or _ilsvrc_in(path) or yolo_in(path) or _coco_in(path)
-    found = found or _labelled_as_voc(path)
+    found = found or _labelled_as_voc(path) or _yolo_without_yaml(path)
     if found is None:
+        for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
+            yolo_files.read_settings(broken)  # which says why it is none
         raise DatasetError(
             f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
             f"it holds {_content_of(path)}"
@@ -90,8 +93,8 @@ def _content_of(folder: Path, most: int = 5) -> str:
 def _format_of_file(path: Path) -> Found:
     if path.suffix.lower() == ".json":
         return Found("coco", path, ())
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return Found("yolo", path, tuple(yolo.splits_of(yolo.read_yaml(path))))
+    if is_yolo(path):
+        return Found("yolo", path, tuple(yolo_files.splits_of(yolo_files.read_settings(path))))
     raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a folder in VOC's layout")
 
 
@@ -127,15 +130,32 @@ def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
     return homes[0] if homes else None
 
 
+def is_yolo(path: Path) -> bool:
+    """Whether a file of this name tells the classes and splits of a YOLO set."""
+    known = (*yolo_files.SUFFIXES_OF_YAML, ".data")
+    return path.suffix.lower() in known or path.name in yolo_files.CLASS_LISTS
+
+
 def yolo_in(folder: Path) -> Found | None:
-    """The folder's first YAML file that names classes."""
-    for path in sorted((*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml"))):
-        try:
-            settings = yolo.read_yaml(path)
-        except AnnotationError:
-            continue  # some other YAML file
-        if "names" in settings:
-            return Found("yolo", path, tuple(yolo.splits_of(settings)))
+    """The folder's first YAML file that names classes, or Darknet's .data."""
+    for pattern in ("[!.]*.yaml", "[!.]*.yml", "[!.]*.data"):
+        for path in sorted(folder.glob(pattern)):
+            try:
+                settings = yolo_files.read_settings(path)
+            except AnnotationError:
+                continue  # some other YAML file
+            if "names" in settings:
+                return Found("yolo", path, tuple(yolo_files.splits_of(settings)))
+    return None
+
+
+def _yolo_without_yaml(folder: Path) -> Found | None:
+    """A list of class names with images and labels, as LabelImg and Label Studio write them."""
+    for name in yolo_files.CLASS_LISTS:
+        for path in (folder / name, folder / "labels" / name):
+            if path.is_file():
+                splits = yolo_files.splits_of(yolo_files.read_settings(path))
+                return Found("yolo", path, tuple(splits))
     return None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.datasets.dataset import Ledger
+from detector.datasets.dataset import Ledger, Sample
 from detector.structures import Annotations
 
 # Less of a box than this inside its image means coordinates of another convention or image.
@@ -31,10 +31,11 @@ class _Row(NamedTuple):
 
 
 class Objects:
-    """Collects one image's objects: `add` takes what a file says, `annotations` gives the rest.
+    """Collects one image's objects: `add` takes what a file says, `sample` gives the image.
 
-    size    (H, W) of the image, or None where nobody knows; then no box counts as outside
-    shares  the file writes boxes as shares of the image
+    size      (H, W) of the image, or None where nobody knows; then no box counts as outside
+    shares    the file writes boxes as shares of the image
+    complete  nothing that may be an object of this image has been left out
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Objects:
         shares: bool = False,
     ) -> None:
         self.file, self.size, self.ledger, self.shares = file, size, ledger, shares
+        self.complete = True
         self._rows: dict[tuple[int, tuple[float, ...]], _Row] = {}
 
     def add(
@@ -69,13 +71,26 @@ class Objects:
         if fault is None and (label, tuple(box)) in self._rows:
             fault = ("duplicate", "the same box with the same class was there before")
         if fault is not None:
-            self.ledger.drop(self.file, identifier, *fault)
+            self.leave_out(identifier, *fault)
             return
         width, height = (box[2] - box[0], box[3] - box[1]) if sides is None else sides
         if area is None or not (math.isfinite(area) and area > 0):
             area = width * height
         xywh = (box[0], box[1], width, height)
         self._rows[label, tuple(box)] = _Row(difficult, crowd, area, xywh)
+
+    def leave_out(self, identifier: object, rule: str, why: str) -> None:
+        """Write down an object that is not understood. It lies somewhere in the image, all the
+        same, so that nothing there is known to be background.
+        """
+        self.ledger.drop(self.file, identifier, rule, why)
+        self.complete = self.complete and rule == "duplicate"
+
+    def sample(self, image_id: str, path: Path) -> Sample:
+        """The image with its objects; one of which objects were left out gives no background."""
+        return Sample(
+            image_id, path, self.size, self.annotations(), positives_only=not self.complete
+        )
 
     def annotations(self) -> Annotations:
         if not self._rows:

@@ -107,7 +107,7 @@ def test_what_was_left_out_is_counted() -> None:
     )
     one = Dataset("toy", ("cat",), (sample("a", 0),), dropped)
     assert one.dropped_by_rule() == {"degenerate": 2, "outside": 1}
-    assert one.dropped_by_file() == {("a.xml", "degenerate"): 2, ("b.xml", "outside"): 1}
+    assert one.dropped_by_file() == ["2 x degenerate in a.xml", "1 x outside in b.xml"]
     assert join([one, Dataset("more", ("cat",), ())]).dropped == dropped
 
 

@@ -229,8 +229,8 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
         f"{tmp_path}: no data set recognised; looked for Annotations/*.xml, "
         "annotations/*.xml, or *.xml beside images (VOC); "
         "annotations/*.json, *.json or */_annotations.coco.json with images and annotations "
-        "(COCO); *.yaml or *.yml with names (YOLO); ImageSets/DET and Annotations/DET "
-        "(ILSVRC DET); it holds pictures/"
+        "(COCO); *.yaml or *.yml with names, obj.data, or classes.txt (YOLO); "
+        "ImageSets/DET and Annotations/DET (ILSVRC DET); it holds pictures/"
     )
     with pytest.raises(DatasetError, match="no such file or folder"):
         read_dataset(tmp_path / "nowhere")

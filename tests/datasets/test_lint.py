@@ -426,8 +426,9 @@ def test_what_is_left_out_of_yolo_the_linter_finds_under_the_same_name(tmp_path:
     text = path.read_text()
     path.write_text(text.replace("images/train", "[images/train, images/more]", 1))
     found = left_out(path)
-    assert len(found) == 9 + 6
-    assert found == defects(path)
+    assert len(found) == 9 + 5
+    # An image without labels is taken as empty: the linter's alone.
+    assert found == {one for one in defects(path) if one[2] != "unlabelled-image"}
 
 
 def test_what_is_left_out_of_voc_and_coco_the_linter_finds_under_the_same_name(

@@ -76,7 +76,11 @@ def test_the_published_defects_of_coco128_are_found(shared_data: Path) -> None:
         ("0.5 0.5 0.5 0.2 0.5", "unknown-class"),
         ("nan 0.5 0.5 0.2 0.5", "unknown-class"),
         ("0 0.5 0.5 0.2", "missing-field"),
-        ("0 0.5 0.5 0.2 0.5 0.9", "missing-field"),
+        ("0 0.5 0.5 0.2 0.5 -0.9", "missing-field"),
+        ("0 0.5 0.5 0.2 0.5 0.9 0.5", "degenerate"),  # three points on a line
+        ("0 10 10 40 10 40 40", "not-normalised"),  # an outline in pixels
+        ("0, 0.5, 0.5, 0.2, 0.5", "missing-field"),
+        ("0 0,5 0,5 0,2 0,5", "missing-field"),
         ("car 0.5 0.5 0.2 0.5", "missing-field"),
         ("0 a b c d", "missing-field"),
         ("0", "missing-field"),
@@ -97,10 +101,13 @@ def test_a_defective_line_is_left_out_and_written_down(
 
 def test_a_label_file_that_is_not_text_is_left_out(tmp_path: Path) -> None:
     path = write_yolo(tmp_path, {"a": LINE, "b": LINE})
-    (tmp_path / "labels/train/b.txt").write_bytes(b"\xff\xfe\x00")
-    dataset = read_yolo(path)
-    assert [len(one.annotations) for one in dataset.samples] == [1, 0]
-    assert dataset.dropped_by_rule() == {"not-utf8": 1}
+    for data, why in ((b"\xff\xfe\x00", "byte 0 is not UTF-8"), (b"0 0.5 0\0.5", "zero bytes")):
+        (tmp_path / "labels/train/b.txt").write_bytes(data)
+        dataset = read_yolo(path)
+        assert [one.image_id for one in dataset.samples] == ["a"]  # nobody knows what b shows
+        (dropped,) = dataset.dropped
+        assert (dropped.file, dropped.id, dropped.rule) == ("labels/train/b.txt", "b", "not-utf8")
+        assert why in dropped.why
 
 
 def test_a_file_that_is_no_image_is_left_out(tmp_path: Path) -> None:
@@ -138,15 +145,18 @@ def test_a_split_may_name_several_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "images/more/a.jpg")
     path.write_text(path.read_text().replace("images/train", "[images/train, images/more]"))
     dataset = read_yolo(path)
-    assert [one.image_id for one in dataset.samples] == ["a", "b"]
-    assert dataset.dropped_by_rule() == {"duplicate-image": 1}
+    assert [one.image_id for one in dataset.samples] == ["images/train/a", "images/more/a", "b"]
+    assert [len(one.annotations) for one in dataset.samples] == [1, 0, 0]
+    assert dataset.dropped == ()
 
 
 def test_a_label_file_over_the_limit_is_left_out(tmp_path: Path) -> None:
-    path = write_yolo(tmp_path, {"a": LINE})
+    path = write_yolo(tmp_path, {"a": LINE, "b": LINE})
     with (tmp_path / "labels/train/a.txt").open("r+b") as file:
         file.truncate(16_000_001)  # sparse
-    assert read_yolo(path).dropped_by_rule() == {"too-large": 1}
+    dataset = read_yolo(path)
+    assert [one.image_id for one in dataset.samples] == ["b"]
+    assert dataset.dropped_by_rule() == {"too-large": 1}
 
 
 def test_a_data_yaml_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -136,3 +136,30 @@ def test_lists_of_classes_that_differ_name_the_option_that_judges_them(
     with pytest.raises(EvaluationError) as error:
         check_classes(weights, dataset)
     assert cure in str(error.value)
+
+
+def test_what_yolo_leaves_out_is_one_line_a_rule_however_many_files(tmp_path: Path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(13):
+        Image.new("RGB", (40, 30)).save(images / f"{number:02}.png")
+        text = "0 0.5 0.5 0.2 0.5\n" + "7 0.5 0.5 0.2 0.5\n" * (number < 11)
+        if number < 12:
+            (images / f"{number:02}.txt").write_text(text)
+    (images / "00.png").write_text("")
+    path = tmp_path / "data.yaml"
+    path.write_text("train: images\nnames: [cup]\n")
+    dataset = read_dataset(path)
+    assert dataset.dropped_by_file() == [
+        "1 x empty-file in images/00.png",
+        "10 x unknown-class in 10 files, such as images/01.txt: line 2: class 7 is not within 0 to"
+        " 0 (unknown-class)",
+    ]
+    chosen = RegionTrainingConfig.model_validate({"data": [{"path": "x"}]})
+    proposals = {
+        one.image_id: Proposals(np.array([[0, 0, 40, 30]], np.float32), (30, 40))
+        for one in dataset.samples
+    }
+    lines = list(report(dataset, proposals, {}, chosen))
+    assert "  note: 1 image has no label file: taken as empty" in lines
+    assert sum("left out" in line for line in lines) == 2

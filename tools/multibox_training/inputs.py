@@ -174,5 +174,7 @@ def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
         f" {counted(len(learning.priors), 'prior')}",
         err=True,
     )
-    for (file, rule), n in dataset.dropped_by_file().items():
-        typer.echo(f"  left out: {n} x {rule} in {file}", err=True)
+    for note in dataset.notes():
+        typer.echo(f"  note: {note}", err=True)
+    for line in dataset.dropped_by_file():
+        typer.echo(f"  left out: {line}", err=True)

@@ -35,8 +35,8 @@ def report(
     yield "  " + ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))
     yield "  " + ", ".join(f"{n} {what}" for what, n in pool.items())
     yield from _reach(dataset, proposals, settings)
-    for (file, rule), n in dataset.dropped_by_file().items():
-        yield f"  left out: {n} x {rule} in {file}"
+    yield from (f"  note: {note}" for note in dataset.notes())
+    yield from (f"  left out: {line}" for line in dataset.dropped_by_file())
     missing = [name for name, n in zip(dataset.classes, counts, strict=True) if n == 0]
     if missing:
         yield f"  warning: no objects of {', '.join(missing)}"

@@ -5,12 +5,12 @@ A further format needs one function (folder or file, Asked) -> Index, and its ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.datasets.detect_format import detect_format, yolo_in
+from detector.datasets.detect_format import detect_format, is_yolo, yolo_in
 from detector.datasets.lint.boxes import judge_boxes, judge_reach
 from detector.datasets.lint.classes import judge_classes, judge_empty_pictures, judge_set_aside
 from detector.datasets.lint.coco import index_coco
@@ -28,7 +28,6 @@ FORMATS: dict[str, Callable[[Path, Asked], Index]] = {
     "coco": index_coco,
     "yolo": index_yolo,
 }
-_SUFFIXES = {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}
 
 __all__ = ["FORMATS", "RULES", "Finding", "Findings", "Report", "Rule", "lint"]
 
@@ -122,7 +121,8 @@ def _recognised(path: Path, format: str | None) -> tuple[str, Path]:
     if format is not None and format not in FORMATS:
         raise DatasetError(f"format {format!r} is not one of {', '.join(FORMATS)}")
     if path.is_file():
-        told = format or _SUFFIXES.get(path.suffix.lower())
+        by_name = "yolo" if is_yolo(path) else "coco" if path.suffix.lower() == ".json" else None
+        told = format or by_name
         if told is None or told == "voc":
             raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a VOC folder")
         return told, path
@@ -140,7 +140,7 @@ def _yaml_in(folder: Path) -> Path:
     """The file that a training takes, or the first one, if it takes none."""
     if (found := yolo_in(folder)) is not None:
         return found.path
-    files: Iterable[Path] = sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
-    for path in files:
-        return path
+    for path in sorted(folder.iterdir()):
+        if is_yolo(path):
+            return path
     raise DatasetError(f"{folder}: no .yaml file in it; name the file")

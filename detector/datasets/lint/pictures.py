@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from pathlib import Path
 
 from detector.datasets.image_files import upright_size
 from detector.datasets.lint.findings import Findings
@@ -36,10 +37,10 @@ def judge_pictures(index: Index, findings: Findings, watch: Watch) -> None:
 
 def judge_splits(index: Index, findings: Findings) -> None:
     """No image may stand in two splits, unless one of them joins others (trainval)."""
-    members: dict[str, set[str]] = defaultdict(set)
+    members: dict[str, set[Path]] = defaultdict(set)
     for picture in index.pictures:
         for split in picture.splits:
-            members[split].add(picture.id)
+            members[split].add(picture.path)
     joined = {split for split in members if _joins_others(split, members)}
     for picture in index.pictures:
         apart = [one for one in picture.splits if one not in joined]
@@ -48,7 +49,7 @@ def judge_splits(index: Index, findings: Findings) -> None:
             findings.add(picture.file, picture.id, "two-splits", why)
 
 
-def _joins_others(split: str, members: dict[str, set[str]]) -> bool:
+def _joins_others(split: str, members: dict[str, set[Path]]) -> bool:
     """Whether it is made of two or more other splits."""
     parts = [other for other in members.values() if other < members[split]]
     return len(parts) > 1 and set().union(*parts) == members[split]

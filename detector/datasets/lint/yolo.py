@@ -6,45 +6,60 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from detector import safe_yaml
 from detector.boxes import xyxy_from_yolo
-from detector.datasets.image_files import SUFFIXES, is_file, is_folder, is_inside
 from detector.datasets.lint.findings import Findings
 from detector.datasets.lint.index import Asked, Index, Picture, Reading
-from detector.datasets.lint.listing import as_text, numbered_lines, read_annotations
-from detector.datasets.yolo import (
-    MAX_LABEL_BYTES,
-    NAMES_WANTED,
-    box_around,
-    labels_path,
-    names_of,
+from detector.datasets.yolo_files import (
+    Files,
+    class_names,
+    images_of,
+    labels_without_image,
     place_of,
+    places_in,
+    read_settings,
+    read_text,
     root_of,
     splits_of,
+    texts_of,
 )
+from detector.datasets.yolo_rows import Fault, Meaning, meaning_of, numbered_rows, read_row
+from detector.errors import AnnotationError, brief, cut
 from detector.structures import Array
 
 
 def index_yolo(path: Path, asked: Asked) -> Index:
     """All splits that the data.yaml names."""
-    settings = _read_yaml(path, asked)
+    settings = _read_settings(path, asked)
     if settings is None:
         return Index("yolo", READING, ())
-    classes = asked.classes or _class_names(path, settings, asked.findings)
+    findings = asked.findings
+    classes = asked.classes or _class_names(path, settings, findings)
     index = Index("yolo", READING, classes)
-    root = root_of(path, settings)
-    places: dict[Path, list[str]] = {}
+    files = Files(root_of(path, settings))
+    found: dict[Path, Picture] = {}
+    meanings: dict[Path, Meaning] = {}
     for split in splits_of(settings):
-        for image in _images_of(path, settings, root, split, asked):
-            places.setdefault(image, []).append(split)
+        images = _images_of(path, settings, split, files, findings)
+        labels = [files.labels_of(image) for image in images.values()]
+        try:
+            meaning = meaning_of(settings, texts_of(labels))
+        except AnnotationError as error:
+            findings.add(path, "kpt_shape", error.rule, str(error))
+            settings = {key: value for key, value in settings.items() if key != "kpt_shape"}
+            meaning = meaning_of(settings, texts_of(labels))
+        for (image_id, image), text in zip(images.items(), labels, strict=True):
+            if image not in found:
+                file = findings.shown(text or image)
+                found[image] = Picture(image_id, image, file, (), labelled=text is not None)
+                meanings[image] = meaning
+            found[image].splits += (split,)
     numbers: set[float] = set()
-    for image, splits in asked.watch(places.items(), "read labels"):
-        _add_image(index, image, tuple(splits), numbers, asked)
-    for folder in sorted({image.parent for image in places}):
-        _judge_labels_without_image(folder, asked)
+    for image, picture in asked.watch(found.items(), "read labels"):
+        _add_image(index, picture, files.labels_of(image), meanings[image], numbers, asked)
+    labels_without_image(found, files, findings.add)
     if numbers and min(numbers) >= 1 and max(numbers) == len(classes):
         why = f"class numbers go from {min(numbers):.0f} to {max(numbers):.0f}, as if from 1"
-        asked.findings.add(path, "class numbers", "shifted-classes", why)
+        findings.add(path, "class numbers", "shifted-classes", why)
     return index
 
 
@@ -59,25 +74,27 @@ READING = Reading(
 )  # fmt: skip
 
 
-def _read_yaml(path: Path, asked: Asked) -> dict[str, Any] | None:
-    data = read_annotations(path, asked.findings, asked.listing, safe_yaml.MAX_BYTES)
-    if data is None:
+def _read_settings(path: Path, asked: Asked) -> dict[str, Any] | None:
+    if asked.listing.size_of(path) == 0:
+        asked.findings.add(path, path.stem, "empty-file", "has 0 bytes")
         return None
     try:
-        content = safe_yaml.load_yaml(data)
-    except safe_yaml.YamlError as error:
-        asked.findings.add(path, path.stem, error.rule, f"not readable YAML: {error}")
+        settings = read_settings(path)
+    except AnnotationError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        asked.findings.add(path, path.stem, error.rule, why)
         return None
-    if not isinstance(content, dict) or not splits_of(content):
+    if not splits_of(settings):
         asked.findings.add(path, path.stem, "missing-field", "needs names, and train or val")
         return None
-    return content
+    return settings
 
 
 def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) -> tuple[str, ...]:
-    names = names_of(settings)
-    if names is None:
-        findings.add(path, "names", "missing-field", NAMES_WANTED)
+    try:
+        names = class_names(settings)
+    except AnnotationError as error:
+        findings.add(path, "names", "missing-field", str(error))
         given = settings.get("names")
         given = given.values() if isinstance(given, dict) else given
         if isinstance(given, str) or not isinstance(given, Iterable):
@@ -86,111 +103,51 @@ def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) ->
     for name in sorted({one for one in names if names.count(one) > 1}):
         findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
     if settings.get("nc") not in (None, len(names)):
-        why = f"nc is {settings['nc']!r}, but names has {len(names)}"
+        why = f"nc is {brief(settings['nc'])}, but names has {len(names)}"
         findings.add(path, "nc", "different-classes", why)
     return names
 
 
 def _images_of(
-    path: Path, settings: Mapping[str, Any], root: Path, split: str, asked: Asked
-) -> list[Path]:
-    """Each once by its name, as a training takes them: the commoner format first."""
-    named = settings[split]
-    found: dict[str, Path] = {}
-    for place in named if isinstance(named, list) else [named]:
-        where = place_of(root, str(place))
-        if is_folder(where):
-            paths = _pictures_in(where, asked)
-        elif is_file(where) and where.suffix == ".txt":
-            paths = _listed(where, root, asked)
+    path: Path, settings: Mapping[str, Any], split: str, files: Files, findings: Findings
+) -> dict[str, Path]:
+    """Of the places that are there, as a training takes them."""
+    there = []
+    for place in places_in(settings, split):
+        if place_of(files.root, place) is None:
+            findings.add(path, split, "missing-split", f"names {cut(place)}, which is not there")
         else:
-            asked.findings.add(path, split, "missing-split", f"names {place}, which is not there")
-            continue
-        for one in paths:
-            if asked.listing.size_of(one) is None:
-                asked.findings.add(one, one.stem, "not-a-file", "is not a regular file")
-            elif one.stem in found:
-                why = f"{asked.findings.shown(found[one.stem])} has the same name"
-                asked.findings.add(one, one.stem, "duplicate-image", why)
-            else:
-                found[one.stem] = one
-    return list(found.values())
-
-
-def _pictures_in(folder: Path, asked: Asked) -> list[Path]:
-    paths = [folder / name for name in asked.listing.names(folder)]
-    paths = [one for one in paths if one.suffix.lower() in SUFFIXES]
-    paths.sort(reverse=True)  # of x.JPG and x.jpg the second
-    return sorted(paths, key=lambda one: (one.stem, SUFFIXES.index(one.suffix.lower())))
-
-
-def _listed(listing: Path, root: Path, asked: Asked) -> list[Path]:
-    data = read_annotations(listing, asked.findings, asked.listing, MAX_LABEL_BYTES)
-    text = None if data is None else as_text(data, listing, asked.findings)
-    found: list[Path] = []
-    for number, line in numbered_lines(text or ""):
-        if not is_inside(line):
-            why = f"{line!r} leads out of the data set"
-            asked.findings.add(listing, f"line {number}", "unsafe-path", why)
-        elif not asked.listing.exists(root / line):
-            asked.findings.add(listing, f"line {number}", "missing-image", f"there is no {line!r}")
-        else:
-            found.append(root / line)
-    return found
+            there.append(place)
+    return images_of(path, {split: there}, split, files, findings.add) if there else {}
 
 
 def _add_image(
-    index: Index, image: Path, splits: tuple[str, ...], numbers: set[float], asked: Asked
+    index: Index,
+    picture: Picture,
+    labels: Path | None,
+    meaning: Meaning,
+    numbers: set[float],
+    asked: Asked,
 ) -> None:
-    if asked.listing.size_of(image) == 0:
-        asked.findings.add(image, image.stem, "empty-file", "has 0 bytes")
+    if asked.listing.size_of(picture.path) == 0:
+        asked.findings.add(picture.path, picture.id, "empty-file", "has 0 bytes")
         return
-    labels = labels_path(image)
-    file = asked.findings.shown(labels)
-    labelled = asked.listing.exists(labels)
-    index.pictures.append(Picture(image.stem, image, file, splits, labelled=labelled))
-    if not labelled:
-        asked.findings.add(image, image.stem, "unlabelled-image", f"there is no {file}")
+    index.pictures.append(picture)
+    if labels is None:
+        why = "has no label file: taken as empty"
+        asked.findings.add(picture.path, picture.id, "unlabelled-image", why)
         return
-    data = read_annotations(labels, asked.findings, asked.listing, MAX_LABEL_BYTES, empty=True)
-    text = None if data is None else as_text(data, labels, asked.findings)
-    for number, line in numbered_lines(text or ""):
-        _add_object(index, f"line {number}", line, file, numbers, asked.findings)
-
-
-def _add_object(
-    index: Index, identifier: str, line: str, file: str, numbers: set[float], findings: Findings
-) -> None:
-    """A box, or an outline of at least three points, of which the box is taken."""
-    fields = line.split()
-    outline = len(fields) >= 7 and len(fields) % 2 == 1
     try:
-        label, *values = (float(one) for one in fields)
-    except ValueError:
-        values = []
-    if not values or not (len(fields) == 5 or outline):
-        why = "expected: class cx cy width height"
-        findings.add(file, identifier, "missing-field", why)
+        text = read_text(labels)
+    except AnnotationError as error:
+        why = str(error).removeprefix(f"{labels}: ")
+        asked.findings.add(labels, picture.id, error.rule, why)
         return
-    numbers.add(label)
-    if label not in range(len(index.classes)):
-        why = f"class {fields[0]} is not within 0 to {len(index.classes) - 1}"
-        findings.add(file, identifier, "unknown-class", why)
-        return
-    written = box_around(values) if outline else values
-    index.boxes.add(file, identifier, len(index.pictures) - 1, int(label), written)
-
-
-def _judge_labels_without_image(folder: Path, asked: Asked) -> None:
-    labels = labels_path(folder / "any.jpg").parent
-    if labels == folder:
-        return  # beside the images, other text files may lie
-    stems = {
-        Path(name).stem
-        for name in asked.listing.names(folder)
-        if Path(name).suffix.lower() in SUFFIXES
-    }
-    for name in asked.listing.names(labels):
-        path = labels / name
-        if path.suffix == ".txt" and path.stem not in stems and path.stem != "classes":
-            asked.findings.add(path, path.stem, "missing-image", "labels without an image")
+    for number, line in numbered_rows(text):
+        row = read_row(line, meaning, len(index.classes))
+        if row.label is not None:
+            numbers.add(row.label)
+        if isinstance(row, Fault):
+            asked.findings.add(picture.file, number, row.rule, row.why)
+            continue
+        index.boxes.add(picture.file, number, len(index.pictures) - 1, int(row.label), row.box)

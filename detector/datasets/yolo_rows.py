@@ -1,0 +1,239 @@
+"""What a row of a YOLO label file means: a box, a box with something behind it, or an outline.
+
+    class cx cy width height                           a box
+    class cx cy width height confidence [track]        a box, as a detector or tracker saves it
+    class cx cy width height x1 y1 [v1] x2 y2 [v2] ..  a box with key points
+    class x1 y1 x2 y2 x3 y3 ...                        an outline, of which the box is taken
+
+A long row can often be read in two ways. `kpt_shape` in data.yaml decides; without it, whether the
+first four numbers are a box that holds the points after them; where that is so by chance in a set
+of outlines, the other rows of the split decide. What stays uncertain is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detector.errors import AnnotationError, brief
+
+EXPECTED = "expected: class cx cy width height, in numbers that blanks part"
+_UNCERTAIN = (
+    "{} numbers may be a box with key points or an outline: "
+    "write kpt_shape: [points, 2 or 3] into data.yaml, or kpt_shape: null for outlines"
+)
+BEYOND = 0.5
+"""So far beyond its image an outline may reach."""
+EDGE = 0.02
+"""So far, in shares of the image, the box before key points may."""
+AROUND = 0.05
+"""So far beyond its box, in shares of the box, a key point may lie."""
+LEAST_SPREAD = 0.2
+"""Key points take at least so much of a side of their box. The first two points of an outline lie
+close together, so that the box they would be is far larger than the outline."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: its class, and the box around its object as YOLO writes it."""
+
+    label: float
+    box: list[float]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a line is left out; `rule` as the linter calls it, and its class if that can be told."""
+
+    rule: str
+    why: str
+    label: float | None = None
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the long rows of a split are.
+
+    points     (number, 2 or 3) of the key points behind each box, or None
+    ambiguous  what a row is that can be both: "box", "outline", or "" where nothing tells
+    """
+
+    points: tuple[int, int] | None = None
+    ambiguous: str = "box"
+
+    def box_of(self, values: Sequence[float]) -> list[float] | Fault:
+        """Centre and size, from the numbers after the class."""
+        box, count = list(values[:4]), len(values)
+        if count == 4 or (count == 5 and _is_score_or_track(values[4])):
+            return box
+        if self.points is not None:
+            number, dimensions = self.points
+            rest = values[4 + number * dimensions :]
+            if _is_appendix(values[4:]) or (
+                count >= 4 + number * dimensions and (not rest or _is_appendix(rest))
+            ):
+                return box
+            why = f"{count + 1} numbers, but kpt_shape means {5 + number * dimensions}"
+            return Fault("missing-field", why)
+        as_box, as_outline = holds_what_follows(values), is_outline(values)
+        if as_box and as_outline:
+            if not self.ambiguous:
+                return Fault("ambiguous-row", _UNCERTAIN.format(count + 1))
+            as_box = self.ambiguous == "box"
+        if as_box:
+            return box
+        if as_outline:
+            return box_around(values)
+        if count >= 6 and count % 2 == 0 and all(map(math.isfinite, values)):
+            return Fault("not-normalised", "an outline with values outside 0 to 1")
+        return Fault("missing-field", EXPECTED)
+
+
+def meaning_of(settings: Mapping[str, Any], texts: Iterable[str]) -> Meaning:
+    """What long rows are, by data.yaml, else by all rows of the split (`texts` of label files)."""
+    if "kpt_shape" in settings:
+        shape = settings["kpt_shape"]
+        if shape in (None, []):
+            return Meaning(None, "outline")
+        if (
+            isinstance(shape, list)
+            and len(shape) == 2
+            and all(isinstance(one, int) and not isinstance(one, bool) for one in shape)
+            and shape[0] >= 1
+            and shape[1] in (2, 3)
+        ):
+            return Meaning((shape[0], shape[1]))
+        raise AnnotationError(f"kpt_shape is {brief(shape)}; expected [points, 2 or 3]")
+    return Meaning(None, _what_both_are(texts))
+
+
+def _what_both_are(texts: Iterable[str]) -> str:
+    """By the rows that can be one thing only, and because key points are of one number, while
+    outlines vary.
+    """
+    only_box = only_outline = both = 0
+    lengths = set()
+    for text in texts:
+        for line in text.splitlines():
+            fields = line.split()
+            if len(fields) < 7 or (values := _numbers(fields[1:])) is None:
+                continue
+            as_box, as_outline = holds_what_follows(values), is_outline(values)
+            only_box += as_box and not as_outline
+            only_outline += as_outline and not as_box
+            both += as_box and as_outline
+            if as_outline:
+                lengths.add(len(fields))
+    if not only_box and not only_outline:
+        return "outline" if len(lengths) > 1 else "box"
+    if only_box >= 9 * only_outline:
+        return "box"
+    if only_outline >= 9 * only_box and (len(lengths) > 1 or 3 * only_outline >= both):
+        return "outline"
+    return ""
+
+
+def read_row(line: str, meaning: Meaning, classes: int) -> Row | Fault:
+    fields = line.split()
+    values = _numbers(fields)
+    if values is None or len(values) < 5:
+        return Fault("missing-field", EXPECTED)
+    label, box = values[0], meaning.box_of(values[1:])
+    if isinstance(box, Fault):
+        return box
+    if label not in range(classes):
+        why = f"class {brief(fields[0])[1:-1]} is not within 0 to {classes - 1}"
+        return Fault("unknown-class", why, label if math.isfinite(label) else None)
+    return Row(label, box)
+
+
+def numbered_rows(text: str) -> list[tuple[str, str]]:
+    """The lines that say something, with what they are called: not blank, and no comment."""
+    lines = ((f"line {n}", line.strip()) for n, line in enumerate(text.splitlines(), start=1))
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def is_outline(values: Sequence[float]) -> bool:
+    """Whether these can be three points or more, (x, y) after (x, y), in shares of the image."""
+    inside = all(-BEYOND <= one <= 1 + BEYOND for one in values)
+    return inside and len(values) >= 6 and len(values) % 2 == 0
+
+
+def holds_what_follows(values: Sequence[float]) -> bool:
+    """Whether the first four can be a box, and the rest key points in it, or score and track."""
+    if len(values) < 5 or not all(map(math.isfinite, values)):
+        return False
+    x, y, width, height = values[:4]
+    if width <= 0 or height <= 0:
+        return False
+    if min(x - width / 2, y - height / 2) < -EDGE or max(x + width / 2, y + height / 2) > 1 + EDGE:
+        return False
+    rest = values[4:]
+    if _is_appendix(rest):
+        return True
+    for appended in (0, 1, 2):
+        points = rest[: len(rest) - appended]
+        if appended and not _is_appendix(rest[len(points) :]):
+            continue
+        if any(_are_key_points(points, dimensions, values) for dimensions in (2, 3)):
+            return True
+    return False
+
+
+def _are_key_points(points: Sequence[float], dimensions: int, box: Sequence[float]) -> bool:
+    if not points or len(points) % dimensions:
+        return False
+    found = [points[i : i + dimensions] for i in range(0, len(points), dimensions)]
+    if dimensions == 3:
+        visible = [one[2] for one in found]
+        # A detector writes how sure it is instead; such a row is told from an outline only where
+        # its numbers do not pair up.
+        unpaired = (len(points) % 2 == 1) and all(0 <= one <= 1 for one in visible)
+        if not (unpaired or all(one in (0, 1, 2) for one in visible)):
+            return False
+        found = [one for one in found if one[2] > 0]
+    found = [one for one in found if one[0] > 0 or one[1] > 0]  # (0, 0) and (-1, -1): not labelled
+    spread = []
+    for axis in (0, 1):
+        centre, side = box[axis], box[2 + axis]
+        reach = side / 2 + AROUND * side
+        if not all(abs(one[axis] - centre) <= reach for one in found):
+            return False
+        places = [one[axis] for one in found] or [0.0]
+        spread.append((max(places) - min(places)) / side)
+    return len(found) < 2 or max(spread) >= LEAST_SPREAD
+
+
+def _is_appendix(values: Sequence[float]) -> bool:
+    """A confidence, a track, or the one and then the other."""
+    if len(values) == 2:
+        return 0 <= values[0] <= 1 and _is_track(values[1])
+    return len(values) == 1 and _is_score_or_track(values[0])
+
+
+def _is_score_or_track(value: float) -> bool:
+    return 0 <= value <= 1 or _is_track(value)
+
+
+def _is_track(value: float) -> bool:
+    return math.isfinite(value) and value >= 0 and value == int(value)
+
+
+def _numbers(fields: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(one) for one in fields]
+    except ValueError:
+        return None
+
+
+def box_around(points: Sequence[float]) -> list[float]:
+    x, y = points[0::2], points[1::2]
+    low, high = (min(x), min(y)), (max(x), max(y))
+    return [
+        (low[0] + high[0]) / 2,
+        (low[1] + high[1]) / 2,
+        high[0] - low[0],
+        high[1] - low[1],
+    ]
