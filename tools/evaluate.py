@@ -116,7 +116,9 @@ def main(
     dataset = whole if images is None else whole.subset(images)
     check_objects(dataset)
     if compare is not None:
-        first, second = (results_of(path, whole, dataset, per_class)[0] for path in compare)
+        first, second = (
+            results_of(path, whole, dataset, per_class, classes)[0] for path in compare
+        )
         return report_comparison(dataset, first, second, rules, seed, rounds, out)
     seen, stages, failed = None, None, 0
     if detections is None:
@@ -128,7 +130,7 @@ def main(
         seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections = out / "detections.json"
-    results, others = results_of(detections, whole, dataset, per_class)
+    results, others = results_of(detections, whole, dataset, per_class, classes)
     extras = {**(stages or {}), **others}
     judged = report(dataset, results, rules, engine, max_dets, seed, rounds, out, extras)
     if html:
@@ -212,20 +214,31 @@ def read(
 
 
 def results_of(
-    path: Path, whole: Dataset, part: Dataset, per_class: int | None
+    path: Path, whole: Dataset, part: Dataset, per_class: int | None, classes: str
 ) -> tuple[dict[str, Detections], dict[str, int]]:
     """The saved detections of the images that are judged, and how many of the file's are of other
     images or classes than the set's, which is said on stderr.
     """
+    from detector.datasets import COCO_TO_VOC
+    from detector.errors import EvaluationError
     from detector.evaluation.caps import cap_per_class
     from detector.export.results import read_results
     from detector.export.unmatched import Unmatched
     from detector.reporting.cli import visible
 
     wanted, unmatched = {sample.image_id for sample in part.samples}, Unmatched()
-    read = read_results(path, whole, unmatched)
+
+    def cure() -> str:
+        renamed = {COCO_TO_VOC.get(name) for name in whole.classes} & unmatched.classes.keys()
+        return "; --classes voc maps COCO's names to VOC's" if renamed and classes == "own" else ""
+
+    try:
+        read = read_results(path, whole, unmatched)
+    except EvaluationError as error:
+        raise EvaluationError(f"{error}{cure()}") from error
     if len(unmatched):
-        print(visible(f"not judged: {path}: {unmatched.sentence(whole)}"), file=sys.stderr)
+        line = f"not judged: {path}: {unmatched.sentence(whole)}{cure()}"
+        print(visible(line), file=sys.stderr)
     found = {name: one for name, one in read.items() if name in wanted}
     if per_class is not None:
         found = cap_per_class(found, per_class)

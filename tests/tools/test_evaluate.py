@@ -134,9 +134,70 @@ def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
     assert run("--detections", path, "--strict")[0] == 3
 
 
+def test_detections_that_the_set_lacks_are_one_line_and_counted(
+    run: Run, voc: Path, tmp_path: Path
+) -> None:
+    (voc / "JPEGImages/d.jpg").unlink()  # listed, and left out
+    rows = json.loads(detections(tmp_path, "a.json", "abcdz").read_text())
+    rows += [
+        {**rows[0], "category_name": "zebra"},
+        {**rows[0], "bbox": [99, 20, 0, 9], "score": 0.1},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    code, said, err = run("--detections", tmp_path / "a.json", "--rounds", 0)
+    assert (code, "mAP 100.0" in said) == (0, True)
+    assert err.splitlines()[1:] == [
+        f"not judged: {tmp_path / 'a.json'}: 1 detection is of an image that voc/val lists but"
+        " leaves out (missing-image): 'd'; 1 detection is of an image that voc/val does not have:"
+        " 'z'; 1 detection is of a class that voc/val does not have: 'zebra'"
+    ]
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert content["extras"]["detections_of_other_images"] == 2
+    assert content["extras"]["detections_of_other_classes"] == 1
+    assert content["per_class"][CAT]["detections"] == 4  # the one without area is a false alarm
+
+
+def test_the_option_that_maps_classes_is_named_unless_it_is_given(run: Run, tmp_path: Path) -> None:
+    boxes = {"bbox": [10, 20, 20, 20], "area": 400, "iscrowd": 0}
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg", "width": 100, "height": 80}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, **boxes}],
+        "categories": [{"id": 1, "name": "couch"}],
+    }
+    coco = tmp_path / "coco"
+    coco.mkdir()
+    Image.new("RGB", (100, 80)).save(coco / "a.jpg")
+    (coco / "instances_val.json").write_text(json.dumps(content))
+    path = detections(tmp_path, "a.json", "a", "sofa")
+    code, _, err = run("--detections", path, "--rounds", 0, data=coco)
+    assert (code, "--classes voc maps" in err) == (3, True)
+    rounds = ("--rounds", 0, "--classes", "voc")
+    assert "mAP 100.0" in run("--detections", path, *rounds, data=coco)[1]
+    path = detections(tmp_path, "b.json", "a", "zebra")
+    code, _, err = run("--detections", path, *rounds, data=coco)
+    assert (code, "--classes" in err) == (3, False)
+
+
+def test_more_than_a_hundred_of_a_class_are_said_and_may_count(run: Run, tmp_path: Path) -> None:
+    rows = json.loads(detections(tmp_path, "a.json", "abcd").read_text())
+    rows += [{**rows[0], "score": 0.95 - i / 1000} for i in range(100)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    options = ("--detections", tmp_path / "a.json", "--protocol", "coco")
+    code, said, err = run(*options)
+    assert code == 0
+    assert "1 of 4 images: more than 100 objects or detections" in err
+    assert "--max-dets" in err
+    assert "AR100 " in said
+    code, said, err = run(*options, "--max-dets", 101)
+    assert (code, err, "AR101 " in said, "beyond" in said) == (0, "", True, False)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
+        (["--detections", "{a}", "--max-dets", "9"], 2, "--max-dets: changes nothing without"),
+        (["--detections", "{a}", "--protocol", "coco", "--max-dets", "0"], 2, "--max-dets"),
+        (["--compare", "{a}", "{a}", "--max-dets", "9"], 2, "--max-dets: changes nothing"),
         (["--detections", "{a}", "--protocol", "voc10"], 2, "voc07, voc12, ilsvrc, coco"),
         (["--detections", "{a}", "--compare", "{a}", "{a}"], 2, "only one of"),
         (["--detections", "{a}", "--split", "test"], 3, "it has: val"),

@@ -148,3 +148,16 @@ def test_two_lists_are_written_and_their_balance_is_said(
     lines = [(out / f"val{half}.txt").read_text().splitlines() for half in (1, 2)]
     assert sorted(lines[0] + lines[1]) == ["v0 1", "v1 2", "v2 3", "v3 4"]
     assert sorted(map(len, lines)) == [2, 2]
+
+
+def test_rows_that_the_set_lacks_are_left_out_with_a_line(
+    run: Run, voc: Path, found: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(found.read_text())
+    found.write_text(json.dumps([*rows, {**rows[0], "image_id": "z"}]))
+    out = tmp_path / "a.csv"
+    code, said, err = run(
+        "export", found, "--data", voc, "--split", "val", "--to", "csv", "--out", out
+    )
+    assert (code, "2 detections in 2 images" in said) == (0, True)
+    assert err == f"left out: {found}: 1 detection is of an image that voc/val does not have: 'z'\n"
