@@ -13,6 +13,12 @@ from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
+from numba.core.registry import cpu_target
+
+# What numba imports at the first call of any kernel, scipy's OpenBLAS among it, comes now: before
+# photographs are in memory and not in a thread. Without memory OpenBLAS waits for ever for some.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
 
 KERNELS: list[Any] = []
 """Every kernel that has been imported, in the order of definition."""
@@ -45,16 +51,6 @@ def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
         dispatcher._cache = _ForgivingCache(function)
     KERNELS.append(dispatcher)
     return dispatcher
-
-
-def import_all() -> None:
-    """Import now what numba imports at the first call of any kernel, half a second of it: before
-    photographs are in memory, and not in a thread, where a lack of memory ends the process.
-    """
-    from numba.core.registry import cpu_target
-
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
 
 
 def kernels_of(room: str) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from detector.compiled import kernels_of, on_disk  # before torch: see there
 from detector.configuration import validated
 from detector.errors import SettingsError
 from detector.hardware import choose_device
@@ -68,12 +69,8 @@ def load_detector(
         batch_size=batch_size, workers=threads or 1,
     )  # fmt: skip
     kernels = kernels_in_use(None if proposals_given else proposer, ensemble, device)
-    if kernels:
-        from detector.compiled import import_all, on_disk
-
-        import_all()
-        if announce is not None and not on_disk(kernels):
-            announce("first run: compiling kernels for this machine, once (about 20 s)")
+    if announce is not None and not on_disk(kernels):
+        announce("first run: compiling kernels for this machine, once (about 20 s)")
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
         prior=manifest.prior, device=device, threads=threads or 1,
@@ -139,8 +136,6 @@ def kernels_in_use(
     """The compiled kernels that a run calls. Others may be imported, such as those that write a
     proposal cache, and never be compiled.
     """
-    from detector.compiled import kernels_of
-
     search = getattr(proposer, "search", proposer)
     room = "detector.proposals.selective_search"
     used = kernels_of(room) if type(search).__module__.startswith(room) else []

@@ -12,6 +12,7 @@ bit of them.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from detector.errors import DetectorError
 from detector.heads.bbox_regression import moved
 from detector.images import check_pixels
 from detector.member_outputs import MemberOutput, conclude
+from detector.models.inference import is_out_of_memory
 from detector.proposals.merge import Proposer
 from detector.region_prior import RegionPrior
 from detector.structures import Array, Detections, Proposals
@@ -114,6 +116,7 @@ class Detector:
         self.device = torch.device(device)
         self.threads = max(1, threads)
         self.chunk = chunk or (128 if self.device.type == "cpu" else 1024)
+        self._halving = threading.Lock()
         self._process, self._asked = os.getpid(), False
         if ensemble.num_outputs != len(self.classes) + 1:
             raise ValueError(
@@ -138,15 +141,18 @@ class Detector:
 
     def propose(self, image: Array) -> Proposals:
         """Class-agnostic regions, best first, at most `max_proposals`."""
-        return self.propose_regions(image)[: self.settings.max_proposals]
+        return self._limited(self.propose_regions(image))
+
+    def _limited(self, proposals: Proposals) -> Proposals:
+        return proposals[: self.settings.max_proposals]
 
     def score(self, image: Array, proposals: Proposals) -> Detections:
-        """Classify given regions and suppress."""
-        judged = next(self.judge_many([(image, proposals)]))
+        """Classify given regions, the best `max_proposals` of them as everywhere, and suppress."""
+        judged = next(self.judge_many([(image, self._limited(proposals))]))
         return self.suppress(judged.boxes, judged.scores)
 
     def classify(self, image: Array, proposals: Proposals) -> Array:
-        """(N, K+1) float32 class scores of N regions; the last column is background."""
+        """(N, K+1) float32 class scores of all N regions; the last column is background."""
         return next(self.classify_many([(image, proposals)]))
 
     def classify_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[Array]:
@@ -216,7 +222,7 @@ class Detector:
     def _classify_chunk(self, waiting: Iterable[_Work]) -> int:
         """Classify the next `chunk` regions that are waiting, of as many images as it takes."""
         parts: list[tuple[_Work, slice]] = []
-        room = self.chunk
+        room = size = self.chunk
         for work in waiting:
             take = min(room, len(work.proposals) - work.done)
             if take:
@@ -228,12 +234,15 @@ class Detector:
         crops: dict[CropSpec, torch.Tensor] | None
         try:
             crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
-        except torch.OutOfMemoryError as error:
-            if self.chunk == 1:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
                 raise MemoryError(f"one crop at a time does not fit: {error}") from error
             crops = None
         if crops is None:  # outside the handler, whose traceback would keep the crops made so far
-            self.chunk //= 2
+            with self._halving:  # of what was tried, whatever another thread has done meanwhile
+                self.chunk = min(self.chunk, size // 2)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             return self._classify_chunk(waiting)
@@ -275,7 +284,8 @@ class Detector:
     def detect_pairs(
         self, pairs: Iterable[tuple[Array, Proposals | None]]
     ) -> Iterator[DetectedImage]:
-        """As `detect_many`, with given proposals where there are some (None: propose).
+        """As `detect_many`, with given proposals where there are some (None: propose), of which the
+        best `max_proposals` count.
 
         Proposals are made in threads ahead of the network.
         """
@@ -287,7 +297,7 @@ class Detector:
     def _proposed(self, pairs: Iterable[tuple[Array, Proposals | None]]) -> Iterator[_Work]:
         def propose(image: Array, given: Proposals | None) -> _Work:
             started = time.perf_counter()
-            found = self.propose(image) if given is None else given[: self.settings.max_proposals]
+            found = self.propose(image) if given is None else self._limited(given)
             return _Work(image, found, time.perf_counter() - started)
 
         with ThreadPoolExecutor(self.threads, thread_name_prefix="propose") as pool:

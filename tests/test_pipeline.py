@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from detector.ensemble import Ensemble, Member
 from detector.errors import DetectorError, ImageError
 from detector.pipeline import Detector
 from detector.region_prior import RegionPrior
-from detector.structures import Array, Proposals
+from detector.structures import Array, Detections, Proposals
 from detector.suppression import DetectionSettings, suppress
 
 
@@ -178,6 +179,46 @@ def test_the_seconds_of_an_image_are_its_own_search_and_share_of_the_batches(mon
     assert [one.seconds for one in found] == [2, 6, 0]
     (searched,) = detect.detect_pairs([(image, None)])
     assert searched.seconds == 10 + 3
+
+
+def test_both_doors_take_the_best_proposals_only():
+    image = _half_white()
+    given = Proposals([[0, 0, 40, 30], [0, 0, 20, 30], [20, 0, 40, 30]], (30, 40))
+    for limit, count in ((None, 2), (1, 0), (2, 1), (9, 2)):
+        detect = _detector(max_proposals=limit)
+        (many,) = detect.detect_pairs([(image, given)])
+        one = detect.score(image, given)
+        assert one.boxes.tolist() == many.detections.boxes.tolist()
+        assert one.scores.tolist() == many.detections.scores.tolist()
+        assert len(one) == count
+        assert detect.classify(image, given).shape == (3, 3)  # what is asked for, all of it
+
+
+def test_threads_that_run_out_of_memory_together_each_try_half_of_what_they_tried(monkeypatch):
+    """The second one hears of it when the first has already gone down to a single crop."""
+    first_is_down, plain = threading.Event(), pipeline.crop_batch
+
+    def crop(image, boxes, *more, **options):
+        if len(boxes) == 1:
+            first_is_down.set()
+            return plain(image, boxes, *more, **options)
+        if threading.current_thread().name == "second":
+            first_is_down.wait(30)
+        raise MemoryError
+
+    detect, image = _detector(), _half_white()
+    expected = detect(image)
+    detect.chunk = 2
+    monkeypatch.setattr(pipeline, "crop_batch", crop)
+    found: list[Detections] = []
+    both = [threading.Thread(target=lambda: found.append(detect(image)), name=name)
+            for name in ("second", "first")]  # fmt: skip
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(30)
+    assert [one.boxes.tolist() for one in found] == [expected.boxes.tolist()] * 2
+    assert detect.chunk == 1
 
 
 def test_no_proposals_give_no_detections():

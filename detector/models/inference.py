@@ -11,7 +11,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -227,6 +227,7 @@ class FixedBatches:
         self.batch_size = batch_size
         parameter = next(iter(model.state_dict().values()))
         self.device = parameter.device
+        self._halving, self._alone = threading.Lock(), threading.Lock()
         self.pool: ThreadPoolExecutor | None = None
         if self.device.type == "cpu":
             self.pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1))
@@ -235,29 +236,39 @@ class FixedBatches:
         """(N, 3, S, S) to (N, ...) on the CPU: `function` (or else the network) of each batch.
 
         Where memory runs out, the same crops are tried again in batches of half the size, which
-        then stays; results may differ from before by rounding. Raises MemoryError if one crop at a
-        time is too much.
+        then stays; results may differ from before by rounding. At last one crop is tried after the
+        other, by one thread at a time. Raises MemoryError if that is too much.
         """
         function = self.model if function is None else function
+        alone = False
         while True:
-            size = self.batch_size
+            size = self.batch_size  # of this try, whatever other threads make of it meanwhile
             try:
-                return self._run(crops, function)
+                return self._run(crops, function, size, alone=alone)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                if alone:
                     raise MemoryError(f"one crop at a time does not fit: {error}") from error
             # Outside the handler, whose traceback would keep the tensors of the failed batch.
-            self.batch_size = size // 2
+            alone = size == 1
+            with self._halving:
+                self.batch_size = min(self.batch_size, max(1, size // 2))
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _run(self, crops: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        batches = crops.split(self.batch_size) if len(crops) else (crops,)
-        compute = partial(self._compute, function, self.batch_size)
-        with _thread_count_kept():
-            results = list(self.pool.map(compute, batches) if self.pool else map(compute, batches))
+    def _run(
+        self, crops: Tensor, function: Callable[[Tensor], Tensor], size: int, *, alone: bool
+    ) -> Tensor:
+        batches = crops.split(size) if len(crops) else (crops,)
+        compute = partial(self._compute, function, size)
+        with _thread_count_kept(), self._alone if alone else nullcontext():
+            if self.pool is None:
+                results = list(map(compute, batches))
+            elif alone:
+                results = [self.pool.submit(compute, batch).result() for batch in batches]
+            else:
+                results = list(self.pool.map(compute, batches))
         return torch.cat(results)
 
     def _compute(self, function: Callable[[Tensor], Tensor], size: int, batch: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -167,6 +169,62 @@ def test_where_memory_runs_out_the_same_crops_run_in_halves_and_the_size_is_kept
     sizes.clear()
     run(crops, with_little_room)
     assert set(sizes) == {2}
+
+
+def test_a_thread_that_runs_out_of_memory_late_does_not_undo_what_another_has_found():
+    """It was the larger size that failed, so half of it may be more than is known to fit."""
+    late, done, sizes = threading.Event(), threading.Event(), []
+
+    def with_little_room(batch: torch.Tensor) -> torch.Tensor:
+        if threading.current_thread().name == "late" and not late.is_set():
+            late.set()
+            done.wait(30)
+        elif late.is_set():
+            sizes.append(len(batch))
+        if len(batch) > 1:
+            raise MemoryError
+        return batch.sum((1, 2, 3))[:, None]
+
+    run = FixedBatches(torch.nn.Linear(1, 1).to("meta"), batch_size=4)  # in the thread that calls
+    run.device = torch.device("cpu")
+    crops = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 1, 1)
+    found: list[torch.Tensor] = []
+
+    def go() -> None:
+        found.append(run(crops, with_little_room))
+
+    thread = threading.Thread(target=go, name="late")
+    thread.start()
+    late.wait(30)
+    go()
+    assert sizes == [4, 2, 1, 1, 1]
+    sizes.clear()
+    done.set()
+    thread.join(30)
+    assert sizes == [1, 1, 1]
+    assert run.batch_size == 1
+    assert [one.flatten().tolist() for one in found] == [[0, 3, 6]] * 2
+
+
+def test_crops_that_fit_one_after_the_other_only_are_computed_so():
+    """Several threads, each with one crop, may together be too many."""
+    busy, together = 0, threading.Barrier(2, timeout=0.2)
+
+    def with_room_for_one(batch: torch.Tensor) -> torch.Tensor:
+        nonlocal busy
+        busy += 1
+        try:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait()
+            if busy > 1 or len(batch) > 1:
+                raise MemoryError
+            return batch.sum((1, 2, 3))[:, None]
+        finally:
+            busy -= 1
+
+    run = FixedBatches(torch.nn.Linear(1, 1), batch_size=1, workers=2)
+    crops = torch.ones(4, 3, 1, 1)
+    assert run(crops, with_room_for_one).flatten().tolist() == [3.0] * 4
 
 
 def test_a_crop_that_does_not_fit_by_itself_is_an_error():

@@ -14,8 +14,9 @@ from detector.reporting.cli import counted
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
+    from detector.proposals.engines import ProposalConfig
     from detector.structures import Array, Proposals
-    from detector.training.region_settings import ProposalConfig, RegionTrainingConfig
+    from detector.training.region_settings import RegionTrainingConfig
 
 FEW_REACHED = 0.75
 """Of the objects: below this, what no proposal reaches is what the detector will miss."""
