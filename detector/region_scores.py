@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,11 +89,12 @@ def score_dataset(
     store: RegionStore,
     proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    begin: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
     """Each image with its scored regions or its error: as `ask_dataset`, concluded by the detector
     as it is now (temperatures, prior of sizes).
     """
-    for sample, found in ask_dataset(detector, dataset, store, proposing, should_stop):
+    for sample, found in ask_dataset(detector, dataset, store, proposing, should_stop, begin):
         if isinstance(found, ImageError):
             yield sample, found
             continue
@@ -107,12 +109,14 @@ def ask_dataset(
     store: RegionStore,
     proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    begin: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
     """Each image with what the members say of its regions, or its error: first those in the store,
     then the rest.
 
     proposing    where the regions come from; by default the detector's own proposer
     should_stop  asked before each new image; the images under way are still finished and stored
+    begin        called before the first new image, when all that was stored has been given
     """
     missing: list[tuple[Sample, str]] = []
     for sample in dataset.samples:
@@ -126,6 +130,7 @@ def ask_dataset(
             missing.append((sample, content))
         else:
             yield sample, regions
+    begin()
     proposing = proposing or proposing_with(detector)
     yield from _ask_missing(detector, missing, store, proposing, should_stop)
 
@@ -163,3 +168,34 @@ def _ask_missing(
         store.put(content, regions, total=len(found))
         yield sample, regions
     yield from failed
+
+
+TRAINED_ON = 1000
+"""So many pictures a bundle remembers at most, evenly spaced: enough to tell that data are among
+those that it learnt from.
+"""
+
+
+def picture_hashes(dataset: Dataset) -> tuple[str, ...]:
+    """What tells the pictures of a training again, wherever they lie: beginnings of their hashes,
+    of TRAINED_ON of them; those that cannot be read have none.
+    """
+    found = set()
+    for sample in dataset.subset(min(TRAINED_ON, len(dataset))).samples:
+        with suppress(ImageError):
+            found.add(_short_hash(sample.path))
+    return tuple(sorted(found))
+
+
+def trained_on(manifest: BundleManifest, dataset: Dataset) -> int:
+    """How many of these images are known to be among those that the bundle learnt from."""
+    known, count = set(manifest.provenance.pictures), 0
+    if known:
+        for sample in dataset.samples:
+            with suppress(ImageError):
+                count += _short_hash(sample.path) in known
+    return count
+
+
+def _short_hash(path: Path) -> str:
+    return content_hash(read_bytes(path))[:16]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,12 @@ from detector.proposals.gather import StoredProposals
 from detector.region_prior import RegionPrior
 from detector.region_scores import (
     ScoredRegions,
+    picture_hashes,
     proposing_from,
     proposing_with,
     region_store,
     score_dataset,
+    trained_on,
 )
 from detector.region_store import RegionStore
 from detector.structures import Annotations, Array, Proposals
@@ -260,6 +263,40 @@ def test_a_broken_image_is_an_error_in_its_place_and_the_rest_go_on(
     assert sorted(found) == list("01234")
     errors = {name for name, one in found.items() if isinstance(one, ImageError)}
     assert errors == {"1", "3"}
+
+
+def test_what_a_bundle_learnt_from_is_known_under_other_names(
+    dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    learnt, copies = dataset.subset(["0", "2", "3"]), []
+    for sample in dataset.samples:
+        path = tmp_path / f"{len(copies)}.bin"
+        path.write_bytes(sample.path.read_bytes())
+        copies.append(replace(sample, path=path))
+    copied = replace(dataset, samples=tuple(copies))
+
+    def bundle(pictures: tuple[str, ...]) -> BundleManifest:
+        origin = manifest().provenance.model_copy(update={"pictures": pictures})
+        return manifest().model_copy(update={"provenance": origin})
+
+    whole = bundle(picture_hashes(learnt))
+    assert trained_on(whole, copied) == trained_on(whole, dataset) == 3
+    assert trained_on(whole, dataset.subset(["1", "4"])) == 0
+    assert trained_on(bundle(()), dataset) == 0
+    monkeypatch.setattr("detector.region_scores.TRAINED_ON", 2)
+    assert len(picture_hashes(dataset)) == 2
+    dataset.samples[0].path.unlink()
+    assert trained_on(whole, dataset) == 2
+
+
+def test_what_is_kept_comes_before_the_beginning(dataset: Dataset, tmp_path: Path) -> None:
+    detector, _ = make_detector()
+    store = store_in(tmp_path / "regions", detector)
+    scored(detector, dataset.subset(["1", "2"]), store)
+    order: list[str] = []
+    for sample, _ in score_dataset(detector, dataset, store, begin=lambda: order.append("begin")):
+        order.append(sample.image_id)
+    assert order == ["1", "2", "begin", "0", "3", "4"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"x" * 100, None])

@@ -109,6 +109,7 @@ def main(
     from evaluating.verdict import report, report_comparison, write_report
 
     from detector.evaluation.protocols import check_objects
+    from detector.loading import SHIPPED
 
     rules, engine = known_protocol(protocol), known_engine(coco_engine)
     check_options(context, protocol, html, proposals)
@@ -130,11 +131,14 @@ def main(
         seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections = out / "detections.json"
+        judged = {"weights": str(weights or SHIPPED), "detections": str(detections)}
+    else:
+        judged = {"detections": str(detections)}
     results, others = results_of(detections, whole, dataset, per_class, classes)
     extras = {**(stages or {}), **others}
-    judged = report(dataset, results, rules, engine, max_dets, seed, rounds, out, extras)
+    verdict = report(dataset, results, rules, engine, max_dets, seed, rounds, out, judged, extras)
     if html:
-        write_report(dataset, results, *judged, operating, out, seen)
+        write_report(dataset, results, *verdict, operating, out, seen)
     return int(failed > 0)
 
 

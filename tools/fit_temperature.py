@@ -50,6 +50,7 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Fit temperatures on annotated images that neither trained the bundle nor will judge it."""
+    from evaluating.running import warn_of_training
     from temperature_fitting.measuring import asked_images, calibrated, known_regions
 
     from detector.bundle import read_manifest, save_temperatures
@@ -64,6 +65,7 @@ def main(
     if out.resolve() == bundle.resolve():
         raise BundleError(f"--out {out}: is the bundle itself, which is not changed; name another")
     dataset = read(data, split, images, manifest)
+    warn_of_training(manifest, dataset)
     detector = load(bundle, device, precision, threads, quiet)
     folder = cache or beside(out, ".regions")
     store = region_store(folder, detector, manifest)

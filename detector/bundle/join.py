@@ -132,6 +132,8 @@ def _provenance(parts: Sequence[Provenance]) -> Provenance:
         licence=_each_once(part.licence for part in parts),
         started_from=_each_once(part.started_from for part in parts),
         recipe={"members": [part.recipe for part in parts]},
+        pictures=tuple(sorted({one for part in parts for one in part.pictures})[:10_000]),
+        unfinished=_each_once(part.unfinished for part in parts if part.unfinished),
     )
 
 

@@ -72,6 +72,10 @@ class Provenance(Settings):
     licence: str
     started_from: str = "random initialisation"
     recipe: dict[str, Any] = {}
+    pictures: tuple[str, ...] = Field(default=(), max_length=10_000)
+    """Beginnings of the hashes of pictures that the weights have seen (region_scores.py)."""
+    unfinished: str = ""
+    """How far the training had come when it was stopped, such as "step 18 of 500"."""
 
 
 class BundleManifest(Settings):

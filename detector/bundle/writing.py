@@ -160,12 +160,14 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
 
 
 def _text(manifest: BundleManifest) -> str:
-    """As JSON. Nothing is said of heads and temperatures that are not there, so that older programs
-    read it too.
+    """As JSON. Nothing is said of heads, temperatures and the like that are not there, so that
+    older programs read it too.
     """
-    silent: dict[str, Any] = {}
+    origin = manifest.provenance
+    unsaid = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
+    silent: dict[str, Any] = {"provenance": unsaid}
     if not manifest.heads:
-        silent = {"heads": True, "thresholds": {"svm", "regression"}}
+        silent |= {"heads": True, "thresholds": {"svm", "regression"}}
     if all(member.temperature == 1 for member in manifest.members):
         silent["members"] = {"__all__": {"temperature"}}
     return manifest.model_dump_json(indent=2, exclude=silent) + "\n"

@@ -60,8 +60,11 @@ class Evaluation:
     per_class: tuple[ClassResult, ...]
     extras: Mapping[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> str:
-        """Everything as JSON, curves at 101 recall levels; numbers that do not exist are null."""
+    def to_json(self, about: Mapping[str, Any] | None = None) -> str:
+        """Everything as JSON, curves at 101 recall levels; numbers that do not exist are null.
+
+        about  what else is to be said of the evaluation: its interval, what was judged, and how
+        """
         rows = [
             {
                 "name": one.name,
@@ -76,6 +79,7 @@ class Evaluation:
         content = {
             "protocol": self.protocol,
             "mean_ap": self.mean_ap,
+            **(about or {}),
             "extras": dict(self.extras),
             "per_class": rows,
         }

@@ -12,12 +12,29 @@ Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 5.0
 
 
+class Pace:
+    """Tells `progress` when the work begins: what came before it was there already, and says
+    nothing of how long the rest takes.
+    """
+
+    begun = False
+
+    def begin(self) -> None:
+        self.begun = True
+
+    def begins(self) -> bool:
+        """Whether it has begun since this was last asked."""
+        begun, self.begun = self.begun, False
+        return begun
+
+
 def progress(
     iterable: Iterable[Item],
     label: str,
     total: int | None = None,
     quiet: bool = False,
     *,
+    pace: Pace | None = None,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Item]:
@@ -25,19 +42,21 @@ def progress(
 
     total  how many there will be; asked of the iterable where it knows
     quiet  says nothing at all
+    pace   where the first items may be there already
     """
+    pace = pace or Pace()
     stream = sys.stderr if stream is None else stream
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if quiet:
         return iter(iterable)
     if stream.isatty():
-        return _with_bar(iterable, label, total, stream)
-    return _with_lines(iterable, label, total, stream, clock)
+        return _with_bar(iterable, label, total, pace, stream)
+    return _with_lines(iterable, label, total, pace, stream, clock)
 
 
 def _with_bar(
-    iterable: Iterable[Item], label: str, total: int | None, stream: TextIO
+    iterable: Iterable[Item], label: str, total: int | None, pace: Pace, stream: TextIO
 ) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import (
@@ -58,31 +77,43 @@ def _with_bar(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=stream)) as bar:
-        yield from bar.track(iterable, total=total, description=label)
+        task = bar.add_task(label, total=total)
+        for done, item in enumerate(iterable):
+            if pace.begins() and total is not None:
+                bar.reset(task, total=total - done, description=f"{label} ({done} known)")
+            yield item
+            bar.advance(task)
 
 
 def _with_lines(
     iterable: Iterable[Item],
     label: str,
     total: int | None,
+    pace: Pace,
     stream: TextIO,
     clock: Callable[[], float],
 ) -> Iterator[Item]:
-    start = last = clock()
+    start = last = ready = clock()
+    known = 0
     for done, item in enumerate(iterable, start=1):
+        if pace.begins():
+            known, start = done - 1, ready
         yield item
-        now = clock()
+        now = ready = clock()
         if now - last >= SECONDS_BETWEEN_LINES or (done == total and last > start):
-            print(_line(label, done, total, now - start), file=stream, flush=True)
+            print(_line(label, done, total, known, now - start), file=stream, flush=True)
             last = now
 
 
-def _line(label: str, done: int, total: int | None, seconds: float) -> str:
-    pace = f"{seconds / done:.2f} s each"
+def _line(label: str, done: int, total: int | None, known: int, seconds: float) -> str:
+    each = seconds / (done - known)
+    made = f"{label}: {done}" + ("" if total is None else f"/{total}")
+    if known:
+        made += f", {known} of them known,"
     if total is None:
-        return f"{label}: {done} done in {duration(seconds)}, {pace}"
-    left = duration(seconds / done * (total - done))
-    return f"{label}: {done}/{total} in {duration(seconds)}, {pace}, {left} left"
+        return f"{made} done in {duration(seconds)}, {each:.2f} s each"
+    left = duration(each * (total - done))
+    return f"{made} in {duration(seconds)}, {each:.2f} s each, {left} left"
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from detector.reporting.progress import duration, progress
+from detector.reporting.progress import Pace, duration, progress
 
 
 class Clock:
@@ -38,6 +38,28 @@ def test_a_quick_loop_says_nothing_in_a_log() -> None:
     assert out.getvalue() == ""
 
 
+def test_the_time_left_counts_what_is_still_to_do() -> None:
+    """Six of ten were there already and came at once."""
+    out, clock, pace = io.StringIO(), Clock(0.0), Pace()
+
+    def resumed():
+        yield from range(6)
+        pace.begin()
+        for item in range(6, 10):
+            clock.now += 6.0
+            yield item
+
+    assert list(progress(resumed(), "score", 10, pace=pace, stream=out, clock=clock)) == [
+        *range(10)
+    ]
+    assert out.getvalue().splitlines() == [
+        "score: 7/10, 6 of them known, in 0:06, 6.00 s each, 0:18 left",
+        "score: 8/10, 6 of them known, in 0:12, 6.00 s each, 0:12 left",
+        "score: 9/10, 6 of them known, in 0:18, 6.00 s each, 0:06 left",
+        "score: 10/10, 6 of them known, in 0:24, 6.00 s each, 0:00 left",
+    ]
+
+
 def test_a_stream_of_unknown_length_has_no_time_left() -> None:
     out = io.StringIO()
     assert list(progress(iter("ab"), "read", stream=out, clock=Clock(5.0))) == ["a", "b"]
@@ -58,6 +80,16 @@ def test_a_terminal_gets_a_bar() -> None:
     assert list(progress(range(3), "detect", stream=out)) == [0, 1, 2]
     assert "detect" in out.getvalue()
     assert "3/3" in out.getvalue()
+
+    def resumed(pace: Pace):
+        yield 0
+        pace.begin()
+        yield from (1, 2)
+
+    pace = Pace()
+    assert list(progress(resumed(pace), "detect", 3, pace=pace, stream=out)) == [0, 1, 2]
+    assert "detect (1 known)" in out.getvalue()
+    assert "2/2" in out.getvalue()
 
 
 @pytest.mark.parametrize(

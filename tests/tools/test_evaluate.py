@@ -113,6 +113,33 @@ def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None
     assert content["confusion"][CAT][CAT] == 3
 
 
+def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) -> None:
+    path = detections(tmp_path, "a.json", "abc")
+    said = run("--detections", path, "--rounds", 40, "--seed", 3)[1]
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    low, high = content["interval"]["low"], content["interval"]["high"]
+    assert f"95 % interval {100 * low:.1f} to {100 * high:.1f}" in said
+    assert content["interval"]["estimate"] == content["mean_ap"]
+    assert (content["rounds"], content["seed"], content["images"]) == (40, 3, 4)
+    assert (content["detections"], content["data"]) == (str(path), "voc/val")
+    assert content["command"].startswith("python tools/evaluate.py")
+    run("--detections", path, "--rounds", 0)
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (content["interval"], content["rounds"], content["seed"]) == (None, 0, None)
+
+
+def test_an_earlier_report_does_not_stay_beside_newer_numbers(run: Run, tmp_path: Path) -> None:
+    out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
+    run("--detections", detections(tmp_path, "a.json", "abcd"), "--rounds", 0, "--report")
+    mine.write_text("mine")
+    written = {"evaluation.json", "precision_recall.png"}
+    assert {one.name for one in out.iterdir()} == written | {
+        "diagnosis.json", "report.html", "notes.txt"
+    }  # fmt: skip
+    run("--detections", detections(tmp_path, "b.json", "a"), "--rounds", 0)
+    assert {one.name for one in out.iterdir()} == written | {"notes.txt"}
+
+
 def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
     one, two = detections(tmp_path, "1.json", "ab"), detections(tmp_path, "2.json", "abcd")
     code, said, _ = run("--compare", one, two, "--rounds", 50)

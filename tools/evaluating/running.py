@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from detecting.loading import Running, load
 
-from detector.bundle import read_manifest
+from detector.bundle import BundleManifest, read_manifest
 from detector.datasets import VOC_CLASSES, Dataset
 from detector.errors import EvaluationError, ImageError
 from detector.evaluation import evaluate, oracle_detections
@@ -17,9 +17,15 @@ from detector.evaluation.diagnosis_misses import RegionEvidence, region_evidence
 from detector.export.coco_json import write_results
 from detector.loading import SHIPPED
 from detector.proposals.cache.stored import ProposalStore
-from detector.region_scores import proposing_from, proposing_with, region_store, score_dataset
-from detector.reporting.cli import counted, say_error, stop_gently
-from detector.reporting.progress import progress
+from detector.region_scores import (
+    proposing_from,
+    proposing_with,
+    region_store,
+    score_dataset,
+    trained_on,
+)
+from detector.reporting.cli import counted, say, say_error, stop_gently
+from detector.reporting.progress import Pace, progress
 from detector.structures import Detections, Proposals
 
 
@@ -34,18 +40,19 @@ def detect(
     dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
 ) -> tuple[Seen, int]:
     """Run the bundle, write detections.json; what its regions were, and how many images failed."""
-    detector, file = load(running, quiet)
     manifest = read_manifest(running.weights or SHIPPED)
+    warn_of_training(manifest, dataset)
+    detector, file = load(running, quiet)
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
     store = region_store(out / "regions", detector, manifest, file.key if file else None)
     seen = Seen({}, {})
     results: dict[str, Detections] = {}
-    failed = 0
+    failed, pace = 0, Pace()
     with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
         proposing = proposing_from(file) if file else proposing_with(detector, stored)
-        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop))
-        for sample, found in progress(scored, "score", len(dataset), quiet):
+        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop), pace.begin)
+        for sample, found in progress(scored, "score", len(dataset), quiet, pace=pace):
             if isinstance(found, ImageError):
                 say_error(found)
                 failed += 1
@@ -56,8 +63,18 @@ def detect(
             results[sample.image_id] = detector.suppress(found.boxes, found.scores)
     if not results:
         raise ImageError(f"{dataset.name}: none of its images could be read")
+    (out / "run.json").unlink(missing_ok=True)  # of tools/detect.py, whose detections they replace
     write_results(out / "detections.json", dataset, results)
     return seen, failed
+
+
+def warn_of_training(manifest: BundleManifest, dataset: Dataset) -> None:
+    """Say it where the bundle learnt from images that judge it, before the work."""
+    if count := trained_on(manifest, dataset):
+        say(
+            f"warning: {dataset.name}: the weights learnt from at least {count} of these"
+            f" {counted(len(dataset), 'image')}, so that their scores flatter; use others"
+        )
 
 
 def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:

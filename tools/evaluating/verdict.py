@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -31,6 +31,9 @@ from detector.reporting.plots import plot_precision_recall
 from detector.structures import Detections
 from evaluating.running import Seen
 
+WRITTEN = ("evaluation.json", "precision_recall.png", "diagnosis.json", "report.html")
+"""What an evaluation leaves, the last two with --report."""
+
 
 def report(
     dataset: Dataset,
@@ -41,9 +44,14 @@ def report(
     seed: int,
     rounds: int,
     out: Path,
+    judged: Mapping[str, str],
     extras: Mapping[str, float],
 ) -> tuple[Evaluation, Interval | None]:
-    """Print and write the verdict with `extras` beside it, and return it."""
+    """Print and write the verdict with `extras` beside it, and return it. What an earlier run has
+    left in `out` goes, for it may be about something else.
+
+    judged  what the detections are: of which weights, or saved where
+    """
     evaluation = evaluate(dataset, results, protocol, engine, max_dets)
     if beyond := evaluation.extras.get("images_beyond_max_dets"):
         print(
@@ -56,12 +64,27 @@ def report(
     interval = None
     if rounds and protocol != "coco":
         interval = bootstrap_interval(dataset, results, protocol, seed, rounds)
+    about = {
+        "interval": interval and asdict(interval),
+        "rounds": 0 if interval is None else rounds,
+        "seed": None if interval is None else seed,
+        "data": dataset.name,
+        "images": len(dataset),
+        **judged,
+        "command": command_line(),
+    }
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "evaluation.json", evaluation.to_json())
+    for name in WRITTEN:
+        (out / name).unlink(missing_ok=True)
+    write_atomically(out / "evaluation.json", evaluation.to_json(about))
     plot_precision_recall(evaluation, out / "precision_recall.png")
     show(evaluation, interval)
     print(f"{out}/: evaluation.json, precision_recall.png")
     return evaluation, interval
+
+
+def command_line() -> str:
+    return shlex.join(["python", "tools/evaluate.py", *sys.argv[1:]])
 
 
 def write_report(
@@ -76,8 +99,7 @@ def write_report(
     """The diagnosis as diagnosis.json and, with curves and pictures, as one page."""
     diagnosis = diagnose(dataset, results, operating, seen.evidence if seen else None)
     covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
-    command = shlex.join(["python", "tools/evaluate.py", *sys.argv[1:]])
-    page = report_html(Report(dataset, evaluation, diagnosis, command, interval, covered))
+    page = report_html(Report(dataset, evaluation, diagnosis, command_line(), interval, covered))
     write_atomically(out / "diagnosis.json", diagnosis.to_json())
     write_atomically(out / "report.html", page)
     print(f"report {out / 'report.html'}")

@@ -19,7 +19,7 @@ from detector.proposals.cache.stored import ProposalStore
 from detector.region_scores import ask_dataset, proposing_with
 from detector.region_store import RegionOutputs, RegionStore
 from detector.reporting.cli import say_error
-from detector.reporting.progress import progress
+from detector.reporting.progress import Pace, progress
 from detector.structures import Array
 from detector.temperature import LEFT_OUT, region_labels
 
@@ -43,9 +43,10 @@ def asked_images(
     dataset: Dataset, detector: Detector, store: RegionStore, proposals: ProposalStore, quiet: bool
 ) -> AskedImages:
     """Ask the networks where it is not kept; images that cannot be read are said on stderr."""
-    asked = ask_dataset(detector, dataset, store, proposing_with(detector, proposals))
+    proposing, pace = proposing_with(detector, proposals), Pace()
+    asked = ask_dataset(detector, dataset, store, proposing, begin=pace.begin)
     readable = []
-    for sample, found in progress(asked, "regions", len(dataset), quiet):
+    for sample, found in progress(asked, "regions", len(dataset), quiet, pace=pace):
         if isinstance(found, ImageError):
             say_error(found)
         else:
