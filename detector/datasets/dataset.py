@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.errors import AnnotationError, DatasetError
+from detector.errors import AnnotationError, DatasetError, brief, cut
 from detector.structures import Annotations, Array
 
 # The twenty classes of PASCAL VOC in the order of its development kit.
@@ -32,6 +32,8 @@ COCO_TO_VOC = {
     "tv": "tvmonitor",
 }
 
+MOST_WHY = 300
+"""Letters of a reason: somebody's names stand in it, which may have millions."""
 IMAGE_RULES = frozenset(
     (
         "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",
@@ -52,7 +54,7 @@ class Dropped:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.id}: {self.why} ({self.rule})"
+        return f"{cut(self.file, 300)}: {cut(self.id)}: {self.why} ({self.rule})"
 
 
 @dataclass(frozen=True)
@@ -287,10 +289,10 @@ class Ledger:
         self.entries: list[Dropped] = []
 
     def drop(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
-        entry = Dropped(str(file), str(identifier), rule, why)
+        entry = Dropped(str(file), str(identifier), rule, cut(why, MOST_WHY))
         if self.strict:
             raise AnnotationError(
-                f"{self.root / entry.file}: {entry.id}: {why} ({rule}); "
+                f"{self.root / entry.file}: {cut(entry.id)}: {entry.why} ({rule}); "
                 "correct it, or read without strict to leave it out"
             )
         self.entries.append(entry)
@@ -309,11 +311,11 @@ def _relabelled(sample: Sample, new_label: Array, classes: int) -> Sample:
 def _refuse_repeats(values: Sequence[str], what: str) -> None:
     if len(set(values)) < len(values):
         twice = next(value for value, n in Counter(values).items() if n > 1)
-        raise DatasetError(f"{what} {twice!r} occurs more than once")
+        raise DatasetError(f"{what} {brief(twice)} occurs more than once")
 
 
 def _some(values: Iterable[str], limit: int = 4) -> str:
     values = sorted(values) if isinstance(values, (set, frozenset)) else list(values)
-    return ", ".join(values[:limit]) + (
+    return ", ".join(map(cut, values[:limit])) + (
         f", ... ({len(values)} in all)" if len(values) > limit else ""
     )

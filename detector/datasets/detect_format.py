@@ -76,7 +76,7 @@ def detect_format(path: str | Path) -> Found:
     found = found or _labelled_as_voc(path) or _yolo_without_yaml(path)
     if found is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
-            yolo_files.read_settings(broken)  # which says why it is none
+            yolo_files.classes_of(broken, yolo_files.read_settings(broken))  # says what is amiss
         raise DatasetError(
             f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
             f"it holds {_content_of(path)}"

@@ -18,7 +18,7 @@ from detector.datasets.image_files import upright_size
 from detector.datasets.objects import Objects
 from detector.datasets.yolo_files import (
     Files,
-    class_names,
+    classes_of,
     images_of,
     labels_without_image,
     read_settings,
@@ -40,10 +40,7 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     """
     data_yaml = Path(data_yaml)
     settings = read_settings(data_yaml)
-    try:
-        classes = class_names(settings)
-    except AnnotationError as error:
-        raise AnnotationError(f"{data_yaml}: {error}", error.rule) from None
+    classes = classes_of(data_yaml, settings)
     root = root_of(data_yaml, settings)
     ledger, files = Ledger(root, strict), Files(root)
 

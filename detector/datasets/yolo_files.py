@@ -112,6 +112,14 @@ def splits_of(settings: Mapping[str, Any]) -> list[str]:
     return [one for one in SPLITS if settings.get(one)]
 
 
+def classes_of(path: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes; an AnnotationError names the file where there are none."""
+    try:
+        return class_names(settings)
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error}", error.rule) from None
+
+
 def class_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes by their numbers, from a list or a mapping; an AnnotationError says which is
     none. Numbers are names as they are written; what YAML takes for something else is not.
@@ -359,20 +367,28 @@ def _listed_images(listing: Path, root: Path, drop: Drop) -> Iterator[Path]:
 
 
 def labels_without_image(images: Iterable[Path], files: Files, drop: Drop) -> None:
-    """Label files in folders of labels, of which no image is in the folder of images."""
+    """Label files in folders of labels, and below them, of which no image is in the folder of
+    images that lies as they do.
+    """
+    seen: set[Path] = set()
     for folder in sorted({path.parent for path in images}):
-        stems = {
-            unicodedata.normalize("NFC", Path(name).stem)
-            for name in files.names(folder)
-            if _is_image(name)
-        }
         for labels in files.label_folders(folder):
             if labels == folder:
                 continue  # beside the images, other text files may lie
-            for text in files.texts_in(labels):
-                stem = unicodedata.normalize("NFC", text.stem)
-                if stem not in stems and text.stem != "classes":
-                    drop(text, text.stem, "missing-image", "labels without an image")
+            for here, below, _ in os.walk(labels):
+                below[:] = sorted(name for name in below if name[:1] != ".")
+                place = Path(here)
+                if place not in seen:
+                    seen.add(place)
+                    _judge_labels(place, folder / place.relative_to(labels), files, drop)
+
+
+def _judge_labels(labels: Path, images: Path, files: Files, drop: Drop) -> None:
+    names = filter(_is_image, files.names(images))
+    stems = {unicodedata.normalize("NFC", Path(name).stem) for name in names}
+    for text in files.texts_in(labels):
+        if unicodedata.normalize("NFC", text.stem) not in stems and text.stem != "classes":
+            drop(text, text.stem, "missing-image", "labels without an image")
 
 
 def shown_path(path: Path, root: Path) -> str:

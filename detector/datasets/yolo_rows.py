@@ -66,8 +66,10 @@ class Meaning:
     def box_of(self, values: Sequence[float]) -> list[float] | Fault:
         """Centre and size, from the numbers after the class."""
         box, count = list(values[:4]), len(values)
-        if count == 4 or (count == 5 and _is_score_or_track(values[4])):
+        if count == 4:
             return box
+        if count == 5:  # where the confidence stands first, the rest is mostly no box
+            return box if holds_what_follows(values) else Fault("missing-field", EXPECTED)
         if self.points is not None:
             number, dimensions = self.points
             rest = values[4 + number * dimensions :]
@@ -162,7 +164,7 @@ def is_outline(values: Sequence[float]) -> bool:
 
 
 def holds_what_follows(values: Sequence[float]) -> bool:
-    """Whether the first four can be a box, and the rest key points in it, or score and track."""
+    """Whether the first four can be a box, and the rest key points in it, or confidence, track."""
     if len(values) < 5 or not all(map(math.isfinite, values)):
         return False
     x, y, width, height = values[:4]
@@ -210,10 +212,10 @@ def _is_appendix(values: Sequence[float]) -> bool:
     """A confidence, a track, or the one and then the other."""
     if len(values) == 2:
         return 0 <= values[0] <= 1 and _is_track(values[1])
-    return len(values) == 1 and _is_score_or_track(values[0])
+    return len(values) == 1 and _is_confidence_or_track(values[0])
 
 
-def _is_score_or_track(value: float) -> bool:
+def _is_confidence_or_track(value: float) -> bool:
     return 0 <= value <= 1 or _is_track(value)
 
 

@@ -307,6 +307,46 @@ def test_a_folder_whose_data_yaml_is_broken_says_why(tmp_path: Path) -> None:
     settings(tmp_path, "train: images/train\ntrain: images/val")
     with pytest.raises(AnnotationError, match="'train' is given twice"):
         read_dataset(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images/train\nnc: 1\n")
+    with pytest.raises(AnnotationError, match=r"data\.yaml: names must list the classes"):
+        read_dataset(tmp_path)
+
+
+def test_labels_in_a_folder_without_images_are_written_down(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/mon/a.jpg", "labels/train/mon/a.txt")
+    put(tmp_path, "images/train/top.jpg", "labels/train/top.txt")
+    for lost in ("labels/train/tue/b.txt", "labels/train/mon/late/c.txt"):
+        (tmp_path / lost).parent.mkdir()
+        (tmp_path / lost).write_text(BOX)
+    path = settings(tmp_path, "train: images/train")
+    found = {(f"labels/train/{one}.txt", "missing-image") for one in ("tue/b", "mon/late/c")}
+    assert defects(path) == found
+    assert {(one.file, one.rule) for one in read_yolo(path).dropped} == found
+
+
+def test_a_split_without_an_image_is_a_defect(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/a.jpg", "labels/train/a.txt")
+    (tmp_path / "val.txt").write_text("\n")
+    path = settings(tmp_path, "train: images/train\nval: val.txt")
+    assert defects(path) == {("data.yaml", "missing-split")}
+    with pytest.raises(DatasetError, match=r"no usable image \(none listed\)"):
+        read_yolo(path, "val")
+
+
+def test_what_somebody_wrote_is_cut_in_what_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/a.jpg", "labels/train/a.txt", f"{'9' * 5000} 0.5 0.5 0.2 0.5")
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n" + "x" * 10**6)
+    path = settings(tmp_path, "train: train.txt", "[" + "n" * 100_000 + "]")
+    assert all(len(str(one)) < 500 for one in read_yolo(path).dropped)
+    assert len(read_yolo(path).dropped) == 2
+    assert all(len(one.why) <= 300 for one in lint(path).findings)
+    with pytest.raises(AnnotationError) as refused:
+        read_yolo(path, strict=True)
+    assert len(str(refused.value)) < 700
+    names = "[" + ", ".join(["n" * 100_000] * 2) + "]"
+    with pytest.raises(DatasetError) as twice:
+        read_yolo(settings(tmp_path, "train: images/train", names))
+    assert len(str(twice.value)) < 500
 
 
 def test_two_pictures_of_one_name_in_two_splits_are_two(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_each_kind_of_row_gives_its_box(tmp_path: Path, row: str, shape: str | N
         (f"0 {BOX} 1.87 1234", None, "not-normalised"),
         ("0 40 20 60 20 60 60 40 60", None, "not-normalised"),
         ("0 nan 0.2 0.3 0.2 0.3 0.4", None, "missing-field"),
+        (f"0 0.93 {BOX}", None, "missing-field"),  # confidence first
         (f"cat {BOX}", None, "missing-field"),
         (f"0;{BOX.replace(' ', ';')}", None, "missing-field"),
         (f"7 {BOX}", None, "unknown-class"),

@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from detector.datasets.dataset import MOST_WHY
 from detector.datasets.lint.rules import RULES, Rule
+from detector.errors import cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Findings:
     def add(self, file: Path | str, identifier: object, rule: str, why: str) -> None:
         assert rule in RULES, rule
         shown = self.shown(file) if isinstance(file, Path) else file
-        self.entries.append(Finding(shown, str(identifier), rule, why))
+        said = cut(str(identifier), MOST_WHY), rule, cut(why, MOST_WHY)
+        self.entries.append(Finding(shown, *said))
 
     def shown(self, path: Path) -> str:
         return (

@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {
                           "add the image, or remove what names it"),
     "missing-annotation": Rule("defect", "a split lists an image without annotations",
                                "add the annotation file, or take the name off the list"),
-    "missing-split": Rule("defect", "a split names a folder or list that is not there",
+    "missing-split": Rule("defect", "a split names a folder or list that is empty or not there",
                           "correct the path, or remove the split"),
     "unlabelled-image": Rule("defect", "an image without a label file, which is taken as empty",
                              "label it; an empty label file says that nothing is in it"),

@@ -118,7 +118,11 @@ def _images_of(
             findings.add(path, split, "missing-split", f"names {cut(place)}, which is not there")
         else:
             there.append(place)
-    return images_of(path, {split: there}, split, files, findings.add) if there else {}
+    before = len(findings.entries)
+    images = images_of(path, {split: there}, split, files, findings.add) if there else {}
+    if there and not images and len(findings.entries) == before:
+        findings.add(path, split, "missing-split", "has no image")
+    return images
 
 
 def _add_image(
@@ -142,6 +146,7 @@ def _add_image(
     except AnnotationError as error:
         why = str(error).removeprefix(f"{labels}: ")
         asked.findings.add(labels, picture.id, error.rule, why)
+        picture.labelled = False
         return
     for number, line in numbered_rows(text):
         row = read_row(line, meaning, len(index.classes))

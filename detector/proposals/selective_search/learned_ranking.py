@@ -77,7 +77,7 @@ def read(path: Path) -> Weights:
     try:
         table = json.loads(path.read_text())
         rows = [np.array([table[name][column] for name in NAMES], float) for column in range(4)]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise SettingsError(
             f"{path}: no weights of a ranking; tools/fit_ranking.py makes them"
         ) from None
