@@ -29,7 +29,7 @@ DOORWAYS = {
     ("image_levels", "structures"),
     ("ensemble", "models"), ("ensemble", "crops"), ("bundle", "models"), ("evaluation", "datasets"),
     ("proposals", "images"), ("datasets", "images"), ("proposals", "models"),
-    ("proposals", "crops"),
+    ("proposals", "crops"), ("proposals", "datasets"),
     ("tensor_files", "errors"), ("safe_yaml", "errors"), ("bundle", "heads"), ("ensemble", "heads"),
     ("bundle", "region_prior"), ("bundle", "member_outputs"), ("ensemble", "member_outputs"),
     ("member_outputs", "region_prior"), ("training", "reporting"),

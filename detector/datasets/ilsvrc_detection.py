@@ -107,14 +107,17 @@ def _read(
     label_of |= {one.wnid: label for label, one in enumerate(synsets)}
     ledger = Ledger(root, strict)
     samples: dict[str, Sample] = {}
-    for identifier, index in listed:
+    for line, (identifier, number) in enumerate(listed, start=1):
         if identifier in samples:
             ledger.drop(LISTS, identifier, "duplicate-image", "is listed more than once")
             continue
         sample = _sample(root, identifier, label_of, labels, ledger, check_sizes)
         if sample is not None:
-            is_train = sample.positives_only
-            samples[identifier] = sample if is_train else replace(sample, index=index)
+            # Second columns of train's lists are labels. A place in the list, unlike one among the
+            # samples, stays when an image before it is left out.
+            is_train = sample.path.relative_to(root / IMAGES).parts[0] == "train"
+            is_number = number is not None and not is_train
+            samples[identifier] = replace(sample, index=number if is_number else line)
     return Dataset(
         name=f"{root.resolve().name}/{Path(split).stem}",
         classes=tuple(one.name for one in synsets),

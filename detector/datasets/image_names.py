@@ -82,12 +82,18 @@ class ImageNames:
 
     @classmethod
     def of(cls, dataset: Dataset) -> ImageNames:
-        """The images of a data set by their ids, below the folder that holds them all."""
-        absolute = {one.image_id: os.path.abspath(one.path) for one in dataset.samples}
+        """The images of a data set by their ids."""
+        files = {sample.image_id: sample.path for sample in dataset.samples}
+        return cls.of_files(files, dataset.left_out())
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, Path], left_out: Iterable[str] = ()) -> ImageNames:
+        """Files by their ids, below the folder that holds them all."""
+        absolute = {one: os.path.abspath(path) for one, path in files.items()}
         folders = {os.path.dirname(path) for path in absolute.values()}
         root = os.path.commonpath(folders) if folders else os.sep
         below = {one: Path(path).relative_to(root).as_posix() for one, path in absolute.items()}
-        return cls(below, root, dataset.left_out())
+        return cls(below, root, left_out)
 
     def find(self, name: str) -> str | None:
         """The id of the image with this name: a path, a file name, or one without extension.
@@ -124,13 +130,14 @@ class ImageNames:
         if not isinstance(file_name, str) or not file_name.strip():
             return self.find_id(image_id)
         text, name = as_id(image_id) or "", _tidy(file_name)
-        alike = [one.id for one in self._by_tidy_name.get(name, ())]
+        same = self._by_name.get(file_name) or self._by_tidy_name.get(name) or []
+        alike = [one.id for one in same]
         if text in alike:
             return text
         path = _tidy(text)
         if "/" not in name and path.endswith((f"/{name}", f"/{without_extension(name)}")):
             file_name = os.path.join(os.path.dirname(path), name)  # the id tells the folder
-        elif len(alike) > 1:
+        elif len(alike) > 1 or (alike and file_name in self._by_name):
             return self._only(file_name, alike)
         return self.find(file_name)
 
@@ -192,6 +199,10 @@ class ImageNames:
             *folders, name = _tidy(path).split("/")
             found.append(_Image(one, (*above, *folders), len(folders), name))
         return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[_Image]]:
+        return _groups((self._paths[one.id].rpartition("/")[2], one) for one in self._images)
 
     @cached_property
     def _by_tidy_name(self) -> dict[str, list[_Image]]:
@@ -267,8 +278,10 @@ def path_inside(root: str | Path, name: str) -> str | None:
 
 
 def as_id(value: object) -> str | None:
-    """An id of somebody's file as text: 12.0 is 12; true, null, lists and fractions are none."""
-    if isinstance(value, float) and value.is_integer():
+    """An id of somebody's file as text: 12.0 is 12; true, null, lists and fractions are none, nor
+    is a float so large that it stands for several whole numbers.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         value = int(value)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_whole or isinstance(value, str) else None

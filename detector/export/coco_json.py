@@ -167,6 +167,8 @@ def _parse(
         # A number is never a name: of the classes "0" to "9", 9 may be the id of "8".
         name = by_id.get(number, number if isinstance(category, str) else f"category {number}")
     image = _Image(as_id(row.get("image_id")), file if isinstance(file, str) else None)
+    if image.id is None and not image.file:
+        raise AnnotationError(f"{where} needs an image_id (a number or text) or a file_name")
     return image, name, float(score), box  # type: ignore[arg-type]
 
 

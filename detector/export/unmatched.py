@@ -57,15 +57,15 @@ class Unmatched:
         """An EvaluationError where there are detections and none can be judged."""
         if matched or not len(self):
             return
+        said = f"{path}: {self.sentence(dataset)}, and nothing else is in the file"
         if self.images:
+            names = _few([one.path.name for one in dataset.samples])
             raise EvaluationError(
-                f"{path}: {self.sentence(dataset)}, and nothing else is in the file;"
-                f" {dataset.name} has {_few([one.image_id for one in dataset.samples])}; choose the"
-                " data set and split that was detected on"
+                f"{said}; {dataset.name} has {names}; choose the data set and split that was"
+                " detected on"
             )
         raise EvaluationError(
-            f"{path}: {self.sentence(dataset)}, and nothing else is in the file; {dataset.name} has"
-            f" {_few(dataset.classes)}: the class lists must match"
+            f"{said}; {dataset.name} has {_few(dataset.classes)}: the class lists must match"
         )
 
 

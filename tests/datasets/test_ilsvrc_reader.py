@@ -47,6 +47,14 @@ def test_pixels_count_from_zero_and_the_last_is_inside(tmp_path: Path) -> None:
     assert sample.path == root / "Data/DET/val/v1.JPEG"
 
 
+def test_an_image_left_out_takes_no_number_from_those_after_it(tmp_path: Path) -> None:
+    root = write_ilsvrc(tmp_path, {name: [(ANT, BOX)] for name in ("v1", "v2", "v3")})
+    (root / "Data/DET/val/v2.JPEG").unlink()
+    for text in ("v1 1\nv2 2\nv3 3\n", "v1\nv2\nv3\n"):
+        (root / "ImageSets/DET/val.txt").write_text(text)
+        assert read_ilsvrc(root).indices() == (1, 3)
+
+
 def test_an_english_name_will_do(tmp_path: Path) -> None:
     root = write_ilsvrc(tmp_path, {"v1": [("tv or monitor", BOX), ("n99999999", BOX)]})
     dataset = read_ilsvrc(root)
@@ -80,7 +88,8 @@ def test_a_training_image_gives_positives_only_and_proves_what_its_lists_say(
     assert found[OF_2013].annotated == {0, 2}  # type: ignore[attr-defined]
     assert found[OF_2014].annotated is None  # type: ignore[attr-defined]
     assert found[OF_2014].background_of == frozenset()  # type: ignore[attr-defined]
-    assert found[OF_2013].index is None  # type: ignore[attr-defined]
+    indices = {name: one.index for name, one in found.items()}  # type: ignore[attr-defined]
+    assert indices == {OF_2013: 1, OF_2014: 2}  # places in the list; second columns are labels
 
 
 def test_the_lists_of_2013_name_no_folders(tmp_path: Path) -> None:

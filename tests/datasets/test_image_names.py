@@ -170,7 +170,9 @@ def test_an_id_may_be_a_number_of_any_type(image_id: object) -> None:
     assert shifted().find_id(1) == "1"
 
 
-@pytest.mark.parametrize("image_id", [None, True, False, float("nan"), float("inf"), 1.5, [], {}])
+@pytest.mark.parametrize(
+    "image_id", [None, True, False, float("nan"), float("inf"), 1.5, 2.0**60, [], {}]
+)
 def test_what_is_no_id_is_none(image_id: object) -> None:
     assert ImageNames({"1": "one.jpg", "12": "twelve.jpg"}).find_id(image_id) is None
 
@@ -196,6 +198,9 @@ def test_an_id_tells_files_of_one_name_apart() -> None:
     with pytest.raises(AmbiguousName):
         names.find_row("x", "x.jpg")
     assert ImageNames({"5": "x.jpg"}, "/set/val").find_row("set/train/x", "x.jpg") is None
+    forms = {form: unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")}
+    for form, name in forms.items():
+        assert ImageNames(forms).find_row(None, name) == form
 
 
 @pytest.mark.parametrize(

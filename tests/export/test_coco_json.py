@@ -143,6 +143,7 @@ def test_a_class_is_found_by_name_and_without_one_by_id(tmp_path: Path, dataset:
         ([{**ROW, "bbox": [1, 2, 3, "4"]}], AnnotationError, "four finite numbers"),
         ([{**ROW, "score": None}], AnnotationError, "and a score"),
         ([{**ROW, "score": True}], AnnotationError, "and a score"),
+        ([{**ROW, "image_id": None, "file_name": ""}], AnnotationError, "row 0 needs an image_id"),
         ([{**ROW, "file_name": "z.jpg"}], EvaluationError, "of an image .*z.jpg.*choose the data"),
         ([{**ROW, "category_name": "zebra"}], EvaluationError, "zebra.*class lists must match"),
         ([{**ROW, "category_name": None, "category_id": 9}], EvaluationError, "category 9"),

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.errors import ProposalError
+from detector.errors import AmbiguousName, ProposalError
 from detector.files import read_regular
 from detector.proposals.foreign import plain_pickle
 from detector.proposals.foreign.layout import ForeignBoxes
@@ -182,34 +182,26 @@ def _shallow(value: Any) -> Any:
 
 
 def match_names(names: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]:
-    """Foreign image names -> image files: by path, file name, stem, or number (COCO's ids).
+    """Foreign image names -> image files, as `ImageNames` finds them.
 
     A name that fits two files, or a file that fits two names, is an error.
     """
-    known: list[dict[str, list[Path]]] = [{}, {}, {}, {}]
-    for path in dict.fromkeys(paths):
-        for level, key in zip(known, _keys(str(path)), strict=False):
-            level.setdefault(key, []).append(path)
+    from detector.datasets.image_names import ImageNames
+
+    images = ImageNames.of_files({str(path): path for path in paths})
     found: dict[str, Path] = {}
     taken: dict[Path, str] = {}
     for name in names:
-        fitting = next((level[key] for key in _keys(name) for level in known if key in level), [])
-        if len(fitting) > 1:
+        try:
+            fitting = images.find(name)
+        except AmbiguousName as error:
+            raise ProposalError(f"the name {error}") from None
+        if fitting is None:
+            continue
+        path = Path(fitting)
+        if path in taken:
             raise ProposalError(
-                f"the name {name} fits two images, {fitting[0]} and {fitting[1]}; give one of them"
+                f"the names {taken[path]} and {name} both fit {path}; give the images of both"
             )
-        for path in fitting:
-            if path in taken:
-                raise ProposalError(
-                    f"the names {taken[path]} and {name} both fit {path}; give the images of both"
-                )
-            found[name], taken[path] = path, name
+        found[name], taken[path] = path, name
     return found
-
-
-def _keys(name: str) -> list[str]:
-    path = Path(name)
-    is_number = path.stem.isascii() and path.stem.isdecimal()
-    # Not int(), which refuses thousands of digits.
-    number = [path.stem.lstrip("0") or "0"] if is_number else []
-    return [name, path.name, path.stem, *number]
