@@ -192,7 +192,7 @@ def place_of(root: Path, named: str) -> Path | None:
 
 def _existing(path: Path) -> Path | None:
     is_list = path.suffix in (".txt", ".names") and is_file(path)
-    return path if is_list or is_folder(path) else None
+    return Path(os.path.normpath(path)) if is_list or is_folder(path) else None
 
 
 class Files:
@@ -333,7 +333,10 @@ def _path_id(image: Path, root: Path) -> str:
 
 
 def _listed_images(listing: Path, root: Path, drop: Drop) -> Iterator[Path]:
-    """The images that a list names, relative to the root or by their whole paths."""
+    """The images that a list names, relative to the root or by their whole paths. A list that lies
+    elsewhere, as data.yaml may say, names what is beside and below it.
+    """
+    root = root if listing.is_relative_to(root) else listing.parent
     try:
         text = read_text(listing)
     except AnnotationError as error:

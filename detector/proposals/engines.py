@@ -91,7 +91,7 @@ def build_engine(name: str, options: Mapping[str, Any]) -> Any:
     try:
         return ENGINES[name](options)
     except (TypeError, ValueError, RuntimeError) as error:  # what no settings of its own check
-        said = ", ".join(f"{key}={value}" for key, value in options.items())
+        said = ", ".join(f"{key}={brief(value)}" for key, value in options.items())
         reason = " ".join(str(error).split())[:150]
         raise SettingsError(f"engine {name} cannot be made with {said}: {reason}") from error
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import detector
-from detector.errors import DetectorError
+from detector.errors import DetectorError, cut
 from detector.files import alone_in
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Tool = TypeVar("Tool", bound=Callable[..., Any])
 
-MAX_LINES = 3
+MAX_LINES, MAX_LINE = 3, 2000
 CLEAN_UP_S = 1.0
 """After the second signal: time to remove temporary files."""
 PATIENT = {"OMP_WAIT_POLICY": "passive"}
@@ -157,9 +157,11 @@ def alone_in_out(tool: Tool) -> Tool:
 
 
 def say_error(error: Exception) -> None:
-    """An error's message on stderr, in at most three lines, control characters made visible."""
+    """An error's message on stderr, in at most three lines, control characters made visible. Where
+    somebody's value makes a line too long for anybody, its end is left out.
+    """
     for line in _lines_of(error)[:MAX_LINES]:
-        say(line)
+        say(cut(line, MAX_LINE))
 
 
 def say(text: str) -> None:

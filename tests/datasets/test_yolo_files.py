@@ -369,3 +369,18 @@ def test_a_folder_that_nobody_may_read_is_no_endless_walk(tmp_path: Path) -> Non
     found = {("images/pipe.jpg", "not-a-file"), ("images/folder.jpg", "not-a-file")}
     assert defects(path) == found
     assert {(one.file, one.rule) for one in read_yolo(path).dropped} == found
+
+
+def test_a_list_that_lies_elsewhere_names_what_is_beside_it(tmp_path: Path) -> None:
+    put(tmp_path / "store", "images/a.jpg", "labels/a.txt")
+    (tmp_path / "store" / "all.txt").write_text(f"images/a.jpg\n{tmp_path}/secret.jpg\n")
+    write_image(tmp_path / "secret.jpg")
+    path = settings(tmp_path / "project", f"train: {tmp_path}/store/all.txt")
+    assert objects_by_id(path) == {"a": 1}
+    assert read_yolo(path).dropped_by_rule() == {"unsafe-path": 1}
+
+
+def test_a_path_with_dots_in_it_is_the_same_folder(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/a.jpg", "labels/train/a.txt")
+    path = settings(tmp_path, "train: [images/train, images/../images/train]")
+    assert objects_by_id(path) == {"a": 1}

@@ -15,7 +15,7 @@ import typer
 
 from detector import __version__
 from detector.errors import ImageError, SettingsError
-from detector.reporting.cli import counted, new_app, run_tool, stop_gently
+from detector.reporting.cli import counted, new_app, run_tool, say_error, stop_gently
 
 
 def tool(
@@ -292,3 +292,10 @@ def test_threads_that_wait_leave_the_core_to_others_unless_told_not_to(monkeypat
     with pytest.raises(SystemExit):
         run_tool(lambda: found.append(os.environ["OMP_WAIT_POLICY"]), [])
     assert found == [used]
+
+
+def test_an_error_that_holds_a_whole_value_of_somebodys_is_cut(capsys: pytest.CaptureFixture[str]):
+    say_error(SettingsError("first\n" + "x" * 10**6 + "\nthe cure\nno more"))
+    first, long, cure = capsys.readouterr().err.splitlines()
+    assert (first, cure) == ("error: first", "the cure")
+    assert len(long) == 2000
