@@ -54,7 +54,9 @@ def detection_rows(
     image_id      as `ids_of_one_type` gives it
     category_ids  the data set's own ids of `classes`; 1, 2, ... where it has none
     """
-    ids = category_ids or range(1, len(classes) + 1)
+    ids: Sequence[int | str] = category_ids or range(1, len(classes) + 1)
+    if category_ids and max(category_ids) > _LARGEST:
+        ids = [str(one) for one in category_ids]
     order = np.argsort(-found.scores.astype(np.float64), kind="stable")
     boxes = found.xywh[order]
     least = np.where(boxes[:, 2:] > 0, _SMALLEST, 0)

@@ -59,6 +59,8 @@ def test_ids_of_classes_are_the_data_sets_own() -> None:
     found = Detections([[0, 0, 9, 9]], [0.5], [1])
     assert detection_rows(42, "x", found, ["a", "b"], (3, 90))[0]["category_id"] == 90
     assert detection_rows(42, "x", found, ["a", "b"])[0]["category_id"] == 2
+    large = detection_rows(42, "x", found, ["a", "b"], (3, 2**53 + 1))
+    assert large[0]["category_id"] == str(2**53 + 1)  # JavaScript would read another number
 
 
 @pytest.mark.parametrize("other", ["000012", "-1", "1.0", "", "x", " 7", "\u0661", str(2**53 + 1)])

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detector.errors import ProposalError, SettingsError
+from detector.datasets.image_names import ImageNames
+from detector.errors import AmbiguousName, ProposalError, SettingsError
 from detector.files import read_regular
 from detector.images import SUFFIXES
 from detector.structures import Array, Proposals
@@ -115,40 +116,29 @@ def by_name(items: Iterable[tuple[str, Proposals]]) -> dict[str, Proposals]:
 
 
 def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Proposals]:
-    stored: list[dict[str, list[str]]] = [{}, {}, {}]
-    for name in proposals:
-        for level, key in zip(stored, _keys(name), strict=True):
-            level.setdefault(key, []).append(name)
+    stored = ImageNames({name: name for name in proposals})
     asked: dict[str, str] = {}
     missing: list[str] = []
     for name in index.names:
-        levels = zip(stored, _keys(name), strict=True)
-        fitting = next((level[key] for level, key in levels if key in level), [])
-        if len(fitting) > 1:
-            raise ProposalError(
-                f"{name} of the index fits two stored images, {fitting[0]} and {fitting[1]};"
-                " give the index full file names"
-            )
-        if not fitting:
+        try:
+            fitting = stored.find(name)
+        except AmbiguousName as error:
+            raise ProposalError(f"of the index, {error}") from None
+        if fitting is None:
             missing.append(name)
-        elif fitting[0] in asked:
+        elif fitting in asked:
             raise ProposalError(
-                f"{asked[fitting[0]]} and {name} of the index both fit the stored image"
-                f" {fitting[0]}; a cache knows images by file name alone: make one for each folder"
+                f"{asked[fitting]} and {name} of the index both fit the stored image"
+                f" {fitting}; a cache knows images by file name alone: make one for each folder"
             )
         else:
-            asked[fitting[0]] = name
+            asked[fitting] = name
     if missing:
         raise ProposalError(
             f"no proposals for {len(missing)} of {len(index.names)} images of the index,"
             f" for example {missing[0]}; make them with tools/propose.py"
         )
     return {name: proposals[one] for one, name in asked.items()}
-
-
-def _keys(name: str) -> tuple[str, str, str]:
-    """What an image is looked up by, the surest first."""
-    return name, Path(name).name, Path(name).stem
 
 
 def _all_differ(keys: Iterable[object], proposals: Mapping[str, Proposals], what: str) -> None:
