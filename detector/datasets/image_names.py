@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from detector.datasets.image_files import SUFFIXES, is_file
+from detector.datasets.image_files import SUFFIXES
 from detector.errors import AmbiguousName
 
 if TYPE_CHECKING:
@@ -183,13 +184,14 @@ class ImageNames:
         """Whether the name as written is that of a file that is there and is not this image."""
         if self.root is None:
             return False
-        mine = self.root / self._paths[found.id]
-        names = {name} if "." in name else {name, name + mine.suffix}
-        tails = [Path(*folders[start:], one) for start in range(len(folders)) for one in names]
-        tried = [self.root / text, *(self.root / Path(*folders, one) for one in names)]
-        tried += [Path(os.sep, *folders, one) for one in names if text.startswith("/")]
-        tried += [up / tail for up in (self.root, *self.root.parents[:2]) for tail in tails]
-        return any(is_file(one) and not one.samefile(mine) for one in tried if one != mine)
+        root, mine = str(self.root), os.path.join(self.root, self._paths[found.id])
+        names = [name] if "." in name else [name, name + os.path.splitext(mine)[1]]
+        ends = ["/".join((*folders[start:], one)) for start in range(len(folders)) for one in names]
+        places = [text, *names, *ends, *(f"/{end}" for end in ends[:2] if text.startswith("/"))]
+        tried = [os.path.join(root, place) for place in places]
+        for up in self.root.parents[:2]:
+            tried += [os.path.join(up, end) for end in ends]
+        return any(_is_file_but(place, mine) for place in tried if place != mine)
 
     @cached_property
     def _images(self) -> list[_Image]:
@@ -291,6 +293,15 @@ def without_extension(name: str) -> str:
     """The name or path without the extension of an image, whatever its capitals."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in SUFFIXES else name
+
+
+def _is_file_but(path: str, mine: str) -> bool:
+    """Whether `path` is a file that is there, and not the file `mine` by another name."""
+    try:
+        found = os.stat(path)
+        return stat.S_ISREG(found.st_mode) and not os.path.samestat(found, os.stat(mine))
+    except (OSError, ValueError):  # not there, or no name that can be
+        return False
 
 
 def _fitting(images: Sequence[_Image], folders: Sequence[str]) -> list[_Image]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detector.datasets import Dataset, Sample
 from detector.errors import DetectorError, EvaluationError, SettingsError
@@ -134,6 +137,21 @@ def test_a_spreadsheet_runs_no_name_and_reading_gives_it_back(tmp_path: Path, na
     assert numbers[1] == "-1.00"  # a number is one
     back = read_results(tmp_path / "a.csv", plain)
     assert {image: one.labels.tolist() for image, one in back.items()} == {name: [0]}
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True)
+)
+def test_any_names_come_back_from_a_table(names: list[str]) -> None:
+    samples = tuple(Sample(one, Path("x.jpg"), None, Annotations.empty()) for one in names)
+    dataset = Dataset("toy", tuple(names), samples)
+    found = {one: Detections([[0, 0, 9, 9]], [0.5], [i]) for i, one in enumerate(names)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_results(Path(folder) / "a.csv", dataset, found, "csv")
+        back = read_results(Path(folder) / "a.csv", dataset)
+    assert {one: names[found.labels[0]] for one, found in back.items()} == dict(
+        zip(names, names, strict=True)
+    )
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
