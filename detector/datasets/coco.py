@@ -15,15 +15,26 @@ import numpy as np
 
 from detector.boxes import xyxy_from_coco
 from detector.datasets.annotation_files import read_limited
-from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.image_files import absence, has_true_size, is_file, is_inside, named_in
-from detector.datasets.json_values import as_float, is_number, is_whole
+from detector.datasets.coco_entries import (
+    Folder,
+    Owners,
+    box_of,
+    categories_of,
+    folder_of,
+    images_of,
+    is_crowd,
+    is_ignored,
+    key_of,
+    parts_of,
+)
+from detector.datasets.dataset import Dataset, Ledger
+from detector.datasets.image_files import has_true_size
+from detector.datasets.json_values import as_float, is_number
 from detector.datasets.objects import Objects
 from detector.errors import AnnotationError, DatasetError
 
 # COCO's own largest file has 470 MB; a parsed one takes about eight times its size in memory.
 MAX_JSON_BYTES = 1_000_000_000
-_PARTS = ("images", "annotations", "categories")
 
 
 def read_coco(
@@ -40,31 +51,37 @@ def read_coco(
     check_sizes  compare the sizes in the file with the images' own
     """
     json_path = Path(json_path)
-    content = _read_instances(json_path)
-    ids, classes = _categories(json_path, content["categories"])
-    label_of = {str(category): label for label, category in enumerate(ids)}
+    content = parts_of(read_json(json_path), json_path)
+    categories = categories_of(json_path, content["categories"], content["annotations"])
     ledger = Ledger(json_path.parent, strict)
     file = json_path.name
-    folder = _images_folder(json_path, images_root, content["images"])
-    images = _images(file, content["images"], folder, ledger, check_sizes)
-    objects = {key: Objects(file, size, ledger) for key, (_, size) in images.items()}
-    listed = {_key(entry, "id") for entry in content["images"]}
-    seen: set[str] = set()
+    if images_root is None:
+        folder = folder_of(json_path, content["images"])
+    elif (folder := Folder(Path(images_root))) and not folder.root.is_dir():
+        raise DatasetError(f"{images_root}: no such folder of images")
+    images, same = images_of(file, content["images"], folder, ledger.drop)
+    objects = {
+        key: Objects(file, one.size, ledger)
+        for key, one in images.items()
+        if not check_sizes or has_true_size(file, key, one.path, one.size, ledger)
+    }
+    owners, labels = Owners(content["images"], same), categories.labels()
+    seen: set[str | None] = set()
     for position, entry in enumerate(content["annotations"]):
-        identifier = _key(entry, "id") or f"annotations[{position}]"
-        if identifier in seen:
-            ledger.drop(file, identifier, "duplicate-id", "its id was there before")
-            continue
-        seen.add(identifier)
-        image = _key(entry, "image_id")
-        if image is not None and image in listed and image not in objects:
-            continue  # its image is in the ledger already
-        _add_object(objects, image, identifier, entry, label_of, ledger, file)
-    samples = [
-        Sample(key, path, size, objects[key].annotations()) for key, (path, size) in images.items()
-    ]
+        identifier = key_of(entry, "id") or f"annotations[{position}]"
+        image, rule, why = owners.of(entry)
+        seen.add(image)
+        if image is None:
+            ledger.drop(file, identifier, rule, why)
+        elif image in objects:  # else the image is in the ledger
+            _add_object(objects[image], identifier, entry, labels)
+    for key in objects.keys() - seen if None in seen else ():
+        objects[key].complete = False  # those of no image may belong to one that has none
+    samples = tuple(one.sample(key, images[key].path) for key, one in objects.items())
     entries = tuple(ledger.entries)
-    return Dataset(split_of(json_path), classes, tuple(samples), entries, ids).not_empty()
+    return Dataset(
+        split_of(json_path), categories.names, samples, entries, categories.ids
+    ).not_empty()
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -85,119 +102,24 @@ def split_of(json_path: Path) -> str:
     return Path(os.path.abspath(json_path)).parent.name  # of a relative path, too
 
 
-def _read_instances(path: Path) -> dict[str, list[Any]]:
-    content = read_json(path)
-    for part in _PARTS:
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise AnnotationError(f"{path}: has no list {part!r}; expected COCO's instances layout")
-    return content
-
-
-def _categories(path: Path, entries: list[Any]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Category ids and names in the order of the ids, which is the order of the labels."""
-    pairs: list[tuple[int, str]] = []
-    for position, entry in enumerate(entries):
-        category = entry.get("id") if isinstance(entry, dict) else None
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not is_whole(category) or not isinstance(name, str) or not name:
-            raise AnnotationError(f"{path}: categories[{position}] needs a whole id and a name")
-        pairs.append((int(category), name))  # type: ignore[arg-type]
-    pairs.sort()
-    ids, names = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    if not pairs:
-        raise AnnotationError(f"{path}: has no categories")
-    if len(set(ids)) < len(ids) or len(set(names)) < len(names):
-        raise AnnotationError(f"{path}: two categories share an id or a name")
-    return tuple(ids), tuple(names)
-
-
-def _images_folder(path: Path, given: str | Path | None, entries: list[Any]) -> Path:
-    """Where the first images lie: beside the file, or in the usual folders one step up."""
-    if given is not None:
-        if not Path(given).is_dir():
-            raise DatasetError(f"{given}: no such folder of images")
-        return Path(given)
-    split = path.stem.rpartition("_")[2]
-    home = path.parent
-    tried = [home, home / "images", home.parent / split, home.parent / "images" / split]
-    tried += [home.parent / "images", home.parent]
-    first = [str(e.get("file_name")) for e in entries[:20] if isinstance(e, dict)]
-    for folder in tried:
-        if any(is_inside(name) and is_file(named_in(folder, name)) for name in first):
-            return folder
-    looked = ", ".join(str(folder) for folder in tried)
-    raise DatasetError(f"{path}: none of its first images is in {looked}; put it beside them")
-
-
-def _images(
-    file: str, entries: list[Any], folder: Path, ledger: Ledger, check_sizes: bool
-) -> dict[str, tuple[Path, tuple[int, int] | None]]:
-    """The usable images: id -> path and declared size."""
-    images: dict[str, tuple[Path, tuple[int, int] | None]] = {}
-    paths: set[Path] = set()
-    for position, entry in enumerate(entries):
-        identifier = _key(entry, "id")
-        name = entry.get("file_name") if isinstance(entry, dict) else None
-        if identifier is None or not isinstance(name, str):
-            where = identifier or f"images[{position}]"
-            ledger.drop(file, where, "missing-field", "an image needs an id and a file_name")
-        elif not is_inside(name):
-            ledger.drop(file, identifier, "unsafe-path", f"{name!r} leads out of the image folder")
-        elif identifier in images:
-            ledger.drop(file, identifier, "duplicate-id", "its id was there before")
-        elif (path := named_in(folder, name)) in paths:
-            ledger.drop(file, identifier, "duplicate-image", f"{name!r} was there before")
-        elif not is_file(path):
-            why = f"no file {name!r} in the image folder"
-            ledger.drop(file, identifier, absence(path), why)
-        else:
-            size = _size_of(entry)
-            if check_sizes and not has_true_size(file, identifier, path, size, ledger):
-                continue
-            images[identifier] = path, size
-            paths.add(path)
-    return images
-
-
 def _add_object(
-    objects: Mapping[str, Objects],
-    image: str | None,
-    identifier: str,
-    entry: Any,
-    label_of: Mapping[str, int],
-    ledger: Ledger,
-    file: str,
+    objects: Objects, identifier: str, entry: Mapping[str, Any], labels: Mapping[str, int]
 ) -> None:
-    box = entry.get("bbox") if isinstance(entry, dict) else None
-    if image is None or not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-        why = "needs an image_id and a bbox of four numbers"
-        ledger.drop(file, identifier, "missing-field", why)
-    elif image not in objects:
-        ledger.drop(file, identifier, "unknown-image-id", f"there is no image {image}")
-    elif (category := str(entry.get("category_id"))) not in label_of:
-        ledger.drop(file, identifier, "unknown-class", f"there is no category {category}")
+    box = box_of(entry)
+    if box is None:
+        why = "needs a bbox of four numbers, or an outline"
+        objects.leave_out(identifier, "missing-field", why)
+    elif (category := key_of(entry, "category_id")) is None or category not in labels:
+        objects.leave_out(identifier, "unknown-class", f"there is no category {category}")
     else:
-        written = [as_float(side) for side in box]
         area = entry.get("area")
-        objects[image].add(
+        objects.add(
             identifier,
-            xyxy_from_coco(np.array([written]))[0].tolist(),
-            label_of[category],
-            crowd=entry.get("iscrowd") in (1, True),
+            xyxy_from_coco(np.array([box]))[0].tolist(),
+            labels[category],
+            difficult=is_ignored(entry),
+            crowd=is_crowd(entry),
             area=as_float(area) if is_number(area) else None,
-            written=written,
-            sides=written[2:],
+            written=box,
+            sides=box[2:],
         )
-
-
-def _key(entry: Any, name: str) -> str | None:
-    """An id, whole number or text, as text; None where there is none."""
-    value = entry.get(name) if isinstance(entry, dict) else None
-    return str(value) if is_whole(value) or isinstance(value, str) else None
-
-
-def _size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = entry.get("height"), entry.get("width")
-    if not (is_whole(height) and is_whole(width)) or height < 1 or width < 1:
-        return None
-    return height, width

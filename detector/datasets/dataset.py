@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.datasets.names import plain
 from detector.errors import AnnotationError, DatasetError, brief, cut
 from detector.structures import Annotations, Array
 
@@ -38,6 +39,7 @@ IMAGE_RULES = frozenset(
     (
         "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",
         "unsafe-path", "missing-image", "missing-annotation", "duplicate-image",
+        "duplicate-id", "unusable-name",
         "unreadable-image", "truncated-image", "wrong-size", "raw-frame",
     )
 )  # fmt: skip
@@ -289,7 +291,8 @@ class Ledger:
         self.entries: list[Dropped] = []
 
     def drop(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
-        entry = Dropped(str(file), str(identifier), rule, cut(why, MOST_WHY))
+        why = plain(cut(why, MOST_WHY))
+        entry = Dropped(plain(str(file)), plain(str(identifier)), rule, why)
         if self.strict:
             raise AnnotationError(
                 f"{self.root / entry.file}: {cut(entry.id)}: {entry.why} ({rule}); "

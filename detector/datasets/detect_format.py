@@ -12,8 +12,9 @@ from detector.datasets.annotation_files import read_limited
 from detector.datasets.coco import MAX_JSON_BYTES, read_coco, split_of
 from detector.datasets.dataset import Dataset
 from detector.datasets.ilsvrc_detection import read_ilsvrc
-from detector.datasets.voc import holds_annotations, layout_of, read_voc
+from detector.datasets.voc import read_voc
 from detector.datasets.voc import splits_of as voc_splits_of
+from detector.datasets.voc_files import folders_of, holds_annotations
 from detector.datasets.yolo import read_yolo
 from detector.errors import AnnotationError, DatasetError
 
@@ -25,6 +26,8 @@ _LOOKED_FOR = (
     "*.yaml or *.yml with names, obj.data, or classes.txt (YOLO)",
     "ImageSets/DET and Annotations/DET (ILSVRC DET)",
 )
+
+_OTHER_WORDS = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def detect_format(path: str | Path) -> Found:
         raise DatasetError(f"{path}: no such file or folder")
     if path.is_file():
         return _format_of_file(path)
-    found = _voc_in(path) or _ilsvrc_in(path) or yolo_in(path) or _coco_in(path)
+    found = _ilsvrc_in(path) or _voc_in(path) or yolo_in(path) or _coco_in(path)
     found = found or _labelled_as_voc(path) or _yolo_without_yaml(path)
     if found is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
@@ -111,7 +114,7 @@ def _voc_in(folder: Path) -> Found | None:
 
 def _labelled_as_voc(folder: Path) -> Found | None:
     """VOC's XML where labelling tools put it: last, for other formats have XML files, too."""
-    if holds_annotations(folder / layout_of(folder)[0]):
+    if folders_of(folder):
         return Found("voc", folder, tuple(voc_splits_of(folder)))
     return None
 
@@ -197,6 +200,9 @@ def _coco_file(found: Found, split: str | None) -> Path:
 def _only_split(found: Found, split: str | None) -> str | None:
     if split is None and len(found.splits) == 1:
         return found.splits[0]
+    same = [one for one in found.splits if _OTHER_WORDS.get(one, one) == split]
+    if split not in found.splits and len(same) == 1:
+        return same[0]
     if split not in found.splits and (split is not None or found.splits):
         raise DatasetError(_choose(found, split))
     return split

@@ -156,7 +156,7 @@ def _sample(
         objects.size,
         objects.annotations(),
         annotated=_annotated(place, labels.get(identifier, {})),
-        positives_only=part == "train",
+        positives_only=part == "train" or not objects.complete,
     )
 
 
@@ -176,7 +176,7 @@ def _read_objects(
     for position, node in enumerate(tree.findall("object"), start=1):
         identifier, name, corners = f"object {position}", text_of(node, "name"), corners_of(node)
         if name not in label_of:
-            ledger.drop(file, identifier, "unknown-class", f"{name!r} is not among the classes")
+            objects.leave_out(identifier, "unknown-class", f"{name!r} is not among the classes")
             continue
         box = xyxy_from_ilsvrc(np.array([corners]))[0].tolist()
         objects.add(identifier, box, label_of[name], written=corners)

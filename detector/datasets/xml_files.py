@@ -10,6 +10,14 @@ from detector.errors import AnnotationError
 
 MAX_XML_BYTES = 16_000_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_OF_BOXES = frozenset(
+    (
+        "object", "objects", "obj", "instance", "item", "annotation", "shape", "region", "bndbox",
+        "bbox", "box", "boundingbox", "robndbox", "rect", "rectangle", "polygon", "points", "xmin",
+        "x1", "xtl",
+    )
+)  # fmt: skip
+"""Elements and attributes by which other programs' XML speaks of objects, without underscores."""
 
 
 def read_xml(path: Path) -> ET.Element:
@@ -29,6 +37,32 @@ def read_xml(path: Path) -> ET.Element:
         raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
 
 
+def objects_of(tree: ET.Element, path: Path) -> list[ET.Element]:
+    """The objects of VOC's <annotation>.
+
+    A file that begins otherwise, or holds what looks like objects elsewhere, is an AnnotationError:
+    taken for an image without objects, it would teach that they are background.
+    """
+    if tree.tag != "annotation":
+        raise AnnotationError(
+            f"{path}: no <annotation> of VOC's: begins with <{tree.tag[:60]}>; export it again as"
+            " PASCAL VOC"
+        )
+    for child in tree:
+        strange = child.tag != "object" and next(filter(_may_hold_a_box, child.iter()), None)
+        if strange is not None and strange is not False:
+            raise AnnotationError(
+                f"{path}: <{child.tag[:60]}> is none of VOC's and holds objects; export it again"
+                " as PASCAL VOC"
+            )
+    return tree.findall("object")
+
+
+def _may_hold_a_box(node: ET.Element) -> bool:
+    names = (node.tag.rpartition("}")[2], *node.attrib)
+    return any(name.lower().replace("_", "") in _OF_BOXES for name in names)
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode("utf-8-sig")
@@ -38,12 +72,12 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def is_complete(node: ET.Element) -> bool:
-    """Whether an object has a name, and a box of which no corner is missing."""
-    box = node.find("bndbox")
+    """Whether an object has one name, and one box of which no corner is missing."""
+    boxes, names = node.findall("bndbox"), node.findall("name")
     return (
-        bool(text_of(node, "name"))
-        and box is not None
-        and all(box.find(corner) is not None for corner in CORNERS)
+        len(boxes) == len(names) == 1
+        and bool(text_of(node, "name"))
+        and all(boxes[0].find(corner) is not None for corner in CORNERS)
     )
 
 

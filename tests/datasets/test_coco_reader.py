@@ -90,7 +90,6 @@ BAD_OBJECTS = [
     (coco_object(2, image_id=99), "unknown-image-id"),
     (coco_object(2, category_id=2), "unknown-class"),
     (coco_object(2, category_id=None), "unknown-class"),
-    (coco_object(1, bbox=[0, 0, 5, 5]), "duplicate-id"),  # the id was there before
     (coco_object(2), "duplicate"),  # the same box with the same class
 ]
 
@@ -120,17 +119,16 @@ def test_an_entry_that_is_no_object_is_left_out(tmp_path: Path, entry: object) -
 @pytest.mark.parametrize(
     ("image", "rule"),
     [
-        (coco_image(2, "../2.jpg"), "unsafe-path"),
-        (coco_image(2, "a/../../2.jpg"), "unsafe-path"),
-        (coco_image(2, "a\\..\\2.jpg"), "unsafe-path"),
+        (coco_image(2, "../3.jpg"), "unsafe-path"),
+        (coco_image(2, "a/../../3.jpg"), "unsafe-path"),
+        (coco_image(2, "..\\..\\3.jpg"), "unsafe-path"),
         (coco_image(2, "/etc/passwd"), "unsafe-path"),
-        (coco_image(2, "C:\\2.jpg"), "unsafe-path"),
-        (coco_image(2, "\\\\server\\2.jpg"), "unsafe-path"),
+        (coco_image(2, "C:\\3.jpg"), "unsafe-path"),
+        (coco_image(2, "\\\\server\\3.jpg"), "unsafe-path"),
         (coco_image(2, "a\0b.jpg"), "unsafe-path"),
         (coco_image(2, ""), "unsafe-path"),
         (coco_image(2, "3.jpg"), "missing-image"),
         (coco_image(2, "x" * 300), "missing-image"),
-        (coco_image(1, "2.jpg"), "duplicate-id"),
         (coco_image(2, "1.jpg"), "duplicate-image"),
         (coco_image(2, 7), "missing-field"),
         (coco_image(None, "2.jpg"), "missing-field"),
@@ -175,7 +173,7 @@ def test_a_size_that_is_left_out_does_no_harm(tmp_path: Path) -> None:
         ({**coco_content(), "categories": []}, "no categories"),
         ({**coco_content(), "categories": [{"id": "x", "name": "a"}]}, "categories.0. needs"),
         ({**coco_content(), "categories": [{"id": 1}]}, "categories.0. needs"),
-        ({**coco_content(), "categories": [{"id": 1, "name": "a"}] * 2}, "share an id or a name"),
+        ({**coco_content(), "categories": [{"id": 1, "name": "a"}] * 2}, "id 1 was there before"),
     ],
 )
 def test_a_file_that_is_no_coco_file_is_one_clear_error(
@@ -218,7 +216,7 @@ def test_images_are_looked_for_in_the_usual_places(tmp_path: Path) -> None:
     elsewhere = write_image(tmp_path / "elsewhere" / "1.jpg")
     lonely = tmp_path / "lonely.json"
     lonely.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match="none of its first images is in"):
+    with pytest.raises(DatasetError, match=r"none of its first images \(such as .1\.jpg.\) is in"):
         read_coco(lonely)
     assert read_coco(lonely, elsewhere.parent).samples[0].path == elsewhere
     with pytest.raises(DatasetError, match="no such folder"):

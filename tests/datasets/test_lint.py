@@ -130,7 +130,9 @@ def test_objects_of_voc(tmp_path: Path, objects: list[str], found: tuple[str, st
 def test_a_name_outside_the_class_list(tmp_path: Path) -> None:
     """Told by --classes, or because nine of ten names are VOC's."""
     many = [voc_object("dog", (i, 1, 50, 50)) for i in range(1, 10)]
-    root = voc(tmp_path, *many, voc_object("kat", (20, 1, 50, 50)))
+    kit = "<folder>VOC2012</folder>"
+    root = voc(tmp_path, kit, *many, voc_object("kat", (20, 1, 50, 50)))
+    (root / "Annotations/b.xml").write_text(voc_xml(kit, voc_object()))
     wrong = ("Annotations/a.xml", "object 10", "unknown-class")
     assert defects(root) == {wrong}
     assert defects(root, classes=["dog", "cat", "kat"]) == set()
@@ -252,7 +254,7 @@ FILE = "instances_train.json"
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
-        ([coco_object(), coco_object()], {("1", "duplicate-id")}),
+        ([coco_object(), coco_object()], {("1", "duplicate")}),
         ([coco_object(), coco_object(2)], {("2", "duplicate")}),
         ([coco_object(image_id=7)], {("1", "unknown-image-id")}),
         ([coco_object(category_id=99)], {("1", "unknown-class")}),
@@ -281,9 +283,9 @@ def test_annotations_of_coco(tmp_path: Path, rows: list[Any], found: set[tuple[s
 @pytest.mark.parametrize(
     ("image", "rule"),
     [
-        ({"file_name": "../1.jpg"}, "unsafe-path"),
+        ({"file_name": "../3.jpg"}, "unsafe-path"),
         ({"file_name": "/etc/passwd"}, "unsafe-path"),
-        ({"file_name": "C:\\1.jpg"}, "unsafe-path"),
+        ({"file_name": "C:\\3.jpg"}, "unsafe-path"),
         ({"file_name": "3.jpg"}, "missing-image"),
         ({"file_name": "1.jpg"}, "duplicate-image"),
         ({"file_name": 5}, "missing-field"),

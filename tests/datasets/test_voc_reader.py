@@ -17,7 +17,7 @@ from detector.errors import AnnotationError, DatasetError
 
 def test_inclusive_corners_become_exclusive_ends(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"a": voc_xml(voc_object("dog", (1, 1, 100, 80), 1))})
-    dataset = read_voc(root, "train")
+    dataset = read_voc(root, "train", VOC_CLASSES)
     sample = dataset.samples[0]
     assert sample.annotations.boxes.tolist() == [[0, 0, 100, 80]]  # the whole image
     assert sample.annotations.labels.tolist() == [VOC_CLASSES.index("dog")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detector.datasets.dataset import MOST_WHY
 from detector.datasets.lint.rules import RULES, Rule
+from detector.datasets.names import plain
 from detector.errors import cut
 
 
@@ -46,8 +47,8 @@ class Findings:
     def add(self, file: Path | str, identifier: object, rule: str, why: str) -> None:
         assert rule in RULES, rule
         shown = self.shown(file) if isinstance(file, Path) else file
-        said = cut(str(identifier), MOST_WHY), rule, cut(why, MOST_WHY)
-        self.entries.append(Finding(shown, *said))
+        said = plain(cut(str(identifier), MOST_WHY)), rule, plain(cut(why, MOST_WHY))
+        self.entries.append(Finding(plain(shown), *said))
 
     def shown(self, path: Path) -> str:
         return (

@@ -1,0 +1,37 @@
+"""Names in annotations: what is kept of them, and which cannot be used."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MOST_BYTES = 200
+"""Of a class name: results of one class have its name in a file's name."""
+
+
+def class_name(text: str) -> str:
+    """One spelling of a class name: composed accents, and one blank for blanks, line breaks and
+    control characters; none at the ends.
+    """
+    text = "".join(" " if unicodedata.category(one) == "Cc" else one for one in text)
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def fault_of_class(name: str) -> tuple[str, str] | None:
+    """The linter's rule that a class name breaks, and how; or None."""
+    if not name:
+        return "missing-field", "the name is empty"
+    if not is_unicode(name):
+        return "unusable-name", f"the name {plain(name[:50])} holds half a character"
+    if len(name.encode()) > MOST_BYTES:
+        return "unusable-name", f"the name {name[:20]!r}... has over {MOST_BYTES} bytes"
+    return None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written to a file: no half of a pair of surrogates, no raw bytes."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
+
+
+def plain(text: str) -> str:
+    """The text with `\\ud83d` for half a character, which no file and no terminal takes."""
+    return text.encode(errors="backslashreplace").decode()
