@@ -44,7 +44,7 @@ def voc(tmp_path: Path) -> Path:
         pixels[20:40, 10:30] = rng.integers(0, 255, 3)
         Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
         (root / "Annotations" / f"{name}.xml").write_text(
-            "<annotation><size><width>100</width><height>80</height></size><object>"
+            "<annotation><folder>VOC2012</folder><size><width>100</width><height>80</height></size><object>"
             "<name>cat</name><bndbox><xmin>11</xmin><ymin>21</ymin><xmax>30</xmax><ymax>40</ymax>"
             "</bndbox></object></annotation>"
         )
