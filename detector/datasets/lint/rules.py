@@ -59,8 +59,6 @@ RULES: dict[str, Rule] = {
     "duplicate-id": Rule("defect", "an id that several images have", "give each image its own id"),
     "annotation-ids": Rule("note", "annotations without an id, or with one that was there before",
                            "give each its own; they are not used here, but they are elsewhere"),
-    "ambiguous-name": Rule("defect", "a name that may mean several images",
-                           "write the whole path below the images' folder"),
     "duplicate-image": Rule("defect", "an image file that is listed more than once",
                             "list each image once"),
     "two-splits": Rule("defect", "an image that stands in two splits",
