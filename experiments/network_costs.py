@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,7 @@ WIDTHS = TABLE1["3a"]
 SAVED = "{saved:+.1%} against the row above; published: "
 
 
-def v2(**options: bool) -> Callable[[], nn.Module]:
+def v2(**options: Any) -> Callable[[], nn.Module]:
     return partial(inception_v2, 1000, auxiliary=True, **options)
 
 
