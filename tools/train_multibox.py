@@ -73,7 +73,6 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group, str
     from multibox_training.inputs import learning_of, report
     from multibox_training.loop import train
     from multibox_training.outputs import write_weights
-    from multibox_training.pseudo import labelled
 
     from detector.reporting.cli import code_of_made, stop_gently
 
@@ -81,8 +80,7 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group, str
         group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
             dataset = images_of(settings, places.data_root)
-            images = labelled(settings, dataset, places, group, stop)
-            learning = learning_of(settings, images, places, group, stop)
+            learning = learning_of(settings, dataset, places, group, stop)
             if not places.quiet:
                 report(learning, settings)
             averaged, left_out = train(settings, learning, places, group, stop)

@@ -74,10 +74,4 @@ class FixedViews:
 
     def boxes(self, place: int) -> Array:
         """(M, 4) the objects in one view."""
-        return self.weighted(place)[0]
-
-    def weighted(self, place: int) -> tuple[Array, Array]:
-        """(M, 4) the objects in one view, and what each counts in the loss, (M,)."""
-        image = int(self.image[place])
-        view = self.views.kept(image, int(self.number[place]))
-        return view.boxes, self.views.weights(image, view)
+        return self.views.kept(int(self.image[place]), int(self.number[place])).boxes

@@ -5,7 +5,6 @@ Everything about view v of image i is a function of (seed, i, v).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +23,6 @@ from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.batches import ImageCache
 from detector.training.checkpoint import digest_of
-from detector.training.pseudo_boxes import PseudoBoxes
 from detector.training.views import View, ViewSettings, draw_view, whole_view
 
 _READERS = 4
@@ -34,17 +32,11 @@ _READERS = 4
 def object_fractions(sample: Sample, size: tuple[int, int]) -> Array:
     """(M, 4) boxes of an image's objects of every class, as fractions of its sides (H, W).
 
-    All are objects; crowds are not. Boxes are clipped to the image first.
-    """
-    return box_fractions(sample.annotations.boxes[~sample.annotations.crowd], size)
-
-
-def box_fractions(boxes: Array, size: tuple[int, int]) -> Array:
-    """(N, 4) xyxy pixels to fractions of an image of `size` (H, W), clipped to it; boxes that
-    clipping leaves without area are left out.
+    All are objects; crowds are not. Boxes are clipped to the image; those that clipping leaves
+    without area are left out.
     """
     height, width = size
-    boxes = np.asarray(boxes).astype(np.float64)
+    boxes = sample.annotations.boxes[~sample.annotations.crowd].astype(np.float64)
     boxes = np.clip(boxes / [width, height, width, height], 0, 1)
     return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
 
@@ -54,8 +46,8 @@ class Views:
     """The views of a data set's images.
 
     A view is (3, S, S) float32, centred, and its boxes; of an image that cannot be read there are
-    none, and `broken` says why. `pseudo` are boxes beside the annotated ones, by image. Unless
-    `quiet`, it is told how many image files have been read for the digest.
+    none, and `broken` says why. Unless `quiet`, it is told how many image files have been read for
+    the digest.
     """
 
     dataset: Dataset
@@ -65,7 +57,6 @@ class Views:
     seed: int
     images: ImageCache = field(default_factory=ImageCache)
     broken: dict[Path, str] = field(default_factory=dict)
-    pseudo: Mapping[int, PseudoBoxes] = field(default_factory=dict)
     quiet: bool = True
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
@@ -86,21 +77,11 @@ class Views:
             return whole_view(boxes, mirror=bool(self.augment.flip and rng.random() < 0.5))
         return draw_view(boxes, size, self.settings, rng, self.augment.flip)
 
-    def weights(self, image: int, view: View) -> Array:
-        """(M,) float32 what each box of a view counts in the loss: an annotated one 1."""
-        pseudo = self.pseudo.get(image)
-        if pseudo is None:
-            return np.ones(len(view.boxes), np.float32)
-        true = len(object_fractions(self.dataset.samples[image], self._size(image)))
-        return np.where(view.shown < true, 1, pseudo.weight).astype(np.float32)
-
-    def completeness(self, image: int) -> float:
-        """What a prediction that is nobody's counts in the loss: 1 where all objects are annotated,
-        0 where some are not, for it may be one of those; or as the pseudo boxes' settings say.
+    def complete(self, image: int) -> bool:
+        """Whether all objects of an image are annotated, so that a prediction that is nobody's
+        cannot be one of them.
         """
-        if image in self.pseudo:
-            return self.pseudo[image].background
-        return float(self.dataset.samples[image].annotated is None)
+        return self.dataset.samples[image].annotated is None
 
     def crop(self, image: int, number: int, view: View, *, distorted: bool = True) -> Tensor:
         """(3, S, S) of a view."""
@@ -150,12 +131,7 @@ class Views:
         )
 
     def _objects(self, image: int) -> Array:
-        """The annotated ones, then the pseudo boxes."""
-        size = self._size(image)
-        true = object_fractions(self.dataset.samples[image], size)
-        if image not in self.pseudo:
-            return true
-        return np.concatenate([true, box_fractions(self.pseudo[image].boxes, size)])
+        return object_fractions(self.dataset.samples[image], self._size(image))
 
     def _size(self, image: int) -> tuple[int, int]:
         if image not in self._sizes:

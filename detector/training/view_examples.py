@@ -25,16 +25,13 @@ class ViewBatch(NamedTuple):
 
     inputs    (B, ...) crops, or maps of the trunk
     boxes     B times (M, 4) fractions of the view
-    weights   B times (M,) what each box counts: 1, or less where a machine drew it
-    complete  (B,) in [0, 1]: what a prediction that is nobody's counts; 1 where every object in
-              view is annotated, 0 where some may not be
+    complete  (B,) bool: every object in view is annotated
     learnt    (B,) bool: False where the image could not be read
     replay    what makes the batch again, as JSON
     """
 
     inputs: Tensor
     boxes: list[Array]
-    weights: list[Array]
     complete: Tensor
     learnt: Tensor
     replay: dict[str, object]
@@ -62,11 +59,10 @@ class KeptExamples:
 
     def __call__(self, step: int) -> ViewBatch:
         places = self.stream.images_at(positions_of(step, self.batch, self.rank, self.world))
-        views, labelled = self.fixed.views, [self.fixed.weighted(place) for place in places]
-        whole = [views.completeness(int(self.fixed.image[place])) for place in places]
+        complete = [self.fixed.views.complete(int(self.fixed.image[place])) for place in places]
         return ViewBatch(
-            self.maps.read(places), [boxes for boxes, _ in labelled], [w for _, w in labelled],
-            torch.tensor(whole), torch.ones(len(places), dtype=torch.bool),
+            self.maps.read(places), [self.fixed.boxes(place) for place in places],
+            torch.tensor(complete), torch.ones(len(places), dtype=torch.bool),
             {"seed": self.seed, "views": places.tolist()},
         )  # fmt: skip
 
@@ -90,7 +86,7 @@ class DrawnExamples:
         images = self.stream.images_at(positions)
         samples = self.views.dataset.samples
         crops = torch.zeros(len(images), 3, self.views.size, self.views.size)
-        boxes, weights, learnt = [], [], torch.zeros(len(images), dtype=torch.bool)
+        boxes, learnt = [], torch.zeros(len(images), dtype=torch.bool)
         for row, (image, position) in enumerate(zip(images, positions, strict=True)):
             try:
                 view = self.views.drawn(int(image), int(position))
@@ -98,15 +94,13 @@ class DrawnExamples:
             except ImageError as error:
                 self.views.broken[samples[image].path] = str(error)
                 boxes.append(np.zeros((0, 4)))
-                weights.append(np.zeros(0, np.float32))
                 continue
             boxes.append(view.boxes)
-            weights.append(self.views.weights(int(image), view))
             learnt[row] = True
-        complete = torch.tensor([self.views.completeness(int(image)) for image in images])
+        complete = torch.tensor([self.views.complete(int(image)) for image in images])
         replay: dict[str, object] = {
             "seed": self.seed,
             "positions": positions.tolist(),
             "files": [str(samples[image].path) for image in images],
         }
-        return ViewBatch(crops, boxes, weights, complete, learnt, replay)
+        return ViewBatch(crops, boxes, complete, learnt, replay)

@@ -40,13 +40,11 @@ class View(NamedTuple):
     window  (4,) xyxy, fractions of the image
     mirror  whether left and right are exchanged
     boxes   (M, 4) xyxy of the objects in view, clipped to it, fractions of the mirrored view
-    shown   (M,) which of the image's objects they are
     """
 
     window: Array
     mirror: bool
     boxes: Array
-    shown: Array
 
 
 def whole_view(boxes: Array, mirror: bool = False) -> View:
@@ -87,10 +85,9 @@ def _covered(boxes: Array, window: Array) -> Array:
 
 def _seen(window: Array, mirror: bool, boxes: Array, keep_covered: float) -> View:
     kept = np.asarray(boxes, np.float64).reshape(-1, 4)
-    shown = np.flatnonzero(_covered(kept, window) >= keep_covered)
-    kept = kept[shown]
+    kept = kept[_covered(kept, window) >= keep_covered]
     corner, sides = window[[0, 1, 0, 1]], (window[2:] - window[:2])[[0, 1, 0, 1]]
     kept = np.clip((kept - corner) / sides, 0, 1)
     if mirror:
         kept = np.stack([1 - kept[:, 2], kept[:, 1], 1 - kept[:, 0], kept[:, 3]], 1)
-    return View(window, mirror, kept, shown)
+    return View(window, mirror, kept)

@@ -75,12 +75,11 @@ def test_confidence_may_outweigh_distance_and_priors_never_look_at_it():
     assert by_prior[0].tolist() == [0]
 
 
-def losses(boxes, complete=True, alpha=2.0, logits=(0.0, 0.0), weights=None):
+def losses(boxes, complete=True, alpha=2.0, logits=(0.0, 0.0)):
     settings = LossSettings(alpha=alpha)
     found = multibox_loss(
         torch.zeros(1, 2, 4), torch.tensor([logits]), [np.array(boxes).reshape(-1, 4)],
         torch.tensor([complete]), HALVES, settings,
-        None if weights is None else [np.array(weights)],
     )  # fmt: skip
     return [float(value) for value in found]
 
@@ -117,41 +116,12 @@ def test_gradients_reach_only_matched_locations_and_every_logit():
     assert logits.grad.tolist() == [[-0.5, 0.5]]
 
 
-def test_a_box_of_half_the_weight_costs_half_in_place_and_confidence():
-    # As in the loss by hand; the other half's coin is whole where the image is complete.
-    box = [[0.1, 0.0, 0.5, 1.0]]
-    coin = math.log(2)
-    assert losses(box, weights=[0.5]) == pytest.approx([0.5, 1.5 * coin, 0.5], rel=1e-5)
-    assert losses(box, complete=False, weights=[0.5]) == pytest.approx(
-        [0.5, 0.5 * coin, 0.5], rel=1e-5
-    )
-
-
-def test_background_may_count_a_share():
-    assert losses([], complete=0.1) == pytest.approx([0, 0.2 * math.log(2), 0], rel=1e-5)
-    assert losses([[0.0, 0.0, 0.5, 1.0]], complete=0.1, weights=[0.5])[1] == pytest.approx(
-        0.6 * math.log(2), rel=1e-5
-    )
-
-
-def test_a_weight_goes_with_its_box_and_does_not_decide_the_matching():
-    # The right half stands first: its prediction is the second, one deviation off on one side.
-    boxes = [[0.5, 0.0, 1.0, 0.9], [0.0, 0.0, 0.5, 1.0]]
-    assert losses(boxes, weights=[0.25, 1.0])[0] == pytest.approx(0.25, rel=1e-5)
-    assert losses(boxes, weights=[1.0, 0.25])[0] == pytest.approx(1.0, rel=1e-5)
-
-
-def test_of_more_boxes_than_predictions_the_matched_ones_keep_their_own_weights():
-    middle, left, right = [0.2, 0.2, 0.3, 0.3], [0, 0, 0.5, 1], [0.5, 0, 1, 1]
-    assert losses([middle, left, right], weights=[1, 0.25, 0.5])[2] == pytest.approx(0.75)
-
-
-def plain_loss(location, logits, boxes, complete, settings):
-    """The slow version, without weights: every term of a view in turn."""
+def plain_loss(location, logits, boxes, complete, priors, settings):
+    """The slow version: every term of a view in turn."""
     place, confidence = [], []
     for view, own in enumerate(boxes):
-        columns, wanted, _ = match(
-            location[view].detach().numpy(), logits[view].detach().numpy(), own, HALVES, settings
+        columns, wanted = match(
+            location[view].detach().numpy(), logits[view].detach().numpy(), own, priors, settings
         )
         is_object = torch.zeros_like(logits[view])
         is_object[columns] = 1
@@ -162,23 +132,19 @@ def plain_loss(location, logits, boxes, complete, settings):
     return torch.stack(place), torch.stack(confidence)
 
 
-def test_without_weights_and_with_weights_of_1_loss_and_gradients_are_the_plain_ones_bit_for_bit():
+def test_loss_and_gradients_are_the_plain_ones_bit_for_bit():
     settings, complete = LossSettings(alpha=2.5), torch.tensor([True, False, True])
     boxes = [np.array([[0.1, 0.0, 0.6, 0.9], [0.5, 0.1, 0.9, 1.0]]), np.array([[0.4, 0, 1, 1]]),
              np.zeros((0, 4))]  # fmt: skip
     results = []
-    for weights in (None, [np.ones(len(own)) for own in boxes], "plain"):
+    for loss in (multibox_loss, plain_loss):
         torch.manual_seed(0)
         location = torch.randn(3, 2, 4, requires_grad=True)
         logits = torch.randn(3, 2, requires_grad=True)
-        if weights == "plain":
-            found = plain_loss(location, logits, boxes, complete, settings)
-        else:
-            found = multibox_loss(location, logits, boxes, complete, HALVES, settings, weights)
+        found = loss(location, logits, boxes, complete, HALVES, settings)
         (found[0] + found[1]).sum().backward()
         results.append([found[0], found[1], location.grad, logits.grad])
-    for ours in results[:2]:
-        assert all(torch.equal(one, other) for one, other in zip(ours, results[2], strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("matching", ["predictions", "priors"])

@@ -11,7 +11,6 @@ from multibox_training.settings import MultiBoxTrainingConfig
 from toy_regions import write_squares
 
 from detector.datasets import Dataset
-from detector.errors import SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,3 @@ def test_images_of_positives_only_teach_no_silence(squares):
 def test_what_makes_no_sense_is_refused(squares):
     with pytest.raises(ValueError, match="no classes to rename"):
         images(squares, rename="coco-to-voc")
-    with pytest.raises(SettingsError, match="leave out cap_per_class, cap_seed"):
-        images(
-            squares, split=None, unlabelled=True, pseudo={"from": "b"}, cap_per_class=1, cap_seed=2
-        )

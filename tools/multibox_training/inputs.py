@@ -11,6 +11,7 @@ import torch
 import typer
 
 from detector.build import build_network
+from detector.datasets import Dataset
 from detector.errors import DatasetError
 from detector.models.inference import FixedBatches, prepare_for_inference
 from detector.models.map_trunk import map_shape, map_trunk
@@ -25,9 +26,8 @@ from detector.training.kept_maps import KeptMaps, MapBuilder
 from detector.training.places import Places
 from detector.training.region_settings import MemberConfig
 from detector.training.view_bank import FixedViews
-from detector.training.view_batches import Views, box_fractions, object_fractions
+from detector.training.view_batches import Views, object_fractions
 from detector.training.view_examples import DrawnExamples, KeptExamples, ViewBatch
-from multibox_training.pseudo import Labelled
 from multibox_training.settings import MultiBoxTrainingConfig, map_fingerprint
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class Learning:
     below        the hash of what is not trained, where there is a bank
     """
 
-    labelled: Labelled
     priors: Priors
     whole: MultiBoxNetwork
     network: nn.Module
@@ -64,15 +63,14 @@ class Learning:
         priors = np.concatenate([self.priors.boxes, self.priors.deviation])
         return digest_of(
             [views.digest()],
-            np.array([views.completeness(image) for image in images]),
-            np.array([views.pseudo[i].weight if i in views.pseudo else 1.0 for i in images]),
+            np.array([views.complete(image) for image in images]),
             np.round(priors, 5) + 0.0,  # the last bits are each machine's own
         )
 
 
 def learning_of(
     settings: MultiBoxTrainingConfig,
-    labelled: Labelled,
+    dataset: Dataset,
     places: Places,
     group: Group,
     stop: Stop,
@@ -83,8 +81,7 @@ def learning_of(
     """
     how, below = settings.optimiser, settings.trunk
     views = Views(
-        labelled.dataset, below.input_size, settings.views, settings.augment, how.seed,
-        broken=dict(labelled.broken), pseudo=labelled.boxes, quiet=places.quiet,
+        dataset, below.input_size, settings.views, settings.augment, how.seed, quiet=places.quiet
     )  # fmt: skip
     priors = priors_of(settings, views)
     torch.manual_seed(how.seed)
@@ -98,17 +95,15 @@ def learning_of(
     if settings.bank is None:
         examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world)
         alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world=1)
-        return Learning(
-            labelled, priors, whole, whole, examples, alone, len(labelled.dataset), views
-        )
+        return Learning(priors, whole, whole, examples, alone, len(dataset), views)
     fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
-    belongs = map_fingerprint(settings, labelled.digest, fixed.digest(), numbers)
+    belongs = map_fingerprint(settings, fixed.digest(), numbers)
     kept = KeptExamples(
         fixed, _maps(settings, belongs, fixed, trunk, places, group, stop),
         how.batch, how.seed, group.rank, group.world,
     )  # fmt: skip
     alone = replace(kept, rank=0, world=1)
-    return Learning(labelled, priors, whole, whole.heads, kept, alone, len(fixed), views, numbers)
+    return Learning(priors, whole, whole.heads, kept, alone, len(fixed), views, numbers)
 
 
 def _maps(
@@ -140,20 +135,12 @@ def _maps(
 def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
     """Priors by k-means over all the boxes of the data and, where views are mirrored, their mirror
     images.
-
-    Of true boxes, whatever pseudo boxes there are beside them; of those where there are no others.
     """
     parts: list[Array] = []
     for image, sample in enumerate(views.dataset.samples):
         if len(sample.annotations) and (sample.size or views.readable(image)):
             size = sample.size or views.images.read(sample.path).shape[:2]
             parts.append(object_fractions(sample, (size[0], size[1])))
-    if not parts:
-        samples = views.dataset.samples
-        for image, pseudo in views.pseudo.items():
-            known = samples[image].size
-            assert known is not None  # since its boxes were drawn
-            parts.append(box_fractions(pseudo.boxes, known))
     boxes = np.concatenate(parts) if parts else np.zeros((0, 4))
     if settings.augment.flip:
         mirrored = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
@@ -165,7 +152,7 @@ def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
 
 def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
     """The early sanity report: what will be learnt from, and what was left out."""
-    dataset = learning.labelled.dataset
+    dataset = learning.views.dataset
     objects = sum(len(sample.annotations) for sample in dataset.samples)
     empty = sum(not len(sample.annotations) for sample in dataset.samples)
     typer.echo(

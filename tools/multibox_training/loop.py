@@ -42,7 +42,7 @@ def train(
     last = math.ceil(how.epochs * steps_per_epoch)
     run = TrainingState(
         network, how,
-        run_fingerprint(settings, learning.labelled.digest, learning.digest(), learning.below),
+        run_fingerprint(settings, learning.digest(), learning.below),
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
     loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)

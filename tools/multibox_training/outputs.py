@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from multibox_training.inputs import Learning
-    from multibox_training.pseudo import Labelled
 
 
 def write_weights(
@@ -31,12 +30,12 @@ def write_weights(
         whole = learner  # type: ignore[assignment]
     else:
         whole.heads = learner
-    below, labelled = settings.trunk, learning.labelled
+    below, data = settings.trunk, learning.views.dataset
     header = MultiBoxHeader(
         architecture=below.architecture, options=below.options, after=below.after,
         input_size=below.input_size, heads=settings.heads, grids=learning.priors.grids,
         stored_as=settings.stored_as, licence=settings.licence,
-        training_data=_said_of(labelled),
+        training_data=f"{counted(len(data), 'image')} of {data.name}",
     )  # fmt: skip
     path = out / "multibox.safetensors"
     save_multibox(path, TrainedMultiBox(whole, learning.priors, header))
@@ -44,12 +43,3 @@ def write_weights(
         f"wrote {path}; try: python tools/evaluate_proposals.py --engine multibox:weights={path}",
         err=True,
     )
-
-
-def _said_of(labelled: Labelled) -> str:
-    data = labelled.dataset
-    text = f"{counted(len(data), 'image')} of {data.name}"
-    if labelled.boxes:
-        count = sum(len(one.boxes) for one in labelled.boxes.values())
-        text += f", {counted(count, 'pseudo box')} of {labelled.by}"
-    return text

@@ -52,7 +52,6 @@ class Step:
             losses = multibox_loss(
                 location.float(), logits.float(), [batch.boxes[row] for row in rows],
                 batch.complete[rows], self.priors, self.loss,
-                [batch.weights[row] for row in rows],
             )  # fmt: skip
             self.seconds += time.perf_counter() - before
             learnt = batch.learnt[rows].to(self.device).float()

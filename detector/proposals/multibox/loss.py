@@ -7,8 +7,7 @@ x_ij = 1 where prediction i is object j's, as the cheapest matching says. Distan
 a prior's deviation s, so alpha here is alpha * s^2 of a loss on plain fractions: the 1,000 of the
 public trainer of arXiv 1412.1441, on fractions, is 2.5 at s = 0.05; 0.3, as the paper is quoted,
 on google/multibox's units (s = 0.01) weighs a distance as 3,000 would on fractions. Both terms are
-sums over a view, not means. A box that a machine drew may count less: x_ij is then its weight in
-both terms, but not in the matching, so that it finds the prediction that a true box would.
+sums over a view, not means.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class LossSettings(Settings):
 
 
 class Losses(NamedTuple):
-    """Each (B,) and summed over a view's predictions; `matched` counts objects by their weights."""
+    """Each (B,) and summed over a view's predictions; `matched` counts objects."""
 
     location: Tensor
     confidence: Tensor
@@ -65,9 +64,8 @@ def matching_cost(targets: Array, location: Array, logits: Array, settings: Loss
 
 def match(
     location: Array, logits: Array, boxes: Array, priors: Priors, settings: LossSettings
-) -> tuple[Array, Array, Array]:
-    """Predictions matched (m,), their target locations (m, 4), and which boxes these are (m,): of
-    one view with (M, 4) boxes.
+) -> tuple[Array, Array]:
+    """Predictions matched (m,) and their target locations (m, 4), of one view with (M, 4) boxes.
 
     With more objects than predictions, as many objects as there are predictions are matched.
     """
@@ -75,7 +73,7 @@ def match(
     with np.errstate(over="ignore", invalid="ignore"):  # a diverging network's
         cost = np.nan_to_num(matching_cost(targets, location, logits, settings), copy=False)
     rows, columns = assign(cost)
-    return columns, targets[rows, columns], rows
+    return columns, targets[rows, columns]
 
 
 def multibox_loss(
@@ -85,38 +83,34 @@ def multibox_loss(
     complete: Tensor,
     priors: Priors,
     settings: LossSettings,
-    weights: Sequence[Array] | None = None,
 ) -> Losses:
     """Predictions (B, K, 4) and (B, K) against the boxes (M, 4) of each of B views.
 
-    complete  (B,) bool, or a weight in [0, 1]: every object is annotated. Elsewhere a prediction
-              that is nobody's may be an object that nobody boxed, so it adds nothing.
-    weights   (M,) of each view's boxes; None: all 1
+    complete  (B,) bool: every object is annotated. Elsewhere a prediction that is nobody's may be
+              an object that nobody boxed, so it adds nothing.
 
     A prediction that is not finite makes the loss of its view NaN, whatever it is matched with.
     """
     places, values = location.detach().cpu().numpy(), logits.detach().cpu().numpy()
-    views, columns, targets, shares = [], [], [], []
+    views, columns, targets = [], [], []
     for view, own in enumerate(boxes):
-        chosen, residual, rows = match(places[view], values[view], own, priors, settings)
+        chosen, residual = match(places[view], values[view], own, priors, settings)
         views.append(np.full(len(chosen), view))
         columns.append(chosen)
         targets.append(residual)
-        shares.append(np.ones(len(rows)) if weights is None else weights[view][rows])
     device = logits.device
     row = torch.from_numpy(np.concatenate(views)).to(device)
     column = torch.from_numpy(np.concatenate(columns)).to(device)
     wanted = torch.from_numpy(np.concatenate(targets).astype(np.float32)).to(device)
-    weight = torch.from_numpy(np.concatenate(shares).astype(np.float32)).to(device)
     is_object = torch.zeros_like(logits)
     is_object[row, column] = 1
     each = F.binary_cross_entropy_with_logits(logits, is_object, reduction="none")
     counts = complete.to(logits)[:, None].repeat(1, logits.shape[1])
-    counts[row, column] = weight
-    distance = weight * (((location[row, column] - wanted) ** 2).sum(1) / 2)
+    counts[row, column] = 1
+    distance = ((location[row, column] - wanted) ** 2).sum(1) / 2
     summed = torch.zeros(len(logits), device=device).index_add(0, row, distance)
     finite = torch.isfinite(location).all(2).all(1) & torch.isfinite(logits).all(1)
     return Losses(
         torch.where(finite, settings.alpha * summed, torch.nan),
-        (each * counts).sum(1), (is_object * counts).sum(1),
+        (each * counts).sum(1), is_object.sum(1),
     )  # fmt: skip
