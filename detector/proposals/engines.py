@@ -97,7 +97,7 @@ def build_engine(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:
-    """Compile what the engine and the cache need, so that no worker has to.
+    """Compile what the engine needs, so that no worker has to.
 
     `announce` is told, in a sentence, if that is going to take a few seconds.
     """
@@ -105,6 +105,3 @@ def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:
         from detector.proposals.selective_search import warm_up as compile_kernels
 
         compile_kernels(announce)
-    from detector.proposals.cache import coding
-
-    coding.warm_up()

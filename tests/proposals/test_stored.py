@@ -393,6 +393,17 @@ def test_the_file_is_small_beside_its_rows(path):
     assert path.stat().st_size / 200 < len(encode(found)) + 300
 
 
+def test_a_file_of_another_format_is_refused(path):
+    with ProposalStore(path, "rw") as store:
+        store.put(key(1), FAST, some(1))
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    for mode in ("r", "rw"):
+        with pytest.raises(ProposalError, match="of format 7, and this version reads format 1; make"):
+            ProposalStore(path, mode)
+
+
 def test_a_file_whose_texts_are_damaged_is_an_error_that_says_so(path):
     """Found by tools/fuzz.py: the name of a table is not UTF-8."""
     with ProposalStore(path, "rw") as store:

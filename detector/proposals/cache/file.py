@@ -11,17 +11,20 @@ from detector.errors import ProposalError
 
 # Tells our files from other SQLite files: "IRCN", for Inception-RCNN.
 APPLICATION_ID = 0x4952434E
+FORMAT_VERSION = 1
+"""Of the tables and of the rows in them; another one is refused."""
 PATIENCE_S = 60.0
 
 # Small pages: a row of 6 kB then wastes 160 bytes of the file; in SQLite's usual pages 600.
 _PAGE_SIZE = 512
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, hash BLOB UNIQUE, settings TEXT);
 CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, content BLOB UNIQUE, name TEXT);
 CREATE TABLE IF NOT EXISTS regions (
     image INTEGER, engine INTEGER, boxes INTEGER, data BLOB, UNIQUE (image, engine));
 CREATE TABLE IF NOT EXISTS failures (
     name TEXT, engine INTEGER, message TEXT, PRIMARY KEY (name, engine));
+PRAGMA user_version = {FORMAT_VERSION};
 """
 _OURS = {"engines", "images", "regions", "failures"}
 
@@ -123,6 +126,12 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
     if not _tables(connection) >= _OURS:
         raise ProposalError(
             f"{path} is an SQLite file but not a proposal cache of this version; choose another"
+        )
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found != FORMAT_VERSION:
+        raise ProposalError(
+            f"{path} is a proposal cache of format {found}, and this version reads format"
+            f" {FORMAT_VERSION}; make it anew with tools/propose.py"
         )
 
 
