@@ -121,7 +121,7 @@ CRASH = (
 
 
 def test_a_file_that_crashed_scipy_is_refused():
-    """Found by tools/fuzz.py."""
+    """Found by fuzzing."""
     data = zlib.decompress(CRASH)
     with pytest.raises(ValueError, match="unknown type"):
         read_mat(data, ["boxes", "images"])

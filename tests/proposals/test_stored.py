@@ -400,12 +400,12 @@ def test_a_file_of_another_format_is_refused(path):
     connection.execute("PRAGMA user_version = 7")
     connection.close()
     for mode in ("r", "rw"):
-        with pytest.raises(ProposalError, match="of format 7, and this version reads format 1; make"):
+        with pytest.raises(ProposalError, match="of format 7, and this version reads format 1"):
             ProposalStore(path, mode)
 
 
 def test_a_file_whose_texts_are_damaged_is_an_error_that_says_so(path):
-    """Found by tools/fuzz.py: the name of a table is not UTF-8."""
+    """Found by fuzzing: the name of a table is not UTF-8."""
     with ProposalStore(path, "rw") as store:
         store.put_settings({"engine": "any"})
     data = path.read_bytes()

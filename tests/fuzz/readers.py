@@ -16,7 +16,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Target:
+class Reader:
     """seeds: a folder to work in -> good files. read: a file's bytes and the folder -> nothing, or
     a typed error.
     """
@@ -477,30 +477,30 @@ def _read_results(layout: str) -> Callable[[bytes, Path], object]:
     return read
 
 
-TARGETS = (
-    Target("image", _pictures, _read_picture),
-    Target("voc-xml", _xml, _read_xml),
-    Target("coco-json", _instances, _read_instances),
-    Target("yolo-labels", _labels, _read_labels),
-    Target("yolo-yaml", _data_yaml, _read_data_yaml),
-    Target("config", _configs, _read_config),
-    Target("bundle", _manifests, _read_manifest),
-    Target("safetensors", _weights, _read_weights),
-    Target("pth", _pth, _read_pth),
-    Target("caffemodel", _caffemodels, _read_caffemodel),
-    Target("keras-json", _browser_models, _read_browser_model),
-    Target("multibox", _multiboxes, _read_multibox),
-    Target("multibox-header", _headers(_multiboxes), _read_header(_multiboxes, _read_multibox)),
-    Target("classifier", _classifiers, _read_classifier),
-    Target(
+READERS = (
+    Reader("image", _pictures, _read_picture),
+    Reader("voc-xml", _xml, _read_xml),
+    Reader("coco-json", _instances, _read_instances),
+    Reader("yolo-labels", _labels, _read_labels),
+    Reader("yolo-yaml", _data_yaml, _read_data_yaml),
+    Reader("config", _configs, _read_config),
+    Reader("bundle", _manifests, _read_manifest),
+    Reader("safetensors", _weights, _read_weights),
+    Reader("pth", _pth, _read_pth),
+    Reader("caffemodel", _caffemodels, _read_caffemodel),
+    Reader("keras-json", _browser_models, _read_browser_model),
+    Reader("multibox", _multiboxes, _read_multibox),
+    Reader("multibox-header", _headers(_multiboxes), _read_header(_multiboxes, _read_multibox)),
+    Reader("classifier", _classifiers, _read_classifier),
+    Reader(
         "classifier-header", _headers(_classifiers), _read_header(_classifiers, _read_classifier)
     ),
-    Target("checkpoint", _checkpoints, _read_checkpoint),
-    Target("proposal-cache", _caches, _read_cache),
-    Target("proposal-row", _rows, _read_row),
+    Reader("checkpoint", _checkpoints, _read_checkpoint),
+    Reader("proposal-cache", _caches, _read_cache),
+    Reader("proposal-row", _rows, _read_row),
     *(
-        Target(f"proposals-{k}", _foreign(k), _read_foreign(k))
+        Reader(f"proposals-{k}", _foreign(k), _read_foreign(k))
         for k in ("mat", "npz", "pkl", "json")
     ),
-    *(Target(f"results-{k}", _results(k), _read_results(k)) for k in ("json", "csv", "txt")),
+    *(Reader(f"results-{k}", _results(k), _read_results(k)) for k in ("json", "csv", "txt")),
 )

@@ -1,1 +1,0 @@
-"""What tools/fuzz.py is made of: targets, damage, and processes to be damaged in."""
