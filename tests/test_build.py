@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,13 @@ def test_renaming_without_a_class_list_is_a_settings_error():
     assert validated(RegionTrainingConfig, {"data": [source], "classes": "voc"}, "x").data
     with pytest.raises(SettingsError, match="set classes, such as classes=voc"):
         validated(RegionTrainingConfig, {"data": [source]}, "x")
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("150000", 1), ("50000", 1), ("300000", 3), ("max", 8)]
+)
+def test_a_containers_share_of_the_processors_counts(limit, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    (tmp_path / "cpu.max").write_text(f"{limit} 100000\n")
+    assert usable_cores(tmp_path) == cores

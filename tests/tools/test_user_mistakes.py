@@ -136,7 +136,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("lint voc --images nowhere", "--images nowhere", "folder"),
     ("lint voc --images images", "voc is voc", "leave --images out"),
     ("lint others.json --classes cat", "others.json is coco", "leave --classes out"),
-    ("doctor --ful", "--ful", "--full"),
+    ("doctor --jsn", "--jsn", "--json"),
 ]
 
 
