@@ -89,6 +89,8 @@ def test_a_card_that_does_not_compute(tmp_path: Path) -> None:
     source = "class cuda: is_available = staticmethod(lambda: True)\ndef ones(*_, **__): 1 / 0\n"
     room = tmp_path / "detector" / "models"
     room.mkdir(parents=True)
+    for package in (room.parent, room):
+        (package / "__init__.py").touch()
     (room / "inference.py").write_text("fastest_precision = None\n")
     found = doctor.check_precision(fake(tmp_path, {"torch": source}))
     assert (found.state, "ZeroDivisionError" in found.said) == ("fault", True)
@@ -97,6 +99,7 @@ def test_a_card_that_does_not_compute(tmp_path: Path) -> None:
 def test_shipped_weights_that_are_damaged(tmp_path: Path) -> None:
     room = tmp_path / "detector"
     room.mkdir()
+    (room / "__init__.py").touch()
     (room / "bundle.py").write_text(
         "def load_bundle(_): raise ValueError('a.safetensors: damaged')"
     )
