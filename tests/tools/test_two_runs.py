@@ -19,7 +19,6 @@ FOLDERS = {
     "evaluate_proposals": "--data {data}",
     "export": "{data}/found.json --data {data} --split train --to voc",
     "fit_heads": "--data {data}",
-    "fit_priors": "--data {data}",
     "fit_temperature": "--data {data}",
     "join": "{data} {data}",
     "split": "--data {data}",

@@ -109,12 +109,6 @@ def grid_priors(boxes: Array, *, grids: tuple[int, ...] = GRIDS, seed: int = 0) 
     return _with_deviation(priors, boxes, kind, grids)
 
 
-def best_overlaps(boxes: Array, priors: Array) -> Array:
-    """(N,) the largest IoU of each box with any prior: what the priors alone promise."""
-    parts = [box_ops.iou(boxes[i : i + 1000], priors).max(1) for i in range(0, len(boxes), 1000)]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
 def _clusters(points: Array, count: int, seed: int) -> tuple[Array, Array]:
     """(count, D) centres and the (N,) cluster of each point."""
     from sklearn.cluster import KMeans
