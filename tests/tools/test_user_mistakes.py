@@ -73,7 +73,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("detect a.jpg --ensemble many", "--ensemble many", "a number of members, or all"),
     ("detect a.jpg --ensemble 9", "it has 3", "9"),
     ("detect a.jpg --proposals none.sqlite", "none.sqlite", "tools/propose.py"),
-    ("detect a.jpg --proposals opencvv", "opencvv", "known: selective-search"),
+    ("detect a.jpg --proposals opencvv", "opencvv", "choose selective-search"),
     ("detect a.jpg --precision float8", "float8", "float32"),
     # evaluate
     ("evaluate --data nowhere", "nowhere", "no such file or folder"),
@@ -130,7 +130,6 @@ MISTAKES: list[tuple[str, ...]] = [
     ("calibrate cut-bundle a.jpg --crops 2", "--crops", "16"),
     ("fit_heads --data voc --split train --add unicorn --out run", "unicorn", "green"),
     ("fit_ranking --data nowhere", "nowhere", "no such file or folder"),
-    ("models gogglenet", "gogglenet", "googlenet"),
     ("lint nowhere", "nowhere", "no such file or folder"),
     ("lint voc --format xml", "--format xml", "voc, coco, yolo"),
     ("lint voc --images nowhere", "--images nowhere", "folder"),
