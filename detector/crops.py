@@ -36,14 +36,16 @@ CONTEXT = 16 / 227
 """Share of the crop's side that is context, on each side: R-CNN's 16 pixels at 227, scaled to any
 S.
 """
+MOST_CONTEXT = 0.49
+"""Of which the region itself is a fiftieth of the crop; at a half it would vanish."""
 
 
 def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, Array]:
     """Where crops of side `size` lie: (N, 2) left-top corners, and (N, 2) source pixels per output
     pixel (x, y).
     """
-    if not 0 <= context < 0.5:
-        raise ValueError(f"context {context} is not in [0, 0.5)")
+    if not 0 <= context <= MOST_CONTEXT:
+        raise ValueError(f"context {context} is not in [0, {MOST_CONTEXT}]")
     if size < 1:
         raise ValueError(f"crop side {size} is not at least 1")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.crops import CONTEXT
+from detector.crops import CONTEXT, MOST_CONTEXT
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
 from detector.heads.linear import HeadLayers
@@ -22,7 +22,7 @@ from detector.member_outputs import (
     conclude,
 )
 from detector.models.inference import FixedBatches, Precision, prepare_for_inference
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.normalisation import CENTRED, Normalisation, is_possible
 from detector.models.split import SharedTrunk, Top, Trunk
 from detector.structures import Array
 
@@ -55,6 +55,15 @@ class Member:
             raise SettingsError(
                 f"a member's temperature is {self.temperature}; expected"
                 f" {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, and 1 leaves the softmax as it is"
+            )
+        if not 0 <= self.context <= MOST_CONTEXT:
+            raise SettingsError(
+                f"a member's context is {self.context}; expected 0 to {MOST_CONTEXT:g}, the share"
+                " of the crop's side around the region"
+            )
+        if not is_possible(self.normalisation):
+            raise SettingsError(
+                f"a member's normalisation is {self.normalisation}; no picture is brought to that"
             )
 
     @property
@@ -95,8 +104,14 @@ class Ensemble:
         _check_heads(self.members)
         self.num_outputs = self._network_outputs + max(len(one.heads.added) for one in members)
         on_cpu = torch.device(device).type == "cpu"
-        size = batch_size or (8 if on_cpu else 128)
-        workers = workers or (torch.get_num_threads() if on_cpu else 1)
+        size = (8 if on_cpu else 128) if batch_size is None else batch_size
+        if workers is None:
+            workers = torch.get_num_threads() if on_cpu else 1
+        if size < 1 or workers < 1:
+            raise SettingsError(
+                f"batch_size is {size} and workers {workers}; both must be at least 1,"
+                " and None is the usual number"
+            )
         self.groups = [
             _group(self.members, places, precision, device, size, workers)
             for places in _together(self.members, precision)

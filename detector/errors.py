@@ -81,6 +81,24 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
 
 
+_NO_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a primitive",  # oneDNN
+    "failed to map segment",  # the loader of shared libraries
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or this machine had no memory left; most libraries say so by text alone."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, (RuntimeError, ImportError, OSError))
+        and any(text in str(error) for text in _NO_MEMORY)
+    )
+
+
 def brief(value: object) -> str:
     """Somebody's value in a message: its repr, of which no more is made than fits a line."""
     try:

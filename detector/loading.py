@@ -56,6 +56,8 @@ def load_detector(
     from detector.ensemble import Ensemble
     from detector.pipeline import Detector
 
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads is {threads}; it must be at least 1, and None is one")
     device = choose_device(device) if isinstance(device, str) else device
     folder = Path(bundle or SHIPPED)
     loaded = load_bundle(folder, members)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from detector.compiled import inner, kernel
 from detector.structures import Array
+
+FEW = 2048
+"""Pixels under a filter that are added one by one; of more, beyond any photograph, the sum is found
+at once, so that the work is bounded by the image and not by the box.
+"""
 
 
 @inner
@@ -20,13 +23,16 @@ def _taps(
     reach = max(1.0, step)
     for j in range(size):
         centre = start + (j + 0.5) * step - 0.5
-        low = math.ceil(centre - reach)
-        high = math.floor(centre + reach)
+        low = np.ceil(centre - reach)
+        high = np.floor(centre + reach)
         total = 0.0
-        for i in range(low, high + 1):
-            total += max(0.0, 1.0 - abs(i - centre) / reach)
-        inside_low = max(low, 0)
-        inside_high = min(high, length - 1)
+        if high - low < FEW:
+            for i in range(int(low), int(high) + 1):
+                total += max(0.0, 1.0 - abs(i - centre) / reach)
+        else:
+            total = reach  # the area of the triangle, to one part in a million
+        inside_low = int(min(max(low, 0.0), float(length)))
+        inside_high = int(max(min(high, length - 1.0), -1.0))
         first[j] = min(inside_low, length - 1)
         count[j] = max(0, inside_high - inside_low + 1)
         for i in range(inside_low, inside_high + 1):
@@ -41,7 +47,7 @@ def crop_regions(image: Array, corner: Array, step: Array, mean: Array, out: Arr
     widest = 1.0
     for n in range(step.shape[0]):
         widest = max(widest, step[n, 0], step[n, 1])
-    taps = int(2 * widest) + 3
+    taps = int(min(2 * widest, float(max(height, width)))) + 3
     first_x, count_x = np.empty(size, np.int64), np.empty(size, np.int64)
     first_y, count_y = np.empty(size, np.int64), np.empty(size, np.int64)
     weight_x, weight_y = np.empty((size, taps), np.float32), np.empty((size, taps), np.float32)

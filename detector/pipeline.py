@@ -24,12 +24,11 @@ import torch
 
 from detector.crops import crop_batch
 from detector.ensemble import CropSpec, Ensemble
-from detector.errors import DetectorError
+from detector.errors import DetectorError, SettingsError, is_out_of_memory
 from detector.heads.bbox_regression import moved
 from detector.images import check_pixels
 from detector.member_outputs import MemberOutput, conclude
-from detector.models.inference import is_out_of_memory
-from detector.proposals.merge import Proposer
+from detector.proposals.merge import Proposer, check_near
 from detector.region_prior import RegionPrior
 from detector.structures import Array, Detections, Proposals
 from detector.suppression import DetectionSettings, suppress
@@ -115,7 +114,9 @@ class Detector:
         self.prior = prior
         self.device = torch.device(device)
         self.threads = max(1, threads)
-        self.chunk = chunk or (128 if self.device.type == "cpu" else 1024)
+        self.chunk = (128 if self.device.type == "cpu" else 1024) if chunk is None else chunk
+        if self.chunk < 1:
+            raise SettingsError(f"chunk is {chunk}; it must be at least 1, and None is the usual")
         self._halving = threading.Lock()
         self._process, self._asked = os.getpid(), False
         if ensemble.num_outputs != len(self.classes) + 1:
@@ -170,6 +171,14 @@ class Detector:
         """
         log_odds = None if self.prior is None else self.prior(proposals.boxes, proposals.size)
         judgement = conclude(outputs, self.ensemble.temperatures, log_odds)
+        if not all(
+            part is None or bool(torch.isfinite(part).all())
+            for part in (judgement.scores, judgement.deltas)
+        ):
+            raise DetectorError(
+                "the networks' scores are not finite: weights or normalisation of this detector are"
+                f" too large for {self.ensemble.precision}; use another bundle"
+            )
         boxes = proposals.boxes
         if judgement.deltas is not None:
             boxes = moved(boxes, judgement.deltas.numpy(), proposals.size)
@@ -197,6 +206,7 @@ class Detector:
                 raise ValueError(
                     f"proposals are for an image of (H, W) {proposals.size}, not {image.shape[:2]}"
                 )
+            check_near(proposals)
             waiting.append(work)
             missing += len(proposals)
             while missing >= self.chunk:

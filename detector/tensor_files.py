@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from detector.errors import BundleError
+from detector.errors import BundleError, brief, cut
 
 Layout = Mapping[str, tuple[int, ...]]
 """Shapes by the names of tensors."""
@@ -45,7 +45,7 @@ def naming(label: str) -> Iterator[None]:
 
 def layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes by the file's own header, before any tensor is made of it."""
-    known = {"F32", "F16", "I8", "I64"}
+    known = ["F32", "F16", "I8", "I64"]
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
@@ -56,7 +56,9 @@ def layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:
         raise BundleError(f"{label}: not a safetensors file") from None
     for name, kind in kinds.items():
         if kind not in known:
-            raise BundleError(f"{label}: tensor {name} is stored as {kind}, expected {known}")
+            raise BundleError(
+                f"{label}: tensor {cut(name)} is stored as {brief(kind)}, expected one of {known}"
+            )
     return layout
 
 
@@ -66,7 +68,9 @@ def compare_layouts(found: Layout, wanted: Layout, label: str) -> None:
         if name not in found:
             raise BundleError(f"{label}: tensor {name} is missing")
         if found[name] != shape:
-            raise BundleError(f"{label}: tensor {name} has shape {found[name]}, expected {shape}")
+            raise BundleError(
+                f"{label}: tensor {name} has shape {brief(found[name])}, expected {shape}"
+            )
     for name in found:
         if name not in wanted:
-            raise BundleError(f"{label}: tensor {name} does not belong to the architecture")
+            raise BundleError(f"{label}: tensor {cut(name)} does not belong to the architecture")

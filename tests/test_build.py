@@ -43,6 +43,13 @@ def test_proposals_keep_what_the_bundle_says_and_is_not_named(tmp_path: Path):
         assert (made.longest_side, getattr(made, "min_side", None)) == sides, text
 
 
+@pytest.mark.parametrize("given", [{"batch_size": 0}, {"threads": 0}, {"threads": -2}])
+def test_none_at_a_time_is_refused_by_the_front_door_as_by_the_command(tmp_path: Path, given):
+    bundle = with_proposals(tmp_path, "selective-search", preset="single")
+    with pytest.raises(SettingsError, match="at least 1"):
+        load_detector(bundle, **given)
+
+
 def test_the_number_of_threads_reaches_the_search(tmp_path: Path):
     bundle = with_proposals(tmp_path, "selective-search", preset="single")
     assert load_detector(bundle, threads=1).propose_regions.threads == 1

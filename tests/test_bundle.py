@@ -284,6 +284,19 @@ def huge_header(data: bytes) -> bytes:
     return (2**62).to_bytes(8, "little") + data[8:]
 
 
+def header(change):
+    """A file whose header is changed and nothing else of it, with its right hash."""
+
+    def changed(data: bytes) -> bytes:
+        length = int.from_bytes(data[:8], "little")
+        told = json.loads(data[8 : 8 + length])
+        change(told)
+        text = json.dumps(told).encode()
+        return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+    return lambda folder: spoil_bytes(folder, changed, honest=True)
+
+
 BAD = {
     "no manifest": (lambda f: (f / "bundle.json").unlink(), r"no bundle\.json"),
     "not JSON": (text("hello"), r"bundle\.json: not a bundle"),
@@ -341,7 +354,12 @@ BAD = {
     ),
     "strange type": (
         tensors(lambda t: t.update({"bn.bias": t["bn.bias"].double()})),
-        r"bn\.bias is stored as F64",
+        r"bn\.bias is stored as 'F64'",
+    ),
+    "a type that is a list": (header(lambda h: h["bn.bias"].update(dtype=["F32"])), "stored as"),
+    "a shape of one huge number": (
+        header(lambda h: h["bn.bias"].update(shape=[10**400])),
+        r"bn\.bias has shape .{9,200}, expected",
     ),
 }
 

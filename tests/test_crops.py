@@ -126,7 +126,22 @@ def test_weights_sum_to_one_inside_and_to_less_at_the_border():
     assert weights[0].sum() < 0.3
 
 
-@pytest.mark.parametrize(("size", "context"), [(0, 0.1), (32, 0.5), (32, -0.1)])
+@pytest.mark.parametrize(
+    ("size", "context"), [(0, 0.1), (32, 0.5), (32, -0.1), (32, 0.4999999999999999)]
+)
 def test_impossible_crops_are_refused(size, context):
     with pytest.raises(ValueError, match=r"crop side|context"):
         crops.windows(np.array([[0, 0, 1, 1]]), size, context)
+
+
+@pytest.mark.parametrize("far", [9e3, 1e6, 1e9, 3e38])
+def test_the_work_of_a_crop_is_bounded_by_the_image_and_not_by_the_box(far, rng):
+    """Of the largest, the pixels under one filter could be neither counted nor held."""
+    image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    boxes = np.array([[-far, -far, far, far], [3, 4, 30, 35], [-far, 0, 60, 40]])
+    found = crop_batch(image, boxes, 8)
+    assert np.isfinite(found.numpy()).all()
+    assert (found[1:2] == crop_batch(image, boxes[1:2], 8)).all()
+    if far < 1e6:  # the plain one does hold them
+        expected = crops.crop_reference(image, boxes[0], 8)
+        assert np.abs(found[0].numpy() - expected).max() < 1e-6

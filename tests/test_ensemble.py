@@ -9,7 +9,7 @@ from torch import nn
 from detector.ensemble import CropSpec, Ensemble, Member, SharedTrunk
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
-from detector.models.normalisation import HALF
+from detector.models.normalisation import HALF, Normalisation
 from detector.models.split import Trunk
 
 
@@ -84,6 +84,27 @@ def test_what_cannot_be_an_ensemble_is_refused():
         Ensemble([Member(nn.Sequential(), 8)])
     with pytest.raises(ValueError, match="size=16"):
         Ensemble([Member(Constant(0.0, 0.0), 16)])({CropSpec(8): noise(1, 8)})
+
+
+@pytest.mark.parametrize("given", [{"batch_size": 0}, {"batch_size": -3}, {"workers": 0}])
+def test_none_at_a_time_is_refused(given):
+    with pytest.raises(SettingsError, match="at least 1"):
+        Ensemble([Member(Constant(0.0, 0.0), 8)], **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"context": 0.4999999999999999}, "context"),
+        ({"context": float("nan")}, "context"),
+        ({"normalisation": Normalisation((0, 0, 0), (1, 1e-300, 1))}, "normalisation"),
+        ({"normalisation": Normalisation((0, 0, 0), (1e308, 1, 1))}, "normalisation"),
+        ({"normalisation": Normalisation((0, float("nan"), 0), (1, 1, 1))}, "normalisation"),
+    ],
+)
+def test_crops_that_no_network_can_use_are_refused(given, said):
+    with pytest.raises(SettingsError, match=said):
+        Member(Constant(0.0, 0.0), 8, **given)
 
 
 def test_members_with_a_common_trunk_give_what_they_give_alone():

@@ -26,10 +26,22 @@ def bundle(**changes: Any) -> BundleManifest:
 
 LIMITS = [
     (MemberManifest, "input_size", [16, 2048], [15, 2049]),
-    (MemberManifest, "context", [0, 0.49], [-0.01, 0.5]),
+    (MemberManifest, "context", [0, 0.49], [-0.01, 0.4999999999999999, 0.5, float("nan")]),
     (MemberManifest, "bytes", [0, 1], [-1]),
     (MemberManifest, "temperature", [0.01, 1, 100], [0.0099, 100.1, 0, -1, float("nan")]),
-    (MemberManifest, "std", [(0.1, 0.1, 0.1)], [(0.1, 0, 0.1), (0.1, 0.1, -1), (1, 1)]),
+    (
+        MemberManifest,
+        "std",
+        [(0.1, 0.1, 0.1), (1 / 255,) * 3, (1e4,) * 3],
+        [(0.1, 0, 0.1), (0.1, 0.1, -1), (1, 1), (1, 1e-300, 1), (1e308, 1, 1), (1, 1, 9e-5)],
+    ),
+    (MemberManifest, "mean", [(0, -1, 1e4)], [(1e308, 0, 0), (0, 0, -1e5), (0, float("inf"), 0)]),
+    (
+        MemberManifest,
+        "activation_ranges",
+        [{}, {"conv1": 1e-9, "norm1": 1e6}],
+        [{"conv1": 0}, {"conv1": -1}, {"conv1": 1e308}, {"conv1": float("nan")}, []],
+    ),
     (MemberManifest, "stored_as", ["float32", "float16", "int8"], ["float64"]),
     (
         MemberManifest,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from detector import pipeline
 from detector.ensemble import Ensemble, Member
-from detector.errors import DetectorError, ImageError
+from detector.errors import DetectorError, ImageError, ProposalError, SettingsError
 from detector.pipeline import Detector
 from detector.region_prior import RegionPrior
 from detector.structures import Array, Detections, Proposals
@@ -179,6 +179,30 @@ def test_the_seconds_of_an_image_are_its_own_search_and_share_of_the_batches(mon
     assert [one.seconds for one in found] == [2, 6, 0]
     (searched,) = detect.detect_pairs([(image, None)])
     assert searched.seconds == 10 + 3
+
+
+@pytest.mark.parametrize("box", [[-1e9, -1e9, 1e9, 1e9], [0, 0, 9, 1e30], [-1e5, 0, 9, 9]])
+def test_a_box_far_outside_its_image_is_refused_at_once(box):
+    given = Proposals([[-9, -9, 60, 60], box], (30, 40))
+    with pytest.raises(ProposalError, match=r"box 1 is .* far outside"):
+        _detector().score(_half_white(), given)
+    assert len(_detector().classify(_half_white(), given[:1])) == 1
+
+
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_none_at_a_time_is_refused(chunk):
+    with pytest.raises(SettingsError, match="at least 1"):
+        Detector(_proposer, Ensemble([Member(Brightness(), 16)]), ["a", "b"], chunk=chunk)
+
+
+def test_scores_that_are_not_finite_are_an_error_and_not_an_empty_image():
+    network = Brightness()
+    with torch.no_grad():
+        network.classifier.weight.fill_(3e38)
+        network.classifier.bias.fill_(3e38)
+    detect = Detector(_proposer, Ensemble([Member(network, 16)]), ["a", "b"])
+    with pytest.raises(DetectorError, match="not finite"):
+        detect(_half_white())
 
 
 def test_both_doors_take_the_best_proposals_only():

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from detector.crops import CONTEXT, MOST_CONTEXT
 from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
 from detector.member_outputs import LEAST_TEMPERATURE, MOST_TEMPERATURE
-from detector.models.normalisation import CENTRED, Normalisation, Triple
+from detector.models.normalisation import (
+    CENTRED,
+    LEAST_STD,
+    MOST_MEAN,
+    MOST_STD,
+    Normalisation,
+    Triple,
+    is_possible,
+)
 from detector.models.split import SharedTrunk
 from detector.models.storage import StoredAs
 from detector.region_prior import RegionPrior
@@ -22,11 +31,11 @@ class MemberManifest(Settings):
     architecture: str
     options: dict[str, bool | int | float | str] = {}
     input_size: int = Field(default=224, ge=16, le=2048)
-    context: float = Field(default=16 / 227, ge=0, lt=0.5)
+    context: float = Field(default=CONTEXT, ge=0, le=MOST_CONTEXT)
     """Share of the crop's side that lies around the region, on each side (R-CNN's 16 of 227)."""
     mean: Triple = CENTRED.mean
     std: Triple = CENTRED.std
-    activation_ranges: dict[str, float] = {}
+    activation_ranges: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
     """For 8-bit inference (models/quantised.py); empty where they were not measured."""
     temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
     """Its softmax is that of logits / temperature (tools/fit_temperature.py)."""
@@ -37,12 +46,15 @@ class MemberManifest(Settings):
     bytes: int = Field(default=0, ge=0)
     sha256: str = ""
 
-    @field_validator("std")
+    @field_validator("mean", "std")
     @classmethod
-    def _positive(cls, std: Triple) -> Triple:
-        if min(std) <= 0:
-            raise ValueError("every std must be above 0")
-        return std
+    def _of_pixels(cls, values: Triple, info: ValidationInfo) -> Triple:
+        if not is_possible(Normalisation(**{str(info.field_name): values})):
+            raise ValueError(
+                f"every std must be {LEAST_STD:g} to {MOST_STD:g} and every mean at most"
+                f" {MOST_MEAN:g}, of pixels in 0 to 1"
+            )
+        return values
 
     @property
     def normalisation(self) -> Normalisation:

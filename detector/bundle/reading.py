@@ -17,7 +17,7 @@ from torch import nn
 
 from detector.bundle.manifest import BundleManifest, MemberManifest
 from detector.bundle.networks import build_member, tensors_of_trunk
-from detector.errors import BundleError, SettingsError, WeightsError
+from detector.errors import BundleError, SettingsError, WeightsError, brief
 from detector.heads import BoxRegression, HeadManifest, Heads, LinearScores
 from detector.heads.stored import heads_of_member, load_head
 from detector.models.storage import decode, stored_layout
@@ -63,7 +63,7 @@ def read_manifest(folder: str | Path) -> BundleManifest:
         raise BundleError(f"{path}: not a bundle's manifest ({type(error).__name__})") from None
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path}: format version {version!r}; this program reads {FORMAT_VERSION}, "
+            f"{path}: format version {brief(version)}; this program reads {FORMAT_VERSION}, "
             "so update it or save the bundle again"
         )
     try:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.errors import is_out_of_memory
 from detector.hardware import has_fast_bfloat16
 from detector.models.folding import folded, halved
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
@@ -278,11 +279,3 @@ class FixedBatches:
             if count < size:
                 batch = F.pad(batch, (0, 0) * 3 + (0, size - count))
             return function(batch)[:count].cpu()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device or this machine had no memory left; on CPUs torch says so by text alone."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text

@@ -7,7 +7,6 @@ with a `Normalisation`.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -47,11 +46,16 @@ class Normalisation(NamedTuple):
 
 
 def is_possible(one: Normalisation) -> bool:
-    """Whether crops can be brought to it: finite, and deviations that one can divide by."""
-    return all(map(math.isfinite, (*one.mean, *one.std))) and min(one.std) >= LEAST_STD
+    """Whether crops can be brought to it, in any number format."""
+    return all(abs(mean) <= MOST_MEAN for mean in one.mean) and all(
+        LEAST_STD <= std <= MOST_STD for std in one.std
+    )
 
 
-LEAST_STD = 1e-6
+# Networks that take 0 to 255 have deviations of 1/255. Beyond these limits nothing of a picture is
+# left, or float16 overflows.
+LEAST_STD, MOST_STD = 1e-4, 1e4
+MOST_MEAN = 1e4
 CENTRED = Normalisation()
 # torchvision's Inception networks: `transform_input=True` turns ImageNet-normalised input into
 # this.

@@ -9,7 +9,7 @@ from pathlib import Path
 from detector.errors import ImageError, ProposalError
 from detector.images import content_hash, decode, read_bytes
 from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
-from detector.proposals.merge import Proposer
+from detector.proposals.merge import Proposer, check_near
 from detector.structures import Proposals
 
 
@@ -52,6 +52,7 @@ class StoredProposals:
             raise ProposalError(
                 f"{name}: proposals are for (H, W) {found.size}, the image has {size}"
             )
+        check_near(found, f"{name} in {self.store.path}")
         return found
 
 

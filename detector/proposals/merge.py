@@ -11,10 +11,27 @@ from collections.abc import Callable
 import numpy as np
 
 from detector import boxes as box_ops
+from detector.errors import ProposalError
 from detector.structures import Array, Proposals
 
 Proposer = Callable[[Array], Proposals]
 """Image (H, W, 3) uint8 RGB -> Proposals, best first."""
+
+
+FAR = 100.0
+"""Sides of an image from it: what a proposer, rounding or padding puts there is nearer."""
+
+
+def check_near(proposals: Proposals, label: str = "proposals") -> None:
+    """ProposalError where a box reaches far beyond its image: it is no region of that."""
+    boxes, side = proposals.boxes, max(proposals.size)
+    far = (np.abs(boxes) > (FAR + 1) * side).any(1) if len(boxes) else np.zeros(0, bool)
+    if far.any():
+        row = int(far.argmax())
+        raise ProposalError(
+            f"{label}: box {row} is {boxes[row].tolist()}, far outside its image of (H, W)"
+            f" {proposals.size}; boxes are (x1, y1, x2, y2) in pixels of the upright image"
+        )
 
 
 def whole_image(size: tuple[int, int]) -> Array:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import detector
-from detector.errors import DetectorError, cut
+from detector.errors import DetectorError, cut, is_out_of_memory
 from detector.files import alone_in
 
 if TYPE_CHECKING:
@@ -327,12 +327,12 @@ def _lines_of(error: Exception) -> list[str]:
         return [f"error: {error.format_message()}", f"see: {sys.argv[0]} --help"]
     if type(error).__name__ == "Abort":
         return ["interrupted"]
+    if is_out_of_memory(error):
+        return ["error: out of memory; try fewer or smaller inputs, or a smaller batch"]
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         cure = CURES.get(error.errno or 0, "")
         return [f"error: {where}{error.strerror}{cure}"]
-    if isinstance(error, MemoryError):
-        return ["error: out of memory; try fewer or smaller inputs, or a smaller batch"]
     text = str(error).splitlines()
     return [
         f"internal error: {type(error).__name__}: {text[0] if text else ''}",

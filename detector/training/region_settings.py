@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from detector.bundle import Thresholds
+from detector.crops import CONTEXT, MOST_CONTEXT
 from detector.proposals.engines import ProposalConfig
 from detector.seeds import Seed
 from detector.settings import Settings
@@ -43,7 +44,7 @@ class MemberConfig(Settings):
     architecture: str = "googlenet"
     options: dict[str, Any] = {}
     input_size: int = Field(224, ge=32, le=1024)
-    context: float = Field(16 / 227, ge=0, lt=0.5)
+    context: float = Field(CONTEXT, ge=0, le=MOST_CONTEXT)
     weights: str | None = None
     """A BVLC GoogLeNet or torchvision file, or a bundle; None starts at random."""
     start_member: int = Field(0, ge=0)

@@ -39,6 +39,10 @@ def tool(
         os.kill(os.getpid(), signal.SIGINT)
     if action == "memory":
         raise MemoryError
+    if action == "no memory to import":
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    if action == "no memory for a thread":
+        raise RuntimeError("can't start new thread")
     if action == "abort":
         raise typer.Abort
     if action == "escape":
@@ -73,6 +77,14 @@ def exit_code(*argv: str) -> object:
 )
 def test_each_ending_has_its_exit_code(argv: list[str], code: int) -> None:
     assert exit_code(*argv) == code
+
+
+@pytest.mark.parametrize("action", ["memory", "no memory to import", "no memory for a thread"])
+def test_a_lack_of_memory_is_one_sentence_whoever_says_it(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(action) == 3
+    assert capsys.readouterr().err.startswith("error: out of memory; ")
 
 
 @pytest.mark.parametrize(
