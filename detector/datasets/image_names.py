@@ -146,7 +146,7 @@ class ImageNames:
         for exact in (self._by_path, self._by_stem):
             if text in exact:
                 return self._only(text, exact[text])
-        if text in self._left_out or without_extension(text) in self._left_out:
+        if self._ids_are_names and {text, without_extension(text)} & self._left_out:
             return None
         for written in dict.fromkeys((_tidy(text), _tidy(_decoded(text)))):
             *folders, name = written.split("/")
@@ -225,6 +225,14 @@ class ImageNames:
     @cached_property
     def _ids_by_number(self) -> dict[str, list[str]]:
         return _groups((_number(one), one) for one in self._paths)
+
+    @cached_property
+    def _ids_are_names(self) -> bool:
+        """Whether ids are the files' own names, as VOC's are and COCO's are not."""
+        return all(
+            one.rpartition("/")[2] in (name := path.rpartition("/")[2], without_extension(name))
+            for one, path in self._paths.items()
+        )
 
     @cached_property
     def _numbers_disagree(self) -> bool:

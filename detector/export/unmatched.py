@@ -48,7 +48,8 @@ class Unmatched:
             )
         others = {one: n for one, n in self.images.items() if one not in rules}
         if others:
-            parts.append(_part(others, "image", f"that {dataset.name} does not have"))
+            or_leaves = " or leaves out" if rules else ""  # COCO's rules name ids, not files
+            parts.append(_part(others, "image", f"that {dataset.name} does not have{or_leaves}"))
         if self.classes:
             parts.append(_part(self.classes, "class", f"that {dataset.name} does not have"))
         return "; ".join(parts)

@@ -158,6 +158,11 @@ def test_images_left_out_mean_no_other(tmp_path: Path) -> None:
     assert [names.find_id(one) for one in ("4", 4, 4.0, "0004")] == ["4", "4", "4", None]
 
 
+def test_an_id_that_is_left_out_says_nothing_of_a_file_called_so() -> None:
+    names = ImageNames({"1": "7.jpg", "2": "8.jpg"}, left_out=["7"])
+    assert (names.find("7.JPG"), names.find_row(7, "7.JPG"), names.find_id(7)) == ("1", "1", None)
+
+
 def shifted() -> ImageNames:
     """COCO's ids 1, 2, 30 of the files 2.jpg, 1.jpg, 3.jpg."""
     return ImageNames({"1": "2.jpg", "2": "1.jpg", "30": "3.jpg"})

@@ -187,7 +187,7 @@ def test_what_the_data_set_lacks_is_counted_while_something_is_left(
     }  # fmt: skip
     assert unmatched.sentence(dataset) == (
         "2 detections are of an image that toy lists but leaves out (wrong-size): '7';"
-        " 1 detection is of an image that toy does not have: 'z.jpg';"
+        " 1 detection is of an image that toy does not have or leaves out: 'z.jpg';"
         " 2 detections are of 2 classes that toy does not have: 'zebra', 'category 9'"
     )
     assert Unmatched().sentence(dataset) == ""

@@ -175,8 +175,8 @@ def test_detections_that_the_set_lacks_are_one_line_and_counted(
     assert (code, "mAP 100.0" in said) == (0, True)
     assert err.splitlines()[1:] == [
         f"not judged: {tmp_path / 'a.json'}: 1 detection is of an image that voc/val lists but"
-        " leaves out (missing-image): 'd'; 1 detection is of an image that voc/val does not have:"
-        " 'z'; 1 detection is of a class that voc/val does not have: 'zebra'"
+        " leaves out (missing-image): 'd'; 1 detection is of an image that voc/val does not have"
+        " or leaves out: 'z'; 1 detection is of a class that voc/val does not have: 'zebra'"
     ]
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert content["extras"]["detections_of_other_images"] == 2
