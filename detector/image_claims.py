@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 MAX_SCANS = 64
 """Of a progressive JPEG. Encoders write about ten."""
 # The last 0xFF of any number of them: a `+` would make a run of them a quadratic search.
@@ -23,6 +25,11 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 MAX_ICONS = 64
 """Pictures in one file, of which each may go on to the end of it."""
+MAX_SLOW = 16 << 20
+"""Bytes of what Pillow decodes in Python, by some megabytes a second."""
+_MAX_HEADER = 1 << 16
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])"
+_NETPBM = re.compile(rb"P([1-6])%b+(\d{1,10})%b+(\d{1,10})(?:%b+(\d{1,10}))?\s" % ((_GAP,) * 3))
 _GIF_FRAME, _GIF_EXTENSION, _GIF_END = b",!;"
 _SAVE_IT = "save it as another image"
 _WEBP_FRAME = b"ANMF"
@@ -87,13 +94,14 @@ class Claims(NamedTuple):
     fault       why the first picture cannot be what was written; None where nothing speaks against
     later_fault whether something after the first picture is damaged
     several     whether there is more than one frame
-    first       a file of the first picture alone, where a decoder would not look at it otherwise
+    instead     a file that shows the first picture, where the decoder refuses this one for a later
+                picture, or takes it number by number
     """
 
     fault: str | None = None
     later_fault: bool = False
     several: bool = False
-    first: bytes | None = None
+    instead: bytes | None = None
 
 
 def png_claims(data: bytes, start: int = 0) -> Claims:
@@ -146,7 +154,7 @@ def webp_claims(data: bytes) -> Claims:
         return Claims(several=frames > 1)
     if data[first_end : first_end + 4] == _WEBP_FRAME:
         first = b"RIFF" + (first_end - 8).to_bytes(4, "little") + data[8:first_end]
-        return Claims(later_fault=True, several=True, first=first)
+        return Claims(later_fault=True, several=True, instead=first)
     reason = f"it goes on for {over} bytes after its end" if over > 0 else "it ends early"
     return Claims(_damaged(reason))
 
@@ -190,6 +198,37 @@ def jpeg_fault(data: bytes) -> str | None:
     return None
 
 
+def netpbm_claims(data: bytes) -> Claims:
+    """A PPM's header, and what Pillow would read in Python: numbers written out, and whole numbers
+    up to another limit than a byte's.
+    """
+    header = _NETPBM.match(data[:_MAX_HEADER])
+    if header is None or (header[1] not in b"14" and header[4] is None):
+        too_long = len(data) > _MAX_HEADER
+        return Claims(f"no header in {_MAX_HEADER:,} bytes; {_SAVE_IT}" if too_long else None)
+    kind, width, height, most = (int(one or 0) for one in header.groups())
+    if kind <= 3 and len(data) > MAX_SLOW:
+        return Claims(f"over {MAX_SLOW >> 20} MB of numbers written out; {_SAVE_IT}")
+    if kind < 5 or most in (0, 255) or most > 65535 or (kind, most) == (5, 65535):
+        return Claims()
+    stored = np.dtype(np.uint8 if most < 256 else ">u2")
+    samples = width * height * (3 if kind == 6 else 1)
+    if len(data) - header.end() < samples * stored.itemsize:
+        return Claims()  # Pillow says that it is cut off
+    full = 65535 if kind == 5 and most > 255 else 255
+    table = np.minimum(np.round(np.arange(65536) / most * full), full)
+    table = table.astype(">u2" if full > 255 else np.uint8)
+    pixels = table[np.frombuffer(data, stored, samples, header.end())]
+    return Claims(instead=b"P%d %d %d %d\n" % (kind, width, height, full) + pixels.tobytes())
+
+
+def _is_run_length_bitmap(data: bytes, start: int = 0) -> bool:
+    """Whether the bitmap whose header begins there is in one of the codes that Pillow reads in
+    Python.
+    """
+    return int.from_bytes(data[start + 16 : start + 20], "little") in (1, 2)
+
+
 def claims_of(data: bytes) -> Claims:
     """Of a file in any format; of one that has no parts to walk over, nothing."""
     if data.startswith(_PNG):
@@ -200,7 +239,14 @@ def claims_of(data: bytes) -> Claims:
         return gif_claims(data)
     if data.startswith(b"\xff\xd8"):
         return Claims(jpeg_fault(data))
-    starts = [start for start in _icon_starts(data) if data.startswith(_PNG, start)]
+    if data[:1] == b"P" and data[1:2] in b"123456" and len(data) > 1:
+        return netpbm_claims(data)
+    bitmap = 14 if data.startswith(b"BM") else None
+    starts = _icon_starts(data)
     if len(starts) > MAX_ICONS:
         return Claims(f"an icon of over {MAX_ICONS} pictures; {_SAVE_IT}")
+    bitmaps = starts if bitmap is None else {bitmap}
+    if len(data) > MAX_SLOW and any(_is_run_length_bitmap(data, start) for start in bitmaps):
+        return Claims(f"over {MAX_SLOW >> 20} MB of run-length codes; {_SAVE_IT}")
+    starts = [start for start in starts if data.startswith(_PNG, start)]
     return next((one for one in map(partial(png_claims, data), starts) if one.fault), Claims())

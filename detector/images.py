@@ -156,7 +156,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
             claims = claims_of(data)
             if claims.fault:
                 raise ImageError(f"{name}: {claims.fault}")
-            with Image.open(io.BytesIO(claims.first or data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(claims.instead or data), formats=FORMATS) as image:
                 _check_pixels(image.size, name, max_pixels)
                 _check_tiles(image, name, max_pixels)
                 return _decode_first_frame(image, claims)

@@ -231,3 +231,41 @@ def test_a_file_of_more_parts_than_anyone_writes_is_refused(monkeypatch: pytest.
 def test_a_long_run_of_filling_is_searched_once():
     """A pattern that repeats would begin anew at each of a million bytes."""
     assert image_claims.jpeg_parts(b"\xff\xd8" + b"\xff" * 3_000_000 + b"\0")[1] == 0
+
+
+@pytest.mark.parametrize(("kind", "most"), [(5, 100), (5, 4095), (6, 1), (6, 200), (6, 40_000)])
+def test_numbers_up_to_any_limit_are_read_at_once_as_pillow_reads_them(
+    kind: int, most: int, rng: np.random.Generator
+):
+    """In Python, a number after the other: seconds for a photograph of twelve bits."""
+    stored = np.dtype(np.uint8 if most < 256 else ">u2")
+    values = rng.integers(0, most + 1, 20 * 30 * (3 if kind == 6 else 1)).astype(stored)
+    values[:1] = np.iinfo(stored).max  # beyond the limit
+    data = b"P%d # a remark\n30 20\n%d\n" % (kind, most) + values.tobytes()
+    with Image.open(io.BytesIO(data)) as slow:
+        expected = np.asarray(slow)
+    if kind == 5 and most > 255:
+        expected = np.round(expected / 257).astype(np.uint8)
+    found = decode(data, "x").pixels
+    assert (found == (expected if kind == 6 else expected[:, :, None])).all()
+    with pytest.raises(ImageError, match="truncated"):
+        decode(data[:-1], "x")
+
+
+def test_what_would_be_decoded_in_python_is_refused_where_it_is_large(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    bitmap = bytearray(odd_images.encoded(odd_images.scene(1).convert("P"), "BMP"))
+    bitmap[30] = 1  # run-length codes
+    plain = b"P3 30 20 255\n" + b"7 " * 1800
+    assert (decode(plain, "x").pixels == 7).all()
+    monkeypatch.setattr(image_claims, "MAX_SLOW", 1000)
+    for data, said in (
+        (bytes(bitmap), "run-length"),
+        (odd_images.icon(bytes(bitmap[14:])), "run-length"),
+        (plain, "written out"),
+        (b"P6\n" + b"#\n" * 40_000 + b"30 20 255\n" + bytes(1800), "no header"),
+        (b"P6\n30 20\n" + b"#\n" * 40_000 + b"255\n" + bytes(1800), "no header"),
+    ):
+        with pytest.raises(ImageError, match=said):
+            decode(data, "x")

@@ -235,6 +235,7 @@ def test_anything_but_rgb_bytes_is_refused_by_name(image: object) -> None:
         ({"superpixel_scale": 0}, r"superpixel_scale = 0.*range: from 0.01 to 100"),
         ({"superpixel_scale": float("nan")}, "superpixel_scale"),
         ({"sigma": -1}, r"range: from 0 to 10"),
+        ({"sigma": 1e-300}, r"at least 0\.01"),
         ({"max_area_fraction": 0}, r"range: above 0 to 1"),
         ({"min_box_side": 0}, "range: from 1"),
         ({"seed": -1}, "range: from 0"),

@@ -59,6 +59,7 @@ class MultiBox:
         **settings: Any,
     ) -> None:
         """`weights` of tools/train_multibox.py; None: those that come with the package."""
+        self.device = torch.device(device)
         if weights is None and not SHIPPED.is_file():
             raise SettingsError(
                 "multibox: no weights come with this package; train some with"
@@ -69,10 +70,9 @@ class MultiBox:
         self.trained = weights
         self.settings = _validated({**settings, "weights": weights.sha256})
         model = prepare_for_inference(
-            Joined(weights.network).to(device), "float32", normalisation_of(weights.network)
+            Joined(weights.network).to(self.device), "float32", normalisation_of(weights.network)
         )
         self.batches = FixedBatches(model, batch_size=1, workers=threads)
-        self.device = device
 
     def __call__(self, image: Array) -> Proposals:
         check_pixels(image)

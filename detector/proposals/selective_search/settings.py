@@ -37,7 +37,7 @@ class SelectiveSearchSettings(Settings):
     authors' code.
     """
     sigma: float = Field(0.8, ge=0, le=10)
-    """Smoothing before the segmentation, in pixels."""
+    """Smoothing before the segmentation, in pixels; 0 is none, and nothing is below 0.01."""
     longest_side: int | None = Field(500, ge=16, le=100_000)
     """Larger images are shrunk to this longer side (R-CNN's width-500 mode); None is full
     resolution.
@@ -57,6 +57,13 @@ class SelectiveSearchSettings(Settings):
     learned_ranking.py, without chance.
     """
     seed: Seed = 0
+
+    @field_validator("sigma")
+    @classmethod
+    def _wide_or_none(cls, sigma: float) -> float:
+        if 0 < sigma < 0.01:
+            raise ValueError("it is 0, or at least 0.01")
+        return sigma
 
     @field_validator("strategies")
     @classmethod
