@@ -117,7 +117,11 @@ def _read_instances(data: bytes, folder: Path) -> object:
 
 
 def _labels(_: Path) -> list[bytes]:
-    return [b"0 0.5 0.5 0.2 0.4\n1 0.25 0.75 0.5 0.5\n", b"1 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2"]
+    return [
+        b"0 0.5 0.5 0.2 0.4\n1 0.25 0.75 0.5 0.5\n",
+        b"1 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2",
+        b"0 0.5 0.5 0.2 0.4 0.87 12\n0 0.5 0.5 0.2 0.4 0.45 0.4 2 0.55 0.6 0\n",
+    ]
 
 
 def _read_labels(data: bytes, folder: Path) -> object:
@@ -134,7 +138,22 @@ def _data_yaml(_: Path) -> list[bytes]:
     return [
         b"path: .\ntrain: images/train\nval: images/train\nnames:\n  0: cat\n  1: dog\n",
         b"train: images/train\nnc: 2\nnames: [cat, dog]\n",
+        b"a: &a {train: [images/train]}\n<<: *a\nkpt_shape: [4, 2]\nnames: {0: on, 1: off}\n",
     ]
+
+
+def _darknet(_: Path) -> list[bytes]:
+    return [b"classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"]
+
+
+def _read_darknet(data: bytes, folder: Path) -> object:
+    from detector.datasets import read_yolo
+
+    _picture_at(folder / "cvat" / "obj_train_data" / "a.jpg")
+    _written(folder, "cvat/obj_train_data/a.txt", b"0 0.5 0.5 0.2 0.4\n")
+    _written(folder, "cvat/train.txt", b"data/obj_train_data/a.jpg\n")
+    _written(folder, "cvat/obj.names", b"cat\ndog\n")
+    return read_yolo(_written(folder, "cvat/obj.data", data), "train")
 
 
 def _read_data_yaml(data: bytes, folder: Path) -> object:
@@ -483,6 +502,7 @@ READERS = (
     Reader("coco-json", _instances, _read_instances),
     Reader("yolo-labels", _labels, _read_labels),
     Reader("yolo-yaml", _data_yaml, _read_data_yaml),
+    Reader("yolo-darknet", _darknet, _read_darknet),
     Reader("config", _configs, _read_config),
     Reader("bundle", _manifests, _read_manifest),
     Reader("safetensors", _weights, _read_weights),
