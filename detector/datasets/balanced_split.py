@@ -1,4 +1,4 @@
-"""Two halves of a data set in which every class occurs about equally often.
+"""Parts of a data set in which every class occurs about equally often.
 
 Girshick et al. (2014, section 4.2) halve ILSVRC's val into val1, to train on, and val2, to choose
 by: many candidate splits, each from a clustering of the images by their class counts followed by a
@@ -11,6 +11,7 @@ class in them, and each group is dealt out alternately.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,42 @@ class Halves:
     @property
     def median(self) -> float:
         return float(np.nanmedian(self.imbalance))
+
+
+def dealt_parts(
+    counts: Array, shares: Sequence[float], groups: Array | None = None, seed: int = 0
+) -> Array:
+    """(B,) the part of each image, 0, 1, ...; each part gets its share of every class and of the
+    images, as nearly as whole groups allow. A function of its arguments alone.
+
+    groups  (B,) images of one group stay together
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011), rarest class first.
+    """
+    groups = np.arange(len(counts)) if groups is None else groups
+    names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) < len(shares):
+        raise DatasetError(
+            f"{len(counts)} images in {len(names)} groups of near-duplicates cannot be dealt to"
+            f" {len(shares)} parts; add images"
+        )
+    # The last column stands for the images themselves.
+    have = np.zeros((len(names), counts.shape[1] + 1))
+    np.add.at(have, group_of, np.column_stack([counts, np.ones(len(counts), np.int64)]))
+    totals = have.sum(0)
+    rarest = np.where(have > 0, totals, np.inf).argmin(1)
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(names)), -have[:, -1], totals[rarest]))
+    wanted = np.outer(np.asarray(shares) / np.sum(shares), totals)
+    part = np.zeros(len(names), np.int64)
+    for group in order:
+        part[group] = np.lexsort((wanted[:, -1], wanted[:, rarest[group]]))[-1]
+        wanted[part[group]] -= have[group]
+    for empty in set(range(len(shares))) - set(part):
+        full = part == np.bincount(part, minlength=len(shares)).argmax()
+        part[np.flatnonzero(full)[have[full, -1].argmin()]] = empty
+    found: Array = part[group_of]
+    return found
 
 
 def class_counts(dataset: Dataset) -> Array:

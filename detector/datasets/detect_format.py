@@ -56,8 +56,7 @@ def read_dataset(
     """
     found = detect_format(path)
     if found.format == "coco":
-        chosen = found.path if found.path.is_file() else _coco_file(found, split)
-        return read_coco(chosen, images_root, strict=strict)
+        return read_coco(coco_file(found, split), images_root, strict=strict)
     if found.format == "ilsvrc" and split is not None and split.endswith(".txt"):
         return read_ilsvrc(found.path, split, strict=strict)  # a list of the user's own
     split = _only_split(found, split)
@@ -186,8 +185,10 @@ def _lists_images(path: Path) -> bool:
         return True
 
 
-def _coco_file(found: Found, split: str | None) -> Path:
+def coco_file(found: Found, split: str | None) -> Path:
     """The one file, or the one whose name (or folder) says the split: val finds val2017."""
+    if found.path.is_file():
+        return found.path
     files = instances_in(found.path)
     exact = [path for path in files if split in (split_of(path), path.stem.rpartition("_")[2])]
     named = [path for path in files if split and split in split_of(path)]
@@ -210,7 +211,7 @@ def _only_split(found: Found, split: str | None) -> str | None:
 
 def _choose(found: Found, split: str | None) -> str:
     if not found.splits:
-        cure = "leave it out, or make two by tools/split.py"
+        cure = "leave it out, or make train and val by tools/split.py"
         return f"{found.path}: has no splits, so no {split!r}; {cure}"
     missing = "name a split" if split is None else f"there is no single split {split!r}"
     return f"{found.path}: {missing}; it has: {', '.join(found.splits)}"
