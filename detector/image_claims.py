@@ -248,5 +248,5 @@ def claims_of(data: bytes) -> Claims:
     bitmaps = starts if bitmap is None else {bitmap}
     if len(data) > MAX_SLOW and any(_is_run_length_bitmap(data, start) for start in bitmaps):
         return Claims(f"over {MAX_SLOW >> 20} MB of run-length codes; {_SAVE_IT}")
-    starts = [start for start in starts if data.startswith(_PNG, start)]
-    return next((one for one in map(partial(png_claims, data), starts) if one.fault), Claims())
+    pictures = [start for start in starts if data.startswith(_PNG, start)]
+    return next((one for one in map(partial(png_claims, data), pictures) if one.fault), Claims())

@@ -34,6 +34,7 @@ def load_detector(
     members: int | None = 1,
     proposer: Proposer | None = None,
     proposals: str | None = None,
+    threshold: float | None = None,
     settings: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
@@ -46,6 +47,7 @@ def load_detector(
     members     how many of the ensemble's networks to use; None is all
     proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
                 named stays as in the bundle. Or give a `proposer`
+    threshold   detections below it are dropped; None is the bundle's own
     settings    DetectionSettings by name, in place of the bundle's thresholds
     threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
                 cores for the search, one for the others
@@ -62,7 +64,10 @@ def load_detector(
     folder = Path(bundle or SHIPPED)
     loaded = load_bundle(folder, members)
     manifest = loaded.manifest
-    chosen = _settings(manifest.thresholds, settings or {})
+    given = dict(settings or {})
+    if threshold is not None and given.setdefault("score_threshold", threshold) != threshold:
+        raise SettingsError("threshold and settings' score_threshold differ; give one of them")
+    chosen = _settings(manifest.thresholds, given)
     if proposer is None:
         stored = validated(ProposalConfig, manifest.proposals, f"{folder}: proposals")
         proposer = _proposer(stored, proposals, threads)

@@ -1,5 +1,6 @@
 """The values that pass between rooms: frozen, checked where they are born, boxes in float32 xyxy
-pixels.
+pixels. Their arrays are read-only copies of what they were made from: whoever wants to change one
+takes `found.boxes.copy()`.
 
 Shape letters, the same in every file: `N` regions, `K` classes, `M` models, `B` images, `S` crop
 side, `H W` pixels.
@@ -7,6 +8,7 @@ side, `H W` pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,6 +105,10 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __iter__(self) -> Iterator[Proposals]:
+        """Row after row, best first."""
+        return (self[row] for row in range(len(self)))
+
     def __getitem__(self, keep: Any) -> Proposals:
         """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
         keep = _rows(keep)
@@ -141,6 +147,10 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detections]:
+        """Row after row, best first."""
+        return (self[row] for row in range(len(self)))
 
     def __getitem__(self, keep: Any) -> Detections:
         """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
@@ -200,6 +210,10 @@ class Annotations:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Annotations]:
+        """Row after row."""
+        return (self[row] for row in range(len(self)))
 
     def __getitem__(self, keep: Any) -> Annotations:
         """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""

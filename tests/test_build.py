@@ -50,6 +50,18 @@ def test_none_at_a_time_is_refused_by_the_front_door_as_by_the_command(tmp_path:
         load_detector(bundle, **given)
 
 
+def test_a_threshold_is_given_by_its_name(tmp_path: Path):
+    bundle = with_proposals(tmp_path, "selective-search", preset="single")
+    assert load_detector(bundle).settings.score_threshold == 0.05
+    assert load_detector(bundle, threshold=0.4).settings.score_threshold == 0.4
+    both = {"threshold": 0.4, "settings": {"score_threshold": 0.4, "nms_threshold": 0.2}}
+    assert load_detector(bundle, **both).settings.nms_threshold == 0.2
+    with pytest.raises(SettingsError, match="differ; give one"):
+        load_detector(bundle, threshold=0.4, settings={"score_threshold": 0.3})
+    with pytest.raises(SettingsError, match="score_threshold"):
+        load_detector(bundle, threshold=1.5)
+
+
 def test_the_number_of_threads_reaches_the_search(tmp_path: Path):
     bundle = with_proposals(tmp_path, "selective-search", preset="single")
     assert load_detector(bundle, threads=1).propose_regions.threads == 1

@@ -1,0 +1,47 @@
+"""What a program that uses the package sees of it: types, also from an editable install, and the
+README's own lines.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_an_editable_install_is_a_path_that_type_checkers_follow(tmp_path: Path) -> None:
+    """Not an import hook, which only a running program can follow."""
+    pytest.importorskip("setuptools")
+    project, out = tmp_path / "project", tmp_path / "out"
+    (project / "detector").mkdir(parents=True)
+    out.mkdir()
+    for name in ("pyproject.toml", "README.md", "detector/__init__.py", "detector/py.typed"):
+        shutil.copy(ROOT / name, project / name)
+    build = f"from setuptools import build_meta; build_meta.build_editable({str(out)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=project, capture_output=True, check=True)
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as built:
+        found = {name: built.read(name).decode() for name in built.namelist() if "/" not in name}
+    (path,) = found.values()
+    assert Path(path.strip()) == project
+
+
+@pytest.mark.slow
+def test_what_the_readme_shows_in_python_passes_the_strictest_check(tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(shown) >= 2
+    given = "import numpy as np\n\nimage = np.zeros((40, 50, 3), np.uint8)\n"
+    rows = "for one in found[:3]:\n    print(one.scores[0])\n"
+    (tmp_path / "readme.py").write_text("\n".join([given, *shown, rows]))
+    (tmp_path / "mypy.ini").write_text(f"[mypy]\nstrict = true\nmypy_path = {ROOT}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "readme.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
