@@ -348,6 +348,7 @@ def test_categories_that_share_an_id(tmp_path: Path) -> None:
         ("0 0.5 0.5 0 0.2", {("line 1", "degenerate")}),
         ("0 0.5 0.5 -0.2 0.2", {("line 1", "negative")}),
         ("0 nan 0.5 0.2 0.2", {("line 1", "not-finite")}),
+        ("0 0.7 1e30 inf 0.2", {("line 1", "not-finite")}),
         ("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2", {("line 2", "duplicate")}),
     ],
 )

@@ -155,3 +155,32 @@ def test_a_kpt_shape_that_is_none_is_one_error(tmp_path: Path, shape: str) -> No
         read_yolo(path)
     first = next(one for one in lint(path).findings if one.is_defect)
     assert (first.id, first.rule) == ("kpt_shape", "unreadable")
+
+
+def test_reader_and_linter_leave_out_the_same_of_any_rows(tmp_path: Path) -> None:
+    """But for boxes that reach beyond 0 to 1 by less than half, which only the linter minds."""
+    chance, odd = random.Random(3), ["0", "1", "2", "nan", "x", "-1", "0.5", "1.2", "17"]
+    counts = (3, 4, 4, 4, 5, 6, 6, 7, 8, 8, 9, 10, 12, 13)
+    found = set()
+    for _ in range(30):
+        texts = {}
+        for name in "ab":
+            rows = [
+                [str(chance.randint(0, 2))]
+                + [
+                    f"{chance.random():.3f}" if chance.random() < 0.85 else chance.choice(odd)
+                    for _ in range(chance.choice(counts))
+                ]
+                for _ in range(4)
+            ]
+            texts[name] = "\n".join(map(" ".join, rows))
+        path = write_yolo(tmp_path, texts)
+        shape = chance.choice(["", "", "kpt_shape: [2, 3]\n", "kpt_shape: null\n"])
+        path.write_text(path.read_text() + shape)
+        left_out = {(one.file, one.id, one.rule) for one in read_yolo(path).dropped}
+        said = {(one.file, one.id, one.rule) for one in lint(path, fast=True).findings}
+        assert left_out <= said
+        rules = {"missing-field", "unknown-class", "ambiguous-row", "negative", "degenerate"}
+        assert {one for one in said if one[2] in rules} <= left_out
+        found |= {rule for _, _, rule in left_out}
+    assert {"missing-field", "unknown-class", "negative"} <= found

@@ -95,9 +95,9 @@ def _faults(
 ) -> Iterator[tuple[str, Array, str]]:
     """(rule, (N,) which boxes, why), the gravest first."""
     yield "not-finite", ~finite, "box {} is not finite"
-    with np.errstate(invalid="ignore", over="ignore"):
-        sides = np.diff(xyxy.astype(np.float32).reshape(-1, 2, 2), axis=1)  # as boxes live
-    width, height = sides[:, 0].T.astype(np.float64)
+    # As boxes live, and as a reader judges them (datasets/objects.py).
+    xyxy = np.where(finite[:, None], xyxy, 0).astype(np.float32).astype(np.float64)
+    width, height = (xyxy[:, 2:] - xyxy[:, :2]).T
     if swapped:
         return
     yield "negative", (width < 0) | (height < 0), "box {} has a negative side"
