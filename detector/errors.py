@@ -59,6 +59,10 @@ class CheckpointError(DetectorError):
     """A training checkpoint that cannot be loaded or does not belong to this run."""
 
 
+class OtherRunError(CheckpointError):
+    """A checkpoint of a run with other settings or other data."""
+
+
 class FolderInUseError(DetectorError):
     """A folder of results in which another run is at work."""
 

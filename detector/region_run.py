@@ -55,6 +55,8 @@ def run_fingerprint(
         del tree["member"]["start_member"]
     if settings.box_loss is None:
         del tree["box_loss"]
+    if not settings.held_out:
+        del tree["held_out"]
     beside = {"taught_by": teacher, "regions": data, "below": below}
     return RUN_FORMAT + fingerprint_of(tree | {name: one for name, one in beside.items() if one})
 
@@ -124,7 +126,7 @@ def bundle_of_run(
             )
         )
     sources = ", ".join(
-        f"{one.path}{f' ({one.split})' if one.split else ''}" for one in settings.data
+        f"{_shared_name(one.path)}{f' ({one.split})' if one.split else ''}" for one in settings.data
     )
     manifest = BundleManifest(
         classes=dataset.classes,
@@ -141,6 +143,11 @@ def bundle_of_run(
     )
     raised = math.log(settings.sampling.background_prior)
     return manifest, [_with_background(state, raised) for _, state in members]
+
+
+def _shared_name(path: str) -> str:
+    """Without the folders of this machine, which nobody else has."""
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:

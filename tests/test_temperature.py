@@ -213,6 +213,16 @@ def test_a_bundle_with_temperatures_comes_back_and_the_source_stays(bundle: Path
     assert load_detector(bundle).ensemble.temperatures == (1.0,)
 
 
+def test_a_bundle_may_be_given_temperatures_and_a_threshold_in_its_place(bundle: Path):
+    networks = {name: data for name, data in files(bundle).items() if name != "bundle.json"}
+    save_temperatures(bundle, bundle, [2.0], {"data": "9 images"}, score=0.7)
+    made = load_bundle(bundle).manifest
+    assert (made.members[0].temperature, made.thresholds.score) == (2.0, 0.7)
+    assert {name: data for name, data in files(bundle).items() if name in networks} == networks
+    save_temperatures(bundle, bundle, [1.5], {})
+    assert read_manifest(bundle).thresholds.score == 0.7
+
+
 def test_nothing_is_said_of_a_temperature_of_one_and_nothing_said_is_one(
     bundle: Path, tmp_path: Path
 ):
@@ -237,8 +247,6 @@ def test_a_bundle_with_a_bad_temperature_is_refused(bundle: Path, tmp_path: Path
 
 def test_temperatures_that_cannot_be_are_not_written(bundle: Path, tmp_path: Path):
     before = files(bundle)
-    with pytest.raises(BundleError, match="is the bundle itself"):
-        save_temperatures(bundle, bundle, [1.5], {})
     with pytest.raises(BundleError, match="1 members but 2 temperatures"):
         save_temperatures(bundle, tmp_path / "new", [1.5, 2.0], {})
     for bad in (0.0, float("nan")):

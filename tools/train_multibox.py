@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from common import options as option
-from common.training import at_work, check_options, sources_of, tree_of
+from common.training import at_work, check_options, sources_of, tree_of, without_licence
 
 from detector.reporting.cli import run_tool
 
@@ -55,6 +55,7 @@ def main(
         "optimiser.epochs": epochs,
     }
     tree = {"data": (), **tree_of(config, change, given)}
+    without_licence(tree, change, bool(data or start))
     tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
     settings: MultiBoxTrainingConfig = validated(
         MultiBoxTrainingConfig, tree, str(config or "options")

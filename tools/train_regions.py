@@ -6,9 +6,9 @@ classes + background.
     python tools/train_regions.py --config configs/shipped.yaml --data-root data --out runs/shipped
     torchrun --nproc-per-node 2 tools/train_regions.py --config ... --out ...
 
-Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
-at once. --members 6 trains six networks of one start and schedule on different samples, as the
-paper's ensemble was.
+Run the same command again to resume. Ctrl-C finishes the step, saves, writes a bundle of what is
+there, and exits; a second one exits at once. --members 6 trains six networks of one start and
+schedule on different samples, as the paper's ensemble was.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from common import options as option
-from common.training import at_work, check_options, sources_of, tree_of
+from common.training import at_work, check_options, sources_of, tree_of, without_licence
 
 from detector.reporting.cli import run_tool
 
@@ -63,6 +63,9 @@ def main(
         "optimiser.steps": steps,
     }
     tree = {"data": (), **tree_of(config, change, given)}
+    if config is None:  # which the numbers that are published with it would be changed by
+        tree.setdefault("held_out", 0.1)
+    without_licence(tree, change, bool(data or start))
     settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
     check_options(settings, bank)
     with at_work(
@@ -77,23 +80,27 @@ def _trained(
 ) -> int:
     """Everything from the proposals to the bundle and its heads; the exit code."""
     from head_fitting.after_training import fit_heads_of_run
+    from region_training.calibrating import fit_on_held_out
     from region_training.inputs import learning_of, regions_of
     from region_training.loop import train
     from region_training.outputs import write_bundle
 
     from detector.configuration import save_config
+    from detector.region_run import NOT_OF_THE_WEIGHTS
     from detector.reporting.cli import code_of_made, stop_gently
+    from detector.training.run_folder import CONFIG, naming_what_differs
 
     out, where = places.out, places.device
     trained: list[Any] = []
     broken: dict[Path, str] = {}
     try:
         with stop_gently("this image or step, then saving") as stop:
-            dataset, pool, prior, unread = regions_of(settings, places, group, stop)
+            dataset, pool, prior, unread, held = regions_of(settings, places, group, stop)
+            unfinished = ""
 
             def begun() -> None:
                 if group.is_first:
-                    save_config(out / "config.yaml", settings)
+                    save_config(out / CONFIG, settings)
 
             for number in range(members):
                 own = settings.of_member(number)
@@ -101,23 +108,38 @@ def _trained(
                 folder = out if members == 1 else out / f"member-{number}"
                 if members > 1 and not places.quiet:
                     typer.echo(f"member {number + 1} of {members}", err=True)
-                averaged = train(own, learning, replace(places, out=folder), group, stop, begun)
+                with naming_what_differs(out, settings, NOT_OF_THE_WEIGHTS):
+                    averaged, reached = train(
+                        own, learning, replace(places, out=folder), group, stop, begun
+                    )
                 broken |= learning.crops.broken
-                if group.stops(stop, where):
+                stopping = group.stops(stop, where)
+                if reached:
+                    trained.append((learning.whole, {**learning.below, **averaged}))
+                if stopping:
+                    of = f", network {number + 1} of {members}" if members > 1 else ""
+                    unfinished = f"step {reached} of {own.optimiser.steps}{of}"
                     break
-                trained.append((learning.whole, {**learning.below, **averaged}))
                 del learning  # its images, before the next member takes their place;
                 gc.collect()  # torch's first optimiser has made a cycle that holds them
             readable = not group.any(bool(broken), where)
+            if unfinished and trained and group.is_first:  # something to try before it goes on
+                write_bundle(
+                    out, settings, dataset, trained, prior,
+                    held=held, root=places.data_root, unfinished=unfinished,
+                )  # fmt: skip
     finally:
         group.close()
     for _, message in sorted(broken.items()):
         typer.echo(f"left out: {message}", err=True)
     if not group.is_first:  # torchrun ends all processes when one of them fails
         return 0
-    write_bundle(out, settings, dataset, trained, prior)
+    write_bundle(out, settings, dataset, trained, prior, held=held, root=places.data_root)
     code = code_of_made(bool(unread) or not readable, strict)
-    return code if fit_heads_of_run(settings, places) else 1
+    fitted = fit_heads_of_run(settings, places)
+    if held is not None:
+        fit_on_held_out(held, places)
+    return code if fitted else 1
 
 
 if __name__ == "__main__":

@@ -103,14 +103,15 @@ def save_temperatures(
     folder: str | Path,
     temperatures: Sequence[float],
     recipe: Mapping[str, Any],
+    score: float | None = None,
 ) -> BundleManifest:
-    """The bundle `source` with these temperatures, one for each member, as another bundle `folder`.
+    """The bundle `source` with these temperatures, one for each member, as bundle `folder`, which
+    may be the same.
 
     recipe  what they were fitted on and how, for the provenance
+    score   the threshold that goes with them; None: the bundle's
     """
     source, folder = Path(source), Path(folder)
-    if folder.resolve() == source.resolve():
-        raise BundleError(f"{folder}: is the bundle itself, which is not changed; name another")
     manifest = read_manifest(source)
     if len(temperatures) != len(manifest.members):
         raise BundleError(
@@ -126,6 +127,9 @@ def save_temperatures(
             "metrics": {},  # they were measured with other scores
         }
     )
+    if score is not None:
+        used = manifest.thresholds.model_copy(update={"score": score})
+        manifest = manifest.model_copy(update={"thresholds": used})
     _write(folder, manifest, files)
     return manifest
 

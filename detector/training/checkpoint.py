@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.errors import CheckpointError
+from detector.errors import CheckpointError, OtherRunError
 from detector.files import write_atomically
 from detector.structures import Array
 
@@ -93,7 +93,7 @@ def load_checkpoint(
                     f"{path} is of {other}; this one cannot go on with it: begin again with"
                     " another --out"
                 )
-            raise CheckpointError(
+            raise OtherRunError(
                 f"{path} belongs to a run with other settings or other data; use the same,"
                 " or another --out"
             )

@@ -94,6 +94,9 @@ class TrainingLoop:
         places.out.mkdir(parents=True, exist_ok=True)
         self.first = run.resume(places.out, say if group.is_first else None)
         self._scale.load(run.extra["progress"])
+        if self.first == 0 and group.is_first:  # those of an earlier run say nothing of this one
+            for path in places.out.glob("not-finite-*.json"):
+                path.unlink()
         if not group.agree(self.first, places.device):
             raise TrainingError(
                 f"{places.out}: the processes would go on at different steps, this one at"

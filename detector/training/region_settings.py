@@ -124,6 +124,10 @@ class RegionTrainingConfig(Settings):
     detect_with: ProposalConfig | None = None
     """Proposals of the finished detector, where they are to differ from those it learns from."""
     heads: HeadsConfig = HeadsConfig()
+    held_out: float = Field(0.0, ge=0, le=0.5)
+    """So large a share of the images is not learnt from: the temperatures and the threshold of the
+    finished detector are fitted on it. 0.1 where no config is given.
+    """
     thresholds: Thresholds = Thresholds()
     """Of the finished detector."""
     licence: str = "not stated"

@@ -1,21 +1,27 @@
 """The folder of a run belongs to one run at a time: two would write one journal and one checkpoint
-in turns.
+in turns. And to one run's settings.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from detector.errors import TrainingError
+from pydantic import BaseModel, ValidationError
+
+from detector.configuration import load_config
+from detector.errors import OtherRunError, SettingsError, TrainingError
 from detector.files import lock_folder, remove_leftovers
 from detector.training.distributed import Group
 
 if TYPE_CHECKING:
     import torch
 
+CONFIG = "config.yaml"
+"""All settings of a run."""
 SHARED_LOCK = ".shared-lock"
 """Of what runs share, such as a bank; a run's own folder may be the place of its bank, too."""
 
@@ -57,3 +63,55 @@ def held(folder: Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def naming_what_differs(folder: Path, settings: BaseModel, free: Any = None) -> Iterator[None]:
+    """Where going on is refused, the error names the settings that differ from the run's own.
+
+    free  settings that may change (as pydantic's `exclude`)
+    """
+    try:
+        yield
+    except OtherRunError as error:
+        changes = _changes(folder / CONFIG, settings, free)
+        if changes is None:
+            raise
+        if not changes:
+            raise OtherRunError(
+                f"{folder} belongs to a run on other data: the settings are the same, but"
+                " annotations, images, regions or the start have changed; use another --out"
+            ) from error
+        more = f" and {len(changes) - 3} others" if len(changes) > 3 else ""
+        raise OtherRunError(
+            f"{folder} belongs to a run with other settings: {'; '.join(changes[:3])}{more};"
+            " use the same, or another --out"
+        ) from error
+
+
+def _changes(path: Path, settings: BaseModel, free: Any) -> list[str] | None:
+    """Each setting that differs, with its old and its new value; None where the file does not say
+    what the settings were.
+    """
+    try:
+        before = type(settings).model_validate(load_config(path))
+    except (SettingsError, ValidationError, OSError):
+        return None
+    old, new = (_flat(one.model_dump(mode="json", exclude=free)) for one in (before, settings))
+    return [
+        f"{name} was {_short(old.get(name))}, is {_short(new.get(name))}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(tree: dict[str, Any], room: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{room}{name}.") if isinstance(value, dict) else {room + name: value}
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -113,13 +113,15 @@ def test_an_interrupt_finishes_the_step_saves_and_exits_130(config: Path, tmp_pa
     found = load_checkpoint(out)
     assert found is not None
     assert 1 <= found.step < 500
-    assert not (out / "bundle").exists()
+    manifest = load_bundle(out / "bundle").manifest  # to be tried before the run goes on
+    assert manifest.provenance.unfinished == f"step {found.step} of 500"
+    assert f"wrote {out / 'bundle'} of step {found.step} of 500; try: " in said
 
 
 def test_other_settings_do_not_resume_a_run(config: Path, finished: Path):
     done = _run(config, finished, "--set", "optimiser.rate=0.5")
     assert done.returncode == 3
-    assert "other settings" in done.stderr
+    assert "other settings: optimiser.rate was 0.003, is 0.5; use the same" in done.stderr
     assert len(done.stderr.strip().splitlines()[-1]) < 300
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 import weakref
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_classifiers import tool
 from toy_regions import STILL, TOOL, same, settings, train, weights, write_config, write_squares
 
 from detector.bundle import load_bundle, read_manifest
@@ -129,7 +132,7 @@ def test_a_start_that_changed_in_its_place_is_noticed(config: Path, tmp_path: Pa
     # Nor may what was trained on the old maps be put on the new trunk.
     shutil.rmtree(second / "bank")
     assert train(config, second, *bank, "--start", str(start)) == 3
-    assert "other settings" in capsys.readouterr().err
+    assert "the settings are the same, but" in capsys.readouterr().err
 
 
 def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Path):
@@ -307,11 +310,11 @@ def test_the_starts_normalisation_stays(config: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("asked", ["in the first step", "in the last save"])
-def test_a_stop_of_another_process_stops_this_one_without_a_bundle(
+def test_a_stop_of_another_process_stops_this_one_with_what_there_is(
     config: Path, tmp_path: Path, monkeypatch, asked: str
 ):
-    """One process of a group was interrupted: none publishes a half-trained network, and none goes
-    on to the next one alone.
+    """One process of a group was interrupted: none goes on to the next network alone, and the
+    bundle says that it is of a half-trained one.
     """
     answers = iter([False] * {"in the first step": 1, "in the last save": 3}[asked])
 
@@ -322,7 +325,9 @@ def test_a_stop_of_another_process_stops_this_one_without_a_bundle(
 
     monkeypatch.setattr(Group, "stops", stops)
     assert train(config, tmp_path, "--members", "2") == 143
-    assert not (tmp_path / "bundle").exists()
+    done = {"in the first step": 1, "in the last save": 2}[asked]
+    early = read_manifest(tmp_path / "bundle").provenance.unfinished
+    assert early == f"step {done} of 2, network 1 of 2"
     assert (tmp_path / "member-0" / "checkpoint.safetensors").exists()
     assert not (tmp_path / "member-1").exists()
     monkeypatch.undo()
@@ -339,7 +344,7 @@ def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path:
 
     tree = yaml.safe_load(config.read_text())
     now = RegionTrainingConfig.model_validate(tree)
-    older = now.model_dump(exclude={**NOT_OF_THE_WEIGHTS, "box_loss": True})
+    older = now.model_dump(exclude={**NOT_OF_THE_WEIGHTS, "box_loss": True, "held_out": True})
     del older["member"]["start_member"]
     assert run_fingerprint(now) == RUN_FORMAT + fingerprint_of(older)
     for room, setting in (("member", {"start_member": 1}), ("box_loss", {})):
@@ -573,6 +578,71 @@ def test_refused_settings_leave_what_the_folder_says_of_its_run(config: Path, tm
     assert (tmp_path / "run" / "config.yaml").read_text() == said
 
 
+def test_a_refusal_to_resume_names_every_setting_that_differs(config: Path, tmp_path, capsys):
+    assert train(config, tmp_path) == 0
+    capsys.readouterr()
+    change = settings("optimiser.rate=0.5", "member.freeze=[]", "optimiser.save_every=7")
+    assert train(config, tmp_path, *change) == 3
+    said = capsys.readouterr().err
+    assert 'member.freeze was ["conv1."], is []; optimiser.rate was 0.003, is 0.5; use' in said
+    assert "save_every" not in said  # which may change
+    many = settings(*(f"augment.{name}=0" for name in ("brightness", "contrast", "saturation")))
+    assert train(config, tmp_path, *change, *many) == 3
+    assert "and 2 others; use the same, or another --out" in capsys.readouterr().err
+
+
+def test_a_training_stopped_early_leaves_a_bundle_and_goes_on_to_the_same_bits(
+    config: Path, tmp_path: Path, monkeypatch
+):
+    assert train(config, tmp_path / "whole", "--members", "2") == 0
+    real = batches.RegionCrops.__call__
+    stops = {"stopped": 0, "between": 2}  # at which batch, of two a network
+
+    for name, at in stops.items():
+        seen: list[int] = []
+
+        def stopping(self: batches.RegionCrops, batch: RegionBatch, step: int) -> batches.Seen:
+            if len(seen) == at:  # noqa: B023 used at once
+                os.kill(os.getpid(), signal.SIGINT)
+            seen.append(step)  # noqa: B023
+            return real(self, batch, step)
+
+        out = tmp_path / name
+        with monkeypatch.context() as patch:
+            patch.setattr(batches.RegionCrops, "__call__", stopping)
+            assert train(config, out, "--members", "2") == 130
+        early = load_bundle(out / "bundle").manifest
+        assert early.provenance.unfinished.endswith(f", network {1 + at // 2} of 2")
+        assert len(early.members) in (1 + at // 2, at // 2)
+        assert train(config, out, "--members", "2") == 0
+        last = load_bundle(out / "bundle").manifest
+        assert last.provenance.unfinished == ""
+        whole = load_bundle(tmp_path / "whole" / "bundle").manifest
+        assert [one.sha256 for one in last.members] == [one.sha256 for one in whole.members]
+
+
+def test_a_licence_is_of_the_data_and_not_of_the_config_that_was_copied(tmp_path: Path):
+    toy = write_squares(tmp_path / "toy")
+    config = write_config(toy)
+    config.write_text(config.read_text() + "licence: images of somebody else, MIT\n")
+    mine = write_squares(tmp_path / "mine")
+    (mine / "LICENSE").write_text("\n  Creative Commons Zero 1.0\n\nThe rest of it\n")
+    data = ["--data", str(mine), "--split", "train"]
+    cache = ["--cache", str(tmp_path / "mine.sqlite")]
+    assert train(config, tmp_path / "run", *data, *cache) == 0
+    origin = read_manifest(tmp_path / "run" / "bundle").provenance
+    assert origin.licence == "not stated; images of mine: Creative Commons Zero 1.0"
+    assert origin.training_data == "6 images of mine (train)"
+    assert len(origin.pictures) == 6
+    stated = [*data, *cache, *settings("licence=CC0-1.0")]
+    assert train(config, tmp_path / "run", *stated) == 0
+    origin = read_manifest(tmp_path / "run" / "bundle").provenance
+    assert origin.licence == "CC0-1.0; images of mine: Creative Commons Zero 1.0"
+    assert train(config, tmp_path / "other") == 0  # its own data
+    origin = read_manifest(tmp_path / "other" / "bundle").provenance
+    assert origin.licence == "images of somebody else, MIT"
+
+
 def test_other_data_do_not_resume_a_run(tmp_path: Path, capsys):
     data = write_squares(tmp_path / "squares")
     config = write_config(data)
@@ -619,3 +689,42 @@ def test_odds_are_those_of_the_ranking_that_the_detector_uses(config: Path, tmp_
     assert train(config, tmp_path / "both", *few, *learned) == 0
     priors = [read_manifest(tmp_path / n / "bundle").prior for n in ("paper", "learned", "both")]
     assert priors[0] != priors[1] == priors[2]
+
+
+def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_out(
+    tmp_path: Path, capsys
+):
+    from detector.reporting.cli import run_tool
+
+    toy = write_squares(tmp_path / "toy", images=60)
+    small = settings(
+        "proposals={engine: opencv, options: {longest_side: 100}}", "member.input_size=64",
+        "member.freeze=[conv1.]", "sampling={positives_per_batch: 4, background_per_batch: 4}",
+        "optimiser={save_every: 5, warmup: 0, precision: float32}", "held_out=0.2",
+    )  # fmt: skip
+    words = ["--data", str(toy), "--split", "train", "--steps", "6", "--device", "cpu", *small]
+
+    def run(out: Path, *more: str) -> str:
+        with pytest.raises(SystemExit) as left:
+            run_tool(tool("train_regions").main, [*words, "--out", str(out), *more])
+        assert left.value.code == 0
+        return capsys.readouterr().err
+
+    said = run(tmp_path / "run")
+    assert "held out: 12 images with 12 objects, on which the temperature" in said
+    made = read_manifest(tmp_path / "run" / "bundle")
+    recipe = made.provenance.recipe["temperature"]
+    assert recipe["data"] == "12 images held out"
+    assert made.members[0].temperature != 1
+    assert made.provenance.training_data == "48 images of toy (train)"
+    assert len(made.provenance.pictures) == 60
+    if recipe["threshold"] is not None:
+        assert made.thresholds.score == recipe["threshold"]
+    before = (tmp_path / "run" / "bundle" / "bundle.json").read_bytes()
+    run(tmp_path / "run")  # again: nothing is left to do, and the same comes of it
+    assert (tmp_path / "run" / "bundle" / "bundle.json").read_bytes() == before
+    assert "held_out" not in run(tmp_path / "all", "--set", "held_out=0", "--quiet")
+    made = read_manifest(tmp_path / "all" / "bundle")
+    assert made.provenance.training_data == "60 images of toy (train)"
+    assert "temperature" not in made.provenance.recipe
+    assert made.members[0].temperature == 1

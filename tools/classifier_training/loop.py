@@ -14,7 +14,13 @@ import cv2
 import torch
 import typer
 
-from classifier_training.inputs import Learning, fingerprint, learning_of, network_of
+from classifier_training.inputs import (
+    NOT_OF_THE_WEIGHTS,
+    Learning,
+    fingerprint,
+    learning_of,
+    network_of,
+)
 from classifier_training.outputs import report, write_classifier
 from classifier_training.step import Step, Sums
 from detector.configuration import save_config
@@ -25,6 +31,7 @@ from detector.training.left_out import LeftOut
 from detector.training.logs import JOURNAL, Logs
 from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
+from detector.training.run_folder import CONFIG, naming_what_differs
 from detector.training.state import TrainingState, freeze
 from detector.training.validation import Accuracy, validate
 
@@ -73,11 +80,12 @@ def train(
         network, how, fingerprint(settings, images),
         build_optimiser(network, how), rate_by_step(how, learning.last, learning.steps_per_epoch),
     )  # fmt: skip
-    loop = TrainingLoop(
-        run, how, places, group, stop, last=learning.last, seed=how.seed, clip=how.clip
-    )
+    with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
+        loop = TrainingLoop(
+            run, how, places, group, stop, last=learning.last, seed=how.seed, clip=how.clip
+        )
     if group.is_first:
-        save_config(places.out / "config.yaml", settings)
+        save_config(places.out / CONFIG, settings)
         if not places.quiet:
             report(learning)
     step_of = Step(

@@ -31,6 +31,14 @@ def tree_of(
     return tree
 
 
+def without_licence(tree: dict[str, Any], changes: Sequence[str], replaced: bool) -> None:
+    """A config's licence is of its own data and start: where options have `replaced` them it goes,
+    unless an option says it, too.
+    """
+    if replaced and not any(one.startswith("licence=") for one in changes):
+        tree.pop("licence", None)
+
+
 def sources_of(data: Sequence[str], split: str | None) -> list[dict[str, Any]] | None:
     """The data sets that options name; None where they name none."""
     if split is not None and not data:

@@ -16,8 +16,9 @@ from detector.training.left_out import LeftOut
 from detector.training.logs import Logs
 from detector.training.loop import TrainingLoop
 from detector.training.optimisers import build_optimiser, rate_by_step
+from detector.training.run_folder import CONFIG, naming_what_differs
 from detector.training.state import TrainingState, freeze
-from multibox_training.settings import run_fingerprint
+from multibox_training.settings import NOT_OF_THE_WEIGHTS, run_fingerprint
 from multibox_training.step import Step, Sums
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ def train(
         run_fingerprint(settings, learning.digest(), learning.below),
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
-    loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
+    with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
+        loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
     if group.is_first:
-        save_config(places.out / "config.yaml", settings)
+        save_config(places.out / CONFIG, settings)
     left_out = LeftOut(places.out, group, resumed=loop.first > 0)
     left_out.keep(learning.views.broken)
     if loop.first == 0:

@@ -23,7 +23,7 @@ from detector.proposals.engines import ProposalConfig, build_engine
 from detector.proposals.gather import gather
 from detector.region_run import bank_fingerprint, regression_of_start
 from detector.region_teacher import build_teacher
-from detector.reporting.cli import Stop
+from detector.reporting.cli import Stop, counted
 from detector.reporting.progress import progress
 from detector.structures import Array
 from detector.training.bank_settings import BankSettings
@@ -33,6 +33,7 @@ from detector.training.checkpoint import hash_of
 from detector.training.device_crops import DeviceCrops, fit_in_memory
 from detector.training.distributed import Group
 from detector.training.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
+from detector.training.held_out import held_out
 from detector.training.kept_maps import Shape
 from detector.training.places import Places
 from detector.training.region_odds import countable, prior_of
@@ -94,12 +95,14 @@ class Regions(NamedTuple):
     pool     all their regions
     prior    how common objects are among the proposals, if the settings ask for it
     unread   images that cannot be read
+    held     images that are not learnt from, if the settings ask for it and there are enough
     """
 
     dataset: Dataset
     pool: RegionPool
     prior: RegionPrior | None
     unread: int
+    held: Dataset | None = None
 
 
 def regions_of(
@@ -122,17 +125,33 @@ def regions_of(
     proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
     unread = len(dataset) - len(proposals)
     dataset = dataset.subset(list(proposals))
+    held = held_out(dataset, settings.held_out) if settings.held_out else None
+    if held is not None:
+        apart = {sample.image_id for sample in held.samples}
+        dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
     pool = RegionPool(dataset, proposals, settings.sampling)
     if group.is_first and not places.quiet and not told:
         for line in report(dataset, proposals, pool.describe(), settings):
             typer.echo(line, err=True)
+        if settings.held_out:
+            typer.echo(f"  {_said_of(held)}", err=True)
     prior = None
     if settings.sampling.size_prior:
-        judged, counted = settings.detect_with or settings.proposals, countable(dataset)
-        if judged != settings.proposals and len(counted):
-            proposals = _proposals(judged, counted, places, group, stop, True)
+        judged, whole = settings.detect_with or settings.proposals, countable(dataset)
+        if judged != settings.proposals and len(whole):
+            proposals = _proposals(judged, whole, places, group, stop, True)
         prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
-    return Regions(dataset, pool, prior, unread)
+    return Regions(dataset, pool, prior, unread, held)
+
+
+def _said_of(held: Dataset | None) -> str:
+    if held is None:
+        return "held out: none; there are too few images to fit a temperature and a threshold on"
+    objects = sum(int(sample.annotations.real.sum()) for sample in held.samples)
+    return (
+        f"held out: {counted(len(held), 'image')} with {counted(objects, 'object')}, on which the"
+        " temperature and the threshold are fitted at the end; --set held_out=0 learns from them"
+    )
 
 
 def _check_networks(

@@ -38,8 +38,9 @@ def train(
     group: Group,
     stop: Stop,
     begun: Callable[[], None],
-) -> dict[str, Tensor]:
-    """Train one member in `places.out` until its last step or `stop`; its averaged weights.
+) -> tuple[dict[str, Tensor], int]:
+    """Train one member in `places.out` until its last step or `stop`; its averaged weights, and
+    after how many steps.
 
     `begun` is called when it is known that the settings are those of what is in `places.out`.
     """
@@ -71,6 +72,7 @@ def train(
         total = Sums(*sums)
         return total.loss / size if total.read else math.nan
 
+    reached = loop.first
     display = TrainingDisplay(how.steps, loop.first, size, places.quiet)
     with ExitStack() as stack:
         logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
@@ -79,14 +81,14 @@ def train(
             batch, inputs, target = turn.batch
             sums = step_of(inputs, target, loop.factor)
             moved = loop.move(turn.step, sums, mean_loss, batch.replay)
-            total = Sums(*moved.sums)
+            total, reached = Sums(*moved.sums), turn.step + 1
             objects_right = total.objects_right / max(total.objects, 1)
             curves = {"boxes": round(total.boxes / size, 5)} if settings.box_loss else {}
             curves["positives_right"] = round(objects_right, 4)
             logs.step(turn, moved, curves, right=round(total.right / size, 4))
             display.step(turn.step, moved.loss, turn.rate, objects_right, turn.waited)
     display.close()
-    return run.averaged()
+    return run.averaged(), reached
 
 
 def _step_of(

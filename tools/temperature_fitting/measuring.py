@@ -20,7 +20,7 @@ from detector.region_scores import ask_dataset, proposing_with
 from detector.region_store import RegionOutputs, RegionStore
 from detector.reporting.cli import say_error
 from detector.reporting.progress import Pace, progress
-from detector.structures import Array
+from detector.structures import Array, Detections
 from detector.temperature import LEFT_OUT, region_labels
 
 
@@ -115,10 +115,15 @@ def calibrated(
     )
 
 
-def _detection_error(images: AskedImages) -> float:
+def detections_of(images: AskedImages) -> dict[str, Detections]:
+    """Of each image, by its id; not of classes that were added by heads."""
     detector, results = images.detector, {}
     for sample, found in images:
         judged = detector.conclude(found.proposals, found.outputs)
         made = detector.suppress(judged.boxes, judged.scores)
         results[sample.image_id] = made[made.labels < len(images.dataset.classes)]  # none added
-    return calibration_of(match(images.dataset, results)).error
+    return results
+
+
+def _detection_error(images: AskedImages) -> float:
+    return calibration_of(match(images.dataset, detections_of(images))).error

@@ -1,0 +1,40 @@
+"""What a data set says of its licence, for the weights that learn from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from detector.files import read_regular
+
+_FILES = re.compile(r"(LICEN[CS]E|COPYING)(\.(txt|md|rst))?", re.IGNORECASE)
+_MOST = 120
+"""Characters; a file's first line is its title."""
+
+
+def licence_of(path: Path) -> str:
+    """The first line of the LICENSE beside the data, or the names of COCO's `licenses`; nothing
+    where they say nothing.
+    """
+    folder = path if path.is_dir() else path.parent
+    with suppress(OSError):
+        for file in sorted(folder.iterdir()):
+            if _FILES.fullmatch(file.name):
+                text = read_regular(file, 10_000).decode("utf-8", "replace")
+                for line in text.splitlines():
+                    if line.strip("#= -\t"):
+                        return line.strip("#= -\t")[:_MOST]
+    return _of_coco(path) if path.suffix.lower() == ".json" else ""
+
+
+def _of_coco(path: Path) -> str:
+    try:
+        content: Any = json.loads(read_regular(path))
+        names = [one.get("name") for one in content.get("licenses") or []]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return ""
+    said = dict.fromkeys(name for name in names if isinstance(name, str) and name.strip())
+    return ", ".join(said)[:_MOST]
