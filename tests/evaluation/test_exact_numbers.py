@@ -64,6 +64,24 @@ def test_overlaps_are_pycocotools_own_to_the_last_bit(seed: int) -> None:
     assert right == (np.diag(theirs) >= 0.5).tolist()
 
 
+@pytest.mark.parametrize("protocol", ["voc12", "ilsvrc"])
+def test_every_protocol_counts_the_numbers_of_the_files(protocol: Any) -> None:
+    """An object and a detection an image: as many are found as pycocotools' IoU says."""
+    objects, found = pairs(np.random.default_rng(3), 60)
+    objects[:, 2:] += 40  # ILSVRC asks less of small objects
+    found = objects * [1, 1, 0.5, 1]
+    truth, results = [], {}
+    for row, (one, half) in enumerate(zip(objects, found, strict=True)):
+        box, detection = xyxy_from_coco(one[None]), xyxy_from_coco(half[None])
+        truth.append(Annotations(box, [0], written=one[None]))
+        name = dataset_of(*truth).samples[row].image_id
+        results[name] = Detections(detection, [0.5], [0], written=half[None])
+    theirs = np.diag(mask.iou(found, objects, [0] * 60)) >= 0.5
+    assert 0.2 < theirs.mean() < 0.8  # a half but for the rounding of the numbers themselves
+    result = evaluate(dataset_of(*truth), results, protocol).per_class[0]
+    assert round(result.best_recall * 60) == theirs.sum()
+
+
 def test_boxes_without_area_overlap_nothing() -> None:
     flat = np.array([[5.0, 5, 0, 10], [5, 5, 0, 0]])
     assert not iou_xywh(flat, np.array([[0.0, 0, 20, 20], [5, 5, 0, 10]])).any()

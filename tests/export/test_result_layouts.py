@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.datasets import Dataset, Sample
@@ -139,6 +139,7 @@ def test_a_spreadsheet_runs_no_name_and_reading_gives_it_back(tmp_path: Path, na
     assert {image: one.labels.tolist() for image, one in back.items()} == {name: [0]}
 
 
+@settings(max_examples=25)
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True)
 )

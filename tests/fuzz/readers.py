@@ -474,11 +474,13 @@ def _read_row(data: bytes, _: Path) -> object:
 def _results(layout: str) -> Callable[[Path], list[bytes]]:
     def seeds(_: Path) -> list[bytes]:
         if layout == "json":
-            rows = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 9, 9], "score": 0.5}]
-            return [json.dumps(rows).encode()]
+            row = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 9, 9], "score": 0.5}
+            named = {**row, "file_name": "../x/a%20b.JPG", "category_name": "car"}
+            return [json.dumps([row]).encode(), json.dumps([row, named]).encode()]
         if layout == "csv":
             head = b"image_id,class,score,x1,y1,x2,y2\n"
-            return [head + b"1,car,0.5,1,2,10,11\n"]
+            rows = head + b"1,car,0.5,1,2,10,11\n"
+            return [rows, b"sep=;\n" + rows.replace(b",", b";").replace(b".", b",")]
         return [b"1 3 0.9 1 2 10 11\n1 17 0.5 3 3 9 9\n"]
 
     return seeds
