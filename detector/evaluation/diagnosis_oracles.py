@@ -42,13 +42,12 @@ def oracles_of(
 
 def _with_perfect_classes(dataset: Dataset, results: Mapping[str, Detections]) -> float:
     nothing = Detections.empty()
-    boxes = {
-        sample.image_id: Proposals(
-            results.get(sample.image_id, nothing).boxes, sample.size or _ANY_SIZE
-        )
-        for sample in dataset.samples
-    }
-    return evaluate(dataset, oracle_detections(dataset, boxes), "voc12").mean_ap
+    proposals = {}
+    for sample in dataset.samples:
+        boxes = results.get(sample.image_id, nothing).boxes
+        boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]  # those of a file may have no area
+        proposals[sample.image_id] = Proposals(boxes, sample.size or _ANY_SIZE)
+    return evaluate(dataset, oracle_detections(dataset, proposals), "voc12").mean_ap
 
 
 def _with_perfect_boxes(matching: Matching) -> float:

@@ -140,6 +140,25 @@ def test_an_earlier_report_does_not_stay_beside_newer_numbers(run: Run, tmp_path
     assert {one.name for one in out.iterdir()} == written | {"notes.txt"}
 
 
+def test_a_report_takes_boxes_without_area_and_far_away(run: Run, tmp_path: Path) -> None:
+    rows = json.loads(detections(tmp_path, "a.json", "abc").read_text())
+    for box in (
+        [99, 20, 0, 9],
+        [5, 5, 0, 0],
+        [9e8, 9e8, 1e-6, 3],
+        [-50, -50, 10, 0],
+        [500, 500, 9, 9],
+    ):
+        rows += [{**rows[0], "bbox": box, "score": 0.95}, {**rows[0], "image_id": "d", "bbox": box}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    options = ("--detections", tmp_path / "a.json", "--rounds", 20, "--report")
+    code, _, err = run(*options)
+    assert (code, err) == (0, "")
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert content["per_class"][CAT]["detections"] == 13
+    assert run("--compare", tmp_path / "a.json", tmp_path / "a.json", "--rounds", 20)[0] == 0
+
+
 def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
     one, two = detections(tmp_path, "1.json", "ab"), detections(tmp_path, "2.json", "abcd")
     code, said, _ = run("--compare", one, two, "--rounds", 50)
