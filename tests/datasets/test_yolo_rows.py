@@ -163,7 +163,7 @@ def test_reader_and_linter_leave_out_the_same_of_any_rows(tmp_path: Path) -> Non
     counts = (3, 4, 4, 4, 5, 6, 6, 7, 8, 8, 9, 10, 12, 13)
     found = set()
     for _ in range(30):
-        texts = {}
+        texts: dict[str, str | None] = {}
         for name in "ab":
             rows = [
                 [str(chance.randint(0, 2))]
