@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from detector.errors import ImageError
 from detector.files import NOT_REGULAR, open_regular
 from detector.image_claims import Claims, claims_of, icon_sizes, tile_pixels
 from detector.image_levels import is_deep, remark_on_levels
+from detector.other_files import START, known_as, may_be_image, refusal
 from detector.structures import Array
 
 if TYPE_CHECKING:
@@ -103,6 +104,29 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
 
 def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """The content of a regular file of at most `max_bytes`; pipes and devices are refused."""
+    with _opened(path, max_bytes) as file:
+        try:
+            return file.read(max_bytes + 1)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_start(path: str | Path, *, max_bytes: int = MAX_BYTES) -> None:
+    """Raises ImageError where a file's first bytes are enough to know that it is no image: what can
+    be said before anything is loaded.
+    """
+    with _opened(path, max_bytes) as file:
+        try:
+            start = file.read(START)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    with _quiet():
+        if not may_be_image(start, FORMATS):
+            raise ImageError(f"{path}: {refusal(start)}")
+
+
+@contextmanager
+def _opened(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
     try:
         file = open_regular(path)
     except OSError as error:
@@ -111,18 +135,16 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     with file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
+            what = known_as(file.read(START))  # a film is not to be made smaller
             raise ImageError(
-                f"{path}: {size / 1e6:.0f} MB is over the limit of"
-                f" {max_bytes / 1e6:.0f} MB;"
+                f"{path}: {what}"
+                if what
+                else f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
                 " make it smaller first"
             )
         if size == 0:
             raise ImageError(f"{path}: the file is empty")
-        try:
-            data = file.read(max_bytes + 1)
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-    return data
+        yield file
 
 
 def check_pixels(image: object) -> None:
@@ -163,8 +185,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         except ImageError:
             raise
         except UnidentifiedImageError:
-            known = "JPEG, PNG, WebP, TIFF, GIF, BMP, PPM"
-            raise ImageError(f"{name}: not an image that can be read; expected {known}") from None
+            raise ImageError(f"{name}: {refusal(data[:START])}") from None
         except Image.DecompressionBombError:
             raise ImageError(
                 f"{name}: over the limit of {max_pixels / 1e6:.0f} megapixels"

@@ -1,4 +1,6 @@
-"""From the scores of regions to detections: threshold, per-class suppression, voting, limits."""
+"""From the scores of regions to detections: threshold, suppression within and, if asked, across
+classes, voting, limits.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,10 @@ class DetectionSettings(Settings):
     """
     nms_threshold: float = Field(0.3, ge=0, le=1)
     """Per-class suppression above this IoU (R-CNN: 0.3)."""
+    class_agnostic_nms: float | None = Field(None, ge=0, le=1)
+    """After that, suppression of a worse box of any class above this IoU: one object of an unknown
+    kind is then one detection, not a dog, a horse and a cow. None is off, as in the paper.
+    """
     voting_iou: float | None = Field(None, gt=0, le=1)
     """Move each detection to the score-weighted mean of the regions that overlap it at least so
     much (box voting; 0.5 is usual). Departs from the paper: GoogLeNet took boxes as proposed, and
@@ -52,5 +58,8 @@ def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detect
     if not found:
         return Detections.empty()
     places, values, labels = (np.concatenate(column) for column in zip(*found, strict=True))
-    best = np.argsort(-values, kind="stable")[: settings.max_detections]
+    best = np.argsort(-values, kind="stable")
+    if settings.class_agnostic_nms is not None:
+        best = best[box_ops.nms(places[best], values[best], settings.class_agnostic_nms)]
+    best = best[: settings.max_detections]
     return Detections(places[best], values[best], labels[best])

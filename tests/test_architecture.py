@@ -16,7 +16,7 @@ STOREY = {
     "models": 1, "proposals": 1, "heads": 1, "datasets": 1, "evaluation": 1, "crops": 1,
     "native_crops": 1, "ensemble": 1, "bundle": 1, "images": 1,
     "region_prior": 1, "member_outputs": 1, "suppression": 1, "image_claims": 0, "configuration": 1,
-    "image_levels": 0,
+    "image_levels": 0, "other_files": 0,
     "pipeline": 2, "training": 2, "export": 2, "reporting": 2,
     "region_store": 2, "temperature": 2,
     "region_scores": 3, "region_features": 3, "classifier_scores": 3,

@@ -279,6 +279,22 @@ def test_suppression_is_per_class_and_best_first():
     assert found.labels.tolist() == [0, 0, 1]
 
 
+def test_suppression_across_classes_keeps_the_best_of_an_object_and_of_those_apart():
+    """One animal of three kinds, a rider on the first one's back, and one animal elsewhere."""
+    boxes = np.array([[0, 0, 40, 40], [1, 0, 40, 40], [0, 0, 40, 20], [50, 50, 90, 90]], np.float32)
+    scores = np.array(
+        [[0.5, 0.4, 0.0, 0.1], [0.2, 0.6, 0.1, 0.1], [0.0, 0.0, 0.9, 0.1], [0.7, 0.3, 0.0, 0.0]],
+        np.float32,
+    )
+    each = suppress(boxes, scores, DetectionSettings(score_threshold=0.3))
+    assert each.labels.tolist() == [2, 0, 1, 0, 1]
+    across = DetectionSettings(score_threshold=0.3, class_agnostic_nms=0.6)
+    found = suppress(boxes, scores, across)
+    assert (found.labels.tolist(), found.boxes[:, 0].tolist()) == ([2, 0, 1], [0, 50, 1])
+    strict = DetectionSettings(score_threshold=0.3, class_agnostic_nms=0.4, max_detections=2)
+    assert suppress(boxes, scores, strict).labels.tolist() == [2, 0]
+
+
 def test_voting_moves_boxes_and_leaves_scores():
     plain = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.5))
     voted = suppress(BOXES, SCORES, DetectionSettings(score_threshold=0.5, voting_iou=0.5))

@@ -4,19 +4,19 @@
     python tools/detect.py photos/ 'more/*.png' --out found --threshold 0.3
     find . -name '*.jpg' | python tools/detect.py -
 
-A file that cannot be read is reported and the rest go on (exit code 1). Results do not depend on
-the order or the company of the images.
+A file that cannot be read is reported and the rest go on (exit code 1). After an interruption, even
+by a kill, the same command goes on. Results do not depend on the order or the company of the
+images.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from common import options as option
@@ -24,9 +24,12 @@ from common import options as option
 from detector.reporting.cli import alone_in_out, run_tool
 
 if TYPE_CHECKING:
-    from detector.pipeline import Detector
+    from detecting.done import DoneImages
+    from detecting.records import Record
+
+    from detector.pipeline import DetectedImage, Detector
     from detector.proposals.gather import StoredProposals
-    from detector.structures import Array, Detections, Proposals
+    from detector.structures import Array, Proposals
 
 
 @alone_in_out
@@ -45,6 +48,7 @@ def main(
         float | None,
         typer.Option(help="IoU above which a worse box of a class goes. [the bundle's]"),
     ] = None,
+    class_agnostic_nms: option.ClassAgnosticNms = None,
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections of one image. [the bundle's]")
     ] = None,
@@ -66,207 +70,185 @@ def main(
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
 ) -> int:
     """Detect objects in pictures."""
-    from detecting.loading import Running, load, settings_given
+    from detecting.records import keep_inputs, records_of
 
-    from detector.reporting.cli import stop_gently
+    from detector.reporting.cli import say
 
-    started = time.perf_counter()
-    records, missed = _records(images, out)
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
+    started = time.perf_counter()
+    records, missed = records_of(images, out, quiet)
     if pictures:
-        _keep_inputs(out, records)
+        keep_inputs(out, records)
+    if not any(record.waits for record in records):  # before seconds of loading
+        if as_json:
+            print("[]")
+        return 3
+    from detecting.done import done_images, key_of
+    from detecting.loading import Running, load, settings_given
+    from detecting.results import clear, show, sorted_rows, write_results
+
+    from detector.reporting.cli import counted, stop_gently
+    from detector.reporting.lettering import remark_on
+
     given = settings_given(
         max_proposals, score_threshold=threshold, nms_threshold=nms,
-        max_detections=max_detections, svm=svm, regression=regression,
+        class_agnostic_nms=class_agnostic_nms, max_detections=max_detections, svm=svm,
+        regression=regression,
     )  # fmt: skip
     detector, store = load(
         Running(weights, ensemble, proposals, device, precision, threads, given, batch_size), quiet
     )
     loaded = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
-    with stop_gently() as stop:
-        for _ in _run(detector, store, records, out if pictures else None, quiet):
+    key = key_of(detector, store, weights)
+    with done_images(out, key) as done, stop_gently() as stop:
+        work = Work(detector, store, records, out if pictures else None, done)
+        remark = remark_on(work.undrawable)
+        if remark:
+            say(f"warning: {remark}")
+        before = work.restore()
+        if before and not quiet:
+            say(f"going on: {before} of {counted(len(records), 'image')} were done before")
+        for _ in work.run(quiet):
             if stop:
                 break
-        done = time.perf_counter()
-        rows = _rows(records, detector.classes)
-        seconds = {"load": round(loaded - started, 3), "detect": round(done - loaded, 3)}
-        _write(out, rows, records, detector, store, weights, given, seconds)
+        finished = time.perf_counter()
+        rows, missing = sorted_rows(records), [one for one in records if one.waits]
+        if stop or any(record.rows is not None for record in records):
+            seconds = {"load": round(loaded - started, 3), "detect": round(finished - loaded, 3)}
+            run = _describe(records, detector, store, weights, given)
+            write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
+            clear(out, records, key, pictures=pictures, results=False)
+        if not missing:
+            done.forget()
         if as_json:
             print(json.dumps(rows))
-        elif not quiet:
-            _table(records, detector.classes)
-            wrote = ("detections.json", "run.json", *(["pictures"] if pictures else []))
-            print(f"{out}/: {', '.join(wrote)}", file=sys.stderr)
-    if all(one.found is None for one in records):
-        return 3
+        if all(record.error is not None for record in records):
+            say("none of the images could be read; nothing was written")
+            return 3
+        if not as_json and not quiet:
+            show(records, detector.settings.score_threshold)
+            empty = "" if rows else " (empty)"
+            wrote = (f"detections.json{empty}", "run.json", *(["pictures"] if pictures else []))
+            say(f"{out}/: {', '.join(wrote)}")
+        if missing and not quiet:
+            say(f"{len(missing)} of {len(records)} not looked at; the same command goes on")
     return 1 if missed or any(one.error for one in records) else 0
 
 
 @dataclass
-class Record:
-    """One input and what became of it."""
+class Work:
+    """The images of a run on their way through the detector.
 
-    path: Path
-    image_id: str
-    picture: str
-    size: tuple[int, int] | None = None
-    raw_size: tuple[int, int] | None = None
-    orientation: int | None = None
-    warnings: tuple[str, ...] = ()
-    error: str | None = None
-    proposals: int | None = None
-    seconds: float | None = None
-    found: Detections | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def describe(self) -> dict[str, Any]:
-        """The record as run.json holds it."""
-        return {
-            "image_id": self.image_id,
-            "file": str(self.path),
-            "picture": self.picture if self.found is not None else None,
-            "size": self.size,
-            "raw_size": self.raw_size,
-            "orientation": self.orientation,
-            "warnings": list(self.warnings),
-            "error": self.error,
-            "proposals": self.proposals,
-            "detections": len(self.rows) if self.found is not None else None,
-            "seconds": self.seconds,
-        }
-
-
-def _records(images: list[str], out: Path) -> tuple[list[Record], list[str]]:
-    """A record for each image that the arguments name, and what is wrong with arguments that name
-    none, which is said on stderr too.
+    pictures  the folder of annotated ones, if there are to be some
     """
-    from detector.reporting.cli import visible
-    from detector.reporting.inputs import image_ids, image_paths, output_names
 
-    if "" in images:
-        raise typer.BadParameter("an empty name is no image; . is the current folder")
-    missed: list[str] = []
-    paths = image_paths(images, sys.stdin, missed, results=out)
-    for message in missed:
-        print(visible(f"error: {message}"), file=sys.stderr)
-    ids = image_ids(paths)
-    names = output_names(ids, ".jpg")
-    return [Record(*one) for one in zip(paths, ids, names, strict=True)], missed
+    detector: Detector
+    store: StoredProposals | None
+    records: list[Record]
+    pictures: Path | None
+    done: DoneImages
+    fresh: bool = True
 
+    def __post_init__(self) -> None:
+        from detector.reporting.lettering import drawable
 
-def _keep_inputs(out: Path, records: list[Record]) -> None:
-    """Refuse an annotated picture in the place of one of the pictures given."""
-    inputs = {_place(record.path): record.path for record in records}
-    for record in records:
-        written = out / record.picture
-        given = inputs.get(_place(written))
-        if given is not None:
-            raise typer.BadParameter(
-                f"the annotated picture {written} would replace {given}; give another --out"
-            )
+        self.names, self.undrawable = drawable(self.detector.classes if self.pictures else ())
 
+    def restore(self) -> int:
+        """Fill the records of images that an interrupted run has done; their number."""
+        from detector.errors import ImageError, ProposalError
 
-def _place(path: Path) -> object:
-    """Equal for two names of one file."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return str(path)
-    return found.st_dev, found.st_ino
+        found = 0
+        for record in self.records if self.done.count else ():
+            if record.waits:
+                try:
+                    found += self.done.restore(record, self.pictures, self.store)
+                except (ImageError, ProposalError) as error:
+                    record.fail(error)
+        self.fresh = not found
+        return found
 
+    def run(self, quiet: bool) -> Iterator[Record]:
+        """Fill the other records, in order; yields each as it is done."""
+        from detector.reporting.progress import progress
 
-def _run(
-    detector: Detector, store: Any, records: list[Record], pictures: Path | None, quiet: bool
-) -> Iterator[Record]:
-    """Fill the records, in order; yields each as it is done."""
-    from detector.reporting.progress import progress
+        todo = [record for record in self.records if record.waits]
+        waiting: list[tuple[Record, Read]] = []
 
-    waiting: list[tuple[Record, Array, float]] = []
+        def readable() -> Iterator[tuple[Array, Proposals | None]]:
+            for record in todo:
+                read = _read(record, self.store)
+                if read is not None:
+                    waiting.append((record, read))
+                    yield read.pixels, read.proposals
 
-    def readable() -> Iterator[tuple[Array, Proposals | None]]:
-        for record in records:
-            started = time.perf_counter()
-            pair = _read(record, store)
-            if pair is not None:
-                waiting.append((record, pair[0], time.perf_counter() - started))
-                yield pair
-
-    results = detector.detect_pairs(readable())
-    for scored in progress(results, "detect", len(records), quiet or len(records) < 2):
-        record, image, reading = waiting.pop(0)
-        started = time.perf_counter()
-        record.found, record.proposals = scored.detections, len(scored.proposals)
-        _finish(record, image, detector.classes, pictures)
-        writing = time.perf_counter() - started
-        record.seconds = round(reading + scored.seconds + writing, 3)
-        yield record
+        results = self.detector.detect_pairs(readable())
+        for scored in progress(results, "detect", len(todo), quiet or len(todo) < 2):
+            record, read = waiting.pop(0)
+            _finish(record, read, scored, self)
+            yield record
 
 
-def _read(record: Record, store: Any) -> tuple[Array, Proposals | None] | None:
+class Read(NamedTuple):
+    """An image as it was read; `proposals` where they were given."""
+
+    pixels: Array
+    content: str
+    proposals: Proposals | None
+    seconds: float
+
+
+def _read(record: Record, store: StoredProposals | None) -> Read | None:
     from detector.errors import ImageError, ProposalError
     from detector.images import content_hash, decode, read_bytes
-    from detector.reporting.cli import visible
+    from detector.reporting.cli import say
 
+    started = time.perf_counter()
     try:
         data = read_bytes(record.path)
+        content = content_hash(data)
         decoded = decode(data, str(record.path))
-        proposals = store.of(content_hash(data), decoded.size, str(record.path)) if store else None
+        proposals = store.of(content, decoded.size, str(record.path)) if store else None
     except (ImageError, ProposalError) as error:
-        record.error = str(error)
-        print(visible(f"error: {error}"), file=sys.stderr)
+        record.fail(error)
         return None
     record.size, record.raw_size = decoded.size, decoded.raw_size
     record.orientation, record.warnings = decoded.orientation, decoded.warnings
     for warning in decoded.warnings:
-        print(visible(f"warning: {record.path}: {warning}"), file=sys.stderr)
-    return decoded.pixels, proposals
+        say(f"warning: {record.path}: {warning}")
+    return Read(decoded.pixels, content, proposals, time.perf_counter() - started)
 
 
-def _finish(record: Record, image: Array, classes: tuple[str, ...], pictures: Path | None) -> None:
-    import io
+def _finish(record: Record, read: Read, scored: DetectedImage, work: Work) -> None:
+    """Write the picture, then the line that says that this image is done."""
+    from detecting.results import clear, write_picture
 
-    from detector.files import write_atomically
-    from detector.reporting.draw import draw
-
-    assert record.found is not None
-    if pictures is not None:
-        buffer = io.BytesIO()
-        draw(image, record.found, classes).save(buffer, "JPEG", quality=92)
-        write_atomically(pictures / record.picture, buffer.getvalue())
-
-
-def _rows(records: list[Record], classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every detection, best first; equal scores by image and class, so that the order of the inputs
-    does not show. Only images with results are given ids beside each other, so that a file that
-    cannot be read does not rename another of its stem.
-    """
     from detector.export.coco_json import detection_rows
-    from detector.reporting.inputs import image_ids
 
-    done = [record for record in records if record.found is not None]
-    for record, one in zip(done, image_ids([record.path for record in done]), strict=True):
-        assert record.found is not None
-        record.image_id = one
-        record.rows = detection_rows(one, record.path.name, record.found, classes)
-    rows = [row for record in done for row in record.rows]
-    return sorted(
-        rows, key=lambda row: (-row["score"], str(row["image_id"]), row["category_id"], row["bbox"])
-    )
+    started = time.perf_counter()
+    found, classes, key = scored.detections, work.detector.classes, work.done.key
+    record.rows = detection_rows(record.image_id, record.path.name, found, classes)
+    if work.pictures is not None:
+        write_picture(work.pictures / record.picture, read.pixels, found, work.names, key)
+        if work.fresh:  # from now on what is there would be of two runs
+            clear(work.pictures, work.records, key, pictures=True, results=True)
+            work.fresh = False
+    record.proposals = len(scored.proposals)
+    writing = time.perf_counter() - started
+    record.seconds = round(read.seconds + scored.seconds + writing, 3)
+    work.done.add(record, read.content, read.proposals)
 
 
-def _write(
-    out: Path, rows: list[dict[str, Any]], records: list[Record], detector: Detector,
-    store: Any, weights: Path | None, given: dict[str, Any], seconds: dict[str, float],
-) -> None:  # fmt: skip
+def _describe(
+    records: list[Record], detector: Detector, store: StoredProposals | None,
+    weights: Path | None, given: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """The run as run.json holds it."""
     from detector import __version__
-    from detector.export.coco_json import write_detections
-    from detector.files import write_atomically
     from detector.loading import SHIPPED
 
-    write_detections(out / "detections.json", rows)
-    run = {
+    return {
         "version": __version__,
         "weights": str(weights or SHIPPED),
         "settings": detector.settings.model_dump(mode="json"),
@@ -276,10 +258,9 @@ def _write(
         "members": len(detector.ensemble.members),
         "device": str(detector.device),
         "precision": detector.ensemble.precision,
-        "seconds": seconds,
+        "not_looked_at": [str(record.path) for record in records if record.waits],
         "inputs": [record.describe() for record in records],
     }
-    write_atomically(out / "run.json", json.dumps(run, indent=1) + "\n")
 
 
 def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any] | None:
@@ -290,32 +271,6 @@ def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any]
         return {"file": str(store.store.path), "key": store.key, "settings": store.settings}
     proposer = detector.propose_regions
     return describe(proposer) if hasattr(proposer, "settings") else None
-
-
-def _table(records: list[Record], classes: tuple[str, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from detector.reporting.cli import visible
-    from detector.reporting.inputs import short_names
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("image", "object"):
-        table.add_column(name, overflow="fold")
-    for name in ("score", "x1", "y1", "x2", "y2"):
-        table.add_column(name, justify="right")
-    names = short_names([record.path for record in records])
-    for record, name in zip(records, names, strict=True):
-        if record.found is None:
-            continue
-        image = visible(name)
-        if not len(record.found):
-            table.add_row(image, "nothing above the threshold", "", "", "", "", "")
-        for row in range(len(record.found)):
-            box = [f"{value:.0f}" for value in record.found.boxes[row]]
-            name = visible(classes[record.found.labels[row]])
-            table.add_row(image, name, f"{record.found.scores[row]:.2f}", *box)
-    Console(markup=False, highlight=False, soft_wrap=True).print(table)
 
 
 if __name__ == "__main__":

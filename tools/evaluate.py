@@ -76,6 +76,7 @@ def main(
     seed: option.BootstrapSeed = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
     nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
+    class_agnostic_nms: option.ClassAgnosticNms = None,
     voting: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="IoU of box voting; 0 is none. [the bundle's]"),
@@ -126,6 +127,7 @@ def main(
         settings = settings_given(
             max_proposals, voting, svm=svm, regression=regression,
             score_threshold=threshold, nms_threshold=nms, max_detections=max_detections,
+            class_agnostic_nms=class_agnostic_nms,
         )  # fmt: skip
         running = Running(weights, ensemble, proposals, device, precision, threads, settings)
         seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
@@ -138,13 +140,13 @@ def main(
     extras = {**(stages or {}), **others}
     verdict = report(dataset, results, rules, engine, max_dets, seed, rounds, out, judged, extras)
     if html:
-        write_report(dataset, results, *verdict, operating, out, seen)
+        write_report(dataset, results, *verdict, operating, out, judged, seen)
     return int(failed > 0)
 
 
 RUNNING = (
-    "threshold", "nms", "voting", "max_detections", "svm", "regression", "ensemble", "proposals",
-    "max_proposals", "cache", "device", "precision", "threads",
+    "threshold", "nms", "class_agnostic_nms", "voting", "max_detections", "svm", "regression",
+    "ensemble", "proposals", "max_proposals", "cache", "device", "precision", "threads",
 )  # fmt: skip
 """Options of a bundle that is run: saved detections are what they are."""
 

@@ -1,6 +1,6 @@
 """Make one ensemble of several trained detectors.
 
-    python tools/join.py runs/a/detector runs/b/detector --out runs/both
+    python tools/join.py runs/a/bundle runs/b/bundle --out runs/both
     python tools/detect.py image.jpg --weights runs/both --ensemble all
 
 The first bundle's networks come first: they are the ones in use without --ensemble. Networks that

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from detector.reporting.lettering import font_of
 from detector.structures import Array, Detections
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def colour_of(label: int) -> Colour:
 
 def draw(image: Array, found: Detections, classes: Sequence[str]) -> Image:
     """The picture with its detections; the best are drawn last, on top, and all names above all
-    boxes.
+    boxes. `classes` are names that can be drawn (lettering.py).
     """
     from PIL import Image, ImageDraw
 
@@ -42,7 +43,7 @@ def draw(image: Array, found: Detections, classes: Sequence[str]) -> Image:
         colour = colour_of(int(found.labels[row]))
         canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=line)
     for row in reversed(range(len(found))):
-        _write(canvas, tags[row], colour_of(int(found.labels[row])))
+        write_tag(canvas, tags[row], colour_of(int(found.labels[row])))
     return picture
 
 
@@ -65,12 +66,17 @@ def tags_of(
     tags: list[Tag] = []
     for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
         text = f"{classes[int(label)]} {score:.2f}"
-        tags.append(_placed(canvas, text, box.tolist(), size, room, tags))
+        tags.append(place_tag(canvas, text, box.tolist(), size, room, tags))
     return tags
 
 
-def _placed(
-    canvas: Canvas, text: str, box: list[float], size: int, room: tuple[int, int], tags: list[Tag]
+def place_tag(
+    canvas: Canvas,
+    text: str,
+    box: list[float],
+    size: int,
+    room: tuple[int, int],
+    tags: Sequence[Tag],
 ) -> Tag:
     """A tag within the picture, where no other is or, if there is no such place, where it covers
     least: above its box, inside above, inside below, below; by the left side before the right.
@@ -90,24 +96,9 @@ def _placed(
         if 0 <= y <= room[1] - height
     ] or [(x1, y1)]
     blocks = [_within(x, y, width, height, room) for x, y in places]
-    covered = [sum(_shared(block, other.block) for other in tags) for block in blocks]
+    covered = [sum(shared(block, other.block) for other in tags) for block in blocks]
     block = blocks[covered.index(min(covered))]
     return Tag(text, block, (block[0] + MARGIN - left, block[1] + MARGIN - top), font)
-
-
-def font_of(text: str, size: int) -> Any:
-    """Pillow's own letters, which are Western; for others DejaVu's, which matplotlib brings: Greek
-    and Cyrillic, too.
-    """
-    from PIL import ImageFont
-
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        import matplotlib
-
-        return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
-    return ImageFont.load_default(size=size)
 
 
 def _within(x: float, y: float, width: float, height: float, room: tuple[int, int]) -> Corners:
@@ -115,14 +106,14 @@ def _within(x: float, y: float, width: float, height: float, room: tuple[int, in
     return x, y, x + width, y + height
 
 
-def _shared(one: Corners, other: Corners) -> float:
+def shared(one: Corners, other: Corners) -> float:
     """Pixels that two blocks share."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(0.0, width) * max(0.0, height)
 
 
-def _write(canvas: Canvas, tag: Tag, colour: Colour) -> None:
+def write_tag(canvas: Canvas, tag: Tag, colour: Colour) -> None:
     """Letters on a block of the box's colour."""
     x1, y1, x2, y2 = tag.block
     canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=colour)

@@ -25,6 +25,8 @@ class Report:
 
     command   makes the page; it stands under every figure
     interval  of the mAP, and coverage of the proposals, where they are known
+    judged    whose detections they are: weights, or a file
+    date      of the evaluation
     """
 
     dataset: Dataset
@@ -33,42 +35,52 @@ class Report:
     command: str
     interval: Interval | None = None
     coverage: Coverage | None = None
+    judged: str = ""
+    date: str = ""
 
 
 def report_html(report: Report) -> str:
     """The whole page; everything that comes from files is escaped."""
     evaluation, diagnosis, command = report.evaluation, report.diagnosis, report.command
-    cards = [
-        sections.errors(diagnosis, command),
-        sections.misses(diagnosis, command),
-        sections.stages(diagnosis, evaluation, command),
-        sections.calibration(diagnosis, command),
-    ]
+    # In columns of a page these stand about equally high, one after the other.
+    cards = [sections.errors(diagnosis, command), sections.misses(diagnosis, command)]
     if report.coverage is not None:
         cards.append(sections.proposals(report.coverage, command))
     cards += [
-        sections.classes(evaluation, command),
+        sections.calibration(diagnosis, command),
         sections.slices(diagnosis, command),
-        sections.curves(evaluation, command),
-        sections.confusions(diagnosis, command),
+        sections.stages(diagnosis, evaluation, command),
+        sections.classes(evaluation, command),
+    ]
+    wide = [sections.curves(evaluation, command), sections.confusions(diagnosis, command)]
+    if len(report.dataset.classes) <= sections.FEW_CLASSES:  # small figures, no rows of their own
+        cards, wide = cards + wide, []
+    wide.append(
         figure(
             "Worst images",
             f"Most errors at a score of {diagnosis.threshold:.2f} or more.",
             worst_pictures(report.dataset, diagnosis),
             command,
             "wide",
-        ),
-    ]
+        )
+    )
     name = text(report.dataset.name)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
         f"<title>{name}: {points(evaluation.mean_ap)} mAP</title><style>{STYLE}</style></head>\n"
-        f'<body><main><h1>{name}</h1><p class="note">{_about(report)}</p>'
+        f'<body><main><h1>{name}</h1>{_origin(report)}<p class="note">{_about(report)}</p>'
         f'<div class="numbers">{_numbers(report)}</div>\n'
-        f'<div class="cards">\n{"".join(cards)}</div></main></body></html>\n'
+        f'<div class="cards">\n{"".join(cards)}</div>\n{"".join(wide)}</main></body></html>\n'
     )
+
+
+def _origin(report: Report) -> str:
+    """Whose detections, of which data, when."""
+    parts = [("", report.judged), ("data ", report.dataset.name), ("", report.date)]
+    known = [f"{kind}{value}" for kind, value in parts if value]
+    return f'<p class="origin">{text(" · ".join(known))}</p>'
 
 
 def _about(report: Report) -> str:

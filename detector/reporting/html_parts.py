@@ -44,7 +44,7 @@ def points(share: float) -> str:
 def figure(title: str, note: str, body: str, command: str, shape: str = "") -> str:
     """A card: `body` is HTML, everything else is text. The command that makes it can be opened.
 
-    shape  "wide" is a row of its own, "tall" leaves room for two others beside it
+    shape  "wide" is as wide as the page; others stand in columns
     """
     kind = f' class="{shape}"' if shape else ""
     return (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from detector.evaluation.coverage import Coverage
 from detector.evaluation.diagnosis import Diagnosis
 from detector.evaluation.diagnosis_calibration import BINS
-from detector.evaluation.result import CURVE_POINTS, Evaluation
+from detector.evaluation.matching import WRONG
+from detector.evaluation.result import CURVE_POINTS, ClassResult, Evaluation
 from detector.reporting.html_parts import (
     Bar,
     Curve,
@@ -21,6 +24,9 @@ from detector.reporting.html_parts import (
 )
 from detector.structures import Array
 
+FEW_CLASSES = 3
+"""Up to so many have a card of the common size for their curves and confusions."""
+PANELS_IN_A_ROW = 8
 MOST_CURVES = 60
 MOST_CONFUSED = 40
 
@@ -31,7 +37,15 @@ def errors(diagnosis: Diagnosis, command: str) -> str:
         Bar(one.kind, one.gain / most, f"+{points(one.gain)}", f"{one.number}", "all" in one.kind)
         for one in diagnosis.gains
     ]
-    note = "Points of mAP that mending each kind of error would bring, and how many there are."
+    matching = diagnosis.matching
+    alarms = matching.verdicts == WRONG
+    there = int((alarms & (matching.scores >= diagnosis.threshold)).sum())
+    note = (
+        "Points of mAP that mending each kind of error would bring, and how many there are at any"
+        f" score. Of the {int(alarms.sum())} false alarms {there} have a score of"
+        f" {diagnosis.threshold:.2f} or more: only these count in the precision above, among the"
+        " confusions and on the worst images."
+    )
     return figure("Where points are lost", note, bars(rows), command)
 
 
@@ -122,29 +136,42 @@ def classes(evaluation: Evaluation, command: str) -> str:
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-    return figure("Classes", f"Average precision by {evaluation.protocol}.", body, command, "tall")
+    return figure("Classes", f"Average precision by {evaluation.protocol}.", body, command)
 
 
 def curves(evaluation: Evaluation, command: str) -> str:
     shown = sorted((one for one in evaluation.per_class if one.positives), key=lambda r: -r.ap)
-    panels = []
-    for one in shown[:MOST_CURVES]:
-        values = one.curve()
-        last = int(np.flatnonzero(values > 0).max(initial=0))
-        line = list(
-            zip(CURVE_POINTS[: last + 1].tolist(), values[: last + 1].tolist(), strict=True)
-        )
-        panels.append(
-            f"<div><h3><span>{text(one.name)}</span>{points(one.ap)}</h3>"
-            f"{small_curve(Curve(one.name, line))}</div>"
-        )
     note = (
         "Precision (up) against recall (right), 0 to 1; the best precision at this or more recall."
     )
+    if len(evaluation.per_class) <= FEW_CLASSES:
+        charts = [
+            f"<h3>{text(one.name)} {points(one.ap)}</h3>"
+            + chart(one.name, [_curve(one)], "recall", (0, 0.25, 0.5, 0.75, 1))
+            for one in shown
+        ]
+        return figure("Precision and recall", note, "".join(charts), command)
+    panels = [
+        f"<div><h3><span>{text(one.name)}</span>{points(one.ap)}</h3>{small_curve(_curve(one))}"
+        "</div>"
+        for one in shown[:MOST_CURVES]
+    ]
     if len(shown) > MOST_CURVES:
         note += f" The best {MOST_CURVES} of {len(shown)} classes."
-    body = f'<div class="panels">{"".join(panels)}</div>'
+    # As many in each row as leaves the last one as full as can be.
+    rows = max(1, math.ceil(len(panels) / PANELS_IN_A_ROW))
+    columns = max(1, math.ceil(len(panels) / rows))
+    body = f'<div class="panels" style="--columns:{columns}">{"".join(panels)}</div>'
     return figure("Precision and recall", note, body, command, "wide")
+
+
+def _curve(one: ClassResult) -> Curve:
+    """Up to the last recall that was reached."""
+    values = one.curve()
+    last = int(np.flatnonzero(values > 0).max(initial=0)) + 1
+    return Curve(
+        one.name, list(zip(CURVE_POINTS[:last].tolist(), values[:last].tolist(), strict=True))
+    )
 
 
 def confusions(diagnosis: Diagnosis, command: str) -> str:
@@ -171,7 +198,8 @@ def confusions(diagnosis: Diagnosis, command: str) -> str:
     )
     if len(chosen) < len(counts):
         note += f" The {MOST_CONFUSED} most confused of {len(counts) - 1} classes."
-    return figure("Confusions", note, body, command, "wide")
+    shape = "wide" if len(counts) - 1 > FEW_CLASSES else ""
+    return figure("Confusions", note, body, command, shape)
 
 
 def _most_confused(counts: Array) -> list[int]:

@@ -22,12 +22,11 @@ p { margin: 4px 0; }
 .number b { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .number.first b { color: var(--main); }
 .number span { color: var(--muted); font-size: 12.5px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr));
-  gap: 16px; align-items: start; grid-auto-flow: row dense; }
-figure { margin: 0; min-width: 0; background: var(--card); border: 1px solid var(--line);
-  border-radius: 10px; padding: 16px 18px; display: flex; flex-direction: column; }
-figure.wide { grid-column: 1 / -1; }
-figure.tall { grid-row: span 2; }
+.origin { font-weight: 600; overflow-wrap: anywhere; }
+.cards { columns: 3 360px; column-gap: 16px; margin-bottom: 16px; }
+figure { margin: 0 0 16px; break-inside: avoid; min-width: 0; background: var(--card);
+  border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px;
+  display: flex; flex-direction: column; }
 figure > details { margin-top: auto; padding-top: 10px; color: var(--muted); font-size: 12px; }
 summary { cursor: pointer; }
 code { display: block; margin-top: 4px; overflow-wrap: anywhere; white-space: pre-wrap;
@@ -41,7 +40,8 @@ svg .second { stroke: var(--bad); } svg .third { stroke: var(--good); }
 svg .area { fill: var(--main); opacity: .14; }
 svg .ideal { stroke: var(--muted); stroke-dasharray: 4 4; fill: none; }
 svg .bar { fill: var(--soft); }
-.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px;
+h3 { margin: 10px 0 0; font-size: 12.5px; }
+.panels { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 10px;
   margin-top: 8px; }
 .panels h3 { margin: 0; font-size: 12.5px; font-weight: 600; display: flex; gap: 6px;
   justify-content: space-between; }
@@ -70,14 +70,14 @@ td.meter i { display: block; height: 9px; border-radius: 3px; background: var(--
   border: 0; }
 .matrix tbody th { text-align: right; border: 0; position: sticky; left: 0;
   background: var(--card); }
-.worst { display: grid; gap: 14px; margin-top: 12px; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 230px), 1fr)); }
-.worst div { min-width: 0; font-size: 12.5px; overflow-wrap: anywhere; }
+.worst { columns: 5 220px; column-gap: 14px; margin-top: 12px; }
+.worst div { break-inside: avoid; margin-bottom: 14px; font-size: 12.5px; overflow-wrap: anywhere; }
 .worst img { display: block; width: 100%; height: auto; border-radius: 6px; }
 .key { display: inline-block; width: 11px; height: 11px; border: 2px solid; margin: 0 4px 0 10px;
   vertical-align: -1px; }
+@media (max-width: 1100px) { .panels {
+  grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); } }
 @media (max-width: 600px) { main { padding: 18px 10px 32px; } figure { padding: 14px 12px; }
   h1 { font-size: 21px; } .bars { font-size: 13px; } .panels {
   grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); } .meter { display: none; } }
-@media print { figure { break-inside: avoid; } }
 """

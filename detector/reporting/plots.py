@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.files import write_atomically
+from detector.reporting.lettering import file_for, runs_from_the_right
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +39,9 @@ def plot_precision_recall(evaluation: Evaluation, path: str | Path) -> None:
         hspace=0.22,
     )
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    number = {one.name: place for place, one in enumerate(evaluation.per_class, 1)}
     for panel, one in zip(panels.flat, shown, strict=False):
-        _draw(panel, one)
+        _draw(panel, one, number[one.name])
     for position, panel in enumerate(panels.flat):
         if position >= len(shown):
             panel.set_axis_off()
@@ -61,7 +63,9 @@ def _shown(classes: tuple[ClassResult, ...]) -> list[ClassResult]:
     return sorted(most, key=lambda one: -one.ap)
 
 
-def _draw(panel: Axes, one: ClassResult) -> None:
+def _draw(panel: Axes, one: ClassResult, number: int) -> None:
+    from matplotlib.font_manager import FontProperties
+
     from detector.evaluation.result import CURVE_POINTS
 
     panel.plot(one.recall, one.precision, linewidth=0.8, color="#9aa7b8")
@@ -69,4 +73,8 @@ def _draw(panel: Axes, one: ClassResult) -> None:
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1.03)
     panel.grid(linewidth=0.3)
-    panel.set_title(f"{one.name}  {100 * one.ap:.1f}", fontsize=9, parse_math=False)
+    # Matplotlib orders and joins no letters by itself, so what runs from the right is a number.
+    file = None if runs_from_the_right(one.name) else file_for(one.name)
+    name = f"#{number}" if file is None else one.name
+    font = FontProperties(fname=file or None, size=9)
+    panel.set_title(f"{name}  {100 * one.ap:.1f}", fontproperties=font, parse_math=False)

@@ -63,9 +63,9 @@ def test_the_page_stands_by_itself_and_says_what_was_found(report: Report) -> No
     assert not re.search(r"<script|https?:|@import|url\(|src=\"(?!data:)|href=\"(?!data:)", page)
     figures = re.findall(r"<h2>(.*?)</h2>", page)
     assert figures == [
-        "Where points are lost", "Why objects are missed", "What each stage allows", "Calibration",
-        "Recall against proposals", "Classes", "By size and shape", "Precision and recall",
-        "Confusions", "Worst images",
+        "Where points are lost", "Why objects are missed", "Recall against proposals",
+        "Calibration", "By size and shape", "What each stage allows", "Classes",
+        "Precision and recall", "Confusions", "Worst images",
     ]  # fmt: skip
     command = "python tools/evaluate.py --data &#x27;a&lt;b&#x27; --report"
     assert page.count(f"<code>{command}</code>") == len(figures)
@@ -73,6 +73,33 @@ def test_the_page_stands_by_itself_and_says_what_was_found(report: Report) -> No
     assert "<b>33.3</b><span>mAP</span>" in page  # one of three cats, first in the ranking
     assert "<div>not proposed</div>" in page
     assert len(page.encode()) < 100_000
+
+
+def test_the_head_names_what_was_judged_and_both_counts_of_false_alarms(report: Report) -> None:
+    page = report_html(replace(report, judged="weights runs/<pets>", date="2026-11-30"))
+    assert "weights runs/&lt;pets&gt; · data pets · 2026-11-30" in page
+    assert "Of the 2 false alarms 2 have a score of 0.50 or more" in page
+    strict = replace(report.diagnosis, threshold=0.75)
+    assert "Of the 2 false alarms 1 have a score of 0.75" in report_html(
+        replace(report, diagnosis=strict)
+    )
+
+
+def test_one_class_has_a_curve_with_ticks_and_many_have_rows_that_are_full(report: Report) -> None:
+    one = report_html(report)  # two classes, of which one has objects
+    assert 'aria-label="cat"' in one
+    assert 'class="panels"' not in one
+    assert one.count('class="wide"') == 1  # the pictures
+    names = tuple(f"class {n}" for n in range(9))
+    truth = Annotations([[10, 10, 60, 60]] * 9, list(range(9)))
+    sample = replace(report.dataset.samples[0], annotations=truth)
+    dataset = Dataset("nine", names, (sample,))
+    results = {"a": Detections([[10, 10, 60, 60]], [0.9], [0])}
+    nine = report_html(
+        Report(dataset, evaluate(dataset, results), diagnose(dataset, results, 0.5), "command")
+    )
+    assert "--columns:5" in nine  # five and four, not eight and one
+    assert nine.count('class="wide"') == 3
 
 
 def test_names_from_files_are_text_and_never_markup(report: Report) -> None:

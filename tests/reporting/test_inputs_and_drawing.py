@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from detector.errors import ImageError
-from detector.reporting.draw import colour_of, draw, font_of, tags_of
+from detector.reporting.draw import colour_of, draw, tags_of
 from detector.reporting.inputs import image_ids, image_paths, output_names, short_names
+from detector.reporting.lettering import drawable, font_of, remark_on
 from detector.structures import Detections
 
 
@@ -121,6 +122,50 @@ def test_the_letters_of_a_name_are_drawn_each_as_itself(name: str):
     font = font_of(name, 20)
     drawn = {bytes(font.getmask(letter)) for letter in name}
     assert len(drawn) == len(set(name))
+
+
+def test_a_name_that_no_font_can_draw_is_its_number_and_is_told_once(monkeypatch):
+    from PIL import features
+
+    from detector.reporting import lettering
+
+    monkeypatch.setattr(lettering, "_FOLDERS", ())
+    lettering._files.cache_clear()
+    lettering._file_for.cache_clear()
+    try:
+        shown, missing = drawable(["cat", "猫", "кошка", "犬"])
+        assert (shown, missing) == (["cat", "#2", "кошка", "#4"], ["猫", "犬"])
+        assert "猫, 犬" in str(remark_on(missing))
+        assert remark_on([]) is None
+        monkeypatch.setattr(features, "check", lambda name: name != "fribidi")
+        assert drawable(["قطة", "חתול"]) == (["#1", "#2"], ["قطة", "חתול"])  # else reversed
+    finally:
+        lettering._files.cache_clear()
+        lettering._file_for.cache_clear()
+
+
+def test_a_font_of_the_system_that_has_the_letters_is_found(tmp_path, monkeypatch):
+    """A damaged one and one without the letters lie beside it."""
+    import shutil
+
+    import matplotlib
+
+    from detector.reporting import lettering
+
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    (tmp_path / "deep").mkdir()
+    shutil.copy(fonts / "STIXGeneral.ttf", tmp_path / "deep" / "letters.TTF")
+    shutil.copy(fonts / "cmr10.ttf", tmp_path / "a-without-sans-regular.ttf")
+    (tmp_path / "a-damaged-sans-regular.ttf").write_bytes(b"no font")
+    monkeypatch.setattr(lettering, "_FOLDERS", (str(tmp_path),))
+    lettering._files.cache_clear()
+    lettering._file_for.cache_clear()
+    try:
+        name = "の"  # the one Japanese letter that a font of formulas has
+        assert lettering.file_for(name) == str(tmp_path / "deep" / "letters.TTF")
+    finally:
+        lettering._files.cache_clear()
+        lettering._file_for.cache_clear()
 
 
 def test_a_name_that_is_wider_than_the_picture_is_written_smaller():

@@ -191,7 +191,7 @@ def test_a_corpus_of_bad_files_is_errors_or_results_and_never_a_traceback(bundle
         "loop.png",
     }  # fmt: skip
     assert all(by_name[name]["proposals"] >= 1 for name in by_name.keys() - bad)
-    assert "3 frames" in by_name["moving.gif"]["warnings"][0]
+    assert "more than one frame" in by_name["moving.gif"]["warnings"][0]
     pictures = [one["picture"] for one in run["inputs"] if one["picture"]]
     assert len(set(pictures)) == len(pictures)
     assert all((out / name).is_file() for name in pictures)
@@ -362,3 +362,193 @@ def test_arguments_that_stand_for_no_image_are_said_beside_good_ones(
     assert _detect(bundle, nothing[2], "--out", tmp_path / "out") == 3
     assert "URLs are not fetched" in capsys.readouterr().err
     assert _detect(bundle, photos / "0.png", "", "--out", tmp_path / "out") == 2
+
+
+class Killed(BaseException):
+    """As kill -9: nothing is cleaned up by the tool itself."""
+
+
+def _killed_after(monkeypatch, images: int) -> None:
+    """The next run ends in the middle, after so many images."""
+    finish, left = detect._finish, [images]
+
+    def finish_or_die(*arguments):
+        if not left[0]:
+            monkeypatch.setattr(detect, "_finish", finish)
+            raise Killed
+        left[0] -= 1
+        finish(*arguments)
+
+    monkeypatch.setattr(detect, "_finish", finish_or_die)
+
+
+def _run(out: Path) -> dict:
+    return json.loads((out / "run.json").read_text())
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
+    bundle, photos, tmp_path, capsys, monkeypatch
+):
+    """Killed after one image, with half a line written, and killed again after one more."""
+    assert _detect(bundle, photos, "--out", tmp_path / "whole") == 0
+    table, out = capsys.readouterr().out, tmp_path / "out"
+    for _ in range(2):
+        _killed_after(monkeypatch, 1)
+        with pytest.raises(Killed):
+            run_tool(detect.main, [str(photos), "--weights", str(bundle), "--out", str(out)])
+        with (out / ".detected.jsonl").open("ab") as half:
+            half.write(b'{"content": "0')
+    capsys.readouterr()
+    assert _detect(bundle, photos, "--out", out) == 0
+    said = capsys.readouterr()
+    assert "2 of 3 images were done before" in said.err
+    assert said.out == table
+    for name in ("detections.json", "0.jpg", "1.jpg", "2.jpg"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (_run(out)["done_before"], _run(out)["not_looked_at"]) == (2, [])
+    assert _detect(bundle, photos, "--out", out) == 0
+    assert _run(out)["done_before"] == 0  # of a finished run nothing is kept
+
+
+def test_only_equal_settings_and_contents_go_on(bundle, photos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def after_a_kill(*options: object) -> int:
+        _killed_after(monkeypatch, 2)
+        with pytest.raises(Killed):
+            _detect(bundle, photos, "--out", out)
+        assert _detect(bundle, photos, "--out", out, *options) == 0
+        return _run(out)["done_before"]
+
+    assert after_a_kill("--threads", 2, "--quiet") == 2
+    assert after_a_kill("--threshold", 0.1) == 0
+    assert after_a_kill("--max-proposals", 5) == 0
+    assert after_a_kill("--precision", "float32") in (0, 2)  # what it is by itself, perhaps
+    _killed_after(monkeypatch, 2)
+    with pytest.raises(Killed):
+        _detect(bundle, photos, "--out", out)
+    _scene(7).save(photos / "0.png")
+    (out / "1.jpg").unlink()
+    assert _detect(bundle, photos, "--out", out) == 0
+    assert _run(out)["done_before"] == 0
+    assert _detect(bundle, photos, "--out", tmp_path / "new") == 0
+    for name in ("detections.json", "0.jpg", "1.jpg"):
+        assert (out / name).read_bytes() == (tmp_path / "new" / name).read_bytes()
+
+
+def test_two_interruptions_lose_nothing_and_rename_nothing(bundle, tmp_path, monkeypatch):
+    """Two pictures of one name: each is called by its path, however far the run came."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        _scene(ord(folder)).save(tmp_path / folder / "same.png")
+    _scene(3).save(tmp_path / "b" / "third.png")
+    finish, out = detect._finish, tmp_path / "out"
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        finish(*arguments)
+
+    monkeypatch.setattr(detect, "_finish", interrupted)
+    for left in (["same.png", "third.png"], ["third.png"]):
+        assert _detect(bundle, tmp_path / "a", tmp_path / "b", "--out", out, "--quiet") == 130
+        assert [Path(one).name for one in _run(out)["not_looked_at"]] == left
+        ids = {row["image_id"] for row in json.loads((out / "detections.json").read_text())}
+        assert str(tmp_path / "a" / "same") in ids
+        assert len(ids) == 3 - len(left)
+
+
+def test_results_of_before_never_stay_beside_others(bundle, photos, tmp_path, monkeypatch):
+    """Neither when a run with other settings is killed, nor when it writes no pictures; what others
+    put there stays.
+    """
+    out = tmp_path / "out"
+    assert _detect(bundle, photos, "--out", out) == 0
+    _scene(5).save(out / "mine.jpg")
+    _killed_after(monkeypatch, 1)
+    with pytest.raises(Killed):
+        _detect(bundle, photos, "--out", out, "--max-detections", 1)
+    assert {one.name for one in out.glob("[!.]*")} == {"0.jpg", "mine.jpg"}
+    assert _detect(bundle, photos, "--out", out) == 0
+    assert len(list(out.glob("?.jpg"))) == 3
+    assert _detect(bundle, photos / "0.png", "--out", out) == 0
+    assert len(list(out.glob("?.jpg"))) == 3  # the same settings: nothing contradicts
+    assert _detect(bundle, photos / "0.png", "--out", out, "--no-pictures") == 0
+    assert {one.name for one in out.glob("*.jpg")} == {"1.jpg", "2.jpg", "mine.jpg"}
+    assert _detect(bundle, photos, "--out", out, "--threshold", 0.1, "--no-pictures") == 0
+    assert {one.name for one in out.glob("*.jpg")} == {"mine.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "cure"),
+    [
+        ("missing.jpg", None, "check the path"),
+        ("clip.mp4", b"\0\0\0\x20ftypisom", "ffmpeg"),
+        ("film.jpg", b"\x1a\x45\xdf\xa3", "ffmpeg"),
+        ("photos.zip", b"PK\3\4", "unpack it"),
+        ("photos.tgz", b"\x1f\x8b\x08", "unpack it"),
+        ("doc.pdf", b"%PDF-1.7", "pdftoppm"),
+        ("photo.heic", b"\0\0\0\x18ftypheic", "save it as JPEG"),
+        ("new.avif", b"\0\0\0\x1cftypavif", "save it as JPEG"),
+        ("drawing.svg", b"<?xml version='1.0'?>\n<svg>", "save it as JPEG"),
+        ("page.jpg", b"<!DOCTYPE html><html>", "download the image itself"),
+        ("notes.jpg", b"these are no pixels", "expected JPEG"),
+        ("empty.png", b"", "empty"),
+    ],
+)
+def test_what_is_no_image_is_refused_before_anything_is_loaded(
+    tmp_path, capsys, monkeypatch, name, start, cure
+):
+    import detecting.loading
+
+    monkeypatch.setattr(detecting.loading, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.chdir(tmp_path)
+    if start is not None:
+        Path(name).write_bytes(start and start.ljust(2000, b"\x07"))
+    assert _detect(tmp_path / "no bundle", name, "--json") == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out) == []
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"error: {name}: ")
+    assert cure in line
+    assert not Path("out").exists()
+
+
+def test_a_film_over_the_limit_is_a_film(tmp_path):
+    from detector.errors import ImageError
+    from detector.images import read_bytes
+
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" * 99)
+    with pytest.raises(ImageError, match="a video"):
+        read_bytes(tmp_path / "clip.mp4", max_bytes=100)
+
+
+def test_other_files_of_a_folder_are_counted(bundle, photos, tmp_path, capsys):
+    for name in ("a.txt", "b.TXT", "clip.mp4", "README", ".hidden"):
+        (photos / name).write_text("other")
+    assert _detect(bundle, photos, "--out", tmp_path / "out", "--no-pictures") == 0
+    note = f"note: {photos}: 4 other files (2 .txt, 1 .mp4, 1 without suffix) passed over"
+    assert sorted(note.split()) == sorted(
+        next(one for one in capsys.readouterr().err.splitlines() if "passed over" in one).split()
+    )
+    for path in photos.glob("*.png"):
+        path.unlink()
+    assert _detect(bundle, photos, "--out", tmp_path / "out") == 3
+    assert "but 4 other files (2 .txt" in capsys.readouterr().err
+
+
+def test_nothing_found_and_nothing_read_are_sentences(bundle, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert _detect(bundle, photos, "--out", out, "--threshold", 1) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "nothing found in 3 images with a score of 1.00 or more; a lower --threshold shows what is"
+        " less certain"
+    ]
+    assert "detections.json (empty)" in said.err
+    for path in photos.glob("*.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    assert _detect(bundle, photos, "--out", tmp_path / "none") == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1] == "none of the images could be read; nothing was written"
+    assert not (tmp_path / "none" / "run.json").exists()

@@ -22,6 +22,10 @@ AllImages = Annotated[
 Weights = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
 NewBundle = Annotated[Path, typer.Option(help="Folder of the new bundle.")]
 Ensemble = Annotated[str, typer.Option(help="Number of members, or all.")]
+ClassAgnosticNms = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="IoU above which a worse box of any class goes. [off]"),
+]
 Svm = Annotated[bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")]
 Regression = Annotated[
     bool | None,

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 
 import typer
@@ -94,12 +95,19 @@ def write_report(
     interval: Interval | None,
     operating: float | None,
     out: Path,
+    judged: Mapping[str, str],
     seen: Seen | None = None,
 ) -> None:
     """The diagnosis as diagnosis.json and, with curves and pictures, as one page."""
     diagnosis = diagnose(dataset, results, operating, seen.evidence if seen else None)
     covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
-    page = report_html(Report(dataset, evaluation, diagnosis, command_line(), interval, covered))
+    name = next(iter(judged.items()), ("", ""))  # the weights, if there are some
+    page = report_html(
+        Report(
+            dataset, evaluation, diagnosis, command_line(), interval, covered,
+            judged=" ".join(name), date=date.today().isoformat(),
+        )
+    )  # fmt: skip
     write_atomically(out / "diagnosis.json", diagnosis.to_json())
     write_atomically(out / "report.html", page)
     print(f"report {out / 'report.html'}")
