@@ -234,6 +234,7 @@ def test_more_than_a_hundred_of_a_class_are_said_and_may_count(run: Run, tmp_pat
     assert "1 of 4 images: more than 100 objects or detections" in err
     assert "--max-dets" in err
     assert "AR100 " in said
+    assert run(*options, "--max-dets", 50)[2].endswith("the 50 best detections count\n")
     code, said, err = run(*options, "--max-dets", 101)
     assert (code, err, "AR101 " in said, "beyond" in said) == (0, "", True, False)
 

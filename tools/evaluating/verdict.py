@@ -22,7 +22,7 @@ from detector.evaluation import (
     compare,
     evaluate,
 )
-from detector.evaluation.coco_engines import CocoEngine
+from detector.evaluation.coco_engines import MAX_DETS, CocoEngine
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis import diagnose
 from detector.files import write_atomically
@@ -57,8 +57,8 @@ def report(
     if beyond := evaluation.extras.get("images_beyond_max_dets"):
         print(
             f"{beyond} of {counted(len(dataset), 'image')}: more than {max_dets} objects or"
-            f" detections of a class, of which the {max_dets} best detections count;"
-            " --max-dets sets another number",
+            f" detections of a class, of which the {max_dets} best detections count"
+            + ("; --max-dets sets another number" if max_dets == MAX_DETS else ""),
             file=sys.stderr,
         )
     evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
