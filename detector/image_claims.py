@@ -13,9 +13,12 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from detector.files import open_regular
 
 MAX_SCANS = 64
 """Of a progressive JPEG. Encoders write about ten."""
@@ -133,6 +136,23 @@ def _png_fault(reason: str, later: bool) -> Claims:
 
 def _damaged(reason: str) -> str:
     return f"damaged image ({reason}); copy or save it again"
+
+
+def has_late_metadata(path: Path) -> bool:
+    """Whether a PNG has EXIF data or texts behind its pixels, which are stepped over."""
+    with open_regular(path) as file:
+        pictured, at = False, len(_PNG)
+        for _ in range(MAX_PARTS):
+            file.seek(at)
+            head = file.read(8)
+            if len(head) < 8 or head[4:] == b"IEND":
+                break
+            length, kind = struct.unpack(">I4s", head)
+            if pictured and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pictured |= kind == b"IDAT"
+            at += length + 12
+    return False
 
 
 def webp_claims(data: bytes) -> Claims:

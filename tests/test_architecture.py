@@ -24,6 +24,7 @@ STOREY = {
     "loading": 4,
 }  # fmt: skip
 DOORWAYS = {
+    ("bundle", "crops"), ("image_claims", "files"),
     ("boxes", "structures"), ("region_truth", "structures"), ("region_truth", "boxes"),
     ("hardware", "errors"), ("files", "errors"), ("crops", "native_crops"),
     ("image_levels", "structures"),

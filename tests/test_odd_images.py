@@ -269,3 +269,31 @@ def test_what_would_be_decoded_in_python_is_refused_where_it_is_large(
     ):
         with pytest.raises(ImageError, match=said):
             decode(data, "x")
+
+
+def test_the_header_of_a_png_is_read_without_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Not even to look for EXIF data behind them; where there are some, they count."""
+    from PIL import PngImagePlugin
+
+    from detector.datasets.image_files import is_turned, upright_size
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, early = (odd_images.encoded(odd_images.scene(1), "PNG", exif=e) for e in (b"", exif))
+    start = early.index(b"eXIf") - 4
+    chunk = early[start : start + 12 + int.from_bytes(early[start : start + 4], "big")]
+    files = {"plain": plain, "early": early, "late": plain[:-12] + chunk + plain[-12:]}
+    for name, data in files.items():
+        (tmp_path / f"{name}.png").write_bytes(data)
+        turned = name != "plain"
+        assert upright_size(tmp_path / f"{name}.png") == ((48, 36) if turned else (36, 48))
+        assert decode(data, name).size == ((48, 36) if turned else (36, 48))
+
+    def load(*_: object) -> None:
+        raise AssertionError("the pixels were loaded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    assert not is_turned(tmp_path / "plain.png")
+    assert is_turned(tmp_path / "early.png")

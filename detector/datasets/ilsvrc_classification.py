@@ -24,7 +24,7 @@ from detector.datasets.dataset import Ledger
 from detector.datasets.image_files import SUFFIXES, is_inside
 from detector.datasets.image_folders import FilesUnder, has_class_folders, read_image_folders
 from detector.datasets.labelled import LabelledImages, labelled
-from detector.errors import AnnotationError, DatasetError
+from detector.errors import AnnotationError, DatasetError, is_out_of_memory
 
 SOLUTION = "LOC_val_solution.csv"
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -130,6 +130,8 @@ def _of_devkit(truth: Path, meta: Path) -> dict[str, str]:
     except AnnotationError:
         raise
     except Exception as error:  # whatever a damaged .mat provokes in its reader
+        if is_out_of_memory(error):
+            raise
         reason = f"{type(error).__name__}: {error}"[:120]
         raise DatasetError(f"{truth.parent}: {TRUTH} and {META} do not fit: {reason}") from None
 

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from detector.datasets.dataset import Ledger
+from detector.image_claims import has_late_metadata
 from detector.images import SUFFIXES as READABLE
 
 _COMMON = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
@@ -88,7 +89,10 @@ def _header(path: Path) -> tuple[tuple[int, int], int] | None:
             warnings.simplefilter("ignore")  # of size: the decoder has its own limit
             with Image.open(path) as image:
                 width, height = image.size
-                orientation = image.getexif().get(_ORIENTATION, 1)
+                # A PNG would load its pixels to look for EXIF data behind them.
+                late = image.format != "PNG" or has_late_metadata(path)
+                exif = image.getexif() if late else Image.Image.getexif(image)
+                orientation = exif.get(_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
     return (height, width), orientation if orientation in range(2, 9) else 1

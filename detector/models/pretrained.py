@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from detector.errors import WeightsError
+from detector.errors import WeightsError, is_out_of_memory
 from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import TABLE1, GoogLeNet
 
@@ -47,7 +47,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             "unpickled; save the model's state_dict() and give that"
         ) from error
     except Exception as error:  # whatever a damaged or hostile file provokes in the readers
-        if isinstance(error, WeightsError):
+        if isinstance(error, WeightsError) or is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error

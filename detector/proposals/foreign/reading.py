@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.errors import AmbiguousName, ProposalError
+from detector.errors import AmbiguousName, ProposalError, is_out_of_memory
 from detector.files import read_regular
 from detector.proposals.foreign import plain_pickle
 from detector.proposals.foreign.layout import ForeignBoxes
@@ -47,6 +47,8 @@ def read_foreign(path: str | Path, names: Sequence[str] | None = None) -> dict[s
     except ProposalError as error:
         raise ProposalError(f"{path}: {error}") from None
     except Exception as error:  # damaged files make their readers raise nearly every type
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ProposalError(f"{path}: not a readable proposal file ({reason})") from None
 
