@@ -25,11 +25,6 @@ from detector.region_prior import RegionPrior
 from detector.training.checkpoint import fingerprint_of, hash_of
 from detector.training.region_settings import MemberConfig, RegionTrainingConfig
 
-RUN_FORMAT = "2:"
-"""Begins the fingerprint of a run; the first form, without it, knew nothing of regions and of what
-lies below a bank.
-"""
-
 NOT_OF_THE_WEIGHTS: Any = {
     "heads": True, "thresholds": True, "detect_with": True, "licence": True,
     "sampling": {"background_prior", "size_prior"},
@@ -47,24 +42,10 @@ def run_fingerprint(
     settings.
 
     `teacher` stands for what a teacher says, where there is one, `data` for the regions, `below`
-    for the numbers of a bank's trunk, which no checkpoint holds. What was added to the settings
-    since leaves older runs alone as long as it is not used.
+    for the numbers of a bank's trunk, which no checkpoint holds.
     """
     tree = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
-    if not settings.member.start_member:
-        del tree["member"]["start_member"]
-    if settings.box_loss is None:
-        del tree["box_loss"]
-    if not settings.held_out:
-        del tree["held_out"]
-    beside = {"taught_by": teacher, "regions": data, "below": below}
-    return RUN_FORMAT + fingerprint_of(tree | {name: one for name, one in beside.items() if one})
-
-
-BANK_FORMAT = "3:"
-"""Begins the fingerprint of a bank; the first form, without it, knew the start by its name only,
-and the second knew nothing of images and boxes.
-"""
+    return fingerprint_of({**tree, "taught_by": teacher, "regions": data, "below": below})
 
 
 def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
@@ -78,7 +59,7 @@ def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
     rooms = {"data", "classes", "proposals", "augment", "bank"}
     member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
     about = {"member": member, "trunk": hash_of(trunk)}
-    return BANK_FORMAT + fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
+    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
 
 
 def regression_of_start(

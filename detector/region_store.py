@@ -4,8 +4,6 @@ Kept are logits and the heads' numbers, one folder for each network and for each
 before anything is made of them. Temperatures, the mean over members and the prior of sizes come
 when they are read, so settings that differ there find the same files; and of a ranking of M regions
 that is kept, the first N <= M are the ranking of N.
-
-Folders of older programs held finished scores: they have other names, are left alone and not used.
 """
 
 from __future__ import annotations

@@ -88,11 +88,6 @@ def load_checkpoint(
             damaged.append(str(error))
             continue
         if fingerprint is not None and found.fingerprint != fingerprint:
-            if other := another_form(found.fingerprint, fingerprint):
-                raise CheckpointError(
-                    f"{path} is of {other}; this one cannot go on with it: begin again with"
-                    " another --out"
-                )
             raise OtherRunError(
                 f"{path} belongs to a run with other settings or other data; use the same,"
                 " or another --out"
@@ -157,19 +152,8 @@ def digest_of(*parts: Array | Sequence[str]) -> str:
 
 
 def fingerprint_of(settings: Mapping[str, object]) -> str:
-    """A short hash of settings: what a checkpoint is bound to.
-
-    Where versions of this program take different things into it, a form goes before it: "2:".
-    """
+    """A short hash of settings: what a checkpoint is bound to."""
     import hashlib
 
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def another_form(found: str, wanted: str) -> str:
-    """The version of this program that made the fingerprint `found`, in words, where it took other
-    things into it than go into `wanted`; else nothing.
-    """
-    then, now = (one.rpartition(":")[0] or "1" for one in (found, wanted))
-    return "" if then == now else f"another version of this program (form {then}, here {now})"

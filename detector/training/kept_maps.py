@@ -24,7 +24,6 @@ from detector.files import write_atomically
 from detector.models.inference import FixedBatches
 from detector.structures import Array
 from detector.training.batches import prefetched
-from detector.training.checkpoint import another_form
 from detector.training.run_folder import held
 
 SAVE_EVERY = 32
@@ -138,11 +137,6 @@ class MapBuilder:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._state()
         if state and state.get("fingerprint") != self.fingerprint:
-            if other := another_form(str(state.get("fingerprint")), self.fingerprint):
-                raise TrainingError(
-                    f"{self.folder} holds maps of {other}; this one cannot go on with them:"
-                    " begin again with another --out, and another --bank if there is one"
-                )
             raise TrainingError(
                 f"{self.folder} holds maps of other settings, of other images or boxes, or of"
                 " another start; use the same, or another --out"

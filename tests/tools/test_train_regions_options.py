@@ -27,7 +27,6 @@ from detector.reporting.journal import read_journal
 from detector.structures import Array, Proposals
 from detector.training import batches
 from detector.training.distributed import Asked, Group
-from detector.training.region_settings import RegionTrainingConfig
 from detector.training.regions import RegionBatch, RegionPool, SamplingSettings
 from detector.training.run_folder import alone_in
 
@@ -333,24 +332,6 @@ def test_a_stop_of_another_process_stops_this_one_with_what_there_is(
     monkeypatch.undo()
     assert train(config, tmp_path, "--members", "2") == 0
     assert len(load_bundle(tmp_path / "bundle").models) == 2
-
-
-def test_settings_that_came_later_leave_older_runs_alone(config: Path, tmp_path: Path):
-    """Their fingerprint is of what they knew."""
-    import yaml
-
-    from detector.region_run import NOT_OF_THE_WEIGHTS, RUN_FORMAT, run_fingerprint
-    from detector.training.checkpoint import fingerprint_of
-
-    tree = yaml.safe_load(config.read_text())
-    now = RegionTrainingConfig.model_validate(tree)
-    older = now.model_dump(exclude={**NOT_OF_THE_WEIGHTS, "box_loss": True, "held_out": True})
-    del older["member"]["start_member"]
-    assert run_fingerprint(now) == RUN_FORMAT + fingerprint_of(older)
-    for room, setting in (("member", {"start_member": 1}), ("box_loss", {})):
-        changed = {**tree, room: {**tree.get(room, {}), **setting}}
-        found = run_fingerprint(RegionTrainingConfig.model_validate(changed))
-        assert found != RUN_FORMAT + fingerprint_of(older)
 
 
 def test_a_member_that_the_start_does_not_have_is_said(config: Path, tmp_path: Path, capsys):

@@ -146,8 +146,6 @@ def test_a_bank_of_other_settings_is_refused(dataset, pool, tmp_path: Path):
     list(_builder(tmp_path / "bank", dataset, pool)[0].build())
     with pytest.raises(TrainingError, match="other settings"):
         list(_builder(tmp_path / "bank", dataset, pool, "b")[0].build())
-    with pytest.raises(TrainingError, match=r"another version .*form 1, here 2.*another --out"):
-        list(_builder(tmp_path / "bank", dataset, pool, "2:b")[0].build())
 
 
 def test_a_bank_of_other_regions_is_refused(dataset, pool, tmp_path: Path):
