@@ -73,7 +73,13 @@ def test_arrows_point_down_or_through_a_named_doorway():
 
 
 @pytest.mark.parametrize(
-    "tool", sorted((PACKAGE.parent / "tools").glob("*.py")), ids=lambda p: p.stem
+    "tool",
+    [
+        *sorted((PACKAGE.parent / "tools").glob("*.py")),
+        PACKAGE.parent / "experiments" / "ablate.py",
+        PACKAGE.parent / "benchmarks" / "bench.py",
+    ],
+    ids=lambda p: p.stem,
 )
 def test_help_loads_nothing_heavy(tool: Path):
     """What makes --help slow is torch, numba, OpenCV or matplotlib at import; none of them may be

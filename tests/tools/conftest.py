@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+for folder in ("tools", "experiments", "benchmarks"):
+    sys.path.append(str(Path(__file__).resolve().parents[2] / folder))
 
 
 @pytest.fixture(scope="module")

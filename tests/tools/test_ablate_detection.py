@@ -1,4 +1,4 @@
-"""tools/ablate.py detection: rows of a file, measured on shared scores, beside the paper's."""
+"""ablate.py detection: rows of a file, measured on shared scores, beside the paper's."""
 
 from __future__ import annotations
 

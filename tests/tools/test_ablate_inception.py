@@ -1,4 +1,4 @@
-"""tools/ablate.py inception-v3: rows that change one switch each, trained once, kept, compared."""
+"""ablate.py inception-v3: rows that change one switch each, trained once, kept, compared."""
 
 from __future__ import annotations
 

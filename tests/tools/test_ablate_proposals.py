@@ -1,4 +1,4 @@
-"""tools/ablate.py proposals: mAP and intervals of its rows, each region judged once."""
+"""experiments/ablate.py proposals: mAP and intervals of its rows, each region judged once."""
 
 # ruff: noqa: F811 - a fixture and its use have the same name
 

@@ -1,4 +1,4 @@
-"""tools/bench.py multibox: what it writes. No figure is judged here."""
+"""benchmarks/bench.py multibox: what it writes. No figure is judged here."""
 
 from __future__ import annotations
 

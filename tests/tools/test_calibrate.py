@@ -1,4 +1,4 @@
-"""tools/calibrate.py and tools/bench.py classifier: what they write, and what they refuse."""
+"""tools/calibrate.py and benchmarks/bench.py classifier: what they write, and what they refuse."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.selective_search_stages import markdown as stages_table
-from benchmarks.selective_search_stages import stages
+from benches.selective_search_stages import markdown as stages_table
+from benches.selective_search_stages import stages
 from detector.errors import ImageError
 from detector.hardware import usable_cores
 from detector.images import read_image
@@ -212,7 +212,7 @@ def _large(photograph: Array, size: tuple[int, int]) -> dict[str, Any]:
 _CHILD = """
 import io, resource, sys
 import numpy as np
-from benchmarks.selective_search import _ours, _stretched
+from benches.selective_search import _ours, _stretched
 image = _stretched(np.load(io.BytesIO(sys.stdin.buffer.read())), {width}, {height})
 _ours(2)(image)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

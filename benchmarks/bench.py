@@ -1,21 +1,24 @@
 """Measure speed: each command prints a table and writes its figures to benchmarks/NAME.json.
 
-python tools/bench.py classifier
-python tools/bench.py selective-search --photographs VOC2012/JPEGImages --large
-python tools/bench.py evaluation
-python tools/bench.py multibox
-python tools/bench.py cold-start
+python benchmarks/bench.py classifier
+python benchmarks/bench.py selective-search --photographs VOC2012/JPEGImages --large
+python benchmarks/bench.py evaluation
+python benchmarks/bench.py multibox
+python benchmarks/bench.py cold-start
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from detector.reporting.cli import new_app, run_tool
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # MultiBox's step is there
 
 app = new_app()
 
@@ -39,7 +42,7 @@ def classifier(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """Crops a second of one member: the framework as it comes against our inference path."""
-    from benchmarks.classifier import measure
+    from benches.classifier import measure
 
     from detector.hardware import usable_cores
     from detector.loading import SHIPPED
@@ -63,7 +66,7 @@ def training(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """A training step of the region classifier against the device's rate of matrix products."""
-    from benchmarks.training import measure
+    from benches.training import measure
 
     from detector.files import write_atomically
     from detector.hardware import choose_precision, usable_cores, use_device
@@ -94,7 +97,7 @@ def multibox(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """A pass of MultiBox against a crop of the classifier, and the share of the matching."""
-    from benchmarks.multibox import measure
+    from benches.multibox import measure
 
     from detector.loading import SHIPPED
 
@@ -115,7 +118,8 @@ def selective_search(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """Our selective search against OpenCV's: time, threads, growth with size, memory."""
-    from benchmarks import selective_search as bench
+    from benches import selective_search as bench
+
     from detector.files import write_atomically
 
     path = out / "selective_search.json"
@@ -135,7 +139,7 @@ def evaluation(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """Seconds that each protocol takes, COCO's by each engine."""
-    from benchmarks.evaluation import measure
+    from benches.evaluation import measure
 
     found = measure(images=images, detections=detections, classes=classes, rounds=rounds)
     _report(found, out / "evaluation.json")
@@ -148,7 +152,7 @@ def linter(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """The linter's --fast pass over an index as large as COCO's."""
-    from benchmarks.lint import measure
+    from benches.lint import measure
 
     from detector.files import write_atomically
 
@@ -166,7 +170,7 @@ def cold_start(
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
 ) -> None:
     """Processor seconds of a new process: import torch, load a detector, detect in one picture."""
-    from benchmarks.cold_start import measure
+    from benches.cold_start import measure
 
     if not picture.is_file():
         raise typer.BadParameter(f"{picture} is no file; give --picture")

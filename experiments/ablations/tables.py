@@ -1,4 +1,4 @@
-"""What tools/ablate.py writes and prints."""
+"""What experiments/ablate.py writes and prints."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import torch
 from multibox_training.step import Step
 from torch import Tensor
 
-from benchmarks.classifier import crops_of, member_of
+from benches.classifier import crops_of, member_of
 from detector.crops import crop_batch
 from detector.errors import ImageError
 from detector.images import read_image
@@ -111,8 +111,8 @@ def matching_share(trained: TrainedMultiBox, match: str, rounds: int) -> float:
     corner = rng.uniform(0, 0.5, (VIEWS, OBJECTS, 2))
     boxes = list(np.concatenate([corner, corner + rng.uniform(0.1, 0.5, corner.shape)], -1))
     batch = ViewBatch(
-        torch.from_numpy(noise), boxes, [np.ones(OBJECTS, np.float32)] * VIEWS,
-        torch.ones(VIEWS), torch.ones(VIEWS, dtype=torch.bool), {},
+        torch.from_numpy(noise), boxes, torch.ones(VIEWS, dtype=torch.bool),
+        torch.ones(VIEWS, dtype=torch.bool), {},
     )  # fmt: skip
     step = Step(
         heads, trained.priors, LossSettings.model_validate({"match": match}), torch.device("cpu"),

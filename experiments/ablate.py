@@ -1,9 +1,9 @@
 """The paper's comparisons as tables, on any data set.
 
-    python tools/ablate.py proposals --data VOC2012 --split val --multibox multibox.safetensors
-    python tools/ablate.py proposals --data VOC2012 --images 60 --weights runs/voc/bundle
-    python tools/ablate.py detection --data VOC2012 --split val --weights runs/six/bundle
-    python tools/ablate.py inception-v3 --data ILSVRC --seeds 0,1,2
+    python experiments/ablate.py proposals --data VOC2012 --multibox multibox.safetensors
+    python experiments/ablate.py proposals --data VOC2012 --images 60 --weights runs/voc/bundle
+    python experiments/ablate.py detection --data VOC2012 --split val --weights runs/six/bundle
+    python experiments/ablate.py inception-v3 --data ILSVRC --seeds 0,1,2
 
 `proposals` is section 8 of arXiv 1409.4842: selective search, superpixels doubled, 200 regions of
 MultiBox added back. With --weights the mAP too; scores of regions are kept under --out.
@@ -19,10 +19,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+# The trainings and the groups of options are the tools' own.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+
 from common import options as option
 from common.training import at_work
 
-from detector.reporting.cli import alone_in_out, members_of, new_app, refuse_idle, run_tool
+from detector.reporting.cli import (
+    alone_in_out,
+    members_of,
+    new_app,
+    refuse_idle,
+    run_tool,
+)
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
