@@ -65,11 +65,6 @@ def on_disk(kernels: list[Any] | None = None) -> bool:
     return all(one.signatures or _stored(one) for one in (KERNELS if kernels is None else kernels))
 
 
-def kept_on_disk(kernels: list[Any]) -> bool:
-    """Whether what is compiled of all these kernels will be found by other processes."""
-    return all(isinstance(one._cache, _ForgivingCache) for one in kernels)
-
-
 def _stored(dispatcher: Any) -> bool:
     try:
         return bool(dispatcher._cache._cache_file._load_index())

@@ -7,14 +7,12 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from detector import compiled as kernel
-from detector.proposals.selective_search import SelectiveSearch, warm_up, warming
-from detector.proposals.selective_search.warming import compile_apart
+from detector.proposals.selective_search import SelectiveSearch, warm_up
 from detector.proposals.selective_search.workspace import LARGEST, Shelf, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,8 +44,6 @@ def test_a_second_process_loads_what_the_first_one_compiled(tmp_path: Path) -> N
 
 
 def test_one_signature_a_kernel_so_that_warming_up_compiles_everything() -> None:
-    """And the helper process compiles its share for the arguments that are used."""
-    compile_apart()
     warm_up()
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
     for preset in ("single", "fast", "quality"):
@@ -56,45 +52,6 @@ def test_one_signature_a_kernel_so_that_warming_up_compiles_everything() -> None
     assert len(ours) > 5
     assert [one.py_func.__name__ for one in ours if len(one.signatures) != 1] == []
     assert kernel.on_disk(ours)
-
-
-def test_what_the_helper_compiles_is_found_on_the_disk(tmp_path: Path) -> None:
-    cache = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
-    room = warming.__name__
-    programs = (
-        f"from {room} import compile_apart; compile_apart()",
-        f"from {room} import APART, warm_up; warm_up();"
-        "print([sum(one.stats.cache_hits.values()) for one in APART])",
-    )
-    for program in programs:
-        command = [sys.executable, "-c", program]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=cache)
-    assert done.stdout.split() == ["[1,", "1,", "1]"]
-
-
-@pytest.mark.parametrize("trouble", ["one core", "no cache", "no interpreter", "broken helper"])
-def test_without_a_helper_everything_is_compiled_here(
-    trouble: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[object] = []
-    start = subprocess.Popen
-    nowhere = [sys.executable, "-c", "raise SystemExit(1)"]
-
-    def popen(command: list[str], **options: Any) -> Any:
-        started.append(command)
-        if trouble == "broken helper":
-            return start(nowhere, **options)
-        raise OSError("no such interpreter")
-
-    monkeypatch.setattr(warming.subprocess, "Popen", popen)
-    monkeypatch.setattr(warming, "on_disk", lambda kernels: False)
-    monkeypatch.setattr(warming, "usable_cores", lambda: 1 if trouble == "one core" else 2)
-    monkeypatch.setattr(warming, "kept_on_disk", lambda kernels: trouble != "no cache")
-    said: list[str] = []
-    warm_up(said.append)
-    assert len(said) == 1
-    assert len(started) == (trouble in ("no interpreter", "broken helper"))
-    assert all(one.signatures for one in kernel.kernels_of(warming.ROOM))
 
 
 def test_a_cache_that_cannot_be_written_or_read_is_no_error(
