@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from common import options as option
 
-from detector.reporting.cli import counted, run_tool
+from detector.reporting.cli import alone_in_out, counted, run_tool
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from detector.structures import Array
 
 
+@alone_in_out
 def main(
     data: option.Data,
     out: Annotated[Path, typer.Option(help="Folder of the lists.")],
