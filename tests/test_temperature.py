@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,10 @@ def test_a_bundle_with_temperatures_comes_back_and_the_source_stays(bundle: Path
     assert load_detector(bundle).ensemble.temperatures == (1.0,)
 
 
-def test_a_bundle_may_be_given_temperatures_and_a_threshold_in_its_place(bundle: Path):
+def test_a_bundle_may_be_given_temperatures_and_a_threshold_in_its_place(
+    bundle: Path, tmp_path: Path
+):
+    bundle = Path(shutil.copytree(bundle, tmp_path / "mine"))
     networks = {name: data for name, data in files(bundle).items() if name != "bundle.json"}
     save_temperatures(bundle, bundle, [2.0], {"data": "9 images"}, score=0.7)
     made = load_bundle(bundle).manifest
