@@ -15,6 +15,8 @@ from detector.training.region_settings import DataSource, MemberConfig
 if TYPE_CHECKING:
     from torch import nn
 
+    from detector.models.start import StartKind
+
 
 def build_dataset(
     sources: Sequence[DataSource], classes: str | tuple[str, ...], root: str | Path = "."
@@ -45,6 +47,47 @@ def obeying(
     if source.cap_per_class is not None:
         found = cap_boxes(found, source.cap_per_class, source.cap_seed)
     return found.subset(source.images) if source.images else found
+
+
+def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfig:
+    """The member with what is not set taken from its start, and else from its architecture.
+
+    The start's file tells architecture, options and input size, where it does; first layers are
+    frozen only if they come from somewhere.
+    """
+    from detector.models.traits import traits_of
+
+    given = member.model_fields_set
+    name, options, side = member.architecture, dict(member.options), None
+    if member.weights is not None:
+        found = kind_of_weights(Path(root) / member.weights, member.start_member)
+        if found is not None and ("architecture" not in given or found.architecture == name):
+            name, side = found.architecture, found.input_size
+            options = {**found.options, **options}
+    traits = traits_of(name)
+    changed: dict[str, Any] = {"architecture": name, "options": options}
+    if "input_size" not in given:
+        changed["input_size"] = side or traits.side
+    if "freeze" not in given:
+        changed["freeze"] = () if member.weights is None else traits.first
+    least, chosen = traits.least, changed.get("input_size", member.input_size)
+    if chosen < least:
+        raise SettingsError(f"member.input_size is {chosen}; {name} needs {least} or more")
+    return member.model_copy(update=changed)
+
+
+def kind_of_weights(path: Path, member: int = 0) -> StartKind | None:
+    """Which network a file, or a member of a bundle, holds; None where it does not tell."""
+    from detector.bundle import read_manifest
+    from detector.models.start import StartKind, kind_of_start
+
+    if not path.is_dir():
+        return kind_of_start(path)
+    members = read_manifest(path).members
+    if member >= len(members):
+        return None  # build_network tells
+    found = members[member]
+    return StartKind(found.architecture, found.options, found.input_size)
 
 
 def build_network(member: MemberConfig, num_outputs: int, root: str | Path = ".") -> nn.Module:

@@ -49,7 +49,7 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Train a classifier; run again to resume."""
-    from classifier_training.inputs import images_of
+    from classifier_training.inputs import following_start, images_of
     from classifier_training.loop import train
     from classifier_training.outputs import CLASSIFIER
 
@@ -65,7 +65,7 @@ def main(
         "network.weights": start and str(start.resolve()),
         "optimiser.epochs": epochs,
     }
-    tree = with_recipe(tree_of(config, change, given))
+    tree = with_recipe(following_start(tree_of(config, change, given), data_root))
     settings: ClassifierTrainingConfig = validated(
         ClassifierTrainingConfig, tree, str(config or "options")
     )

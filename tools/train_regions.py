@@ -54,6 +54,7 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
+    from detector.build import following_start
     from detector.configuration import validated
     from detector.training.region_settings import RegionTrainingConfig
 
@@ -67,6 +68,8 @@ def main(
         tree.setdefault("held_out", 0.1)
     without_licence(tree, change, bool(data or start))
     settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
+    member = following_start(settings.member, data_root)
+    settings = settings.model_copy(update={"member": member})
     check_options(settings, bank)
     with at_work(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,

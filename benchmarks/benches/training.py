@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from detector.hardware import search_kernels
 from detector.models import build_model
+from detector.models.traits import traits_of
 from detector.training.loss import region_loss
-from detector.training.region_settings import MemberConfig
 from detector.training.state import freeze
 
 SIDE = {"cpu": 2048, "cuda": 8192}
@@ -33,10 +33,10 @@ def measure(
     """Crops a second of whole training steps, the matrix rate, and how much of it they reach."""
     torch.set_num_threads(threads)
     search_kernels(device)
-    member = MemberConfig(architecture=architecture)
+    side, frozen = traits_of(architecture).side, traits_of(architecture).first
     network = build_model(architecture, 21).to(device).to(memory_format=torch.channels_last)
-    freeze(network, member.freeze if architecture == "googlenet" else ())
-    inputs = torch.randn(crops, 3, member.input_size, member.input_size, device=device) / 4
+    freeze(network, frozen)
+    inputs = torch.randn(crops, 3, side, side, device=device) / 4
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     operations = 2 * sum(_multiply_adds(network, inputs[:1])) * crops
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1e-3)
@@ -56,7 +56,7 @@ def measure(
     seconds, rate = statistics.median(steps), statistics.median(rates)
     return {
         "network": architecture,
-        "frozen": list(member.freeze) if architecture == "googlenet" else [],
+        "frozen": list(frozen),
         "crops": crops,
         "threads": threads,
         "device": str(device),

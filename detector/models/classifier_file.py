@@ -17,11 +17,16 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
-from detector.models.normalisation import CENTRED, Normalisation, is_possible
+from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.pretrained import MOST_OUTPUTS, built_to_fit, fit, outputs_of, read_tensors
-from detector.models.start import outside_network
-
-_FORMAT = "classifier 1"
+from detector.models.start import (
+    CLASSIFIER_FORMAT,
+    StartKind,
+    architecture_of,
+    outside_network,
+    own_kind,
+)
+from detector.models.traits import traits_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +72,7 @@ def save_classifier(
         first = f"{first_convolution(build_model(architecture, 1, **plain))}.weight"
         kept[first] = kept[first] * pixel_scale
     head = {
-        "format": _FORMAT,
+        "format": CLASSIFIER_FORMAT,
         "architecture": architecture,
         "options": json.dumps(plain),
         "input_size": str(input_size),
@@ -88,67 +93,33 @@ def first_convolution(model: nn.Module) -> str:
 def load_classifier(path: str | Path, architecture: str | None = None) -> Classifier:
     """A classifier with its own last layer: our own file, BVLC GoogLeNet, or a torchvision network.
 
-    architecture  needed where the file does not tell (AlexNet, VGG, ResNet, DenseNet)
+    architecture  needed where the names of the tensors do not tell
     """
     path = Path(path)
     tensors = read_tensors(path)
-    head = _header(path)
-    if head.get("format") == _FORMAT:
-        return _own(path, tensors, head)
-    name = architecture or _architecture_of(tensors, path)
+    own = own_kind(path)
+    if own is not None:
+        return _own(path, tensors, own)
+    name = architecture or architecture_of(tensors)
+    if name is None:
+        raise WeightsError(
+            f"{path}: which network it is cannot be told from its names; give --architecture"
+        )
     model = outside_network(path, tensors, name)
     if model is None:
         if "classifier.weight" not in tensors:
             raise WeightsError(f"{path}: no classifier.weight in it, so it classifies nothing")
         model = build_model(name, outputs_of(tensors, "classifier.weight", str(path)))
         fit(model, tensors, str(path))
-    size = 299 if name == "inception_v3" else 224
-    return Classifier(model, name, size)
+    return Classifier(model, name, traits_of(name).side)
 
 
-def _own(path: Path, tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> Classifier:
-    try:
-        classes = tuple(str(name) for name in json.loads(head["classes"]))
-        options = dict(json.loads(head["options"]))
-        name, size = head["architecture"], int(head["input_size"])
-        mean, std = ([float(x) for x in triple] for triple in json.loads(head["normalisation"]))
-        normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        raise WeightsError(f"{path}: its header is damaged ({type(error).__name__})") from None
-    if not is_possible(normalisation):
-        raise WeightsError(
-            f"{path}: its normalisation has mean {mean} and std {std}; expected finite numbers,"
-            " and each std above 0"
-        )
+def _own(path: Path, tensors: Mapping[str, Tensor], kind: StartKind) -> Classifier:
+    classes, size = kind.classes or (), kind.input_size or 0
     if not 1 <= len(classes) <= MOST_OUTPUTS or not 32 <= size <= 1024:
         raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
     model: Any = built_to_fit(
-        lambda: build_model(name, len(classes), **options), tensors, str(path)
+        lambda: build_model(kind.architecture, len(classes), **kind.options), tensors, str(path)
     )
-    model.normalisation = normalisation
-    return Classifier(model, name, size, classes, options)
-
-
-def _header(path: Path) -> dict[str, str]:
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
-_SIGNS = {
-    "loss3/classifier.weight": "googlenet",
-    "inception3a.branch1.conv.weight": "torchvision_googlenet",
-    "Mixed_5b.branch1x1.conv.weight": "inception_v3",
-}
-
-
-def _architecture_of(tensors: Mapping[str, Tensor], path: Path) -> str:
-    for sign, name in _SIGNS.items():
-        if sign in tensors:
-            return name
-    raise WeightsError(
-        f"{path}: which network it is cannot be told from its names; give --architecture"
-    )
+    model.normalisation = kind.normalisation
+    return Classifier(model, kind.architecture, size, classes, kind.options)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.keras_weights import load_keras_inception_v3
+from detector.models.normalisation import Normalisation, is_possible
 from detector.models.pretrained import (
+    check_regular,
     fit,
     load_bvlc_googlenet,
     outputs_of,
@@ -23,6 +28,89 @@ from detector.models.torchvision_weights import (
     load_torchvision_inception_v3,
 )
 from detector.models.zoo import LAST_LAYER, load_torchvision_network
+
+CLASSIFIER_FORMAT = "classifier 1"
+"""In the header of a file of ours (classifier_file.py)."""
+
+
+@dataclass(frozen=True)
+class StartKind:
+    """What a file of weights says of its network, as far as it does."""
+
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    input_size: int | None = None
+    normalisation: Normalisation | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def kind_of_start(path: Path) -> StartKind | None:
+    """Which network the file holds; None where its names do not tell. Raises WeightsError."""
+    if path.suffix == ".json":
+        return StartKind("inception_v3", {"padding_counts": False})
+    own = own_kind(path)
+    if own is not None:
+        return own
+    name = architecture_of(read_tensors(path))
+    return None if name is None else StartKind(name)
+
+
+def own_kind(path: Path) -> StartKind | None:
+    """What the header of our own file says; None of another's. Raises WeightsError."""
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    check_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: cannot be read as weights: {error}") from error
+    if head.get("format") != CLASSIFIER_FORMAT:
+        return None
+    try:
+        classes = tuple(str(name) for name in json.loads(head["classes"]))
+        options = dict(json.loads(head["options"]))
+        name, size = head["architecture"], int(head["input_size"])
+        mean, std = ([float(x) for x in triple] for triple in json.loads(head["normalisation"]))
+        normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
+        raise WeightsError(f"{path}: its header is damaged ({type(error).__name__})") from None
+    if not is_possible(normalisation):
+        raise WeightsError(
+            f"{path}: its normalisation has mean {mean} and std {std}; expected finite numbers,"
+            " and each std above 0"
+        )
+    return StartKind(name, options, size, normalisation, classes)
+
+
+def architecture_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """The architecture of an outside file by the names of its tensors, if they tell."""
+    for sign, name in _SIGNS.items():
+        if sign in tensors:
+            return name
+    import torchvision
+
+    names = _without_counters(tensors)
+    for name in LAST_LAYER:
+        with torch.device("meta"):
+            theirs = getattr(torchvision.models, name)(weights=None).state_dict()
+        if _without_counters(theirs) == names:
+            return name
+    return None
+
+
+_SIGNS = {
+    "loss3/classifier.weight": "googlenet",
+    "inception3a.branch1.conv.weight": "torchvision_googlenet",
+    "Mixed_5b.branch1x1.conv.weight": "inception_v3",
+}
+
+
+def _without_counters(names: Iterable[str]) -> set[str]:
+    """Older files have no counters of batch normalisation."""
+    return {name for name in names if not name.endswith("num_batches_tracked")}
 
 
 def load_start(
@@ -52,6 +140,8 @@ def load_start(
     outputs = outputs_of(tensors, "classifier.weight", str(path))
     model = build_model(architecture, outputs, **options)
     fit(model, tensors, str(path))
+    if (own := own_kind(path)) is not None:
+        model.normalisation = own.normalisation  # type: ignore[assignment]
     if outputs != num_outputs:
         replace_classifier(model, num_outputs)
     return model
@@ -96,4 +186,7 @@ def _adopt(
 
 def _must_be(right: str, architecture: str, path: Path) -> None:
     if architecture != right:
-        raise WeightsError(f"{path} holds a {right}, but architecture is set to {architecture}")
+        raise WeightsError(
+            f"{path} holds a {right}, but architecture is set to {architecture}; leave the"
+            " architecture out, and it follows from the file"
+        )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from detector.models.traits import traits_of
 from detector.seeds import Seed
 from detector.settings import Settings
 from detector.training.augment import AugmentSettings
@@ -18,8 +19,6 @@ AUXILIARY_SIDES = {
     "inception_v2": (299, 1024), "inception_v3": (299, 1024),
 }  # fmt: skip
 """Input sizes, from and to, of the auxiliary heads as published."""
-LEAST_SIDES = {"inception_v2": 75, "inception_v3": 75}
-"""Of which the last map is 1 x 1, where that is more than the 32 of any network."""
 
 
 class ImageSource(Settings):
@@ -51,7 +50,7 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _last_map_is_not_empty(self) -> NetworkSettings:
-        least = LEAST_SIDES.get(self.architecture, 32)
+        least = traits_of(self.architecture).least
         if self.input_size < least:
             raise ValueError(f"{self.architecture} needs an input_size of {least} or more")
         return self

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detector.errors import SettingsError
+from detector.models.traits import traits_of
 from detector.training.augment import AugmentSettings
 from detector.training.classifier_settings import (
     ClassifierTrainingConfig,
@@ -83,7 +84,7 @@ RECIPES = {one.recipe: one for one in (GOOGLENET, CAFFE, V3, MODERN)}
 def with_recipe(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as read, laid over those of the recipe that they name (`modern` where none).
 
-    Another `network.architecture` does not inherit the recipe's network options.
+    Another `network.architecture` does not inherit the recipe's network options, nor its size.
     """
     name = tree.get("recipe", "modern")
     if not isinstance(name, str) or name not in RECIPES:
@@ -92,8 +93,9 @@ def with_recipe(tree: Mapping[str, Any]) -> dict[str, Any]:
     network = tree.get("network")
     chosen = base["network"]["architecture"]
     if isinstance(network, Mapping) and network.get("architecture", chosen) != chosen:
-        fresh = NetworkSettings(architecture=str(network["architecture"])).model_dump()
-        base["network"] = fresh
+        name = str(network["architecture"])
+        fresh = NetworkSettings(architecture=name, input_size=traits_of(name).side)
+        base["network"] = fresh.model_dump()
     return _laid_over(base, tree)
 
 

@@ -42,16 +42,17 @@ class MemberConfig(Settings):
     """The network and what it starts from."""
 
     architecture: str = "googlenet"
+    """Where they are not set, this and the next two follow from `weights` (following_start)."""
     options: dict[str, Any] = {}
     input_size: int = Field(224, ge=32, le=1024)
     context: float = Field(CONTEXT, ge=0, le=MOST_CONTEXT)
     weights: str | None = None
-    """A BVLC GoogLeNet or torchvision file, or a bundle; None starts at random."""
+    """A BVLC GoogLeNet or torchvision file, our own, or a bundle; None starts at random."""
     start_member: int = Field(0, ge=0)
     """Where `weights` is a bundle: which of its networks."""
-    freeze: tuple[str, ...] = ("conv1.", "conv2_reduce.", "conv2.")
-    """Parameters whose names begin so keep their values; R-CNN's successors froze the first layers
-    too.
+    freeze: tuple[str, ...] = ()
+    """Parameters whose names begin so keep their values; where it is not set, the first layers of
+    the architecture (models/traits.py) if they come from `weights`. R-CNN's successors did so.
     """
 
 

@@ -79,8 +79,10 @@ def test_torchvisions_classifiers_keep_their_last_layer(name, tmp_path):
     found = load_classifier(tmp_path / "x.pth", asked)
     assert torch.equal(found.model.classifier.weight, theirs.fc.weight)
     if name == "resnet50":
+        assert load_classifier(tmp_path / "x.pth").architecture == "resnet50"
+        torch.save({"fc.weight": torch.zeros(3, 2)}, tmp_path / "y.pth")
         with pytest.raises(WeightsError, match="give --architecture"):
-            load_classifier(tmp_path / "x.pth")
+            load_classifier(tmp_path / "y.pth")
 
 
 def test_bvlc_googlenet_is_recognised_with_its_thousand_classes(shared_weights):

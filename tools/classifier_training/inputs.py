@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from detector.build import build_network
+from detector.build import build_network, kind_of_weights
 from detector.datasets.detect_labelled import detect_layout, read_labelled
 from detector.errors import DatasetError, SettingsError
 from detector.models.classifier_file import first_convolution
@@ -81,6 +81,23 @@ def learning_of(
         how.seed, group.rank, group.world,
     )  # fmt: skip
     return Learning(settings, images, judged, batches)
+
+
+def following_start(tree: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Settings as read, with architecture, options and input size of the start where they are not
+    set.
+    """
+    network = tree.get("network")
+    if not isinstance(network, dict) or not isinstance(network.get("weights"), str):
+        return tree
+    found = kind_of_weights(root / network["weights"])
+    if found is None or network.get("architecture", found.architecture) != found.architecture:
+        return tree
+    told: dict[str, Any] = {"architecture": found.architecture, "input_size": found.input_size}
+    told = {name: value for name, value in told.items() if value is not None} | network
+    if found.options:
+        told["options"] = {**found.options, **(network.get("options") or {})}
+    return {**tree, "network": told}
 
 
 def network_of(
