@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
 from detector.datasets.blacklist import read_blacklist, without_blacklisted

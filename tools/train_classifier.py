@@ -5,11 +5,14 @@
     torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
 
 Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
-at once. The result, `classifier.safetensors`, is what train_regions.py --start takes.
+at once. The result, `classifier.safetensors`, is what train_regions.py --start takes. --members 7
+trains seven networks of one start and schedule on different samples in different orders, as the
+paper's were, each in a folder of OUT.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +43,7 @@ def main(
         Path | None, typer.Option(help="Weights that the network starts from.")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
+    members: Annotated[int, typer.Option(min=1, max=100, help="Networks to train.")] = 1,
     change: option.Change = [],  # noqa: B006
     device: option.TrainingDevice = "auto",
     threads: option.TrainingThreads = None,
@@ -51,7 +55,7 @@ def main(
     """Train a classifier; run again to resume."""
     from classifier_training.inputs import following_start, images_of
     from classifier_training.loop import train
-    from classifier_training.outputs import CLASSIFIER
+    from classifier_training.outputs import say_what_to_try
 
     from detector.configuration import validated
     from detector.reporting.cli import code_of_made, stop_gently
@@ -75,19 +79,24 @@ def main(
     with (
         at_work(
             out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
-            compiled=compiled,
+            compiled=compiled, within="member-*",
         ) as (places, group),
         stop_gently("this step, then saving") as stop,
     ):  # fmt: skip
-        trained = train(settings, images, judged, places, group, stop)
-        if trained.finished and group.is_first:
-            path = out / CLASSIFIER
-            typer.echo(
-                f"wrote {path}; try: python tools/evaluate_classifier.py --weights {path}"
-                " --data VAL",
-                err=True,
-            )
-        return code_of_made(not trained.readable, strict) if group.is_first else 0
+        readable, finished = True, []
+        for number in range(members):
+            folder = out if members == 1 else out / f"member-{number}"
+            if members > 1 and not places.quiet:
+                typer.echo(f"member {number + 1} of {members}", err=True)
+            own, where = settings.of_member(number), replace(places, out=folder)
+            trained = train(own, images, judged, where, group, stop)
+            readable &= trained.readable
+            if not trained.finished:
+                break
+            finished.append(folder)
+        if group.is_first and len(finished) == members:
+            say_what_to_try(finished)
+        return code_of_made(not readable, strict) if group.is_first else 0
 
 
 if __name__ == "__main__":

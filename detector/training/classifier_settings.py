@@ -104,6 +104,11 @@ class OptimiserSettings(Settings):
     average_decay: float = Field(0.9999, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Seed = 0
+    """Of the start and, without a sampling_seed, of everything else."""
+    sampling_seed: Seed | None = None
+    """Of the order of the images, their patches and dropout: what the members of an ensemble differ
+    in.
+    """
     save_every: int = Field(1000, ge=1)
     """Steps."""
     validate_every: float = Field(1.0, gt=0, allow_inf_nan=True)
@@ -121,3 +126,18 @@ class ClassifierTrainingConfig(Settings):
     patches: PatchSettings = PatchSettings()
     augment: AugmentSettings = AugmentSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of what is drawn while training."""
+        how = self.optimiser
+        return how.seed if how.sampling_seed is None else how.sampling_seed
+
+    def of_member(self, number: int) -> ClassifierTrainingConfig:
+        """The settings of one member of an ensemble: the same start and rates, other samples in
+        another order (arXiv 1409.4842, section 7).
+        """
+        if number == 0:
+            return self
+        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
+        return self.model_copy(update={"optimiser": how})

@@ -496,3 +496,45 @@ def test_each_recipe_takes_its_steps_at_its_own_size(recipe, pictures, tmp_path)
     assert len([one for one in entries if "loss" in one]) == 2
     assert not list(tmp_path.glob("not-finite-*"))
     assert load_classifier(tmp_path / "classifier.safetensors").num_outputs == 2
+
+
+def test_members_have_one_start_and_other_samples_in_another_order(pictures, tmp_path, capsys):
+    """As the paper's seven networks; each resumes, and they are judged together."""
+    still = changes("optimiser.rate=1e-12", "optimiser.weight_decay=0", "optimiser.average_decay=0")
+    assert train(pictures, tmp_path / "still", *still, "--members", "2") == 0
+    first, second = (saved(tmp_path / "still" / f"member-{n}") for n in range(2))
+    start = [name for name in first if name.startswith("model/") and name.endswith("conv.weight")]
+    assert start
+    assert all(torch.allclose(first[name], second[name], atol=1e-9) for name in start)
+
+    out = tmp_path / "run"
+    assert train(pictures, out, "--members", "3") == 0
+    assert "wrote 3 members" in capsys.readouterr().err
+    members = [saved(out / f"member-{number}") for number in range(3)]
+    weight = "model/classifier.weight"
+    assert len({tuple(one[weight].flatten().tolist()) for one in members}) == 3
+    # The first is the network of a run of one, and each that of its own settings.
+    assert train(pictures, tmp_path / "one") == 0
+    assert_same(out / "member-0", tmp_path / "one")
+    seed = changes("optimiser.sampling_seed=2")
+    assert train(pictures, tmp_path / "third", *seed) == 0
+    assert_same(out / "member-2", tmp_path / "third")
+    configs = [yaml.safe_load((out / f"member-{n}" / "config.yaml").read_text()) for n in range(3)]
+    assert [one["optimiser"]["sampling_seed"] for one in configs] == [None, 1, 2]
+    assert {one["optimiser"]["seed"] for one in configs} == {0}
+
+    # What is lost of one member is made again, and nothing else.
+    before = saved(out / "member-1")
+    shutil.rmtree(out / "member-1")
+    assert train(pictures, out, "--members", "3") == 0
+    again = saved(out / "member-1")
+    assert all(torch.equal(before[name], again[name]) for name in before)
+
+    weights = [
+        w for n in range(3) for w in ("--weights", out / f"member-{n}/classifier.safetensors")
+    ]
+    judge = tool("evaluate_classifier").main
+    words = ["--data", pictures, "--out", tmp_path / "judged", "--device", "cpu", "--quiet"]
+    assert exit_code(judge, *words, *weights, "--precision", "float32") == 0
+    table = json.loads((tmp_path / "judged" / "classification.json").read_text())["table"]
+    assert [row["models"] for row in table] == [1, 2, 3]

@@ -78,7 +78,7 @@ def learning_of(
     group.goes_around(how.batch, how.accumulate)
     batches = PatchBatches(
         images, settings.network.input_size, how.batch, settings.patches, settings.augment,
-        how.seed, group.rank, group.world,
+        settings.sampling_seed, group.rank, group.world,
     )  # fmt: skip
     return Learning(settings, images, judged, batches)
 
@@ -130,6 +130,8 @@ NOT_OF_THE_WEIGHTS: Any = {
 def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> str:
     """Of all that decides the weights: settings, and which images there are; not where they lie."""
     chosen = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
+    if settings.optimiser.sampling_seed is None:  # so that runs of before it was there go on
+        del chosen["optimiser"]["sampling_seed"]
     if settings.network.frozen_norm:  # else each part of a batch has its own statistics
         chosen["optimiser"]["accumulate"] = 1
     if not settings.augment.flip:  # runs of before drew no lot for it, and had another light

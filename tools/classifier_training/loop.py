@@ -82,8 +82,9 @@ def train(
     )  # fmt: skip
     with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
         loop = TrainingLoop(
-            run, how, places, group, stop, last=learning.last, seed=how.seed, clip=how.clip
-        )
+            run, how, places, group, stop, last=learning.last, seed=settings.sampling_seed,
+            clip=how.clip,
+        )  # fmt: skip
     if group.is_first:
         save_config(places.out / CONFIG, settings)
         if not places.quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,16 @@ def report(learning: Learning) -> None:
             f" {how.epochs:g}; set optimiser.warmup",
             err=True,
         )
+
+
+def say_what_to_try(folders: Sequence[Path]) -> None:
+    """Where the finished classifiers are, and how they are judged: the members together."""
+    files = [folder / CLASSIFIER for folder in folders]
+    given = " ".join(f"--weights {file}" for file in files)
+    wrote = str(files[0]) if len(files) == 1 else f"{len(files)} members"
+    typer.echo(
+        f"wrote {wrote}; try: python tools/evaluate_classifier.py {given} --data VAL", err=True
+    )
 
 
 def write_classifier(out: Path, learning: Learning, state: Any, network: Any) -> None:
