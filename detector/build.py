@@ -82,10 +82,10 @@ def kind_of_weights(path: Path, member: int = 0) -> StartKind | None:
     from detector.models.start import StartKind, kind_of_start
 
     if not path.is_dir():
-        return kind_of_start(path)
+        return None if member else kind_of_start(path)  # build_network tells that it has no members
     members = read_manifest(path).members
     if member >= len(members):
-        return None  # build_network tells
+        return None
     found = members[member]
     return StartKind(found.architecture, found.options, found.input_size)
 

@@ -72,6 +72,22 @@ def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
             module.eval()
 
 
+def gather_statistics(network: nn.Module) -> None:
+    """Let every batch normalisation learn that has the statistics it was made with: to fix them
+    would be to train a deep network without normalisation, whose values overflow.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and _is_untouched(module):
+            module.train()
+
+
+def _is_untouched(norm: nn.BatchNorm2d) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    return (
+        mean is not None and variance is not None and not mean.any() and bool((variance == 1).all())
+    )
+
+
 class TrainingState:
     """A network with its optimiser and its average, as one thing to step, save and resume."""
 

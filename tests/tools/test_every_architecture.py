@@ -22,7 +22,7 @@ from detector.models.normalisation import HALF
 from detector.models.start import load_start
 from detector.models.traits import TRAITS, traits_of
 from detector.training.region_settings import MemberConfig
-from detector.training.state import freeze
+from detector.training.state import freeze, gather_statistics
 
 TORCHVISION = {
     "torchvision_googlenet": "googlenet", "inception_v3": "inception_v3", "alexnet": "alexnet",
@@ -166,3 +166,13 @@ def test_three_steps_by_the_shortest_command_and_a_detection(name: str, tmp_path
         assert np.isfinite(found.scores).all()
         for path in out.glob("*.safetensors"):
             path.unlink()  # of a large network they are gigabytes
+
+
+def test_statistics_are_fixed_where_there_are_some_and_gathered_where_there_are_none():
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)
+    )
+    network[1](torch.randn(2, 4, 3, 3))  # as a trained network's
+    freeze(network, [])
+    gather_statistics(network)
+    assert [network[1].training, network[2].training] == [False, True]

@@ -18,7 +18,7 @@ from detector.training.device_crops import DeviceCrops
 from detector.training.logs import Logs
 from detector.training.loop import TrainingLoop
 from detector.training.regions import RegionBatch
-from detector.training.state import TrainingState, freeze
+from detector.training.state import TrainingState, freeze, gather_statistics
 from region_training.step import Step, Sums, Target
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def train(
     how, network, seed = settings.optimiser, learning.network, settings.sampling_seed
     names = [name for name, _ in network.named_parameters()]
     freeze(network, [p for p in settings.member.freeze if any(n.startswith(p) for n in names)])
+    gather_statistics(network)
     belongs = run_fingerprint(
         settings, learning.teacher_fingerprint, learning.pool.digest(), learning.below_hash
     )
