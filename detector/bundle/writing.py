@@ -164,9 +164,7 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
 
 
 def _text(manifest: BundleManifest) -> str:
-    """As JSON. Nothing is said of heads, temperatures and the like that are not there, so that
-    older programs read it too.
-    """
+    """As JSON. Nothing is said of heads, temperatures and the like that are not there."""
     origin = manifest.provenance
     unsaid = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
     silent: dict[str, Any] = {"provenance": unsaid}

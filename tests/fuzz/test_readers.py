@@ -22,6 +22,11 @@ from readers import READERS, Reader
 from detector.errors import DetectorError
 
 SECONDS, MEGABYTES = 10, 1500
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork"),
+    # Python 3.12 warns of threads, which torch has; the child uses none of them.
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
 
 
 def case(reader: Reader, good: list[bytes], number: int) -> bytes:
@@ -78,7 +83,6 @@ def _address_space() -> int:
         return 64 * 2**30
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 @pytest.mark.parametrize(
     "numbers",
     [range(25), pytest.param(range(25, 500), marks=pytest.mark.slow)],
