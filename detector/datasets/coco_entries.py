@@ -5,6 +5,7 @@ The reader and the linter both ask here, so that they cannot differ.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -15,6 +16,7 @@ from detector.datasets.image_files import absence, is_file, is_folder
 from detector.datasets.image_names import ImageNames, path_inside
 from detector.datasets.json_values import as_float, is_number, is_whole
 from detector.datasets.names import class_name, fault_of_class, is_unicode
+from detector.datasets.other_formats import cure_of
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
 PARTS = ("images", "annotations", "categories")
@@ -53,7 +55,9 @@ def parts_of(content: Any, path: Path) -> dict[str, list[Any]]:
         ):
             value = [{"id": key, **one} for key, one in value.items()]
         if not isinstance(value, list):
-            raise AnnotationError(f"{path}: has no list {part!r}; expected COCO's instances layout")
+            cure = cure_of(json.dumps(content).encode()) if part == PARTS[0] else None
+            said = f"is {cure}" if cure else "expected COCO's instances layout"
+            raise AnnotationError(f"{path}: has no list {part!r}; {said}")
         found[part] = value
     return found
 

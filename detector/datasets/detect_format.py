@@ -12,6 +12,7 @@ from detector.datasets.annotation_files import read_limited
 from detector.datasets.coco import MAX_JSON_BYTES, read_coco, split_of
 from detector.datasets.dataset import Dataset
 from detector.datasets.ilsvrc_detection import read_ilsvrc
+from detector.datasets.other_formats import cure_in
 from detector.datasets.voc import read_voc
 from detector.datasets.voc import splits_of as voc_splits_of
 from detector.datasets.voc_files import folders_of, holds_annotations
@@ -79,6 +80,8 @@ def detect_format(path: str | Path) -> Found:
     if found is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
             yolo_files.classes_of(broken, yolo_files.read_settings(broken))  # says what is amiss
+        if (cure := cure_in(path)) is not None:
+            raise DatasetError(f"{path}: no data set recognised; {cure}")
         raise DatasetError(
             f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
             f"it holds {_content_of(path)}"

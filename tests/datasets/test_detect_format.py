@@ -180,7 +180,7 @@ def test_hidden_files_of_a_mac_do_not_disturb(tmp_path: Path) -> None:
 
 def test_json_that_lists_no_images_is_no_coco(tmp_path: Path) -> None:
     (tmp_path / "photo.json").write_text('{"shapes": [], "imagePath": "photo.jpg"}')  # LabelMe
-    with pytest.raises(DatasetError, match=r"no data set recognised.*it holds photo\.json"):
+    with pytest.raises(DatasetError, match=r"recognised; photo\.json is LabelMe's JSON: convert"):
         read_dataset(tmp_path)
     write_image(tmp_path / "1.jpg")
     (tmp_path / "mine.json").write_text(json.dumps(coco_content((), [coco_object()])))
@@ -237,3 +237,34 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DatasetError, match=r"expected COCO's \.json"):
         read_dataset(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "cure"),
+    [
+        ("a.json", '{"version": "5", "shapes": [], "imagePath": "a.jpg"}', "LabelMe's.*to COCO"),
+        ("sub/a.json", '{"imagePath": "a.jpg", "shapes": []}', "LabelMe's.*to COCO"),
+        ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "VIA's.*as COCO"),
+        ("via.json", '{"a.jpg1": {"regions": [{"shape_attributes": {}}]}}', "VIA's.*as COCO"),
+        ("x-export.json", '{"name": "x", "assets": {"1": {"asset": {}}}}', "VoTT's.*Pascal VOC"),
+        ("default.json", '{"info": {}, "items": [{"annotations": []}]}', "Datumaro's.*as COCO"),
+        ("p.json", '[{"annotations": [{"result": [{"from_name": "l"}]}]}]', "Label Studio's.*COCO"),
+        ("m.json", '[{"annotations": [{"coordinates": {"x": 1, "width": 2}}]}]', "CreateML's"),
+        ("sub/annotations.xml", "<annotations><version>1.1</version><image/></annotations>", "CVAT's"),
+        ("t.csv", "filename;xmin;ymin\na.jpg;1,5;2", "a table"),
+        ("t.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n", "a table"),
+        ("t.csv", "a.jpg,1,2,3,4,cat\n", "a table"),
+    ],
+)
+def test_formats_that_are_not_read_name_the_cure(
+    tmp_path: Path, name: str, text: str, cure: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    write_image(path.parent / "a.jpg")
+    with pytest.raises(DatasetError, match=f"{name} is {cure}"):
+        read_dataset(tmp_path)
+    if name.endswith(".json") and text[0] == "{":
+        with pytest.raises(AnnotationError, match=f"no list 'images'; is {cure}"):
+            read_dataset(path)
