@@ -31,7 +31,7 @@ from detector.datasets.ilsvrc_lists import (
 )
 from detector.datasets.image_files import has_true_size, is_file, is_inside
 from detector.datasets.objects import Objects
-from detector.datasets.xml_files import corners_of, read_xml, size_of, text_of
+from detector.datasets.xml_files import corners_of, objects_of, read_xml, size_of, text_of
 from detector.errors import AnnotationError, DatasetError
 
 HALVES = ("val1", "val2")
@@ -167,13 +167,14 @@ def _read_objects(
     file, ledger = objects.file, objects.ledger
     try:
         tree = read_xml(root / file)
+        nodes = objects_of(tree, root / file)
     except AnnotationError as error:
         ledger.drop(file, image.stem, error.rule, str(error))
         return False
     objects.size = size_of(tree)
     if check_sizes and not has_true_size(file, image.stem, image, objects.size, ledger):
         return False
-    for position, node in enumerate(tree.findall("object"), start=1):
+    for position, node in enumerate(nodes, start=1):
         identifier, name, corners = f"object {position}", text_of(node, "name"), corners_of(node)
         if name not in label_of:
             objects.leave_out(identifier, "unknown-class", f"{name!r} is not among the classes")

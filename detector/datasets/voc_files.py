@@ -37,6 +37,7 @@ class Layout(NamedTuple):
 
 KNOWN = (Layout("Annotations", "JPEGImages"), Layout("annotations", "images"))
 BESIDE = Layout(".", ".")
+_OF_IMAGES = ("jpegimages", "images", "image", "imgs", "img")
 
 
 class VocFolder:
@@ -83,7 +84,10 @@ class VocFolder:
 
     def listed_ids(self, path: Path) -> Iterator[tuple[int, str, str]]:
         """(line number, id, fault) of every line that is not blank."""
-        text = read_limited(path, MAX_LIST_BYTES).decode("utf-8-sig", "replace")
+        data = read_limited(path, MAX_LIST_BYTES)
+        if b"\0" in data:
+            raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8", "not-utf8")
+        text = data.decode("utf-8-sig", "replace")
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
         numbers = None if self._are_counted([line for _, line in lines]) else (-1, 0, 1)
         for number, line in lines:
@@ -109,7 +113,8 @@ class VocFolder:
         return file or (Path(self.layout.home) / f"{identifier}.xml").as_posix()
 
     def _find(self, name: str) -> str | None:
-        return self._xml_names.find(name) or self._image_names.find(name)
+        stem = name[:-4] if _is_xml(name) else name
+        return self._xml_names.find(stem) or self._image_names.find(name)
 
     @cached_property
     def _xml_names(self) -> ImageNames:
@@ -216,6 +221,8 @@ def _pictures_of(root: Path, home: str) -> str | None:
     found = [folder for folder, score in scores.items() if score == best]
     if best == (0, 0):
         return None
+    plain = [folder for folder in found if folder.lower() in _OF_IMAGES]
+    found = plain if len(plain) == 1 else found
     if len(found) > 1 and home not in found:
         places = " and in ".join(found)
         raise DatasetError(

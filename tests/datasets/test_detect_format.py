@@ -250,7 +250,11 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
         ("default.json", '{"info": {}, "items": [{"annotations": []}]}', "Datumaro's.*as COCO"),
         ("p.json", '[{"annotations": [{"result": [{"from_name": "l"}]}]}]', "Label Studio's.*COCO"),
         ("m.json", '[{"annotations": [{"coordinates": {"x": 1, "width": 2}}]}]', "CreateML's"),
-        ("sub/annotations.xml", "<annotations><version>1.1</version><image/></annotations>", "CVAT's"),
+        (
+            "sub/annotations.xml",
+            "<annotations><version>1.1</version><image/></annotations>",
+            "CVAT's",
+        ),
         ("t.csv", "filename;xmin;ymin\na.jpg;1,5;2", "a table"),
         ("t.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n", "a table"),
         ("t.csv", "a.jpg,1,2,3,4,cat\n", "a table"),

@@ -11,7 +11,7 @@ from dataset_files import voc_object, voc_xml, write_image, write_voc
 
 from detector.datasets import VOC_CLASSES, read_dataset, read_voc
 from detector.datasets.lint import lint
-from detector.errors import DatasetError
+from detector.errors import AnnotationError, DatasetError
 
 MUG = voc_xml(voc_object("mug"))
 
@@ -54,6 +54,7 @@ def defects(root: Path) -> dict[str, int]:
         (["a", "b", "c"], "a 1\nb 2\nc 3\n", ["a", "b", "c"]),  # numbered, as tools/split.py does
         (["x", "y"], "JPEGImages/x.jpg\n./JPEGImages/y.jpg\n", ["x", "y"]),
         (["a"], "\n  a  \n\n", ["a"]),
+        (["a", "b"], "a.xml\n/home/me/VOC/JPEGImages/b.jpg\n", ["a", "b"]),
     ],
 )
 def test_a_line_of_a_list_is_a_name_where_it_is_one(
@@ -294,3 +295,16 @@ def test_a_file_whose_name_is_not_unicode_is_left_out(tmp_path: Path) -> None:
 def test_all_difficult_is_worth_a_note(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"a": voc_xml(voc_object("mug", difficult=1))})
     assert [one.rule for one in lint(root, fast=True).findings] == ["nothing-counts"]
+
+
+def test_a_folder_called_images_comes_before_its_copies(tmp_path: Path) -> None:
+    root = write(tmp_path, ["annots/a.xml"], ["images/a.jpg", "images_small/a.jpg"])
+    assert [one.path.parent.name for one in read_dataset(root).samples] == ["images"]
+
+
+def test_a_list_in_wide_characters_says_so(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": MUG})
+    (root / "ImageSets/Main/train.txt").write_bytes("a\n".encode("utf-16"))
+    with pytest.raises(AnnotationError, match=r"train\.txt: not UTF-8 text; save it as UTF-8"):
+        read_dataset(root)
+    assert defects(root) == {"not-utf8": 1}
