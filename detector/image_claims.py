@@ -28,6 +28,8 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 MAX_ICONS = 64
 """Pictures in one file, of which each may go on to the end of it."""
+MAX_STRIPS = 1 << 17
+_STRIPS, _TILES = 273, 324
 MAX_SLOW = 16 << 20
 """Bytes of what Pillow decodes in Python, by some megabytes a second."""
 _MAX_HEADER = 1 << 16
@@ -242,6 +244,24 @@ def netpbm_claims(data: bytes) -> Claims:
     return Claims(instead=b"P%d %d %d %d\n" % (kind, width, height, full) + pixels.tobytes())
 
 
+def tiff_fault(data: bytes) -> str | None:
+    """More strips or tiles in a TIFF's first page than anyone writes: Pillow lists them all."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    start, count, entry = (order + "Q", order + "Q", 20) if big else (order + "I", order + "H", 12)
+    try:
+        (at,) = struct.unpack_from(start, data, 8 if big else 4)
+        (tags,) = struct.unpack_from(count, data, at)
+        at += struct.calcsize(count)
+        for place in range(at, at + entry * min(tags, 65535), entry):
+            tag, _, values = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, place)
+            if tag in (_STRIPS, _TILES) and values > MAX_STRIPS:
+                return f"over {MAX_STRIPS:,} strips or tiles; {_SAVE_IT}"
+    except struct.error:  # cut off: Pillow says so
+        pass
+    return None
+
+
 def _is_run_length_bitmap(data: bytes, start: int = 0) -> bool:
     """Whether the bitmap whose header begins there is in one of the codes that Pillow reads in
     Python.
@@ -259,6 +279,8 @@ def claims_of(data: bytes) -> Claims:
         return gif_claims(data)
     if data.startswith(b"\xff\xd8"):
         return Claims(jpeg_fault(data))
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return Claims(tiff_fault(data))
     if data[:1] == b"P" and data[1:2] in b"123456" and len(data) > 1:
         return netpbm_claims(data)
     bitmap = 14 if data.startswith(b"BM") else None

@@ -241,3 +241,21 @@ def tiff_of_pages(pages: int) -> bytes:
     return struct.pack("<2sHI", b"II", 42, 8) + b"".join(
         entries + struct.pack("<I", e) for e in ends
     )
+
+
+def tiff_of_strips(count: int, order: str = "<", *, big: bool = False) -> bytes:
+    """A grey TIFF of one column in which every row is a strip, all at the same place."""
+    long, entry = ("Q", "HHQQ") if big else ("I", "HHII")
+    head = struct.pack(order + ("HHHQ" if big else "HI"), *((43, 8, 0, 16) if big else (42, 8)))
+    first = 16 if big else 8
+    after = first + (8 if big else 2) + 9 * struct.calcsize(order + entry) + struct.calcsize(long)
+    offsets = struct.pack(f"{order}{count}{long}", *[8] * count)
+    lengths = struct.pack(f"{order}{count}{long}", *[1] * count)
+    kind = 16 if big else 4
+    ones = [(tag, 1, 1) for tag in (256, 259, 262, 277, 278)]
+    many = [(273, count, after), (279, count, after + len(offsets))]
+    tags = sorted([*ones, *many, (257, 1, count), (258, 1, 8)])
+    entries = b"".join(struct.pack(order + entry, tag, kind, n, value) for tag, n, value in tags)
+    number = struct.pack(order + ("Q" if big else "H"), len(tags))
+    name = b"II" if order == "<" else b"MM"
+    return name + head + number + entries + bytes(struct.calcsize(long)) + offsets + lengths

@@ -297,3 +297,14 @@ def test_the_header_of_a_png_is_read_without_its_pixels(
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
     assert not is_turned(tmp_path / "plain.png")
     assert is_turned(tmp_path / "early.png")
+
+
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True), (">", True)])
+def test_a_tiff_of_very_many_strips_is_refused(
+    order: str, big: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(image_claims, "MAX_STRIPS", 40)
+    if order == "<" or not big:  # older Pillows take no big TIFF of the other order
+        assert decode(odd_images.tiff_of_strips(40, order, big=big), "x").size == (40, 1)
+    with pytest.raises(ImageError, match="over 40 strips or tiles"):
+        decode(odd_images.tiff_of_strips(41, order, big=big), "x")
