@@ -135,11 +135,11 @@ def _opened(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
     with file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            what = known_as(file.read(START))  # a film is not to be made smaller
+            start = file.read(START)
+            if known_as(start):  # a film is not to be made smaller
+                raise ImageError(f"{path}: {refusal(start)}")
             raise ImageError(
-                f"{path}: {what}"
-                if what
-                else f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
+                f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
                 " make it smaller first"
             )
         if size == 0:

@@ -36,8 +36,8 @@ _BEGINNINGS: tuple[tuple[int, bytes, str], ...] = (
 )  # fmt: skip
 """(where, bytes, what the file is and what to do); the first that fits counts."""
 _TEXTS: tuple[tuple[bytes, str], ...] = (
-    (b"<!doctype html", "a web page, not an image; download the image itself"),
-    (b"<html", "a web page, not an image; download the image itself"),
+    (b"<!doctype html", "a web page; download the image itself"),
+    (b"<html", "a web page; download the image itself"),
     (b"<svg", "an SVG drawing" + _CONVERT),
 )
 
@@ -53,7 +53,8 @@ def known_as(start: bytes) -> str | None:
 
 def refusal(start: bytes) -> str:
     """Why a file that begins so is refused, and what to do."""
-    return known_as(start) or f"not an image that can be read; expected {_KNOWN}"
+    what = known_as(start)
+    return f"not an image that can be read{f', but {what}' if what else f'; expected {_KNOWN}'}"
 
 
 def may_be_image(start: bytes, formats: tuple[str, ...]) -> bool:

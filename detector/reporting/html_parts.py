@@ -138,6 +138,8 @@ def chart(
         parts.append(f'<path class="ideal" d="{ends}"/>')
     for place, curve in enumerate(curves):
         line = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in curve.points)
+        if len(curve.points) == 1:  # a dot: the same place twice, with round ends
+            line = f"{line} {line}"
         parts.append(f'<polyline class="{CURVES[place % len(CURVES)]}" points="{line}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(

@@ -35,7 +35,8 @@ code { display: block; margin-top: 4px; overflow-wrap: anywhere; white-space: pr
 svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 svg text { fill: var(--muted); font-size: 11px; }
 svg .grid { stroke: var(--line); stroke-width: 1; fill: none; }
-svg .curve { stroke: var(--main); stroke-width: 2; fill: none; stroke-linejoin: round; }
+svg .curve { stroke: var(--main); stroke-width: 2; fill: none; stroke-linejoin: round;
+  stroke-linecap: round; }
 svg .second { stroke: var(--bad); } svg .third { stroke: var(--good); }
 svg .area { fill: var(--main); opacity: .14; }
 svg .ideal { stroke: var(--muted); stroke-dasharray: 4 4; fill: none; }

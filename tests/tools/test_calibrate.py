@@ -118,4 +118,6 @@ def test_bench_writes_every_way_with_its_difference(tmp_path, photos, capsys):
     assert found["ways"]["eager"]["times_eager"] == 1
     assert found["ways"]["float32"]["largest_score_difference"] <= 1e-4
     assert all(row["largest_score_difference"] < 0.1 for row in found["ways"].values())
+    assert found["ways"]["float32"]["processor_seconds"] > 0
+    assert "seconds_a_photograph" not in found["ways"]["eager"]  # no detector runs so
     assert "times eager" in capsys.readouterr().out
