@@ -126,7 +126,7 @@ def _png_of(width: int, height: int) -> bytes:
         (_png_of(10, 10), "damaged"),
         (_encoded(Image.fromarray(GRADIENT), "JPEG")[:-40], "damaged"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing; save it as"),
     ],
 )
 def test_bad_files_are_typed_errors_that_name_them(data, message):
