@@ -26,7 +26,10 @@ _OBJECT = re.compile(r"\|?O[48]?")
 
 def load(data: bytes) -> Any:
     """Arrays (as stand-ins that NumPy converts), lists, dictionaries, texts and numbers."""
-    return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    try:
+        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    except MemoryError:  # a few damaged bytes may ask for a table of gigabytes
+        raise ProposalError("the pickle asks for more memory than there is") from None
 
 
 class _Unpickler(pickle.Unpickler):
