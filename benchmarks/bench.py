@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from detector.reporting.cli import new_app, run_tool
+from detector.cli.app import new_app, run_tool
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # MultiBox's step is there
 
@@ -44,8 +44,8 @@ def classifier(
     """Crops a second of one member: the framework as it comes against our inference path."""
     from benches.classifier import measure
 
+    from detector.detection.load import SHIPPED
     from detector.hardware import usable_cores
-    from detector.loading import SHIPPED
 
     bundle = weights or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
     found = measure(
@@ -99,7 +99,7 @@ def multibox(
     """A pass of MultiBox against a crop of the classifier, and the share of the matching."""
     from benches.multibox import measure
 
-    from detector.loading import SHIPPED
+    from detector.detection.load import SHIPPED
 
     bundle = member or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
     found = measure(weights, bundle, photographs, crops=crops, rounds=rounds, threads=threads)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detector.images import read_image as read_image
-    from detector.loading import load_detector as load_detector
-    from detector.pipeline import Detector as Detector
+    from detector.detection.detector import Detector as Detector
+    from detector.detection.load import load_detector as load_detector
+    from detector.images.decoding import read_image as read_image
     from detector.structures import Annotations as Annotations
     from detector.structures import Detections as Detections
     from detector.structures import Proposals as Proposals
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "load_detector": "loading",
-    "read_image": "images",
-    "Detector": "pipeline",
+    "load_detector": "detection.load",
+    "read_image": "images.decoding",
+    "Detector": "detection.detector",
     "Annotations": "structures",
     "Detections": "structures",
     "Proposals": "structures",

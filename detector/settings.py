@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from detector.errors import SettingsError, brief, cut
+from detector.files import write_atomically
+from detector.safe_yaml import MAX_BYTES, YamlError, dump_yaml, load_yaml
 
 _TENSOR_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
@@ -24,3 +30,86 @@ class Settings(BaseModel):
     """Values that nobody changes; unknown names and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """A configuration file (or nothing) with `room.setting=value` changes, not yet validated."""
+    tree: Any = {}
+    if path is not None:
+        try:
+            with Path(path).open("rb") as file:
+                tree = load_yaml(file.read(MAX_BYTES + 1)) or {}
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise SettingsError(f"{path}: not a YAML file of settings ({error})") from None
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{path}: expected settings by name, found {type(tree).__name__}")
+    for change in changes:
+        _apply(tree, change)
+    return tree
+
+
+def save_config(path: Path, settings: BaseModel) -> None:
+    """Write settings as YAML that load_config reads."""
+    write_atomically(path, dump_yaml(settings.model_dump(mode="json")))
+
+
+def put(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Set `room.setting` in a tree; a room that is missing or empty becomes one."""
+    at = tree
+    *rooms, last = name.split(".")
+    for room in rooms:
+        if at.get(room) is None:
+            at[room] = {}
+        at = at[room]
+        if not isinstance(at, dict):
+            raise SettingsError(f"{name}: {room} is a value, not a group of settings")
+    at[last] = value
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    if not equals or not name:
+        raise SettingsError(f"--set {cut(change)}: expected room.setting=value")
+    try:
+        value = load_yaml(text)
+    except YamlError as error:
+        raise SettingsError(f"--set {cut(change)}: not a YAML value ({error})") from None
+    try:
+        put(tree, name, value)
+    except SettingsError as error:
+        raise SettingsError(f"--set {cut(change)}: {error}") from None
+
+
+def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
+    """The settings of `kind`, or a SettingsError that names the first fault and what would be
+    right.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(f"{source}: {_first_fault(kind, error)}") from None
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The settings of an annotation such as Settings, Settings | None or tuple[Settings, ...]."""
+    found = [one for one in (annotation, *get_args(annotation)) if hasattr(one, "model_fields")]
+    return found[0] if found else annotation
+
+
+def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(cut(str(part)) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        at: Any = kind
+        for part in fault["loc"][:-1]:
+            if part in getattr(at, "model_fields", {}):
+                at = _settings_in(at.model_fields[str(part)].annotation)
+        fields = getattr(at, "model_fields", {})
+        known = ", ".join(one.alias or name for name, one in fields.items())
+        return f"unknown setting {where}; known: {known}"
+    reason = fault["msg"].removeprefix("Value error, ")[:300]
+    if fault["type"] == "value_error" and isinstance(fault.get("input"), dict):
+        return f"{where}: {reason}" if where else reason  # it names its settings itself
+    return f"{where}: {reason} (found {brief(fault.get('input'))})"

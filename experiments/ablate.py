@@ -23,16 +23,15 @@ import typer
 # The trainings and the groups of options are the tools' own.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
-from common import options as option
-from common.training import at_work
-
-from detector.reporting.cli import (
+from detector.cli import options as option
+from detector.cli.app import (
     alone_in_out,
     members_of,
     new_app,
     refuse_idle,
     run_tool,
 )
+from detector.cli.training_session import at_work
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -43,11 +42,11 @@ if TYPE_CHECKING:
     from ablations.inception_runs import Result, Run
     from ablations.proposals import Row
 
-    from detector.bundle import BundleManifest
-    from detector.datasets.labelled import LabelledImages
-    from detector.pipeline import Detector
-    from detector.training.distributed import Group
-    from detector.training.places import Places
+    from detector.datasets.labelled.images import LabelledImages
+    from detector.detection.bundle import BundleManifest
+    from detector.detection.detector import Detector
+    from detector.training.engine.distributed import Group
+    from detector.training.engine.places import Places
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
@@ -88,11 +87,11 @@ def proposals(
     from ablations.proposals import mean_precisions, measure_all, propose_all
     from ablations.tables import show_proposals, write_table
 
-    from detector.bundle import read_manifest
     from detector.datasets import read_dataset
+    from detector.detection.bundle import read_manifest
     from detector.errors import ImageError
+    from detector.progress.bar import progress
     from detector.proposals.engines import warm_up
-    from detector.reporting.progress import progress
 
     check_options(context, weights is not None, bool(engines), rounds)
     numbers = numbers_of("--budgets", budgets, 1) if budgets else []
@@ -160,7 +159,7 @@ def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Dete
     """A bundle as mAP wants it: low scores count, and all regions unless `most` says otherwise."""
     import torch
 
-    from detector.loading import load_detector
+    from detector.detection.load import load_detector
 
     torch.set_num_threads(how["threads"])
     settings = {"score_threshold": 0.01, "max_detections": 300, "max_proposals": most}
@@ -208,8 +207,8 @@ def detection(
     from ablations.tables import show_detection, write_table
 
     from detector.datasets import read_dataset
-    from detector.loading import SHIPPED
-    from detector.reporting.progress import progress
+    from detector.detection.load import SHIPPED
+    from detector.progress.bar import progress
 
     if not rounds:
         refuse_idle(context, ["seed"], "with --rounds 0")
@@ -259,9 +258,9 @@ def inception_v3(
 ) -> int:
     """Top-1 and top-5 errors from Inception-v2 to v3, each row trained from nothing."""
     from ablations.inception_rows import read_rows
-    from classifier_training.inputs import images_of
 
     from detector.errors import DatasetError
+    from detector.training.classifier.inputs import images_of
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -297,7 +296,7 @@ def train_rows(
     from ablations.inception_table import summary
     from ablations.tables import show_inception, write_table
 
-    from detector.reporting.cli import stop_gently
+    from detector.progress.interruption import stop_gently
 
     runs = runs_of(rows, seeds, images, places.out)
     found: list[tuple[Run, Result]] = []

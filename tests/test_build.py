@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from detector.build import build_network
-from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
-from detector.configuration import load_config, put, validated
+from detector.detection.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    read_manifest,
+    save_bundle,
+)
+from detector.detection.load import SHIPPED, load_detector
 from detector.errors import SettingsError, WeightsError
 from detector.hardware import (
     choose_device,
@@ -20,12 +25,13 @@ from detector.hardware import (
     usable_cores,
     use_device,
 )
-from detector.loading import SHIPPED, load_detector
 from detector.models import build_model
 from detector.proposals.engines import build_engine
-from detector.training.classifier_settings import ClassifierTrainingConfig
-from detector.training.recipes import with_recipe
-from detector.training.region_settings import MemberConfig, RegionTrainingConfig
+from detector.settings import load_config, put, validated
+from detector.training.classifier.recipes import with_recipe
+from detector.training.classifier.settings import ClassifierTrainingConfig
+from detector.training.engine.network import build_network
+from detector.training.regions.settings import MemberConfig, RegionTrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -157,7 +163,7 @@ def test_every_configuration_in_the_repository_is_valid(path: Path, monkeypatch)
     if "trunk" in tree:  # of a MultiBox, whose settings are its tool's
         with monkeypatch.context() as patch:
             patch.syspath_prepend(ROOT / "tools")
-            from multibox_training.settings import MultiBoxTrainingConfig
+            from detector.training.multibox.settings import MultiBoxTrainingConfig
         validated(MultiBoxTrainingConfig, tree, str(path))
         return
     if "recipe" in tree:  # of a classifier's training
@@ -225,7 +231,7 @@ def test_an_empty_room_of_a_configuration_can_be_filled():
 
 
 def test_emulated_bfloat16_is_not_fast_for_networks_either(monkeypatch):
-    from detector.models.inference import fastest_precision
+    from detector.models.inference.prepare import fastest_precision
 
     def supported(including_emulation: bool = True) -> bool:
         return including_emulation

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import detector.bundle.writing
-from detector.bundle import (
+import detector.detection.bundle.writing
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -22,10 +22,10 @@ from detector.bundle import (
     save_bundle,
     set_activation_ranges,
 )
+from detector.detection.size_prior import RegionPrior
 from detector.errors import BundleError, SettingsError
 from detector.models import ARCHITECTURES
-from detector.models.storage import decode, encode, quantise
-from detector.region_prior import RegionPrior
+from detector.models.weights.storage import decode, encode, quantise
 
 
 class Tiny(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from detector.bundle import (
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -23,9 +23,9 @@ from detector.bundle import (
     save_heads,
     set_activation_ranges,
 )
+from detector.detection.load import SHIPPED
 from detector.errors import BundleError, SettingsError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
-from detector.loading import SHIPPED
 from detector.models import ARCHITECTURES
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.bundle import (
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -20,10 +20,10 @@ from detector.bundle import (
     save_heads,
     save_temperatures,
 )
+from detector.detection.size_prior import RegionPrior
 from detector.errors import BundleError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.models import ARCHITECTURES, build_model
-from detector.region_prior import RegionPrior
 
 CLASSES = ("cat", "dog")
 FEATURES = 128  # of a GoogLeNet of an eighth of the published widths
@@ -227,9 +227,8 @@ def test_none_of_the_parts_is_written_over(tmp_path: Path):
 
 def test_the_tool_says_what_is_shared(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
-    import join
-
-    from detector.reporting.cli import run_tool
+    from detector.cli import join
+    from detector.cli.app import run_tool
 
     words = [str(saved(tmp_path / str(seed), seed)) for seed in (1, 2)]
     with pytest.raises(SystemExit) as stopped:

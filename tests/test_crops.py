@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector import crops
-from detector.crops import CONTEXT, FILL_MEAN, crop_batch, crop_reference, filter_weights
+from detector.crops import warp as crops
+from detector.crops.warp import CONTEXT, FILL_MEAN, crop_batch, crop_reference, filter_weights
 
 
 def _random_boxes(rng: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from detector.crops import FILL_COLOUR, crop_batch, crop_reference, crop_stack
-from detector.ensemble import Ensemble, Member
+from detector.crops.warp import FILL_COLOUR, crop_batch, crop_reference, crop_stack
+from detector.detection.ensemble import Ensemble, Member
 from detector.models import build_model
-from detector.models.inference import Precision
-from detector.reporting.journal import read_journal
-from detector.training.averaging import WeightAverage
-from detector.training.device_crops import fit_in_memory
+from detector.models.inference.prepare import Precision
+from detector.progress.journal import read_journal
+from detector.training.engine.averaging import WeightAverage
+from detector.training.regions.device_crops import fit_in_memory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.ensemble import CropSpec, Ensemble, Member, SharedTrunk
+from detector.detection.ensemble import CropSpec, Ensemble, Member, SharedTrunk
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.normalisation import HALF, Normalisation

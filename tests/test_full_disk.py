@@ -12,14 +12,20 @@ import torch
 from full_disk import files_of_at_most
 from torch import nn
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, load_bundle, save_bundle
+from detector.detection.aggregate import MemberOutput
+from detector.detection.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    load_bundle,
+    save_bundle,
+)
 from detector.errors import BundleError, CheckpointError, ProposalError
-from detector.member_outputs import MemberOutput
+from detector.evaluation.scoring.store import Part, RegionOutputs, RegionStore
 from detector.models import ARCHITECTURES
 from detector.proposals.cache.stored import ProposalStore
-from detector.region_store import Part, RegionOutputs, RegionStore
 from detector.structures import Proposals
-from detector.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 ROOM = 40_000
 """Bytes that still fit: enough for headers and SQLite's own 32 kB, for nothing saved here."""

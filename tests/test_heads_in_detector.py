@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.ensemble import CropSpec, Ensemble, Member
+from detector.detection.detector import Detector
+from detector.detection.ensemble import CropSpec, Ensemble, Member
+from detector.detection.suppression import DetectionSettings, suppress
 from detector.errors import SettingsError
 from detector.heads import BoxRegression, Heads, LinearScores
-from detector.pipeline import Detector
 from detector.structures import Array, Proposals
-from detector.suppression import DetectionSettings, suppress
 
 
 class Colours(nn.Module):

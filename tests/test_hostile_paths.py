@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.annotation_files import read_limited
+from detector.datasets.formats.annotation_files import read_limited
 from detector.datasets.image_files import is_file, is_inside
 from detector.errors import AnnotationError, ImageError, WeightsError
 from detector.files import write_atomically
-from detector.images import read_bytes
-from detector.models.pretrained import read_tensors
-from detector.reporting.cli import visible
-from detector.reporting.inputs import image_ids, image_paths, output_names
+from detector.images.decoding import read_bytes
+from detector.images.paths import image_ids, image_paths, output_names
+from detector.models.weights.pretrained import read_tensors
+from detector.progress.messages import visible
 
 # Ids as image files, annotations and lists may give them.
 IDS = [

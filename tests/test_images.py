@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from detector.errors import ImageError
-from detector.images import decode, read_bytes, read_image
+from detector.images.decoding import decode, read_bytes, read_image
 
 GRADIENT = np.linspace(0, 255, 12 * 16 * 3).reshape(12, 16, 3).astype(np.uint8)
 
@@ -191,7 +191,7 @@ def test_large_files_are_refused_before_they_are_read(tmp_path: Path):
 def test_decoders_side_by_side_leave_the_filters_of_warnings_alone():
     import warnings
 
-    from detector import images
+    from detector.images import decoding as images
 
     before = list(warnings.filters)
     first, second = images._quiet(), images._quiet()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, Thresholds
+from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, Thresholds
 from detector.errors import SettingsError
 from detector.heads import HeadManifest
 from detector.models.normalisation import Normalisation

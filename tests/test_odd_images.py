@@ -16,10 +16,11 @@ import odd_images
 import pytest
 from PIL import Image, ImageOps
 
-from detector import image_claims, images
 from detector.errors import ImageError
-from detector.image_claims import icon_sizes, jpeg_parts, tile_pixels
-from detector.images import decode, read_image
+from detector.images import claims as image_claims
+from detector.images import decoding as images
+from detector.images.claims import icon_sizes, jpeg_parts, tile_pixels
+from detector.images.decoding import decode, read_image
 
 
 def test_each_is_a_result_or_an_error_that_names_its_file(tmp_path: Path):

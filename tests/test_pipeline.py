@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector import pipeline
-from detector.ensemble import Ensemble, Member
+from detector.detection import detector as pipeline
+from detector.detection.detector import Detector
+from detector.detection.ensemble import Ensemble, Member
+from detector.detection.size_prior import RegionPrior
+from detector.detection.suppression import DetectionSettings, suppress
 from detector.errors import DetectorError, ImageError, ProposalError, SettingsError
-from detector.pipeline import Detector
-from detector.region_prior import RegionPrior
 from detector.structures import Array, Detections, Proposals
-from detector.suppression import DetectionSettings, suppress
 
 
 class Brightness(nn.Module):

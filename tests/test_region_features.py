@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from detector.crops import crop_batch
-from detector.ensemble import Ensemble, Member
-from detector.pipeline import Detector
-from detector.region_features import FeatureStore, describe_regions, kept_features
+from detector.crops.warp import crop_batch
+from detector.detection.detector import Detector
+from detector.detection.ensemble import Ensemble, Member
 from detector.structures import Proposals
+from detector.training.heads.features import FeatureStore, describe_regions, kept_features
 
 
 class Corners(nn.Module):

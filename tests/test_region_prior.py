@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from detector.region_prior import RegionPrior, fit_prior, sides_of, with_prior
+from detector.detection.size_prior import RegionPrior, fit_prior, sides_of, with_prior
 
 SIZE = (100, 200)
 

@@ -16,16 +16,15 @@ import torch
 from PIL import Image
 from pydantic import BaseModel
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
 from detector.datasets import Dataset, Sample
-from detector.ensemble import CropSpec
+from detector.detection.aggregate import MemberOutput
+from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
+from detector.detection.detector import Detector
+from detector.detection.ensemble import CropSpec
+from detector.detection.size_prior import RegionPrior
+from detector.detection.suppression import DetectionSettings
 from detector.errors import ImageError, ProposalError
-from detector.member_outputs import MemberOutput
-from detector.pipeline import Detector
-from detector.proposals.cache.stored import ProposalStore
-from detector.proposals.gather import StoredProposals
-from detector.region_prior import RegionPrior
-from detector.region_scores import (
+from detector.evaluation.scoring.regions import (
     ScoredRegions,
     picture_hashes,
     proposing_from,
@@ -34,9 +33,10 @@ from detector.region_scores import (
     score_dataset,
     trained_on,
 )
-from detector.region_store import RegionStore
+from detector.evaluation.scoring.store import RegionStore
+from detector.proposals.cache.stored import ProposalStore
+from detector.proposals.gather import StoredProposals
 from detector.structures import Annotations, Array, Proposals
-from detector.suppression import DetectionSettings
 
 
 class Halves:
@@ -283,7 +283,7 @@ def test_what_a_bundle_learnt_from_is_known_under_other_names(
     assert trained_on(whole, copied) == trained_on(whole, dataset) == 3
     assert trained_on(whole, dataset.subset(["1", "4"])) == 0
     assert trained_on(bundle(()), dataset) == 0
-    monkeypatch.setattr("detector.region_scores.TRAINED_ON", 2)
+    monkeypatch.setattr("detector.evaluation.scoring.regions.TRAINED_ON", 2)
     assert len(picture_hashes(dataset)) == 2
     dataset.samples[0].path.unlink()
     assert trained_on(whole, dataset) == 2

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from detector.datasets import Dataset, Sample
-from detector.heads.one_class import OneClassSettings, background_order
+from detector.heads.few_shot import OneClassSettings, background_order
 from detector.heads.regions import DescribedImage
-from detector.region_truth import BACKGROUND, SET_ASIDE, owners, set_aside
+from detector.matching import BACKGROUND, SET_ASIDE, owners, set_aside
 from detector.structures import Annotations, Proposals
-from detector.temperature import LEFT_OUT, region_labels
-from detector.training.region_odds import prior_of
-from detector.training.regions import SamplingSettings, assign
+from detector.training.heads.temperature import LEFT_OUT, region_labels
+from detector.training.regions.sampling import SamplingSettings, assign
+from detector.training.regions.size_counts import prior_of
 
 SIZE = (100, 100)
 TRUTH = Annotations(

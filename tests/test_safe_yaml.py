@@ -10,13 +10,12 @@ import pytest
 import yaml
 
 from detector import safe_yaml
-from detector.configuration import load_config, save_config, validated
 from detector.datasets import read_dataset, read_yolo
-from detector.datasets.lint import lint
+from detector.datasets.check import lint
 from detector.errors import AnnotationError, SettingsError, brief
 from detector.proposals.engines import parse_engine
 from detector.safe_yaml import YamlError, dump_yaml, load_yaml
-from detector.settings import Settings
+from detector.settings import Settings, load_config, save_config, validated
 
 ROOT = Path(__file__).resolve().parents[1]
 

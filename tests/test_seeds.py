@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from detector.configuration import validated
+from detector.datasets.sources import DataSource
 from detector.errors import SettingsError
 from detector.heads.svm import SvmSettings
 from detector.proposals.multibox.priors import free_priors
 from detector.proposals.opencv import OpenCVSelectiveSearch
 from detector.proposals.selective_search import SelectiveSearch
 from detector.seeds import LARGEST
-from detector.training.bank_settings import BankSettings
-from detector.training.classifier_settings import OptimiserSettings
-from detector.training.region_settings import DataSource, HeadsConfig, OptimiserConfig
+from detector.settings import validated
+from detector.training.classifier.settings import OptimiserSettings
+from detector.training.engine.bank_settings import BankSettings
+from detector.training.regions.settings import HeadsConfig, OptimiserConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

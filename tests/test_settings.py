@@ -11,17 +11,16 @@ import pytest
 from pydantic import BaseModel
 
 import detector
-from detector.configuration import validated
 from detector.errors import SettingsError
 from detector.heads.bbox_regression import RegressionSettings
-from detector.heads.one_class import OneClassSettings
+from detector.heads.few_shot import OneClassSettings
 from detector.heads.svm import SvmSettings
-from detector.settings import Settings
+from detector.settings import Settings, validated
 from detector.training.augment import AugmentSettings
-from detector.training.box_loss import BoxLossSettings
-from detector.training.classifier_settings import OptimiserSettings
-from detector.training.region_settings import OptimiserConfig
-from detector.training.regions import SamplingSettings
+from detector.training.classifier.settings import OptimiserSettings
+from detector.training.regions.box_loss import BoxLossSettings
+from detector.training.regions.sampling import SamplingSettings
+from detector.training.regions.settings import OptimiserConfig
 
 
 def _below(one: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from detector.bundle import (
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,

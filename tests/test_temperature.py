@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.bundle import (
+from detector.datasets import Sample
+from detector.detection.aggregate import softmax_of
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -23,16 +25,14 @@ from detector.bundle import (
     save_heads,
     save_temperatures,
 )
-from detector.datasets import Sample
-from detector.ensemble import CropSpec, Ensemble, Member
+from detector.detection.ensemble import CropSpec, Ensemble, Member
+from detector.detection.load import load_detector
+from detector.detection.size_prior import with_prior
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.heads import BoxRegression, HeadManifest
-from detector.loading import load_detector
-from detector.member_outputs import softmax_of
 from detector.models import build_model
-from detector.region_prior import with_prior
 from detector.structures import Annotations, Array
-from detector.temperature import LEFT_OUT, fit_temperature, log_loss, region_labels
+from detector.training.heads.temperature import LEFT_OUT, fit_temperature, log_loss, region_labels
 
 
 class Constant(nn.Module):

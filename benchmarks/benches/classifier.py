@@ -14,22 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.bundle import load_bundle
-from detector.crops import crop_batch
-from detector.ensemble import Member
-from detector.images import read_image
-from detector.loading import load_detector
+from detector.crops.warp import crop_batch
+from detector.detection.bundle import load_bundle
+from detector.detection.ensemble import Member
+from detector.detection.load import load_detector
+from detector.images.decoding import read_image
 from detector.models import build_model
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import LocalResponseNorm
-from detector.models.inference import (
+from detector.models.inference.int8 import activation_ranges, runs_in_8_bits
+from detector.models.inference.prepare import (
     FixedBatches,
     Precision,
     fastest_precision,
     prepare_for_inference,
 )
 from detector.models.normalisation import Normalisation
-from detector.models.quantised import activation_ranges, runs_in_8_bits
 
 Classify = Callable[[Tensor], Tensor]
 

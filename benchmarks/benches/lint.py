@@ -19,7 +19,7 @@ def measure(images: int = IMAGES, objects: int = OBJECTS) -> dict[str, Any]:
     """Seconds and memory of one pass; the defects that were put in must be found."""
     import resource
 
-    from detector.datasets.lint import lint
+    from detector.datasets.check import lint
 
     with tempfile.TemporaryDirectory() as folder:
         path = write_index(Path(folder), images, objects)

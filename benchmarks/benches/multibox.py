@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from multibox_training.step import Step
 from torch import Tensor
 
 from benches.classifier import crops_of, member_of
-from detector.crops import crop_batch
+from detector.crops.warp import crop_batch
 from detector.errors import ImageError
-from detector.images import read_image
-from detector.models.inference import (
+from detector.images.decoding import read_image
+from detector.models.inference.prepare import (
     FixedBatches,
     Precision,
     fastest_precision,
@@ -30,7 +29,8 @@ from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.predict import SHIPPED, Joined, MultiBox
 from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox, normalisation_of
 from detector.structures import Array
-from detector.training.view_examples import ViewBatch
+from detector.training.multibox.step import Step
+from detector.training.multibox.view_examples import ViewBatch
 
 PROMISE_MS = 150
 """A forward pass of one image takes less."""

@@ -19,7 +19,7 @@ from benches.selective_search_stages import markdown as stages_table
 from benches.selective_search_stages import stages
 from detector.errors import ImageError
 from detector.hardware import usable_cores
-from detector.images import read_image
+from detector.images.decoding import read_image
 from detector.proposals.selective_search import SelectiveSearch, warm_up
 from detector.structures import Array
 

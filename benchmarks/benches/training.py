@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from detector.hardware import search_kernels
 from detector.models import build_model
 from detector.models.traits import traits_of
-from detector.training.loss import region_loss
-from detector.training.state import freeze
+from detector.training.engine.state import freeze
+from detector.training.regions.loss import region_loss
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the matrices: large enough that a device is at its full rate."""

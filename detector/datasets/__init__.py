@@ -1,6 +1,5 @@
 """Reading annotated images: every format becomes one `Dataset`."""
 
-from detector.datasets.coco import read_coco
 from detector.datasets.dataset import (
     COCO_TO_VOC,
     VOC_CLASSES,
@@ -9,10 +8,11 @@ from detector.datasets.dataset import (
     Sample,
     join,
 )
-from detector.datasets.detect_format import detect_format, read_dataset
-from detector.datasets.ilsvrc_detection import read_ilsvrc
-from detector.datasets.voc import read_voc
-from detector.datasets.yolo import read_yolo
+from detector.datasets.formats.coco import read_coco
+from detector.datasets.formats.ilsvrc import read_ilsvrc
+from detector.datasets.formats.recognise import detect_format, read_dataset
+from detector.datasets.formats.voc import read_voc
+from detector.datasets.formats.yolo import read_yolo
 
 __all__ = [
     "COCO_TO_VOC",

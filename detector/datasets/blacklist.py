@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.annotation_files import read_limited
 from detector.datasets.dataset import Dataset, Sample
-from detector.datasets.ilsvrc_synsets import NAME_OF
+from detector.datasets.formats.annotation_files import read_limited
+from detector.datasets.formats.ilsvrc_synsets import NAME_OF
 from detector.errors import AnnotationError
 
 MAX_BYTES = 50_000_000

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.names import plain
+from detector.datasets.formats.names import plain
 from detector.errors import AnnotationError, DatasetError, brief, cut
 from detector.structures import Annotations, Array
 

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from detector.datasets.dataset import Ledger
-from detector.image_claims import has_late_metadata
-from detector.images import SUFFIXES as READABLE
+from detector.images.claims import has_late_metadata
+from detector.images.decoding import SUFFIXES as READABLE
 
 _COMMON = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 SUFFIXES = (*_COMMON, *sorted(READABLE - set(_COMMON)))

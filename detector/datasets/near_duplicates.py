@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.errors import ImageError
-from detector.images import read_image
+from detector.images.decoding import read_image
 from detector.structures import Array
 
 SIDE = 16

@@ -2,7 +2,7 @@
 
 from detector.evaluation.bootstrap import Comparison, Interval, bootstrap_interval, compare
 from detector.evaluation.oracle import oracle_detections
-from detector.evaluation.protocols import evaluate
+from detector.evaluation.protocols.rules import evaluate
 from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Protocol
 
 __all__ = [

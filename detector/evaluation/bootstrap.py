@@ -14,8 +14,8 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError, SettingsError
-from detector.evaluation.matching import NEITHER, RIGHT, Judged, judge_all
-from detector.evaluation.protocols import (
+from detector.evaluation.protocols.matching import NEITHER, RIGHT, Judged, judge_all
+from detector.evaluation.protocols.rules import (
     RULES,
     Average,
     check_protocol,

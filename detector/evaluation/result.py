@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from detector.evaluation.average_precision import envelope
+from detector.evaluation.protocols.average_precision import envelope
 from detector.structures import Array
 
 Protocol = Literal["voc07", "voc12", "ilsvrc", "coco"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from detector import boxes as box_ops
 from detector.heads.bbox_regression import targets
-from detector.region_truth import BACKGROUND, owners
+from detector.matching import BACKGROUND, owners
 from detector.structures import Annotations, Array
 
 

@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 
 from detector.errors import BundleError
 from detector.heads.linear import BoxRegression, Heads, LinearScores
-from detector.settings import Settings, TensorFile
-from detector.tensor_files import (
+from detector.models.weights.tensor_files import (
     Layout,
     compare_layouts,
     layout_in_header,
     naming,
     verified_bytes,
 )
+from detector.settings import Settings, TensorFile
 
 
 class HeadManifest(Settings):

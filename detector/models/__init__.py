@@ -13,7 +13,7 @@ from detector.models.bn_inception import BNInception
 from detector.models.googlenet import WIDER, GoogLeNet
 from detector.models.inception_v3 import InceptionV3, inception_v2
 from detector.models.nin import NetworkInNetwork
-from detector.models.zoo import LAST_LAYER, ZooNetwork
+from detector.models.torchvision_zoo import LAST_LAYER, ZooNetwork
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "googlenet": GoogLeNet,

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from detector.errors import ImageError, ProposalError
-from detector.images import content_hash, decode, read_bytes
+from detector.images.decoding import content_hash, decode, read_bytes
 from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.proposals.merge import Proposer, check_near
 from detector.structures import Proposals

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from detector.errors import SettingsError
-from detector.images import check_pixels
+from detector.images.decoding import check_pixels
 from detector.proposals.merge import ranked
 from detector.seeds import Seed
 from detector.settings import Settings

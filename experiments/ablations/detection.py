@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detecting.loading import settings_given
 from pydantic import Field
 
+from detector.cli.detecting.loading import settings_given
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, ImageError
-from detector.reporting.cli import say_error
+from detector.progress.messages import say_error
 from detector.settings import Settings
 from detector.structures import Detections
 
@@ -56,7 +56,7 @@ class Measured:
 
 def read_rows(path: Path) -> list[RowSettings]:
     """The rows of a table's file, each complete."""
-    from detector.configuration import load_config, validated
+    from detector.settings import load_config, validated
 
     table: Table = validated(Table, load_config(path), str(path))
     made = []
@@ -91,10 +91,10 @@ def measure(
 
     An image that cannot be read is said on stderr and has no result.
     """
-    from detector.bundle import read_manifest
-    from detector.loading import load_detector
+    from detector.detection.bundle import read_manifest
+    from detector.detection.load import load_detector
+    from detector.evaluation.scoring.regions import proposing_with, region_store, score_dataset
     from detector.proposals.cache.stored import ProposalStore
-    from detector.region_scores import proposing_with, region_store, score_dataset
 
     settings = settings_given(
         row.max_proposals, row.voting, svm=row.svm, regression=row.regression,

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from detector.errors import SettingsError
 from detector.settings import Settings
-from detector.training.classifier_settings import (
+from detector.training.classifier.settings import (
     AUXILIARY_SIDES,
     ClassifierTrainingConfig,
     OptimiserSettings,
@@ -69,7 +69,7 @@ def read_rows(
     changes  room.setting=value, of all rows; what a row changes itself stands
     over     further settings of all rows, by room.setting
     """
-    from detector.configuration import load_config, validated
+    from detector.settings import load_config, validated
 
     load_config(None, changes)  # complains of them by their own names
     tree = load_config(path, [f"common.{change}" for change in changes])
@@ -97,8 +97,8 @@ def differences(one: ClassifierTrainingConfig, other: ClassifierTrainingConfig) 
 
 
 def _row(asked: RowSettings, at: Mapping[str, Any], label: str) -> Row:
-    from detector.configuration import validated
-    from detector.training.recipes import with_recipe
+    from detector.settings import validated
+    from detector.training.classifier.recipes import with_recipe
 
     settings = validated(ClassifierTrainingConfig, with_recipe(deepcopy(at)), label)
     return Row(asked.name, asked.change, asked.paper, settings)

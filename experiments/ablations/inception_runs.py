@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import typer
-from classifier_training.inputs import fingerprint, listing_of
-from classifier_training.loop import train
-from classifier_training.outputs import CLASSIFIER
 from pydantic import ValidationError
 
 from ablations.inception_rows import Row
 from detector.errors import EvaluationError
 from detector.files import write_atomically
-from detector.models.classifier_file import load_classifier
-from detector.reporting.progress import duration
+from detector.models.weights.classifier_file import load_classifier
+from detector.progress.bar import duration
 from detector.settings import Settings
-from detector.training.checkpoint import CURRENT, NEW, PREVIOUS
-from detector.training.classifier_settings import ClassifierTrainingConfig
-from detector.training.left_out import LeftOut
-from detector.training.validation import validate
+from detector.training.classifier.inputs import fingerprint, listing_of
+from detector.training.classifier.outputs import CLASSIFIER
+from detector.training.classifier.settings import ClassifierTrainingConfig
+from detector.training.classifier.trainer import train
+from detector.training.classifier.validation import validate
+from detector.training.engine.checkpoint import CURRENT, NEW, PREVIOUS
+from detector.training.engine.left_out import LeftOut
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detector.datasets.labelled import LabelledImages
-    from detector.reporting.cli import Stop
-    from detector.training.distributed import Group
-    from detector.training.places import Places
+    from detector.datasets.labelled.images import LabelledImages
+    from detector.progress.interruption import Stop
+    from detector.training.engine.distributed import Group
+    from detector.training.engine.places import Places
 
 RESULT = "result.json"
 

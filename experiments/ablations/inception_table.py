@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ablations.inception_runs import Result, Run
-    from detector.datasets.labelled import LabelledImages
+    from detector.datasets.labelled.images import LabelledImages
 
 Errors = Mapping[str, Mapping[int, float]]
 """Of one row, in per cent: "top1" and "top5", by seed."""

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from detector.bundle import BundleManifest
 from detector.datasets import Dataset
+from detector.detection.bundle import BundleManifest
+from detector.detection.detector import Detector
 from detector.errors import EvaluationError, ImageError
-from detector.images import read_image
-from detector.pipeline import Detector
+from detector.evaluation.scoring.regions import region_store, score_dataset
+from detector.evaluation.scoring.store import RegionStore
+from detector.images.decoding import read_image
+from detector.progress.messages import say_error
 from detector.proposals.cache.stored import describe, settings_hash
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union
-from detector.region_scores import region_store, score_dataset
-from detector.region_store import RegionStore
-from detector.reporting.cli import say_error
 from detector.structures import Array, Detections, Proposals
 
 ADDED = 200

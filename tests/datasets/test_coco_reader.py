@@ -13,8 +13,8 @@ from dataset_files import coco_content, coco_image, coco_object, write_coco, wri
 
 from detector.boxes import coco_from_xyxy
 from detector.datasets import read_coco
-from detector.datasets.coco import read_json
-from detector.datasets.lint import lint
+from detector.datasets.check import lint
+from detector.datasets.formats.coco import read_json
 from detector.errors import AnnotationError, DatasetError
 
 

@@ -19,8 +19,9 @@ from dataset_files import (
     write_yolo,
 )
 
-from detector.datasets import detect_format, read_dataset
-from detector.datasets.lint import lint
+from detector.datasets import read_dataset
+from detector.datasets.check import lint
+from detector.datasets.formats import recognise as detect_format
 from detector.errors import AnnotationError, DatasetError
 
 

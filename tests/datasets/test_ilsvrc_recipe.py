@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from dataset_files import write_ilsvrc
 
-from detector.build import build_dataset, build_network
-from detector.configuration import load_config, validated
+from detector.datasets.sources import DataSource, build_dataset
 from detector.errors import SettingsError
+from detector.settings import load_config, validated
 from detector.structures import Proposals
-from detector.training.region_settings import DataSource, RegionTrainingConfig
-from detector.training.regions import RegionPool
+from detector.training.engine.network import build_network
+from detector.training.regions.sampling import RegionPool
+from detector.training.regions.settings import RegionTrainingConfig
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "ilsvrc_det.yaml"
 ACCORDION, AIRPLANE = "n02672831", "n02691156"

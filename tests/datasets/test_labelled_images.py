@@ -11,8 +11,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from detector.datasets.detect_labelled import detect_layout, read_labelled
-from detector.datasets.labelled import class_key, labelled
+from detector.datasets.labelled.images import class_key, labelled
+from detector.datasets.labelled.recognise import detect_layout, read_labelled
 from detector.errors import DatasetError, ImageError
 
 

@@ -24,7 +24,7 @@ from dataset_files import (
 from PIL import Image
 
 from detector.datasets import read_dataset
-from detector.datasets.lint import RULES, lint
+from detector.datasets.check import RULES, lint
 from detector.errors import AnnotationError, DatasetError
 
 
@@ -622,7 +622,7 @@ def test_what_no_proposal_can_reach_is_noted(
 
 
 def test_the_least_proposal_is_that_of_selective_search() -> None:
-    from detector.datasets.lint.boxes import LEAST_PROPOSAL, LONGEST_SIDE
+    from detector.datasets.check.boxes import LEAST_PROPOSAL, LONGEST_SIDE
     from detector.proposals.selective_search import SelectiveSearchSettings
 
     search = SelectiveSearchSettings()

@@ -10,7 +10,7 @@ import pytest
 from dataset_files import voc_object, voc_xml, write_image, write_voc
 
 from detector.datasets import VOC_CLASSES, read_dataset, read_voc
-from detector.datasets.lint import lint
+from detector.datasets.check import lint
 from detector.errors import AnnotationError, DatasetError
 
 MUG = voc_xml(voc_object("mug"))

@@ -10,8 +10,8 @@ import pytest
 from dataset_files import write_yolo
 
 from detector.datasets import read_yolo
-from detector.datasets.lint import lint
-from detector.datasets.yolo_rows import Fault, Meaning, meaning_of, read_row
+from detector.datasets.check import lint
+from detector.datasets.formats.yolo_rows import Fault, Meaning, meaning_of, read_row
 from detector.errors import AnnotationError
 
 BOX = "0.5 0.5 0.2 0.5"  # of 100 x 80 pixels: 40 to 60, and 20 to 60

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.evaluation.average_precision import (
+from detector.evaluation.protocols.average_precision import (
     area_under_envelope,
     eleven_point,
     envelope,

@@ -7,7 +7,7 @@ import pytest
 
 from detector.errors import EvaluationError
 from detector.evaluation.classification import Row, hits, table
-from detector.evaluation.kept_probabilities import KeptProbabilities
+from detector.evaluation.scoring.probability_cache import KeptProbabilities
 from detector.evaluation.views import SHORT_SIDES, views
 from detector.structures import FILL_MEAN
 

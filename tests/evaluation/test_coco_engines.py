@@ -17,8 +17,8 @@ from evaluation_cases import dataset_of, random_case
 from detector.datasets import Dataset
 from detector.errors import SettingsError
 from detector.evaluation import evaluate
-from detector.evaluation.coco import _found, _truth
-from detector.evaluation.coco_engines import ENGINES, Accumulated, Content, accumulate
+from detector.evaluation.protocols.coco import _found, _truth
+from detector.evaluation.protocols.coco_engines import ENGINES, Accumulated, Content, accumulate
 from detector.structures import Annotations, Detections
 
 needs_hotcoco = pytest.mark.skipif(

@@ -15,7 +15,7 @@ from evaluation_cases import dataset_of
 
 from detector.datasets import Dataset, read_coco
 from detector.evaluation import evaluate
-from detector.evaluation.coco import STATISTICS
+from detector.evaluation.protocols.coco import STATISTICS
 from detector.structures import Annotations, Detections
 
 

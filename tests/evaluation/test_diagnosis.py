@@ -14,16 +14,16 @@ from evaluation_cases import dataset_of, proposals_of, random_case
 from detector.boxes import iou
 from detector.errors import EvaluationError
 from detector.evaluation import evaluate
-from detector.evaluation.diagnosis import diagnose, worst_images
-from detector.evaluation.diagnosis_calibration import (
+from detector.evaluation.diagnosis.calibration import (
     best_threshold,
     calibration,
     calibration_of,
 )
-from detector.evaluation.diagnosis_errors import KINDS, NO_ERROR, error_gains, kinds_of
-from detector.evaluation.diagnosis_matching import Matching, match
-from detector.evaluation.diagnosis_misses import REASONS, evidence_of, region_evidence
-from detector.evaluation.matching import WRONG
+from detector.evaluation.diagnosis.diagnosis import diagnose, worst_images
+from detector.evaluation.diagnosis.errors import KINDS, NO_ERROR, error_gains, kinds_of
+from detector.evaluation.diagnosis.matching import Matching, match
+from detector.evaluation.diagnosis.misses import REASONS, evidence_of, region_evidence
+from detector.evaluation.protocols.matching import WRONG
 from detector.structures import Annotations, Detections
 
 CAT, DOG = 0, 1

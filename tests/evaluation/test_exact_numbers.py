@@ -18,10 +18,10 @@ from pycocotools import mask
 from detector.boxes import iou, iou_xywh, xyxy_from_coco
 from detector.datasets import read_coco
 from detector.evaluation import evaluate
-from detector.evaluation.coco import STATISTICS
-from detector.evaluation.matching import RIGHT
-from detector.evaluation.voc import judge_voc
-from detector.export.results import read_results
+from detector.evaluation.protocols.coco import STATISTICS
+from detector.evaluation.protocols.matching import RIGHT
+from detector.evaluation.protocols.voc import judge_voc
+from detector.results.results import read_results
 from detector.structures import Annotations, Detections
 
 engines = pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from evaluation_cases import dataset_of, in_plain_terms, random_case
 from detector.datasets.blacklist import without_blacklisted
 from detector.errors import SettingsError
 from detector.evaluation import evaluate
-from detector.evaluation.caps import cap_per_class
+from detector.evaluation.protocols.caps import cap_per_class
 from detector.structures import Annotations, Detections
 
 CAT, DOG = 0, 1

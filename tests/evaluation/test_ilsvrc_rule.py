@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from detector.boxes import coco_from_xyxy
-from detector.evaluation.ilsvrc import judge_ilsvrc, thresholds
-from detector.evaluation.matching import NEITHER, RIGHT, WRONG
+from detector.evaluation.protocols.ilsvrc import judge_ilsvrc, thresholds
+from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
 
 
 @pytest.mark.parametrize(

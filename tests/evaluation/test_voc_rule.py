@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from detector.boxes import coco_from_xyxy, iou, xyxy_from_voc
-from detector.evaluation.matching import NEITHER, RIGHT, WRONG
-from detector.evaluation.voc import judge_voc
+from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
+from detector.evaluation.protocols.voc import judge_voc
 
 OBJECT = [10.0, 10, 20, 20]
 

@@ -12,14 +12,14 @@ import pytest
 
 from detector.datasets import Dataset, Dropped, Sample
 from detector.errors import AnnotationError, DetectorError, EvaluationError
-from detector.export.coco_json import (
+from detector.results.coco_json import (
     detection_rows,
     ids_of_one_type,
     write_detections,
     write_results,
 )
-from detector.export.results import read_results
-from detector.export.unmatched import Unmatched
+from detector.results.results import read_results
+from detector.results.unmatched import Unmatched
 from detector.structures import Annotations, Detections
 
 ROW = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from detector.datasets import Dataset, Sample
 from detector.errors import DetectorError, EvaluationError, SettingsError
-from detector.export.results import LAYOUTS, layout_of, read_results, write_results
+from detector.results.results import LAYOUTS, layout_of, read_results, write_results
 from detector.structures import Annotations, Detections
 
 NAMES = {"coco": "a.json", "voc": "results", "ilsvrc": "a.txt", "csv": "a.csv"}

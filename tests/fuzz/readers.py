@@ -60,7 +60,7 @@ def _pictures(_: Path) -> list[bytes]:
 
 
 def _read_picture(data: bytes, _: Path) -> object:
-    from detector.images import content_hash, decode
+    from detector.images.decoding import content_hash, decode
 
     content_hash(data)
     return decode(data, "fuzz.jpg")
@@ -170,21 +170,21 @@ def _configs(_: Path) -> list[bytes]:
 
 
 def _read_config(data: bytes, folder: Path) -> object:
-    from detector.configuration import load_config, validated
-    from detector.training.region_settings import RegionTrainingConfig
+    from detector.settings import load_config, validated
+    from detector.training.regions.settings import RegionTrainingConfig
 
     tree = load_config(_written(folder, "config.yaml", data))
     return validated(RegionTrainingConfig, tree, "config.yaml")
 
 
 def _manifests(_: Path) -> list[bytes]:
-    from detector.loading import SHIPPED
+    from detector.detection.load import SHIPPED
 
     return [(SHIPPED / "bundle.json").read_bytes()]
 
 
 def _read_manifest(data: bytes, folder: Path) -> object:
-    from detector.bundle import read_manifest
+    from detector.detection.bundle import read_manifest
 
     _written(folder, "bundle/bundle.json", data)
     return read_manifest(folder / "bundle")
@@ -202,7 +202,7 @@ def _weights(_: Path) -> list[bytes]:
 def _read_weights(data: bytes, folder: Path) -> object:
     from torch import nn
 
-    from detector.models.pretrained import fit, read_tensors
+    from detector.models.weights.pretrained import fit, read_tensors
 
     path = _written(folder, "weights.safetensors", data)
     fit(nn.Linear(2, 3), read_tensors(path), str(path))
@@ -218,7 +218,7 @@ def _pth(_: Path) -> list[bytes]:
 
 
 def _read_pth(data: bytes, folder: Path) -> object:
-    from detector.models.pretrained import read_tensors
+    from detector.models.weights.pretrained import read_tensors
 
     return read_tensors(_written(folder, "weights.pth", data))
 
@@ -243,7 +243,7 @@ def _caffemodels(_: Path) -> list[bytes]:
 
 
 def _read_caffemodel(data: bytes, folder: Path) -> object:
-    from detector.models.caffemodel import read_caffemodel
+    from detector.models.weights.caffemodel import read_caffemodel
 
     return read_caffemodel(_written(folder, "net.caffemodel", data))
 
@@ -261,7 +261,7 @@ def _browser_models(_: Path) -> list[bytes]:
 
 
 def _read_browser_model(data: bytes, folder: Path) -> object:
-    from detector.models.keras_weights import read_browser_weights
+    from detector.models.weights.keras import read_browser_weights
 
     for name in ("one", "two"):
         _written(folder, f"keras/{name}.bin", bytes(range(16)))
@@ -311,7 +311,7 @@ def _classifiers(folder: Path) -> list[bytes]:
     import torch
 
     from detector.models import build_model
-    from detector.models.classifier_file import save_classifier
+    from detector.models.weights.classifier_file import save_classifier
 
     torch.manual_seed(0)
     options = {"width": 0.0625}
@@ -327,7 +327,7 @@ def _classifiers(folder: Path) -> list[bytes]:
 def _read_classifier(data: bytes, folder: Path) -> object:
     import torch
 
-    from detector.models.classifier_file import load_classifier
+    from detector.models.weights.classifier_file import load_classifier
 
     found = load_classifier(_written(folder, "classifier.safetensors", data))
     model: Any = found.model.eval()
@@ -375,14 +375,14 @@ def _taken_apart(file: bytes) -> tuple[dict[str, Any], bytes]:
 def _checkpoints(folder: Path) -> list[bytes]:
     import torch
 
-    from detector.training.checkpoint import Checkpoint, save_checkpoint
+    from detector.training.engine.checkpoint import Checkpoint, save_checkpoint
 
     made = Checkpoint(3, "print", {"model": {"a": torch.ones(2)}, "average": {"a": torch.ones(2)}})
     return [save_checkpoint(folder / "made", made).read_bytes()]
 
 
 def _read_checkpoint(data: bytes, folder: Path) -> object:
-    from detector.training.checkpoint import load_checkpoint
+    from detector.training.engine.checkpoint import load_checkpoint
 
     _written(folder, "run/checkpoint.safetensors", data)
     return load_checkpoint(folder / "run", "print")
@@ -416,7 +416,7 @@ def _foreign(kind: str) -> Callable[[Path], list[bytes]]:
 
 def _read_foreign(kind: str) -> Callable[[bytes, Path], object]:
     def read(data: bytes, folder: Path) -> object:
-        from detector.proposals.foreign.reading import read_foreign
+        from detector.proposals.interchange.reading import read_foreign
 
         return read_foreign(_written(folder, f"boxes.{kind}", data), ["a", "b"])
 
@@ -489,7 +489,7 @@ def _results(layout: str) -> Callable[[Path], list[bytes]]:
 def _read_results(layout: str) -> Callable[[bytes, Path], object]:
     def read(data: bytes, folder: Path) -> object:
         from detector.datasets import read_coco
-        from detector.export.results import read_results
+        from detector.results.results import read_results
 
         _picture_at(folder / "coco" / "a.jpg")
         dataset = read_coco(_written(folder, "coco/good.json", _instances(folder)[0]))

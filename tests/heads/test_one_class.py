@@ -7,7 +7,7 @@ import pytest
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
-from detector.heads.one_class import (
+from detector.heads.few_shot import (
     Described,
     OneClassSettings,
     background_order,

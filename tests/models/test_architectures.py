@@ -8,7 +8,7 @@ from torch import nn
 
 from detector.errors import SettingsError
 from detector.models import ARCHITECTURES, build_model
-from detector.models.inference import prepare_for_inference
+from detector.models.inference.prepare import prepare_for_inference
 
 LARGE = {"vgg16", "alexnet", "densenet121"}
 NAMES = [

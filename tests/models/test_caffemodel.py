@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from detector.errors import WeightsError
-from detector.models.caffemodel import read_caffemodel
 from detector.models.googlenet import GoogLeNet
-from detector.models.pretrained import CAFFE_HEADS, CAFFE_LAYERS, load_bvlc_googlenet
+from detector.models.weights.caffemodel import read_caffemodel
+from detector.models.weights.pretrained import CAFFE_HEADS, CAFFE_LAYERS, load_bvlc_googlenet
 
 
 def varint(value: int) -> bytes:

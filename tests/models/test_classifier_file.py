@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from detector.errors import WeightsError
 from detector.models import build_model
-from detector.models.classifier_file import load_classifier, save_classifier
 from detector.models.normalisation import HALF
-from detector.models.start import load_start
+from detector.models.weights.classifier_file import load_classifier, save_classifier
+from detector.models.weights.start import load_start
 
 
 def saved(path: Path, *, auxiliary: bool = False, **other) -> torch.nn.Module:

@@ -9,7 +9,7 @@ from torch import nn
 
 from detector.models.googlenet import TABLE1, WIDER, GoogLeNet, GoogLeNetOutput
 from detector.models.inception import LocalResponseNorm
-from detector.models.inference import prepare_for_inference
+from detector.models.inference.prepare import prepare_for_inference
 
 
 def test_table_1_sums_to_the_output_column_of_the_paper():

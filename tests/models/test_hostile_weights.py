@@ -23,9 +23,9 @@ from safetensors.torch import save
 from torch import nn
 
 from detector.errors import BundleError, WeightsError
-from detector.models.pretrained import fit, read_tensors
-from detector.models.start import load_start
-from detector.tensor_files import compare_layouts, layout_in_header, naming
+from detector.models.weights.pretrained import fit, read_tensors
+from detector.models.weights.start import load_start
+from detector.models.weights.tensor_files import compare_layouts, layout_in_header, naming
 
 GOOD = {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}
 CANARY = "canary"
@@ -323,7 +323,7 @@ def test_bombs_are_refused_within_300_megabytes(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"
         "from detector.errors import WeightsError\n"
-        "from detector.models.pretrained import read_tensors\n"
+        "from detector.models.weights.pretrained import read_tensors\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before, refused = peak(), 0\n"
         "for path in sys.argv[1:]:\n"

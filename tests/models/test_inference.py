@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
-from detector.models.inference import (
+from detector.models.inference.prepare import (
     FixedBatches,
     FusedConvReLU,
     NativeMaxPool,
@@ -252,7 +252,7 @@ def test_another_error_is_not_tried_again():
 def test_runs_side_by_side_leave_new_threads_their_count():
     from concurrent.futures import ThreadPoolExecutor
 
-    from detector.models import inference
+    from detector.models.inference import prepare as inference
 
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -14,7 +14,7 @@ from test_pretrained import randomised
 from detector.errors import WeightsError
 from detector.models.inception import ConvReLU
 from detector.models.inception_v3 import InceptionV3
-from detector.models.keras_weights import load_keras_inception_v3, read_browser_weights
+from detector.models.weights.keras import load_keras_inception_v3, read_browser_weights
 
 
 def write_browser_model(folder: Path, arrays: dict[str, np.ndarray], shards: int = 3) -> Path:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.normalisation import FILL_MEAN, HALF, IMAGENET, Normalisation
-from detector.models.pretrained import (
+from detector.models.weights.pretrained import (
     fit,
     load_bvlc_googlenet,
     read_tensors,
 )
-from detector.models.torchvision_weights import (
+from detector.models.weights.torchvision import (
     load_torchvision_googlenet,
     load_torchvision_inception_v3,
 )
@@ -148,7 +148,7 @@ def test_normalisation_by_hand():
 
 def bvlc_with(change, tmp_path: Path) -> Path:
     """A synthetic file in Caffe's layout, spoiled by `change`."""
-    from detector.models.pretrained import CAFFE_LAYERS
+    from detector.models.weights.pretrained import CAFFE_LAYERS
 
     ours = GoogLeNet(1000).state_dict()
     tensors = {

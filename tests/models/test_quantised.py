@@ -11,10 +11,7 @@ from detector.errors import SettingsError
 from detector.models import build_model
 from detector.models.googlenet import TABLE1, GoogLeNet
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
-from detector.models.inference import FixedBatches, prepare_for_inference
-from detector.models.normalisation import CENTRED, HALF
-from detector.models.pretrained import load_bvlc_googlenet
-from detector.models.quantised import (
+from detector.models.inference.int8 import (
     NormInSteps,
     PoolInSteps,
     QuantisedConvReLU,
@@ -22,6 +19,9 @@ from detector.models.quantised import (
     activation_ranges,
     runs_in_8_bits,
 )
+from detector.models.inference.prepare import FixedBatches, prepare_for_inference
+from detector.models.normalisation import CENTRED, HALF
+from detector.models.weights.pretrained import load_bvlc_googlenet
 
 needs_vnni = pytest.mark.skipif(not runs_in_8_bits("cpu"), reason="no exact 8-bit products here")
 

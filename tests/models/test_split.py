@@ -7,7 +7,7 @@ import torch
 
 from detector.errors import SettingsError
 from detector.models import build_model
-from detector.models.inference import prepare_for_inference
+from detector.models.inference.prepare import prepare_for_inference
 from detector.models.split import Top, Trunk
 
 

@@ -13,7 +13,7 @@ from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.inception_v3 import InceptionV3
 from detector.models.normalisation import HALF
-from detector.models.start import load_start
+from detector.models.weights.start import load_start
 
 
 def torchvision_file(folder: Path, name: str) -> Path:

@@ -7,8 +7,8 @@ import torch
 from test_pretrained import randomised
 
 from detector.errors import WeightsError
-from detector.models.pretrained import replace_classifier
-from detector.models.zoo import ZooNetwork, load_torchvision_network
+from detector.models.torchvision_zoo import ZooNetwork, load_torchvision_network
+from detector.models.weights.pretrained import replace_classifier
 
 NAMES = [
     "alexnet",

@@ -159,7 +159,7 @@ def test_numbers_of_seven_bits_a_byte(number):
 
 def test_a_real_image_needs_at_most_four_bytes_a_box(shared_data):
     """docs/proposal_cache.md states the mean over many."""
-    from detector.images import read_image
+    from detector.images.decoding import read_image
     from detector.proposals.selective_search import SelectiveSearch
 
     path = shared_data / "voc2012_sample" / "JPEGImages" / "2007_003101.jpg"

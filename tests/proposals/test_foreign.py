@@ -14,9 +14,9 @@ import pytest
 
 from detector.boxes import matlab_from_xyxy, voc_from_xyxy
 from detector.errors import ProposalError, SettingsError
-from detector.proposals.foreign.export import Index, export, read_index
-from detector.proposals.foreign.layout import ForeignBoxes, Layout, convert
-from detector.proposals.foreign.reading import match_names, read_foreign
+from detector.proposals.interchange.export import Index, export, read_index
+from detector.proposals.interchange.layout import ForeignBoxes, Layout, convert
+from detector.proposals.interchange.reading import match_names, read_foreign
 from detector.structures import Proposals
 
 MATLAB = Layout("yxyx", 1, True)
@@ -248,7 +248,7 @@ def test_a_type_with_fields_never_reaches_numpys_own_loader(tmp_path, attack):
     (tmp_path / "a.pkl").write_bytes(attack)
     code = (
         "import sys; from detector.errors import ProposalError\n"
-        "from detector.proposals.foreign.reading import read_foreign\n"
+        "from detector.proposals.interchange.reading import read_foreign\n"
         "try: read_foreign(sys.argv[1])\n"
         "except ProposalError as error: print(error)\n"
     )

@@ -111,7 +111,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path):
 def test_it_finds_more_objects_at_a_small_budget_than_the_papers_order(shared_data: Path):
     from detector.datasets import read_dataset
     from detector.evaluation.coverage import coverage
-    from detector.images import read_image
+    from detector.images.decoding import read_image
 
     dataset = read_dataset(shared_data / "voc2012_sample", "val").subset(40)
     recall = {}

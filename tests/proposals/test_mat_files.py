@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from detector.proposals.foreign.mat_files import read_mat
+from detector.proposals.interchange.mat_files import read_mat
 
 BOXES = [np.array([[1.0, 2, 3, 4], [5, 6, 7, 8.5]]), np.zeros((0, 4)), np.array([[9, 9, 12, 12]])]
 
@@ -101,7 +101,7 @@ def test_version_7_3_is_another_format():
 
 
 def test_a_variable_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("detector.proposals.foreign.mat_files.MOST_UNPACKED", 1000)
+    monkeypatch.setattr("detector.proposals.interchange.mat_files.MOST_UNPACKED", 1000)
     data = saved(True, boxes=np.zeros((100, 100)))
     with pytest.raises(ValueError, match="more than 1000 bytes"):
         read_mat(data, ["boxes"])

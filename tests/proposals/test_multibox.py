@@ -112,7 +112,7 @@ def test_proposals_are_ranked_inside_the_image_and_the_image_itself_is_among_the
 def test_the_prepared_proposer_says_what_the_network_says():
     trained = small()
     found = MultiBox(trained, keep=100, near_duplicates=None)._predicted(picture())
-    from detector.crops import crop_batch
+    from detector.crops.warp import crop_batch
 
     crops = crop_batch(picture(), np.array([[0, 0, 120, 90]]), 64, context=0)
     with torch.inference_mode():
@@ -251,8 +251,8 @@ def test_engines_are_named_with_their_settings(tmp_path: Path):
 
 
 def test_a_detector_takes_an_engine_with_its_settings(tmp_path: Path):
-    from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
-    from detector.loading import load_detector
+    from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+    from detector.detection.load import load_detector
 
     model = build_model("googlenet", 2, width=0.125)
     manifest = BundleManifest(
@@ -286,7 +286,7 @@ def test_an_engine_with_a_path_in_its_settings_is_no_cache_file(text, is_file):
 
 
 def test_the_weights_that_ship_propose_and_join():
-    from detector.images import read_image
+    from detector.images.decoding import read_image
     from detector.proposals.engines import build_engine
 
     root = Path(__file__).resolve().parents[2]

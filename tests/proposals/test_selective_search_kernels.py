@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector import compiled as kernel
+from detector import jit as kernel
 from detector.proposals.selective_search import SelectiveSearch, warm_up
 from detector.proposals.selective_search.workspace import LARGEST, Shelf, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """
 from detector.proposals.selective_search import warm_up
-from detector.compiled import kernels_of
+from detector.jit import kernels_of
 said = []
 warm_up(said.append)
 print(len(said), all(one.signatures for one in kernels_of("detector.proposals.selective_search")))

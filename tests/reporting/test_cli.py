@@ -14,8 +14,10 @@ import pytest
 import typer
 
 from detector import __version__
+from detector.cli.app import new_app, run_tool
 from detector.errors import ImageError, SettingsError
-from detector.reporting.cli import counted, new_app, run_tool, say_error, stop_gently
+from detector.progress.interruption import stop_gently
+from detector.progress.messages import counted, say_error
 
 
 def tool(
@@ -204,7 +206,7 @@ def test_a_second_signal_stops_at_once() -> None:
 WAITS_FOR_A_THREAD = """
 import time
 from concurrent.futures import ThreadPoolExecutor
-from detector.reporting.cli import stop_gently
+from detector.cli.app import stop_gently
 with stop_gently() as stop, ThreadPoolExecutor(1) as pool:
     future = pool.submit(time.sleep, 600)
     print("begun", flush=True)
@@ -250,7 +252,7 @@ def test_without_a_signal_nothing_happens() -> None:
 STREAMS = """
 import sys
 from pathlib import Path
-from detector.reporting.cli import run_tool
+from detector.cli.app import run_tool
 
 def main() -> None:
     Path(sys.argv[1]).joinpath("lines").write_text(str(sys.stdin.read()))

@@ -17,10 +17,10 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.evaluation import evaluate
 from detector.evaluation.coverage import coverage
-from detector.evaluation.diagnosis import diagnose
-from detector.evaluation.diagnosis_misses import evidence_of
-from detector.reporting.html import Report, report_html
-from detector.reporting.html_parts import Bar, Curve, bars, chart, points, small_curve
+from detector.evaluation.diagnosis.diagnosis import diagnose
+from detector.evaluation.diagnosis.misses import evidence_of
+from detector.evaluation.report.page import Report, report_html
+from detector.evaluation.report.parts import Bar, Curve, bars, chart, points, small_curve
 from detector.structures import Annotations, Detections, Proposals
 
 HOSTILE = "<script>alert(1)</script>&\"'\x07"

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from detector.evaluation.report.coverage_plot import plot_coverage
+from detector.evaluation.report.plots import plot_precision_recall
 from detector.evaluation.result import ClassResult, Evaluation
-from detector.reporting.coverage_plot import plot_coverage
-from detector.reporting.plots import plot_precision_recall
 
 
 def evaluation_of(classes: int) -> Evaluation:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from detector.reporting.progress import Pace, duration, progress
+from detector.progress.bar import Pace, duration, progress
 
 
 class Clock:

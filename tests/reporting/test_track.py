@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from detector.errors import SettingsError
-from detector.reporting.track import Tracker
+from detector.progress.tensorboard import Tracker
 
 
 def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatch):

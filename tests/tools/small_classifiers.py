@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from detector.cli.app import run_tool
 from detector.models.normalisation import CENTRED, Normalisation
-from detector.reporting.cli import run_tool
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 COLOURS = {"green": (30, 200, 30), "red": (200, 30, 30)}

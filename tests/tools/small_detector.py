@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
 from detector.models import build_model
 
 

@@ -12,7 +12,7 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import write_squares
 
-from detector.bundle import (
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -20,9 +20,9 @@ from detector.bundle import (
     save_bundle,
     save_heads,
 )
+from detector.detection.size_prior import RegionPrior
 from detector.heads import BoxRegression, HeadManifest
 from detector.models import build_model
-from detector.region_prior import RegionPrior
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -86,7 +86,7 @@ def test_rows_are_measured_and_compared_with_the_first(toy, tmp_path: Path, caps
 def test_the_same_command_reads_what_is_kept(toy, tmp_path: Path, monkeypatch):
     assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 0) == 0
     before = (tmp_path / "out" / "ablation.json").read_bytes()
-    from detector.pipeline import Detector
+    from detector.detection.detector import Detector
 
     def never(*_: object) -> None:
         raise AssertionError("a region was judged again")
@@ -155,9 +155,9 @@ def test_rows_that_differ_in_what_is_made_of_the_answers_ask_once(toy, tmp_path:
     """Both networks see 12 regions of an image; each row is what it is by itself, to the bit."""
     from ablations.detection import measure, read_rows
 
-    from detector.bundle import save_temperatures
     from detector.datasets import read_dataset
-    from detector.ensemble import Ensemble
+    from detector.detection.bundle import save_temperatures
+    from detector.detection.ensemble import Ensemble
 
     bundle = tmp_path / "warm"
     save_temperatures(toy[1], bundle, [2.0, 0.5], {})
@@ -191,9 +191,9 @@ def test_rows_that_differ_in_what_is_made_of_the_answers_ask_once(toy, tmp_path:
 
 def test_answers_of_other_heads_are_kept_apart(toy, tmp_path: Path):
     """Box regression moves the regions; a new fit must not find what the old one said."""
-    from detector.bundle import read_manifest
-    from detector.loading import load_detector
-    from detector.region_scores import region_store
+    from detector.detection.bundle import read_manifest
+    from detector.detection.load import load_detector
+    from detector.evaluation.scoring.regions import region_store
 
     folders = set()
     for seed in (0, 1):

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
 
 from detector.models import ARCHITECTURES
-from detector.reporting.live import TrainingDisplay
-from detector.training.distributed import Group
-from detector.training.run_folder import alone_in
+from detector.progress.live import TrainingDisplay
+from detector.training.engine.distributed import Group
+from detector.training.engine.run_folder import alone_in
 
 SHIPPED = TOOLS.parent / "configs" / "ablation" / "inception_v3.yaml"
 TABLE = """
@@ -110,7 +110,7 @@ def test_each_row_of_the_paper_differs_from_the_one_above_in_one_switch(tmp_path
 
 
 def test_the_last_row_is_trained_by_the_recipe_of_inception_v3(tmp_path: Path):
-    from detector.training.recipes import V3
+    from detector.training.classifier.recipes import V3
 
     last = rows_of(SHIPPED, tmp_path)[-1].settings
     assert last.optimiser == V3.optimiser

@@ -13,12 +13,12 @@ from small_classifiers import exit_code, tool
 from test_ablate_detection import TOOLS, toy  # noqa: F401 - a fixture
 from toy_regions import write_squares
 
-from detector.bundle import read_manifest
 from detector.datasets import read_dataset
-from detector.images import read_image
-from detector.loading import load_detector
+from detector.detection.bundle import read_manifest
+from detector.detection.load import load_detector
+from detector.evaluation.scoring.regions import region_store
+from detector.images.decoding import read_image
 from detector.proposals.selective_search import SelectiveSearch
-from detector.region_scores import region_store
 from detector.structures import Proposals
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from small_classifiers import exit_code
 from toy_multibox import write_multibox
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
 from detector.models import build_model
 
 

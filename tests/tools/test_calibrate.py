@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.bundle import (
+from detector.cli.app import run_tool
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -19,10 +20,9 @@ from detector.bundle import (
     read_manifest,
     save_bundle,
 )
-from detector.loading import load_detector
+from detector.detection.load import load_detector
 from detector.models import build_model
-from detector.models.quantised import runs_in_8_bits
-from detector.reporting.cli import run_tool
+from detector.models.inference.int8 import runs_in_8_bits
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))

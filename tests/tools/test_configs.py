@@ -9,7 +9,7 @@ import yaml
 from small_classifiers import exit_code, tool, write_pictures
 from toy_regions import ROOT, settings, train, write_squares
 
-from detector.reporting.journal import read_journal
+from detector.progress.journal import read_journal
 
 CONFIGS = {path: yaml.safe_load(path.read_text()) for path in (ROOT / "configs").glob("*.yaml")}
 OF_MULTIBOX = sorted(path for path, tree in CONFIGS.items() if "trunk" in tree)

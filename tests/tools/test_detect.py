@@ -16,8 +16,8 @@ from full_disk import files_of_at_most
 from PIL import Image
 from small_detector import save_detector
 
-from detector.models.inference import fastest_precision
-from detector.reporting.cli import run_tool
+from detector.cli.app import run_tool
+from detector.models.inference.prepare import fastest_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "detect.py"
@@ -237,7 +237,7 @@ def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tm
 
 
 def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, tmp_path, capsys):
-    from detector.images import content_hash, read_bytes
+    from detector.images.decoding import content_hash, read_bytes
     from detector.proposals.cache.stored import ProposalStore
     from detector.structures import Proposals
 
@@ -315,7 +315,7 @@ def test_help_names_every_option():
 def test_compiling_is_announced_where_this_run_has_something_to_compile(
     bundle, photos, tmp_path, capsys, monkeypatch
 ):
-    from detector import compiled
+    from detector import jit as compiled
 
     here = "nowhere"  # all kernels are there
     asked = []
@@ -328,8 +328,8 @@ def test_compiling_is_announced_where_this_run_has_something_to_compile(
     monkeypatch.setattr(compiled, "on_disk", on_disk)
     assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
     assert "first run" not in capsys.readouterr().err
-    assert "detector.native_crops" in asked
-    here = "detector.native_crops"
+    assert "detector.crops.warp_numba" in asked
+    here = "detector.crops.warp_numba"
     assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
     assert capsys.readouterr().err.count("first run") == 1
 
@@ -498,7 +498,6 @@ def test_results_of_before_never_stay_beside_others(bundle, photos, tmp_path, mo
 def test_what_is_no_image_is_refused_before_anything_is_loaded(
     tmp_path, capsys, monkeypatch, name, start, cure
 ):
-    import detecting.loading
 
     monkeypatch.setattr(detecting.loading, "load", lambda *_: pytest.fail("loaded"))
     monkeypatch.chdir(tmp_path)
@@ -515,7 +514,7 @@ def test_what_is_no_image_is_refused_before_anything_is_loaded(
 
 def test_a_film_over_the_limit_is_a_film(tmp_path):
     from detector.errors import ImageError
-    from detector.images import read_bytes
+    from detector.images.decoding import read_bytes
 
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" * 99)
     with pytest.raises(ImageError, match="a video"):

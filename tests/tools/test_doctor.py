@@ -6,11 +6,11 @@ import json
 import os
 from pathlib import Path
 
-import doctor
 import pytest
-from doctor import Check
 
-from detector.reporting.cli import run_tool
+from detector.cli import doctor
+from detector.cli.app import run_tool
+from detector.cli.doctor import Check
 
 
 def fake(folder: Path, sources: dict[str, str], versions: dict[str, str] | None = None) -> dict:

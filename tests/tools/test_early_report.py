@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluating.running import check_classes
 from PIL import Image
-from region_training.report import report
 from toy_regions import train, write_config, write_squares
 
+from detector.cli.evaluating.running import check_classes
 from detector.datasets import VOC_CLASSES, Dataset, Sample, read_dataset
 from detector.errors import EvaluationError
 from detector.evaluation import evaluate
 from detector.structures import Annotations, Proposals
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.regions.report import report
+from detector.training.regions.settings import RegionTrainingConfig
 
 Corners = Sequence[Sequence[float]]
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.cli.app import run_tool
 from detector.datasets import VOC_CLASSES
-from detector.reporting.cli import run_tool
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate.py"
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
@@ -293,7 +293,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights: the numbers mean nothing, the path is the whole one."""
     import torch
 
-    from detector.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+    from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
     from detector.models import build_model
 
     torch.manual_seed(0)
@@ -323,7 +323,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert json.loads((out / "evaluation.json").read_text())["extras"]["proposal_recall"] == 1.0
     assert len(list((out / "regions").rglob("*.npz"))) == 4
 
-    from detector.pipeline import Detector
+    from detector.detection.detector import Detector
 
     def refuse(*_: object) -> None:
         raise AssertionError("the scores are on disk")
@@ -336,7 +336,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert run(*options, "--proposals", out / "proposals.sqlite")[0] == 0
     assert (out / "detections.json").read_bytes() == first
     # Those that were made otherwise are used, and it is said.
-    from propose import main as propose
+    from detector.cli.propose import main as propose
 
     other = out / "other.sqlite"
     with pytest.raises(SystemExit):
@@ -360,7 +360,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     run: Run, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detector.pipeline import Detector
+    from detector.detection.detector import Detector
 
     options = ("--weights", bundle, "--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
     regions = voc.parent / "out" / "regions"
@@ -408,7 +408,7 @@ def test_heads_are_used_when_asked_for_and_kept_apart(
     run: Run, bundle: Path, voc: Path, tmp_path: Path
 ) -> None:
     """A head for mugs, SVMs that answer 0.5 to everything, and a regression that moves nothing."""
-    from detector.bundle import save_heads
+    from detector.detection.bundle import save_heads
     from detector.heads import BoxRegression, HeadManifest, LinearScores
 
     def scores(rows: int) -> LinearScores:

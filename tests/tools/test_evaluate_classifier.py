@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from small_classifiers import SmallNetwork, exit_code, tool, write_pictures
 
-from detector import classifier_scores
 from detector.errors import EvaluationError
-from detector.evaluation import kept_probabilities
+from detector.evaluation.scoring import classifier as classifier_scores
+from detector.evaluation.scoring import probability_cache as kept_probabilities
 from detector.models import ARCHITECTURES
-from detector.models.classifier_file import save_classifier
+from detector.models.weights.classifier_file import save_classifier
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.cli.app import run_tool
 from detector.errors import SettingsError
-from detector.images import content_hash, read_bytes
+from detector.images.decoding import content_hash, read_bytes
 from detector.proposals.cache.stored import ProposalStore
-from detector.reporting.cli import run_tool
 from detector.structures import Proposals
 
 ROOT = Path(__file__).resolve().parents[2]

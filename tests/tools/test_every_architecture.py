@@ -13,16 +13,16 @@ import yaml
 from PIL import Image
 from toy_regions import settings, write_squares
 
-from detector.build import following_start
+from detector.detection.load import load_detector
 from detector.errors import SettingsError, WeightsError
-from detector.loading import load_detector
 from detector.models import ARCHITECTURES, build_model
-from detector.models.classifier_file import save_classifier
 from detector.models.normalisation import HALF
-from detector.models.start import load_start
 from detector.models.traits import TRAITS, traits_of
-from detector.training.region_settings import MemberConfig
-from detector.training.state import freeze, gather_statistics
+from detector.models.weights.classifier_file import save_classifier
+from detector.models.weights.start import load_start
+from detector.training.engine.network import following_start
+from detector.training.engine.state import freeze, gather_statistics
+from detector.training.regions.settings import MemberConfig
 
 TORCHVISION = {
     "torchvision_googlenet": "googlenet", "inception_v3": "inception_v3", "alexnet": "alexnet",
@@ -141,8 +141,9 @@ def start_file(folder: Path, name: str) -> Path:
     ],
 )
 def test_three_steps_by_the_shortest_command_and_a_detection(name: str, tmp_path: Path):
-    import train_regions
     from small_classifiers import exit_code
+
+    from detector.cli import train_regions
 
     toy = write_squares(tmp_path / "toy")
     tiny = settings("sampling.positives_per_batch=2", "sampling.background_per_batch=2")

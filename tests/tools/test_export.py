@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from detector.reporting.cli import run_tool
+from detector.cli.app import run_tool
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "datasets"))

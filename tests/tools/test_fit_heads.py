@@ -14,8 +14,9 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-import detector.loading
-from detector.bundle import (
+import detector.detection.load
+from detector.cli.app import run_tool
+from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
@@ -23,15 +24,14 @@ from detector.bundle import (
     read_manifest,
     save_bundle,
 )
+from detector.detection.load import load_detector
 from detector.errors import SettingsError
-from detector.images import read_image
-from detector.loading import load_detector
+from detector.images.decoding import read_image
 from detector.models import ARCHITECTURES
-from detector.reporting.cli import run_tool
 from detector.structures import Array, Proposals
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import fit_heads
+from detector.cli import fit_heads
 
 COLOURS = {"cat": (220, 40, 40), "dog": (40, 60, 220), "mug": (40, 220, 60)}
 
@@ -210,7 +210,6 @@ def test_photographs_without_the_class_make_it_more_modest(voc, bundle, tmp_path
 def test_photographs_that_are_not_there_are_told_before_the_work(
     voc, bundle, tmp_path, capsys, monkeypatch, there
 ):
-    import head_fitting.data_features
 
     monkeypatch.setattr(head_fitting.data_features, "proposals_of", never)
     monkeypatch.chdir(tmp_path)
@@ -231,9 +230,8 @@ def never(*_: object) -> None:
 
 def test_an_image_that_proves_no_absence_gives_no_background(voc, bundle, monkeypatch):
     """Mugs may stand unboxed in it; R-CNN took none from ILSVRC's train, either."""
-    from head_fitting import data_features, new_class
-
     from detector.datasets import read_dataset
+    from detector.training.heads import data_features, new_class
 
     dataset, detector = read_dataset(voc, "train").with_classes(("mug",)), load_detector(bundle)
     monkeypatch.setattr(new_class, "fit_one_class", lambda *parts: parts[:3])
@@ -326,7 +324,7 @@ def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
 def test_missing_classes_are_told_before_any_feature_is_made(
     voc, bundle, tmp_path, capsys, monkeypatch, gone
 ):
-    from head_fitting import data_features
+    from detector.training.heads import data_features
 
     shutil.copytree(voc, tmp_path / "voc")
     for path in (tmp_path / "voc" / "Annotations").iterdir():

@@ -10,7 +10,7 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import TOOL, arguments, settings, train, write_config, write_squares
 
-from detector.bundle import load_bundle, read_manifest
+from detector.detection.bundle import load_bundle, read_manifest
 
 TOOLS = str(TOOL.parent)
 BANK = settings("bank={after: 4e, positives_per_object: 12}", "member.freeze=[]")
@@ -76,7 +76,7 @@ def test_a_fit_that_is_interrupted_leaves_a_bundle_and_is_made_by_the_same_comma
     config = run.parent / "toy" / "config.yaml"
     heads = settings("heads={regression: true}")
     with monkeypatch.context() as patch:
-        patch.setattr("head_fitting.fitting.fit_regressions", interrupted)
+        patch.setattr("detector.training.heads.fitting.fit_regressions", interrupted)
         assert train(config, tmp_path, *BANK, *heads) == 130
     assert read_manifest(tmp_path / "bundle").heads == ()
     assert train(config, tmp_path, *BANK, *heads) == 0
@@ -112,7 +112,7 @@ def test_missing_classes_are_told_before_the_training_and_before_the_maps(
     assert "no objects of blue (1 of 3 classes)" in capsys.readouterr().err
     assert not (tmp_path / "out" / "bank").exists()
 
-    from head_fitting import bank_features
+    from detector.training.heads import bank_features
 
     lost = run.parent / "toy" / "Annotations" / "000001.xml"
     before = {path: path.read_text() for path in lost.parent.iterdir()}
@@ -144,9 +144,8 @@ def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
 
 
 def kept_of(run: Path, precision: str):
-    from head_fitting.bank_features import BankFeatures
-
-    from detector.training.places import Places
+    from detector.training.engine.places import Places
+    from detector.training.heads.bank_features import BankFeatures
 
     places = Places(run, Path(), torch.device("cpu"), 1, True)
     return BankFeatures(load_bundle(run / "bundle"), places, precision)

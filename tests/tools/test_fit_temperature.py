@@ -10,9 +10,15 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import write_squares
 
-from detector.bundle import BundleManifest, MemberManifest, Provenance, read_manifest, save_bundle
+from detector.detection.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    read_manifest,
+    save_bundle,
+)
+from detector.detection.size_prior import RegionPrior
 from detector.models import build_model
-from detector.region_prior import RegionPrior
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -77,7 +83,7 @@ def test_another_bundle_is_written_and_goes_on_from_what_is_kept(
     assert losses
     assert float(losses[2]) < float(losses[1])
 
-    from detector.pipeline import Detector
+    from detector.detection.detector import Detector
 
     def never(*_: object) -> None:
         raise AssertionError("a region was judged again")

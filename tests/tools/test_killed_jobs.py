@@ -14,16 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import evaluate
 import numpy as np
-import propose
 import pytest
 from PIL import Image
 from small_detector import save_detector
 from toy_regions import write_squares
 
+from detector.cli import evaluate, propose
+from detector.cli.app import run_tool
 from detector.proposals.cache.stored import ProposalStore
-from detector.reporting.cli import run_tool
 
 IMAGES = 60
 SEARCH = ["--engine", "opencv", "--preset", "single", "--quiet"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from multibox_training.images import images_of
-from multibox_training.settings import MultiBoxTrainingConfig
 from toy_regions import write_squares
 
 from detector.datasets import Dataset
+from detector.training.multibox.images import images_of
+from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.images import content_hash
+from detector.cli.app import run_tool
+from detector.images.decoding import content_hash
 from detector.proposals.cache.stored import ProposalStore
-from detector.reporting.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,16 +17,17 @@ import torch
 import yaml
 from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
 
-from detector.loading import SHIPPED
+from detector.detection.load import SHIPPED
 from detector.models import ARCHITECTURES
-from detector.models.classifier_file import load_classifier
-from detector.reporting.journal import read_journal
-from detector.reporting.live import TrainingDisplay
-from detector.training import checkpoint as checkpoints
-from detector.training import classifier_loss, patch_batches, validation
-from detector.training.checkpoint import load_checkpoint
-from detector.training.distributed import Group
-from detector.training.run_folder import alone_in
+from detector.models.weights.classifier_file import load_classifier
+from detector.progress.journal import read_journal
+from detector.progress.live import TrainingDisplay
+from detector.training.classifier import loss as classifier_loss
+from detector.training.classifier import patch_batches, validation
+from detector.training.engine import checkpoint as checkpoints
+from detector.training.engine.checkpoint import load_checkpoint
+from detector.training.engine.distributed import Group
+from detector.training.engine.run_folder import alone_in
 
 SETTINGS = {
     "recipe": "modern",
@@ -185,11 +186,12 @@ def test_a_run_cut_between_its_checkpoint_and_its_validation_makes_up_for_it(
             if at == 1 or judged(tmp_path):
                 raise MemoryError
 
-        patched.setattr("classifier_training.loop.validate", cut)
+        patched.setattr("detector.training.classifier.trainer.validate", cut)
         if at == 3:
             real = validation.validate
             patched.setattr(
-                "classifier_training.loop.validate", lambda *a, **k: cut() or real(*a, **k)
+                "detector.training.classifier.trainer.validate",
+                lambda *a, **k: cut() or real(*a, **k),
             )
         assert train(pictures, tmp_path) == 3
     assert train(pictures, tmp_path) == 0
@@ -205,7 +207,7 @@ def test_an_interrupt_while_validating_takes_no_further_step(pictures, tmp_path,
         os.kill(os.getpid(), signal.SIGINT)
         return real(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("classifier_training.loop.validate", interrupted)
+    monkeypatch.setattr("detector.training.classifier.trainer.validate", interrupted)
     assert train(pictures, tmp_path, *changes("optimiser.save_every=100")) == 130
     assert judged(tmp_path) == [1]
     found = load_checkpoint(tmp_path)

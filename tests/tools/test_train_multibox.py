@@ -24,11 +24,11 @@ from toy_regions import same, settings, weights, write_squares
 import detector.datasets
 from detector.datasets import read_dataset
 from detector.models import build_model
+from detector.progress.journal import read_journal
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox
-from detector.reporting.journal import read_journal
-from detector.training.distributed import Group
-from detector.training.run_folder import alone_in
+from detector.training.engine.distributed import Group
+from detector.training.engine.run_folder import alone_in
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_run_leaves_a_journal_its_settings_and_a_proposer(finished: Path):
 def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_path, monkeypatch):
     import contextlib
 
-    import detector.reporting.cli as cli
+    import detector.cli.app as cli
 
     class StopsSoon(cli.Stop):
         def __bool__(self) -> bool:

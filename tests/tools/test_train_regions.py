@@ -18,9 +18,9 @@ import torch
 import yaml
 from toy_regions import STILL, TOOL, arguments, settings, weights, write_config, write_squares
 
-from detector.bundle import load_bundle
-from detector.reporting.journal import Journal, read_journal
-from detector.training.checkpoint import load_checkpoint
+from detector.detection.bundle import load_bundle
+from detector.progress.journal import Journal, read_journal
+from detector.training.engine.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +139,11 @@ def test_other_settings_do_not_resume_a_run(config: Path, finished: Path):
 def test_wrong_options_are_one_sentence_and_change_nothing(
     config: Path, tmp_path: Path, options, message
 ):
-    from detector.reporting.cli import run_tool
+    from detector.cli.app import run_tool
 
     sys.path.insert(0, str(TOOL.parent))
     try:
-        import train_regions
+        from detector.cli import train_regions
     finally:
         sys.path.pop(0)
     out = tmp_path / "run"

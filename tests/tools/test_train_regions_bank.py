@@ -18,26 +18,25 @@ import torch
 from small_classifiers import exit_code, tool
 from toy_regions import STILL, TOOL, settings, train, write_config, write_squares
 
-from detector import region_teacher
-from detector.bundle import load_bundle, save_bundle, save_temperatures
-from detector.configuration import load_config, validated
+from detector.detection.bundle import load_bundle, save_bundle, save_temperatures
 from detector.errors import ImageError, SettingsError
-from detector.region_teacher import build_teacher
-from detector.reporting.cli import Stop
-from detector.training.batches import ImageCache
-from detector.training.distributed import Group
-from detector.training.feature_bank import BankBuilder
-from detector.training.loss import distillation_loss
-from detector.training.region_settings import RegionTrainingConfig, TeacherConfig
+from detector.progress.interruption import Stop
+from detector.settings import load_config, validated
+from detector.training.engine.batches import ImageCache
+from detector.training.engine.distributed import Group
+from detector.training.engine.feature_bank import BankBuilder
+from detector.training.regions import teacher as region_teacher
+from detector.training.regions.loss import distillation_loss
+from detector.training.regions.settings import RegionTrainingConfig, TeacherConfig
+from detector.training.regions.teacher import build_teacher
 
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     """(data set, pool, what the network learns from) of a run, without its steps."""
     sys.path.insert(0, str(TOOL.parent))
     try:
-        from region_training.inputs import learning_of, regions_of
-
-        from detector.training.places import Places
+        from detector.training.engine.places import Places
+        from detector.training.regions.inputs import learning_of, regions_of
     finally:
         sys.path.remove(str(TOOL.parent))
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
@@ -117,7 +116,7 @@ def test_a_broken_image_ends_the_first_process_only_with_an_error(
 
     monkeypatch.setattr(ImageCache, "read", failing)
     second = Group(rank=1)
-    monkeypatch.setattr("detector.training.distributed.join_group", lambda *_: second)
+    monkeypatch.setattr("detector.training.engine.distributed.join_group", lambda *_: second)
     assert train(config, tmp_path, "--strict") == 0
     assert not (tmp_path / "bundle").exists()
     monkeypatch.undo()
@@ -223,7 +222,7 @@ def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
 
 def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    from region_training.step import Step, Sums, Target
+    from detector.training.regions.step import Step, Sums, Target
 
     layer = torch.nn.Linear(3, 2)
 

@@ -20,15 +20,15 @@ from PIL import Image
 from small_classifiers import tool
 from toy_regions import STILL, TOOL, same, settings, train, weights, write_config, write_squares
 
-from detector.bundle import load_bundle, read_manifest
 from detector.datasets import read_dataset
+from detector.detection.bundle import load_bundle, read_manifest
 from detector.errors import ImageError
-from detector.reporting.journal import read_journal
+from detector.progress.journal import read_journal
 from detector.structures import Array, Proposals
-from detector.training import batches
-from detector.training.distributed import Asked, Group
-from detector.training.regions import RegionBatch, RegionPool, SamplingSettings
-from detector.training.run_folder import alone_in
+from detector.training.engine import batches
+from detector.training.engine.distributed import Asked, Group
+from detector.training.engine.run_folder import alone_in
+from detector.training.regions.sampling import RegionBatch, RegionPool, SamplingSettings
 
 
 def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path: Path):
@@ -203,7 +203,7 @@ def test_proposals_are_made_by_the_first_process_and_read_by_the_others(
 
     monkeypatch.setattr(Group, "first_does", waits)
     monkeypatch.setattr("detector.proposals.selective_search.SelectiveSearch.__call__", searches)
-    monkeypatch.setattr("detector.training.distributed.join_group", lambda *_: Group(rank=1))
+    monkeypatch.setattr("detector.training.engine.distributed.join_group", lambda *_: Group(rank=1))
     assert train(config, tmp_path / "second") == 0
     assert len(waited) == 1
     assert capsys.readouterr().err == "", "the first process says it"
@@ -214,7 +214,7 @@ def test_the_images_of_a_member_are_gone_before_those_of_the_next_are_read(
 ):
     """Whenever Python would collect them by itself: the caches of two may not fit the memory."""
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    from region_training import inputs
+    from detector.training.regions import inputs
 
     made: list[weakref.ref[batches.RegionCrops]] = []
 
@@ -354,7 +354,7 @@ def test_tensorboard_that_is_not_installed_is_one_sentence(
 def test_a_full_disk_stops_the_run_and_keeps_the_previous_checkpoint(
     config: Path, tmp_path: Path, capsys, monkeypatch
 ):
-    from detector.training import checkpoint
+    from detector.training.engine import checkpoint
 
     assert train(config, tmp_path) == 0
     before = weights(tmp_path)
@@ -397,7 +397,7 @@ def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch)
     from detector.models.normalisation import HALF
 
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    from region_training.step import Step, Sums, Target
+    from detector.training.regions.step import Step, Sums, Target
 
     class Watching(torch.nn.Module):
         def __init__(self) -> None:
@@ -449,7 +449,7 @@ def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
     config: Path, tmp_path: Path, monkeypatch, flip: bool
 ):
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    from region_training.inputs import Learning
+    from detector.training.regions.inputs import Learning
 
     class Pool:
         def moves(self, rows: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
@@ -465,9 +465,8 @@ def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
 
 def test_a_broken_image_teaches_no_moves(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOL.parent))
-    from region_training.step import Step, Sums, Target
-
-    from detector.training.box_loss import RegionOutput
+    from detector.training.regions.box_loss import RegionOutput
+    from detector.training.regions.step import Step, Sums, Target
 
     def network(crops: torch.Tensor) -> RegionOutput:
         return RegionOutput(torch.zeros(len(crops), 3) * scale, torch.zeros(len(crops), 8) * scale)
@@ -517,7 +516,7 @@ def test_the_detector_knows_how_common_objects_are_at_each_size(config: Path, tm
 
 
 def test_odds_are_counted_among_the_proposals_that_will_be_judged(tmp_path: Path):
-    from detector.training.region_odds import prior_of
+    from detector.training.regions.size_counts import prior_of
 
     dataset = read_dataset(write_squares(tmp_path / "toy"), "train")
     small, large = [0, 0, 10, 8], [0, 0, 100, 80]
@@ -675,7 +674,7 @@ def test_odds_are_those_of_the_ranking_that_the_detector_uses(config: Path, tmp_
 def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_out(
     tmp_path: Path, capsys
 ):
-    from detector.reporting.cli import run_tool
+    from detector.cli.app import run_tool
 
     toy = write_squares(tmp_path / "toy", images=60)
     small = settings(

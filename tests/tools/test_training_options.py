@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from common.training import at_work
-from region_training import inputs
 from small_classifiers import exit_code, tool
 
+from detector.cli.training_session import at_work
 from detector.errors import SettingsError
 from detector.files import LOCK
 from detector.proposals.engines import build_engine
+from detector.training.regions import inputs
 
 
 @pytest.fixture(autouse=True)

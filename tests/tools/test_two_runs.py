@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from detector.cli.app import alone_in_out, run_tool
 from detector.files import alone_in
-from detector.reporting.cli import alone_in_out, run_tool
 
 FOLDERS = {
     "ablate": "proposals --data {data}",

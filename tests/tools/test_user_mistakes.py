@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from toy_regions import write_config, write_squares
 
-from detector.loading import SHIPPED
-from detector.reporting.cli import run_tool
+from detector.cli.app import run_tool
+from detector.detection.load import SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def checkpoint_of_other_settings(folder: Path) -> None:
-    from detector.training.checkpoint import Checkpoint, save_checkpoint
+    from detector.training.engine.checkpoint import Checkpoint, save_checkpoint
 
     save_checkpoint(folder, Checkpoint(1, "0" * 16, {"model": {"a": torch.zeros(1)}}))
 

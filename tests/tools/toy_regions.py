@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from detector.training.checkpoint import load_checkpoint
+from detector.training.engine.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "train_regions.py"
@@ -75,11 +75,11 @@ STILL = settings(
 
 def train(config: Path, out: Path, *more: str) -> int:
     """The exit code of a run in this process."""
-    from detector.reporting.cli import run_tool
+    from detector.cli.app import run_tool
 
     sys.path.insert(0, str(TOOL.parent))
     try:
-        import train_regions
+        from detector.cli import train_regions
 
         run_tool(train_regions.main, arguments(config, out, "--quiet", *more))
     except SystemExit as end:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNetOutput
 from detector.models.inception_v3 import InceptionV3Output
-from detector.training.classifier_loss import classifier_loss
-from detector.training.loss import auxiliary_loss, region_loss
+from detector.training.classifier.loss import classifier_loss
+from detector.training.regions.loss import auxiliary_loss, region_loss
 
 
 def logits(*probabilities: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from detector.errors import SettingsError
 from detector.heads.bbox_regression import moved, targets
 from detector.models import build_model
 from detector.structures import Annotations, Proposals
-from detector.training.box_loss import (
+from detector.training.regions.box_loss import (
     SPREAD,
     RegionOutput,
     WithMoves,
@@ -19,7 +19,7 @@ from detector.training.box_loss import (
     box_loss,
     split_head,
 )
-from detector.training.regions import RegionPool, SamplingSettings
+from detector.training.regions.sampling import RegionPool, SamplingSettings
 
 
 def test_only_an_objects_own_class_moves_it():

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from detector.errors import CheckpointError
-from detector.training import checkpoint as checkpoints
-from detector.training.checkpoint import (
+from detector.training.engine import checkpoint as checkpoints
+from detector.training.engine.checkpoint import (
     Checkpoint,
     digest_of,
     fingerprint_of,

@@ -11,14 +11,14 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from detector.configuration import load_config, validated
 from detector.errors import SettingsError
-from detector.training.classifier_loss import classifier_loss
-from detector.training.classifier_settings import ClassifierTrainingConfig, OptimiserSettings
-from detector.training.loss_scale import LossScale
-from detector.training.optimisers import build_optimiser, clip_gradients, rate_by_step
-from detector.training.recipes import RECIPES, with_recipe
-from detector.training.state import TrainingState
+from detector.settings import load_config, validated
+from detector.training.classifier.loss import classifier_loss
+from detector.training.classifier.recipes import RECIPES, with_recipe
+from detector.training.classifier.settings import ClassifierTrainingConfig, OptimiserSettings
+from detector.training.engine.loss_scale import LossScale
+from detector.training.engine.optimisers import build_optimiser, clip_gradients, rate_by_step
+from detector.training.engine.state import TrainingState
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

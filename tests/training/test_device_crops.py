@@ -12,9 +12,15 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
-from detector.training.batches import RegionCrops
-from detector.training.device_crops import AT_WORK, SHARE, DeviceCrops, fit_in_memory, needed_bytes
-from detector.training.regions import RegionPool, SamplingSettings
+from detector.training.engine.batches import RegionCrops
+from detector.training.regions.device_crops import (
+    AT_WORK,
+    SHARE,
+    DeviceCrops,
+    fit_in_memory,
+    needed_bytes,
+)
+from detector.training.regions.sampling import RegionPool, SamplingSettings
 
 CPU = torch.device("cpu")
 SIZES = [(60, 80), (81, 44), (50, 50)]

@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from detector.errors import SettingsError
-from detector.training.distributed import Group
+from detector.training.engine.distributed import Group
 
 ONE_STEP = """
 import os
 from pathlib import Path
 
-from detector.training.distributed import join_group
+from detector.training.engine.distributed import join_group
 
 group = join_group(os.environ, "cpu")
 import torch
@@ -34,7 +34,7 @@ assert not any("gloo" in name for name in closed_threads), closed_threads
 STEPS = """
 import os
 
-from detector.training.distributed import join_group
+from detector.training.engine.distributed import join_group
 
 group = join_group(os.environ, "cpu")
 

@@ -15,16 +15,16 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.models import build_model
-from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.models.inference.prepare import FixedBatches, prepare_for_inference
 from detector.models.map_trunk import map_shape
 from detector.models.split import Trunk
 from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
-from detector.training.bank_settings import BankSettings
-from detector.training.batches import RegionCrops
-from detector.training.feature_bank import BankBuilder, choose
-from detector.training.regions import RegionPool, SamplingSettings
-from detector.training.run_folder import held
+from detector.training.engine.bank_settings import BankSettings
+from detector.training.engine.batches import RegionCrops
+from detector.training.engine.feature_bank import BankBuilder, choose
+from detector.training.engine.run_folder import held
+from detector.training.regions.sampling import RegionPool, SamplingSettings
 
 STILL = AugmentSettings(flip=False, brightness=0, contrast=0, saturation=0, colour_shift=0)
 OBJECTS = Annotations(np.array([[4, 4, 44, 44]]), np.array([0]))
@@ -103,7 +103,7 @@ def test_the_maps_of_a_bank_are_those_of_the_trunk(
 def test_an_interrupted_bank_goes_on_and_ends_with_the_same_bytes(
     killed: bool, dataset, pool, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr("detector.training.kept_maps.SAVE_EVERY", 2)
+    monkeypatch.setattr("detector.training.engine.kept_maps.SAVE_EVERY", 2)
     whole, _ = _builder(tmp_path / "whole", dataset, pool)
     list(whole.build())
     first, _ = _builder(tmp_path / "cut", dataset, pool)

@@ -10,7 +10,7 @@ import pytest
 
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations
-from detector.training.held_out import held_out
+from detector.training.regions.held_out import held_out
 
 
 def dataset_of(labels: list[list[int]], **of_objects: bool) -> Dataset:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from detector.errors import TrainingError
-from detector.training.distributed import Group
-from detector.training.left_out import LeftOut
+from detector.training.engine.distributed import Group
+from detector.training.engine.left_out import LeftOut
 
 A, B = {Path("a.png"): "a.png: gone"}, {"b.png": "b.png: no image"}
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.datasets.labelled import LabelledImages, labelled
+from detector.datasets.labelled.images import LabelledImages, labelled
 from detector.errors import ImageError, TrainingError
 from detector.structures import FILL_MEAN
-from detector.training import patch_batches
 from detector.training.augment import AugmentSettings
-from detector.training.patch_batches import UNREADABLE, PatchBatches, Stream
-from detector.training.patches import METHODS, Patch, PatchSettings, draw_patch, resized
+from detector.training.classifier import patch_batches
+from detector.training.classifier.patch_batches import UNREADABLE, PatchBatches, Stream
+from detector.training.classifier.patches import METHODS, Patch, PatchSettings, draw_patch, resized
 
 
 def test_patches_have_8_to_100_percent_of_the_area_and_aspects_of_3_to_4(rng):

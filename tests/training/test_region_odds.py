@@ -9,8 +9,8 @@ import pytest
 
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations, Proposals
-from detector.training.region_odds import prior_of
-from detector.training.regions import SamplingSettings
+from detector.training.regions.sampling import SamplingSettings
+from detector.training.regions.size_counts import prior_of
 
 SIZE = (100, 100)
 OBJECT = [0.0, 0, 40, 40]

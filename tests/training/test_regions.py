@@ -10,7 +10,7 @@ import pytest
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.structures import Annotations, Proposals
-from detector.training.regions import RegionPool, SamplingSettings, assign
+from detector.training.regions.sampling import RegionPool, SamplingSettings, assign
 
 SIZE = (100, 100)
 

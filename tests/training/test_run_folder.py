@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from detector.errors import TrainingError
-from detector.training.distributed import Group
-from detector.training.run_folder import alone_in, held
+from detector.training.engine.distributed import Group
+from detector.training.engine.run_folder import alone_in, held
 
 
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
@@ -52,8 +52,8 @@ def test_all_processes_of_a_group_are_refused_together(tmp_path: Path):
 
 def test_a_killed_run_holds_nothing(tmp_path: Path):
     code = (
-        "import sys, time; from detector.training.run_folder import alone_in\n"
-        "from detector.training.distributed import Group\n"
+        "import sys, time; from detector.training.engine.run_folder import alone_in\n"
+        "from detector.training.engine.distributed import Group\n"
         "with alone_in(__import__('pathlib').Path(sys.argv[1]), Group()):\n"
         "    print('held', flush=True); time.sleep(100)\n"
     )

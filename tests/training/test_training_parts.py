@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from detector.errors import SettingsError, TrainingError
 from detector.structures import FILL_MEAN
 from detector.training.augment import AugmentSettings, distort
-from detector.training.averaging import WeightAverage
-from detector.training.loss import distillation_loss, region_loss
-from detector.training.schedule import rate_at
-from detector.training.state import freeze
+from detector.training.engine.averaging import WeightAverage
+from detector.training.engine.schedule import rate_at
+from detector.training.engine.state import freeze
+from detector.training.regions.loss import distillation_loss, region_loss
 
 
 def test_with_one_possible_class_the_loss_is_the_cross_entropy(rng):
@@ -188,9 +188,9 @@ def test_frozen_layers_and_statistics_stay_fixed():
 
 
 def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
-    from detector.training.region_settings import OptimiserConfig
-    from detector.training.regions import RegionBatch
-    from detector.training.state import TrainingState
+    from detector.training.engine.state import TrainingState
+    from detector.training.regions.sampling import RegionBatch
+    from detector.training.regions.settings import OptimiserConfig
 
     net = nn.Sequential()
     net.add_module("classifier", nn.Linear(2, 2))
@@ -211,12 +211,12 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
 
 def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Path, monkeypatch):
     """One of them sees another folder: each would wait for the other, or train another network."""
-    from detector.reporting.cli import Stop
-    from detector.training.distributed import Group
-    from detector.training.loop import TrainingLoop
-    from detector.training.places import Places
-    from detector.training.region_settings import OptimiserConfig
-    from detector.training.state import TrainingState
+    from detector.progress.interruption import Stop
+    from detector.training.engine.distributed import Group
+    from detector.training.engine.loop import TrainingLoop
+    from detector.training.engine.places import Places
+    from detector.training.engine.state import TrainingState
+    from detector.training.regions.settings import OptimiserConfig
 
     how, places = OptimiserConfig(), Places(tmp_path, tmp_path, torch.device("cpu"), 1, True)
     run = TrainingState(nn.Linear(2, 2), how, "print")
@@ -229,8 +229,8 @@ def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Pat
 def test_either_descent_resumes_to_the_same_bits_and_hurries_the_last_layer(
     method: str, tmp_path: Path
 ):
-    from detector.training.region_settings import OptimiserConfig
-    from detector.training.state import TrainingState
+    from detector.training.engine.state import TrainingState
+    from detector.training.regions.settings import OptimiserConfig
 
     how = OptimiserConfig(method=method, steps=6, rate=0.01, head_factor=5, warmup=0)
 

@@ -14,11 +14,11 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations
 from detector.training.augment import AugmentSettings
-from detector.training.patches import PatchSettings
-from detector.training.view_bank import FixedViews, ViewBankSettings
-from detector.training.view_batches import Views
-from detector.training.view_examples import DrawnExamples
-from detector.training.views import ViewSettings, draw_view, whole_view
+from detector.training.classifier.patches import PatchSettings
+from detector.training.multibox.view_bank import FixedViews, ViewBankSettings
+from detector.training.multibox.view_batches import Views
+from detector.training.multibox.view_examples import DrawnExamples
+from detector.training.multibox.views import ViewSettings, draw_view, whole_view
 
 STILL = AugmentSettings(brightness=0, contrast=0, saturation=0, colour_shift=0)
 NOTHING = np.zeros((0, 4))

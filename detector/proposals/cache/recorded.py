@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import DetectorError
-from detector.images import content_hash, decode, read_bytes
+from detector.images.decoding import content_hash, decode, read_bytes
 from detector.proposals.cache.stored import ProposalStore, settings_hash
 from detector.proposals.engines import build_engine
 

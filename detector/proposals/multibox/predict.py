@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from detector import boxes as box_ops
-from detector.crops import crop_batch
+from detector.crops.warp import crop_batch
 from detector.errors import SettingsError, brief
-from detector.images import check_pixels
-from detector.models.inference import FixedBatches, prepare_for_inference
+from detector.images.decoding import check_pixels
+from detector.models.inference.prepare import FixedBatches, prepare_for_inference
 from detector.proposals.merge import with_scores
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox, normalisation_of

@@ -18,8 +18,8 @@ from detector.files import write_atomically
 from detector.models import build_model
 from detector.models.map_trunk import map_shape, map_trunk
 from detector.models.normalisation import Normalisation
-from detector.models.pretrained import built_to_fit, read_tensors
-from detector.models.storage import StoredAs, decode, encode
+from detector.models.weights.pretrained import built_to_fit, read_tensors
+from detector.models.weights.storage import StoredAs, decode, encode
 from detector.proposals.calibration import Calibration
 from detector.proposals.multibox.network import HeadSettings, MultiBoxNetwork, build_heads
 from detector.proposals.multibox.priors import Priors

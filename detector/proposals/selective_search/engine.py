@@ -16,7 +16,7 @@ import numpy as np
 
 from detector.proposals.selective_search.colour import ColourName
 from detector.proposals.selective_search.grouping import Hierarchy
-from detector.proposals.selective_search.native import grouping as native_grouping
+from detector.proposals.selective_search.numba import grouping as native_grouping
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
 from detector.proposals.selective_search.superpixels import (

@@ -8,7 +8,7 @@ import numpy as np
 
 from detector.errors import ImageError, SettingsError
 from detector.hardware import usable_cores
-from detector.images import check_pixels
+from detector.images.decoding import check_pixels
 from detector.proposals.merge import with_scores
 from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import Found

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.proposals.selective_search import colour, filters, similarity
-from detector.proposals.selective_search.native import colour as native_colour
-from detector.proposals.selective_search.native import filters as native_filters
-from detector.proposals.selective_search.native import regions as native_regions
-from detector.proposals.selective_search.native import segmentation as native_segmentation
+from detector.proposals.selective_search.numba import colour as native_colour
+from detector.proposals.selective_search.numba import filters as native_filters
+from detector.proposals.selective_search.numba import regions as native_regions
+from detector.proposals.selective_search.numba import segmentation as native_segmentation
 from detector.proposals.selective_search.workspace import Workspace
 from detector.structures import Array
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from detector.compiled import kernels_of, on_disk
+from detector.jit import kernels_of, on_disk
 from detector.proposals.selective_search.engine import hierarchies
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.workspace import Shelf

@@ -1,0 +1,214 @@
+"""What every command-line tool does alike: exit codes, errors of at most three lines, signals.
+
+Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+import detector
+from detector.errors import DetectorError
+from detector.files import alone_in
+from detector.progress.interruption import _terminating
+from detector.progress.messages import DEBUG, VERSION, say, say_error
+
+if TYPE_CHECKING:
+    import typer
+
+Tool = TypeVar("Tool", bound=Callable[..., Any])
+
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
+"""Threads of an operator that wait for another's part sleep; spinning, as they do by themselves,
+they take the core that the other one needs wherever a machine has more to do. Read when the
+framework is loaded; changes no result.
+"""
+COMMON = "Every tool takes --version, and --debug, for the traceback of an error."
+
+
+def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a tool's function (or its typer app, where it has several commands) and exit.
+
+    The function's result is the exit code; None stands for 0. Every tool takes `--debug` and
+    `--version` beside its own options: errors come with their traceback; nothing else is done.
+    """
+    _prepare_streams()
+    for name, value in PATIENT.items():
+        os.environ.setdefault(name, value)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = DEBUG in arguments
+    if VERSION in arguments:
+        print(f"inception-rcnn {detector.__version__}")
+        sys.exit(_close_streams(0))
+    command = _command_of(tool)
+    with _terminating():
+        try:
+            code = command([one for one in arguments if one != DEBUG], standalone_mode=False)
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            else:
+                say_error(error)
+            code = _exit_code_of(error)
+        except SystemExit as leaving:  # a signal's, after the tool wrote what it had
+            raise SystemExit(_close_streams(leaving.code)) from None
+    sys.exit(_close_streams(code if isinstance(code, int) else 0))
+
+
+class _Outlet(io.FileIO):
+    """A standard stream to print to. Work does not end because nobody takes what is printed: a
+    reader that went away, such as `head`, wants no more, and any other failure is told at the end.
+    """
+
+    failed: OSError | None = None
+
+    def write(self, data: Any, /) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+        except OSError as error:
+            self.failed = self.failed or error
+            return len(data)
+
+
+def _prepare_streams() -> None:
+    """Let the three streams be there and take every letter.
+
+    One that the caller closed leads nowhere: Python would print what is for `None` to the other
+    one, and the next file to be opened would get the stream's number, and its text.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            handle = os.open(os.devnull, os.O_RDWR)
+            os.dup2(handle, number)
+            if handle != number:
+                os.close(handle)
+            os.set_inheritable(number, True)
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w" if number else "r", errors="backslashreplace")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        elif number and isinstance(stream, io.TextIOWrapper):
+            binary: Any = stream.buffer  # without buffer where Python was told so (-u)
+            if type(getattr(binary, "raw", binary)) is io.FileIO:
+                stream.flush()
+                outlet: Any = _Outlet(stream.fileno(), "w", closefd=False)
+                stream = io.TextIOWrapper(
+                    io.BufferedWriter(outlet) if hasattr(binary, "raw") else outlet,
+                    stream.encoding,
+                    line_buffering=stream.line_buffering,
+                    write_through=stream.write_through,
+                )
+                setattr(sys, name, stream)
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a name's letters
+
+
+def _close_streams(code: Any) -> Any:
+    """The exit code, or that of a failure where standard output could not be written."""
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    raw = getattr(binary, "raw", binary)
+    if isinstance(raw, _Outlet) and raw.failed is not None:
+        error = raw.failed
+        say_error(OSError(error.errno, error.strerror, "standard output"))
+        return code or DetectorError.exit_code
+    return code
+
+
+def alone_in_out(tool: Tool) -> Tool:
+    """A tool that has the folder of its --out for itself: of two that write there at a time the
+    second is refused.
+    """
+
+    @functools.wraps(tool)
+    def alone(*arguments: Any, out: Path, **options: Any) -> Any:
+        if out.exists() and not out.is_dir():  # which the tool refuses in its own words
+            return tool(*arguments, out=out, **options)
+        with alone_in(out):
+            return tool(*arguments, out=out, **options)
+
+    return cast("Tool", alone)
+
+
+def code_of_made(left_out: bool, strict: bool) -> int:
+    """The exit code of a tool that has made one thing of many images, such as a trained detector,
+    and the warning where some could not be read: it is made all the same.
+    """
+    if left_out and not strict:
+        say(
+            "warning: made without the images that could not be read (above); with --strict that"
+            " is exit code 1"
+        )
+    return int(left_out and strict)
+
+
+def members_of(ensemble: str) -> int | None:
+    """--ensemble as a number of members; None is all."""
+    import typer
+
+    if ensemble != "all" and not (ensemble.isdecimal() and int(ensemble) > 0):
+        raise typer.BadParameter(f"--ensemble {ensemble}: expected a number of members, or all")
+    return None if ensemble == "all" else int(ensemble)
+
+
+def refuse_idle(context: typer.Context, names: Iterable[str], where: str) -> None:
+    """An option that is given where it would change nothing is a mistake, and is said to be one.
+
+    names  of the tool's parameters
+    where  the reason: "with --compare"
+    """
+    said = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in context.command.params}
+    given = [said[name] for name in names if _is_given(context, name)]
+    if given:
+        context.fail(f"{', '.join(given)}: changes nothing {where}; leave it out")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """The folder OUT.SUFFIX of an --out, beside it; `.` and `..` have a name, too."""
+    return Path(os.path.abspath(out) + suffix)
+
+
+def _command_of(tool: Callable[..., Any] | typer.Typer) -> Callable[..., Any]:
+    import typer
+
+    if not isinstance(tool, typer.Typer):
+        app = new_app()
+        app.command(epilog=COMMON)(tool)
+        tool = app
+    return typer.main.get_command(tool)
+
+
+def new_app(description: str = "") -> typer.Typer:
+    """An empty app for a tool with several commands. Plain help: rich's would cost 0.1 s."""
+    import typer
+
+    return typer.Typer(
+        help=description,
+        epilog=COMMON,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+def _exit_code_of(error: Exception) -> int:
+    if type(error).__name__ == "Abort":
+        return 128 + signal.SIGINT
+    code = getattr(error, "exit_code", None)
+    return code if isinstance(code, int) else DetectorError.exit_code

@@ -1,0 +1,117 @@
+"""Make the scores of MultiBox and of selective search comparable, on annotated images.
+
+    python tools/calibrate_proposals.py multibox.safetensors --data VOC2012 --split train
+
+Fits, for either engine, the chance that a region covers an object (IoU 0.5) as a function of its
+score, and writes both into the header of the weights: then `both` ranks the regions of the two
+together. Images that the network did not learn from are the better judges; those in which some
+objects may be unboxed are left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detector.cli import options as option
+from detector.cli.app import code_of_made
+
+if TYPE_CHECKING:
+    from detector.datasets import Sample
+    from detector.proposals.merge import Proposer
+    from detector.structures import Array
+
+
+def main(
+    weights: Annotated[Path, typer.Argument(help="A file of tools/train_multibox.py.")],
+    data: option.Data,
+    split: option.Split = None,
+    images: Annotated[int, typer.Option(min=1, help="At most so many images.")] = 300,
+    threads: option.SearchThreads = 2,
+    out: Annotated[Path | None, typer.Option(help="Where to write. [in place]")] = None,
+    quiet: option.Quiet = False,
+    strict: option.AllImages = False,
+) -> int:
+    """Calibrate MultiBox against selective search."""
+    from detector.datasets import read_dataset
+    from detector.errors import DatasetError, ImageError
+    from detector.files import make_place_for
+    from detector.progress.bar import progress
+    from detector.progress.messages import say_error
+    from detector.proposals.calibration import fit_calibration
+    from detector.proposals.multibox.predict import MultiBox
+    from detector.proposals.multibox.weights import load_multibox, save_multibox
+    from detector.proposals.selective_search import SelectiveSearch
+    from detector.training.regions.size_counts import countable
+
+    trained = load_multibox(weights)
+    search = SelectiveSearch(threads=threads)
+    engines: dict[str, Proposer] = {
+        "multibox": MultiBox(trained, threads=threads),
+        "selective-search": search.scored,
+    }
+    dataset = countable(read_dataset(data, split)).subset(images)
+    place = out or weights
+    make_place_for(place)
+    parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in engines}
+    failed = 0
+    for sample in progress(dataset.samples, "calibrate", quiet=quiet):
+        try:
+            for name, found in judged(sample, engines).items():
+                parts[name].append(found)
+        except ImageError as error:
+            failed += 1
+            say_error(error)
+    if not parts["multibox"]:
+        raise DatasetError(f"{dataset.name}: no image that is annotated in full can be read")
+    calibration = {}
+    for name, pairs in parts.items():
+        scores, covers = joined(pairs)
+        calibration[name] = fit_calibration(scores, covers)
+        chances = calibration[name](scores)
+        print(
+            f"{name}: {len(scores)} regions, {covers.mean():.1%} cover an object;"
+            f" said of the best tenth {top(chances, chances):.1%}, true {top(chances, covers):.1%}"
+        )
+    save_multibox(place, trained.calibrated(calibration))
+    print(f"wrote {place}", file=sys.stderr)
+    return code_of_made(failed > 0, strict)
+
+
+def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Array, Array]]:
+    """Of each engine: the scores of its regions (N,), and whether they cover an object (N,)."""
+    import numpy as np
+
+    from detector import boxes as box_ops
+    from detector.images.decoding import read_image
+    from detector.proposals.calibration import LEAST_IOU
+
+    image = read_image(sample.path)
+    objects = sample.annotations.boxes[~sample.annotations.crowd]
+    found = {}
+    for name, propose in engines.items():
+        regions = propose(image)
+        covers = np.zeros(len(regions), bool)
+        if len(objects):
+            covers = box_ops.iou(regions.boxes, objects).max(1) >= LEAST_IOU
+        assert regions.scores is not None
+        found[name] = (regions.scores, covers)
+    return found
+
+
+def joined(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    import numpy as np
+
+    scores, covers = zip(*pairs, strict=True)
+    return np.concatenate(scores).astype(np.float64), np.concatenate(covers)
+
+
+def top(chances: Array, values: Array) -> float:
+    """The mean of `values` over the tenth with the best chances."""
+    import numpy as np
+
+    best = np.argsort(-chances, kind="stable")[: max(1, len(chances) // 10)]
+    return float(values[best].mean())

@@ -1,0 +1,63 @@
+"""A bundle made ready to run, as the command line asks for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detector.cli.app import members_of
+from detector.detection.detector import Detector
+from detector.detection.load import load_detector
+from detector.hardware import use_device, use_threads
+from detector.progress.messages import visible
+from detector.proposals.engines import names_a_file
+from detector.proposals.gather import StoredProposals
+
+
+class Running(NamedTuple):
+    """How a bundle is run. `settings` are DetectionSettings by name; those not given are its own.
+
+    proposals  an engine, or a proposal cache's path; None is what the bundle says
+    """
+
+    weights: Path | None
+    ensemble: str
+    proposals: str | None
+    device: str
+    precision: str
+    threads: int | None
+    settings: dict[str, Any]
+    batch_size: int | None = None
+
+
+def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None]:
+    """The detector, and the file that its proposals come from, if they come from one."""
+    members, engine, file = members_of(running.ensemble), running.proposals, None
+    if engine is not None and names_a_file(engine):
+        file, engine = StoredProposals(engine), None
+    detector = load_detector(
+        running.weights,
+        device=use_device(running.device),
+        precision=running.precision,
+        members=members,
+        proposals=engine,
+        settings=running.settings,
+        batch_size=running.batch_size,
+        threads=use_threads(running.threads),
+        proposals_given=file is not None,
+        announce=None if quiet else lambda text: print(text, file=sys.stderr),
+    )
+    unlike = None if file is None else file.unlike(detector.propose_regions)
+    if unlike is not None:
+        print(visible(f"warning: {unlike}"), file=sys.stderr)
+    return detector, file
+
+
+def settings_given(
+    max_proposals: int | None, voting: float | None = None, **values: Any
+) -> dict[str, Any]:
+    """The DetectionSettings that an option names; 0 regions are all of them, 0 voting is none."""
+    given = {name: value for name, value in values.items() if value is not None}
+    zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
+    return given | {name: one or None for name, one in zero_is_none.items() if one is not None}

@@ -1,0 +1,110 @@
+"""What a detection leaves: detections.json, run.json, annotated pictures, and a table."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from detector.cli.detecting.records import Record, place
+from detector.files import open_regular, write_atomically
+from detector.images.paths import short_names
+from detector.progress.messages import counted, visible
+from detector.results.coco_json import FILE, write_detections
+from detector.results.draw import draw
+from detector.structures import Array, Detections
+
+RUN = "run.json"
+_MARK = b"inception-rcnn detect "
+"""Begins the comment in an annotated picture; the key of its run follows (done.py)."""
+
+
+def write_picture(
+    path: Path, image: Array, found: Detections, names: Sequence[str], key: str
+) -> None:
+    buffer = io.BytesIO()
+    comment = _MARK + key.encode()
+    draw(image, found, names).save(buffer, "JPEG", quality=92, comment=comment)
+    write_atomically(path, buffer.getvalue())
+
+
+def mark_of(picture: Path) -> str | None:
+    """The key of the run that annotated a picture; None of any other file."""
+    try:
+        with open_regular(picture) as file:
+            start = file.read(256)
+    except OSError:
+        return None
+    _, found, after = start.partition(_MARK)
+    return after[:32].decode("ascii", "replace") if found else None
+
+
+def clear(out: Path, records: Sequence[Record], key: str, *, pictures: bool, results: bool) -> None:
+    """Remove what would contradict the results of this run: pictures annotated by other settings,
+    and those of its own images that it has not annotated; with `results` also the JSON files of
+    before. Nothing that was given as an image goes, nor anybody else's file.
+
+    pictures  whether it annotates any
+    """
+    inputs = {place(record.path) for record in records}
+    written = {record.picture for record in records if pictures and record.rows is not None}
+    stale = {record.picture for record in records} - written
+    for path in out.glob("*.jpg"):
+        mark = mark_of(path)
+        if mark is not None and (mark != key or path.name in stale) and place(path) not in inputs:
+            path.unlink(missing_ok=True)
+    for name in (FILE, RUN) if results else ():
+        (out / name).unlink(missing_ok=True)
+
+
+def sorted_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Every detection, best first; equal scores by image and class, so that the order of the inputs
+    does not show.
+    """
+    rows = [row for record in records for row in record.rows or ()]
+    return sorted(
+        rows, key=lambda row: (-row["score"], str(row["image_id"]), row["category_id"], row["bbox"])
+    )
+
+
+def write_results(out: Path, rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
+    """Both files, or neither beside one of another run."""
+    write_detections(out / FILE, rows)
+    try:
+        write_atomically(out / RUN, json.dumps(run, indent=1) + "\n")
+    except BaseException:
+        with suppress(OSError):
+            (out / RUN).unlink()
+        raise
+
+
+def show(records: Sequence[Record], threshold: float) -> None:
+    """A table of all detections, or a sentence where there are none."""
+    done = [record for record in records if record.rows is not None]
+    if not any(record.rows for record in done):
+        print(
+            f"nothing found in {counted(len(done), 'image')} with a score of {threshold:.2f} or"
+            " more; a lower --threshold shows what is less certain"
+        )
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("image", "object"):
+        table.add_column(name, overflow="fold")
+    for name in ("score", "x1", "y1", "x2", "y2"):
+        table.add_column(name, justify="right")
+    names = dict(zip(map(id, records), short_names([one.path for one in records]), strict=True))
+    for record in done:
+        image = visible(names[id(record)])
+        if not record.rows:
+            table.add_row(image, "nothing above the threshold", "", "", "", "", "")
+        for row in record.rows or ():
+            x, y, width, height = row["bbox"]
+            box = [f"{value:.0f}" for value in (x, y, x + width, y + height)]
+            table.add_row(image, visible(row["category_name"]), f"{row['score']:.2f}", *box)
+    Console(markup=False, highlight=False, soft_wrap=True).print(table)

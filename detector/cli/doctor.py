@@ -1,0 +1,202 @@
+"""Check whether this machine is fit to run the detector; each fault comes with its cure.
+
+    python tools/doctor.py
+    python tools/doctor.py --json
+
+Works where the packages do not: every import is tried in a process of its own. Exit codes: 0 fit
+(notes cost time only), 1 faults.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from detector.progress.messages import visible
+
+ROOT = Path(__file__).resolve().parents[2]
+Environment = Mapping[str, str] | None
+MODULES = (
+    "numpy", "scipy", "numba", "PIL", "safetensors", "pydantic", "yaml", "sklearn", "pycocotools",
+    "rich", "matplotlib",
+)  # fmt: skip
+OPENCV = (
+    "opencv-python", "opencv-contrib-python",
+    "opencv-python-headless", "opencv-contrib-python-headless",
+)  # fmt: skip
+TOGETHER = "pip install --force-reinstall torch torchvision"
+LEAST_MEMORY, GOOD_MEMORY = 1.0, 3.0  # GB
+
+
+class Check(NamedTuple):
+    """One line of the table: what is wrong ("note" or "fault"), or "ok", and what cures it."""
+
+    name: str
+    state: str
+    said: str
+    cure: str = ""
+
+
+def main(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
+) -> int:
+    """Check packages, machine and weights; say what cures each fault."""
+    found = []
+    for one in checks():
+        found.append(one)
+        if not as_json:
+            typer.echo(f"{one.state:6s} {one.name:12s} {visible(one.said)}")
+            if one.cure:
+                typer.echo(f"       cure: {one.cure}")
+    faults = sum(one.state == "fault" for one in found)
+    if as_json:
+        typer.echo(json.dumps([one._asdict() for one in found], indent=1))
+    else:
+        typer.echo(f"{len(found)} checks, {faults} faults")
+    return int(faults > 0)
+
+
+def checks() -> Iterator[Check]:
+    """All checks, in the order in which faults are best cured."""
+    yield check_torch()
+    yield check_opencv()
+    yield check_modules()
+    yield check_precision()
+    yield check_weights()
+    yield check_memory(_free_memory())
+    cache = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache")
+    yield check_folder("cache", cache, "NUMBA_CACHE_DIR")
+    yield check_folder("temporary", Path(tempfile.gettempdir()), "TMPDIR")
+
+
+def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
+    """The JSON value that Python source prints last, in a process of its own, and its error."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json\n{program}"], cwd=ROOT / "tools", capture_output=True,
+        text=True, errors="replace", env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode < 0:
+        return None, f"crashed with signal {-done.returncode}"
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1]), ""
+    except (ValueError, IndexError):
+        return None, (done.stderr.strip().splitlines() or ["printed nothing"])[-1][:300]
+
+
+VERSION_OF = "import importlib.metadata as m\ndef v(name):\n try: return m.version(name)\n"
+VERSION_OF += " except m.PackageNotFoundError: return None\n"
+
+
+def check_torch(environment: Environment = None) -> Check:
+    """torchvision's compiled operators are there only beside the very torch they were built for."""
+    pair = "torch", "torchvision"
+    versions, _ = run_apart(f"{VERSION_OF}print(json.dumps([v(n) for n in {pair}]))", environment)
+    torch, vision = versions or (None, None)
+    said = f"torch {torch}, torchvision {vision}"
+    _, error = run_apart(
+        "import torch, torchvision\n"
+        "torchvision.ops.nms(torch.tensor([[0., 0., 9., 9.]]), torch.ones(1), 0.5)\n"
+        "print(json.dumps(torch.cuda.is_available()))",
+        environment,
+    )
+    if not error:
+        return Check("torch", "ok", said)
+    builds = [(one or "").partition("+")[2] for one in (torch, vision)]  # cpu of 2.9.1+cpu
+    if builds[0] != builds[1]:
+        said += "; the two come from different indexes"
+    cpu = " --index-url https://download.pytorch.org/whl/cpu" if builds[0] == "cpu" else ""
+    return Check("torch", "fault", f"{error} ({said})", TOGETHER + cpu)
+
+
+def check_opencv(environment: Environment = None) -> Check:
+    """One package only, with the contributed modules: two overwrite each other's files."""
+    cure = f"pip uninstall -y {' '.join(OPENCV)} && pip install opencv-contrib-python-headless"
+    listing = f"{VERSION_OF}print(json.dumps([n for n in {OPENCV} if v(n)]))"
+    names, _ = run_apart(listing, environment)
+    if names and len(names) > 1:
+        return Check("opencv", "fault", f"{' and '.join(names)} are installed", cure)
+    program = "import cv2\ncv2.ximgproc.segmentation\nprint(json.dumps(cv2.__version__))"
+    version, error = run_apart(program, environment)
+    if "ximgproc" in error:
+        error = "has no ximgproc: it is the package without the contributed modules"
+    return Check("opencv", "fault", error, cure) if error else Check("opencv", "ok", version)
+
+
+def check_modules(environment: Environment = None) -> Check:
+    """Whether the other packages can be imported."""
+    _, error = run_apart(f"import {', '.join(MODULES)}\nprint(1)", environment)
+    if error:
+        return Check("packages", "fault", error, f"pip install --force-reinstall -e {ROOT}")
+    return Check("packages", "ok", f"{len(MODULES)} others import")
+
+
+def check_precision(environment: Environment = None) -> Check:
+    """What the networks run in; a card that torch cannot use is a fault."""
+    program = (
+        "import torch\nfrom detector.models.inference.prepare import fastest_precision as fastest\n"
+        "there = torch.cuda.is_available()\n"
+        "assert not there or float(torch.ones(2, device='cuda').sum()) == 2\n"
+        "device = torch.device('cuda' if there else 'cpu')\n"
+        "print(json.dumps(f'{fastest(device)} on {device}'))"
+    )
+    said, error = run_apart(program, environment)
+    if error:
+        return Check("precision", "fault", error, TOGETHER)
+    return Check("precision", "ok", said)
+
+
+def check_weights(environment: Environment = None) -> Check:
+    """The shipped bundle is whole: loading verifies the size and hash of every file."""
+    program = (
+        "from detector.detection.bundle import load_bundle\n"
+        "from detector.detection.load import SHIPPED\n"
+        "print(json.dumps(len(load_bundle(SHIPPED).models)))"
+    )
+    count, error = run_apart(program, environment)
+    if error:
+        return Check("weights", "fault", error, f"git -C {ROOT} checkout -- detector/weights")
+    return Check("weights", "ok", f"{count} shipped networks, verified")
+
+
+def check_memory(free: float | None) -> Check:
+    """GB that may still be taken; None where the system does not say."""
+    if free is None:
+        return Check("memory", "ok", "not known on this system")
+    cure = "python tools/detect.py IMAGE --threads 1 --batch-size 4 --max-proposals 500"
+    if free < LEAST_MEMORY:
+        return Check("memory", "fault", f"{free:.1f} GB free; needs {LEAST_MEMORY:g}", cure)
+    if free < GOOD_MEMORY:
+        return Check("memory", "note", f"{free:.1f} GB free; training wants {GOOD_MEMORY:g}", cure)
+    return Check("memory", "ok", f"{free:.1f} GB free")
+
+
+def _free_memory(
+    group: Path = Path("/sys/fs/cgroup"), system: Path = Path("/proc/meminfo")
+) -> float | None:
+    """Of the machine, or of the container where that is less."""
+    free = []
+    try:
+        rows = dict(line.split(":", 1) for line in system.read_text().splitlines() if ":" in line)
+        free.append(int(rows["MemAvailable"].split()[0]) * 1024 / 1e9)
+        limit, used = ((group / f"memory.{one}").read_text() for one in ("max", "current"))
+        free.append((int(limit) - int(used)) / 1e9)
+    except (OSError, ValueError, KeyError):  # "max": no limit
+        pass
+    return min(free) if free else None
+
+
+def check_folder(name: str, folder: Path, variable: str) -> Check:
+    """Whether a folder (or where it will be made) can be written."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Check(name, "ok", str(there))
+    return Check(name, "fault", f"{there} cannot be written", f"export {variable}=~/there")

@@ -1,0 +1,104 @@
+"""A bundle run over a data set; the scores of its regions are kept, so that a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from detector.cli.detecting.loading import Running, load
+from detector.datasets import VOC_CLASSES, Dataset
+from detector.detection.bundle import BundleManifest, read_manifest
+from detector.detection.load import SHIPPED
+from detector.errors import EvaluationError, ImageError
+from detector.evaluation import evaluate, oracle_detections
+from detector.evaluation.coverage import coverage
+from detector.evaluation.diagnosis.misses import RegionEvidence, region_evidence
+from detector.evaluation.scoring.regions import (
+    proposing_from,
+    proposing_with,
+    region_store,
+    score_dataset,
+    trained_on,
+)
+from detector.progress.bar import Pace, progress
+from detector.progress.interruption import stop_gently
+from detector.progress.messages import counted, say, say_error
+from detector.proposals.cache.stored import ProposalStore
+from detector.results.coco_json import write_results
+from detector.structures import Detections, Proposals
+
+
+class Seen(NamedTuple):
+    """The regions of each image, and what they said of its objects."""
+
+    regions: dict[str, Proposals]
+    evidence: dict[str, RegionEvidence]
+
+
+def detect(
+    dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
+) -> tuple[Seen, int]:
+    """Run the bundle, write detections.json; what its regions were, and how many images failed."""
+    manifest = read_manifest(running.weights or SHIPPED)
+    warn_of_training(manifest, dataset)
+    detector, file = load(running, quiet)
+    check_classes(detector.classes, dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    store = region_store(out / "regions", detector, manifest, file.key if file else None)
+    seen = Seen({}, {})
+    results: dict[str, Detections] = {}
+    failed, pace = 0, Pace()
+    with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
+        proposing = proposing_from(file) if file else proposing_with(detector, stored)
+        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop), pace.begin)
+        for sample, found in progress(scored, "score", len(dataset), quiet, pace=pace):
+            if isinstance(found, ImageError):
+                say_error(found)
+                failed += 1
+                continue
+            truth = sample.annotations
+            seen.regions[sample.image_id] = found.proposals
+            seen.evidence[sample.image_id] = region_evidence(truth, found.proposals, found.scores)
+            results[sample.image_id] = detector.suppress(found.boxes, found.scores)
+    if not results:
+        raise ImageError(f"{dataset.name}: none of its images could be read")
+    (out / "run.json").unlink(missing_ok=True)  # of tools/detect.py, whose detections they replace
+    write_results(out / "detections.json", dataset, results)
+    return seen, failed
+
+
+def warn_of_training(manifest: BundleManifest, dataset: Dataset) -> None:
+    """Say it where the bundle learnt from images that judge it, before the work."""
+    if count := trained_on(manifest, dataset):
+        say(
+            f"warning: {dataset.name}: the weights learnt from at least {count} of these"
+            f" {counted(len(dataset), 'image')}, so that their scores flatter; use others"
+        )
+
+
+def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
+    """The detector's list is the data set's; else an EvaluationError that names the option."""
+    if classes == dataset.classes:
+        return
+    apart = sorted(set(classes) ^ set(dataset.classes))
+    shown = ", ".join(apart[:3]) + (", ..." if len(apart) > 3 else "")
+    cure = "no name is in both, so these weights cannot be judged on it"
+    if set(classes) & set(dataset.classes):
+        cure = "--classes weights judges under the list of the weights, by name"
+    if classes == VOC_CLASSES:
+        cure = "--classes voc judges under VOC's twenty, with COCO's names for them, too"
+    raise EvaluationError(
+        f"{dataset.name} has {counted(len(dataset.classes), 'class')}, the weights {len(classes)}"
+        f" ({f'not in both: {shown}' if apart else 'in another order'}); {cure}"
+    )
+
+
+def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
+    """What the proposals allow: their recall, and the mAP of a perfect classifier on them."""
+    oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
+    return {
+        "proposals_per_image": sum(map(len, regions.values())) / len(regions),
+        "proposal_recall": float(coverage(dataset, regions, [None]).recall(0.5)[0]),
+        "oracle_class_map": oracle.mean_ap,
+    }

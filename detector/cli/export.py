@@ -1,0 +1,57 @@
+"""Convert saved detections from one layout to another: coco, voc, ilsvrc or csv.
+
+    python tools/export.py out/detections.json --data VOC2012 --split val --to voc --out results
+    python tools/export.py results --data VOC2012 --split val --to csv --out found.csv
+
+The layout of the input is told from its files. The data set gives the images' numbers and the
+classes' ids.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.cli import options as option
+from detector.progress.messages import counted
+
+
+def main(
+    detections: Annotated[
+        Path, typer.Argument(help="Saved: .json or its folder, .csv, ILSVRC's .txt, VOC's folder.")
+    ],
+    data: Annotated[Path, typer.Option(help="Data set that was detected on.")],
+    to: Annotated[str, typer.Option(help="coco, voc, ilsvrc or csv.")],
+    out: Annotated[Path, typer.Option(help="File to write; voc: a folder.")],
+    split: option.Split = None,
+    classes: option.Classes = "own",
+) -> None:
+    """Convert saved detections to another layout."""
+    from contextlib import nullcontext
+
+    from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
+    from detector.files import alone_in
+    from detector.progress.messages import visible
+    from detector.results.results import check_layout, read_results, write_results
+    from detector.results.unmatched import Unmatched
+
+    layout = check_layout(to)
+    if classes not in ("own", "voc"):
+        raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
+    dataset = read_dataset(data, split)
+    if classes == "voc":
+        dataset = dataset.with_classes(VOC_CLASSES, COCO_TO_VOC)
+    unmatched = Unmatched()
+    results = read_results(detections, dataset, unmatched)
+    if len(unmatched):
+        print(visible(f"left out: {detections}: {unmatched.sentence(dataset)}"), file=sys.stderr)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with alone_in(out) if layout == "voc" and not out.is_file() else nullcontext():
+        write_results(out, dataset, results, layout)
+    count = sum(map(len, results.values()))
+    typer.echo(
+        f"wrote {out}: {counted(count, 'detection')} in {counted(len(results), 'image')} ({layout})"
+    )

@@ -1,0 +1,232 @@
+"""Fit linear heads on a bundle's features: SVMs and box regression, or one class more in minutes.
+
+    python tools/fit_heads.py --data VOC2012 --split train --out runs/with_heads
+    python tools/fit_heads.py --bank runs/voc --weights runs/voc/bundle --out runs/with_heads
+    python tools/fit_heads.py --add mug --data few_images/ --out runs/with_mugs
+    python tools/detect.py image.jpg --weights runs/with_heads --svm --regression
+
+The networks stay as they are. SVMs and regression keep the features that they see in OUT.features:
+run the same command again to go on after an interruption.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+
+import typer
+
+from detector.cli import options as option
+from detector.cli.app import alone_in_out, beside, code_of_made, members_of, refuse_idle
+from detector.progress.messages import counted
+from detector.seeds import LARGEST
+
+if TYPE_CHECKING:
+    from detector.datasets import Dataset
+    from detector.detection.bundle import BundleManifest
+    from detector.models.inference.prepare import Precision
+    from detector.training.heads.fitting import Fitted
+
+
+@alone_in_out
+def main(
+    context: typer.Context,
+    out: option.NewBundle,
+    data: Annotated[
+        Path | None, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")
+    ] = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="In place of --data: a training's OUT, whose maps were kept; minutes."),
+    ] = None,
+    data_root: Annotated[
+        Path, typer.Option(help="With --bank: where that training's data paths begin.")
+    ] = Path("."),
+    split: option.Split = None,
+    weights: option.Weights = None,
+    add: Annotated[
+        str | None, typer.Option(help="Add this class of the data set, from 5 to 100 boxes.")
+    ] = None,
+    boxes: Annotated[int, typer.Option(min=5, help="With --add: most boxes used.")] = 100,
+    crops: Annotated[
+        int, typer.Option(min=100, help="With --add: most regions described, about.")
+    ] = 3000,
+    background: Annotated[
+        list[str], typer.Option(help="With --add: photographs without the class; may repeat.")
+    ] = [],  # noqa: B006
+    svm: Annotated[bool, typer.Option(help="Fit SVMs.")] = True,
+    regression: Annotated[bool, typer.Option(help="Fit box regression.")] = True,
+    enable: Annotated[
+        bool, typer.Option(help="The new bundle uses them unless told not to.")
+    ] = False,
+    images: option.SomeImages = None,
+    max_proposals: option.MaxProposals = None,
+    ensemble: option.Ensemble = "1",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of features and proposals. [OUT.features]")
+    ] = None,
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    threads: option.Threads = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of what is drawn.")] = 0,
+    quiet: option.Quiet = False,
+    strict: option.AllImages = False,
+) -> int:
+    """Fit heads on a bundle's features."""
+    from detector.detection.bundle import read_manifest, save_heads
+    from detector.detection.load import SHIPPED
+    from detector.training.heads.fitting import thresholds_with
+
+    started = time.perf_counter()
+    if (data is None) == (bank is None) or (add is not None and data is None):
+        raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
+    if add is None and not (svm or regression):
+        raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
+    for given, other in ((add, "--add"), (bank, "--bank")):
+        where = f"without {other}" if given is None else f"with {other}"
+        refuse_idle(context, IDLE[where], where)
+    bundle = weights or SHIPPED
+    manifest = read_manifest(bundle)
+    machine = Machine(device, precision, threads, quiet)
+    heads = AllClasses(svm, regression, seed)
+    if data is None:
+        assert bank is not None
+        fitted, complete = fit_on_bank(bank, data_root, bundle, ensemble, heads, machine)
+    elif add is None:
+        dataset = data_of_bundle(data, split, images, manifest)
+        kept = cache or beside(out, ".features")
+        fitted, complete = fit_on_data(
+            dataset, bundle, ensemble, max_proposals, kept, heads, machine
+        )
+    else:
+        dataset = data_of_class(add, data, split, boxes, background, manifest)
+        fitted, complete = fit_new_class(dataset, bundle, max_proposals, crops, seed, machine)
+    save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
+    taken = time.perf_counter() - started
+    typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
+    return code_of_made(not complete, strict)
+
+
+class Machine(NamedTuple):
+    """How the networks run."""
+
+    device: str
+    precision: str
+    threads: int | None
+    quiet: bool
+
+
+class AllClasses(NamedTuple):
+    """What is fitted of the network's own classes."""
+
+    svm: bool
+    regression: bool
+    seed: int
+
+
+IDLE = {
+    "with --add": ("svm", "regression", "enable", "images", "ensemble", "cache"),
+    "without --add": ("boxes", "crops", "background"),
+    "with --bank": ("split", "images", "max_proposals", "cache"),
+    "without --bank": ("data_root",),
+}
+"""Options that would change nothing."""
+
+
+def data_of_bundle(
+    data: Path, split: str | None, images: int | None, manifest: BundleManifest
+) -> Dataset:
+    """The data set under the class list of the bundle's networks."""
+    from detector.datasets import COCO_TO_VOC, read_dataset
+
+    rename = {old: new for old, new in COCO_TO_VOC.items() if old not in manifest.classes}
+    dataset = read_dataset(data, split).with_classes(manifest.network_classes, rename)
+    return dataset if images is None else dataset.subset(images)
+
+
+def data_of_class(
+    name: str, data: Path, split: str | None, boxes: int, background: list[str],
+    manifest: BundleManifest,
+) -> Dataset:  # fmt: skip
+    """A few images with the new class, and photographs without it."""
+    from detector.datasets import read_dataset
+    from detector.training.heads.new_class import check_new_class, few_images, with_background
+
+    dataset = read_dataset(data, split)
+    check_new_class(name, manifest.classes, dataset)
+    dataset = few_images(dataset.with_classes((name,)), boxes)
+    return with_background(dataset, background) if background else dataset
+
+
+def fit_new_class(
+    dataset: Dataset, bundle: Path, max_proposals: int | None, crops: int, seed: int,
+    machine: Machine,
+) -> tuple[Fitted, bool]:  # fmt: skip
+    """One class more, on the first network, and whether all images could be read."""
+    from detector.training.heads.data_features import load, proposals_of
+    from detector.training.heads.new_class import learn_class
+
+    detector = load(bundle, "1", max_proposals, *machine)
+    samples = proposals_of(dataset, detector, None, machine.quiet)
+    recipe = {"data": f"{counted(len(dataset), 'image')} of {dataset.name}", "seed": seed}
+    (name,) = dataset.classes
+    fitted = learn_class(name, samples, detector, crops, seed, recipe, machine.quiet)
+    return [fitted], len(samples) == len(dataset)
+
+
+def fit_on_data(
+    dataset: Dataset, bundle: Path, ensemble: str, max_proposals: int | None, cache: Path,
+    heads: AllClasses, machine: Machine,
+) -> tuple[Fitted, bool]:  # fmt: skip
+    """SVMs and regression from images, and whether all of them could be read."""
+    from detector.detection.bundle import read_manifest
+    from detector.heads.fit import need_every_class
+    from detector.training.heads.data_features import (
+        DataFeatures,
+        feature_store,
+        load,
+        proposals_of,
+    )
+    from detector.training.heads.fitting import fit_all
+
+    if heads.svm:
+        need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
+    detector = load(bundle, ensemble, max_proposals, *machine)
+    cache.mkdir(parents=True, exist_ok=True)
+    samples = proposals_of(dataset, detector, cache / "proposals.sqlite", machine.quiet)
+    members = read_manifest(bundle).members[: len(detector.ensemble.members)]
+    hashes = [member.sha256 for member in members]
+    store = feature_store(cache, detector, hashes, machine.precision)
+    described = DataFeatures(samples, detector, store, machine.quiet)
+    recipe = {"data": f"{counted(len(dataset), 'image')} of {dataset.name}", "seed": heads.seed}
+    fitted = fit_all(described, dataset.classes, *heads, recipe)
+    return fitted, len(samples) == len(dataset)
+
+
+def fit_on_bank(
+    run: Path, data_root: Path, bundle: Path, ensemble: str, heads: AllClasses, machine: Machine
+) -> tuple[Fitted, bool]:
+    """SVMs and regression from the maps that a training kept."""
+    from detector.detection.bundle import load_bundle
+    from detector.hardware import use_device, use_threads
+    from detector.models.inference.prepare import fastest_precision
+    from detector.training.engine.places import Places
+    from detector.training.heads.bank_features import BankFeatures
+    from detector.training.heads.fitting import fit_all
+
+    device, precision = use_device(machine.device), machine.precision
+    if precision == "auto":
+        precision = fastest_precision(device)
+    if precision not in ("float32", "bfloat16"):
+        raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
+    threads = use_threads(machine.threads)
+    loaded = load_bundle(bundle, members_of(ensemble))
+    places = Places(run, data_root, device, threads, machine.quiet)
+    kept = BankFeatures(loaded, places, cast("Precision", precision), every_class=heads.svm)
+    data = f"{counted(len(kept.dataset), 'image')} of the bank of {run.name}"
+    recipe = {"data": data, "seed": heads.seed}
+    if kept.unread:
+        unread = counted(kept.unread, "image")
+        typer.echo(f"left out: {unread} that cannot be read; tools/lint.py tells which", err=True)
+    return fit_all(kept, kept.classes, *heads, recipe), not kept.unread

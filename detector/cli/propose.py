@@ -1,0 +1,337 @@
+"""Propose regions in any number of images, into one cache file that the other tools read.
+
+    python tools/propose.py photos/ 'more/*.jpg' --out proposals.sqlite
+    find . -name '*.jpg' | python tools/propose.py - --out proposals.sqlite --workers 8
+    python tools/propose.py import voc_2007_test.mat JPEGImages/ --out proposals.sqlite \\
+        --order yxyx --base 1 --inclusive
+    python tools/propose.py export proposals.sqlite --to detectron2 --file train.pkl
+    python tools/propose.py verify proposals.sqlite
+
+Started again, it goes on where it stopped. A file that gives no proposals is reported and the rest
+go on (exit code 1).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.cli.app import new_app, refuse_idle
+from detector.progress.messages import counted
+
+if TYPE_CHECKING:
+    from detector.proposals.cache.recorded import Recorder
+    from detector.proposals.cache.stored import ProposalStore
+    from detector.structures import Proposals
+
+Cache = Annotated[Path, typer.Option(help="The cache: one SQLite file.")]
+
+
+def main(
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")
+    ],
+    out: Cache = Path("proposals.sqlite"),
+    engine: Annotated[str, typer.Option(help="selective-search, multibox, both or opencv.")] = (
+        "selective-search"
+    ),
+    preset: Annotated[str | None, typer.Option(help="single, fast or quality. [fast]")] = None,
+    superpixel_scale: Annotated[
+        float | None, typer.Option(help="1: the paper's; 2: GoogLeNet's. [2]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the random part of the ranking. [0]")] = None,
+    longest_side: Annotated[
+        int | None, typer.Option(help="Compute at this size; 0: full size. [500]")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Another setting of the engine: NAME=VALUE.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds for one image.")] = 300.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> int:
+    """Propose regions in images. Other commands: propose.py import, export, verify (--help)."""
+    from detector.images.paths import image_paths
+    from detector.proposals.cache.stored import ProposalStore
+
+    searching = {
+        "preset": preset,
+        "superpixel_scale": superpixel_scale,
+        "seed": seed,
+        "longest_side": longest_side,
+    }
+    given: dict[str, Any] = {k: value for k, value in searching.items() if value is not None}
+    if engine == "multibox" and given.keys() - {"seed"}:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given if name != "seed")
+        raise typer.BadParameter(f"{names}: --engine multibox has no such option; see --set")
+    if longest_side == 0:
+        given["longest_side"] = None
+    paths = [str(path) for path in image_paths(images, sys.stdin)]
+    chosen = given | settings_given(options or [])
+    recorder = prepare(out, engine, chosen, quiet)
+    with ProposalStore(out, "rw") as store:
+        key = store.put_settings(recorder.settings)
+        counts = record_all(paths, recorder, store, key, workers, time_limit, quiet)
+        if not quiet:
+            print(summary(store, counts, out))
+    if counts["failed"] == len(paths):
+        return 3
+    return int(counts["failed"] > 0)
+
+
+def settings_given(options: list[str]) -> dict[str, Any]:
+    """NAME=VALUE, the value read as YAML, so that numbers are numbers and lists are lists."""
+    from detector.errors import cut
+    from detector.safe_yaml import YamlError, load_yaml
+
+    given = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {cut(option)}: expected NAME=VALUE")
+        try:
+            given[name] = load_yaml(value)
+        except YamlError as error:
+            raise typer.BadParameter(f"--set {cut(option)}: not a YAML value ({error})") from None
+    return given
+
+
+def prepare(out: Path, engine: str, chosen: dict[str, Any], quiet: bool) -> Recorder:
+    """What each worker starts from: wrong settings are found here, kernels compiled once, here."""
+    from detector.proposals.cache.recorded import Recorder
+    from detector.proposals.cache.stored import describe
+    from detector.proposals.engines import build_engine, warm_up
+
+    # Each worker keeps to one processor; the number of threads changes no box.
+    given = {**chosen, "threads": 1}
+    settings = describe(build_engine(engine, given))
+    warm_up(engine, None if quiet else lambda text: print(text, file=sys.stderr))
+    return Recorder(out, engine, given, settings)
+
+
+def record_all(
+    paths: list[str],
+    recorder: Recorder,
+    store: ProposalStore,
+    key: str,
+    workers: int,
+    time_limit: float,
+    quiet: bool,
+) -> dict[str, float]:
+    """Run the workers over all paths; how many images were made, known already, and failed."""
+    from detector.errors import ProposalError
+    from detector.progress.bar import progress
+    from detector.progress.interruption import stop_gently
+    from detector.progress.messages import say_error
+    from detector.proposals.cache.recorded import Record
+    from detector.proposals.cache.stored import as_text
+    from detector.proposals.workers import Lost, work_on
+
+    counts: dict[str, float] = {"made": 0, "known": 0, "failed": 0, "boxes": 0, "seconds": 0.0}
+    known_failures = store.failures(key)
+    with stop_gently("the images under way") as stop:
+        done = work_on(paths, recorder, workers, time_limit, lambda: bool(stop))
+        for path, record in progress(done, "propose", len(paths), quiet):
+            if isinstance(record, Lost):
+                record = Record(path, error=f"{path}: {record.reason}")
+            if record.error is not None:
+                counts["failed"] += 1
+                store.put_failure(path, key, record.error)
+                say_error(ProposalError(record.error))
+                continue
+            if as_text(path) in known_failures:
+                store.clear_failure(path, key)
+            counts["known" if record.known else "made"] += 1
+            counts["boxes"] += record.boxes
+            counts["seconds"] += record.seconds
+    return counts
+
+
+def summary(store: ProposalStore, counts: dict[str, float], out: Path) -> str:
+    stored = counts["made"] + counts["known"]
+    text = (
+        f"{counted(int(counts['made']), 'image')} done, {counts['known']:.0f} known already, "
+        f"{counts['failed']:.0f} failed"
+    )
+    if counts["made"]:
+        text += f"; {counts['seconds'] / counts['made']:.3f} s of search an image"
+    if stored:
+        text += f"; {counted(round(counts['boxes'] / stored), 'box')} an image"
+    boxes, size = store.total_boxes(), store.size_on_disk()
+    text += (
+        f"\n{out}: {counted(store.count(), 'image')}, {counted(boxes, 'box')}, {size / 1e6:.1f} MB"
+    )
+    return f"{text}, {size / boxes:.2f} bytes a box" if boxes else text
+
+
+def import_foreign(
+    file: Annotated[Path, typer.Argument(help="A .mat, .pkl, .npz or .json of proposals.")],
+    images: Annotated[list[str], typer.Argument(help="The images: files, folders, globs, or -.")],
+    *,
+    order: Annotated[str, typer.Option(help="xyxy, yxyx or xywh, as in the file.")],
+    base: Annotated[int, typer.Option(min=0, max=1, help="What the first pixel is called.")],
+    out: Cache = Path("proposals.sqlite"),
+    inclusive: Annotated[
+        bool | None,
+        typer.Option("--inclusive/--exclusive", help="Whether the end pixel belongs to a box."),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="Image list, for files that hold no names.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> int:
+    """Put proposals that others made into a cache. R-CNN's: --order yxyx --base 1 --inclusive."""
+    from detector.errors import ProposalError
+    from detector.files import read_regular
+    from detector.images.decoding import content_hash, read_bytes
+    from detector.images.paths import image_paths
+    from detector.progress.bar import progress
+    from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.interchange.export import read_index
+    from detector.proposals.interchange.layout import Layout, convert
+    from detector.proposals.interchange.reading import match_names, read_foreign
+
+    layout = Layout(order, base, inclusive)  # type: ignore[arg-type]
+    found = read_foreign(file, read_index(names).names if names else None)
+    paths = match_names(list(found), image_paths(images, sys.stdin))
+    if not paths:
+        raise ProposalError(
+            f"{file}: none of its {len(found)} image names (such as {next(iter(found))}) is among"
+            " the images given"
+        )
+    sizes = sizes_of(paths, quiet)
+    made = convert({name: found[name] for name in sizes}, sizes, layout)
+    settings = {
+        "engine": "imported",
+        "file": file.name,
+        "sha256": content_hash(read_regular(file)),
+        "layout": str(layout),
+    }
+    with ProposalStore(out, "rw") as store:
+        key = store.put_settings(settings)
+        for name, one in progress(made.proposals.items(), "store", len(sizes), quiet):
+            content = content_hash(read_bytes(paths[name]))
+            store.put(content, key, one, paths[name].name)
+    absent = len(found) - len(sizes)
+    if not quiet:
+        total = sum(map(len, made.proposals.values()))
+        print(f"{counted(len(sizes), 'image')} with {counted(total, 'box')} imported into {out}")
+    for remark in (
+        made.remark,
+        made.dropped and f"left out: {counted(made.dropped, 'box')} without area",
+        absent and f"{absent} of {len(found)} images in {file.name} were not found or not readable",
+    ):
+        if remark:
+            print(f"note: {remark}", file=sys.stderr)
+    return int(absent > 0)
+
+
+def sizes_of(paths: dict[str, Path], quiet: bool) -> dict[str, tuple[int, int]]:
+    """(H, W) of each image that can be read, upright; the others are said on stderr."""
+    from detector.errors import ImageError
+    from detector.images.decoding import read_image
+    from detector.progress.bar import progress
+    from detector.progress.messages import say_error
+
+    sizes = {}
+    for name, path in progress(paths.items(), "look at images", len(paths), quiet):
+        try:
+            height, width = read_image(path).shape[:2]
+        except ImageError as error:
+            say_error(error)
+            continue
+        sizes[name] = (height, width)
+    if not sizes:
+        raise ImageError("none of the images could be read")
+    return sizes
+
+
+def export_foreign(
+    context: typer.Context,
+    cache: Annotated[Path, typer.Argument(help="The cache.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Only these, by their names of today: files, folders, globs, or -. [all]"
+        ),
+    ] = None,
+    *,
+    to: Annotated[str, typer.Option(help="detectron2, mmdetection (3) or mmdetection2.")],
+    file: Annotated[Path, typer.Option(help="Where to write, such as train.pkl.")],
+    index: Annotated[
+        Path | None,
+        typer.Option(help="COCO .json or image list: gives order and ids. [file stems]"),
+    ] = None,
+    folder: Annotated[str, typer.Option(help="MMDetection 3: the images' folder.")] = "",
+    settings: Annotated[
+        str | None, typer.Option(help="Hash of the settings, where the cache has several.")
+    ] = None,
+) -> int:
+    """Write a cache's proposals as Detectron2 or MMDetection read them."""
+    from detector.files import make_place_for, write_atomically
+    from detector.images.paths import image_paths
+    from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.interchange.export import by_name, export, read_index
+
+    if to != "mmdetection":
+        refuse_idle(context, ["folder"], "without --to mmdetection")
+    with ProposalStore(cache) as store:
+        key = store.only_settings(settings)
+        chosen = image_paths(images, sys.stdin) if images else None
+        proposals = by_name(items_of(store, key, chosen) if chosen else store.items(key))
+    order = read_index(index) if index else None
+    content = export(proposals, to, order, folder)
+    make_place_for(file)
+    write_atomically(file, content)
+    number = len(proposals if order is None else order.names)
+    print(f"{file}: proposals of {counted(number, 'image')} for {to}")
+    return 0
+
+
+def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tuple[str, Proposals]]:
+    """(name, proposals) of image files, found by what is in them."""
+    from detector.errors import ProposalError
+    from detector.images.decoding import content_hash, read_bytes
+
+    for path in paths:
+        found = store.get(content_hash(read_bytes(path)), key)
+        if found is None:
+            raise ProposalError(
+                f"{store.path}: no proposals for {path}; make them with tools/propose.py"
+            )
+        yield path.name, found
+
+
+def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:
+    """Decode every row of a cache; damaged ones are listed (run propose.py again to redo them)."""
+    from detector.proposals.cache.stored import ProposalStore
+
+    with ProposalStore(cache) as store:
+        damaged = store.verify()
+        for one in damaged:
+            print(f"damaged: image {one.content}, settings {one.settings[:16]}: {one.reason}")
+        for key, settings in store.settings().items():
+            print(f"{counted(store.count(key), 'image')} under {key[:16]}: {settings}")
+    return int(bool(damaged))
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "import": import_foreign,
+    "export": export_foreign,
+    "verify": verify,
+}
+
+
+def command_line(arguments: list[str]) -> Any:
+    """The main command; or, where the first word is its name, one of the others."""
+    if not arguments or arguments[0] not in COMMANDS:
+        return main
+    app = new_app()
+    app.callback()(lambda: None)
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    return app

@@ -1,0 +1,201 @@
+"""Split a data set so that every class occurs about equally often in each part.
+
+    python tools/split.py --data MY_DATA --val 0.2 --out MY_DATA/ImageSets/Main   # train and val
+    python tools/split.py --data MY_DATA --folds 5 --out MY_DATA/ImageSets/Main   # fold1_train, ...
+    python tools/split.py --data ILSVRC --split val --out lists/          # R-CNN's val1 and val2
+
+By --val and --folds near-duplicates (copies, other sizes, mirrored, frames of one film) stay on one
+side. VOC's XML gets lists of names, ILSVRC of names and numbers, YOLO of image files for its
+data.yaml, and COCO a JSON file a part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detector.cli import options as option
+from detector.cli.app import alone_in_out
+from detector.progress.messages import counted
+from detector.seeds import LARGEST
+
+if TYPE_CHECKING:
+    from detector.datasets import Dataset
+    from detector.structures import Array
+
+
+@alone_in_out
+def main(
+    data: option.Data,
+    out: Annotated[Path, typer.Option(help="Folder of the lists.")],
+    split: option.Split = None,
+    val: Annotated[
+        float | None, typer.Option(help="Share of the images that val gets; train has the others.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Parts of which each is val once, train the others.")
+    ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--near-duplicates/--no-near-duplicates",
+            help="Of --val and --folds: look for near-duplicates and keep them on one side.",
+        ),
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Of the search.")] = 0,
+    candidates: Annotated[int, typer.Option(min=1, help="Halves to choose from.")] = 4,
+    quiet: option.Quiet = False,
+) -> None:
+    """Write the parts of a data set, and say how balanced they are."""
+    from detector.datasets import read_dataset
+    from detector.datasets.balanced_split import balanced_halves, class_counts
+
+    if val is not None and folds is not None:
+        raise typer.BadParameter("--val and --folds are two ways to split; choose one")
+    if val is not None and not 0 < val < 1:
+        raise typer.BadParameter(f"--val is {val:g}; give a share between 0 and 1, such as 0.2")
+    dataset = read_dataset(data, split)
+    counts = class_counts(dataset)
+    if val is None and folds is None:
+        halves = balanced_halves(counts, seed, candidates)
+        stem = dataset.name.rpartition("/")[2]
+        parts = {f"{stem}1": halves.first, f"{stem}2": ~halves.first}
+    else:
+        parts = dealt(dataset, counts, val, folds, together, seed, quiet)
+    write(data, split, dataset, parts, out)
+    if val is None and folds is None:
+        report_halves(dataset, parts)
+    else:
+        report(dataset, counts, parts)
+
+
+def dealt(
+    dataset: Dataset, counts: Array, val: float | None, folds: int | None, together: bool,
+    seed: int, quiet: bool,
+) -> dict[str, Array]:  # fmt: skip
+    """(B,) bool by the name of each part."""
+    import numpy as np
+
+    from detector.datasets.balanced_split import dealt_parts
+    from detector.datasets.near_duplicates import near_duplicates
+    from detector.progress.bar import progress
+
+    groups = np.arange(len(dataset))
+    if together:
+        paths = [sample.path for sample in dataset.samples]
+        groups = near_duplicates(progress(paths, "look for near-duplicates", quiet=quiet))
+        times = np.bincount(groups)
+        if (times > 1).any():
+            alike = times[times > 1]
+            typer.echo(
+                f"{counted(len(alike), 'group')} of near-duplicates, {alike.sum()} images in all,"
+                " each kept on one side"
+            )
+    if val is not None:
+        part = dealt_parts(counts, (1 - val, val), groups, seed)
+        return {"train": part == 0, "val": part == 1}
+    assert folds is not None
+    part = dealt_parts(counts, [1.0] * folds, groups, seed)
+    return {
+        f"fold{fold + 1}_{name}": (part == fold) == (name == "val")
+        for fold in range(folds)
+        for name in ("train", "val")
+    }
+
+
+def write(
+    data: Path, split: str | None, dataset: Dataset, parts: dict[str, Array], out: Path
+) -> None:
+    """One file a part, as the format's own reader takes it; a file that is there stays."""
+    from detector.datasets.formats.recognise import coco_file, detect_format
+    from detector.errors import DatasetError
+    from detector.files import write_atomically
+
+    found = detect_format(data)
+    if found.format == "coco":
+        source = coco_file(found, split)
+        texts = {f"instances_{name}.json": t for name, t in of_coco(source, dataset, parts).items()}
+    elif found.format == "yolo":
+        texts = {f"{name}.txt": of_yolo(dataset, mine) for name, mine in parts.items()}
+    else:
+        numbered = found.format == "ilsvrc"
+        texts = {f"{name}.txt": listing(dataset, mine, numbered) for name, mine in parts.items()}
+    for name, text in texts.items():
+        if (out / name).exists() and (out / name).read_text("utf-8", "replace") != text:
+            raise DatasetError(f"{out / name}: is there already; move it, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(out / name, text)
+    if found.format == "yolo":
+        typer.echo("in data.yaml: " + ", ".join(f"{Path(one).stem}: {out / one}" for one in texts))
+
+
+def listing(dataset: Dataset, mine: Array, numbered: bool) -> str:
+    rows = zip(dataset.samples, dataset.indices(), mine, strict=True)
+    named = [(sample.image_id, f" {index}" * numbered) for sample, index, here in rows if here]
+    return "".join(f"{name}{number}\n" for name, number in named)
+
+
+def of_yolo(dataset: Dataset, mine: Array) -> str:
+    rows = zip(dataset.samples, mine, strict=True)
+    return "".join(f"{sample.path.resolve()}\n" for sample, here in rows if here)
+
+
+def of_coco(source: Path, dataset: Dataset, parts: dict[str, Array]) -> dict[str, str]:
+    """The file with only the images of each part, and their annotations."""
+    from detector.datasets.formats.coco import read_json
+    from detector.datasets.formats.coco_entries import Owners, key_of, parts_of
+
+    content = read_json(source)
+    lists = parts_of(content, source)
+    owners = Owners(lists["images"], {})
+    texts = {}
+    for name, mine in parts.items():
+        ids = {one.image_id for one, here in zip(dataset.samples, mine, strict=True) if here}
+        images = [entry for entry in lists["images"] if key_of(entry, "id") in ids]
+        rows = [entry for entry in lists["annotations"] if owners.of(entry)[0] in ids]
+        texts[name] = json.dumps({**content, "images": images, "annotations": rows}) + "\n"
+    return texts
+
+
+def report_halves(dataset: Dataset, parts: dict[str, Array]) -> None:
+    import numpy as np
+
+    from detector.datasets.balanced_split import Halves, class_counts, imbalance
+
+    first = next(iter(parts.values()))
+    halves = Halves(np.asarray(first), imbalance(class_counts(dataset), first))
+    worst = dataset.classes[halves.worst]
+    typer.echo(
+        f"{halves.first.sum()} and {counted((~halves.first).sum(), 'image')} of {dataset.name}"
+    )
+    typer.echo(
+        f"relative imbalance of a class: at most {100 * halves.largest:.1f} % ({worst}), "
+        f"median {100 * halves.median:.1f} %"
+    )
+
+
+def report(dataset: Dataset, counts: Array, parts: dict[str, Array]) -> None:
+    from detector.progress.messages import visible
+
+    for name, mine in parts.items():
+        typer.echo(
+            f"{name}: {counted(mine.sum(), 'image')}, {counted(counts[mine].sum(), 'object')}"
+        )
+    absent = absent_classes(dataset.classes, counts, [parts[n] for n in parts if n.endswith("val")])
+    if absent:
+        typer.echo(visible(f"no object to judge by in some val: {', '.join(absent)}"))
+
+
+def absent_classes(classes: Sequence[str], counts: Array, parts: Sequence[Array]) -> list[str]:
+    """The classes that some part has no object of, though the set has."""
+    lacking = [counts[mine].sum(0) == 0 for mine in parts]
+    return [
+        name
+        for label, name in enumerate(classes)
+        if counts[:, label].any() and any(one[label] for one in lacking)
+    ]

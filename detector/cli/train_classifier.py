@@ -1,0 +1,98 @@
+"""Train a classifier on labelled images: patches, distortions, auxiliary heads, averaged weights.
+
+    python tools/train_classifier.py --data ILSVRC --recipe googlenet --out runs/googlenet
+    python tools/train_classifier.py --config configs/tiny_imagenet.yaml --out runs/tiny
+    torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
+
+Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
+at once. The result, `classifier.safetensors`, is what train_regions.py --start takes. --members 7
+trains seven networks of one start and schedule on different samples in different orders, as the
+paper's were, each in a folder of OUT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detector.cli import options as option
+from detector.cli.training_session import at_work, tree_of
+
+if TYPE_CHECKING:
+    from detector.training.classifier.settings import ClassifierTrainingConfig
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, weights.")],
+    data: Annotated[
+        Path | None, typer.Option(help="ILSVRC, a folder of class folders, or a tar file.")
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Validation images. [the val of --data, if any]")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="googlenet, caffe, v3 or modern. [modern]")
+    ] = None,
+    config: option.Config = None,
+    data_root: option.DataRoot = Path("."),
+    start: Annotated[
+        Path | None, typer.Option(help="Weights that the network starts from.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
+    members: Annotated[int, typer.Option(min=1, max=100, help="Networks to train.")] = 1,
+    change: option.Change = [],  # noqa: B006
+    device: option.TrainingDevice = "auto",
+    threads: option.TrainingThreads = None,
+    compiled: option.Compiled = False,
+    tensorboard: option.TensorBoard = False,
+    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    strict: option.AllImages = False,
+) -> int:
+    """Train a classifier; run again to resume."""
+    from detector.cli.app import code_of_made
+    from detector.progress.interruption import stop_gently
+    from detector.settings import validated
+    from detector.training.classifier.inputs import following_start, images_of
+    from detector.training.classifier.outputs import say_what_to_try
+    from detector.training.classifier.recipes import with_recipe
+    from detector.training.classifier.settings import ClassifierTrainingConfig
+    from detector.training.classifier.trainer import train
+
+    given = {
+        "recipe": recipe,
+        "data.path": data and str(data.resolve()),
+        "data.validate_on": val and str(val.resolve()),
+        "network.weights": start and str(start.resolve()),
+        "optimiser.epochs": epochs,
+    }
+    tree = with_recipe(following_start(tree_of(config, change, given), data_root))
+    settings: ClassifierTrainingConfig = validated(
+        ClassifierTrainingConfig, tree, str(config or "options")
+    )
+    if settings.data.path is None:
+        raise typer.BadParameter("give --data PATH, or a --config that names data.path")
+    images, judged = images_of(settings, data_root)
+    with (
+        at_work(
+            out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
+            compiled=compiled, within="member-*",
+        ) as (places, group),
+        stop_gently("this step, then saving") as stop,
+    ):  # fmt: skip
+        readable, finished = True, []
+        for number in range(members):
+            folder = out if members == 1 else out / f"member-{number}"
+            if members > 1 and not places.quiet:
+                typer.echo(f"member {number + 1} of {members}", err=True)
+            own, where = settings.of_member(number), replace(places, out=folder)
+            trained = train(own, images, judged, where, group, stop)
+            readable &= trained.readable
+            if not trained.finished:
+                break
+            finished.append(folder)
+        if group.is_first and len(finished) == members:
+            say_what_to_try(finished)
+        return code_of_made(not readable, strict) if group.is_first else 0

@@ -1,0 +1,108 @@
+"""Train MultiBox, which proposes boxes in one pass: an Inception trunk, priors, and two heads.
+
+    python tools/train_multibox.py --data VOC2012 --split train --start weights.safetensors \\
+        --out runs/multibox
+    python tools/train_multibox.py --config configs/multibox.yaml --data-root DATA --out runs/mb
+    torchrun --nproc-per-node 8 tools/train_multibox.py --config ... --out ...
+
+All boxes of all classes are objects. Run the same command again to resume. Ctrl-C finishes the
+step, saves, and exits; a second one exits at once. The result is OUT/multibox.safetensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.cli import options as option
+from detector.cli.training_session import (
+    at_work,
+    check_options,
+    sources_of,
+    tree_of,
+    without_licence,
+)
+
+if TYPE_CHECKING:
+    from detector.training.engine.distributed import Group
+    from detector.training.engine.places import Places
+    from detector.training.multibox.settings import MultiBoxTrainingConfig
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, weights.")],
+    config: option.Config = None,
+    data: option.DataSets = [],  # noqa: B006
+    split: option.SplitOfAll = None,
+    data_root: option.DataRoot = Path("."),
+    start: Annotated[Path | None, typer.Option(help="Weights that the trunk starts from.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
+    change: option.Change = [],  # noqa: B006
+    bank: option.Bank = None,
+    device: option.TrainingDevice = "auto",
+    threads: option.TrainingThreads = None,
+    compiled: option.Compiled = False,
+    tensorboard: option.TensorBoard = False,
+    quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
+    strict: option.AllImages = False,
+) -> int:
+    """Train MultiBox; run again to resume."""
+    from detector.settings import validated
+    from detector.training.multibox.settings import MultiBoxTrainingConfig
+
+    given = {
+        "data": sources_of(data, split),
+        "trunk.weights": start and str(start.resolve()),
+        "optimiser.epochs": epochs,
+    }
+    tree = {"data": (), **tree_of(config, change, given)}
+    without_licence(tree, change, bool(data or start))
+    tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
+    settings: MultiBoxTrainingConfig = validated(
+        MultiBoxTrainingConfig, tree, str(config or "options")
+    )
+    check_options(settings, bank)
+    with at_work(
+        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
+        bank=bank, compiled=compiled,
+    ) as (places, group):  # fmt: skip
+        return _trained(settings, places, group, strict)
+
+
+def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group, strict: bool) -> int:
+    """Everything from the images to the weights; the exit code."""
+    from detector.cli.app import code_of_made
+    from detector.progress.interruption import stop_gently
+    from detector.training.multibox.images import images_of
+    from detector.training.multibox.inputs import learning_of, report
+    from detector.training.multibox.outputs import write_weights
+    from detector.training.multibox.trainer import train
+
+    try:
+        group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
+        with stop_gently("this image or step, then saving") as stop:
+            dataset = images_of(settings, places.data_root)
+            learning = learning_of(settings, dataset, places, group, stop)
+            if not places.quiet:
+                report(learning, settings)
+            averaged, left_out = train(settings, learning, places, group, stop)
+            readable = not group.any(bool(left_out), places.device)
+    finally:
+        group.close()
+    for message in left_out.messages():
+        typer.echo(f"left out: {message}", err=True)
+    if not group.is_first:  # torchrun ends all processes when one of them fails
+        return 0
+    write_weights(places.out, settings, learning, averaged)
+    return code_of_made(not readable, strict)
+
+
+def _over_defaults(given: Any) -> Any:
+    """The optimiser's settings as given, laid over those of a MultiBox."""
+    from detector.training.multibox.settings import MultiBoxTrainingConfig
+
+    if not isinstance(given, dict):
+        return given
+    return {**MultiBoxTrainingConfig.model_fields["optimiser"].default.model_dump(), **given}

@@ -1,0 +1,101 @@
+"""How every training begins: settings from a config and from options, and the processes at work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from detector.training.engine.distributed import Group
+    from detector.training.engine.places import Places
+
+BATCH_THREADS = 2
+"""That make batches, unless --threads says how many."""
+
+
+def tree_of(
+    config: Path | None, changes: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A config's settings, changed by --set, and then by other options (None: not given)."""
+    from detector.settings import load_config, put
+
+    tree = load_config(config, changes)
+    for name, value in given.items():
+        if value is not None:
+            put(tree, name, value)
+    return tree
+
+
+def without_licence(tree: dict[str, Any], changes: Sequence[str], replaced: bool) -> None:
+    """A config's licence is of its own data and start: where options have `replaced` them it goes,
+    unless an option says it, too.
+    """
+    if replaced and not any(one.startswith("licence=") for one in changes):
+        tree.pop("licence", None)
+
+
+def sources_of(data: Sequence[str], split: str | None) -> list[dict[str, Any]] | None:
+    """The data sets that options name; None where they name none."""
+    if split is not None and not data:
+        raise typer.BadParameter("--split is of every --data; without one, set it in the config")
+    return [{"path": path, "split": split} for path in data] or None
+
+
+def check_options(settings: Any, bank: Path | None) -> None:
+    """A usage error where there is no data to learn from, or a place for a bank that is not made.
+
+    settings  of a training from annotated images
+    """
+    if not settings.data:
+        raise typer.BadParameter("give --data FOLDER, or a --config that names data")
+    if bank is not None and settings.bank is None:
+        raise typer.BadParameter("--bank changes nothing without a bank in the settings")
+
+
+@contextmanager
+def at_work(
+    out: Path,
+    data_root: Path,
+    *,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    tensorboard: bool = False,
+    within: str | None = None,
+    **places: Any,
+) -> Iterator[tuple[Places, Group]]:
+    """The places of a run whose folder nobody else is at work in, and the group of processes that
+    torchrun started, which is left at the end.
+
+    within  pattern of the folders in `out` that belong to the run, too
+    """
+    import torch
+
+    from detector.hardware import usable_cores, use_device, use_threads
+    from detector.progress.tensorboard import need_tensorboard
+    from detector.training.engine.distributed import join_group
+    from detector.training.engine.places import Places
+    from detector.training.engine.run_folder import alone_in
+
+    if tensorboard:
+        need_tensorboard()
+    where = use_device(device, os.environ)
+    # The framework counts the cores of the machine, not those that a container may use.
+    use_threads(threads or min(torch.get_num_threads(), usable_cores()))
+    group = join_group(os.environ, where.type)
+    try:
+        with alone_in(out, group, where, within=within):
+            yield (
+                Places(
+                    out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_first,
+                    bounded=threads is not None, tensorboard=tensorboard, **places,
+                ),
+                group,
+            )  # fmt: skip
+    finally:
+        group.close()

@@ -1,0 +1,158 @@
+"""What YOLO's files say: a data.yaml, image folders, a text file of boxes for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from detector.boxes import xyxy_from_yolo
+from detector.datasets.check.findings import Findings
+from detector.datasets.check.index import Asked, Index, Picture, Reading
+from detector.datasets.formats.yolo_files import (
+    Files,
+    class_names,
+    images_of,
+    labels_without_image,
+    place_of,
+    places_in,
+    read_settings,
+    read_text,
+    root_of,
+    splits_of,
+    texts_of,
+)
+from detector.datasets.formats.yolo_rows import Fault, Meaning, meaning_of, numbered_rows, read_row
+from detector.errors import AnnotationError, brief, cut
+from detector.structures import Array
+
+
+def index_yolo(path: Path, asked: Asked) -> Index:
+    """All splits that the data.yaml names."""
+    settings = _read_settings(path, asked)
+    if settings is None:
+        return Index("yolo", READING, ())
+    findings = asked.findings
+    classes = asked.classes or _class_names(path, settings, findings)
+    index = Index("yolo", READING, classes)
+    files = Files(root_of(path, settings))
+    found: dict[Path, Picture] = {}
+    meanings: dict[Path, Meaning] = {}
+    for split in splits_of(settings):
+        images = _images_of(path, settings, split, files, findings)
+        labels = [files.labels_of(image) for image in images.values()]
+        try:
+            meaning = meaning_of(settings, texts_of(labels))
+        except AnnotationError as error:
+            findings.add(path, "kpt_shape", error.rule, str(error))
+            settings = {key: value for key, value in settings.items() if key != "kpt_shape"}
+            meaning = meaning_of(settings, texts_of(labels))
+        for (image_id, image), text in zip(images.items(), labels, strict=True):
+            if image not in found:
+                file = findings.shown(text or image)
+                found[image] = Picture(image_id, image, file, (), labelled=text is not None)
+                meanings[image] = meaning
+            found[image].splits += (split,)
+    numbers: set[float] = set()
+    for image, picture in asked.watch(found.items(), "read labels"):
+        _add_image(index, picture, files.labels_of(image), meanings[image], numbers, asked)
+    labels_without_image(found, files, findings.add)
+    if numbers and min(numbers) >= 1 and max(numbers) == len(classes):
+        why = f"class numbers go from {min(numbers):.0f} to {max(numbers):.0f}, as if from 1"
+        findings.add(path, "class numbers", "shifted-classes", why)
+    return index
+
+
+def _of_sizes(sizes: Array) -> Array:
+    return sizes[:, [1, 0, 1, 0]]
+
+
+READING = Reading(
+    "centre and size", lambda written, sizes: xyxy_from_yolo(written, (1, 1)) * _of_sizes(sizes),
+    "two corners", lambda written, sizes: written * _of_sizes(sizes),
+    shares=True,
+)  # fmt: skip
+
+
+def _read_settings(path: Path, asked: Asked) -> dict[str, Any] | None:
+    if asked.listing.size_of(path) == 0:
+        asked.findings.add(path, path.stem, "empty-file", "has 0 bytes")
+        return None
+    try:
+        settings = read_settings(path)
+    except AnnotationError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        asked.findings.add(path, path.stem, error.rule, why)
+        return None
+    if not splits_of(settings):
+        asked.findings.add(path, path.stem, "missing-field", "needs names, and train or val")
+        return None
+    return settings
+
+
+def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) -> tuple[str, ...]:
+    try:
+        names = class_names(settings)
+    except AnnotationError as error:
+        findings.add(path, "names", "missing-field", str(error))
+        given = settings.get("names")
+        given = given.values() if isinstance(given, dict) else given
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            return ()
+        return tuple(map(str, given))
+    for name in sorted({one for one in names if names.count(one) > 1}):
+        findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
+    if settings.get("nc") not in (None, len(names)):
+        why = f"nc is {brief(settings['nc'])}, but names has {len(names)}"
+        findings.add(path, "nc", "different-classes", why)
+    return names
+
+
+def _images_of(
+    path: Path, settings: Mapping[str, Any], split: str, files: Files, findings: Findings
+) -> dict[str, Path]:
+    """Of the places that are there, as a training takes them."""
+    there = []
+    for place in places_in(settings, split):
+        if place_of(files.root, place) is None:
+            findings.add(path, split, "missing-split", f"names {cut(place)}, which is not there")
+        else:
+            there.append(place)
+    before = len(findings.entries)
+    images = images_of(path, {split: there}, split, files, findings.add) if there else {}
+    if there and not images and len(findings.entries) == before:
+        findings.add(path, split, "missing-split", "has no image")
+    return images
+
+
+def _add_image(
+    index: Index,
+    picture: Picture,
+    labels: Path | None,
+    meaning: Meaning,
+    numbers: set[float],
+    asked: Asked,
+) -> None:
+    if asked.listing.size_of(picture.path) == 0:
+        asked.findings.add(picture.path, picture.id, "empty-file", "has 0 bytes")
+        return
+    index.pictures.append(picture)
+    if labels is None:
+        why = "has no label file: taken as empty"
+        asked.findings.add(picture.path, picture.id, "unlabelled-image", why)
+        return
+    try:
+        text = read_text(labels)
+    except AnnotationError as error:
+        why = str(error).removeprefix(f"{labels}: ")
+        asked.findings.add(labels, picture.id, error.rule, why)
+        picture.labelled = False
+        return
+    for number, line in numbered_rows(text):
+        row = read_row(line, meaning, len(index.classes))
+        if row.label is not None:
+            numbers.add(row.label)
+        if isinstance(row, Fault):
+            asked.findings.add(picture.file, number, row.rule, row.why)
+            continue
+        index.boxes.add(picture.file, number, len(index.pictures) - 1, int(row.label), row.box)

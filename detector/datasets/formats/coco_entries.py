@@ -1,0 +1,356 @@
+"""What the entries of COCO's instances JSON mean, as the many programs that write it leave them.
+
+The reader and the linter both ask here, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detector.datasets.formats.json_values import as_float, is_number, is_whole
+from detector.datasets.formats.names import class_name, fault_of_class, is_unicode
+from detector.datasets.image_files import absence, is_file, is_folder
+from detector.datasets.image_names import ImageNames, path_inside
+from detector.datasets.other_formats import cure_of
+from detector.errors import AmbiguousName, AnnotationError, DatasetError
+
+PARTS = ("images", "annotations", "categories")
+
+Report = Callable[[str | Path, object, str, str], None]
+"""Takes what is left out: (file, id, rule, why)."""
+
+
+class Image(NamedTuple):
+    """An image that is there: its file, and (H, W) as the JSON says."""
+
+    path: Path
+    size: tuple[int, int] | None
+
+
+class Categories(NamedTuple):
+    """Ids and names in the order of the ids, which is the order of the labels."""
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def labels(self) -> dict[str, int]:
+        """Category id as text -> label."""
+        return {str(one): label for label, one in enumerate(self.ids)}
+
+
+def parts_of(content: Any, path: Path) -> dict[str, list[Any]]:
+    """The three lists. LIVECell and some converters write mappings by id in their place."""
+    found = {}
+    for part in PARTS:
+        value = content.get(part) if isinstance(content, dict) else None
+        if (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(one, dict) for one in value.values())
+        ):
+            value = [{"id": key, **one} for key, one in value.items()]
+        if not isinstance(value, list):
+            cure = cure_of(json.dumps(content).encode()) if part == PARTS[0] else None
+            said = f"is {cure}" if cure else "expected COCO's instances layout"
+            raise AnnotationError(f"{path}: has no list {part!r}; {said}")
+        found[part] = value
+    return found
+
+
+def key_of(entry: Any, name: str) -> str | None:
+    """An id as text, whether it is a whole number, as text or not; None where there is none."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if is_whole(value):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) and value else None
+
+
+def categories_of(
+    path: Path, entries: list[Any], annotations: list[Any], report: Report | None = None
+) -> Categories:
+    """The classes. A category that is the supercategory of another one and has no annotation is no
+    class but a group, which Roboflow puts in front of the classes, even under the name of one.
+
+    report  takes each fault; without it the first one is an AnnotationError
+    """
+
+    def refuse(where: str, rule: str, why: str) -> None:
+        if report is None:
+            raise AnnotationError(f"{path}: {where}: {why}", rule)
+        report(path, where, rule, why)
+
+    names: dict[int, str] = {}
+    parents: dict[int, object] = {}
+    for position, entry in enumerate(entries):
+        key, where = key_of(entry, "id"), f"categories[{position}]"
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if key is None or not _is_whole_text(key) or not isinstance(name, str):
+            refuse(where, "missing-field", f"{where} needs a whole id and a name")
+        elif fault := fault_of_class(class_name(name)):
+            refuse(where, *fault)
+        elif (one := int(key)) in names:
+            refuse(where, "duplicate-class", f"id {one} was there before; give each its own")
+        else:
+            names[one], parents[one] = class_name(name), entry.get("supercategory")
+    for group in _groups(names, parents, annotations):
+        del names[group]
+    for name, times in Counter(names.values()).items():
+        if times > 1:
+            same = sorted(one for one in names if names[one] == name)
+            why = f"ids {', '.join(map(str, same))} are all called {name!r}; rename or join them"
+            refuse("categories", "duplicate-class", why)
+            for one in same[1:]:
+                del names[one]
+    if not names:
+        refuse("categories", "missing-field", "has no categories")
+    ids = sorted(names)
+    return Categories(tuple(ids), tuple(names[one] for one in ids))
+
+
+def _groups(
+    names: Mapping[int, str], parents: Mapping[int, object], annotations: Iterable[Any]
+) -> set[int]:
+    """The ids that stand for no class; never all of them."""
+    above = {
+        one
+        for one, name in names.items()
+        if any(parent == name for other, parent in parents.items() if other != one)
+    }
+    if above:
+        used = {key_of(entry, "category_id") for entry in annotations}
+        above = {one for one in above if str(one) not in used}
+    for one in sorted(above, reverse=True):  # of two that are each other's, the later is the class
+        if not any(parents[other] == names[one] for other in names.keys() - above):
+            above.discard(one)
+    return above
+
+
+def _is_whole_text(key: str | None) -> bool:
+    return key is not None and len(key) < 20 and key.removeprefix("-").isdecimal()
+
+
+class Folder:
+    """The folder of the images; what lies below it is listed once, when a name asks for it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def names(self) -> ImageNames:
+        return ImageNames.in_folder(self.root)
+
+    def file_of(self, name: str) -> tuple[Path | None, str, str]:
+        """The regular file that a name means, or None with a rule and why.
+
+        A name that leads out of the folder is not followed: what it ends with is looked for in it.
+        """
+        inside = path_inside(self.root, name)
+        if inside is not None and is_file(self.root / inside):
+            return self.root / inside, "", ""
+        try:
+            found = self.names.find(name) if "\0" not in name else None
+        except AmbiguousName as error:
+            return None, "ambiguous-name", str(error)
+        if found is not None and is_file(self.root / found):
+            return self.root / found, "", ""
+        if inside is None:
+            return None, "unsafe-path", f"{name!r} leads out of the image folder"
+        return None, absence(self.root / inside), f"no file {name!r} in {self.root.name}"
+
+
+def images_of(
+    file: str, entries: list[Any], folder: Folder, report: Report
+) -> tuple[dict[str, Image], dict[str, str]]:
+    """The images that are there, by id; and the ids that only name the image of another id."""
+    named: dict[str | None, set[str | None]] = {}
+    for entry in entries:
+        named.setdefault(key_of(entry, "id"), set()).add(name_of(entry))
+    found: dict[str, Image] = {}
+    first: dict[Path, str] = {}
+    same: dict[str, str] = {}
+    for position, entry in enumerate(entries):
+        one, name = key_of(entry, "id"), name_of(entry)
+        if one is None or name is None:
+            where = one or f"images[{position}]"
+            report(file, where, "missing-field", "an image needs an id and a file_name")
+        elif not is_unicode(one + name):
+            report(file, one, "unusable-name", f"{name!r} holds half a character")
+        elif len(named[one]) > 1:
+            report(file, one, "duplicate-id", f"{len(named[one])} images have this id")
+        elif one in found or one in same:
+            report(file, one, "duplicate-image", f"{name!r} was there before")
+        else:
+            path, rule, why = folder.file_of(name)
+            if path is None:
+                report(file, one, rule, why)
+            elif path in first:
+                report(file, one, "duplicate-image", f"{name!r} was there before")
+                same[one] = first[path]
+            else:
+                first[path] = one
+                found[one] = Image(path, size_of(entry))
+    return found, same
+
+
+class Owners:
+    """Which image an annotation is of, by its image_id: text or a number, or a file name."""
+
+    def __init__(self, entries: list[Any], same: Mapping[str, str]) -> None:
+        self._names = {key: name_of(e) or "" for e in entries if (key := key_of(e, "id"))}
+        self._same = same
+
+    @cached_property
+    def _images(self) -> ImageNames:
+        return ImageNames(self._names)
+
+    def of(self, entry: Any) -> tuple[str | None, str, str]:
+        """The id of its image, or None with a rule and why."""
+        key = key_of(entry, "image_id")
+        if key is None:
+            return None, "missing-field", "needs an image_id"
+        if key not in self._names:
+            try:
+                found = self._images.find_id(key)
+            except AmbiguousName as error:
+                return None, "ambiguous-name", str(error)
+            if found is None:
+                return None, "unknown-image-id", f"there is no image {key}"
+            key = found
+        return self._same.get(key, key), "", ""
+
+
+def folder_of(path: Path, entries: list[Any]) -> Folder:
+    """The folder in which most of the first images lie: that of the file, or one of the usual ones
+    below it and one step up.
+    """
+    split = path.stem.rpartition("_")[2]
+    home = path.parent
+    tried = [home, home / "images", home.parent / split, home.parent / "images" / split]
+    tried += [home.parent / "images", home.parent]
+    folders = [Folder(one) for one in dict.fromkeys(tried) if is_folder(one)]
+    names = [name for e in entries[:200] if (name := name_of(e)) is not None and is_unicode(name)]
+    for there in (_lies_in, _is_found_in):
+        scores = [sum(there(folder, name) for name in names) for folder in folders]
+        if any(scores):
+            return folders[scores.index(max(scores))]
+    looked = ", ".join(str(folder) for folder in tried)
+    example = f" (such as {names[0][:80]!r})" if names else ""
+    raise DatasetError(
+        f"{path}: none of its first images{example} is in {looked}; put them beside it"
+    )
+
+
+def _lies_in(folder: Folder, name: str) -> bool:
+    inside = path_inside(folder.root, name)
+    return inside is not None and is_file(folder.root / inside)
+
+
+def _is_found_in(folder: Folder, name: str) -> bool:
+    return folder.file_of(name)[0] is not None
+
+
+def name_of(entry: Any) -> str | None:
+    name = entry.get("file_name") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(H, W), or None where the file does not say."""
+    sides = entry.get("height"), entry.get("width")
+    if not all(is_number(one) and 1 <= one < 1e9 and one == int(one) for one in sides):
+        return None
+    return int(sides[0]), int(sides[1])  # type: ignore[arg-type]
+
+
+def is_crowd(entry: Mapping[str, Any]) -> bool:
+    return _is_set(entry.get("iscrowd"))
+
+
+def is_ignored(entry: Mapping[str, Any]) -> bool:
+    """Whether the object is to be neither found nor background: MMDetection and the converters of
+    CrowdHuman and VisDrone write `ignore`, those of VOC `difficult`.
+    """
+    return any(_is_set(entry.get(name)) for name in ("ignore", "difficult"))
+
+
+def _is_set(value: Any) -> bool:
+    return value in (1, True) or (isinstance(value, str) and value.strip().lower() in ("1", "true"))
+
+
+def box_of(entry: Any) -> list[float] | None:
+    """x, y, width, height: `bbox`, or, where there is none, the box of the outline."""
+    box = entry.get("bbox") if isinstance(entry, dict) else None
+    if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
+        written = [as_float(side) for side in box]
+        if written[2] != 0 and written[3] != 0:
+            return written
+        return _box_of_outline(entry.get("segmentation")) or written
+    if box is None or box == [] or box == {}:
+        return _box_of_outline(entry.get("segmentation")) if isinstance(entry, dict) else None
+    return None
+
+
+def _box_of_outline(outline: Any) -> list[float] | None:
+    """Of polygons, or of a run-length mask; None where it is neither or has no point."""
+    if isinstance(outline, dict):
+        return _box_of_mask(outline.get("size"), outline.get("counts"))
+    if not isinstance(outline, list) or not outline:
+        return None
+    polygons = [outline] if all(map(is_number, outline)) else outline
+    for one in polygons:
+        if not isinstance(one, list) or len(one) % 2 or not all(map(is_number, one)):
+            return None
+    x = [as_float(side) for one in polygons for side in one[0::2]]
+    y = [as_float(side) for one in polygons for side in one[1::2]]
+    if len(x) < 2:
+        return None
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+
+
+def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
+    """A mask goes down its columns: so many pixels without, so many with, so many without, ..."""
+    import numpy as np
+
+    if not (isinstance(size, list) and len(size) == 2 and all(map(is_whole, size))):
+        return None
+    height, width = size
+    if isinstance(counts, str):
+        counts = _unpacked(counts)
+    if not isinstance(counts, list) or not all(is_whole(n) and 0 <= n < 2**40 for n in counts):
+        return None
+    ends = np.cumsum([0, *counts], dtype=np.int64)
+    if height < 1 or width < 1 or ends[-1] != height * width:
+        return None
+    start, stop = ends[1:-1:2], ends[2::2]
+    start, stop = start[stop > start], stop[stop > start] - 1  # the last pixel of each run
+    if not len(start):
+        return None
+    left, right = int(start.min() // height), int(stop.max() // height)
+    spans = (start // height) != (stop // height)
+    top = 0 if spans.any() else int((start % height).min())
+    bottom = height - 1 if spans.any() else int((stop % height).max())
+    return [left, top, right - left + 1, bottom - top + 1]
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """pycocotools' compressed counts: groups of five bits, from the third on as differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 40:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return None if shift else counts

@@ -1,0 +1,220 @@
+"""Telling a data set's format from what lies in its folder, and reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from detector.datasets.dataset import Dataset
+from detector.datasets.formats import ilsvrc_lists, yolo_files
+from detector.datasets.formats.annotation_files import read_limited
+from detector.datasets.formats.coco import MAX_JSON_BYTES, read_coco, split_of
+from detector.datasets.formats.ilsvrc import read_ilsvrc
+from detector.datasets.formats.voc import read_voc
+from detector.datasets.formats.voc import splits_of as voc_splits_of
+from detector.datasets.formats.voc_files import folders_of, holds_annotations
+from detector.datasets.formats.yolo import read_yolo
+from detector.datasets.other_formats import cure_in
+from detector.errors import AnnotationError, DatasetError
+
+Format = Literal["voc", "coco", "yolo", "ilsvrc"]
+
+_LOOKED_FOR = (
+    "Annotations/*.xml, annotations/*.xml, or *.xml beside images (VOC)",
+    "annotations/*.json, *.json or */_annotations.coco.json with images and annotations (COCO)",
+    "*.yaml or *.yml with names, obj.data, or classes.txt (YOLO)",
+    "ImageSets/DET and Annotations/DET (ILSVRC DET)",
+)
+
+_OTHER_WORDS = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recognised data set: its format, the folder or file to read, and the splits on offer."""
+
+    format: Format
+    path: Path
+    splits: tuple[str, ...]
+
+
+def read_dataset(
+    path: str | Path,
+    split: str | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    images_root: str | Path | None = None,
+    strict: bool = False,
+) -> Dataset:
+    """The data set at `path`, a folder or an annotation file, whatever its format.
+
+    split        may be left out where there is only one; ILSVRC: also a list FILE.txt
+    classes      VOC: the class list, where it cannot be told from the files
+    images_root  COCO: the folder of the images, where they lie far from the JSON file
+    strict       stop with an AnnotationError at the first defect instead of leaving it out
+    """
+    found = detect_format(path)
+    if found.format == "coco":
+        return read_coco(coco_file(found, split), images_root, strict=strict)
+    if found.format == "ilsvrc" and split is not None and split.endswith(".txt"):
+        return read_ilsvrc(found.path, split, strict=strict)  # a list of the user's own
+    split = _only_split(found, split)
+    if found.format == "ilsvrc":
+        return read_ilsvrc(found.path, split or "val", strict=strict)
+    if found.format == "voc":
+        return read_voc(found.path, split, classes, strict=strict)
+    return read_yolo(found.path, split or "train", strict=strict)
+
+
+def detect_format(path: str | Path) -> Found:
+    """What kind of data set lies at `path`; an error tells what was looked for."""
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path}: no such file or folder")
+    if path.is_file():
+        return _format_of_file(path)
+    found = _ilsvrc_in(path) or _voc_in(path) or yolo_in(path) or _coco_in(path)
+    found = found or _labelled_as_voc(path) or _yolo_without_yaml(path)
+    if found is None:
+        for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
+            yolo_files.classes_of(broken, yolo_files.read_settings(broken))  # says what is amiss
+        if (cure := cure_in(path)) is not None:
+            raise DatasetError(f"{path}: no data set recognised; {cure}")
+        raise DatasetError(
+            f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
+            f"it holds {_content_of(path)}"
+        )
+    return found
+
+
+def _content_of(folder: Path, most: int = 5) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f", ... {len(names)} in all" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
+
+
+def _format_of_file(path: Path) -> Found:
+    if path.suffix.lower() == ".json":
+        return Found("coco", path, ())
+    if is_yolo(path):
+        return Found("yolo", path, tuple(yolo_files.splits_of(yolo_files.read_settings(path))))
+    raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a folder in VOC's layout")
+
+
+def _voc_in(folder: Path) -> Found | None:
+    """The folder itself, or the one data set in it, as VOCdevkit holds VOC2012."""
+    homes = [
+        home
+        for home in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*")))
+        if holds_annotations(home / "Annotations")
+    ]
+    home = _only_home(folder, homes)
+    return Found("voc", home, tuple(voc_splits_of(home))) if home else None
+
+
+def _labelled_as_voc(folder: Path) -> Found | None:
+    """VOC's XML where labelling tools put it: last, for other formats have XML files, too."""
+    if folders_of(folder):
+        return Found("voc", folder, tuple(voc_splits_of(folder)))
+    return None
+
+
+def _ilsvrc_in(folder: Path) -> Found | None:
+    """The folder itself, or the one data set in it, as the archive's own folder is."""
+    homes = [one for one in (folder, *sorted(folder.glob("ILSVRC*"))) if ilsvrc_lists.is_home(one)]
+    home = _only_home(folder, homes)
+    return Found("ilsvrc", home, tuple(ilsvrc_lists.splits_of(home))) if home else None
+
+
+def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
+    if len(homes) > 1:
+        names = ", ".join(str(home.relative_to(folder)) for home in homes)
+        raise DatasetError(f"{folder}: holds several data sets ({names}); name one of them")
+    return homes[0] if homes else None
+
+
+def is_yolo(path: Path) -> bool:
+    """Whether a file of this name tells the classes and splits of a YOLO set."""
+    known = (*yolo_files.SUFFIXES_OF_YAML, ".data")
+    return path.suffix.lower() in known or path.name in yolo_files.CLASS_LISTS
+
+
+def yolo_in(folder: Path) -> Found | None:
+    """The folder's first YAML file that names classes, or Darknet's .data."""
+    for pattern in ("[!.]*.yaml", "[!.]*.yml", "[!.]*.data"):
+        for path in sorted(folder.glob(pattern)):
+            try:
+                settings = yolo_files.read_settings(path)
+            except AnnotationError:
+                continue  # some other YAML file
+            if "names" in settings:
+                return Found("yolo", path, tuple(yolo_files.splits_of(settings)))
+    return None
+
+
+def _yolo_without_yaml(folder: Path) -> Found | None:
+    """A list of class names with images and labels, as LabelImg and Label Studio write them."""
+    for name in yolo_files.CLASS_LISTS:
+        for path in (folder / name, folder / "labels" / name):
+            if path.is_file():
+                splits = yolo_files.splits_of(yolo_files.read_settings(path))
+                return Found("yolo", path, tuple(splits))
+    return None
+
+
+def _coco_in(folder: Path) -> Found | None:
+    files = instances_in(folder)
+    return Found("coco", folder, tuple(map(split_of, files))) if files else None
+
+
+def instances_in(folder: Path) -> list[Path]:
+    """Instance files by name; COCO's keypoints and captions lie beside them. Without such a name,
+    the JSON files that list images.
+    """
+    files = sorted((*folder.glob("annotations/[!.]*.json"), *folder.glob("[!.]*.json")))
+    files += sorted(folder.glob("*/_annotations.coco.json"))
+    instances = [path for path in files if "instances" in path.name or "_annotations" in path.name]
+    return instances or [path for path in files if _lists_images(path)]
+
+
+def _lists_images(path: Path) -> bool:
+    """Whether a JSON file speaks of "images" at all, however damaged it is."""
+    try:
+        data = read_limited(path, MAX_JSON_BYTES)
+        return b'"images"' in data.replace(b"\0", b"")  # in UTF-16 and UTF-32, too
+    except AnnotationError:  # reading it as annotations says what is wrong
+        return True
+
+
+def coco_file(found: Found, split: str | None) -> Path:
+    """The one file, or the one whose name (or folder) says the split: val finds val2017."""
+    if found.path.is_file():
+        return found.path
+    files = instances_in(found.path)
+    exact = [path for path in files if split in (split_of(path), path.stem.rpartition("_")[2])]
+    named = [path for path in files if split and split in split_of(path)]
+    for candidates in (files if split is None else exact, named):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise DatasetError(_choose(found, split))
+
+
+def _only_split(found: Found, split: str | None) -> str | None:
+    if split is None and len(found.splits) == 1:
+        return found.splits[0]
+    same = [one for one in found.splits if _OTHER_WORDS.get(one, one) == split]
+    if split not in found.splits and len(same) == 1:
+        return same[0]
+    if split not in found.splits and (split is not None or found.splits):
+        raise DatasetError(_choose(found, split))
+    return split
+
+
+def _choose(found: Found, split: str | None) -> str:
+    if not found.splits:
+        cure = "leave it out, or make train and val by tools/split.py"
+        return f"{found.path}: has no splits, so no {split!r}; {cure}"
+    missing = "name a split" if split is None else f"there is no single split {split!r}"
+    return f"{found.path}: {missing}; it has: {', '.join(found.splits)}"

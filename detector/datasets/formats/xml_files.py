@@ -1,0 +1,106 @@
+"""The small XML files, one an image, in which VOC and ILSVRC write their objects."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from detector.datasets.formats.annotation_files import read_limited
+from detector.errors import AnnotationError
+
+MAX_XML_BYTES = 16_000_000
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_OF_BOXES = frozenset(
+    (
+        "object", "objects", "obj", "instance", "item", "annotation", "shape", "region", "bndbox",
+        "bbox", "box", "boundingbox", "robndbox", "rect", "rectangle", "polygon", "points", "xmin",
+        "x1", "xtl",
+    )
+)  # fmt: skip
+"""Elements and attributes by which other programs' XML speaks of objects, without underscores."""
+
+
+def read_xml(path: Path) -> ET.Element:
+    """The root element of a small XML file without a document type (where entity bombs live)."""
+    data = read_limited(path, MAX_XML_BYTES)
+    if not data:
+        raise AnnotationError(f"{path}: has 0 bytes", "empty-file")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise AnnotationError(
+            f"{path}: declares a document type or entities; remove them", "entities"
+        )
+    if b"\0" in data or (b"encoding=" not in data[:100] and not _is_utf8(data)):
+        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8", "not-utf8")
+    try:
+        return ET.fromstring(data)
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
+
+
+def objects_of(tree: ET.Element, path: Path) -> list[ET.Element]:
+    """The objects of VOC's <annotation>.
+
+    A file that begins otherwise, or holds what looks like objects elsewhere, is an AnnotationError:
+    taken for an image without objects, it would teach that they are background.
+    """
+    if tree.tag != "annotation":
+        raise AnnotationError(
+            f"{path}: no <annotation> of VOC's: begins with <{tree.tag[:60]}>; export it again as"
+            " PASCAL VOC"
+        )
+    for child in tree:
+        strange = child.tag != "object" and next(filter(_may_hold_a_box, child.iter()), None)
+        if strange is not None and strange is not False:
+            raise AnnotationError(
+                f"{path}: <{child.tag[:60]}> is none of VOC's and holds objects; export it again"
+                " as PASCAL VOC"
+            )
+    return tree.findall("object")
+
+
+def _may_hold_a_box(node: ET.Element) -> bool:
+    names = (node.tag.rpartition("}")[2], *node.attrib)
+    return any(name.lower().replace("_", "") in _OF_BOXES for name in names)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_complete(node: ET.Element) -> bool:
+    """Whether an object has one name, and one box of which no corner is missing."""
+    boxes, names = node.findall("bndbox"), node.findall("name")
+    return (
+        len(boxes) == len(names) == 1
+        and bool(text_of(node, "name"))
+        and all(boxes[0].find(corner) is not None for corner in CORNERS)
+    )
+
+
+def size_of(tree: ET.Element) -> tuple[int, int] | None:
+    """(H, W), or None where the file leaves it out or writes 0 as some labelling programs do."""
+    height, width = number_of(tree, "size/height"), number_of(tree, "size/width")
+    if not (1 <= height < 1e9 and 1 <= width < 1e9):
+        return None
+    return int(height), int(width)
+
+
+def corners_of(node: ET.Element) -> list[float]:
+    """The four corners of an object as they are written; NaN where one is missing."""
+    return [number_of(node, f"bndbox/{corner}") for corner in CORNERS]
+
+
+def text_of(node: ET.Element, path: str) -> str:
+    return (node.findtext(path) or "").strip()
+
+
+def number_of(node: ET.Element, path: str) -> float:
+    """The number at `path`, or NaN where there is none."""
+    try:
+        return float(text_of(node, path))
+    except ValueError:
+        return float("nan")

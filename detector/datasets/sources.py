@@ -1,0 +1,67 @@
+"""The data sets that a training names in its settings, read and brought under one class list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, join, read_dataset
+from detector.datasets.blacklist import read_blacklist, without_blacklisted
+from detector.datasets.box_caps import cap_boxes
+from detector.seeds import Seed
+from detector.settings import Settings
+
+
+class DataSource(Settings):
+    """One annotated data set; several are joined."""
+
+    path: str
+    split: str | None = None
+    partial: tuple[str, ...] = ()
+    """Only these classes are annotated exhaustively; a region elsewhere proves no other class
+    absent.
+    """
+    rename: Literal["none", "coco-to-voc"] = "none"
+    images: int | None = Field(None, ge=1)
+    """A fixed, evenly spaced subset of so many images."""
+    blacklist: str | None = None
+    """A file of images and classes that are not to be used together (ILSVRC's)."""
+    positives_only: bool | None = None
+    """No background is taken from these images; None leaves it to the format (ILSVRC's train)."""
+    cap_per_class: int | None = Field(None, ge=1)
+    """At most so many boxes of each class, drawn at random (R-CNN on ILSVRC's train: 1,000)."""
+    cap_seed: Seed = 0
+
+
+def build_dataset(
+    sources: Sequence[DataSource], classes: str | tuple[str, ...], root: str | Path = "."
+) -> Dataset:
+    """The joined data sets under one class list; relative paths are taken from `root`."""
+    root = Path(root)
+    return join([obeying(one, read_source(one, root), root, classes) for one in sources])
+
+
+def read_source(source: DataSource, root: Path) -> Dataset:
+    """One data set as its files have it."""
+    return read_dataset(root / source.path, source.split)
+
+
+def obeying(
+    source: DataSource, found: Dataset, root: Path, classes: str | tuple[str, ...] = "own"
+) -> Dataset:
+    """A data set under the class list, with everything that its settings say of it."""
+    if source.blacklist is not None:
+        found = without_blacklisted(found, read_blacklist(root / source.blacklist))
+    if classes != "own":
+        names = VOC_CLASSES if classes == "voc" else tuple(classes)
+        found = found.with_classes(names, COCO_TO_VOC if source.rename == "coco-to-voc" else {})
+    if source.partial:
+        found = found.partial(source.partial)
+    if source.positives_only is not None:
+        found = found.with_positives_only(source.positives_only)
+    if source.cap_per_class is not None:
+        found = cap_boxes(found, source.cap_per_class, source.cap_seed)
+    return found.subset(source.images) if source.images else found

@@ -1,0 +1,36 @@
+"""A trained detector on disk: a folder of `bundle.json` and one safetensors file for each member
+and for each head. Nothing in it is believed when it is loaded.
+"""
+
+from detector.detection.bundle.join import join_bundles
+from detector.detection.bundle.manifest import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    Thresholds,
+)
+from detector.detection.bundle.reading import MANIFEST, Bundle, load_bundle, read_manifest
+from detector.detection.bundle.writing import (
+    save_bundle,
+    save_heads,
+    save_temperatures,
+    set_activation_ranges,
+)
+from detector.models.split import SharedTrunk
+
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "BundleManifest",
+    "MemberManifest",
+    "Provenance",
+    "SharedTrunk",
+    "Thresholds",
+    "join_bundles",
+    "load_bundle",
+    "read_manifest",
+    "save_bundle",
+    "save_heads",
+    "save_temperatures",
+    "set_activation_ranges",
+]

@@ -1,0 +1,171 @@
+"""What a bundle says of itself in `bundle.json`: members, heads, thresholds, provenance."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from detector.crops.warp import CONTEXT, MOST_CONTEXT
+from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from detector.detection.size_prior import RegionPrior
+from detector.errors import SettingsError
+from detector.heads.stored import HeadManifest
+from detector.models.normalisation import (
+    CENTRED,
+    LEAST_STD,
+    MOST_MEAN,
+    MOST_STD,
+    Normalisation,
+    Triple,
+    is_possible,
+)
+from detector.models.split import SharedTrunk
+from detector.models.weights.storage import StoredAs
+from detector.settings import Settings, TensorFile
+
+
+class MemberManifest(Settings):
+    """One network. `file`, `bytes` and `sha256` are filled in by `save_bundle`."""
+
+    architecture: str
+    options: dict[str, bool | int | float | str] = {}
+    input_size: int = Field(default=224, ge=16, le=2048)
+    context: float = Field(default=CONTEXT, ge=0, le=MOST_CONTEXT)
+    """Share of the crop's side that lies around the region, on each side (R-CNN's 16 of 227)."""
+    mean: Triple = CENTRED.mean
+    std: Triple = CENTRED.std
+    activation_ranges: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
+    """For 8-bit inference (models/quantised.py); empty where they were not measured."""
+    temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
+    """Its softmax is that of logits / temperature (tools/fit_temperature.py)."""
+    stored_as: StoredAs = "float16"
+    trunk: SharedTrunk | None = None
+    """Its file then holds only what is above the trunk of another member before it."""
+    file: TensorFile = ""
+    bytes: int = Field(default=0, ge=0)
+    sha256: str = ""
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _of_pixels(cls, values: Triple, info: ValidationInfo) -> Triple:
+        if not is_possible(Normalisation(**{str(info.field_name): values})):
+            raise ValueError(
+                f"every std must be {LEAST_STD:g} to {MOST_STD:g} and every mean at most"
+                f" {MOST_MEAN:g}, of pixels in 0 to 1"
+            )
+        return values
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(self.mean, self.std)
+
+
+class Thresholds(Settings):
+    """What becomes a detection, unless the caller says otherwise."""
+
+    score: float = Field(default=0.05, ge=0, le=1)
+    nms: float = Field(default=0.3, ge=0, le=1)
+    voting: float | None = Field(default=None, gt=0, le=1)
+    """IoU of box voting (suppression.DetectionSettings.voting_iou); None is off."""
+    max_detections: int = Field(default=100, ge=1)
+    max_proposals: int | None = Field(default=None, ge=1)
+    """Only so many of the best ranked proposals are classified; None is all."""
+    svm: bool = False
+    """Scores of the SVMs in place of the softmax (heads/svm.py)."""
+    regression: bool = False
+    """Each class moves its regions (heads/bbox_regression.py)."""
+
+
+class Provenance(Settings):
+    """Where the weights come from, and what may be done with them."""
+
+    training_data: str
+    licence: str
+    started_from: str = "random initialisation"
+    recipe: dict[str, Any] = {}
+    pictures: tuple[str, ...] = Field(default=(), max_length=10_000)
+    """Beginnings of the hashes of pictures that the weights have seen (region_scores.py)."""
+    unfinished: str = ""
+    """How far the training had come when it was stopped, such as "step 18 of 500"."""
+
+
+class BundleManifest(Settings):
+    """All of a bundle but the numbers. Background is not named: it is index K of the outputs.
+
+    Classes that were added by a head come after the networks' own.
+    """
+
+    format_version: Literal[1] = 1
+    classes: tuple[str, ...] = Field(min_length=1, max_length=100_000)
+    members: tuple[MemberManifest, ...] = Field(min_length=1, max_length=1000)
+    proposals: dict[str, Any] = {}
+    thresholds: Thresholds = Thresholds()
+    prior: RegionPrior | None = None
+    """How likely a region of each size is an object; None leaves the networks' word as it is."""
+    provenance: Provenance
+    metrics: dict[str, float] = {}
+    heads: tuple[HeadManifest, ...] = Field(default=(), max_length=10_000)
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes) or not all(name.strip() for name in classes):
+            raise ValueError("class names must be distinct and not empty")
+        return classes
+
+    @model_validator(mode="after")
+    def _trunks_fit(self) -> BundleManifest:
+        for place, member in enumerate(self.members):
+            if member.trunk is None:
+                continue
+            if not 0 <= member.trunk.member < place:
+                raise ValueError(
+                    f"member {place} takes the trunk of a member that is not before it"
+                )
+            owner = self.members[member.trunk.member]
+            if owner.trunk is not None or (owner.architecture, owner.options) != (
+                member.architecture, member.options,
+            ):  # fmt: skip
+                raise ValueError(f"member {place} and the owner of its trunk must be built alike")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> BundleManifest:
+        added = tuple(head.name for head in self.heads if head.kind == "class")
+        if (
+            len(added) >= len(self.classes)
+            or self.classes[len(self.classes) - len(added) :] != added
+        ):
+            raise ValueError(f"the last classes must be those of the heads, {', '.join(added)}")
+        places = [(head.kind, head.member) for head in self.heads if head.kind != "class"]
+        if len(set(places)) < len(places):
+            raise ValueError("a member has at most one head of each kind")
+        if any(head.member >= len(self.members) for head in self.heads):
+            raise ValueError(f"there is a head of a member that is not among {len(self.members)}")
+        return self
+
+    @property
+    def network_classes(self) -> tuple[str, ...]:
+        """The classes of the networks: all but the added ones."""
+        added = sum(head.kind == "class" for head in self.heads)
+        return self.classes[: len(self.classes) - added]
+
+    def heads_in_use(
+        self, *, svm: bool, regression: bool, members: int | None = None
+    ) -> tuple[HeadManifest, ...]:
+        """Those of added classes, and of the kinds asked for, which every member must have.
+
+        members  how many of the first networks are in use; None is all
+        """
+        kinds = {"class"} | ({"svm"} if svm else set()) | ({"regression"} if regression else set())
+        count = members or len(self.members)
+        chosen = tuple(h for h in self.heads if h.kind in kinds and h.member < count)
+        for kind in sorted(kinds - {"class"}):
+            without = set(range(count)) - {head.member for head in chosen if head.kind == kind}
+            if without:
+                raise SettingsError(
+                    f"the bundle has no {kind} head for member {min(without)};"
+                    " fit one with tools/fit_heads.py, or leave it off"
+                )
+        return chosen

@@ -1,0 +1,228 @@
+"""Writing a bundle. `bundle.json` is written last and in one step, and the other files are named by
+their hash; so at any instant, a kill included, the folder holds the old bundle or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from detector.detection.bundle.manifest import BundleManifest, MemberManifest, Thresholds
+from detector.detection.bundle.networks import build_member, tensors_of_trunk
+from detector.detection.bundle.reading import MANIFEST, first_fault, read_manifest
+from detector.errors import BundleError, WeightsError
+from detector.files import remove_leftovers, write_atomically
+from detector.heads import BoxRegression, HeadManifest, LinearScores
+from detector.heads.stored import encode_head
+from detector.models.weights.storage import StoredAs, encode
+from detector.models.weights.tensor_files import compare_layouts, verified_bytes
+
+
+def save_bundle(
+    folder: str | Path,
+    manifest: BundleManifest,
+    state_dicts: Sequence[Mapping[str, Tensor]],
+    precision: StoredAs | None = None,
+    fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]] = (),
+) -> BundleManifest:
+    """Write a bundle, or replace the one that is there; returns the manifest as written.
+
+    `precision` overrides how each member says it is stored, `fitted` are the networks' SVMs and box
+    regression. Nothing is written if a network does not fit its architecture or has values that are
+    not finite.
+    """
+    folder = Path(folder)
+    if len(state_dicts) != len(manifest.members):
+        raise BundleError(f"{len(manifest.members)} members but {len(state_dicts)} sets of weights")
+    if manifest.heads:
+        raise BundleError("the heads of a bundle that is saved are given beside its manifest")
+    files: dict[str, bytes] = {}
+    members = []
+    for member, state in zip(manifest.members, state_dicts, strict=True):
+        if precision is not None:
+            member = member.model_copy(update={"stored_as": precision})
+        owner = None if member.trunk is None else state_dicts[member.trunk.member]
+        data = _encoded(member, state, len(manifest.classes) + 1, owner)
+        digest = hashlib.sha256(data).hexdigest()
+        file = f"{member.architecture}-{member.input_size}-{digest[:12]}.safetensors"
+        files[file] = data
+        members.append(
+            member.model_copy(update={"file": file, "bytes": len(data), "sha256": digest})
+        )
+    encoded = [encode_head(head, values, len(manifest.classes)) for head, values in fitted]
+    files |= {head.file: data for head, data in encoded}
+    heads = tuple(head for head, _ in encoded)
+    manifest = manifest.model_copy(update={"members": tuple(members), "heads": heads})
+    _write(folder, manifest, files)
+    return manifest
+
+
+def save_heads(
+    source: str | Path,
+    folder: str | Path,
+    fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]],
+    thresholds: Thresholds | None = None,
+) -> BundleManifest:
+    """The bundle `source` with these heads as bundle `folder`, which may be the same.
+
+    SVMs and regression take the place of those that the member had, classes are added. The
+    networks' files are copied as they are.
+    """
+    source, folder = Path(source), Path(folder)
+    manifest = read_manifest(source)
+    classes = len(manifest.network_classes)
+    encoded = [encode_head(head, values, classes) for head, values in fitted]
+    new = [head for head, _ in encoded]
+    replaced = {(head.kind, head.member) for head in new if head.kind != "class"}
+    kept = [head for head in manifest.heads if (head.kind, head.member) not in replaced]
+    files = {head.file: data for head, data in encoded}
+    files |= _stored(source, [*manifest.members, *kept])
+    used = thresholds or manifest.thresholds
+    # What was measured holds as long as the same things are in use.
+    holds = used == manifest.thresholds and not any(getattr(used, kind) for kind, _ in replaced)
+    manifest = manifest.model_copy(
+        update={
+            "classes": manifest.classes + tuple(head.name for head in new if head.name),
+            "heads": (*kept, *new),
+            "thresholds": used,
+            "metrics": manifest.metrics if holds else {},
+        }
+    )
+    _write(folder, manifest, files)
+    return manifest
+
+
+def save_temperatures(
+    source: str | Path,
+    folder: str | Path,
+    temperatures: Sequence[float],
+    recipe: Mapping[str, Any],
+    score: float | None = None,
+) -> BundleManifest:
+    """The bundle `source` with these temperatures, one for each member, as bundle `folder`, which
+    may be the same.
+
+    recipe  what they were fitted on and how, for the provenance
+    score   the threshold that goes with them; None: the bundle's
+    """
+    source, folder = Path(source), Path(folder)
+    manifest = read_manifest(source)
+    if len(temperatures) != len(manifest.members):
+        raise BundleError(
+            f"{source}: {len(manifest.members)} members but {len(temperatures)} temperatures"
+        )
+    files = _stored(source, [*manifest.members, *manifest.heads])
+    about = {**manifest.provenance.recipe, "temperature": dict(recipe)}
+    pairs = zip(manifest.members, temperatures, strict=True)
+    manifest = manifest.model_copy(
+        update={
+            "members": tuple(one.model_copy(update={"temperature": t}) for one, t in pairs),
+            "provenance": manifest.provenance.model_copy(update={"recipe": about}),
+            "metrics": {},  # they were measured with other scores
+        }
+    )
+    if score is not None:
+        used = manifest.thresholds.model_copy(update={"score": score})
+        manifest = manifest.model_copy(update={"thresholds": used})
+    _write(folder, manifest, files)
+    return manifest
+
+
+def _stored(folder: Path, entries: Sequence[MemberManifest | HeadManifest]) -> dict[str, bytes]:
+    """The files of these entries, verified, as they are."""
+    return {one.file: verified_bytes(folder, one.file, one.bytes, one.sha256) for one in entries}
+
+
+def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
+    """The files, then the manifest; what the old bundle had besides goes last."""
+    try:  # Through the validator once more: what is written can be read.
+        text = _text(BundleManifest.model_validate(manifest.model_dump()))
+    except ValidationError as error:
+        raise BundleError(f"{folder}: {first_fault(error)}") from None
+    before = _files_of_the_bundle_in(folder)
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        for file, data in files.items():
+            write_atomically(folder / file, data)
+            written.append(folder / file)
+        write_atomically(folder / MANIFEST, text)
+    except OSError as error:
+        for path in written:
+            if path.name not in before:
+                path.unlink(missing_ok=True)
+        raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}") from error
+    for file in before - files.keys():
+        (folder / file).unlink(missing_ok=True)
+
+
+def _text(manifest: BundleManifest) -> str:
+    """As JSON. Nothing is said of heads, temperatures and the like that are not there."""
+    origin = manifest.provenance
+    unsaid = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
+    silent: dict[str, Any] = {"provenance": unsaid}
+    if not manifest.heads:
+        silent |= {"heads": True, "thresholds": {"svm", "regression"}}
+    if all(member.temperature == 1 for member in manifest.members):
+        silent["members"] = {"__all__": {"temperature"}}
+    return manifest.model_dump_json(indent=2, exclude=silent) + "\n"
+
+
+def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
+    """Write the members' activation ranges into a bundle; its weights stay as they are."""
+    manifest = read_manifest(folder)
+    if len(ranges) != len(manifest.members):
+        raise BundleError(f"{folder}: {len(manifest.members)} members but {len(ranges)} ranges")
+    members = tuple(
+        member.model_copy(update={"activation_ranges": dict(one)})
+        for member, one in zip(manifest.members, ranges, strict=True)
+    )
+    manifest = manifest.model_copy(update={"members": members})
+    write_atomically(Path(folder) / MANIFEST, _text(manifest))
+
+
+def _encoded(
+    member: MemberManifest,
+    state: Mapping[str, Tensor],
+    num_outputs: int,
+    owner: Mapping[str, Tensor] | None,
+) -> bytes:
+    """The file of a member; `owner` is the state of the one whose trunk it takes."""
+    from safetensors.torch import save
+
+    label = f"member {member.architecture}"
+    model = build_member(member, num_outputs, label)
+    wanted = model.state_dict()
+    compare_layouts(
+        {name: tuple(tensor.shape) for name, tensor in state.items()},
+        {name: tuple(tensor.shape) for name, tensor in wanted.items()},
+        label,
+    )
+    if owner is not None:
+        shared = tensors_of_trunk(member, model, label)
+        for name in shared:
+            if not torch.equal(state[name], owner[name]):
+                raise BundleError(f"{label}: tensor {name} is not that of the trunk it takes")
+        state = {name: tensor for name, tensor in state.items() if name not in shared}
+    try:
+        return save(encode(state, member.stored_as))
+    except WeightsError as error:
+        raise BundleError(f"{label}: {error}") from None
+
+
+def _files_of_the_bundle_in(folder: Path) -> set[str]:
+    if not (folder / MANIFEST).is_file():
+        return set()
+    try:
+        manifest = read_manifest(folder)
+        files = [one.file for one in manifest.members] + [head.file for head in manifest.heads]
+        return {file for file in files if file}
+    except BundleError:
+        return set()  # not ours to tidy up

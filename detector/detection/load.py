@@ -1,0 +1,163 @@
+"""From a bundle to a detector that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from detector.errors import SettingsError
+from detector.hardware import choose_device
+from detector.jit import kernels_of, on_disk  # before torch: see there
+from detector.proposals.engines import ProposalConfig, build_engine, parse_engine
+from detector.proposals.merge import Proposer
+from detector.settings import validated
+
+if TYPE_CHECKING:
+    import torch
+
+    from detector.detection.bundle import Bundle, Thresholds
+    from detector.detection.detector import Detector
+    from detector.detection.ensemble import Ensemble, Member
+    from detector.detection.suppression import DetectionSettings
+    from detector.models.inference.prepare import Precision
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "default"
+"""The bundle that comes with the package."""
+
+
+def load_detector(
+    bundle: str | Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "auto",
+    members: int | None = 1,
+    proposer: Proposer | None = None,
+    proposals: str | None = None,
+    threshold: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    announce: Callable[[str], None] | None = None,
+    proposals_given: bool = False,
+) -> Detector:
+    """The detector of a bundle; without one, of the bundle that ships with the package.
+
+    device      torch's name, or auto; a SettingsError where it is not there
+    members     how many of the ensemble's networks to use; None is all
+    proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
+                named stays as in the bundle. Or give a `proposer`
+    threshold   detections below it are dropped; None is the bundle's own
+    settings    DetectionSettings by name, in place of the bundle's thresholds
+    threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
+                cores for the search, one for the others
+    announce    is told, in a sentence, when kernels must be compiled first
+    proposals_given  every image will come with its proposals: none of the proposer's are needed
+    """
+    from detector.detection.bundle import load_bundle
+    from detector.detection.detector import Detector
+    from detector.detection.ensemble import Ensemble
+
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads is {threads}; it must be at least 1, and None is one")
+    device = choose_device(device) if isinstance(device, str) else device
+    folder = Path(bundle or SHIPPED)
+    loaded = load_bundle(folder, members)
+    manifest = loaded.manifest
+    given = dict(settings or {})
+    if threshold is not None and given.setdefault("score_threshold", threshold) != threshold:
+        raise SettingsError("threshold and settings' score_threshold differ; give one of them")
+    chosen = _settings(manifest.thresholds, given)
+    if proposer is None:
+        stored = validated(ProposalConfig, manifest.proposals, f"{folder}: proposals")
+        proposer = _proposer(stored, proposals, threads)
+    ensemble = Ensemble(
+        _members(loaded, chosen), precision=_precision(precision, device), device=device,
+        batch_size=batch_size, workers=threads or 1,
+    )  # fmt: skip
+    kernels = kernels_in_use(None if proposals_given else proposer, ensemble, device)
+    if announce is not None and not on_disk(kernels):
+        announce("first run: compiling kernels for this machine, once (about 20 s)")
+    return Detector(
+        proposer, ensemble, manifest.classes, chosen,
+        prior=manifest.prior, device=device, threads=threads or 1,
+    )  # fmt: skip
+
+
+def _settings(thresholds: Thresholds, given: Mapping[str, Any]) -> DetectionSettings:
+    """The bundle's thresholds, and what was given in their place."""
+    from detector.detection.suppression import DetectionSettings
+
+    values = {
+        "score_threshold": thresholds.score,
+        "nms_threshold": thresholds.nms,
+        "voting_iou": thresholds.voting,
+        "max_detections": thresholds.max_detections,
+        "max_proposals": thresholds.max_proposals,
+        "svm": thresholds.svm,
+        "regression": thresholds.regression,
+        **given,
+    }
+    return validated(DetectionSettings, values, "detection settings")
+
+
+def _proposer(stored: ProposalConfig, asked: str | None, threads: int | None) -> Proposer:
+    """The bundle's own proposer, or the one that was asked for."""
+    text = asked or stored.engine
+    engine, options = parse_engine(text) or (text, {})
+    own = stored.options if engine == stored.engine else {}
+    workers = {} if threads is None else {"threads": threads}
+    made: Proposer = build_engine(engine, {**own, **workers, **options})
+    return made
+
+
+def _precision(name: str, device: torch.device | str) -> Precision:
+    from detector.models.inference.prepare import Precision, fastest_precision
+
+    if name == "auto":
+        return fastest_precision(device)
+    known = get_args(Precision)
+    if name not in known:
+        raise SettingsError(f"precision {name!r} is not one of auto, {', '.join(known)}")
+    return cast("Precision", name)
+
+
+def _members(bundle: Bundle, settings: DetectionSettings) -> list[Member]:
+    """The networks with the heads that are in use."""
+    from detector.detection.ensemble import Member
+
+    manifest = bundle.manifest
+    heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression)
+    return [
+        Member(
+            model, one.input_size, one.normalisation, one.activation_ranges,
+            bundle.heads_of(position, heads), one.context, one.trunk, one.temperature,
+        )
+        for position, (model, one) in enumerate(zip(bundle.models, manifest.members, strict=True))
+    ]  # fmt: skip
+
+
+def kernels_in_use(
+    proposer: Proposer | None, ensemble: Ensemble, device: torch.device | str
+) -> list[Any]:
+    """The compiled kernels that a run calls. Others may be imported, such as those that write a
+    proposal cache, and never be compiled.
+    """
+    search = getattr(proposer, "search", proposer)
+    room = "detector.proposals.selective_search"
+    used = kernels_of(room) if type(search).__module__.startswith(room) else []
+    if str(device).startswith("cpu"):
+        import detector.crops.warp_numba  # noqa: F401  (imported at the first crop otherwise)
+
+        used += kernels_of("detector.crops.warp_numba")
+        groups = ensemble.groups
+        networks = [one for group in groups for one in (group.batches.model, *group.networks)]
+        called = {
+            id(getattr(part, "run", None)) for network in networks for part in network.modules()
+        }
+        used += [
+            one
+            for one in kernels_of("detector.models.inference.numba_operators")
+            if id(one) in called
+        ]
+    return used

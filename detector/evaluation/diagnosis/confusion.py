@@ -1,0 +1,47 @@
+"""Which class is taken for which: one count for every object and every false alarm."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.boxes import iou
+from detector.evaluation.diagnosis.matching import FOREGROUND_IOU, Matching
+from detector.evaluation.protocols.matching import RIGHT, WRONG
+from detector.structures import Array
+
+
+def confusion_of(matching: Matching, threshold: float) -> Array:
+    """(K+1, K+1) int64: rows are the truth, columns what was detected with at least `threshold`.
+
+    The last row is background (false alarms), the last column nothing (missed objects). Right
+    detections come first; then, best first, each wrong one takes the object of another class that
+    it overlaps most, of those that are still free, if by 0.5 or more.
+    """
+    count = len(matching.classes)
+    table = np.zeros((count + 1, count + 1), np.int64)
+    objects = matching.objects
+    strong = matching.scores >= threshold
+    right = matching.labels[strong & (matching.verdicts == RIGHT)]
+    np.add.at(table, (right, right), 1)
+    free = objects.counted & ~matching.found_at(threshold)
+    for row in np.flatnonzero(strong & (matching.verdicts == WRONG)):
+        label = matching.labels[row]
+        target = _free_object(matching, int(row), free)
+        table[count if target is None else objects.labels[target], label] += 1
+        if target is not None:
+            free[target] = False
+    table[:count, count] = np.bincount(objects.labels[free], minlength=count)
+    return table
+
+
+def _free_object(matching: Matching, row: int, free: Array) -> int | None:
+    objects = matching.objects
+    image = matching.images[row]
+    low, high = np.searchsorted(objects.images, [image, image + 1])
+    usable = free[low:high] & (objects.labels[low:high] != matching.labels[row])
+    places = low + np.flatnonzero(usable)
+    if len(places) == 0:
+        return None
+    overlaps = iou(matching.boxes[row : row + 1], objects.boxes[places])[0]
+    best = int(overlaps.argmax())
+    return int(places[best]) if overlaps[best] >= FOREGROUND_IOU else None

@@ -1,0 +1,121 @@
+"""Why a mAP is what it is: errors by kind, misses by reason, slices, confusions, calibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detector.datasets.dataset import Dataset
+from detector.errors import EvaluationError
+from detector.evaluation.diagnosis.calibration import Calibration, best_threshold, calibration_of
+from detector.evaluation.diagnosis.confusion import confusion_of
+from detector.evaluation.diagnosis.errors import NO_ERROR, ErrorGain, error_gains, kinds_of
+from detector.evaluation.diagnosis.matching import Matching, match
+from detector.evaluation.diagnosis.misses import REASONS, RegionEvidence, reasons_of
+from detector.evaluation.diagnosis.oracles import oracles_of
+from detector.evaluation.diagnosis.slices import Slice, slices_of
+from detector.evaluation.result import without_nan
+from detector.structures import Array, Detections
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """All that is known of a set of detections.
+
+    threshold   the score from which a detection counts in misses, confusions and slices
+    best_f1     of the threshold that has the best one, and `best_threshold`, that one
+    gains       errors by TIDE's kinds, each with the mAP that mending it would add
+    reasons     (G,) index into REASONS for each object of the matching, -1 where it was found
+    with_regions  whether the reasons could look at the scores of regions
+    oracles     mAP with one perfect stage
+    confusion   (K+1, K+1) truth against detected, background last
+    """
+
+    matching: Matching
+    threshold: float
+    best_threshold: float
+    best_f1: float
+    gains: tuple[ErrorGain, ...]
+    reasons: Array
+    with_regions: bool
+    oracles: Mapping[str, float]
+    slices: tuple[Slice, ...]
+    confusion: Array
+    calibration: Calibration
+
+    def misses(self) -> dict[str, int]:
+        """Missed objects by reason."""
+        return {name: int((self.reasons == place).sum()) for place, name in enumerate(REASONS)}
+
+    def to_json(self) -> str:
+        """Everything but the table of detections; numbers that do not exist are null."""
+        content: dict[str, Any] = {
+            "threshold": self.threshold,
+            "best_threshold": self.best_threshold,
+            "best_f1": self.best_f1,
+            "errors": [one._asdict() for one in self.gains],
+            "misses": self.misses(),
+            "misses_with_regions": self.with_regions,
+            "oracles": dict(self.oracles),
+            "slices": [one._asdict() for one in self.slices],
+            "classes": list(self.matching.classes),
+            "confusion": self.confusion.tolist(),
+            "calibration": {
+                name: value if isinstance(value, float) else value.tolist()
+                for name, value in self.calibration._asdict().items()
+            },
+        }
+        return json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
+
+
+def diagnose(
+    dataset: Dataset,
+    results: Mapping[str, Detections],
+    threshold: float | None = None,
+    evidence: Mapping[str, RegionEvidence] | None = None,
+) -> Diagnosis:
+    """The diagnosis of `results` (image id -> detections), by VOC's rule at IoU 0.5.
+
+    threshold  the operating point; None: the one with the best F1
+    evidence   what the regions said of the objects (diagnosis_misses.evidence_of); without it the
+               reasons of misses come from the detections alone
+
+    Raises EvaluationError where no object is to be found.
+    """
+    matching = match(dataset, results) if len(dataset) else None
+    if matching is None or not matching.objects.counted.any():
+        why = dataset.why_nothing_counts() or "has no object to be found"
+        raise EvaluationError(f"{dataset.name}: {why}; there is nothing to diagnose")
+    best, f1 = best_threshold(matching)
+    threshold = best if threshold is None else threshold
+    reasons = reasons_of(dataset, matching, threshold, evidence)
+    return Diagnosis(
+        matching=matching,
+        threshold=threshold,
+        best_threshold=best,
+        best_f1=f1,
+        gains=error_gains(matching),
+        reasons=reasons,
+        with_regions=bool(evidence),
+        oracles=oracles_of(dataset, results, matching, reasons),
+        slices=slices_of(matching, threshold),
+        confusion=confusion_of(matching, threshold),
+        calibration=calibration_of(matching),
+    )
+
+
+def worst_images(diagnosis: Diagnosis, count: int) -> list[tuple[int, int, int]]:
+    """The images with most errors at the threshold: (index, missed objects, false alarms), worst
+    first; those without any are left out.
+    """
+    matching = diagnosis.matching
+    images = 1 + max(int(one.max(initial=-1)) for one in (matching.images, matching.objects.images))
+    wrong = (kinds_of(matching) != NO_ERROR) & (matching.scores >= diagnosis.threshold)
+    alarms = np.bincount(matching.images[wrong], minlength=images)
+    missed = np.bincount(matching.objects.images[diagnosis.reasons >= 0], minlength=images)
+    order = np.argsort(-(alarms + missed), kind="stable")[:count]
+    return [(int(i), int(missed[i]), int(alarms[i])) for i in order if alarms[i] + missed[i]]

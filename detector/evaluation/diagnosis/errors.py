@@ -1,0 +1,109 @@
+"""What kind of error each false alarm is, and what mending each kind would bring.
+
+TIDE (Bolya et al., ECCV 2020, arXiv 2008.08115): foreground from IoU 0.5, background up to 0.1.
+
+    classification  on an object of another class
+    localisation    on an object of its class, but only with IoU 0.1 to 0.5
+    both            on an object of another class, with IoU 0.1 to 0.5
+    duplicate       on an object of its class that a better detection found already
+    background      on nothing
+    missed          an object that no detection found, nor would if its class or box were mended
+
+Departs from the paper: which detections are right is VOC's rule, not COCO's, and AP is the exact
+area under the envelope, so that the gains are in points of the mAP that voc12 reports.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.evaluation.diagnosis.matching import (
+    BACKGROUND_IOU,
+    FOREGROUND_IOU,
+    Matching,
+    mean_ap,
+)
+from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
+from detector.structures import Array
+
+KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KINDS))
+NO_ERROR = -1
+
+
+class ErrorGain(NamedTuple):
+    """One kind of error: how often it occurs, and the mAP that mending all of it would add."""
+
+    kind: str
+    number: int
+    gain: float
+
+
+def kinds_of(matching: Matching) -> Array:
+    """(D,) index into KINDS of every wrong detection, NO_ERROR for the others."""
+    own, other = matching.own_iou, matching.other_iou
+    kinds = np.select(
+        [
+            (own >= BACKGROUND_IOU) & (own < FOREGROUND_IOU),
+            other >= FOREGROUND_IOU,
+            own >= FOREGROUND_IOU,
+            np.maximum(own, other) <= BACKGROUND_IOU,
+        ],
+        [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND],
+        BOTH,
+    )
+    return np.where(matching.verdicts == WRONG, kinds, NO_ERROR)
+
+
+def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
+    """Each kind by itself, in the order of KINDS; then all false alarms, and all missed objects."""
+    kinds = kinds_of(matching)
+    targets, claims = _claims(matching, kinds)
+    base = matching.mean_ap()
+    rows = []
+    for kind in range(MISSED):
+        wrong = kinds == kind
+        mended = np.isin(np.arange(len(kinds)), claims) & wrong
+        gain = _map_with(matching, ~wrong | mended, mended, targets) - base
+        rows.append(ErrorGain(KINDS[kind], int(wrong.sum()), gain))
+    objects = matching.objects
+    unfound = objects.counted & (objects.finder < 0)
+    missed = unfound.copy()
+    missed[targets[claims]] = False
+    everything = np.ones(len(kinds), bool)
+    nothing = ~everything
+    for name, left_out in ((KINDS[MISSED], missed), ("all missed objects", unfound)):
+        gain = _map_with(matching, everything, nothing, targets, ~left_out) - base
+        rows.append(ErrorGain(name, int(left_out.sum()), gain))
+    wrong = kinds != NO_ERROR
+    alarms = ErrorGain(
+        "all false alarms", int(wrong.sum()), _map_with(matching, ~wrong, nothing, targets) - base
+    )
+    return (*rows[:-1], alarms, rows[-1])
+
+
+def _claims(matching: Matching, kinds: Array) -> tuple[Array, Array]:
+    """(D,) the object that each detection would find if it were mended, -1 for none; and the rows
+    of those that would be first to it. TIDE mends one detection an object; the others go.
+    """
+    targets = np.select(
+        [kinds == LOCALISATION, kinds == CLASSIFICATION], [matching.own, matching.other], -1
+    )
+    taken = matching.objects.finder >= 0
+    rows = np.flatnonzero(targets >= 0)
+    rows = rows[~taken[targets[rows]]]
+    _, first = np.unique(targets[rows], return_index=True)  # rows are best first
+    return targets, rows[first]
+
+
+def _map_with(
+    matching: Matching, kept: Array, mended: Array, targets: Array, objects: Array | None = None
+) -> float:
+    """The mean AP of the detections `kept`, of which those `mended` count as right."""
+    labels = matching.labels.copy()
+    labels[mended] = matching.objects.labels[targets[mended]]
+    kept = kept & (matching.verdicts != NEITHER)
+    right = (matching.verdicts == RIGHT) | mended
+    return mean_ap(labels[kept], right[kept], matching.positives(objects))

@@ -1,0 +1,40 @@
+"""PASCAL VOC's rule for a right detection (VOCevaldet.m of the development kit).
+
+The devkit adds one pixel to every width because its boxes are 1-based and inclusive. Ours are
+0-based with exclusive ends, x1 = xmin - 1 and x2 = xmax, so that the plain x2 - x1 is the very same
+number: no pixel is added here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.boxes import iou_xywh
+from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
+from detector.structures import Array
+
+MIN_OVERLAP = 0.5  # VOCopts.minoverlap
+
+
+def judge_voc(boxes: Array, objects: Array, ignored: Array) -> Array:
+    """Each detection is compared with the object that it overlaps most, taken or not; boxes are x,
+    y, width, height.
+
+    Right if they overlap by half and nobody claimed the object before, neither if the object is to
+    be ignored, wrong otherwise.
+    """
+    verdicts = np.full(len(boxes), WRONG, np.int8)
+    if len(objects) == 0 or len(boxes) == 0:
+        return verdicts
+    overlaps = iou_xywh(boxes, objects)
+    best = overlaps.argmax(1)  # the first of equal ones, as in the devkit
+    claims = np.flatnonzero(overlaps.max(1) >= MIN_OVERLAP)
+    taken = np.zeros(len(objects), bool)
+    for row in claims:
+        target = best[row]
+        if ignored[target]:
+            verdicts[row] = NEITHER
+        elif not taken[target]:
+            verdicts[row] = RIGHT
+            taken[target] = True
+    return verdicts

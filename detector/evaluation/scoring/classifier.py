@@ -1,0 +1,76 @@
+"""Class probabilities of labelled images: the mean over an image's crops, for one network.
+
+Section 7 of arXiv 1409.4842: "the softmax probabilities are averaged over multiple crops"; members
+are averaged the same way afterwards, so each is computed alone and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from detector.datasets.labelled.images import LabelledImages
+from detector.detection.ensemble import Ensemble, Member
+from detector.errors import ImageError
+from detector.evaluation.scoring.probability_cache import KeptProbabilities
+from detector.evaluation.views import views
+from detector.images.decoding import decode
+from detector.models.inference.prepare import Precision
+from detector.models.normalisation import CENTRED
+from detector.models.weights.classifier_file import Classifier
+from detector.structures import Array
+from detector.training.engine.batches import prefetched
+
+_TOGETHER = 64
+"""Crops that are computed at once, at least: so that batches are full."""
+
+
+@dataclass
+class ClassifierScores:
+    """Fills `kept` for one network; files that cannot be read go to `broken` and stay unknown."""
+
+    classifier: Classifier
+    images: LabelledImages
+    kept: KeptProbabilities
+    crops: int
+    short_side: int
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = self.kept.missing()
+        step = max(1, _TOGETHER // self.crops)
+        self.groups = [missing[i : i + step] for i in range(0, len(missing), step)]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def run(self, precision: Precision, device: torch.device, threads: int) -> Iterator[int]:
+        """Compute what is missing; yields after each group of images, whose results are kept."""
+        model, size = self.classifier.model, self.classifier.input_size
+        member = Member(model, size, getattr(model, "normalisation", CENTRED))
+        ensemble = Ensemble([member], precision=precision, device=device, workers=threads)
+        ready = prefetched(self._views, 0, len(self.groups), threads=min(threads, 4))
+        for number, (rows, pixels) in enumerate(ready):
+            if len(rows):
+                probability = ensemble({member.spec: torch.from_numpy(pixels)})
+                mean = probability.view(len(rows), self.crops, -1).mean(1)
+                self.kept.put(rows, mean.numpy())
+            yield number
+
+    def _views(self, number: int) -> tuple[Array, Array]:
+        """Rows that can be read, and all their crops one after the other."""
+        size = self.classifier.input_size
+        rows, pixels = [], [np.zeros((0, 3, size, size), np.float32)]
+        for row in self.groups[number]:
+            file = self.images.files[row]
+            try:
+                image = decode(self.images.read(file), file).pixels
+            except ImageError as error:
+                self.broken[file] = str(error)
+                continue
+            rows.append(row)
+            pixels.append(views(image, self.crops, size, self.short_side))
+        return np.array(rows, np.int64), np.concatenate(pixels)

@@ -1,0 +1,201 @@
+"""The class scores of every region of a data set; what costs minutes is done once and kept.
+
+Suppression, thresholds and protocols, the prior of sizes, temperatures and fewer regions can then
+be tried in seconds, and a run that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.datasets import Dataset, Sample
+from detector.detection.bundle import BundleManifest
+from detector.detection.detector import Detector
+from detector.errors import ImageError
+from detector.evaluation.scoring.store import RegionOutputs, RegionStore, parts_of
+from detector.images.decoding import content_hash, decode, read_bytes, read_image
+from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
+from detector.proposals.gather import StoredProposals, gather
+from detector.structures import Array, Proposals
+
+# Paths of images -> each with its proposals, or with the error that its image gives.
+Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageError]]]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRegions:
+    """The regions of one image and their class scores (N, K+1), background last.
+
+    class_boxes  (N, K, 4) where each class moves the regions; None: they are where proposed
+    """
+
+    proposals: Proposals
+    scores: Array
+    class_boxes: Array | None = None
+
+    @property
+    def boxes(self) -> Array:
+        """What the scores stand for: (N, 4) or (N, K, 4)."""
+        return self.proposals.boxes if self.class_boxes is None else self.class_boxes
+
+
+def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Proposing:
+    """The detector's own proposals, looked up and stored in `cache`."""
+    return lambda paths: gather(paths, detector.propose_regions, cache, threads=detector.threads)
+
+
+def proposing_from(stored: StoredProposals) -> Proposing:
+    """The proposals of a file, whoever made them; an image without any is a ProposalError."""
+
+    def look_up(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
+        for path in paths:
+            try:
+                data = read_bytes(path)
+                size = decode(data, str(path)).size
+            except ImageError as error:
+                yield path, error
+                continue
+            yield path, stored.of(content_hash(data), size, str(path))
+
+    return look_up
+
+
+def region_store(
+    folder: str | Path, detector: Detector, manifest: BundleManifest, proposals: str | None = None
+) -> RegionStore:
+    """Where what the detector's members say is kept, by all that decides it.
+
+    manifest   of the bundle that the detector was loaded from
+    proposals  the hash of the settings by which the regions were made, where it was not by the
+               detector's own proposer
+    """
+    members, how = len(detector.ensemble.members), detector.settings
+    heads = manifest.heads_in_use(svm=how.svm, regression=how.regression, members=members)
+    parts = parts_of(
+        manifest, members, heads,
+        proposals=proposals or settings_hash(describe(detector.propose_regions)),
+        precision=detector.ensemble.precision, device=detector.device.type,
+    )  # fmt: skip
+    return RegionStore(folder, parts)
+
+
+def score_dataset(
+    detector: Detector,
+    dataset: Dataset,
+    store: RegionStore,
+    proposing: Proposing | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    begin: Callable[[], object] = lambda: None,
+) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
+    """Each image with its scored regions or its error: as `ask_dataset`, concluded by the detector
+    as it is now (temperatures, prior of sizes).
+    """
+    for sample, found in ask_dataset(detector, dataset, store, proposing, should_stop, begin):
+        if isinstance(found, ImageError):
+            yield sample, found
+            continue
+        judged = detector.conclude(found.proposals, found.outputs)
+        own = judged.boxes if judged.boxes.ndim == 3 else None
+        yield sample, ScoredRegions(found.proposals, judged.scores, own)
+
+
+def ask_dataset(
+    detector: Detector,
+    dataset: Dataset,
+    store: RegionStore,
+    proposing: Proposing | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    begin: Callable[[], object] = lambda: None,
+) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
+    """Each image with what the members say of its regions, or its error: first those in the store,
+    then the rest.
+
+    proposing    where the regions come from; by default the detector's own proposer
+    should_stop  asked before each new image; the images under way are still finished and stored
+    begin        called before the first new image, when all that was stored has been given
+    """
+    missing: list[tuple[Sample, str]] = []
+    for sample in dataset.samples:
+        try:
+            content = content_hash(read_bytes(sample.path))
+        except ImageError as error:
+            yield sample, error
+            continue
+        regions = store.get(content, detector.settings.max_proposals)
+        if regions is None:
+            missing.append((sample, content))
+        else:
+            yield sample, regions
+    begin()
+    proposing = proposing or proposing_with(detector)
+    yield from _ask_missing(detector, missing, store, proposing, should_stop)
+
+
+def _ask_missing(
+    detector: Detector,
+    missing: list[tuple[Sample, str]],
+    store: RegionStore,
+    proposing: Proposing,
+    should_stop: Callable[[], bool],
+) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
+    """The network's batches run across images; results come in the order of the images."""
+    under_way: deque[tuple[Sample, str, Proposals]] = deque()
+    failed: list[tuple[Sample, ImageError]] = []
+    limit = detector.settings.max_proposals
+
+    def pairs() -> Iterator[tuple[Array, Proposals]]:
+        made = proposing([sample.path for sample, _ in missing])
+        for (sample, content), (path, found) in zip(missing, made, strict=True):
+            if should_stop():
+                return
+            try:
+                if isinstance(found, ImageError):
+                    raise found
+                image = read_image(path)
+            except ImageError as error:
+                failed.append((sample, error))
+                continue
+            under_way.append((sample, content, found))
+            yield image, found[:limit]
+
+    for outputs in detector.ask_many(pairs()):
+        sample, content, found = under_way.popleft()
+        regions = RegionOutputs(found[:limit], outputs)
+        store.put(content, regions, total=len(found))
+        yield sample, regions
+    yield from failed
+
+
+TRAINED_ON = 1000
+"""So many pictures a bundle remembers at most, evenly spaced: enough to tell that data are among
+those that it learnt from.
+"""
+
+
+def picture_hashes(dataset: Dataset) -> tuple[str, ...]:
+    """What tells the pictures of a training again, wherever they lie: beginnings of their hashes,
+    of TRAINED_ON of them; those that cannot be read have none.
+    """
+    found = set()
+    for sample in dataset.subset(min(TRAINED_ON, len(dataset))).samples:
+        with suppress(ImageError):
+            found.add(_short_hash(sample.path))
+    return tuple(sorted(found))
+
+
+def trained_on(manifest: BundleManifest, dataset: Dataset) -> int:
+    """How many of these images are known to be among those that the bundle learnt from."""
+    known, count = set(manifest.provenance.pictures), 0
+    if known:
+        for sample in dataset.samples:
+            with suppress(ImageError):
+                count += _short_hash(sample.path) in known
+    return count
+
+
+def _short_hash(path: Path) -> str:
+    return content_hash(read_bytes(path))[:16]

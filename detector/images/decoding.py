@@ -1,0 +1,344 @@
+"""The one place that turns a file into pixels: upright RGB uint8, or a typed error.
+
+What happens to each kind of file is a promise (tests hold golden hashes of it):
+
+    EXIF orientation     applied; the raw size and the orientation are reported
+    1-bit, grey, palette expanded to RGB
+    LA, PA, RGBA         laid over white
+    CMYK, YCbCr, Lab     converted by Pillow, without colour management
+    16-bit grey          value / 257, rounded; with a warning where few of 256 levels are left
+    32-bit integer       as 16-bit grey if all values fit it, else stretched from its minimum to its
+                         maximum
+    float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched;
+                         NaN counts as 0
+    animations, pages    the first frame, with a warning
+    checksums, lengths   those that a PNG and a WebP hold must be right; other formats have none
+
+Only these formats are opened, so that no file can reach a decoder that starts other programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from detector.errors import ImageError
+from detector.files import NOT_REGULAR, open_regular
+from detector.images.claims import Claims, claims_of, icon_sizes, tile_pixels
+from detector.images.levels import is_deep, remark_on_levels
+from detector.images.other_files import START, known_as, may_be_image, refusal
+from detector.structures import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "ICO", "TGA")
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".dib",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".ico",
+        ".tga",
+    ]
+)
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 64_000_000
+_ORIENTATION = 0x0112
+# Pixels are converted so many at a time: wide intermediate values of a whole image take gigabytes.
+_BAND_PIXELS = 1 << 20
+_SILENCE = threading.Lock()
+_silent = 0  # how many threads decode
+_silencer: warnings.catch_warnings[None] = warnings.catch_warnings()
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image and how it came to be.
+
+    pixels       (H, W, 3) uint8 RGB, upright
+    raw_size     (H, W) as stored in the file, before the orientation was applied
+    orientation  EXIF orientation 1..8 (1 where the file says nothing)
+    warnings     what a careful reader of the results should know
+    """
+
+    pixels: Array
+    raw_size: tuple[int, int]
+    orientation: int = 1
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the upright pixels: the frame in which all boxes are given."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
+    """The pixels of an image file: (H, W, 3) uint8 RGB, upright. Raises ImageError."""
+    return decode(read_bytes(path), str(path), max_pixels=max_pixels).pixels
+
+
+def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of a regular file of at most `max_bytes`; pipes and devices are refused."""
+    with _opened(path, max_bytes) as file:
+        try:
+            return file.read(max_bytes + 1)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_start(path: str | Path, *, max_bytes: int = MAX_BYTES) -> None:
+    """Raises ImageError where a file's first bytes are enough to know that it is no image: what can
+    be said before anything is loaded.
+    """
+    with _opened(path, max_bytes) as file:
+        try:
+            start = file.read(START)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    with _quiet():
+        if not may_be_image(start, FORMATS):
+            raise ImageError(f"{path}: {refusal(start)}")
+
+
+@contextmanager
+def _opened(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        cure = "give an image file" if error.strerror == NOT_REGULAR else "check the path"
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); {cure}") from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            start = file.read(START)
+            if known_as(start):  # a film is not to be made smaller
+                raise ImageError(f"{path}: {refusal(start)}")
+            raise ImageError(
+                f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
+                " make it smaller first"
+            )
+        if size == 0:
+            raise ImageError(f"{path}: the file is empty")
+        yield file
+
+
+def check_pixels(image: object) -> None:
+    """Raises ImageError unless `image` is as `read_image` gives it: (H, W, 3) uint8, not empty."""
+    if not isinstance(image, np.ndarray):
+        found = f"a {type(image).__name__}"
+    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        found = f"{image.dtype} {image.shape}"
+    else:
+        return
+    raise ImageError(
+        f"an image is a (H, W, 3) uint8 array, RGB, of at least one pixel; this is {found};"
+        " read_image makes one of a file, numpy.asarray(picture.convert('RGB')) of Pillow's"
+    )
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of a file's bytes: the key under which its proposals are stored."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode an image held in memory; `name` is how errors call it. Raises ImageError."""
+    from PIL import Image, UnidentifiedImageError
+
+    # Pillow's own limit and its remarks on odd metadata: ours are stricter and typed.
+    with _quiet():
+        try:
+            for size in icon_sizes(data):  # Pillow decodes an icon as soon as it is opened
+                _check_pixels(size, name, max_pixels)
+            claims = claims_of(data)
+            if claims.fault:
+                raise ImageError(f"{name}: {claims.fault}")
+            with Image.open(io.BytesIO(claims.instead or data), formats=FORMATS) as image:
+                _check_pixels(image.size, name, max_pixels)
+                _check_tiles(image, name, max_pixels)
+                return _decode_first_frame(image, claims)
+        except ImageError:
+            raise
+        except UnidentifiedImageError:
+            raise ImageError(f"{name}: {refusal(data[:START])}") from None
+        except Image.DecompressionBombError:
+            raise ImageError(
+                f"{name}: over the limit of {max_pixels / 1e6:.0f} megapixels"
+            ) from None
+        except MemoryError:
+            raise ImageError(f"{name}: does not fit into memory") from None
+        except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise ImageError(f"{name}: damaged or truncated image ({reason})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, in any number of threads: the first one in sets the filters, which are the
+    process's, aside and the last one out puts them back.
+    """
+    global _silent, _silencer
+    with _SILENCE:
+        if _silent == 0:
+            _silencer = warnings.catch_warnings()
+            _silencer.__enter__()
+            warnings.simplefilter("ignore")
+        _silent += 1
+    try:
+        yield
+    finally:
+        with _SILENCE:
+            _silent -= 1
+            if _silent == 0:
+                _silencer.__exit__(None, None, None)
+
+
+def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}x{height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"
+            " make it smaller first"
+        )
+
+
+def _check_tiles(image: Image, name: str, max_pixels: int) -> None:
+    tile = tile_pixels(getattr(image, "tag_v2", {}))
+    if tile > max_pixels:
+        raise ImageError(
+            f"{name}: a tile of {tile / 1e6:.0f} megapixels is over the limit of"
+            f" {max_pixels / 1e6:.0f}; save it with smaller tiles"
+        )
+
+
+def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
+    remarks, deep = [], is_deep(image)
+    # Of a PNG, to ask for EXIF data is to load it; so pixels come first, where errors are heard.
+    # A TIFF is turned by Pillow while it loads, which then forgets the orientation.
+    told = _orientation(image) if image.format == "TIFF" else None
+    image.load()
+    pixels = _rgb_pixels(image)
+    if deep and (levels := remark_on_levels(pixels, image)):
+        remarks.append(levels)
+    after = _orientation(image)
+    orientation, remark = told or after
+    if after[0] == orientation:
+        pixels = _upright(pixels, orientation)
+    if claims.several or (image.format == "TIFF" and getattr(image, "is_animated", False)):
+        remarks.append("more than one frame or page; only the first was used")
+    if claims.later_fault:
+        remarks.append("what follows the first frame is damaged")
+    if remark:
+        remarks.append(remark)
+    height, width = pixels.shape[:2]
+    raw_size = (width, height) if orientation >= 5 else (height, width)
+    return Decoded(np.ascontiguousarray(pixels), raw_size, orientation, tuple(remarks))
+
+
+def _orientation(image: Image) -> tuple[int, str | None]:
+    """EXIF orientation, of an image whose pixels are loaded or come without asking."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+        orientation = int(value)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return 1, "unreadable EXIF data was ignored"
+    if not 1 <= orientation <= 8:
+        return 1, f"EXIF orientation {orientation} does not exist and was ignored"
+    return orientation, None
+
+
+def _upright(pixels: Array, orientation: int) -> Array:
+    """Undo the EXIF orientation: 2 mirror, 3 half turn, 4 flip, 5..8 the same after a
+    transposition.
+    """
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _rgb_pixels(image: Image) -> Array:
+    """(H, W, 3) uint8, a band of rows at a time."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    to_rgb = _conversion(image)
+    for top, band in _bands(image):
+        pixels[top : top + band.height] = to_rgb(band)
+    return pixels
+
+
+def _bands(image: Image) -> Iterator[tuple[int, Image]]:
+    """(first row, rows) from top to bottom."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= rows:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _conversion(image: Image) -> Callable[[Image], Array]:
+    """What makes rows of this image RGB: (h, W, 3), or (h, W, 1) of grey."""
+    if image.mode.startswith(("I", "F")):
+        scale, low = _range_to_8_bit(image)
+        return lambda band: _to_8_bit(band, scale, low)[:, :, None]
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return lambda band: _over_white(np.asarray(band.convert("RGBA")))
+    return lambda band: np.asarray(band.convert("RGB"))
+
+
+def _finite(band: Image) -> Array:
+    values = np.asarray(band).astype(np.float64)
+    return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _range_to_8_bit(image: Image) -> tuple[float, float]:
+    """(scale, lowest value) of the whole image: 8 bits are (value - lowest) * scale."""
+    ends = [(values.min(), values.max()) for values in (_finite(band) for _, band in _bands(image))]
+    low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
+    if image.mode == "F" and low >= 0 and high <= 1:
+        return 255.0, 0.0
+    if image.mode == "F" and low >= 0 and high <= 255:
+        return 1.0, 0.0
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        return 1 / 257, 0.0
+    return 255 / max(high - low, 1e-12), low
+
+
+def _to_8_bit(band: Image, scale: float, low: float) -> Array:
+    values = (_finite(band) - low) * scale
+    return np.round(values).clip(0, 255).astype(np.uint8)
+
+
+def _over_white(rgba: Array) -> Array:
+    colour, alpha = rgba[:, :, :3].astype(np.uint32), rgba[:, :, 3:].astype(np.uint32)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,70 @@
+"""AlexNet, VGG-16, ResNet-50 and DenseNet-121 as region classifiers, built from torchvision.
+
+The layers, their names and their weights are torchvision's; only the last linear layer is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from detector.models.normalisation import IMAGENET, Normalisation
+
+# The name of the last linear layer in torchvision's module.
+LAST_LAYER = {
+    "alexnet": "classifier.6",
+    "vgg16": "classifier.6",
+    "resnet50": "fc",
+    "densenet121": "classifier",
+}
+
+
+class ZooNetwork(nn.Module):
+    """Crops (N, 3, S, S) to logits (N, num_outputs); S is 224 in the papers, at least 64."""
+
+    def __init__(
+        self, name: str, num_outputs: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        import torchvision
+
+        if name not in LAST_LAYER:
+            raise ValueError(f"{name!r} is not one of {', '.join(LAST_LAYER)}")
+        plain = {"init_weights": False} if name == "vgg16" else {}
+        self.normalisation: Normalisation = IMAGENET
+        self.trunk: nn.Module = getattr(torchvision.models, name)(weights=None, **plain)
+        last = self.trunk.get_submodule(LAST_LAYER[name])
+        assert isinstance(last, nn.Linear)
+        self.trunk.set_submodule(LAST_LAYER[name], nn.Identity())
+        self.classifier = nn.Linear(last.in_features, num_outputs)
+        if generator is not None:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, F): what the last layer sees."""
+        found: Tensor = self.trunk(x)
+        return found.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+def load_torchvision_network(
+    name: str, state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
+) -> ZooNetwork:
+    """torchvision's AlexNet, VGG-16, ResNet-50 or DenseNet-121 by its state dict, exactly."""
+    from detector.models.weights.pretrained import fit, outputs_of
+
+    last = LAST_LAYER[name] + "."
+    outputs = outputs_of(state_dict, f"{last}weight", source)
+    ours = {
+        f"classifier.{key.removeprefix(last)}" if key.startswith(last) else f"trunk.{key}": value
+        for key, value in state_dict.items()
+    }
+    model = ZooNetwork(name, outputs)
+    fit(model, ours, source)
+    return model

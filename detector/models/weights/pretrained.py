@@ -1,0 +1,214 @@
+"""Weights from outside, fitted to a network exactly, and the BVLC GoogLeNet.
+
+Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. What does not fit is
+refused with the name of the file and of the tensor.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import WeightsError, is_out_of_memory
+from detector.models.googlenet import TABLE1, GoogLeNet
+from detector.models.weights.caffemodel import read_caffemodel
+
+MAX_BYTES = 8_000_000_000
+MOST_OUTPUTS = 100_000
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file."""
+    path = Path(path)
+    check_regular(path)
+    if path.suffix == ".caffemodel":
+        return read_caffemodel(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        refuse_packed(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles: what they hold decides
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: cannot be read as weights: holds more than tensors, and nothing else is "
+            "unpickled; save the model's state_dict() and give that"
+        ) from error
+    except Exception as error:  # whatever a damaged or hostile file provokes in the readers
+        if isinstance(error, WeightsError) or is_out_of_memory(error):
+            raise
+        reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, expected named tensors")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise WeightsError(f"{path}: tensor {name} is not a plain one; save it dense")
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: tensor {name} says that it is larger than its numbers")
+    return dict(loaded)
+
+
+def check_regular(path: Path) -> None:
+    """WeightsError unless a regular file of at most MAX_BYTES is there."""
+    try:
+        is_there = path.is_file()
+    except (OSError, ValueError):  # a name that cannot be
+        is_there = False
+    if not is_there:
+        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise WeightsError(f"{path}: {size / 1e9:.1f} GB is over the limit of {MAX_BYTES / 1e9:g}")
+
+
+def refuse_packed(path: Path) -> None:
+    """WeightsError for a zip file that unpacks to more than it holds: torch stores, it never packs.
+
+    A few kilobytes could otherwise become all of the memory.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise WeightsError(f"{path}: unpacks to {unpacked / 1e6:,.1f} MB; torch.save never packs")
+
+
+def outputs_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
+    """The number of outputs, by the last layer's weight: the tensor of that name."""
+    if name not in tensors:
+        raise WeightsError(f"{source}: tensor {name} is missing")
+    shape = tuple(tensors[name].shape)
+    if len(shape) < 2 or not 1 <= shape[0] <= MOST_OUTPUTS:
+        raise WeightsError(
+            f"{source}: tensor {name} has shape {shape}, expected at least two sides and at most"
+            f" {MOST_OUTPUTS:,} outputs"
+        )
+    return shape[0]
+
+
+def built_to_fit(
+    build: Callable[[], Network], tensors: Mapping[str, Tensor], source: str
+) -> Network:
+    """The network that `build` makes, with these tensors. Nothing of it is allocated before it is
+    known to have their names and shapes: a few words of a header may describe gigabytes.
+    """
+    with torch.device("meta"):
+        _check_layout(build(), tensors, source)
+    model = build()
+    fit(model, tensors, source)
+    return model
+
+
+def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `model`: every parameter and buffer, no other, same shapes, finite."""
+    wanted = model.state_dict()
+    _check_layout(model, tensors, source)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            kinds = f"{tensor.dtype}, expected {wanted[name].dtype}"
+            raise WeightsError(f"{source}: tensor {name} is of type {kinds}")
+        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
+            raise WeightsError(f"{source}: tensor {name} has values that are not finite")
+    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})
+
+
+def _check_layout(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    wanted = model.state_dict()
+    for name in wanted:
+        if name not in tensors:
+            raise WeightsError(f"{source}: tensor {name} is missing")
+    for name, tensor in tensors.items():
+        if name not in wanted:
+            raise WeightsError(f"{source}: tensor {name} does not belong to this architecture")
+        if tensor.shape != wanted[name].shape:
+            have, want = tuple(tensor.shape), tuple(wanted[name].shape)
+            raise WeightsError(f"{source}: tensor {name} has shape {have}, expected {want}")
+
+
+def replace_classifier(
+    model: nn.Module, num_outputs: int, generator: torch.Generator | None = None
+) -> None:
+    """A fresh last layer: Gaussian of deviation 0.01, no bias, as R-CNN begins fine-tuning."""
+    old = model.classifier
+    if not isinstance(old, nn.Linear):
+        raise WeightsError(f"{type(model).__name__} has no linear layer named classifier")
+    fresh = nn.Linear(old.in_features, num_outputs).to(old.weight.device, old.weight.dtype)
+    with torch.no_grad():
+        fresh.weight.normal_(0, 0.01, generator=generator)
+        fresh.bias.zero_()
+    model.classifier = fresh
+
+
+CAFFE_BRANCHES = {
+    "one": "1x1",
+    "reduce3": "3x3_reduce",
+    "three": "3x3",
+    "reduce5": "5x5_reduce",
+    "five": "5x5",
+    "project": "pool_proj",
+}
+CAFFE_LAYERS = {
+    "conv1.conv": "conv1/7x7_s2",
+    "conv2_reduce.conv": "conv2/3x3_reduce",
+    "conv2.conv": "conv2/3x3",
+    "classifier": "loss3/classifier",
+} | {
+    f"inception.{block}.{ours}.conv": f"inception_{block}/{theirs}"
+    for block in TABLE1
+    for ours, theirs in CAFFE_BRANCHES.items()
+}
+CAFFE_HEADS = {
+    f"auxiliary.{block}.{ours}": f"{theirs}/{layer}"
+    for block, theirs in (("4a", "loss1"), ("4d", "loss2"))
+    for ours, layer in (("conv.conv", "conv"), ("hidden", "fc"), ("classifier", "classifier"))
+}
+
+
+def load_bvlc_googlenet(
+    path: str | Path,
+    num_outputs: int = 1000,
+    *,
+    auxiliary: bool = False,
+    generator: torch.Generator | None = None,
+) -> GoogLeNet:
+    """The paper's own network as the Caffe team trained it on ILSVRC-2012 (Caffe's layer names).
+
+    It was trained on blue-green-red pixels in 0..255 less (104, 117, 123). That mean is the crops'
+    own FILL_MEAN, so the rest folds into the first convolution exactly: its input channels are
+    reversed and scaled by 255. With `num_outputs` other than 1000 the last layer is a fresh one, in
+    the auxiliary heads too; `auxiliary` needs a file that has them, as the original .caffemodel.
+    """
+    theirs = read_tensors(path)
+    ours: dict[str, Tensor] = {}
+    for layer, caffe in (CAFFE_LAYERS | (CAFFE_HEADS if auxiliary else {})).items():
+        for kind in ("weight", "bias"):
+            if f"{caffe}.{kind}" not in theirs:
+                raise WeightsError(f"{path}: tensor {caffe}.{kind} is missing")
+            value = theirs[f"{caffe}.{kind}"].float()
+            if value.shape[:2] == (1, 1):  # Caffe's linear layers before 2014's end: (1, 1, O, I)
+                value = value.flatten(0, 2)
+            ours[f"{layer}.{kind}"] = value
+    if ours["conv1.conv.weight"].shape[1:2] == (3,):
+        ours["conv1.conv.weight"] = ours["conv1.conv.weight"].flip(1) * 255
+    model = GoogLeNet(1000, auxiliary=auxiliary)
+    fit(model, ours, str(path))
+    if num_outputs != 1000:
+        for one in (model, *model.auxiliary.values()):
+            replace_classifier(one, num_outputs, generator)
+    return model

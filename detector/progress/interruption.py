@@ -1,0 +1,99 @@
+"""Interruptions: a loop finishes what it is doing, then stops; a second signal ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+CLEAN_UP_S = 1.0
+"""After the second signal: time to remove temporary files."""
+
+
+class Stop:
+    """True once the user has asked to stop; `signal` says how."""
+
+    signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def with_the_others(self) -> None:
+        """Another process of the group was asked, and all stop together."""
+        self.signal = self.signal or signal.SIGTERM
+
+    def leave(self) -> NoReturn:
+        """End the tool here, as leaving the block of `stop_gently` would."""
+        self.with_the_others()
+        raise SystemExit(128 + (self.signal or 0))
+
+
+@contextmanager
+def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
+    """Let a loop finish what it is doing when the user interrupts: it asks the value between steps.
+
+    with stop_gently() as stop:
+        for path in paths:
+            ...
+            if stop:
+                break
+        write what there is
+
+    The first SIGINT or SIGTERM only sets the value, and leaving the block then exits with 130 or
+    143; a second one exits at once, whatever threads or clean-up would still wait for.
+    """
+    stop = Stop()
+    ending: list[threading.Timer] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop:
+            signal.signal(number, signal.SIG_DFL)
+            ending.append(_end_in(CLEAN_UP_S, 128 + number))
+            raise SystemExit(128 + number)
+        stop.signal = number
+        print(f"stopping after {finishing}; once more stops at once", file=sys.stderr)
+
+    try:
+        with _handling((signal.SIGINT, signal.SIGTERM), on_signal):
+            yield stop
+    finally:
+        for timer in ending:
+            timer.cancel()
+    if stop.signal is not None:
+        raise SystemExit(128 + stop.signal)
+
+
+def _end_in(seconds: float, code: int) -> threading.Timer:
+    """End the process after a while, should it still be there."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed."""
+
+    def on_signal(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    with _handling((signal.SIGTERM,), on_signal):
+        yield
+
+
+@contextmanager
+def _handling(numbers: Sequence[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    try:
+        before = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # only the main thread may; elsewhere signals are somebody else's matter
+        before = {}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

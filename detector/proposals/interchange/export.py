@@ -1,0 +1,153 @@
+"""Writing proposals in the layouts that Detectron2 and MMDetection read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detector.datasets.image_names import ImageNames
+from detector.errors import AmbiguousName, ProposalError, SettingsError
+from detector.files import read_regular
+from detector.images.decoding import SUFFIXES
+from detector.structures import Array, Proposals
+
+_LABEL = re.compile(r"(\s+-?\d+)+$")
+_IMAGE = re.compile(rf"(.*?({'|'.join(map(re.escape, sorted(SUFFIXES)))}))\s", re.IGNORECASE)
+FORMATS = ("detectron2", "mmdetection", "mmdetection2")
+
+
+class Index(NamedTuple):
+    """The images of a data set in its order: file names (or stems) and ids."""
+
+    names: tuple[str, ...]
+    ids: tuple[int | str, ...]
+
+
+def read_index(path: str | Path) -> Index:
+    """A COCO .json (its images' file_name and id), or a text file with one image a line; what
+    follows a suffix and a blank does not belong to the name, nor do numbers after a stem, as in
+    VOC's lists of a class.
+    """
+    path = Path(path)
+    try:
+        text = read_regular(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProposalError(f"{path}: not a readable image list ({error})") from None
+    if path.suffix.lower() != ".json":
+        lines = [_name_in(line.strip()) for line in text.splitlines() if line.strip()]
+        return Index(tuple(lines), tuple(Path(line).stem for line in lines))
+    try:
+        images = json.loads(text)["images"]
+        return Index(
+            tuple(str(one["file_name"]) for one in images), tuple(one["id"] for one in images)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ProposalError(f"{path}: no COCO file with `images` of `file_name` and `id`") from None
+
+
+def _name_in(line: str) -> str:
+    image = _IMAGE.match(line)
+    return image.group(1) if image else _LABEL.sub("", line)
+
+
+def export(
+    proposals: Mapping[str, Proposals], layout: str, index: Index | None = None, folder: str = ""
+) -> bytes:
+    """The file's content; `proposals` are by image file name.
+
+    detectron2    DATASETS.PROPOSAL_FILES_TRAIN: ids as in the index, or file stems
+    mmdetection   version 3, proposal_file: keys are `folder`/file name, the last folder of img_path
+    mmdetection2  version 2, proposal_file: a list in the order of the index
+    """
+    if layout not in FORMATS:
+        raise SettingsError(f"layout {layout!r}: choose {', '.join(FORMATS)}")
+    if index is not None:
+        proposals = _in_order(proposals, index)
+    ids = index.ids if index is not None else tuple(Path(name).stem for name in proposals)
+    found = list(proposals.values())
+    content: Any
+    if layout == "detectron2":
+        _all_differ(ids, proposals, "id")
+        content = {
+            "ids": list(ids),
+            "boxes": [one.boxes for one in found],
+            "objectness_logits": [objectness(one) for one in found],
+            "bbox_mode": 0,  # BoxMode.XYXY_ABS
+        }
+    elif layout == "mmdetection":
+        if not folder:
+            raise SettingsError("MMDetection 3 names images by folder/file: give --folder")
+        _all_differ((Path(name).name for name in proposals), proposals, "name")
+        content = {
+            f"{folder}/{Path(name).name}": {"bboxes": one.boxes, "scores": objectness(one)}
+            for name, one in proposals.items()
+        }
+    else:
+        if index is None:
+            raise SettingsError("MMDetection 2 reads a list in the data set's order: give --index")
+        content = [np.column_stack([one.boxes, objectness(one)]) for one in found]
+    return pickle.dumps(content, protocol=4)
+
+
+def objectness(proposals: Proposals) -> Array:
+    """(N,) float32 scores that sort as the ranks do: the proposer's own, or from 1 down to 0."""
+    if proposals.scores is not None:
+        return proposals.scores
+    return np.linspace(1, 0, len(proposals) + 1, dtype=np.float32)[:-1]
+
+
+def by_name(items: Iterable[tuple[str, Proposals]]) -> dict[str, Proposals]:
+    """A cache's items as a dictionary; two images of one name are an error."""
+    found: dict[str, Proposals] = {}
+    for name, proposals in items:
+        if name in found:
+            raise ProposalError(
+                f"two images are called {name}, and the layouts know images by file name alone;"
+                " export one folder at a time: propose.py export CACHE FOLDER ..."
+            )
+        found[name] = proposals
+    return found
+
+
+def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Proposals]:
+    stored = ImageNames({name: name for name in proposals})
+    asked: dict[str, str] = {}
+    missing: list[str] = []
+    for name in index.names:
+        try:
+            fitting = stored.find(name)
+        except AmbiguousName as error:
+            raise ProposalError(f"of the index, {error}") from None
+        if fitting is None:
+            missing.append(name)
+        elif fitting in asked:
+            raise ProposalError(
+                f"{asked[fitting]} and {name} of the index both fit the stored image"
+                f" {fitting}; a cache knows images by file name alone: make one for each folder"
+            )
+        else:
+            asked[fitting] = name
+    if missing:
+        raise ProposalError(
+            f"no proposals for {len(missing)} of {len(index.names)} images of the index,"
+            f" for example {missing[0]}; make them with tools/propose.py"
+        )
+    return {name: proposals[one] for one, name in asked.items()}
+
+
+def _all_differ(keys: Iterable[object], proposals: Mapping[str, Proposals], what: str) -> None:
+    """No key stands for two images; for two names of one it may, since their boxes are the same."""
+    known: dict[str, str] = {}
+    for key, (name, one) in zip(map(str, keys), proposals.items(), strict=True):
+        if key in known and not np.array_equal(proposals[known[key]].boxes, one.boxes):
+            raise ProposalError(
+                f"{known[key]} and {name} would both have the {what} {key}; rename one, or give"
+                " an --index that tells them apart"
+            )
+        known[key] = name

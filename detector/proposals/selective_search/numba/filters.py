@@ -1,0 +1,186 @@
+"""Edge weights and texture codes: the smoothing and the derivatives of filters.py, compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detector.jit import inner, kernel
+from detector.structures import Array
+
+OUTSIDE = 65535
+"""The weight of an edge that leaves the image."""
+
+
+@inner
+def _pad(row: Array, radius: int, padded: Array) -> None:
+    """A row of bytes with its first and last repeated `radius` times."""
+    width = len(row)
+    for x in range(radius):
+        padded[x] = row[0]
+        padded[width + radius + x] = row[width - 1]
+    for x in range(width):
+        padded[radius + x] = row[x]
+
+
+@inner
+def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
+    """Sums of weighted differences to the centre along a padded row, wrapped at half a `turn`.
+
+    Where `turn` is 0 nothing wraps, and the centre is subtracted once.
+    """
+    radius = len(weights) // 2
+    half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+    whole = np.int32(0)
+    for i in range(len(weights)):
+        whole += weights[i]
+    for x in range(len(total)):
+        total[x] = 0 if turn else -whole * padded[x + radius]
+    for i in range(len(weights)):
+        weight = weights[i]
+        if turn:
+            for x in range(len(total)):
+                step = np.int32(padded[x + i] - padded[x + radius] + half) & mask
+                total[x] += weight * np.int32(step - half)
+        else:
+            for x in range(len(total)):
+                total[x] += weight * padded[x + i]
+
+
+@inner
+def _down_column(rows: Array, y: int, weights: Array, turn: Any, total: Array) -> None:
+    """The same along the columns, for row `y`."""
+    radius = len(weights) // 2
+    centre = rows[y]
+    half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+    whole = np.int32(0)
+    for i in range(len(weights)):
+        whole += weights[i]
+    for x in range(len(total)):
+        total[x] = 0 if turn else -whole * np.int32(centre[x])
+    for i in range(len(weights)):
+        weight = weights[i]
+        row = rows[min(max(y + i - radius, 0), len(rows) - 1)]
+        if turn:
+            for x in range(len(total)):
+                step = np.int32(np.int32(row[x]) - np.int32(centre[x]) + half) & mask
+                total[x] += weight * np.int32(step - half)
+        else:
+            for x in range(len(total)):
+                total[x] += weight * np.int32(row[x])
+
+
+@inner
+def _moved(centre: Array, bits: Any, total: Array, drop: Any, mask: Any, out: Array) -> None:
+    """centre * 2**bits + total / 2**drop, rounded, and masked for a hue."""
+    half = np.int32(1 << drop >> 1)
+    for x in range(len(total)):
+        moved = np.int32(np.int32(total[x] + half) >> drop)
+        out[x] = np.int32(np.int32(centre[x] << bits) + moved) & mask
+
+
+@inner
+def _squared(here: Array, there: Array, turn: Any, total: Array) -> None:
+    """total += (there - here) ** 2, on the circle for a hue."""
+    half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+    for x in range(len(total)):
+        step = np.int32(np.int32(there[x]) - np.int32(here[x]) + half) & mask
+        step = np.int32(step - half)
+        total[x] += np.uint32(step * step)
+
+
+@kernel
+def smooth(
+    planes: Array, weights: Array, hue: bool, padded: Array, total: Array, room: Array, out: Array
+) -> None:
+    """(C, H, W) uint8 -> int16 in 1/128 grey levels; `room` is as large as one plane."""
+    count, height = planes.shape[:2]
+    radius = len(weights) // 2
+    for c in range(count):
+        turn = 256 if hue and c == 0 else 0
+        mask = np.int32(128 * turn - 1)
+        for y in range(height):
+            _pad(planes[c, y], radius, padded)
+            _along_row(padded, weights, turn, total)
+            _moved(planes[c, y], 7, total, 5, mask, room[y])
+        for y in range(height):
+            _down_column(room, y, weights, 128 * turn, total)
+            _moved(room[y], 0 * turn, total, 12, mask, out[c, y])
+
+
+@kernel
+def edge_weights(smoothed: Array, hue: bool, total: Array, out: Array) -> None:
+    """(C, H, W) int16 -> (4, H, W) uint16: distances to E, S, SE and SW neighbours, or OUTSIDE."""
+    count, height, width = smoothed.shape
+    for y in range(height):
+        for d in range(4):
+            target = out[d, y]
+            target[0] = target[width - 1] = OUTSIDE
+            down = 0 if d == 0 else 1
+            if y + down == height:
+                for x in range(width):
+                    target[x] = OUTSIDE
+                continue
+            left = 1 if d == 3 else 0
+            right = width if d == 1 or d == 3 else width - 1
+            shift = -1 if d == 3 else (0 if d == 1 else 1)
+            for x in range(width):
+                total[x] = 0
+            for c in range(count):
+                here = smoothed[c, y, left:right]
+                there = smoothed[c, y + down, left + shift : right + shift]
+                _squared(here, there, 32768 if hue and c == 0 else 0, total[left:right])
+            for x in range(left, right):
+                target[x] = np.int32(np.sqrt(np.float32(total[x])))
+
+
+@inner
+def _code(gradient: Any, scale: Any) -> Any:
+    """Signed bin, 0..18: 9 is no gradient, 10..18 one way and 8..0 the other."""
+    size = min((abs(gradient) * scale) >> 16, 9)
+    return 9 + size if gradient > 0 else 9 - size
+
+
+@kernel
+def texture_codes(
+    planes: Array,
+    bell: Array,
+    slope: Array,
+    hue: bool,
+    scale: int,
+    padded: Array,
+    total: Array,
+    room: Array,
+    out: Array,
+) -> None:
+    """(C, H, W) uint8 planes -> (C * 4, H, W) uint8 signed bins of gradients, 45 degrees apart.
+
+    `padded` and `total` are room for rows of int32, `room` for (3, H, W) int16.
+    """
+    count, height, width = planes.shape
+    radius = len(bell) // 2
+    blurred, rise, across = room[0], room[1], room[2, 0]
+    factor = np.int32(scale)
+    for c in range(count):
+        turn = 256 if hue and c == 0 else 0
+        for y in range(height):
+            _pad(planes[c, y], radius, padded)
+            _along_row(padded, bell, turn, total)
+            _moved(planes[c, y], 4, total, 8, np.int32(16 * turn - 1), blurred[y])
+            _along_row(padded, slope, turn, total)
+            for x in range(width):
+                rise[y, x] = np.int32(total[x] + np.int32(128)) >> 8
+        for y in range(height):
+            _down_column(rise, y, bell, 0 * turn, total)
+            _moved(rise[y], 0 * turn, total, 12, np.int32(-1), across)
+            _down_column(blurred, y, slope, 16 * turn, total)
+            flat, up = out[4 * c, y], out[4 * c + 1, y]
+            steep, back = out[4 * c + 2, y], out[4 * c + 3, y]
+            for x in range(width):
+                gx = np.int32(across[x])
+                gy = np.int32(np.int32(total[x] + np.int32(2048)) >> 12)
+                flat[x] = _code(gx, factor)
+                up[x] = _code(np.int32(np.int32((gx + gy) * 181 + 128) >> 8), factor)
+                steep[x] = _code(gy, factor)
+                back[x] = _code(np.int32(np.int32((gy - gx) * 181 + 128) >> 8), factor)

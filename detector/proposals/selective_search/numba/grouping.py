@@ -1,0 +1,221 @@
+"""Hierarchical grouping with a heap: grouping.py, compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detector.jit import inner, kernel
+from detector.structures import Array
+
+
+@inner
+def _shared(one: Array, other: Array) -> Any:
+    """Sum of minima of two rows of uint16."""
+    total = np.uint32(0)
+    for i in range(len(one)):
+        total = np.uint32(total + np.uint32(min(one[i], other[i])))
+    return np.int64(total)
+
+
+@inner
+def _normalise(counts: Array, size: int, out: Array) -> None:
+    factor = np.float32(65535) / np.float32(size)
+    for i in range(len(counts)):
+        out[i] = np.uint16(np.int32(np.float32(counts[i]) * factor))
+
+
+@inner
+def _alike(
+    use: Array,
+    sizes: Array,
+    boxes: Array,
+    scaled: Array,
+    split: int,
+    one: int,
+    other: int,
+    pixels: int,
+) -> Any:
+    """similarity.similarity of two regions."""
+    total = 0.0
+    both = np.int64(sizes[one]) + np.int64(sizes[other])
+    if use[0]:
+        shared = _shared(scaled[one, :split], scaled[other, :split])
+        total += shared / ((split // 25) * 65535)
+    if use[1]:
+        shared = _shared(scaled[one, split:], scaled[other, split:])
+        total += shared / (((scaled.shape[1] - split) // 10) * 65535)
+    if use[2]:
+        total += 1.0 - both / pixels
+    if use[3]:
+        wide = np.int64(max(boxes[one, 2], boxes[other, 2])) - min(boxes[one, 0], boxes[other, 0])
+        high = np.int64(max(boxes[one, 3], boxes[other, 3])) - min(boxes[one, 1], boxes[other, 1])
+        total += 1.0 - (wide * high - both) / pixels
+    return np.int64(total * 134217728)
+
+
+@inner
+def _push(heap: Array, length: int, key: int) -> None:
+    """Into a heap with the largest key on top."""
+    at = length
+    while at > 0:
+        above = (at - 1) >> 1
+        if heap[above] >= key:
+            break
+        heap[at] = heap[above]
+        at = above
+    heap[at] = key
+
+
+@inner
+def _pop(heap: Array, length: int) -> None:
+    """Remove the top of a heap of `length`."""
+    key = heap[length - 1]
+    length -= 1
+    at = 0
+    while True:
+        below = 2 * at + 1
+        if below >= length:
+            break
+        if below + 1 < length and heap[below + 1] > heap[below]:
+            below += 1
+        if heap[below] <= key:
+            break
+        heap[at] = heap[below]
+        at = below
+    heap[at] = key
+
+
+@inner
+def _longer(values: Array) -> Array:
+    twice = np.empty(2 * len(values), values.dtype)
+    for i in range(len(values)):
+        twice[i] = values[i]
+    return twice
+
+
+@inner
+def _append(region: int, end: int, head: Array, tail: Array, link: Array) -> None:
+    """Put `end` (2 * pair + side) last in the region's list."""
+    link[end] = -1
+    if tail[region] < 0:
+        head[region] = end
+    else:
+        link[tail[region]] = end
+    tail[region] = end
+
+
+@inner
+def _living(at: int, ends: Array, link: Array, alive: Array) -> Any:
+    """The first link from `at` on whose other region is alive, or -1."""
+    while at >= 0 and not alive[ends[at ^ 1]]:
+        at = link[at]
+    return at
+
+
+@inner
+def _united(one: int, other: int, ends: Array, link: Array, alive: Array, out: Array) -> Any:
+    """Merge two ascending lists of neighbours into `out`, leaving out the dead."""
+    count = 0
+    one = _living(one, ends, link, alive)
+    other = _living(other, ends, link, alive)
+    while one >= 0 or other >= 0:
+        first = ends[one ^ 1] if one >= 0 else np.int32(2147483647)
+        second = ends[other ^ 1] if other >= 0 else np.int32(2147483647)
+        out[count] = min(first, second)
+        count += 1
+        if first <= second:
+            one = _living(link[one], ends, link, alive)
+        if second <= first:
+            other = _living(link[other], ends, link, alive)
+    return count
+
+
+@inner
+def _join(
+    low: int, high: int, new: int, sizes: Array, boxes: Array, counts: Array, scaled: Array
+) -> None:
+    sizes[new] = sizes[low] + sizes[high]
+    boxes[new, 0] = min(boxes[low, 0], boxes[high, 0])
+    boxes[new, 1] = min(boxes[low, 1], boxes[high, 1])
+    boxes[new, 2] = max(boxes[low, 2], boxes[high, 2])
+    boxes[new, 3] = max(boxes[low, 3], boxes[high, 3])
+    for i in range(counts.shape[1]):
+        counts[new, i] = counts[low, i] + counts[high, i]
+    _normalise(counts[new], sizes[new], scaled[new])
+
+
+@kernel
+def group(
+    use: Array,
+    sizes: Array,
+    boxes: Array,
+    counts: Array,
+    scaled: Array,
+    rows: Array,
+    split: int,
+    pairs: Array,
+    pixels: int,
+    children: Array,
+    keys: Array,
+) -> None:
+    """Join the most alike neighbours: fills rows R.. of sizes, boxes and counts, and all the rest.
+
+    use     (4,) whether colour, texture, size and fill count
+    counts  (2R - 1, colour bins + texture bins) int32, or no columns where neither counts
+    scaled  room for (2R - 1, as many) uint16
+    rows    room for (4, 2R - 1) int32, all -1
+    split   how many of the columns are colour
+    pairs   (E,) int64 higher << 32 | lower, sorted
+
+    The heap holds similarity << 34 | (2**34 - 1 - pair), so that of equals the earliest pair comes
+    first. A region's neighbours are a linked list of ends (2 * pair + side), ascending, since every
+    new region has the highest number.
+    """
+    total = len(sizes)
+    leaves = (total + 1) // 2
+    for r in range(leaves):
+        _normalise(counts[r], sizes[r], scaled[r])
+    last = (np.int64(1) << 34) - 1
+    ends = np.empty(8 * len(pairs) + 16, np.int32)
+    link = np.empty(8 * len(pairs) + 16, np.int32)
+    heap = np.empty(4 * len(pairs) + 16, np.int64)
+    head, tail, around, alive = rows[0], rows[1], rows[2], rows[3]
+    length = made = len(pairs) - len(pairs)
+    for pair in range(len(pairs)):
+        low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32
+        ends[2 * pair], ends[2 * pair + 1] = low, high
+        _append(low, 2 * pair, head, tail, link)
+        _append(high, 2 * pair + 1, head, tail, link)
+        key = _alike(use, sizes, boxes, scaled, split, low, high, pixels)
+        _push(heap, length, key << 34 | (last - pair))
+        length += 1
+        made += 1
+    for new in range(leaves, total):
+        pair = last - (heap[0] & last)
+        while not alive[ends[2 * pair]] or not alive[ends[2 * pair + 1]]:
+            _pop(heap, length)
+            length -= 1
+            pair = last - (heap[0] & last)
+        low, high = np.int64(ends[2 * pair]), np.int64(ends[2 * pair + 1])
+        children[new - leaves, 0], children[new - leaves, 1] = low, high
+        keys[new - leaves] = heap[0] >> 34
+        _pop(heap, length)
+        length -= 1
+        alive[low] = alive[high] = 0
+        _join(low, high, new, sizes, boxes, counts, scaled)
+        near = _united(head[low], head[high], ends, link, alive, around)
+        while 2 * (made + near) > len(ends):
+            ends, link = _longer(ends), _longer(link)
+        while length + near > len(heap):
+            heap = _longer(heap)
+        for i in range(near):
+            other = np.int64(around[i])
+            ends[2 * made], ends[2 * made + 1] = other, new
+            _append(other, 2 * made, head, tail, link)
+            _append(new, 2 * made + 1, head, tail, link)
+            key = _alike(use, sizes, boxes, scaled, split, other, new, pixels)
+            _push(heap, length, key << 34 | (last - made))
+            length += 1
+            made += 1

@@ -1,0 +1,180 @@
+"""Detections on disk in COCO's results layout: one list of rows, readable by every COCO tool.
+
+    {image_id, file_name, category_id, category_name, bbox: [x, y, width, height], score}
+
+The same detections give the same bytes: boxes in hundredths of a pixel, scores in millionths, one
+row a line, best first within an image.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detector.datasets.dataset import Dataset
+from detector.datasets.formats.coco import read_json
+from detector.datasets.image_names import ImageNames, as_id, without_extension
+from detector.errors import AnnotationError
+from detector.files import write_atomically
+from detector.results.results_text import Names, Row, gathered
+from detector.results.unmatched import Unmatched
+from detector.structures import Detections
+
+FILE = "detections.json"
+"""What the tools call it."""
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
+_LARGEST = 2**53  # JavaScript's, and so that of most readers of JSON
+_SMALLEST = 0.01  # pixels: no side is rounded to nothing
+
+
+def ids_of_one_type(image_ids: Iterable[str]) -> dict[str, int | str]:
+    """The ids of all images of a run as its files give them: COCO's are numbers. Where one is not
+    (000012, 2008_000001), or is beyond what every reader of JSON holds exactly, all are text.
+    """
+    ids = list(image_ids)
+    whole = all(_WHOLE.fullmatch(one) and int(one) <= _LARGEST for one in ids)
+    return {one: int(one) if whole else one for one in ids}
+
+
+def detection_rows(
+    image_id: int | str,
+    file_name: str,
+    found: Detections,
+    classes: Sequence[str],
+    category_ids: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+    """One image's detections, best first.
+
+    image_id      as `ids_of_one_type` gives it
+    category_ids  the data set's own ids of `classes`; 1, 2, ... where it has none
+    """
+    ids: Sequence[int | str] = category_ids or range(1, len(classes) + 1)
+    if category_ids and max(category_ids) > _LARGEST:
+        ids = [str(one) for one in category_ids]
+    order = np.argsort(-found.scores.astype(np.float64), kind="stable")
+    boxes = found.xywh[order]
+    least = np.where(boxes[:, 2:] > 0, _SMALLEST, 0)
+    boxes = np.round(boxes, 2)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], least)
+    rows = zip(
+        boxes.tolist(),
+        found.scores[order].astype(np.float64).tolist(),
+        found.labels[order].tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "image_id": image_id,
+            "file_name": file_name,
+            "category_id": ids[label],
+            "category_name": classes[label],
+            "bbox": box,
+            "score": round(score, 6),
+        }
+        for box, score, label in rows
+    ]
+
+
+def write_detections(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as `detection_rows` makes them, in the order given, in one step."""
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    write_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
+
+
+def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Detections]) -> None:
+    """The results of a data set's images, in its order and with its category ids."""
+    rows: list[dict[str, Any]] = []
+    ids = ids_of_one_type(sample.image_id for sample in dataset.samples)
+    for sample in dataset.samples:
+        found = results.get(sample.image_id, Detections.empty())
+        rows += detection_rows(
+            ids[sample.image_id], sample.path.name, found, dataset.classes, dataset.category_ids
+        )
+    write_detections(path, rows)
+
+
+def read_detections(
+    path: str | Path, dataset: Dataset, unmatched: Unmatched
+) -> dict[str, Detections]:
+    """The rows of a file by image id of `dataset`, in the file's order.
+
+    An image is found by its file_name, without one by its image_id; a class by its name, without
+    one by its id. Rows of other images or classes are counted in `unmatched`; a file in which no
+    row is left is an EvaluationError.
+    """
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise AnnotationError(f"{path}: expected COCO's results layout, a list of detections")
+    rows = _rows(path, content, dataset, unmatched)
+    return gathered(path, dataset, rows, unmatched, np.asarray)
+
+
+def _rows(
+    path: Path, content: list[Any], dataset: Dataset, unmatched: Unmatched
+) -> Iterator[Row | None]:
+    images = ImageNames.of(dataset)
+    known: dict[_Image, str | None] = {}
+
+    def find(image: _Image) -> str | None:
+        if image not in known:
+            known[image] = images.find_row(image.id, image.file)
+        return known[image]
+
+    labels: dict[str, int] = {name: label for label, name in enumerate(dataset.classes)}
+    by_id = {
+        str(number): name
+        for name, number in zip(dataset.classes, dataset.category_ids, strict=True)
+    }
+    names = Names(find, labels, unmatched)
+    for position, row in enumerate(content):
+        where = f"{path}: row {position}"
+        image, category, score, box = _parse(where, row, by_id)
+        yield names.row(where, image, category, score, box)
+
+
+class _Image(NamedTuple):
+    """How a row calls its image."""
+
+    id: str | None
+    file: str | None
+
+    def __str__(self) -> str:
+        stem = without_extension(PurePath(self.file or "").name)
+        return str(self.file if self.file and stem != self.id else self.id)
+
+
+def _parse(
+    where: str, row: Any, by_id: Mapping[str, str]
+) -> tuple[_Image, str, float, Sequence[float]]:
+    """Image, class name, score and box of a row."""
+    if not isinstance(row, dict):
+        raise AnnotationError(f"{where} is not an object with image_id, bbox and score")
+    box, score = row.get("bbox"), row.get("score")
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, [*box, score]))):
+        raise AnnotationError(f"{where} needs a bbox of four finite numbers and a score")
+    if box[2] < 0 or box[3] < 0:
+        raise AnnotationError(f"{where} has a negative side: {box}; COCO's are x, y, w, h")
+    name, category, file = row.get("category_name"), row.get("category_id"), row.get("file_name")
+    if not isinstance(name, str):
+        number = as_id(category)
+        if number is None:
+            raise AnnotationError(f"{where} needs a category_id or a category_name")
+        # A number is never a name: of the classes "0" to "9", 9 may be the id of "8".
+        name = by_id.get(number, number if isinstance(category, str) else f"category {number}")
+    image = _Image(as_id(row.get("image_id")), file if isinstance(file, str) else None)
+    if image.id is None and not image.file:
+        raise AnnotationError(f"{where} needs an image_id (a number or text) or a file_name")
+    return image, name, float(score), box  # type: ignore[arg-type]
+
+
+def _is_finite(number: Any) -> bool:
+    if not isinstance(number, (int, float)) or isinstance(number, bool):
+        return False
+    return abs(number) < 1e9 and math.isfinite(number)

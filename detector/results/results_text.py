@@ -1,0 +1,142 @@
+"""What the text layouts of results share: lines of numbers in, checked; detections out.
+
+A row of a text file is an image, a class, a score and four corners. Scores are written in
+millionths and corners in hundredths of a pixel, so that the same detections give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detector.boxes import xyxy_from_coco
+from detector.datasets.dataset import Dataset
+from detector.datasets.formats.annotation_files import read_limited
+from detector.errors import AmbiguousName, AnnotationError
+from detector.results.unmatched import Unmatched
+from detector.structures import Array, Detections
+
+MAX_BYTES = 4_000_000_000
+
+# Boxes (N, 4) of one convention to boxes of another, float64 (detector.boxes).
+Convert = Callable[[Array], Array]
+
+
+class Row(NamedTuple):
+    """One detection: the image's id, the class's label, and the box as the layout writes it."""
+
+    image: str
+    label: int
+    score: float
+    box: Sequence[float]
+
+
+class Names(NamedTuple):
+    """Finds the image (-> id) and the class (-> label) of a row; `unmatched` counts the others."""
+
+    find: Callable[[Any], str | None]
+    labels: Mapping[Any, int]
+    unmatched: Unmatched
+
+    def row(
+        self, where: str, image: object, name: object, score: float, box: Sequence[float]
+    ) -> Row | None:
+        """The detection, or None where the data set has no such image or class."""
+        try:
+            found = self.find(image)
+        except AmbiguousName as error:
+            raise AmbiguousName(f"{where}: {error}", error.candidates) from None
+        if found is None:
+            self.unmatched.images[str(image)] += 1
+        elif name not in self.labels:
+            self.unmatched.classes[str(name)] += 1
+        else:
+            return Row(found, self.labels[name], score, box)
+        return None
+
+
+def lines_of(path: Path) -> Iterator[tuple[str, str]]:
+    """(place, text) of each line that is not blank; the place names file and line."""
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
+        if line.strip():
+            yield f"{path}: line {number}", line.strip()
+
+
+def text_of(path: Path) -> str:
+    try:
+        return read_limited(path, MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path}: is not UTF-8 text: {error.reason}") from error
+
+
+def numbers(where: str, fields: Sequence[str], layout: str) -> list[float]:
+    """The fields as finite numbers, or an AnnotationError that shows the layout."""
+    try:
+        values = [float(one) for one in fields]
+    except ValueError:
+        values = []
+    if len(values) != len(fields) or not all(math.isfinite(v) and abs(v) < 1e9 for v in values):
+        raise AnnotationError(f"{where}: expected numbers: {layout}")
+    return values
+
+
+def whole_number(where: str, text: str, layout: str) -> int:
+    # Python itself refuses thousands of digits.
+    if not text.removeprefix("-").isdecimal() or len(text) > 1000:
+        raise AnnotationError(f"{where}: {text[:40]!r} is not a whole number; expected: {layout}")
+    return int(text)
+
+
+def gathered(
+    path: Path,
+    dataset: Dataset,
+    rows: Iterable[Row | None],
+    unmatched: Unmatched,
+    to_xywh: Convert,
+) -> dict[str, Detections]:
+    """Rows by image, in the file's order; None stands for one that `unmatched` has counted."""
+    by_image: dict[str, list[Row]] = {}
+    for row in rows:
+        if row is not None:
+            by_image.setdefault(row.image, []).append(row)
+    unmatched.refuse_nothing(path, dataset, len(by_image))
+    found = {}
+    for image, mine in by_image.items():
+        boxes, scores, labels = zip(*((r.box, r.score, r.label) for r in mine), strict=True)
+        xywh = to_xywh(np.array(boxes, np.float64))
+        if (wrong := np.flatnonzero((xywh[:, 2:] < 0).any(1))).size:
+            raise AnnotationError(
+                f"{path}: image {image}: the box {boxes[wrong[0]]} has a negative side"
+            )
+        found[image] = Detections(
+            xyxy_from_coco(xywh), np.array(scores), np.array(labels), written=xywh
+        )
+    return found
+
+
+def best_first(found: Detections, from_xyxy: Convert) -> Iterator[tuple[int, list[str]]]:
+    """(label, [score and corners as text]) of one image's detections; no side is rounded away."""
+    order = np.argsort(-found.scores.astype(np.float64), kind="stable")
+    exact = found.boxes if found.written is None else xyxy_from_coco(found.written)
+    boxes = exact[order].astype(np.float64).round(2)
+    least = np.where(found.xywh[order, 2:] > 0, 0.01, 0)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + least)
+    scores = found.scores[order].tolist()
+    for label, score, box in zip(
+        found.labels[order].tolist(), scores, from_xyxy(boxes).tolist(), strict=True
+    ):
+        yield label, [f"{score:.6f}", *(f"{side:.2f}" for side in box)]
+
+
+def results_of_images(
+    dataset: Dataset, results: Mapping[str, Detections]
+) -> Iterator[tuple[int, str, Detections]]:
+    """(position, image id, detections) of the images that have any, in the data set's order."""
+    for position, sample in enumerate(dataset.samples):
+        found = results.get(sample.image_id)
+        if found is not None and len(found):
+            yield position, sample.image_id, found

@@ -1,0 +1,119 @@
+"""Batches of patches: which images come when, and their pixels, distorted.
+
+The images come in a new order each epoch, one epoch after the other without a gap, so that each is
+seen once an epoch whatever the batch. Everything about the k-th of this stream is a function of
+(seed, k): not of the batch, the number of processes, or of what happened before.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.datasets.labelled.images import LabelledImages
+from detector.errors import ImageError, TrainingError
+from detector.images.decoding import decode
+from detector.structures import FILL_MEAN, Array
+from detector.training.augment import AugmentSettings, distort
+from detector.training.classifier.patches import PatchSettings, draw_patch, resized
+
+UNREADABLE = -1
+"""The label of an image that cannot be read: it adds nothing to the loss."""
+
+
+class Stream:
+    """The endless sequence of image numbers 0..count-1, shuffled anew each epoch."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._orders: dict[int, Array] = {}
+        self._lock = threading.Lock()
+
+    def images_at(self, positions: Array) -> Array:
+        """Image numbers at `positions` (N,) of the stream."""
+        return np.array([self._image_at(int(k)) for k in positions], np.int64)
+
+    def _image_at(self, position: int) -> int:
+        epoch, place = divmod(position, self.count)
+        with self._lock:
+            if epoch not in self._orders:
+                rng = np.random.default_rng([self.seed, epoch, 0])
+                near = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
+                self._orders = {**near, epoch: rng.permutation(self.count)}
+            return int(self._orders[epoch][place])
+
+
+class PatchBatch(NamedTuple):
+    """One process's part of a batch.
+
+    positions  (N,) in the stream: with the seed, all that is needed to make the batch again
+    images     (N,) numbers of the images
+    crops      (N, 3, S, S) float32, centred
+    labels     (N,) int64, UNREADABLE where the image could not be read
+    """
+
+    positions: Array
+    images: Array
+    crops: Tensor
+    labels: Tensor
+
+
+@dataclass
+class PatchBatches:
+    """Makes the batch of a step; `broken` collects the files that could not be read, and why."""
+
+    images: LabelledImages
+    size: int
+    batch: int
+    patches: PatchSettings
+    augment: AugmentSettings
+    seed: int
+    rank: int = 0
+    world: int = 1
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stream = Stream(len(self.images), self.seed)
+
+    def __call__(self, step: int) -> PatchBatch:
+        positions = np.arange(step * self.batch, (step + 1) * self.batch)[self.rank :: self.world]
+        images = self.stream.images_at(positions)
+        crops = torch.zeros(len(images), 3, self.size, self.size)
+        labels = self.images.labels[images].copy()
+        for row, (image, position) in enumerate(zip(images, positions, strict=True)):
+            file = self.images.files[image]
+            try:
+                crops[row] = self._patch(file, int(position))
+            except ImageError as error:
+                self.broken[file] = str(error)
+                labels[row] = UNREADABLE
+            except Exception as error:
+                raise TrainingError(
+                    f"step {step}: making a patch of {file} failed"
+                    f" ({type(error).__name__}: {error}); the last checkpoint stands"
+                ) from error
+        return PatchBatch(positions, images, crops, torch.from_numpy(labels))
+
+    def replay(self, step: int) -> dict[str, object]:
+        """What makes the whole batch of a step again, as JSON."""
+        positions = np.arange(step * self.batch, (step + 1) * self.batch)
+        files = [self.images.files[i] for i in self.stream.images_at(positions)]
+        return {"seed": self.seed, "positions": positions.tolist(), "files": files}
+
+    def _patch(self, file: str, position: int) -> Tensor:
+        """(3, S, S): the distorted patch of one image at one place of the stream."""
+        rng = np.random.default_rng([self.seed, position, 1])
+        pixels = decode(self.images.read(file), file).pixels
+        patch = draw_patch(pixels.shape[:2], self.patches, rng)
+        method = self.patches.methods[rng.integers(len(self.patches.methods))]
+        made = resized(pixels, patch, self.size, method)
+        if rng.random() < 0.5 and self.augment.flip:  # drawn in any case: the light stays the same
+            made = made[:, ::-1]
+        centred = made.astype(np.float32) / 255 - np.array(FILL_MEAN, np.float32)
+        crop = torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1)))
+        return distort(crop[None], self.augment, rng)[0]

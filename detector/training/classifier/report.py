@@ -1,0 +1,35 @@
+"""The early report of a classifier's training: what there is to learn from, and what was left out,
+before hours are spent on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detector.datasets.labelled.images import LabelledImages
+from detector.errors import ImageError
+from detector.images.decoding import decode
+from detector.progress.messages import counted
+
+SAMPLE = 50
+"""Images of a set that are decoded to see whether they can be."""
+
+
+def describe_images(purpose: str, images: LabelledImages | None) -> Iterator[str]:
+    """Lines about one set: its size, its classes, what was skipped and why, what cannot be read."""
+    if images is None:
+        yield f"{purpose}: no images, so nothing will be measured"
+        return
+    counts = images.per_class()
+    yield (
+        f"{purpose}: {images.name}, {counted(len(images), 'image')} of"
+        f" {counted(len(images.classes), 'class')}, {counts.min()} to {counts.max()} each"
+    )
+    for rule, n in images.skipped_by_rule().items():
+        example = next(one for one in images.skipped if one.rule == rule)
+        yield f"  left out: {n} x {rule}, such as {example}"
+    for file in images.subset(SAMPLE).files:
+        try:
+            decode(images.read(file), file)
+        except ImageError as error:
+            yield f"  warning: {error}"

@@ -1,0 +1,143 @@
+"""Everything that tools/train_classifier.py decides. The named recipes are values of these
+(recipes.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from detector.models.traits import traits_of
+from detector.seeds import Seed
+from detector.settings import Settings
+from detector.training.augment import AugmentSettings
+from detector.training.classifier.patches import PatchSettings
+
+AUXILIARY_SIDES = {
+    "googlenet": (224, 224), "bn_googlenet": (224, 224),
+    "inception_v2": (299, 1024), "inception_v3": (299, 1024),
+}  # fmt: skip
+"""Input sizes, from and to, of the auxiliary heads as published."""
+
+
+class ImageSource(Settings):
+    """Where the labelled images are; the layout is found by itself."""
+
+    path: str | None = None
+    validate_on: str | None = None
+    """Another place for the validation images; None is the set's own `val`, if it has one."""
+    images: int | None = Field(None, ge=1)
+    """A fixed, evenly spaced subset of the training images."""
+
+
+class NetworkSettings(Settings):
+    """The network, what it starts from, and what it sees."""
+
+    architecture: str = "bn_googlenet"
+    options: dict[str, Any] = {}
+    input_size: int = Field(224, ge=32, le=1024)
+    weights: str | None = None
+    """Known outside weights or our own file; None starts at random."""
+    pixel_scale: float = Field(1.0, gt=0)
+    """Crops are multiplied by this while training: 255 for GoogLeNet v1, whose response
+    normalisation was made for pixels of 0..255. The first layer takes it over when it is saved.
+    """
+    frozen_norm: bool = False
+    """Keep the statistics of batch normalisation. Otherwise each process has those of its own part
+    of a batch, and results depend on the number of processes.
+    """
+
+    @model_validator(mode="after")
+    def _last_map_is_not_empty(self) -> NetworkSettings:
+        least = traits_of(self.architecture).least
+        if self.input_size < least:
+            raise ValueError(f"{self.architecture} needs an input_size of {least} or more")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_fits_auxiliary_heads(self) -> NetworkSettings:
+        low, high = AUXILIARY_SIDES.get(self.architecture, (32, 1024))
+        published = self.options.get("auxiliary") and not self.options.get("adaptive_auxiliary")
+        if published and not low <= self.input_size <= high:
+            any_size = "adaptive_auxiliary=true or network.options." if high > low else ""
+            raise ValueError(
+                f"the auxiliary heads of {self.architecture} need an input_size of {low}"
+                + (" or more" if high > low else "")
+                + f"; or set network.options.{any_size}auxiliary=false"
+            )
+        return self
+
+
+class OptimiserSettings(Settings):
+    """How the weights move. Epochs may be fractions."""
+
+    method: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "nesterov"
+    epochs: float = Field(100.0, gt=0)
+    batch: int = Field(256, ge=1)
+    """Images a step, over all processes and accumulated parts."""
+    accumulate: int = Field(1, ge=1)
+    """Each process handles its share of a batch in so many parts, to fit its memory."""
+    rate: float = Field(0.1, gt=0)
+    schedule: Literal["cosine", "poly", "decay", "constant"] = "cosine"
+    warmup: float = Field(0.0, ge=0)
+    """Epochs."""
+    power: float = Field(0.5, gt=0)
+    """Of "poly"."""
+    decay: float = Field(0.96, gt=0, le=1)
+    """Of "decay": the factor ..."""
+    decay_every: float = Field(8.0, gt=0)
+    """... and after how many epochs it applies."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """AdamW: of the gradients' mean."""
+    square_decay: float = Field(0.9, gt=0, lt=1)
+    """RMSProp and AdamW: of the gradients' square."""
+    epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    decay_vectors: bool = True
+    """Whether biases and batch normalisation decay too."""
+    clip: float | None = Field(None, gt=0, allow_inf_nan=True)
+    """Largest norm of the whole gradient."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    auxiliary_weight: float = Field(0.3, ge=0)
+    """Of each auxiliary head's loss, where the network has them."""
+    average_decay: float = Field(0.9999, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: Seed = 0
+    """Of the start and, without a sampling_seed, of everything else."""
+    sampling_seed: Seed | None = None
+    """Of the order of the images, their patches and dropout: what the members of an ensemble differ
+    in.
+    """
+    save_every: int = Field(1000, ge=1)
+    """Steps."""
+    validate_every: float = Field(1.0, gt=0, allow_inf_nan=True)
+    """Epochs."""
+    max_bad_steps: int = Field(5, ge=1)
+    """Stop after so many steps in a row with a loss or gradient that is not finite."""
+
+
+class ClassifierTrainingConfig(Settings):
+    """The whole run."""
+
+    recipe: str = "modern"
+    data: ImageSource = ImageSource()
+    network: NetworkSettings = NetworkSettings()
+    patches: PatchSettings = PatchSettings()
+    augment: AugmentSettings = AugmentSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of what is drawn while training."""
+        how = self.optimiser
+        return how.seed if how.sampling_seed is None else how.sampling_seed
+
+    def of_member(self, number: int) -> ClassifierTrainingConfig:
+        """The settings of one member of an ensemble: the same start and rates, other samples in
+        another order (arXiv 1409.4842, section 7).
+        """
+        if number == 0:
+            return self
+        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
+        return self.model_copy(update={"optimiser": how})

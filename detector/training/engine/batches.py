@@ -1,0 +1,131 @@
+"""From a batch of regions to tensors: decoding, cropping and distorting in threads ahead of the
+network.
+
+Threads suffice: Pillow, the crop kernel and torch all release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.crops.warp import CONTEXT, crop_into
+from detector.datasets import Dataset
+from detector.errors import ImageError
+from detector.images.decoding import read_image
+from detector.structures import Array
+from detector.training.augment import AugmentSettings, distort
+from detector.training.regions.sampling import RegionBatch
+
+Item = TypeVar("Item")
+
+
+class ImageCache:
+    """The images used last, decoded, up to a number of bytes."""
+
+    def __init__(self, max_bytes: int = 1_000_000_000) -> None:
+        self.max_bytes = max_bytes
+        self._images: OrderedDict[Path, Array] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def read(self, path: Path) -> Array:
+        with self._lock:
+            if path in self._images:
+                self._images.move_to_end(path)
+                return self._images[path]
+        image = read_image(path)
+        with self._lock:
+            if path not in self._images:
+                self._images[path] = image
+                self._bytes += image.nbytes
+            while self._bytes > self.max_bytes and len(self._images) > 1:
+                self._bytes -= self._images.popitem(last=False)[1].nbytes
+        return image
+
+
+class Seen(NamedTuple):
+    """What a network is shown of N regions.
+
+    inputs    (N, 3, S, S) crops, or (N, C, h, w) maps; float32, channels-last
+    possible  (N, K+1) bool: the classes that each may be
+    read      (N,) bool: False where the image could not be read; nothing is learnt there
+    """
+
+    inputs: Tensor
+    possible: Tensor
+    read: Tensor
+
+
+@dataclass
+class RegionCrops:
+    """Makes crops of a region batch.
+
+    An image that cannot be read costs its regions, never the run: their classes are all possible,
+    so that they add nothing to the loss, and `broken` says which files they were.
+    """
+
+    dataset: Dataset
+    size: int
+    augment: AugmentSettings
+    seed: int
+    context: float = CONTEXT
+    images: ImageCache = field(default_factory=ImageCache)
+    broken: dict[Path, str] = field(default_factory=dict)
+
+    def __call__(self, batch: RegionBatch, step: int) -> Seen:
+        crops = np.zeros((len(batch), self.size, self.size, 3), np.float32)
+        possible, read = batch.possible.copy(), np.ones(len(batch), bool)
+        for position in np.unique(batch.image):
+            rows = np.flatnonzero(batch.image == position)
+            path = self.dataset.samples[position].path
+            try:
+                image = self.images.read(path)
+            except ImageError as error:
+                self.broken[path] = str(error)
+                possible[rows], read[rows] = True, False
+                continue
+            made = np.empty((len(rows), self.size, self.size, 3), np.float32)
+            crop_into(image, batch.boxes[rows], made, context=self.context)
+            crops[rows] = made
+        if self.augment.flip:
+            crops[batch.flip] = crops[batch.flip][:, :, ::-1]
+        rng = np.random.default_rng([self.seed, step, 1])
+        seen = torch.from_numpy(crops).permute(0, 3, 1, 2)
+        seen = distort(seen, self.augment, rng, batch.place, batch.whole)
+        return Seen(seen, torch.from_numpy(possible), torch.from_numpy(read))
+
+
+def prefetched(
+    make: Callable[[int], Item],
+    first: int,
+    last: int,
+    *,
+    threads: int = 1,
+    ahead: int | None = None,
+) -> Iterator[Item]:
+    """make(first), ..., make(last - 1) in order, up to `ahead` of them (as many as
+    threads) made before they are asked for.
+    """
+    ahead = threads if ahead is None else ahead
+    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
+        waiting: list[Future[Item]] = []
+        asked = first
+        try:
+            for _ in range(first, last):
+                while asked < last and len(waiting) <= ahead:
+                    waiting.append(pool.submit(make, asked))
+                    asked += 1
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

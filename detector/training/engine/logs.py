@@ -1,0 +1,52 @@
+"""What a training writes down of its steps: a journal, and curves for those who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from typing import Any
+
+from detector.progress.journal import Journal
+from detector.progress.tensorboard import Tracker
+from detector.training.engine.loop import Moved, Turn
+from detector.training.engine.places import Places
+
+JOURNAL = "journal.jsonl"
+"""In the folder of a run."""
+
+
+class Logs:
+    """The journal of a run, and its curves if asked for; silent in all processes but the first."""
+
+    def __init__(self, places: Places, first: int, *, silent: bool, stack: ExitStack) -> None:
+        """Entries of step `first` and later ones are dropped; `stack` closes the files."""
+        self._journal: Journal | None = None
+        self._tracker: Tracker | None = None
+        if silent:
+            return
+        if places.tensorboard:
+            curves = Tracker(places.out / "tensorboard", resume_at=first)
+            self._tracker = stack.enter_context(closing(curves))
+        entries = Journal(places.out / JOURNAL, resume_at=first)
+        self._journal = stack.enter_context(closing(entries))
+
+    def step(
+        self, turn: Turn[Any], moved: Moved, curves: Mapping[str, float], **more: float
+    ) -> None:  # fmt: skip
+        """One step; `curves` go into both, `more` into the journal only."""
+        if self._journal is not None:
+            self._journal.write(
+                step=turn.step, loss=round(moved.loss, 5), rate=turn.rate,
+                gradient=round(moved.norm, 4), **curves, **more,
+                seconds=round(turn.seconds, 3), waited=round(turn.waited, 3),
+            )  # fmt: skip
+        if self._tracker is not None:
+            numbers = {"loss": moved.loss, "rate": turn.rate, "gradient": moved.norm, **curves}
+            self._tracker.write(turn.step, **numbers)
+
+    def note(self, step: int, name: str, numbers: Mapping[str, float]) -> None:
+        """Numbers that belong to a step and have a name in common, such as an accuracy."""
+        if self._journal is not None:
+            self._journal.write(**{"step": step, name: dict(numbers)})
+        if self._tracker is not None:
+            self._tracker.write(step, **numbers)

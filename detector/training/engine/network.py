@@ -1,0 +1,102 @@
+"""The network that a training starts from: at random, from a file of weights, or from a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detector.errors import SettingsError
+from detector.training.regions.settings import MemberConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from detector.models.weights.start import StartKind
+
+
+def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfig:
+    """The member with what is not set taken from its start, and else from its architecture.
+
+    The start's file tells architecture, options and input size, where it does; first layers are
+    frozen only if they come from somewhere.
+    """
+    from detector.models.traits import traits_of
+
+    given = member.model_fields_set
+    name, options, side = member.architecture, dict(member.options), None
+    if member.weights is not None:
+        found = kind_of_weights(Path(root) / member.weights, member.start_member)
+        if found is not None and ("architecture" not in given or found.architecture == name):
+            name, side = found.architecture, found.input_size
+            options = {**found.options, **options}
+    traits = traits_of(name)
+    changed: dict[str, Any] = {"architecture": name, "options": options}
+    if "input_size" not in given:
+        changed["input_size"] = side or traits.side
+    if "freeze" not in given:
+        changed["freeze"] = () if member.weights is None else traits.first
+    least, chosen = traits.least, changed.get("input_size", member.input_size)
+    if chosen < least:
+        raise SettingsError(f"member.input_size is {chosen}; {name} needs {least} or more")
+    return member.model_copy(update=changed)
+
+
+def kind_of_weights(path: Path, member: int = 0) -> StartKind | None:
+    """Which network a file, or a member of a bundle, holds; None where it does not tell."""
+    from detector.detection.bundle import read_manifest
+    from detector.models.weights.start import StartKind, kind_of_start
+
+    if not path.is_dir():
+        return None if member else kind_of_start(path)  # build_network tells that it has no members
+    members = read_manifest(path).members
+    if member >= len(members):
+        return None
+    found = members[member]
+    return StartKind(found.architecture, found.options, found.input_size)
+
+
+def build_network(member: MemberConfig, num_outputs: int, root: str | Path = ".") -> nn.Module:
+    """The network of a member, started from its weights where it names some.
+
+    The last layer is a fresh one unless a bundle with as many outputs is the start.
+    """
+    from detector.models import build_model
+    from detector.models.weights.start import load_start
+
+    path = None if member.weights is None else Path(root) / member.weights
+    if member.start_member and (path is None or not path.is_dir()):
+        raise SettingsError(
+            f"member.start_member is {member.start_member}, but the start is"
+            f" {path or 'random'}; give a bundle that has such a member"
+        )
+    if path is None:
+        return build_model(member.architecture, num_outputs, **member.options)
+    if path.is_dir():
+        return _network_of_bundle(path, member, num_outputs)
+    return load_start(path, member.architecture, num_outputs, member.options)
+
+
+def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn.Module:
+    from detector.detection.bundle import load_bundle
+    from detector.models import build_model
+    from detector.models.weights.pretrained import replace_classifier
+
+    bundle = load_bundle(path, members=member.start_member + 1)
+    found = bundle.manifest.members[member.start_member]
+    if found.architecture != member.architecture:
+        raise SettingsError(
+            f"{path} holds a {found.architecture}, but architecture is set to {member.architecture}"
+        )
+    outputs = len(bundle.manifest.network_classes) + 1
+    network = build_model(member.architecture, outputs, **member.options)
+    try:
+        network.load_state_dict(bundle.models[member.start_member].state_dict())
+    except RuntimeError:
+        raise SettingsError(
+            f"{path} holds a network of options {found.options or 'none'}, whose layers are others"
+            f" than those of the options that are set, {member.options or 'none'}"
+        ) from None
+    network.normalisation = found.normalisation  # type: ignore[assignment]
+    if outputs != num_outputs:
+        replace_classifier(network, num_outputs)
+    return network

@@ -1,0 +1,117 @@
+"""The folder of a run belongs to one run at a time: two would write one journal and one checkpoint
+in turns. And to one run's settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from detector.errors import OtherRunError, SettingsError, TrainingError
+from detector.files import lock_folder, remove_leftovers
+from detector.settings import load_config
+from detector.training.engine.distributed import Group
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG = "config.yaml"
+"""All settings of a run."""
+SHARED_LOCK = ".shared-lock"
+"""Of what runs share, such as a bank; a run's own folder may be the place of its bank, too."""
+
+
+@contextmanager
+def alone_in(
+    folder: Path, group: Group, device: torch.device | str = "cpu", *, within: str | None = None
+) -> Iterator[None]:
+    """Hold a run's folder, by the group's first process, and clear it of what a killed one left.
+
+    within  pattern of the folders in it that belong to the run, too
+
+    A TrainingError in all processes where another run holds it.
+    """
+    lock = lock_folder(folder) if group.is_first else None
+    try:
+        if group.any(group.is_first and lock is None, device):
+            group.close()
+            raise TrainingError(
+                f"{folder}: another process is at work on this run; wait for it or stop it, or use"
+                " another --out"
+            )
+        if group.is_first and within:
+            for place in folder.glob(within):
+                remove_leftovers(place)
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+@contextmanager
+def held(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold a folder that runs share; a TrainingError of these words where another one does."""
+    lock = lock_folder(folder, SHARED_LOCK)
+    if lock is None:
+        raise TrainingError(refusal)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def naming_what_differs(folder: Path, settings: BaseModel, free: Any = None) -> Iterator[None]:
+    """Where going on is refused, the error names the settings that differ from the run's own.
+
+    free  settings that may change (as pydantic's `exclude`)
+    """
+    try:
+        yield
+    except OtherRunError as error:
+        changes = _changes(folder / CONFIG, settings, free)
+        if changes is None:
+            raise
+        if not changes:
+            raise OtherRunError(
+                f"{folder} belongs to a run on other data: the settings are the same, but"
+                " annotations, images, regions or the start have changed; use another --out"
+            ) from error
+        more = f" and {len(changes) - 3} others" if len(changes) > 3 else ""
+        raise OtherRunError(
+            f"{folder} belongs to a run with other settings: {'; '.join(changes[:3])}{more};"
+            " use the same, or another --out"
+        ) from error
+
+
+def _changes(path: Path, settings: BaseModel, free: Any) -> list[str] | None:
+    """Each setting that differs, with its old and its new value; None where the file does not say
+    what the settings were.
+    """
+    try:
+        before = type(settings).model_validate(load_config(path))
+    except (SettingsError, ValidationError, OSError):
+        return None
+    old, new = (_flat(one.model_dump(mode="json", exclude=free)) for one in (before, settings))
+    return [
+        f"{name} was {_short(old.get(name))}, is {_short(new.get(name))}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(tree: dict[str, Any], room: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{room}{name}.") if isinstance(value, dict) else {room + name: value}
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

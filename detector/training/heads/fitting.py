@@ -1,0 +1,55 @@
+"""SVMs and box regression of all classes on whatever gives the features of regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from detector.detection.bundle import BundleManifest, Thresholds
+from detector.heads import (
+    BoxRegression,
+    HeadManifest,
+    LinearScores,
+    RegressionSettings,
+    SvmSettings,
+)
+from detector.heads.fit import fit_regressions, fit_svms, mean_norm
+from detector.heads.regions import DescribedImage
+
+Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
+
+
+class Described(Protocol):
+    """Images with the features of their regions, as often as they are asked for."""
+
+    members: int
+
+    def images(self, member: int, label: str) -> Iterable[DescribedImage]:
+        """All images, with the features of one member; `label` is for the progress."""
+
+
+def fit_all(
+    described: Described, classes: tuple[str, ...], svm: bool, regression: bool,
+    seed: int, recipe: dict[str, Any],
+) -> Fitted:  # fmt: skip
+    """SVMs and box regression of all classes, on each member."""
+    fitted: Fitted = []
+    for member in range(described.members):
+        images = partial(described.images, member)
+        norm = mean_norm(images("features"))
+        if svm:
+            settings = SvmSettings(seed=seed)
+            head = HeadManifest(kind="svm", member=member, recipe=recipe | settings.model_dump())
+            fitted.append((head, fit_svms(images, classes, norm, settings)))
+        if regression:
+            how = RegressionSettings()
+            head = HeadManifest(kind="regression", member=member, recipe=recipe | how.model_dump())
+            fitted.append((head, fit_regressions(images, classes, norm, how)))
+    return fitted
+
+
+def thresholds_with(manifest: BundleManifest, fitted: Fitted, enable: bool) -> Thresholds:
+    """The bundle's, with the fitted heads in use where they are to be."""
+    now: dict[str, bool] = {head.kind: True for head, _ in fitted} if enable else {}
+    return manifest.thresholds.model_copy(update=now)

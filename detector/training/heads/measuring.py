@@ -1,0 +1,129 @@
+"""Annotated images with what the networks say of their regions, and how well scores are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from detector.datasets import Dataset, Sample
+from detector.detection.aggregate import softmax_of
+from detector.detection.detector import Detector
+from detector.errors import DatasetError, ImageError
+from detector.evaluation.diagnosis.calibration import calibration, calibration_of
+from detector.evaluation.diagnosis.matching import match
+from detector.evaluation.scoring.regions import ask_dataset, proposing_with
+from detector.evaluation.scoring.store import RegionOutputs, RegionStore
+from detector.progress.bar import Pace, progress
+from detector.progress.messages import say_error
+from detector.proposals.cache.stored import ProposalStore
+from detector.structures import Array, Detections
+from detector.training.heads.temperature import LEFT_OUT, region_labels
+
+
+@dataclass(frozen=True, eq=False)
+class AskedImages:
+    """The images that could be read; what is said of their regions is read from the store."""
+
+    dataset: Dataset
+    detector: Detector
+    store: RegionStore
+
+    def __iter__(self) -> Iterator[tuple[Sample, RegionOutputs]]:
+        for sample, found in ask_dataset(self.detector, self.dataset, self.store):
+            if isinstance(found, ImageError):  # it could be read a moment ago
+                raise found
+            yield sample, found
+
+
+def asked_images(
+    dataset: Dataset, detector: Detector, store: RegionStore, proposals: ProposalStore, quiet: bool
+) -> AskedImages:
+    """Ask the networks where it is not kept; images that cannot be read are said on stderr."""
+    proposing, pace = proposing_with(detector, proposals), Pace()
+    asked = ask_dataset(detector, dataset, store, proposing, begin=pace.begin)
+    readable = []
+    for sample, found in progress(asked, "regions", len(dataset), quiet, pace=pace):
+        if isinstance(found, ImageError):
+            say_error(found)
+        else:
+            readable.append(sample.image_id)
+    if not readable:
+        raise DatasetError(f"{dataset.name}: none of its images can be read")
+    return AskedImages(dataset.subset(readable), detector, store)
+
+
+class KnownRegions(NamedTuple):
+    """The N regions of which the annotations say what they are.
+
+    logits    (N, K+1) of each member
+    labels    (N,); K is background
+    log_odds  (N,) of the prior of sizes, or None
+    """
+
+    logits: list[Array]
+    labels: Array
+    log_odds: Array | None
+
+
+def known_regions(images: AskedImages, least_iou: float) -> KnownRegions:
+    """Of all images."""
+    prior = images.detector.prior
+    logits: list[list[Array]] = [[] for _ in images.detector.ensemble.members]
+    labels, log_odds = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for sample, found in images:
+        boxes, classes = found.proposals.boxes, found.outputs[0].logits.shape[1] - 1
+        mine = region_labels(sample, boxes, classes, least_iou)
+        known = mine != LEFT_OUT
+        labels.append(mine[known])
+        for parts, output in zip(logits, found.outputs, strict=True):
+            parts.append(output.logits.numpy()[known])
+        if prior is not None:
+            log_odds.append(prior(boxes[known], found.proposals.size))
+    return KnownRegions(
+        [np.concatenate(parts) for parts in logits],
+        np.concatenate(labels),
+        None if prior is None else np.concatenate(log_odds),
+    )
+
+
+class Calibrated(NamedTuple):
+    """How well the scores are meant: mean -log p of the regions' true classes, and the expected
+    calibration errors of the regions' best classes and of the detections (ten bins).
+    """
+
+    region_loss: float
+    region_error: float
+    detection_error: float
+
+
+def calibrated(
+    images: AskedImages, known: KnownRegions, temperatures: Sequence[float]
+) -> Calibrated:
+    """The detector's scores at these temperatures; of the regions, the networks' softmax."""
+    logits = [torch.from_numpy(one) for one in known.logits]
+    scores = softmax_of(logits, temperatures, known.log_odds).numpy()
+    own = scores[np.arange(len(scores)), known.labels].astype(np.float64)
+    loss = -np.log(np.maximum(own, 1e-30)).mean()
+    right = scores.argmax(1) == known.labels
+    images.detector.ensemble.temperatures = tuple(temperatures)
+    return Calibrated(
+        float(loss), calibration(scores.max(1), right).error, _detection_error(images)
+    )
+
+
+def detections_of(images: AskedImages) -> dict[str, Detections]:
+    """Of each image, by its id; not of classes that were added by heads."""
+    detector, results = images.detector, {}
+    for sample, found in images:
+        judged = detector.conclude(found.proposals, found.outputs)
+        made = detector.suppress(judged.boxes, judged.scores)
+        results[sample.image_id] = made[made.labels < len(images.dataset.classes)]  # none added
+    return results
+
+
+def _detection_error(images: AskedImages) -> float:
+    return calibration_of(match(images.dataset, detections_of(images))).error

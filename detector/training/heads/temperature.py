@@ -1,0 +1,79 @@
+"""The temperature at which a network's softmax means what it says (Guo et al. 2017, section 4.2).
+
+It is the one that makes the classes of annotated regions likeliest: their negative log likelihood
+is least. Regions are asked, not detections: they stay the same whatever the temperature, while
+suppression would let others through at each, and likelihoods of other things cannot be compared.
+
+    -log p(class), where p = softmax(logits / T, background's less the prior's log-odds)
+
+is convex in 1/T, so a search along one line finds the only minimum. The prior of sizes is part of
+it, as it is of the detector's scores; it is not divided by T (member_outputs.py).
+
+Images that a network learnt from would flatter it, and images that judge it must not have tuned it:
+a temperature is fitted on images that are neither.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from detector.datasets import Sample
+from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from detector.errors import TrainingError
+from detector.matching import owners
+from detector.structures import Array
+
+LEFT_OUT = -1
+
+
+def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float = 0.5) -> Array:
+    """The class (N,) of each region: of the object that it overlaps best, if at IoU >= `least_iou`,
+    else `classes`, background.
+
+    LEFT_OUT are regions on what does not count (difficult objects, crowds), and all of an image in
+    which not all classes are annotated: it cannot say what is background.
+    """
+    if sample.background_of is not None:
+        return np.full(len(boxes), LEFT_OUT)
+    which, _ = owners(boxes, sample.annotations, least_iou)
+    # BACKGROUND and SET_ASIDE count from the end.
+    found: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
+    return found
+
+
+def log_loss(
+    logits: Array, labels: Array, temperature: float, log_odds: Array | None = None
+) -> float:
+    """Mean of -log p over N regions: logits (N, K+1), their true classes (N,), K is background.
+
+    log_odds  (N,) of the prior of sizes, added to those of "an object"
+    """
+    values = np.asarray(logits, np.float64) / temperature
+    if log_odds is not None:
+        values[:, -1] -= log_odds
+    values -= values.max(1, keepdims=True)
+    own = values[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(values).sum(1)) - own).mean())
+
+
+def fit_temperature(logits: Array, labels: Array, log_odds: Array | None = None) -> float:
+    """The T of the least `log_loss`, to four digits; TrainingError if regions cannot tell."""
+    objects = int((labels < logits.shape[1] - 1).sum())
+    if not 0 < objects < len(labels):
+        raise TrainingError(
+            f"{objects} of {len(labels)} regions lie on objects; a temperature needs some that do"
+            " and some that do not, so give more annotated images"
+        )
+
+    def loss_at(log_temperature: float) -> float:
+        return log_loss(logits, labels, float(np.exp(log_temperature)), log_odds)
+
+    low, high = np.log([LEAST_TEMPERATURE, MOST_TEMPERATURE])
+    found = minimize_scalar(loss_at, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
+    if min(loss_at(low), loss_at(high)) <= found.fun:  # at an end, or level up to it
+        raise TrainingError(
+            f"no temperature between {LEAST_TEMPERATURE:g} and {MOST_TEMPERATURE:g} is best for"
+            f" these {len(labels)} regions; give more images, none that the network learnt from"
+        )
+    return float(f"{np.exp(found.x):.4g}")

@@ -1,0 +1,168 @@
+"""What a MultiBox learns from: images, priors, a trunk, crops or kept maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import typer
+
+from detector.datasets import Dataset
+from detector.errors import DatasetError
+from detector.models.inference.prepare import FixedBatches, prepare_for_inference
+from detector.models.map_trunk import map_shape, map_trunk
+from detector.progress.bar import progress
+from detector.progress.interruption import Stop
+from detector.progress.messages import counted
+from detector.proposals.multibox.network import MultiBoxNetwork
+from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
+from detector.proposals.multibox.weights import on_trunk
+from detector.training.engine.checkpoint import digest_of, hash_of
+from detector.training.engine.distributed import Group
+from detector.training.engine.kept_maps import KeptMaps, MapBuilder
+from detector.training.engine.network import build_network
+from detector.training.engine.places import Places
+from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
+from detector.training.multibox.view_bank import FixedViews
+from detector.training.multibox.view_batches import Views, object_fractions
+from detector.training.multibox.view_examples import DrawnExamples, KeptExamples, ViewBatch
+from detector.training.regions.settings import MemberConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from detector.structures import Array
+
+
+@dataclass(eq=False)
+class Learning:
+    """What is learnt from, and what learns.
+
+    whole        the network that is to be saved
+    network      the part of it that is trained: the heads where there is a bank
+    make         a step -> this process's part of its batch
+    whole_batch  a step -> all of its batch, whatever the number of processes
+    count        views in an epoch
+    below        the hash of what is not trained, where there is a bank
+    """
+
+    priors: Priors
+    whole: MultiBoxNetwork
+    network: nn.Module
+    make: Callable[[int], ViewBatch]
+    whole_batch: Callable[[int], ViewBatch]
+    count: int
+    views: Views
+    below: str = ""
+
+    def digest(self) -> str:
+        """A hash of the images, of all that is said of them, and of the priors."""
+        views, images = self.views, range(len(self.views.dataset))
+        priors = np.concatenate([self.priors.boxes, self.priors.deviation])
+        return digest_of(
+            [views.digest()],
+            np.array([views.complete(image) for image in images]),
+            np.round(priors, 5) + 0.0,  # the last bits are each machine's own
+        )
+
+
+def learning_of(
+    settings: MultiBoxTrainingConfig,
+    dataset: Dataset,
+    places: Places,
+    group: Group,
+    stop: Stop,
+) -> Learning:
+    """The network at its start, and its crops or, where there is a bank, its maps.
+
+    Where `stop` becomes true while maps are made, it ends the tool; they are kept.
+    """
+    how, below = settings.optimiser, settings.trunk
+    views = Views(
+        dataset, below.input_size, settings.views, settings.augment, how.seed, quiet=places.quiet
+    )  # fmt: skip
+    priors = priors_of(settings, views)
+    torch.manual_seed(how.seed)
+    member = MemberConfig(
+        architecture=below.architecture, options=below.options, weights=below.weights
+    )
+    trunk = map_trunk(build_network(member, 1, places.data_root), below.after)
+    whole = on_trunk(trunk, below.input_size, priors, settings.heads)
+    whole = whole.to(places.device).to(memory_format=torch.channels_last)
+    group.same_weights(whole)
+    if settings.bank is None:
+        examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world)
+        alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world=1)
+        return Learning(priors, whole, whole, examples, alone, len(dataset), views)
+    fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
+    belongs = map_fingerprint(settings, fixed.digest(), numbers)
+    kept = KeptExamples(
+        fixed, _maps(settings, belongs, fixed, trunk, places, group, stop),
+        how.batch, how.seed, group.rank, group.world,
+    )  # fmt: skip
+    alone = replace(kept, rank=0, world=1)
+    return Learning(priors, whole, whole.heads, kept, alone, len(fixed), views, numbers)
+
+
+def _maps(
+    settings: MultiBoxTrainingConfig,
+    belongs: str,
+    fixed: FixedViews,
+    trunk: nn.Module,
+    places: Places,
+    group: Group,
+    stop: Stop,
+) -> KeptMaps:
+    if not len(fixed):
+        raise DatasetError(f"{fixed.views.dataset.name}: none of its images can be read")
+    builder = MapBuilder(
+        places.bank or places.out / "bank", fixed.counts, fixed.crops,
+        FixedBatches(
+            prepare_for_inference(trunk, "float32", trunk.normalisation),  # type: ignore[arg-type]
+            batch_size=8 if places.device.type == "cpu" else 64, workers=places.threads,
+        ),
+        map_shape(trunk, settings.trunk.input_size),
+        belongs, places.threads, together=8,
+    )  # fmt: skip
+    made = progress(builder.build(), "maps", len(fixed.counts), places.quiet)
+    if not group.first_does(made, stop, places.device):
+        stop.leave()
+    return builder.open()
+
+
+def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
+    """Priors by k-means over all the boxes of the data and, where views are mirrored, their mirror
+    images.
+    """
+    parts: list[Array] = []
+    for image, sample in enumerate(views.dataset.samples):
+        if len(sample.annotations) and (sample.size or views.readable(image)):
+            size = sample.size or views.images.read(sample.path).shape[:2]
+            parts.append(object_fractions(sample, (size[0], size[1])))
+    boxes = np.concatenate(parts) if parts else np.zeros((0, 4))
+    if settings.augment.flip:
+        mirrored = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+        boxes = np.concatenate([boxes, mirrored])
+    if settings.heads.priors == "grids":
+        return grid_priors(boxes, seed=settings.optimiser.seed)
+    return free_priors(boxes, settings.heads.priors, seed=settings.optimiser.seed)
+
+
+def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
+    """The early sanity report: what will be learnt from, and what was left out."""
+    dataset = learning.views.dataset
+    objects = sum(len(sample.annotations) for sample in dataset.samples)
+    empty = sum(not len(sample.annotations) for sample in dataset.samples)
+    typer.echo(
+        f"{dataset.name}: {counted(len(dataset), 'image')} ({empty} without objects),"
+        f" {counted(objects, 'object')}; {counted(learning.count, 'view')} an epoch,"
+        f" {counted(len(learning.priors), 'prior')}",
+        err=True,
+    )
+    for note in dataset.notes():
+        typer.echo(f"  note: {note}", err=True)
+    for line in dataset.dropped_by_file():
+        typer.echo(f"  left out: {line}", err=True)

@@ -1,0 +1,102 @@
+"""The training of a MultiBox, from its start or its checkpoint to its last step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from detector.hardware import choose_precision
+from detector.progress.live import TrainingDisplay
+from detector.settings import save_config
+from detector.training.engine.left_out import LeftOut
+from detector.training.engine.logs import Logs
+from detector.training.engine.loop import TrainingLoop
+from detector.training.engine.optimisers import build_optimiser, rate_by_step
+from detector.training.engine.run_folder import CONFIG, naming_what_differs
+from detector.training.engine.state import TrainingState, freeze
+from detector.training.multibox.settings import NOT_OF_THE_WEIGHTS, run_fingerprint
+from detector.training.multibox.step import Step, Sums
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detector.progress.interruption import Stop
+    from detector.training.engine.distributed import Group
+    from detector.training.engine.places import Places
+    from detector.training.multibox.inputs import Learning
+    from detector.training.multibox.settings import MultiBoxTrainingConfig
+
+
+def train(
+    settings: MultiBoxTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
+) -> tuple[dict[str, Tensor], LeftOut]:
+    """Train in `places.out` until the last step or until `stop`; the averaged weights, and the
+    images that they have not learnt from.
+    """
+    how, network = settings.optimiser, learning.network
+    freeze(network, [])
+    steps_per_epoch = learning.count / how.batch
+    last = math.ceil(how.epochs * steps_per_epoch)
+    run = TrainingState(
+        network, how,
+        run_fingerprint(settings, learning.digest(), learning.below),
+        build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
+    )  # fmt: skip
+    with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
+        loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
+    if group.is_first:
+        save_config(places.out / CONFIG, settings)
+    left_out = LeftOut(places.out, group, resumed=loop.first > 0)
+    left_out.keep(learning.views.broken)
+    if loop.first == 0:
+        _measure(learning, places.device, group)
+        run.average.load({**run.average.values, **dict(network.named_buffers())})
+    step_of = Step(
+        torch.compile(network) if places.compiled else network,  # type: ignore[arg-type]
+        learning.priors, settings.loss, places.device,
+        choose_precision(how.precision, places.device), how.batch, how.accumulate,
+    )  # fmt: skip
+    display = TrainingDisplay(
+        last, loop.first, how.batch, places.quiet, items="views", right="distance"
+    )
+    with ExitStack() as stack:
+        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
+        for turn in loop.turns(learning.make, threads=max(1, places.threads - 1)):
+            left_out.keep(learning.views.broken)
+            step_of.seconds = 0.0
+            sums = step_of(turn.batch, loop.factor)
+            moved = loop.move(turn.step, sums, _mean_loss, lambda: turn.batch.replay)  # noqa: B023 called at once
+            total = Sums(*moved.sums)
+            views, objects = max(total.views, 1), max(total.matched, 1)
+            curves = {
+                "location": round(total.location / views, 5),
+                "confidence": round(total.confidence / views, 5),
+            }
+            logs.step(
+                turn, moved, curves,
+                objects=int(total.matched), matching=round(step_of.seconds, 4),
+            )  # fmt: skip
+            distance = math.sqrt(2 * total.location / settings.loss.alpha / objects / 4)
+            display.step(turn.step, moved.loss, turn.rate, distance, turn.waited)
+    display.close()
+    return run.averaged(), left_out
+
+
+def _mean_loss(sums: Sequence[float]) -> float:
+    total = Sums(*sums)
+    return (total.location + total.confidence) / total.views if total.views else math.nan
+
+
+def _measure(learning: Learning, device: torch.device, group: Group) -> None:
+    """The deviation of the maps' channels, on the first batch; the same in all processes."""
+    heads: Any = learning.whole.heads
+    if group.is_first:
+        inputs = learning.whole_batch(0).inputs.to(device)
+        learns_below = learning.network is learning.whole
+        with torch.no_grad():
+            heads.standardise.measure(learning.whole.trunk(inputs) if learns_below else inputs)
+    group.same_weights(heads)

@@ -1,0 +1,151 @@
+"""From numbers of views to pixels and boxes: which views an image has, and how they are made.
+
+Everything about view v of image i is a function of (seed, i, v).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.crops.warp import crop_into
+from detector.datasets import Dataset, Sample
+from detector.errors import ImageError
+from detector.images.decoding import content_hash, read_bytes
+from detector.progress.bar import progress
+from detector.structures import Array
+from detector.training.augment import AugmentSettings, distort
+from detector.training.engine.batches import ImageCache
+from detector.training.engine.checkpoint import digest_of
+from detector.training.multibox.views import View, ViewSettings, draw_view, whole_view
+
+_READERS = 4
+"""Threads that read files: a disk is asked ahead."""
+
+
+def object_fractions(sample: Sample, size: tuple[int, int]) -> Array:
+    """(M, 4) boxes of an image's objects of every class, as fractions of its sides (H, W).
+
+    All are objects; crowds are not. Boxes are clipped to the image; those that clipping leaves
+    without area are left out.
+    """
+    height, width = size
+    boxes = sample.annotations.boxes[~sample.annotations.crowd].astype(np.float64)
+    boxes = np.clip(boxes / [width, height, width, height], 0, 1)
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+
+
+@dataclass
+class Views:
+    """The views of a data set's images.
+
+    A view is (3, S, S) float32, centred, and its boxes; of an image that cannot be read there are
+    none, and `broken` says why. Unless `quiet`, it is told how many image files have been read for
+    the digest.
+    """
+
+    dataset: Dataset
+    size: int
+    settings: ViewSettings
+    augment: AugmentSettings
+    seed: int
+    images: ImageCache = field(default_factory=ImageCache)
+    broken: dict[Path, str] = field(default_factory=dict)
+    quiet: bool = True
+    _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def kept(self, image: int, number: int) -> View:
+        """View `number` of a fixed set: the whole image, its mirror image (where nothing is to be
+        mirrored: the image again), then parts.
+        """
+        boxes, size, flip = self._objects(image), self._size(image), self.augment.flip
+        if number < 2:
+            return whole_view(boxes, mirror=number == 1 and flip)
+        return draw_view(boxes, size, self.settings, self._chance(image, number, 0), flip)
+
+    def drawn(self, image: int, number: int) -> View:
+        """View `number` of an endless set: the whole image or a part, by lot."""
+        boxes, size = self._objects(image), self._size(image)
+        rng = self._chance(image, number, 2)
+        if rng.random() < self.settings.whole_share:
+            return whole_view(boxes, mirror=bool(self.augment.flip and rng.random() < 0.5))
+        return draw_view(boxes, size, self.settings, rng, self.augment.flip)
+
+    def complete(self, image: int) -> bool:
+        """Whether all objects of an image are annotated, so that a prediction that is nobody's
+        cannot be one of them.
+        """
+        return self.dataset.samples[image].annotated is None
+
+    def crop(self, image: int, number: int, view: View, *, distorted: bool = True) -> Tensor:
+        """(3, S, S) of a view."""
+        pixels = self.images.read(self.dataset.samples[image].path)
+        height, width = pixels.shape[:2]
+        box = view.window * [width, height, width, height]
+        made = np.empty((1, self.size, self.size, 3), np.float32)
+        crop_into(pixels, box[None], made, context=0)
+        if view.mirror:
+            made = made[:, :, ::-1].copy()
+        crop = torch.from_numpy(made).permute(0, 3, 1, 2)
+        if distorted:
+            crop = distort(crop, self.augment, self._chance(image, number, 1))
+        return crop[0]
+
+    def readable(self, image: int) -> bool:
+        """Whether the image can be decoded; otherwise it is noted in `broken`."""
+        sample = self.dataset.samples[image]
+        if sample.path in self.broken:
+            return False
+        try:
+            self.images.read(sample.path)
+        except ImageError as error:
+            self.broken[sample.path] = str(error)
+            return False
+        return True
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """The hash of each image file; empty where it cannot be opened."""
+        paths = [one.path for one in self.dataset.samples]
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(_content_of, paths)
+            return list(progress(found, "image files", len(paths), self.quiet))
+
+    def digest(self) -> str:
+        """A hash of the images, of their files' contents, and of the annotated boxes of each."""
+        samples = self.dataset.samples
+        objects = [sample.annotations for sample in samples]
+        return digest_of(
+            [sample.image_id for sample in samples],
+            self.contents,
+            np.array([sample.size or (0, 0) for sample in samples]),
+            np.array([len(one) for one in objects]),
+            np.concatenate([np.zeros((0, 4)), *(one.boxes for one in objects)]),
+            np.concatenate([np.zeros(0, bool), *(one.crowd for one in objects)]),
+        )
+
+    def _objects(self, image: int) -> Array:
+        return object_fractions(self.dataset.samples[image], self._size(image))
+
+    def _size(self, image: int) -> tuple[int, int]:
+        if image not in self._sizes:
+            sample = self.dataset.samples[image]
+            size = sample.size or self.images.read(sample.path).shape[:2]
+            self._sizes[image] = (size[0], size[1])
+        return self._sizes[image]
+
+    def _chance(self, image: int, number: int, use: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, image, number, use])
+
+
+def _content_of(path: Path) -> str:
+    try:
+        return content_hash(read_bytes(path))
+    except ImageError:
+        return ""

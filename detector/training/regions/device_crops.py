@@ -1,0 +1,115 @@
+"""Crops made by the device that trains: all images lie decoded in its memory, and a batch is a few
+matrix products.
+
+A device that trains thousands of crops a second waits for any processor that makes them. A few
+thousand photographs fit beside the network; where they do not, batches.RegionCrops makes the crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from detector.crops.warp import CONTEXT, FILL_COLOUR, STACK_BYTES, crop_stack
+from detector.datasets import Dataset
+from detector.errors import ImageError
+from detector.images.decoding import read_image
+from detector.structures import Array
+from detector.training.augment import AugmentSettings, distort
+from detector.training.engine.batches import Seen, prefetched
+from detector.training.regions.sampling import RegionBatch
+
+SHARE = 0.4
+"""Of the device's free memory, at most so much is given to images."""
+
+AT_WORK = 6 * STACK_BYTES
+"""Memory for making crops: pixels of three batches under way, as float32 and before and after."""
+
+
+def fit_in_memory(sizes: Array, device: torch.device) -> bool:
+    """Whether images of these (H, W), a row each, fit a CUDA device beside a network; False for any
+    other device.
+    """
+    if device.type != "cuda" or not len(sizes):
+        return False
+    torch.cuda.empty_cache()  # what torch holds for later is free, too
+    free, _ = torch.cuda.mem_get_info(device)
+    return needed_bytes(sizes) <= SHARE * free
+
+
+def needed_bytes(sizes: Array) -> int:
+    """Of all images, each as large as the largest, and of the crops that are being made."""
+    height, width = sizes.max(0)
+    return 3 * len(sizes) * int(height) * int(width) + AT_WORK
+
+
+class DeviceCrops:
+    """Makes crops of a region batch as batches.RegionCrops does, on the device:
+    (N, 3, S, S) float32 channels-last, and (N, K+1) bool.
+
+    Regions, mirroring and distortions are the same; a crop differs by rounding. An image that
+    cannot be read costs its regions, and `broken` says which files they were.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sizes: Array,
+        size: int,
+        augment: AugmentSettings,
+        seed: int,
+        context: float = CONTEXT,
+        *,
+        device: torch.device,
+    ) -> None:
+        """`sizes` (B, 2): (H, W) of each image. `load` must run before the first batch."""
+        self.dataset, self.sizes, self.size = dataset, sizes, size
+        self.augment, self.seed, self.context, self.device = augment, seed, context, device
+        self.broken: dict[Path, str] = {}
+        self._unreadable = np.zeros(len(sizes), bool)
+        height, width = (int(side) for side in sizes.max(0))
+        fill = torch.tensor(FILL_COLOUR, dtype=torch.uint8, device=device).view(1, 3, 1, 1)
+        self._images = fill.expand(len(sizes), 3, height, width).contiguous()
+
+    def load(self, threads: int = 1) -> Iterator[int]:
+        """Read all images; yields how many are there, after each."""
+        paths = [sample.path for sample in self.dataset.samples]
+
+        def read(path: Path) -> Array | ImageError:
+            try:
+                return read_image(path)
+            except ImageError as error:
+                return error
+
+        decoded = prefetched(
+            lambda number: read(paths[number]), 0, len(paths), threads=threads, ahead=2 * threads
+        )
+        for number, image in enumerate(decoded):
+            self._keep(number, image)
+            yield number + 1
+
+    def _keep(self, number: int, image: Array | ImageError) -> None:
+        height, width = (int(side) for side in self.sizes[number])
+        if isinstance(image, ImageError) or image.shape[:2] != (height, width):
+            path = self.dataset.samples[number].path
+            changed = f"{path}: has changed since its regions were proposed"
+            self.broken[path] = str(image) if isinstance(image, ImageError) else changed
+            self._unreadable[number] = True
+            return
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+        self._images[number, :, :height, :width] = pixels
+
+    def __call__(self, batch: RegionBatch, step: int) -> Seen:
+        crops = crop_stack(self._images, batch.image, batch.boxes, self.size, context=self.context)
+        if self.augment.flip:
+            flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
+            crops = torch.where(flip, crops.flip(3), crops)
+        rng = np.random.default_rng([self.seed, step, 1])
+        read = ~self._unreadable[batch.image]
+        possible = torch.from_numpy(batch.possible | ~read[:, None])
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        crops = distort(crops, self.augment, rng, batch.place, batch.whole)
+        return Seen(crops, possible, torch.from_numpy(read))

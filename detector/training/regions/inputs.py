@@ -1,0 +1,355 @@
+"""What a region classifier learns from: images, proposals, regions, crops or kept maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import typer
+
+from detector.datasets.sources import build_dataset
+from detector.errors import DatasetError, ImageError
+from detector.hardware import choose_precision
+from detector.heads.fit import need_every_class
+from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
+from detector.models.map_trunk import map_shape
+from detector.models.split import Top, Trunk
+from detector.progress.bar import progress
+from detector.progress.interruption import Stop
+from detector.progress.messages import counted
+from detector.proposals.cache.stored import ProposalStore
+from detector.proposals.engines import ProposalConfig, build_engine
+from detector.proposals.gather import gather
+from detector.structures import Array
+from detector.training.engine.bank_settings import BankSettings
+from detector.training.engine.batches import RegionCrops, Seen
+from detector.training.engine.checkpoint import hash_of
+from detector.training.engine.distributed import Group
+from detector.training.engine.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
+from detector.training.engine.kept_maps import Shape
+from detector.training.engine.network import build_network
+from detector.training.engine.places import Places
+from detector.training.engine.state import freeze
+from detector.training.regions.box_loss import LAYER, add_layer
+from detector.training.regions.device_crops import DeviceCrops, fit_in_memory
+from detector.training.regions.held_out import held_out
+from detector.training.regions.report import report
+from detector.training.regions.run import bank_fingerprint, regression_of_start
+from detector.training.regions.sampling import RegionBatch, RegionPool, need_objects
+from detector.training.regions.settings import RegionTrainingConfig
+from detector.training.regions.size_counts import countable, prior_of
+from detector.training.regions.teacher import build_teacher
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from detector.datasets import Dataset
+    from detector.detection.size_prior import RegionPrior
+    from detector.structures import Proposals
+
+
+@dataclass(eq=False)
+class Learning:
+    """What one member learns from.
+
+    whole    the network that is to be saved
+    network  the part of it that is trained (all of it, where there is no bank)
+    make     (batch, step) -> what the network takes
+    crops    reads the images; knows which are broken
+    below    the state of what is not trained, where there is a bank; and its hash
+    mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
+    teacher  crops -> a teacher's logits (N, K+1), where one teaches and there is no bank
+    taught   a batch -> what the teacher said of it before, where there is a bank
+    """
+
+    dataset: Dataset
+    whole: nn.Module
+    network: nn.Module
+    pool: RegionPool
+    make: Callable[[RegionBatch, int], Seen]
+    crops: RegionCrops | DeviceCrops
+    below: dict[str, Any]
+    mirrored: Array | None = None
+    teacher: Callable[[Tensor], Tensor] | None = None
+    taught: Callable[[RegionBatch], Tensor] | None = None
+    teacher_fingerprint: str = ""
+    below_hash: str = ""
+
+    def moves(self, batch: RegionBatch, flip: bool) -> Tensor:
+        """(N, 4): what moves the regions of a batch onto their objects, as the network sees them.
+
+        flip  whether crops are mirrored at all
+        """
+        import torch
+
+        mirrored = batch.flip if self.mirrored is None else self.mirrored[batch.rows]
+        return torch.from_numpy(self.pool.moves(batch.rows, mirrored & flip))
+
+
+class Regions(NamedTuple):
+    """What there is to learn from, whatever the network.
+
+    dataset  the images that can be read
+    pool     all their regions
+    prior    how common objects are among the proposals, if the settings ask for it
+    unread   images that cannot be read
+    held     images that are not learnt from, if the settings ask for it and there are enough
+    """
+
+    dataset: Dataset
+    pool: RegionPool
+    prior: RegionPrior | None
+    unread: int
+    held: Dataset | None = None
+
+
+def regions_of(
+    settings: RegionTrainingConfig,
+    places: Places,
+    group: Group,
+    stop: Stop,
+    told: bool = False,
+) -> Regions:
+    """The images with their regions, and an early report of both, unless that was told before.
+
+    Where `stop` becomes true, it ends the tool; what was proposed is kept.
+    """
+    dataset = build_dataset(settings.data, settings.classes, places.data_root)
+    need_objects(dataset)
+    if settings.heads.svm and not told:
+        need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
+    if not told:
+        _check_networks(settings, dataset.classes, places)
+    proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
+    unread = len(dataset) - len(proposals)
+    dataset = dataset.subset(list(proposals))
+    held = held_out(dataset, settings.held_out) if settings.held_out else None
+    if held is not None:
+        apart = {sample.image_id for sample in held.samples}
+        dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
+    pool = RegionPool(dataset, proposals, settings.sampling)
+    if group.is_first and not places.quiet and not told:
+        for line in report(dataset, proposals, pool.describe(), settings):
+            typer.echo(line, err=True)
+        if settings.held_out:
+            typer.echo(f"  {_said_of(held)}", err=True)
+    prior = None
+    if settings.sampling.size_prior:
+        judged, whole = settings.detect_with or settings.proposals, countable(dataset)
+        if judged != settings.proposals and len(whole):
+            proposals = _proposals(judged, whole, places, group, stop, True)
+        prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
+    return Regions(dataset, pool, prior, unread, held)
+
+
+def _said_of(held: Dataset | None) -> str:
+    if held is None:
+        return "held out: none; there are too few images to fit a temperature and a threshold on"
+    objects = sum(int(sample.annotations.real.sum()) for sample in held.samples)
+    return (
+        f"held out: {counted(len(held), 'image')} with {counted(objects, 'object')}, on which the"
+        " temperature and the threshold are fitted at the end; --set held_out=0 learns from them"
+    )
+
+
+def _check_networks(
+    settings: RegionTrainingConfig, classes: tuple[str, ...], places: Places
+) -> None:
+    """Whatever is wrong with the network, its start or its teacher is told before hours of
+    proposals.
+    """
+    import torch
+
+    network = build_network(settings.member, len(classes) + 1, places.data_root)
+    freeze(network, settings.member.freeze)
+    if settings.bank is not None:
+        Trunk(network, settings.bank.after)
+    if settings.teacher is not None:
+        build_teacher(settings.teacher, classes, places.data_root, torch.device("cpu"), "float32")
+
+
+def learning_of(
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: Places,
+    group: Group,
+    stop: Stop,
+) -> Learning:
+    """The network at its start, and its crops or, where there is a bank, its maps.
+
+    Where `stop` becomes true while maps are made, it ends the tool; they are kept.
+    """
+    import torch
+
+    torch.manual_seed(settings.optimiser.seed)
+    whole = build_network(settings.member, len(dataset.classes) + 1, places.data_root)
+    whole = whole.to(places.device).to(memory_format=torch.channels_last)
+    group.same_weights(whole)
+    if settings.bank is None:
+        return _from_crops(settings, whole, dataset, pool, places, group)
+    return _from_bank(settings, settings.bank, whole, dataset, pool, places, group, stop)
+
+
+def _from_crops(
+    settings: RegionTrainingConfig,
+    network: nn.Module,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: Places,
+    group: Group,
+) -> Learning:
+    """All of the network learns, from new crops in each step."""
+    import torch
+
+    _add_boxes(settings, network, dataset.classes, places, group)
+    made = _crops(settings, dataset, pool, places, group)
+    teacher = None
+    if settings.teacher is not None:
+        half = choose_precision(settings.optimiser.precision, places.device) == torch.bfloat16
+        precision: Precision = "bfloat16" if half else "float32"
+        teacher = build_teacher(
+            settings.teacher, dataset.classes, places.data_root, places.device, precision
+        )
+    return Learning(
+        dataset, network, network, pool, made, made, {},
+        teacher=teacher, teacher_fingerprint=teacher.fingerprint if teacher else "",
+    )  # fmt: skip
+
+
+def _from_bank(
+    settings: RegionTrainingConfig,
+    keeping: BankSettings,
+    whole: nn.Module,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: Places,
+    group: Group,
+    stop: Stop,
+) -> Learning:
+    """The upper part learns, from maps that are made once; a teacher is asked once, too."""
+    from torch.nn import Sequential, Unflatten
+
+    member, device = settings.member, places.device
+    crops = RegionCrops(dataset, member.input_size, settings.augment, keeping.seed, member.context)
+    rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), keeping)
+    trunk, top = Trunk(whole, keeping.after), Top(whole, keeping.after)
+    folder, fingerprint = places.bank or places.out / "bank", bank_fingerprint(settings, trunk)
+
+    def kept(where: Path, network: nn.Module, shape: Shape, belongs: str, what: str) -> FeatureBank:
+        batches = FixedBatches(
+            network, batch_size=8 if device.type == "cpu" else 64, workers=places.threads
+        )
+        builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, places.threads)
+        made = progress(builder.build(), what, builder.images(), places.quiet)
+        if not group.first_does(made, stop, device):
+            stop.leave()
+        return builder.open()
+
+    runs = prepare_for_inference(trunk, keeping.precision, trunk.normalisation)
+    shape = map_shape(trunk, member.input_size)
+    bank = kept(folder, runs, shape, fingerprint, "maps of the trunk")
+    taught, name = None, ""
+    if settings.teacher is not None:
+        classes = dataset.classes
+        teacher = build_teacher(
+            settings.teacher, classes, places.data_root, device, keeping.precision
+        )
+        shape, name = (len(classes) + 1, 1, 1), teacher.fingerprint
+        tells = Sequential(teacher, Unflatten(1, shape))
+        told = kept(
+            folder / f"teacher-{name}", tells, shape, fingerprint + name, "asking the teacher"
+        )
+
+        bank = replace(bank, read=bank.read & told.read)
+
+        def taught(batch: RegionBatch) -> Tensor:
+            return told.maps.read(batch.rows).flatten(1)
+
+    below = dict(trunk.state_dict())
+    _add_boxes(settings, top, dataset.classes, places, group)
+    part = pool.restricted(bank.rows)
+    mirrored = mirrored_rows(part.image, keeping.seed)
+    return Learning(
+        dataset, whole, top, part, bank, crops, below, mirrored,
+        taught=taught, teacher_fingerprint=name, below_hash=hash_of(trunk),
+    )  # fmt: skip
+
+
+def _add_boxes(
+    settings: RegionTrainingConfig,
+    network: nn.Module,
+    classes: tuple[str, ...],
+    places: Places,
+    group: Group,
+) -> None:
+    """Where boxes are learnt, too: their layer, as the start had it if it had one."""
+    if settings.box_loss is not None:
+        start = regression_of_start(settings.member, classes, places.data_root)
+        add_layer(network, len(classes), start)
+        group.same_weights(network.get_submodule(LAYER))
+
+
+def _crops(
+    settings: RegionTrainingConfig, dataset: Dataset, pool: RegionPool, places: Places, group: Group
+) -> RegionCrops | DeviceCrops:
+    """What makes the crops: a CUDA device that all images fit, else this machine's processor."""
+    member, seed, augment = settings.member, settings.sampling_seed, settings.augment
+    quiet = places.quiet or not group.is_first
+    if not fit_in_memory(pool.sizes, places.device):
+        if places.device.type == "cuda" and not quiet:
+            typer.echo("  crops by the processor: the images do not fit the device", err=True)
+        return RegionCrops(dataset, member.input_size, augment, seed, member.context)
+    crops = DeviceCrops(
+        dataset, pool.sizes, member.input_size, augment, seed, member.context, device=places.device
+    )
+    if not quiet:
+        typer.echo("  crops by the device: all images lie in its memory", err=True)
+    for _ in progress(crops.load(places.threads), "images to the device", len(dataset), quiet):
+        pass
+    return crops
+
+
+def _proposals(
+    wanted: ProposalConfig,
+    dataset: Dataset,
+    places: Places,
+    group: Group,
+    stop: Stop,
+    told: bool,
+) -> dict[str, Proposals]:
+    """Proposals by image id, from the cache or computed into it; images that cannot be read are
+    left out. The first process computes, the others read.
+    """
+    alone = {"threads": 1} if places.bounded else {}  # images are searched side by side
+    proposer = build_engine(wanted.engine, {**alone, **wanted.options})
+    paths = [sample.path for sample in dataset.samples]
+    results: list[Proposals | ImageError] = []
+
+    def gathered() -> Generator[int, None, None]:
+        with (
+            ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as store,
+            closing(gather(paths, proposer, store, threads=places.threads)) as every,
+        ):
+            for _, result in progress(every, "proposals", len(paths), places.quiet):
+                results.append(result)
+                yield len(results)
+
+    if not group.first_does(gathered(), stop, places.device):
+        stop.leave()
+    if not group.is_first:
+        for _ in gathered():
+            pass
+    found: dict[str, Proposals] = {}
+    for sample, result in zip(dataset.samples, results, strict=True):
+        if not isinstance(result, ImageError):
+            found[sample.image_id] = result
+        elif group.is_first and not told:
+            typer.echo(f"left out: {result}", err=True)
+    if not found:
+        raise DatasetError(f"{dataset.name}: none of its images can be read")
+    return found

@@ -1,0 +1,38 @@
+"""Hard examples: of the background regions drawn, only those that the network takes for objects are
+learnt from (online hard example mining, Shrivastava et al. 2016; R-CNN mined between trainings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector.training.regions.loss import region_loss
+
+
+@torch.no_grad()
+def background_losses(
+    network: Callable[[Tensor], Any], inputs: Tensor, possible: Tensor, background: Tensor
+) -> Tensor:
+    """(N,) the loss of each background region; zeros for objects.
+
+    inputs      (N, ...) what the network takes
+    possible    (N, K+1) bool
+    background  (N,) bool
+    """
+    rows = background.nonzero().flatten()
+    output = network(inputs[rows])
+    logits = output[0] if isinstance(output, tuple) else output
+    losses = torch.zeros(len(inputs), device=inputs.device)
+    losses[rows] = region_loss(logits, possible[rows]).float()
+    return losses
+
+
+def hardest(losses: Tensor, background: Tensor, share: float) -> Tensor:
+    """(N,) bool: `share` of the background, those of the largest loss."""
+    rows = background.nonzero().flatten()
+    chosen = rows[losses[rows].topk(round(len(rows) * share)).indices]
+    return torch.zeros_like(background).index_fill_(0, chosen, True)

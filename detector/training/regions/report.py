@@ -1,0 +1,123 @@
+"""What is said before a training of regions: what there is to learn from, and what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detector.boxes import reachable
+from detector.datasets.image_files import is_turned
+from detector.evaluation.coverage import coverage
+from detector.progress.messages import counted
+
+if TYPE_CHECKING:
+    from detector.datasets import Dataset
+    from detector.proposals.engines import ProposalConfig
+    from detector.structures import Array, Proposals
+    from detector.training.regions.settings import RegionTrainingConfig
+
+FEW_REACHED = 0.75
+"""Of the objects: below this, what no proposal reaches is what the detector will miss."""
+
+
+def report(
+    dataset: Dataset,
+    proposals: Mapping[str, Proposals],
+    pool: Mapping[str, int],
+    settings: RegionTrainingConfig,
+) -> Iterator[str]:
+    """The lines of the early report; `pool` is what a RegionPool says of itself."""
+    counts = np.zeros(len(dataset.classes), int)
+    for sample in dataset.samples:
+        np.add.at(counts, sample.annotations.labels, 1)
+    yield f"{dataset.name}: {counted(len(dataset), 'image')}, {counted(counts.sum(), 'object')}"
+    yield "  " + ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))
+    yield "  " + ", ".join(f"{n} {what}" for what, n in pool.items())
+    yield from _reach(dataset, proposals, settings)
+    yield from (f"  note: {note}" for note in dataset.notes())
+    yield from (f"  left out: {line}" for line in dataset.dropped_by_file())
+    missing = [name for name, n in zip(dataset.classes, counts, strict=True) if n == 0]
+    if missing:
+        yield f"  warning: no objects of {', '.join(missing)}"
+    yield from _turned(dataset)
+    if settings.member.weights is None:
+        yield "  no --start: the network begins at random, and needs far longer"
+
+
+def _reach(
+    dataset: Dataset, proposals: Mapping[str, Proposals], settings: RegionTrainingConfig
+) -> Iterator[str]:
+    """How many objects the proposals reach without the help of the annotated boxes, which a
+    finished detector does not have; and where they are few, the cure.
+    """
+    limit = settings.sampling.max_proposals
+    found = coverage(dataset, proposals, [None] if limit is None else [limit, None])
+    best, reached = found.overlaps, (found.overlaps >= 0.5).sum(0)
+    bare = sum(len(proposals[sample.image_id]) <= 1 for sample in dataset.samples)
+    yield (
+        f"  proposals reach {reached[0]} of {counted(len(best), 'object')} at IoU 0.5"
+        f" ({found.taken[0]:.0f} proposals an image)"
+    )
+    if bare:
+        yield f"  warning: {counted(bare, 'image')} without a proposal but the whole image"
+    few = reached[0] < FEW_REACHED * len(best)
+    if few:
+        yield "  warning: what no proposal reaches is not found, however long the training"
+    if not (few or bare):
+        return
+    cures = list(_cures(dataset, proposals, settings.proposals, best[:, -1] < 0.5))
+    if limit is not None and reached[-1] > reached[0]:
+        cures.append(f"sampling.max_proposals over {limit} (all reach {reached[-1]})")
+    if cures:
+        yield f"  to reach more, --set {'; --set '.join(cures)}"
+
+
+def _cures(
+    dataset: Dataset, proposals: Mapping[str, Proposals], how: ProposalConfig, missed: Array
+) -> Iterator[str]:
+    """Settings of the search that stand in the way of the `missed` (G,) objects."""
+    if how.engine not in ("selective-search", "both"):
+        return
+    from detector.proposals.selective_search import SelectiveSearchSettings
+
+    used = {name: field.default for name, field in SelectiveSearchSettings.model_fields.items()}
+    used |= how.options
+    least, longest = used["min_box_side"], used["longest_side"]
+    boxes = [sample.annotations.boxes[sample.annotations.real] for sample in dataset.samples]
+    images = np.array([proposals[sample.image_id].size for sample in dataset.samples], np.float64)
+    narrow = (images * np.minimum(1, (longest or np.inf) / images.max(1))[:, None]).min(1) < least
+    sizes = np.repeat(images, [len(one) for one in boxes], axis=0)[missed]
+    corners = np.concatenate(boxes)[missed].astype(np.float64)
+    small = ~reachable(corners[:, 2:] - corners[:, :2], sizes, least, longest)
+    if least > 1 and (small.any() or narrow.any()):
+        under = [counted(n, what) for n, what in ((small.sum(), "object"), (narrow.sum(), "image"))]
+        yield (
+            f"proposals.options.min_box_side=1 (a proposal has no side under {least};"
+            f" {' and '.join(one for one in under if not one.startswith('0'))} too small for that)"
+        )
+    if not missed.any():
+        return
+    if used["superpixel_scale"] > 1:
+        yield "proposals.options.superpixel_scale=1 (smaller superpixels)"
+    if longest is not None and (sizes.max(1) > longest).any():
+        yield f"proposals.options.longest_side={2 * longest} (images are searched at {longest})"
+
+
+def _turned(dataset: Dataset) -> Iterator[str]:
+    """A warning where EXIF turns images, and their annotations do not tell the size, by which their
+    frame could be told.
+    """
+    asked = [
+        one
+        for one in dataset.samples
+        if len(one.annotations) and not (one.size and one.size_declared)
+    ]
+    turned = sum(is_turned(sample.path) for sample in asked)
+    if turned:
+        yield (
+            f"  warning: {turned} of {counted(len(asked), 'image')} with objects are turned by"
+            " EXIF, and nothing tells the frame of their boxes. They are read as of the upright"
+            " image; where they are of the raw one, turn the pixels and drop the EXIF tag"
+        )

@@ -1,0 +1,285 @@
+"""Which regions a region classifier learns from (Girshick et al. 2014, section 2.3).
+
+A region belongs to the object that it overlaps best, if at IoU >= 0.5; everything else is
+background. A batch holds 32 objects and 96 background regions of the whole data set, not of one
+image.
+
+Departs from the paper, each by a setting that restores it: positives are drawn object by object,
+with rare classes somewhat more often (`positives="windows"` draws uniformly over regions); half of
+the background overlaps an object a little (`near_fraction=0` draws uniformly).
+
+Where only some classes are annotated (a *partial* image, ILSVRC's `train`), a region away from
+every box proves one thing: it is none of the annotated classes. Its target is the set of all the
+others, and the loss asks only that. R-CNN took no background at all from such images; so does an
+image marked `positives_only`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from detector import boxes as box_ops
+from detector.datasets import Dataset, Sample
+from detector.errors import TrainingError
+from detector.heads.bbox_regression import targets
+from detector.matching import BACKGROUND, owners
+from detector.settings import Settings
+from detector.structures import Annotations, Array, Proposals
+from detector.training.engine.checkpoint import digest_of
+
+
+class SamplingSettings(Settings):
+    """What a batch is made of."""
+
+    positives_per_batch: int = Field(32, ge=1)
+    background_per_batch: int = Field(96, ge=0)
+    hard_candidates: int = Field(0, ge=0)
+    """So many more background regions are drawn, and only the background_per_batch with the largest
+    loss are learnt from.
+    """
+    positive_iou: float = Field(0.5, gt=0, le=1)
+    """At least this with an object: a positive (R-CNN's fine-tuning)."""
+    background_low: float = Field(0.0, ge=0, lt=1)
+    """Background overlaps its best object by at least this (Fast R-CNN: 0.1)."""
+    positives: str = Field("objects", pattern="^(objects|windows)$")
+    class_power: float = Field(0.5, ge=0, le=1)
+    """With "objects": a class of n objects is drawn n ** power often; 0 draws all alike."""
+    near_fraction: float = Field(0.5, ge=0, le=1)
+    """Share of the background drawn from regions that overlap an object by at least near_iou."""
+    near_iou: float = Field(0.1, gt=0, lt=1)
+    background_prior: float = Field(1.0, gt=0)
+    """How many times commoner background is among proposals than in the batches. The finished
+    network's background logit is raised by its logarithm (Saerens et al. 2002).
+    """
+    size_prior: bool = True
+    """The finished detector corrects its scores by how common objects are among proposals of each
+    size (region_prior.py). Departs from the paper; False leaves the softmax as it is.
+    """
+    max_proposals: int | None = Field(None, ge=1)
+    """Only the best ranked of each image's proposals are used."""
+
+    @property
+    def hard_share(self) -> float:
+        """Of the background drawn, how much is learnt from."""
+        drawn = self.background_per_batch + self.hard_candidates
+        return self.background_per_batch / drawn if drawn else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class RegionBatch:
+    """Regions to learn from, not yet pixels.
+
+    image     (N,) int64 position of the image in the data set
+    boxes     (N, 4) float32
+    labels    (N,) int64, K is background
+    possible  (N, K+1) bool: the classes that the region may be; one True where it is known
+    flip      (N,) bool: mirror the crop
+    rows      (N,) int64 their rows in the pool
+    place     (N,) int64 their places in the whole batch, where this is one process's part of it
+    whole     how many the whole batch has; 0: these are all
+    """
+
+    image: Array
+    boxes: Array
+    labels: Array
+    possible: Array
+    flip: Array
+    rows: Array
+    place: Array | None = None
+    whole: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def replay(self) -> dict[str, object]:
+        """Which regions these are, as JSON."""
+        return {"image": self.image.tolist(), "boxes": self.boxes.tolist()}
+
+    def part(self, rank: int, world: int) -> RegionBatch:
+        """Every `world`-th region, for one of several processes; together they are the batch."""
+        own = slice(rank, None, world)
+        return RegionBatch(
+            self.image[own], self.boxes[own], self.labels[own], self.possible[own], self.flip[own],
+            self.rows[own], np.arange(len(self))[own], len(self),
+        )  # fmt: skip
+
+
+class RegionPool:
+    """All regions of a data set with their targets, from which batches are drawn.
+
+    A batch is a function of (seed, step) alone: a resumed or a distributed run draws the same ones.
+    """
+
+    def __init__(
+        self, dataset: Dataset, proposals: Mapping[str, Proposals], settings: SamplingSettings
+    ) -> None:
+        need_objects(dataset)
+        self.settings = settings
+        self.classes = dataset.classes
+        parts = [
+            _teaching(sample, assign(sample.annotations, proposals[sample.image_id], settings))
+            for sample in dataset.samples
+        ]
+        count = [len(part[0]) for part in parts]
+        self.image = np.repeat(np.arange(len(parts)), count)
+        self.boxes = _stack([part[0] for part in parts], (0, 4)).astype(np.float32)
+        self.object = _stack([part[1] for part in parts], (0,)).astype(np.int64)
+        self.overlap = _stack([part[2] for part in parts], (0,)).astype(np.float32)
+        self.labels = np.full(len(self.boxes), len(self.classes), np.int64)
+        # Number the objects of the whole set one after the other.
+        totals = [len(sample.annotations) for sample in dataset.samples]
+        first = np.concatenate([[0], np.cumsum(totals)[:-1]]).astype(np.int64)
+        self.object_labels = _stack([s.annotations.labels for s in dataset.samples], (0,))
+        self.object_boxes = _stack([s.annotations.boxes for s in dataset.samples], (0, 4))
+        sizes = [proposals[sample.image_id].size for sample in dataset.samples]
+        self.sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        """(images, 2) of (H, W)"""
+        hit = self.object >= 0
+        self.object[hit] += np.repeat(first, count)[hit]
+        self.labels[hit] = self.object_labels[self.object[hit]]
+        self._allowed = _allowed_background(dataset)
+        self.name = dataset.name
+        self.image_ids = tuple(sample.image_id for sample in dataset.samples)
+        self._index()
+
+    def _index(self) -> None:
+        """Which rows are positive and background; the regions of each object one after the other,
+        and the objects of each class.
+        """
+        hit = self.object >= 0
+        self.positive = np.flatnonzero(hit)
+        self.background = np.flatnonzero(~hit)
+        self.near = np.flatnonzero(~hit & (self.overlap >= self.settings.near_iou))
+        order = np.argsort(self.object[self.positive], kind="stable")
+        self._by_object = self.positive[order]
+        self._objects, self._first, self._count = np.unique(
+            self.object[self._by_object], return_index=True, return_counts=True
+        )
+        labels = self.object_labels[self._objects]
+        self._of_class = [np.flatnonzero(labels == c) for c in range(len(self.classes))]
+        sizes = np.array([len(objects) for objects in self._of_class], np.float64)
+        weight = np.where(sizes > 0, np.maximum(sizes, 1) ** self.settings.class_power, 0)
+        self._class_chance = weight / weight.sum()
+
+    def digest(self, rows: Array | None = None) -> str:
+        """A hash of which regions these are, of which images, and what they teach."""
+        rows = np.arange(len(self.boxes)) if rows is None else rows
+        image = self.image[rows]
+        ids = [self.image_ids[one] for one in np.unique(image)]
+        return digest_of(ids, image, self.boxes[rows], self.labels[rows])
+
+    def batch_size(self) -> int:
+        """Regions of a batch that are learnt from."""
+        background = self.settings.background_per_batch if len(self.background) else 0
+        return self.settings.positives_per_batch + background
+
+    def describe(self) -> dict[str, int]:
+        """What there is to learn from, for the report before training."""
+        return {
+            "regions": len(self.boxes),
+            "positive regions": len(self.positive),
+            "objects": len(self._objects),
+            "background regions": len(self.background),
+            "near background": len(self.near),
+        }
+
+    def draw(self, seed: int, step: int) -> RegionBatch:
+        """The batch of one step."""
+        rng = np.random.default_rng([seed, step])
+        wanted = self.settings.positives_per_batch
+        chosen = [self._draw_positives(wanted, rng)]
+        if len(self.background):
+            total = self.settings.background_per_batch + self.settings.hard_candidates
+            near = round(total * self.settings.near_fraction) if len(self.near) else 0
+            if near:
+                chosen.append(self.near[rng.integers(len(self.near), size=near)])
+            chosen.append(self.background[rng.integers(len(self.background), size=total - near)])
+        rows = np.concatenate(chosen)
+        rows = rows[rng.permutation(len(rows))]
+        return self.batch(rows, rng.random(len(rows)) < 0.5)
+
+    def restricted(self, rows: Array) -> RegionPool:
+        """The pool of these rows alone, numbered 0, 1, 2 ... in the given order."""
+        part = copy.copy(self)
+        part.image, part.boxes, part.object = self.image[rows], self.boxes[rows], self.object[rows]
+        part.overlap, part.labels = self.overlap[rows], self.labels[rows]
+        part._index()
+        return part
+
+    def _draw_positives(self, count: int, rng: np.random.Generator) -> Array:
+        if self.settings.positives == "windows":
+            return self.positive[rng.integers(len(self.positive), size=count)]
+        labels = rng.choice(len(self.classes), size=count, p=self._class_chance)
+        objects = np.array(
+            [self._of_class[c][rng.integers(len(self._of_class[c]))] for c in labels]
+        )
+        offset = (rng.random(count) * self._count[objects]).astype(np.int64)
+        return self._by_object[self._first[objects] + offset]
+
+    def batch(self, rows: Array, flip: Array) -> RegionBatch:
+        """The given rows with their targets."""
+        labels = self.labels[rows]
+        possible = np.zeros((len(rows), len(self.classes) + 1), bool)
+        possible[np.arange(len(rows)), labels] = True
+        background = labels == len(self.classes)
+        possible[background] = self._allowed[self.image[rows[background]]]
+        return RegionBatch(self.image[rows], self.boxes[rows], labels, possible, flip, rows)
+
+    def moves(self, rows: Array, mirrored: Array) -> Array:
+        """(N, 4) float32: what moves each region onto its object, as it is seen where `mirrored`
+        (N,) says so (heads/bbox_regression.py); zeros for background.
+        """
+        found = np.zeros((len(rows), 4), np.float32)
+        hit = np.flatnonzero(self.object[rows] >= 0)
+        goal = self.object_boxes[self.object[rows[hit]]]
+        found[hit] = targets(self.boxes[rows[hit]], goal)
+        found[mirrored, 0] *= -1
+        return found
+
+
+def need_objects(dataset: Dataset) -> None:
+    """A TrainingError that names the cure where no object counts."""
+    if (why := dataset.why_nothing_counts()) is not None:
+        raise TrainingError(f"{dataset.name}: {why}; there is nothing to learn from")
+
+
+def assign(
+    truth: Annotations, proposals: Proposals, settings: SamplingSettings
+) -> tuple[Array, Array, Array]:
+    """The regions to learn from in one image: boxes (N, 4), object (N,) or -1, best IoU (N,).
+
+    Ground-truth boxes are regions too. What is neither positive nor background is left out.
+    """
+    candidates = proposals.boxes[: settings.max_proposals]
+    candidates = np.concatenate([truth.boxes[truth.real], candidates])
+    candidates = candidates[box_ops.unique(candidates)]
+    which, best = owners(candidates, truth, settings.positive_iou)
+    keep = (which >= 0) | ((which == BACKGROUND) & (best >= settings.background_low))
+    return candidates[keep], which[keep], best[keep]
+
+
+def _teaching(sample: Sample, regions: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """Without the background of an image that is to give positives only."""
+    keep = (regions[1] >= 0) | (not sample.positives_only)
+    boxes, which, overlap = regions
+    return boxes[keep], which[keep], overlap[keep]
+
+
+def _allowed_background(dataset: Dataset) -> Array:
+    """(images, K+1) bool: what a region may be that overlaps no box of its image."""
+    allowed = np.zeros((len(dataset.samples), len(dataset.classes) + 1), bool)
+    allowed[:, -1] = True
+    for row, sample in zip(allowed, dataset.samples, strict=True):
+        if sample.annotated is not None:
+            row[:] = True
+            row[list(sample.annotated)] = False
+    return allowed
+
+
+def _stack(parts: list[Array], empty: tuple[int, ...]) -> Array:
+    return np.concatenate(parts) if parts else np.zeros(empty)

@@ -1,0 +1,148 @@
+"""Everything that tools/train_regions.py decides."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from detector.crops.warp import CONTEXT, MOST_CONTEXT
+from detector.datasets.sources import DataSource
+from detector.detection.bundle import Thresholds
+from detector.proposals.engines import ProposalConfig
+from detector.seeds import Seed
+from detector.settings import Settings
+from detector.training.augment import AugmentSettings
+from detector.training.engine.bank_settings import BankSettings
+from detector.training.regions.box_loss import BoxLossSettings
+from detector.training.regions.sampling import SamplingSettings
+
+
+class MemberConfig(Settings):
+    """The network and what it starts from."""
+
+    architecture: str = "googlenet"
+    """Where they are not set, this and the next two follow from `weights` (following_start)."""
+    options: dict[str, Any] = {}
+    input_size: int = Field(224, ge=32, le=1024)
+    context: float = Field(CONTEXT, ge=0, le=MOST_CONTEXT)
+    weights: str | None = None
+    """A BVLC GoogLeNet or torchvision file, our own, or a bundle; None starts at random."""
+    start_member: int = Field(0, ge=0)
+    """Where `weights` is a bundle: which of its networks."""
+    freeze: tuple[str, ...] = ()
+    """Parameters whose names begin so keep their values; where it is not set, the first layers of
+    the architecture (models/traits.py) if they come from `weights`. R-CNN's successors did so.
+    """
+
+
+class OptimiserConfig(Settings):
+    """SGD as in R-CNN; its 0.001 with batches of 128 was for 50,000 steps, short runs bear more."""
+
+    method: Literal["sgd", "adamw"] = "sgd"
+    """AdamW gets further in few steps; its rate is about a thirtieth of SGD's."""
+    steps: int = Field(1000, ge=1)
+    rate: float = Field(0.003, gt=0)
+    head_factor: float = Field(10.0, gt=0)
+    """The new last layer learns so many times faster."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0005, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: int = Field(50, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    average_decay: float = Field(0.995, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    accumulate: int = Field(1, ge=1)
+    """A batch is handled in so many parts, to fit the memory."""
+    seed: Seed = 0
+    """Of the start and, without a sampling_seed, of everything else."""
+    sampling_seed: Seed | None = None
+    """Of the regions drawn and their distortions: what the members of an ensemble differ in."""
+    save_every: int = Field(100, ge=1)
+    max_bad_steps: int = Field(5, ge=1)
+    """Stop after so many steps in a row with a loss or gradient that is not finite."""
+
+
+class TeacherConfig(Settings):
+    """Learn from what a trained detector says of the crops, labelled or not (Hinton et al. 2015).
+
+    With a bank it is asked once, about the crops whose maps are kept.
+    """
+
+    bundle: str
+    weight: float = Field(0.5, gt=0, le=1)
+    """Of the teacher in the loss; the labels have the rest."""
+    temperature: float = Field(1.0, gt=0)
+
+
+class HeadsConfig(Settings):
+    """Linear heads that are fitted on the finished networks, from the maps of the bank, and used by
+    the finished detector (R-CNN's SVMs and box regression).
+    """
+
+    svm: bool = False
+    regression: bool = False
+    seed: Seed = 0
+
+
+class RegionTrainingConfig(Settings):
+    """Everything that tools/train_regions.py decides, and nothing else."""
+
+    data: tuple[DataSource, ...]
+    classes: Literal["voc", "own"] | tuple[str, ...] = "own"
+    proposals: ProposalConfig = ProposalConfig()
+    member: MemberConfig = MemberConfig()
+    sampling: SamplingSettings = SamplingSettings()
+    augment: AugmentSettings = AugmentSettings()
+    bank: BankSettings | None = None
+    """With it the network below `bank.after` stays as it is, regions pass it once, and what is
+    above is trained on the maps that were kept.
+    """
+    optimiser: OptimiserConfig = OptimiserConfig()
+    box_loss: BoxLossSettings | None = None
+    """With it box regression is learnt together with the classes, and used by the detector."""
+    teacher: TeacherConfig | None = None
+    detect_with: ProposalConfig | None = None
+    """Proposals of the finished detector, where they are to differ from those it learns from."""
+    heads: HeadsConfig = HeadsConfig()
+    held_out: float = Field(0.0, ge=0, le=0.5)
+    """So large a share of the images is not learnt from: the temperatures and the threshold of the
+    finished detector are fitted on it. 0.1 where no config is given.
+    """
+    thresholds: Thresholds = Thresholds()
+    """Of the finished detector."""
+    licence: str = "not stated"
+    """Of the trained weights; goes into the bundle."""
+
+    @model_validator(mode="after")
+    def _renamed_into_a_list(self) -> RegionTrainingConfig:
+        if self.classes == "own" and any(one.rename != "none" for one in self.data):
+            raise ValueError("rename leads into a class list: set classes, such as classes=voc")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_see_maps(self) -> RegionTrainingConfig:
+        if (self.heads.svm or self.heads.regression) and self.bank is None:
+            raise ValueError("heads are fitted on a bank's maps: give a bank, or leave heads out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_regression(self) -> RegionTrainingConfig:
+        if self.box_loss is not None and self.heads.regression:
+            raise ValueError("box_loss and heads.regression both give box regression: choose one")
+        return self
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of what is drawn while training."""
+        how = self.optimiser
+        return how.seed if how.sampling_seed is None else how.sampling_seed
+
+    def of_member(self, number: int) -> RegionTrainingConfig:
+        """The settings of one member of an ensemble: the same start and schedule, other samples
+        (GoogLeNet, section 7).
+        """
+        if number == 0:
+            return self
+        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
+        return self.model_copy(update={"optimiser": how})

@@ -1,0 +1,52 @@
+"""How common objects are among the proposals that a detector will judge, by size (region_prior)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from detector.datasets import Dataset, Sample
+from detector.detection.size_prior import RegionPrior, fit_prior, sides_of
+from detector.matching import SET_ASIDE, owners
+from detector.structures import Array, Proposals
+from detector.training.regions.sampling import SamplingSettings
+
+
+def prior_of(
+    dataset: Dataset,
+    proposals: Mapping[str, Proposals],
+    sampling: SamplingSettings,
+    most: int | None,
+) -> RegionPrior | None:
+    """Counted in the images where all classes are annotated; None where that says nothing.
+
+    most  proposals of one image that the detector will judge; None is all
+    """
+    if not sampling.background_per_batch:
+        return None
+    parts = [
+        _counted(sample, proposals[sample.image_id][:most], sampling.positive_iou)
+        for sample in countable(dataset).samples
+        if sample.image_id in proposals
+    ]
+    if not parts:
+        return None
+    sides, is_object = (np.concatenate(column) for column in zip(*parts, strict=True))
+    background = sampling.background_per_batch * sampling.background_prior
+    odds_learnt = sampling.positives_per_batch / background
+    return fit_prior(sides, is_object, odds_learnt)
+
+
+def countable(dataset: Dataset) -> Dataset:
+    """The images in which whatever is no object is known to be none."""
+    return dataset.subset([s.image_id for s in dataset.samples if s.background_of is None])
+
+
+def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Array]:
+    """Sides of the proposals and whether each is an object; without those that neither learning nor
+    evaluation counts, on difficult objects and crowds.
+    """
+    which, _ = owners(found.boxes, sample.annotations, least)
+    known = which != SET_ASIDE
+    return sides_of(found.boxes, found.size)[known], which[known] >= 0

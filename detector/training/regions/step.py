@@ -1,0 +1,152 @@
+"""One step of a region classifier: forward and backward of a batch, in parts that fit memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from detector.models.normalisation import CENTRED, Normalisation
+from detector.training.regions.box_loss import RegionOutput, box_loss
+from detector.training.regions.loss import auxiliary_loss, distillation_loss, region_loss
+from detector.training.regions.mining import background_losses, hardest
+
+
+class Target(NamedTuple):
+    """What N regions are.
+
+    possible  (N, K+1) bool: the classes that each may be
+    labels    (N,) K for background
+    moves     (N, 4) onto their objects, where boxes are learnt
+    taught    (N, K+1) logits of a teacher, where it was asked before
+    read      (N,) bool: False where the image could not be read (None: all were)
+    place     (N,) in the batch of all processes (None: there is one)
+    """
+
+    possible: Tensor
+    labels: Tensor
+    moves: Tensor | None = None
+    taught: Tensor | None = None
+    read: Tensor | None = None
+    place: Tensor | None = None
+
+    def at(self, rows: Tensor | slice) -> Target:
+        return self._each(lambda part: part[rows])
+
+    def to(self, device: torch.device) -> Target:
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
+        rest = (self.moves, self.taught, self.read, self.place)
+        return Target(
+            change(self.possible), change(self.labels),
+            *(None if part is None else change(part) for part in rest),
+        )  # fmt: skip
+
+    def where_read(self, losses: Tensor) -> Tensor:
+        """(N,) `losses`, and zeros for what was not read."""
+        return losses if self.read is None else torch.where(self.read, losses, 0.0)
+
+
+class Sums(NamedTuple):
+    """Over the regions learnt from: loss, right ones, right objects, objects, loss of boxes (part
+    of the loss), regions whose image could be read.
+    """
+
+    loss: float
+    right: float
+    objects_right: float
+    objects: float
+    boxes: float
+    read: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What stays the same from step to step.
+
+    batch_size  regions that are learnt from, over all processes: gradients are of the mean
+    normalise   crops (or maps) -> what the network was trained on
+    share       of the background that is learnt from, the hardest (1: all)
+    drawn       regions before that, over all processes
+    sum_of_all  sums a tensor over all processes
+    teacher     crops -> its logits, where it was not asked before (Target.taught)
+    weight      of the teacher in the loss (0: no teacher)
+    box_weight  of the loss of boxes, where the network gives moves (training/box_loss.py)
+    """
+
+    network: Callable[[Tensor], Any]
+    device: torch.device
+    precision: torch.dtype
+    batch_size: int
+    normalise: Normalisation = CENTRED
+    share: float = 1.0
+    drawn: int = 0
+    sum_of_all: Callable[[Tensor], Tensor] = lambda value: value
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    teacher: Callable[[Tensor], Tensor] | None = None
+    weight: float = 0.0
+    temperature: float = 1.0
+    box_weight: float = 0.0
+
+    def __call__(self, inputs: Tensor, target: Target, scale: float) -> Tensor:
+        """Adds the gradients of `scale` times the loss; returns (6,) sums, in the order of Sums."""
+        inputs, target = inputs.to(self.device, non_blocking=True), target.to(self.device)
+        background = target.possible.shape[1] - 1
+        if self.share < 1:
+            with self._autocast():
+                seen, alone = self.normalise(inputs), target.labels == background
+                losses = background_losses(self.network, seen, target.possible, alone)
+            place = torch.arange(len(inputs)) if target.place is None else target.place
+            place = place.to(self.device)
+            both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
+            both[:, place] = torch.stack([losses, alone.float()])
+            losses, of_background = self.sum_of_all(both)
+            learnt = ~alone | hardest(losses, of_background > 0, self.share)[place]
+            inputs, target = inputs[learnt], target.at(learnt)
+        sums = torch.zeros(len(Sums._fields), device=self.device)
+        size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
+        for first in range(0, max(1, len(inputs)), size):
+            x, wanted = inputs[first : first + size], target.at(slice(first, first + size))
+            with self._autocast():
+                output = self.network(self.normalise(x))
+            boxes = self._box_losses(output, wanted)
+            if isinstance(output, RegionOutput):
+                output = output.logits
+            logits = output[0] if isinstance(output, tuple) else output
+            losses = wanted.where_read(self._losses(output, logits, x, wanted) + boxes)
+            (losses.sum() * (scale / self.batch_size)).backward()
+            hits = wanted.possible[torch.arange(len(x)), logits.argmax(1)]
+            read = torch.ones_like(hits) if wanted.read is None else wanted.read
+            hits, objects = hits & read, wanted.labels != background
+            found = [losses, hits, hits & objects, objects, boxes, read]
+            sums += torch.stack([one.sum() for one in found]).detach()
+        return sums
+
+    def _box_losses(self, output: Any, target: Target) -> Tensor:
+        """(N,) weighted; zeros where boxes are not learnt."""
+        if not isinstance(output, RegionOutput) or target.moves is None:
+            return torch.zeros(len(target.labels), device=self.device)
+        losses = self.box_weight * box_loss(output.moves, target.moves, target.labels)
+        return target.where_read(losses)
+
+    def _losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
+        def of_one(head: Tensor) -> Tensor:
+            return region_loss(head, target.possible, label_smoothing=self.label_smoothing)
+
+        losses = auxiliary_loss(output, of_one)
+        told = target.taught
+        if told is None and self.teacher is not None:
+            told = self.teacher(inputs)
+        if told is None:
+            return losses
+        taught = target.where_read(distillation_loss(logits, told, self.temperature))
+        return (1 - self.weight) * losses + self.weight * taught
+
+    def _autocast(self) -> torch.autocast:
+        half = self.precision != torch.float32
+        return torch.autocast(self.device.type, self.precision, enabled=half)

@@ -1,1 +1,0 @@
-"""How tools/detect.py and tools/evaluate.py run a bundle."""

@@ -1,1 +1,0 @@
-"""The parts of tools/train_regions.py: what goes in, one step, and what comes out."""
