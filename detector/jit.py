@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import numba.core.boxing
+import numba.core.runtime.context  # noqa: F401  (imported at the first call otherwise; see below)
 from numba import njit
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target

@@ -161,9 +161,8 @@ def test_yaml_cannot_run_code(tmp_path: Path):
 def test_every_configuration_in_the_repository_is_valid(path: Path, monkeypatch):
     tree = load_config(path)
     if "trunk" in tree:  # of a MultiBox, whose settings are its tool's
-        with monkeypatch.context() as patch:
-            patch.syspath_prepend(ROOT / "tools")
-            from detector.training.multibox.settings import MultiBoxTrainingConfig
+        from detector.training.multibox.settings import MultiBoxTrainingConfig
+
         validated(MultiBoxTrainingConfig, tree, str(path))
         return
     if "recipe" in tree:  # of a classifier's training

@@ -226,7 +226,6 @@ def test_none_of_the_parts_is_written_over(tmp_path: Path):
 
 
 def test_the_tool_says_what_is_shared(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
     from detector.cli import join
     from detector.cli.app import run_tool
 

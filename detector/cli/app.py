@@ -51,7 +51,11 @@ def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None 
     command = _command_of(tool)
     with _terminating():
         try:
-            code = command([one for one in arguments if one != DEBUG], standalone_mode=False)
+            code = command(
+                [one for one in arguments if one != DEBUG],
+                prog_name=os.path.basename(sys.argv[0]),
+                standalone_mode=False,
+            )
         except Exception as error:
             if debug:
                 traceback.print_exc()

@@ -192,7 +192,7 @@ def fit_on_data(
 
     if heads.svm:
         need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
-    detector = load(bundle, ensemble, max_proposals, *machine)
+    detector = load(bundle, members_of(ensemble), max_proposals, *machine)
     cache.mkdir(parents=True, exist_ok=True)
     samples = proposals_of(dataset, detector, cache / "proposals.sqlite", machine.quiet)
     members = read_manifest(bundle).members[: len(detector.ensemble.members)]

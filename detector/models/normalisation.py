@@ -1,8 +1,8 @@
 """What a network's input means: one convention for all crops, and how networks differ from it.
 
-Crops leave `detector.crops` as float32 RGB `(N, 3, S, S)` holding `pixel / 255 - FILL_MEAN`,
-so that what lies outside the image is exactly 0. A network that was trained on something else says so
-with a `Normalisation`.
+Crops leave `detector.crops` as float32 RGB `(N, 3, S, S)` holding `pixel / 255 - FILL_MEAN`, so
+that what lies outside the image is exactly 0. A network that was trained on something else says
+so with a `Normalisation`.
 """
 
 from __future__ import annotations

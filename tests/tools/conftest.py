@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-for folder in ("tools", "experiments", "benchmarks"):
+for folder in ("experiments", "benchmarks"):
     sys.path.append(str(Path(__file__).resolve().parents[2] / folder))
 
 

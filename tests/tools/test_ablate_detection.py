@@ -27,11 +27,6 @@ from detector.models import build_model
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
-@pytest.fixture(autouse=True)
-def _tools_on_the_path(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-
-
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two images, and a bundle of two networks that have learnt nothing."""

@@ -22,11 +22,6 @@ from detector.proposals.selective_search import SelectiveSearch
 from detector.structures import Proposals
 
 
-@pytest.fixture(autouse=True)
-def _tools_on_the_path(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-
-
 def ablate(toy: tuple[Path, Path], out: Path, *more: object) -> int:
     main = tool("ablate").command_line()
     words = ["--data", toy[0], "--split", "train", "--out", out, "--quiet", *more]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from detector.cli import calibrate
 from detector.cli.app import run_tool
 from detector.detection.bundle import (
     BundleManifest,
@@ -24,10 +25,8 @@ from detector.detection.load import load_detector
 from detector.models import build_model
 from detector.models.inference.int8 import runs_in_8_bits
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-import bench  # noqa: E402
-import calibrate  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import bench
 
 
 def small_bundle(folder: Path, architecture: str, size: int) -> Path:

@@ -16,15 +16,12 @@ from full_disk import files_of_at_most
 from PIL import Image
 from small_detector import save_detector
 
+from detector.cli import detect
 from detector.cli.app import run_tool
 from detector.models.inference.prepare import fastest_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "detect.py"
-sys.path.insert(0, str(TOOL.parent))
-import detect  # noqa: E402
-
-sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")
@@ -499,7 +496,7 @@ def test_what_is_no_image_is_refused_before_anything_is_loaded(
     tmp_path, capsys, monkeypatch, name, start, cure
 ):
 
-    monkeypatch.setattr(detecting.loading, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("detector.cli.detecting.loading.load", lambda *_: pytest.fail("loaded"))
     monkeypatch.chdir(tmp_path)
     if start is not None:
         Path(name).write_bytes(start and start.ljust(2000, b"\x07"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -15,21 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.cli import evaluate
 from detector.cli.app import run_tool
 from detector.datasets import VOC_CLASSES
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate.py"
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("evaluate_tool", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return evaluate
 
 
 @pytest.fixture

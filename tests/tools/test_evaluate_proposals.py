@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
 import sqlite3
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from detector.cli import evaluate_proposals as tool
 from detector.cli.app import run_tool
 from detector.errors import SettingsError
 from detector.images.decoding import content_hash, read_bytes
@@ -21,14 +20,6 @@ from detector.proposals.cache.stored import ProposalStore
 from detector.structures import Proposals
 
 ROOT = Path(__file__).resolve().parents[2]
-where = importlib.util.spec_from_file_location(
-    "evaluate_proposals_tool", ROOT / "tools" / "evaluate_proposals.py"
-)
-assert where is not None
-assert where.loader is not None
-tool = importlib.util.module_from_spec(where)
-sys.modules[where.name] = tool
-where.loader.exec_module(tool)
 
 # One cat, (0, 0, 60, 40), in each of two pictures of 120 x 80 pixels.
 CAT = [0, 0, 60, 40]

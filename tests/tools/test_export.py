@@ -14,21 +14,15 @@ import pytest
 
 from detector.cli.app import run_tool
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "datasets"))
-from dataset_files import voc_object, voc_xml, write_ilsvrc, write_voc  # noqa: E402
+from dataset_files import voc_object, voc_xml, write_ilsvrc, write_voc
 
 Run = Callable[..., tuple[Any, str, str]]
 ACCORDION, ANT, BOX = "n02672831", "n02219486", (10, 20, 29, 39)
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"detector.cli.{name}")
 
 
 @pytest.fixture

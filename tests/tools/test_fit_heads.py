@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 import detector.detection.load
+from detector.cli import fit_heads
 from detector.cli.app import run_tool
 from detector.detection.bundle import (
     BundleManifest,
@@ -29,9 +29,6 @@ from detector.errors import SettingsError
 from detector.images.decoding import read_image
 from detector.models import ARCHITECTURES
 from detector.structures import Array, Proposals
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-from detector.cli import fit_heads
 
 COLOURS = {"cat": (220, 40, 40), "dog": (40, 60, 220), "mug": (40, 220, 60)}
 
@@ -211,7 +208,7 @@ def test_photographs_that_are_not_there_are_told_before_the_work(
     voc, bundle, tmp_path, capsys, monkeypatch, there
 ):
 
-    monkeypatch.setattr(head_fitting.data_features, "proposals_of", never)
+    monkeypatch.setattr("detector.training.heads.data_features.proposals_of", never)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (80, 60)).save("leaf.png")
     (tmp_path / "empty").mkdir()

@@ -16,11 +16,6 @@ TOOLS = str(TOOL.parent)
 BANK = settings("bank={after: 4e, positives_per_object: 12}", "member.freeze=[]")
 
 
-@pytest.fixture(autouse=True)
-def _tools_can_be_imported(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A finished training on toy squares, with its maps."""

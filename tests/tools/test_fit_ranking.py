@@ -87,7 +87,6 @@ class FiveRegions:
 
 
 def test_regions_on_what_does_not_count_teach_nothing(tmp_path: Path, monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL.parent))
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
     boxes = [[20, 0, 30, 10], [40, 40, 90, 90], [0, 0, 10, 10]]
     truth = Annotations(boxes, [0, 0, 0], [True, False, False], [False, True, False])

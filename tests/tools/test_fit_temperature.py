@@ -23,11 +23,6 @@ from detector.models import build_model
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
-@pytest.fixture(autouse=True)
-def _tools_on_the_path(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-
-
 def manifest(classes: tuple[str, ...] = ("green", "red")) -> BundleManifest:
     options: dict[str, bool | int | float | str] = {"width": 0.125}
     member = MemberManifest(architecture="googlenet", options=options, input_size=32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import pickle
@@ -13,31 +12,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from detector.cli import propose as tool
 from detector.cli.app import run_tool
 from detector.images.decoding import content_hash
 from detector.proposals.cache.stored import ProposalStore
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def _tool() -> ModuleType:
-    """tools/ is no package; each tool is one script."""
-    where = importlib.util.spec_from_file_location("propose_tool", ROOT / "tools" / "propose.py")
-    assert where is not None
-    assert where.loader is not None
-    module = importlib.util.module_from_spec(where)
-    where.loader.exec_module(module)
-    return module
-
-
-tool = _tool()
 
 
 class Done(NamedTuple):

@@ -139,13 +139,9 @@ def test_other_settings_do_not_resume_a_run(config: Path, finished: Path):
 def test_wrong_options_are_one_sentence_and_change_nothing(
     config: Path, tmp_path: Path, options, message
 ):
+    from detector.cli import train_regions
     from detector.cli.app import run_tool
 
-    sys.path.insert(0, str(TOOL.parent))
-    try:
-        from detector.cli import train_regions
-    finally:
-        sys.path.pop(0)
     out = tmp_path / "run"
     with pytest.raises(SystemExit) as stopped:
         run_tool(train_regions.main, arguments(config, out, *options))

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from small_classifiers import exit_code, tool
-from toy_regions import STILL, TOOL, settings, train, write_config, write_squares
+from toy_regions import STILL, settings, train, write_config, write_squares
 
 from detector.detection.bundle import load_bundle, save_bundle, save_temperatures
 from detector.errors import ImageError, SettingsError
@@ -33,12 +32,9 @@ from detector.training.regions.teacher import build_teacher
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     """(data set, pool, what the network learns from) of a run, without its steps."""
-    sys.path.insert(0, str(TOOL.parent))
-    try:
-        from detector.training.engine.places import Places
-        from detector.training.regions.inputs import learning_of, regions_of
-    finally:
-        sys.path.remove(str(TOOL.parent))
+    from detector.training.engine.places import Places
+    from detector.training.regions.inputs import learning_of, regions_of
+
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     places = Places(out, Path(), torch.device("cpu"), 1, True, cache)
@@ -221,7 +217,6 @@ def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
 
 
 def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL.parent))
     from detector.training.regions.step import Step, Sums, Target
 
     layer = torch.nn.Linear(3, 2)

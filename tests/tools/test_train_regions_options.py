@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from small_classifiers import tool
-from toy_regions import STILL, TOOL, same, settings, train, weights, write_config, write_squares
+from toy_regions import STILL, same, settings, train, weights, write_config, write_squares
 
 from detector.datasets import read_dataset
 from detector.detection.bundle import load_bundle, read_manifest
@@ -213,7 +213,6 @@ def test_the_images_of_a_member_are_gone_before_those_of_the_next_are_read(
     config: Path, tmp_path: Path, monkeypatch
 ):
     """Whenever Python would collect them by itself: the caches of two may not fit the memory."""
-    monkeypatch.syspath_prepend(str(TOOL.parent))
     from detector.training.regions import inputs
 
     made: list[weakref.ref[batches.RegionCrops]] = []
@@ -395,8 +394,6 @@ def test_the_early_report_names_what_was_left_out_by_file_and_rule(tmp_path: Pat
 
 def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch):
     from detector.models.normalisation import HALF
-
-    monkeypatch.syspath_prepend(str(TOOL.parent))
     from detector.training.regions.step import Step, Sums, Target
 
     class Watching(torch.nn.Module):
@@ -448,7 +445,6 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
 def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
     config: Path, tmp_path: Path, monkeypatch, flip: bool
 ):
-    monkeypatch.syspath_prepend(str(TOOL.parent))
     from detector.training.regions.inputs import Learning
 
     class Pool:
@@ -464,7 +460,6 @@ def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
 
 
 def test_a_broken_image_teaches_no_moves(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL.parent))
     from detector.training.regions.box_loss import RegionOutput
     from detector.training.regions.step import Step, Sums, Target
 

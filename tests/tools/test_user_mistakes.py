@@ -142,7 +142,7 @@ MISTAKES: list[tuple[str, ...]] = [
 def run(command: str) -> object:
     """The exit code of a tool run in this process."""
     name, *arguments = shlex.split(command)
-    tool = importlib.import_module(name)
+    tool = importlib.import_module(name if name in ("ablate", "bench") else f"detector.cli.{name}")
     with pytest.raises(SystemExit) as end:
         run_tool(tool.main, arguments)
     return end.value.code

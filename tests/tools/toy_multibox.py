@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from small_classifiers import TOOLS, exit_code, tool
+from small_classifiers import exit_code, tool
 
 from detector.proposals.multibox.network import HeadSettings
 from detector.proposals.multibox.priors import free_priors
@@ -36,13 +35,9 @@ def varied(root: Path) -> Path:
 
 
 def run(name: str, *words: object) -> int:
-    """A tool of several files, in this process: its folder must be on the path while it runs."""
-    sys.path.insert(0, str(TOOLS))
-    try:
-        found = tool(name)
-        return exit_code(found.command_line() if name == "ablate" else found.main, *words)
-    finally:
-        sys.path.remove(str(TOOLS))
+    """A command, in this process."""
+    found = tool(name)
+    return exit_code(found.command_line() if name == "ablate" else found.main, *words)
 
 
 def train(config: Path, out: Path, *more: str, quiet: bool = True) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,15 +76,12 @@ def train(config: Path, out: Path, *more: str) -> int:
     """The exit code of a run in this process."""
     from detector.cli.app import run_tool
 
-    sys.path.insert(0, str(TOOL.parent))
     try:
         from detector.cli import train_regions
 
         run_tool(train_regions.main, arguments(config, out, "--quiet", *more))
     except SystemExit as end:
         return int(end.code or 0)
-    finally:
-        sys.path.remove(str(TOOL.parent))
     raise AssertionError("a tool always exits")
 
 

@@ -21,8 +21,8 @@ from detector.images.decoding import decode
 from detector.models.inference.prepare import Precision
 from detector.models.normalisation import CENTRED
 from detector.models.weights.classifier_file import Classifier
+from detector.progress.prefetch import prefetched
 from detector.structures import Array
-from detector.training.engine.batches import prefetched
 
 _TOGETHER = 64
 """Crops that are computed at once, at least: so that batches are full."""

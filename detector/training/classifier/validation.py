@@ -15,7 +15,7 @@ from detector.errors import ImageError
 from detector.evaluation.classification import hits
 from detector.evaluation.views import views
 from detector.images.decoding import decode
-from detector.training.engine.batches import prefetched
+from detector.progress.prefetch import prefetched
 from detector.training.engine.distributed import Group
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +23,6 @@ from detector.images.decoding import read_image
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.regions.sampling import RegionBatch
-
-Item = TypeVar("Item")
 
 
 class ImageCache:
@@ -103,29 +99,3 @@ class RegionCrops:
         seen = torch.from_numpy(crops).permute(0, 3, 1, 2)
         seen = distort(seen, self.augment, rng, batch.place, batch.whole)
         return Seen(seen, torch.from_numpy(possible), torch.from_numpy(read))
-
-
-def prefetched(
-    make: Callable[[int], Item],
-    first: int,
-    last: int,
-    *,
-    threads: int = 1,
-    ahead: int | None = None,
-) -> Iterator[Item]:
-    """make(first), ..., make(last - 1) in order, up to `ahead` of them (as many as
-    threads) made before they are asked for.
-    """
-    ahead = threads if ahead is None else ahead
-    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
-        waiting: list[Future[Item]] = []
-        asked = first
-        try:
-            for _ in range(first, last):
-                while asked < last and len(waiting) <= ahead:
-                    waiting.append(pool.submit(make, asked))
-                    asked += 1
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()

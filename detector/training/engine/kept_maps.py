@@ -22,8 +22,8 @@ from torch import Tensor
 from detector.errors import TrainingError
 from detector.files import write_atomically
 from detector.models.inference.prepare import FixedBatches
+from detector.progress.prefetch import prefetched
 from detector.structures import Array
-from detector.training.engine.batches import prefetched
 from detector.training.engine.run_folder import held
 
 SAVE_EVERY = 32

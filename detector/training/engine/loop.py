@@ -16,7 +16,7 @@ from torch import Tensor
 
 from detector.errors import TrainingError
 from detector.progress.messages import say
-from detector.training.engine.batches import prefetched
+from detector.progress.prefetch import prefetched
 from detector.training.engine.distributed import Asked, Group
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import clip_gradients

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from detector.cli.app import members_of
 from detector.datasets import Dataset, Sample
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
@@ -25,7 +24,7 @@ from detector.training.heads.features import FeatureStore, feature_settings, kep
 
 
 def load(
-    bundle: Path, ensemble: str, max_proposals: int | None, device: str, precision: str,
+    bundle: Path, members: int | None, max_proposals: int | None, device: str, precision: str,
     threads: int | None, quiet: bool,
 ) -> Detector:  # fmt: skip
     """The bundle without its own SVMs and regression, which are to be fitted."""
@@ -37,7 +36,7 @@ def load(
         bundle,
         device=use_device(device),
         precision=precision,
-        members=members_of(ensemble),
+        members=members,
         settings=settings,
         threads=threads,
         announce=None if quiet else lambda text: print(text, file=sys.stderr),

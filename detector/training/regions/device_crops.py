@@ -17,9 +17,10 @@ from detector.crops.warp import CONTEXT, FILL_COLOUR, STACK_BYTES, crop_stack
 from detector.datasets import Dataset
 from detector.errors import ImageError
 from detector.images.decoding import read_image
+from detector.progress.prefetch import prefetched
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
-from detector.training.engine.batches import Seen, prefetched
+from detector.training.engine.batches import Seen
 from detector.training.regions.sampling import RegionBatch
 
 SHARE = 0.4

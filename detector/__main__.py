@@ -1,0 +1,5 @@
+"""`python -m detector`: the command inception-rcnn, where its script is not on the path."""
+
+from detector.cli.main import main
+
+main()
