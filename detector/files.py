@@ -151,7 +151,7 @@ def lock_folder(folder: str | Path, name: str = LOCK) -> FolderLock | None:
 
 
 @contextmanager
-def alone_in(folder: str | Path) -> Iterator[None]:
+def exclusive_lock(folder: str | Path) -> Iterator[None]:
     """Hold a folder of results, so that two runs do not mix theirs; a FolderInUseError where
     another run holds it.
     """

@@ -11,10 +11,10 @@ import numpy as np
 from detector import boxes as box_ops
 from detector.structures import Annotations, Array
 
-BACKGROUND, SET_ASIDE = -1, -2
+BACKGROUND, IGNORE = -1, -2
 
 
-def owners(boxes: Array, truth: Annotations, iou: float) -> tuple[Array, Array]:
+def match_to_objects(boxes: Array, truth: Annotations, iou: float) -> tuple[Array, Array]:
     """Whose each region is, (N,) rows of `truth`: the object's that it overlaps best, if at IoU >=
     `iou`; the others are SET_ASIDE or BACKGROUND. And the IoU (N,) with that best object.
     """
@@ -23,7 +23,7 @@ def owners(boxes: Array, truth: Annotations, iou: float) -> tuple[Array, Array]:
     if len(rows):
         overlap = box_ops.iou(boxes, truth.boxes[rows])
         best, which = overlap.max(1), rows[overlap.argmax(1)]
-    others = np.where(set_aside(boxes, truth, iou), SET_ASIDE, BACKGROUND)
+    others = np.where(set_aside(boxes, truth, iou), IGNORE, BACKGROUND)
     return np.where(best >= iou, which, others), best
 
 

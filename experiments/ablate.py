@@ -25,13 +25,13 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
 from detector.cli import options as option
 from detector.cli.app import (
-    alone_in_out,
+    exclusive_out,
     members_of,
     new_app,
-    refuse_idle,
+    reject_unused,
     run_tool,
 )
-from detector.cli.training_session import at_work
+from detector.cli.training_session import training_session
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     from detector.detection.bundle import BundleManifest
     from detector.detection.detector import Detector
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
 
-@alone_in_out
+@exclusive_out
 def proposals(
     context: typer.Context,
     data: option.Data,
@@ -125,11 +125,11 @@ def proposals(
 def check_options(context: typer.Context, with_map: bool, with_engines: bool, rounds: int) -> None:
     """Every option of `proposals` that is given has something to do."""
     if not with_map:
-        refuse_idle(context, ["ensemble", "max_proposals", "precision"], "without --weights")
+        reject_unused(context, ["ensemble", "max_proposals", "precision"], "without --weights")
     if not with_map and not with_engines:
-        refuse_idle(context, ["budgets"], "without --weights and --proposals")
+        reject_unused(context, ["budgets"], "without --weights and --proposals")
     if not rounds:
-        refuse_idle(context, ["seed"], "with --rounds 0")
+        reject_unused(context, ["seed"], "with --rounds 0")
 
 
 def all_rows(
@@ -185,7 +185,7 @@ def engine_of(text: str, threads: int) -> Any:
     return build_engine(name, {"threads": threads, **options})
 
 
-@alone_in_out
+@exclusive_out
 def detection(
     context: typer.Context,
     data: option.Data,
@@ -211,7 +211,7 @@ def detection(
     from detector.progress.bar import progress
 
     if not rounds:
-        refuse_idle(context, ["seed"], "with --rounds 0")
+        reject_unused(context, ["seed"], "with --rounds 0")
     rows = read_rows(table)
     dataset = read_dataset(data, split)
     dataset = readable = dataset if images is None else dataset.subset(images)
@@ -273,7 +273,7 @@ def inception_v3(
     images, judged = images_of(rows[0].settings, Path("."))
     if judged is None:
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
-    with at_work(
+    with training_session(
         out, Path("."), device=device, threads=threads, quiet=quiet, within="runs/*",
         compiled=compiled,
     ) as (places, group):  # fmt: skip
@@ -285,7 +285,7 @@ def train_rows(
     seeds: Sequence[int],
     images: LabelledImages,
     judged: LabelledImages,
-    places: Places,
+    places: RunContext,
     group: Group,
 ) -> bool:
     """Train and judge each row with each seed; ablation.json says after each run how it stands.
@@ -305,9 +305,9 @@ def train_rows(
             print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
         for one in measure_all(runs, images, judged, places, group, stop):
             found.append(one)
-            if group.is_first:
+            if group.is_main:
                 write_table(places.out, summary(rows, found, seeds, images, judged))
-        if group.is_first and found:
+        if group.is_main and found:
             show_inception(summary(rows, found, seeds, images, judged))
     return all(result.readable for _, result in found)
 

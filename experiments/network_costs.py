@@ -220,8 +220,8 @@ def table(title: str, rows: list[Row]) -> None:
         channels, height, width = row.shape
         cells = [
             row.name, f"{height}x{width}x{channels}", short(found.parameters),
-            beside(found.parameters, row.parameters), short(found.multiply_adds),
-            beside(found.multiply_adds, row.multiply_adds),
+            sibling(found.parameters, row.parameters), short(found.multiply_adds),
+            sibling(found.multiply_adds, row.multiply_adds),
             row.note.format(saved=found.multiply_adds / above - 1),
         ]  # fmt: skip
         above = found.multiply_adds
@@ -236,7 +236,7 @@ def short(number: float) -> str:
     return f"{number:.4g}"
 
 
-def beside(counted: int, published: float | None) -> str:
+def sibling(counted: int, published: float | None) -> str:
     """The published figure and how far ours is from it."""
     if published is None:
         return "-"

@@ -22,7 +22,7 @@ from detector.detection.bundle import (
     save_bundle,
     set_activation_ranges,
 )
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.errors import BundleError, SettingsError
 from detector.models import ARCHITECTURES
 from detector.models.weights.storage import decode, encode, quantise
@@ -103,7 +103,7 @@ def test_a_file_is_named_by_network_size_and_the_first_digits_of_its_hash(tmp_pa
 
 
 def test_a_prior_of_sizes_comes_back_and_a_bad_one_is_refused(tmp_path):
-    prior = RegionPrior(sides=(0.1, 0.5), log_odds=(-4.0, 0.5))
+    prior = SizePrior(sides=(0.1, 0.5), log_odds=(-4.0, 0.5))
     sized = manifest().model_copy(update={"prior": prior})
     save_bundle(tmp_path / "b", sized, [tiny()])
     assert load_bundle(tmp_path / "b").manifest.prior == prior

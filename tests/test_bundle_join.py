@@ -20,7 +20,7 @@ from detector.detection.bundle import (
     save_heads,
     save_temperatures,
 )
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.errors import BundleError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.models import ARCHITECTURES, build_model
@@ -58,7 +58,7 @@ def saved(
         ),
         thresholds=Thresholds(score=0.2 + seed / 10),
         proposals={"max": seed},
-        prior=RegionPrior(sides=(0.5,), log_odds=(float(seed),)),
+        prior=SizePrior(sides=(0.5,), log_odds=(float(seed),)),
         provenance=Provenance(
             training_data=f"set {seed}",
             licence="CC0-1.0",

@@ -14,7 +14,7 @@ import pytest
 from detector import files
 from detector.errors import FolderInUseError
 from detector.files import (
-    alone_in,
+    exclusive_lock,
     lock_folder,
     make_place_for,
     read_regular,
@@ -214,16 +214,16 @@ def test_a_temporary_file_taken_for_a_leftover_is_made_again(tmp_path: Path, mon
 
 def test_a_folder_is_one_runs_at_a_time_and_no_lock_stays(tmp_path: Path) -> None:
     out = tmp_path / "new" / "er"
-    with alone_in(out):
+    with exclusive_lock(out):
         left = leftover(out)
-        with pytest.raises(FolderInUseError, match="another run is writing"), alone_in(out):
+        with pytest.raises(FolderInUseError, match="another run is writing"), exclusive_lock(out):
             pass
         assert left.exists()
         (out / "a").write_text("result")
-    with alone_in(out):
+    with exclusive_lock(out):
         assert not left.exists()
     assert [one.name for one in out.iterdir()] == ["a"]
-    with alone_in(tmp_path / "none" / "at" / "all"):
+    with exclusive_lock(tmp_path / "none" / "at" / "all"):
         pass
     assert [one.name for one in tmp_path.iterdir()] == ["new"]
 

@@ -127,7 +127,7 @@ def test_members_must_agree_on_their_heads():
 def test_each_class_finds_its_own_boxes(image):
     detect = _detector(Heads(regression=MOVES, added=(BLUE,)))
     regions = _propose(image)
-    (judged,) = detect.judge_many([(image, regions)])
+    (judged,) = detect.predict_many([(image, regions)])
     assert judged.boxes.shape == (36, 3, 4)
     first = regions.boxes[0]  # 0, 0, 20, 20
     assert first.tolist() == [0, 0, 20, 20]

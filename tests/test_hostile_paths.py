@@ -15,7 +15,7 @@ from detector.files import write_atomically
 from detector.images.decoding import read_bytes
 from detector.images.paths import image_ids, image_paths, output_names
 from detector.models.weights.pretrained import read_tensors
-from detector.progress.messages import visible
+from detector.progress.messages import escape_controls
 
 # Ids as image files, annotations and lists may give them.
 IDS = [
@@ -58,7 +58,7 @@ def test_a_name_that_stays_inside_is_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", IDS)
 def test_what_is_shown_on_a_terminal_cannot_move_its_cursor(name: str) -> None:
-    assert visible(name).isprintable()
+    assert escape_controls(name).isprintable()
 
 
 def test_a_folder_of_odd_names_is_read_as_it_is(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from detector.detection import detector as pipeline
 from detector.detection.detector import Detector
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import DetectionSettings, suppress
 from detector.errors import DetectorError, ImageError, ProposalError, SettingsError
 from detector.structures import Array, Detections, Proposals
@@ -314,7 +314,7 @@ def test_nothing_above_the_threshold_is_an_empty_result():
 
 
 def test_a_prior_of_sizes_corrects_what_the_network_says():
-    image, prior = _half_white(), RegionPrior(sides=(0.7, 0.8), log_odds=(-2.0, 0.0))
+    image, prior = _half_white(), SizePrior(sides=(0.7, 0.8), log_odds=(-2.0, 0.0))
     ensemble = Ensemble([Member(Brightness(), 16, context=0.0)], batch_size=4)
     plain = Detector(_proposer, ensemble, ["bright", "dark"])
     corrected = Detector(_proposer, ensemble, ["bright", "dark"], prior=prior)

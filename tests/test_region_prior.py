@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from detector.detection.size_prior import RegionPrior, fit_prior, sides_of, with_prior
+from detector.detection.size_prior import SizePrior, fit_prior, sides_of, with_prior
 
 SIZE = (100, 200)
 
@@ -17,7 +17,7 @@ def square(side: float) -> np.ndarray:
 
 
 def test_between_sizes_the_odds_run_straight_and_end_level():
-    prior = RegionPrior(sides=(0.1, 0.4), log_odds=(-3.0, 1.0))
+    prior = SizePrior(sides=(0.1, 0.4), log_odds=(-3.0, 1.0))
     found = [float(prior(square(side), SIZE)[0]) for side in (0.02, 0.1, 0.2, 0.4, 1.0)]
     assert found == pytest.approx([-3, -3, -1, 1, 1], abs=1e-5)
 
@@ -119,4 +119,4 @@ def test_sides_are_shares_of_the_image():
 )
 def test_what_is_no_function_of_size_is_refused(sides, log_odds, word: str):
     with pytest.raises(ValidationError, match=word):
-        RegionPrior(sides=sides, log_odds=log_odds)
+        SizePrior(sides=sides, log_odds=log_odds)

@@ -21,7 +21,7 @@ from detector.detection.aggregate import MemberOutput
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
 from detector.detection.detector import Detector
 from detector.detection.ensemble import CropSpec
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import DetectionSettings
 from detector.errors import ImageError, ProposalError
 from detector.evaluation.scoring.regions import (
@@ -137,7 +137,7 @@ def check_as_afresh(detector: Detector, dataset: Dataset, found: dict[str, Score
     for sample in dataset.samples:
         image = np.asarray(Image.open(sample.path))
         proposals = detector.propose(image)
-        (alone,) = detector.judge_many([(image, proposals)])
+        (alone,) = detector.predict_many([(image, proposals)])
         one = found[sample.image_id]
         assert one.scores.tobytes() == alone.scores.tobytes()
         assert one.boxes.tobytes() == alone.boxes.tobytes()
@@ -163,7 +163,7 @@ def test_prior_temperature_members_and_fewer_regions_share_what_is_kept(
     plain = scored(detector, dataset, store_in(tmp_path / "regions", detector))
     seen = {plain["3"].scores.tobytes()}
     for members, temperatures in ((1, (1.0,)), (1, (3.0,)), (2, (0.5, 3.0))):
-        for prior in (None, RegionPrior(sides=(0.5, 0.8), log_odds=(-2.0, 1.0))):
+        for prior in (None, SizePrior(sides=(0.5, 0.8), log_odds=(-2.0, 1.0))):
             for limit in (None, 1, 500):
                 detector, ensemble = make_detector(members, 0.25, limit)
                 detector.prior, ensemble.temperatures = prior, temperatures
@@ -327,7 +327,7 @@ def test_a_changed_byte_never_gives_other_numbers(dataset: Dataset, tmp_path: Pa
         found = store.get(victim.stem)
         missing += found is None
         if found is not None:
-            judged = detector.conclude(found.proposals, found.outputs)
+            judged = detector.aggregate(found.proposals, found.outputs)
             assert judged.scores.tobytes() == before.tobytes()
     assert missing > len(whole) / 40
 

@@ -10,7 +10,7 @@ import pytest
 from detector.datasets import Dataset, Sample
 from detector.heads.few_shot import OneClassSettings, background_order
 from detector.heads.regions import DescribedImage
-from detector.matching import BACKGROUND, SET_ASIDE, owners, set_aside
+from detector.matching import BACKGROUND, IGNORE, match_to_objects, set_aside
 from detector.structures import Annotations, Proposals
 from detector.training.heads.temperature import LEFT_OUT, region_labels
 from detector.training.regions.sampling import SamplingSettings, assign
@@ -36,8 +36,8 @@ REGIONS = np.array(
 
 
 def test_an_objects_region_stays_its_own_and_what_is_in_a_crowd_is_nobodys():
-    which, best = owners(REGIONS, TRUTH, 0.5)
-    assert which.tolist() == [0, SET_ASIDE, SET_ASIDE, BACKGROUND, BACKGROUND]
+    which, best = match_to_objects(REGIONS, TRUTH, 0.5)
+    assert which.tolist() == [0, IGNORE, IGNORE, BACKGROUND, BACKGROUND]
     assert best == pytest.approx([0.9, 0, 0, 0, 0])
     assert set_aside(REGIONS, TRUTH, 0.5).tolist() == [True, True, True, False, False]
 
@@ -55,8 +55,8 @@ def test_a_difficult_object_sets_aside_from_the_same_overlap_on_and_a_crowd_from
 
 
 def test_nothing_is_known_without_objects_and_of_no_regions():
-    assert owners(REGIONS, Annotations.empty(), 0.5)[0].tolist() == [BACKGROUND] * 5
-    which, best = owners(REGIONS[:0], TRUTH, 0.5)
+    assert match_to_objects(REGIONS, Annotations.empty(), 0.5)[0].tolist() == [BACKGROUND] * 5
+    which, best = match_to_objects(REGIONS[:0], TRUTH, 0.5)
     assert len(which) == len(best) == 0
 
 

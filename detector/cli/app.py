@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import detector
 from detector.errors import DetectorError
-from detector.files import alone_in
+from detector.files import exclusive_lock
 from detector.progress.interruption import _terminating
 from detector.progress.messages import DEBUG, VERSION, say, say_error
 
@@ -130,7 +130,7 @@ def _close_streams(code: Any) -> Any:
     return code
 
 
-def alone_in_out(tool: Tool) -> Tool:
+def exclusive_out(tool: Tool) -> Tool:
     """A tool that has the folder of its --out for itself: of two that write there at a time the
     second is refused.
     """
@@ -139,7 +139,7 @@ def alone_in_out(tool: Tool) -> Tool:
     def alone(*arguments: Any, out: Path, **options: Any) -> Any:
         if out.exists() and not out.is_dir():  # which the tool refuses in its own words
             return tool(*arguments, out=out, **options)
-        with alone_in(out):
+        with exclusive_lock(out):
             return tool(*arguments, out=out, **options)
 
     return cast("Tool", alone)
@@ -166,7 +166,7 @@ def members_of(ensemble: str) -> int | None:
     return None if ensemble == "all" else int(ensemble)
 
 
-def refuse_idle(context: typer.Context, names: Iterable[str], where: str) -> None:
+def reject_unused(context: typer.Context, names: Iterable[str], where: str) -> None:
     """An option that is given where it would change nothing is a mistake, and is said to be one.
 
     names  of the tool's parameters
@@ -183,7 +183,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def beside(out: Path, suffix: str) -> Path:
+def sibling(out: Path, suffix: str) -> Path:
     """The folder OUT.SUFFIX of an --out, beside it; `.` and `..` have a name, too."""
     return Path(os.path.abspath(out) + suffix)
 

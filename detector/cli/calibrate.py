@@ -15,7 +15,7 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ def main(
         _compare(loaded, len(ranges) - 1, ranges[-1], sample[1::2])
     set_activation_ranges(bundle, ranges)
     typer.echo(
-        f"wrote the ranges of {counted(len(ranges), 'member')} into {bundle / 'bundle.json'}"
+        f"wrote the ranges of {pluralise(len(ranges), 'member')} into {bundle / 'bundle.json'}"
     )
     return code_of_made(len(paths) < len(taken), strict)
 
@@ -62,18 +62,18 @@ def _readable(paths: list[Path]) -> list[Path]:
     """Those that are images; each other one is told. Raises ImageError where none is."""
     from detector.errors import ImageError
     from detector.images.decoding import read_image
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
 
     found = []
     for path in paths:
         try:
             read_image(path)
         except ImageError as error:
-            typer.echo(visible(f"error: {error}"), err=True)
+            typer.echo(escape_controls(f"error: {error}"), err=True)
         else:
             found.append(path)
     if not found:
-        raise ImageError(f"none of {counted(len(paths), 'photograph')} can be read")
+        raise ImageError(f"none of {pluralise(len(paths), 'photograph')} can be read")
     return found
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out
+from detector.cli.app import exclusive_out
 
 if TYPE_CHECKING:
     from detector.cli.detecting.done import DoneImages
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from detector.structures import Array, Proposals
 
 
-@alone_in_out
+@exclusive_out
 def main(
     images: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")
@@ -86,7 +86,7 @@ def main(
     from detector.cli.detecting.loading import Running, load, settings_given
     from detector.cli.detecting.results import clear, show, sorted_rows, write_results
     from detector.progress.interruption import stop_gently
-    from detector.progress.messages import counted
+    from detector.progress.messages import pluralise
     from detector.results.lettering import remark_on
 
     given = settings_given(
@@ -106,7 +106,7 @@ def main(
             say(f"warning: {remark}")
         before = work.restore()
         if before and not quiet:
-            say(f"going on: {before} of {counted(len(records), 'image')} were done before")
+            say(f"going on: {before} of {pluralise(len(records), 'image')} were done before")
         for _ in work.run(quiet):
             if stop:
                 break

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from detector.progress.messages import visible
+from detector.progress.messages import escape_controls
 
 ROOT = Path(__file__).resolve().parents[2]
 Environment = Mapping[str, str] | None
@@ -53,7 +53,7 @@ def main(
     for one in checks():
         found.append(one)
         if not as_json:
-            typer.echo(f"{one.state:6s} {one.name:12s} {visible(one.said)}")
+            typer.echo(f"{one.state:6s} {one.name:12s} {escape_controls(one.said)}")
             if one.cure:
                 typer.echo(f"       cure: {one.cure}")
     faults = sum(one.state == "fault" for one in found)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out, refuse_idle
+from detector.cli.app import exclusive_out, reject_unused
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -35,7 +35,7 @@ def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
     return compare
 
 
-@alone_in_out
+@exclusive_out
 def main(
     context: typer.Context,
     data: option.Data,
@@ -158,21 +158,21 @@ def check_options(context: typer.Context, protocol: str, html: bool, proposals: 
     if len(given) > 1:
         raise typer.BadParameter("give only one of --weights, --detections and --compare")
     if given == ["detections"]:
-        refuse_idle(context, RUNNING, "with --detections")
+        reject_unused(context, RUNNING, "with --detections")
     if given == ["compare"]:
-        refuse_idle(
+        reject_unused(
             context, (*RUNNING, "html", "operating", "coco_engine", "max_dets"), "with --compare"
         )
     if not html:
-        refuse_idle(context, ["operating"], "without --report")
+        reject_unused(context, ["operating"], "without --report")
     if protocol != "coco":
-        refuse_idle(context, ["coco_engine", "max_dets"], "without --protocol coco")
+        reject_unused(context, ["coco_engine", "max_dets"], "without --protocol coco")
     elif given != ["compare"] and context.params["rounds"]:
-        refuse_idle(context, ["rounds", "seed"], "with --protocol coco, which has no interval")
+        reject_unused(context, ["rounds", "seed"], "with --protocol coco, which has no interval")
     if not context.params["rounds"]:
-        refuse_idle(context, ["seed"], "with --rounds 0")
+        reject_unused(context, ["seed"], "with --rounds 0")
     if proposals is not None and names_a_file(proposals):
-        refuse_idle(context, ["cache"], "with a proposal cache's FILE as --proposals")
+        reject_unused(context, ["cache"], "with a proposal cache's FILE as --proposals")
 
 
 def known_protocol(name: str) -> Protocol:
@@ -200,7 +200,7 @@ def read(
     from detector.datasets.blacklist import read_blacklist, without_blacklisted
     from detector.detection.bundle import read_manifest
     from detector.detection.load import SHIPPED
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
 
     if classes not in ("own", "voc", "weights"):
         raise typer.BadParameter(f"--classes is {classes!r}; choose own, voc or weights")
@@ -211,7 +211,7 @@ def read(
         print(f"note: {note}", file=sys.stderr)
     if dataset.dropped:
         counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
-        example = visible(str(dataset.dropped[0]))
+        example = escape_controls(str(dataset.dropped[0]))
         print(f"left out: {counts}; for example {example}", file=sys.stderr)
     if classes == "weights":
         return dataset.with_classes(read_manifest(weights or SHIPPED).classes)
@@ -227,7 +227,7 @@ def results_of(
     from detector.datasets import COCO_TO_VOC
     from detector.errors import EvaluationError
     from detector.evaluation.protocols.caps import cap_per_class
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
     from detector.results.results import read_results
     from detector.results.unmatched import Unmatched
 
@@ -243,7 +243,7 @@ def results_of(
         raise EvaluationError(f"{error}{cure()}") from error
     if len(unmatched):
         line = f"not judged: {path}: {unmatched.sentence(whole)}{cure()}"
-        print(visible(line), file=sys.stderr)
+        print(escape_controls(line), file=sys.stderr)
     found = {name: one for name, one in read.items() if name in wanted}
     if per_class is not None:
         found = cap_per_class(found, per_class)

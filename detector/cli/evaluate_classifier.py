@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.cli.app import alone_in_out, refuse_idle
-from detector.progress.messages import counted
+from detector.cli.app import exclusive_out, reject_unused
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from detector.models.weights.classifier_file import Classifier
 
 
-@alone_in_out
+@exclusive_out
 def main(
     context: typer.Context,
     data: Annotated[
@@ -73,7 +73,7 @@ def main(
     if not set(chosen) <= set(CROPS):
         raise typer.BadParameter(f"--crops is one of {', '.join(map(str, CROPS))}")
     if chosen == [144]:
-        refuse_idle(context, ["short_side"], "with 144 crops, which have scales of their own")
+        reject_unused(context, ["short_side"], "with 144 crops, which have scales of their own")
     where = use_device(device)
     number_format: Any = fastest_precision(where) if precision == "auto" else precision
     if number_format not in ("float32", "bfloat16"):
@@ -90,7 +90,7 @@ def main(
             kept = _kept(out, weights[number], judged, files, member, count, side, number_format)
             one = ClassifierScores(member, judged, kept, count, side)
             work = one.run(number_format, where, threads or usable_cores())
-            label = f"{counted(count, 'crop')}, {names[number]}"
+            label = f"{pluralise(count, 'crop')}, {names[number]}"
             for _ in progress(work, label, len(one), quiet):
                 if stop:
                     return 3  # leaving the block exits by the signal
@@ -101,7 +101,7 @@ def main(
     rows = _rows(scores, judged, broken)
     for line in table(rows):
         typer.echo(line)
-    typer.echo(f"{counted(rows[0].images, 'image')} of {judged.name}")
+    typer.echo(f"{pluralise(rows[0].images, 'image')} of {judged.name}")
     _save(out, rows, names, judged, broken, short_side, number_format)
     return 1 if broken else 0
 

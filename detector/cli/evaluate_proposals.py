@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out, refuse_idle
+from detector.cli.app import exclusive_out, reject_unused
 from detector.progress.interruption import Stop, stop_gently
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset, Sample
@@ -50,7 +50,7 @@ class Contestant:
     holds: Callable[[str], bool] | None = None
 
 
-@alone_in_out
+@exclusive_out
 def main(
     context: typer.Context,
     data: option.Data,
@@ -78,7 +78,7 @@ def main(
     if len(set(names)) < len(names):
         raise typer.BadParameter("--engine: the same engine is given twice")
     if not any(map(is_engine, names)):
-        refuse_idle(context, ["seeds", "threads"], "where every --engine is a file")
+        reject_unused(context, ["seeds", "threads"], "where every --engine is a file")
     contestants = [contestant(text, seeds, threads) for text in names]
     dataset = read(data, split, classes, strict)
     if images is not None:
@@ -269,14 +269,14 @@ def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
     """Tables in which engines go by number, since their names with all settings are long."""
     from rich.console import Console
 
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
 
     console = Console(markup=False, highlight=False)
     numbered = {f"[{n}]": one for n, one in enumerate(summaries.values(), start=1)}
     first = next(iter(summaries.values()))
-    print(f"{counted(images, 'image')}, {counted(first['objects'], 'object')}")
+    print(f"{pluralise(images, 'image')}, {pluralise(first['objects'], 'object')}")
     for number, name in zip(numbered, summaries, strict=True):
-        print(f"{number} {visible(name)}")
+        print(f"{number} {escape_controls(name)}")
     print("\nrecall at IoU 0.5 / MABO, by boxes taken")
     console.print(table_by_budget(numbered))
     print("\nwith the most boxes")
@@ -322,13 +322,13 @@ def table_of_all(summaries: dict[str, dict[str, Any]]) -> Any:
 def table_by_class(summaries: dict[str, dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
 
     table = Table("class", box=None, header_style="bold")
     for name in summaries:
         table.add_column(name, justify="right")
     for label in next(iter(summaries.values()))["abo"]:
         table.add_row(
-            visible(label), *(f"{one['abo'][label][-1]:.3f}" for one in summaries.values())
+            escape_controls(label), *(f"{one['abo'][label][-1]:.3f}" for one in summaries.values())
         )
     return table

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from detector.cli import options as option
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 
 def main(
@@ -33,8 +33,8 @@ def main(
     from contextlib import nullcontext
 
     from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
-    from detector.files import alone_in
-    from detector.progress.messages import visible
+    from detector.files import exclusive_lock
+    from detector.progress.messages import escape_controls
     from detector.results.results import check_layout, read_results, write_results
     from detector.results.unmatched import Unmatched
 
@@ -47,11 +47,15 @@ def main(
     unmatched = Unmatched()
     results = read_results(detections, dataset, unmatched)
     if len(unmatched):
-        print(visible(f"left out: {detections}: {unmatched.sentence(dataset)}"), file=sys.stderr)
+        print(
+            escape_controls(f"left out: {detections}: {unmatched.sentence(dataset)}"),
+            file=sys.stderr,
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
-    with alone_in(out) if layout == "voc" and not out.is_file() else nullcontext():
+    with exclusive_lock(out) if layout == "voc" and not out.is_file() else nullcontext():
         write_results(out, dataset, results, layout)
     count = sum(map(len, results.values()))
     typer.echo(
-        f"wrote {out}: {counted(count, 'detection')} in {counted(len(results), 'image')} ({layout})"
+        f"wrote {out}: {pluralise(count, 'detection')} in"
+        f" {pluralise(len(results), 'image')} ({layout})"
     )

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out, beside, code_of_made, members_of, refuse_idle
-from detector.progress.messages import counted
+from detector.cli.app import code_of_made, exclusive_out, members_of, reject_unused, sibling
+from detector.progress.messages import pluralise
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detector.training.heads.fitting import Fitted
 
 
-@alone_in_out
+@exclusive_out
 def main(
     context: typer.Context,
     out: option.NewBundle,
@@ -85,7 +85,7 @@ def main(
         raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
     for given, other in ((add, "--add"), (bank, "--bank")):
         where = f"without {other}" if given is None else f"with {other}"
-        refuse_idle(context, IDLE[where], where)
+        reject_unused(context, IDLE[where], where)
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)
     machine = Machine(device, precision, threads, quiet)
@@ -95,7 +95,7 @@ def main(
         fitted, complete = fit_on_bank(bank, data_root, bundle, ensemble, heads, machine)
     elif add is None:
         dataset = data_of_bundle(data, split, images, manifest)
-        kept = cache or beside(out, ".features")
+        kept = cache or sibling(out, ".features")
         fitted, complete = fit_on_data(
             dataset, bundle, ensemble, max_proposals, kept, heads, machine
         )
@@ -167,9 +167,9 @@ def fit_new_class(
     from detector.training.heads.data_features import load, proposals_of
     from detector.training.heads.new_class import learn_class
 
-    detector = load(bundle, "1", max_proposals, *machine)
+    detector = load(bundle, 1, max_proposals, *machine)
     samples = proposals_of(dataset, detector, None, machine.quiet)
-    recipe = {"data": f"{counted(len(dataset), 'image')} of {dataset.name}", "seed": seed}
+    recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": seed}
     (name,) = dataset.classes
     fitted = learn_class(name, samples, detector, crops, seed, recipe, machine.quiet)
     return [fitted], len(samples) == len(dataset)
@@ -199,7 +199,7 @@ def fit_on_data(
     hashes = [member.sha256 for member in members]
     store = feature_store(cache, detector, hashes, machine.precision)
     described = DataFeatures(samples, detector, store, machine.quiet)
-    recipe = {"data": f"{counted(len(dataset), 'image')} of {dataset.name}", "seed": heads.seed}
+    recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": heads.seed}
     fitted = fit_all(described, dataset.classes, *heads, recipe)
     return fitted, len(samples) == len(dataset)
 
@@ -211,7 +211,7 @@ def fit_on_bank(
     from detector.detection.bundle import load_bundle
     from detector.hardware import use_device, use_threads
     from detector.models.inference.prepare import fastest_precision
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.heads.bank_features import BankFeatures
     from detector.training.heads.fitting import fit_all
 
@@ -222,11 +222,11 @@ def fit_on_bank(
         raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
     threads = use_threads(machine.threads)
     loaded = load_bundle(bundle, members_of(ensemble))
-    places = Places(run, data_root, device, threads, machine.quiet)
+    places = RunContext(run, data_root, device, threads, machine.quiet)
     kept = BankFeatures(loaded, places, cast("Precision", precision), every_class=heads.svm)
-    data = f"{counted(len(kept.dataset), 'image')} of the bank of {run.name}"
+    data = f"{pluralise(len(kept.dataset), 'image')} of the bank of {run.name}"
     recipe = {"data": data, "seed": heads.seed}
     if kept.unread:
-        unread = counted(kept.unread, "image")
+        unread = pluralise(kept.unread, "image")
         typer.echo(f"left out: {unread} that cannot be read; tools/lint.py tells which", err=True)
     return fit_all(kept, kept.classes, *heads, recipe), not kept.unread

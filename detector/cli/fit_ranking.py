@@ -17,7 +17,7 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets import Sample
@@ -67,10 +67,10 @@ def main(
     weights = fitted(numbers, is_object, weight)
     table = {name: [float(f"{v:.6g}") for v in weights[:, i]] for i, name in enumerate(NAMES)}
     names = ", ".join(one.name for one in sets)
-    about = f"{counted(len(parts), 'image')} of {names}; objects from IoU {iou}"
+    about = f"{pluralise(len(parts), 'image')} of {names}; objects from IoU {iou}"
     write_atomically(out, json.dumps({"fitted on": about, **table}, indent=1) + "\n")
-    objects = counted(int(is_object.sum()), "object")
-    print(f"{about}: {counted(len(numbers), 'region')}, {objects}; wrote {out}")
+    objects = pluralise(int(is_object.sum()), "object")
+    print(f"{about}: {pluralise(len(numbers), 'region')}, {objects}; wrote {out}")
     return code_of_made(len(parts) < len(samples), strict)
 
 
@@ -83,12 +83,12 @@ def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array
     import numpy as np
 
     from detector.images.decoding import read_image
-    from detector.matching import SET_ASIDE, owners
+    from detector.matching import IGNORE, match_to_objects
 
     image = read_image(sample.path)
     boxes, numbers = search.described(image)
-    which, _ = owners(boxes, sample.annotations, iou)
-    numbers, which = numbers[which != SET_ASIDE], which[which != SET_ASIDE]
+    which, _ = match_to_objects(boxes, sample.annotations, iou)
+    numbers, which = numbers[which != IGNORE], which[which != IGNORE]
     is_object = which >= 0
     weight = np.ones(len(which))
     weight[is_object] = 8 / np.bincount(which[is_object])[which[is_object]]

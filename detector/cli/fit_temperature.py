@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out, beside, code_of_made
-from detector.progress.messages import counted
+from detector.cli.app import code_of_made, exclusive_out, sibling
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from detector.training.heads.measuring import Calibrated, KnownRegions
 
 
-@alone_in_out
+@exclusive_out
 def main(
     data: Annotated[
         Path, typer.Option(help="Annotated images, neither of training nor of evaluation.")
@@ -66,7 +66,7 @@ def main(
     dataset = read(data, split, images, manifest)
     warn_of_training(manifest, dataset)
     detector = load(bundle, device, precision, threads, quiet)
-    folder = cache or beside(out, ".regions")
+    folder = cache or sibling(out, ".regions")
     store = region_store(folder, detector, manifest)
     with ProposalStore(folder / "proposals.sqlite", "rw") as proposals:
         asked = asked_images(dataset, detector, store, proposals, quiet)
@@ -74,9 +74,12 @@ def main(
     before = [member.temperature for member in manifest.members]
     after = [fit_temperature(one, known.labels, known.log_odds) for one in known.logits]
     rows = [calibrated(asked, known, found) for found in (before, after)]
-    about = {"data": f"{counted(len(asked.dataset), 'image')} of {dataset.name}", "least_iou": iou}
+    about = {
+        "data": f"{pluralise(len(asked.dataset), 'image')} of {dataset.name}",
+        "least_iou": iou,
+    }
     save_temperatures(bundle, out, after, {**about, "regions": len(known.labels)})
-    print(f"{counted(len(asked.dataset), 'image')} of {dataset.name}, {counts_of(known)}")
+    print(f"{pluralise(len(asked.dataset), 'image')} of {dataset.name}, {counts_of(known)}")
     show(before, after, rows)
     print(f"wrote {out}; these images have tuned it, so judge it on others")
     return code_of_made(len(asked.dataset) < len(dataset), strict)
@@ -121,7 +124,7 @@ def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: 
 
 def counts_of(known: KnownRegions) -> str:
     objects = int((known.labels < known.logits[0].shape[1] - 1).sum())
-    return f"{counted(len(known.labels), 'region')}, {objects:,} of them on objects"
+    return f"{pluralise(len(known.labels), 'region')}, {objects:,} of them on objects"
 
 
 def show(before: list[float], after: list[float], rows: list[Calibrated]) -> None:

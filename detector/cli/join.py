@@ -15,10 +15,10 @@ from typing import Annotated
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out
+from detector.cli.app import exclusive_out
 
 
-@alone_in_out
+@exclusive_out
 def main(
     bundles: Annotated[list[Path], typer.Argument(help="Two or more bundles of the same classes.")],
     out: option.NewBundle,

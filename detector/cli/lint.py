@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.cli import options as option
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets.check import Report
@@ -72,20 +72,20 @@ def main(
 
 def show(report: Report, most: int) -> None:
     """The first findings of each rule under what the rule means and what cures it."""
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
 
     for name, rule, times in report.found.by_rule():
         typer.echo(f"{rule.level} {name}: {times} x {rule.meaning}")
         typer.echo(f"  cure: {rule.cure}")
         shown = [one for one in report.findings if one.rule == name][:most]
         for one in shown:
-            typer.echo(visible(f"  {one.file}: {one.id}: {one.why}"))
+            typer.echo(escape_controls(f"  {one.file}: {one.id}: {one.why}"))
         if times > len(shown):
             typer.echo(f"  ... and {times - len(shown)} more (--most, --json)")
     notes = len(report.findings) - report.defects
     typer.echo(
-        f"{report.path}: {report.format}, {counted(report.images, 'image')},"
-        f" {counted(report.objects, 'object')}, {counted(len(report.classes), 'class')}:"
-        f" {counted(report.defects, 'defect')}, {counted(notes, 'note')}"
+        f"{report.path}: {report.format}, {pluralise(report.images, 'image')},"
+        f" {pluralise(report.objects, 'object')}, {pluralise(len(report.classes), 'class')}:"
+        f" {pluralise(report.defects, 'defect')}, {pluralise(notes, 'note')}"
         + (" (images not opened)" if report.fast else "")
     )

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.cli.app import new_app, refuse_idle
-from detector.progress.messages import counted
+from detector.cli.app import new_app, reject_unused
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.proposals.cache.recorded import Recorder
@@ -154,17 +154,16 @@ def record_all(
 def summary(store: ProposalStore, counts: dict[str, float], out: Path) -> str:
     stored = counts["made"] + counts["known"]
     text = (
-        f"{counted(int(counts['made']), 'image')} done, {counts['known']:.0f} known already, "
+        f"{pluralise(int(counts['made']), 'image')} done, {counts['known']:.0f} known already, "
         f"{counts['failed']:.0f} failed"
     )
     if counts["made"]:
         text += f"; {counts['seconds'] / counts['made']:.3f} s of search an image"
     if stored:
-        text += f"; {counted(round(counts['boxes'] / stored), 'box')} an image"
+        text += f"; {pluralise(round(counts['boxes'] / stored), 'box')} an image"
     boxes, size = store.total_boxes(), store.size_on_disk()
-    text += (
-        f"\n{out}: {counted(store.count(), 'image')}, {counted(boxes, 'box')}, {size / 1e6:.1f} MB"
-    )
+    about = f"{pluralise(store.count(), 'image')}, {pluralise(boxes, 'box')}"
+    text += f"\n{out}: {about}, {size / 1e6:.1f} MB"
     return f"{text}, {size / boxes:.2f} bytes a box" if boxes else text
 
 
@@ -219,10 +218,12 @@ def import_foreign(
     absent = len(found) - len(sizes)
     if not quiet:
         total = sum(map(len, made.proposals.values()))
-        print(f"{counted(len(sizes), 'image')} with {counted(total, 'box')} imported into {out}")
+        print(
+            f"{pluralise(len(sizes), 'image')} with {pluralise(total, 'box')} imported into {out}"
+        )
     for remark in (
         made.remark,
-        made.dropped and f"left out: {counted(made.dropped, 'box')} without area",
+        made.dropped and f"left out: {pluralise(made.dropped, 'box')} without area",
         absent and f"{absent} of {len(found)} images in {file.name} were not found or not readable",
     ):
         if remark:
@@ -278,7 +279,7 @@ def export_foreign(
     from detector.proposals.interchange.export import by_name, export, read_index
 
     if to != "mmdetection":
-        refuse_idle(context, ["folder"], "without --to mmdetection")
+        reject_unused(context, ["folder"], "without --to mmdetection")
     with ProposalStore(cache) as store:
         key = store.only_settings(settings)
         chosen = image_paths(images, sys.stdin) if images else None
@@ -288,7 +289,7 @@ def export_foreign(
     make_place_for(file)
     write_atomically(file, content)
     number = len(proposals if order is None else order.names)
-    print(f"{file}: proposals of {counted(number, 'image')} for {to}")
+    print(f"{file}: proposals of {pluralise(number, 'image')} for {to}")
     return 0
 
 
@@ -315,7 +316,7 @@ def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:
         for one in damaged:
             print(f"damaged: image {one.content}, settings {one.settings[:16]}: {one.reason}")
         for key, settings in store.settings().items():
-            print(f"{counted(store.count(key), 'image')} under {key[:16]}: {settings}")
+            print(f"{pluralise(store.count(key), 'image')} under {key[:16]}: {settings}")
     return int(bool(damaged))
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import alone_in_out
-from detector.progress.messages import counted
+from detector.cli.app import exclusive_out
+from detector.progress.messages import pluralise
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from detector.structures import Array
 
 
-@alone_in_out
+@exclusive_out
 def main(
     data: option.Data,
     out: Annotated[Path, typer.Option(help="Folder of the lists.")],
@@ -92,7 +92,7 @@ def dealt(
         if (times > 1).any():
             alike = times[times > 1]
             typer.echo(
-                f"{counted(len(alike), 'group')} of near-duplicates, {alike.sum()} images in all,"
+                f"{pluralise(len(alike), 'group')} of near-duplicates, {alike.sum()} images in all,"
                 " each kept on one side"
             )
     if val is not None:
@@ -171,7 +171,7 @@ def report_halves(dataset: Dataset, parts: dict[str, Array]) -> None:
     halves = Halves(np.asarray(first), imbalance(class_counts(dataset), first))
     worst = dataset.classes[halves.worst]
     typer.echo(
-        f"{halves.first.sum()} and {counted((~halves.first).sum(), 'image')} of {dataset.name}"
+        f"{halves.first.sum()} and {pluralise((~halves.first).sum(), 'image')} of {dataset.name}"
     )
     typer.echo(
         f"relative imbalance of a class: at most {100 * halves.largest:.1f} % ({worst}), "
@@ -180,15 +180,15 @@ def report_halves(dataset: Dataset, parts: dict[str, Array]) -> None:
 
 
 def report(dataset: Dataset, counts: Array, parts: dict[str, Array]) -> None:
-    from detector.progress.messages import visible
+    from detector.progress.messages import escape_controls
 
     for name, mine in parts.items():
         typer.echo(
-            f"{name}: {counted(mine.sum(), 'image')}, {counted(counts[mine].sum(), 'object')}"
+            f"{name}: {pluralise(mine.sum(), 'image')}, {pluralise(counts[mine].sum(), 'object')}"
         )
     absent = absent_classes(dataset.classes, counts, [parts[n] for n in parts if n.endswith("val")])
     if absent:
-        typer.echo(visible(f"no object to judge by in some val: {', '.join(absent)}"))
+        typer.echo(escape_controls(f"no object to judge by in some val: {', '.join(absent)}"))
 
 
 def absent_classes(classes: Sequence[str], counts: Array, parts: Sequence[Array]) -> list[str]:

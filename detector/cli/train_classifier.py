@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.cli import options as option
-from detector.cli.training_session import at_work, tree_of
+from detector.cli.training_session import training_session, tree_of
 
 if TYPE_CHECKING:
     from detector.training.classifier.settings import ClassifierTrainingConfig
@@ -76,7 +76,7 @@ def main(
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
     images, judged = images_of(settings, data_root)
     with (
-        at_work(
+        training_session(
             out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
             compiled=compiled, within="member-*",
         ) as (places, group),
@@ -93,6 +93,6 @@ def main(
             if not trained.finished:
                 break
             finished.append(folder)
-        if group.is_first and len(finished) == members:
+        if group.is_main and len(finished) == members:
             say_what_to_try(finished)
-        return code_of_made(not readable, strict) if group.is_first else 0
+        return code_of_made(not readable, strict) if group.is_main else 0

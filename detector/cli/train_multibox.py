@@ -18,16 +18,16 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.training_session import (
-    at_work,
     check_options,
     sources_of,
+    training_session,
     tree_of,
     without_licence,
 )
 
 if TYPE_CHECKING:
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
@@ -64,14 +64,16 @@ def main(
         MultiBoxTrainingConfig, tree, str(config or "options")
     )
     check_options(settings, bank)
-    with at_work(
+    with training_session(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         bank=bank, compiled=compiled,
     ) as (places, group):  # fmt: skip
         return _trained(settings, places, group, strict)
 
 
-def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group, strict: bool) -> int:
+def _trained(
+    settings: MultiBoxTrainingConfig, places: RunContext, group: Group, strict: bool
+) -> int:
     """Everything from the images to the weights; the exit code."""
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
@@ -93,7 +95,7 @@ def _trained(settings: MultiBoxTrainingConfig, places: Places, group: Group, str
         group.close()
     for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
-    if not group.is_first:  # torchrun ends all processes when one of them fails
+    if not group.is_main:  # torchrun ends all processes when one of them fails
         return 0
     write_weights(places.out, settings, learning, averaged)
     return code_of_made(not readable, strict)

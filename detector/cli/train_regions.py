@@ -22,16 +22,16 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.training_session import (
-    at_work,
     check_options,
     sources_of,
+    training_session,
     tree_of,
     without_licence,
 )
 
 if TYPE_CHECKING:
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.regions.settings import RegionTrainingConfig
 
 
@@ -76,7 +76,7 @@ def main(
     member = following_start(settings.member, data_root)
     settings = settings.model_copy(update={"member": member})
     check_options(settings, bank)
-    with at_work(
+    with training_session(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         within="member-*", cache=cache, bank=bank, compiled=compiled,
     ) as (places, group):  # fmt: skip
@@ -84,7 +84,7 @@ def main(
 
 
 def _trained(
-    settings: RegionTrainingConfig, members: int, places: Places, group: Group, strict: bool
+    settings: RegionTrainingConfig, members: int, places: RunContext, group: Group, strict: bool
 ) -> int:
     """Everything from the proposals to the bundle and its heads; the exit code."""
     from detector.cli.app import code_of_made
@@ -107,7 +107,7 @@ def _trained(
             unfinished = ""
 
             def begun() -> None:
-                if group.is_first:
+                if group.is_main:
                     save_config(out / CONFIG, settings)
 
             for number in range(members):
@@ -131,7 +131,7 @@ def _trained(
                 del learning  # its images, before the next member takes their place;
                 gc.collect()  # torch's first optimiser has made a cycle that holds them
             readable = not group.any(bool(broken), where)
-            if unfinished and trained and group.is_first:  # something to try before it goes on
+            if unfinished and trained and group.is_main:  # something to try before it goes on
                 write_bundle(
                     out, settings, dataset, trained, prior,
                     held=held, root=places.data_root, unfinished=unfinished,
@@ -140,7 +140,7 @@ def _trained(
         group.close()
     for _, message in sorted(broken.items()):
         typer.echo(f"left out: {message}", err=True)
-    if not group.is_first:  # torchrun ends all processes when one of them fails
+    if not group.is_main:  # torchrun ends all processes when one of them fails
         return 0
     write_bundle(out, settings, dataset, trained, prior, held=held, root=places.data_root)
     code = code_of_made(bool(unread) or not readable, strict)

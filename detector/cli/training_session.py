@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
 
 BATCH_THREADS = 2
 """That make batches, unless --threads says how many."""
@@ -58,7 +58,7 @@ def check_options(settings: Any, bank: Path | None) -> None:
 
 
 @contextmanager
-def at_work(
+def training_session(
     out: Path,
     data_root: Path,
     *,
@@ -68,7 +68,7 @@ def at_work(
     tensorboard: bool = False,
     within: str | None = None,
     **places: Any,
-) -> Iterator[tuple[Places, Group]]:
+) -> Iterator[tuple[RunContext, Group]]:
     """The places of a run whose folder nobody else is at work in, and the group of processes that
     torchrun started, which is left at the end.
 
@@ -79,8 +79,8 @@ def at_work(
     from detector.hardware import usable_cores, use_device, use_threads
     from detector.progress.tensorboard import need_tensorboard
     from detector.training.engine.distributed import join_group
-    from detector.training.engine.places import Places
-    from detector.training.engine.run_folder import alone_in
+    from detector.training.engine.places import RunContext
+    from detector.training.engine.run_folder import exclusive_lock
 
     if tensorboard:
         need_tensorboard()
@@ -89,10 +89,10 @@ def at_work(
     use_threads(threads or min(torch.get_num_threads(), usable_cores()))
     group = join_group(os.environ, where.type)
     try:
-        with alone_in(out, group, where, within=within):
+        with exclusive_lock(out, group, where, within=within):
             yield (
-                Places(
-                    out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_first,
+                RunContext(
+                    out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_main,
                     bounded=threads is not None, tensorboard=tensorboard, **places,
                 ),
                 group,

@@ -49,7 +49,7 @@ class MemberOutput(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class AggregatedScores:
     """What an ensemble says of N regions.
 
     scores  (N, K+1) float32 on the CPU; the last column is background
@@ -60,9 +60,9 @@ class Judgement:
     deltas: Tensor | None = None
 
 
-def conclude(
+def aggregate(
     outputs: Sequence[MemberOutput], temperatures: Sequence[float], log_odds: Array | None = None
-) -> Judgement:
+) -> AggregatedScores:
     """One opinion of what each member says; a temperature for each.
 
     log_odds  (N,) added to those of "an object" in the mean of the softmax (region_prior.py)
@@ -79,10 +79,10 @@ def conclude(
     if added is not None:
         scores = torch.cat([scores[:, :-1], added, scores[:, -1:]], 1)
     if deltas is None:
-        return Judgement(scores)
+        return AggregatedScores(scores)
     deltas = deltas.unflatten(1, (classes, 4))
     still = deltas.new_zeros(len(deltas), scores.shape[1] - 1 - classes, 4)  # added classes
-    return Judgement(scores, torch.cat([deltas, still], 1))
+    return AggregatedScores(scores, torch.cat([deltas, still], 1))
 
 
 def softmax_of(

@@ -23,19 +23,19 @@ from typing import NoReturn
 import torch
 
 from detector.crops.warp import crop_batch
-from detector.detection.aggregate import MemberOutput, conclude
+from detector.detection.aggregate import MemberOutput, aggregate
 from detector.detection.ensemble import CropSpec, Ensemble
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import DetectionSettings, suppress
 from detector.errors import DetectorError, SettingsError, is_out_of_memory
-from detector.heads.bbox_regression import moved
+from detector.heads.bbox_regression import apply_deltas
 from detector.images.decoding import check_pixels
 from detector.proposals.merge import Proposer, check_near
 from detector.structures import Array, Detections, Proposals
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedRegions:
+class RegionScores:
     """What the ensemble says of the regions of one image.
 
     scores  (N, K+1) float32; the last column is background
@@ -98,7 +98,7 @@ class Detector:
         classes: Sequence[str],
         settings: DetectionSettings | None = None,
         *,
-        prior: RegionPrior | None = None,
+        prior: SizePrior | None = None,
         device: torch.device | str = "cpu",
         threads: int = 1,
         chunk: int | None = None,
@@ -149,7 +149,7 @@ class Detector:
 
     def score(self, image: Array, proposals: Proposals) -> Detections:
         """Classify given regions, the best `max_proposals` of them as everywhere, and suppress."""
-        judged = next(self.judge_many([(image, self._limited(proposals))]))
+        judged = next(self.predict_many([(image, self._limited(proposals))]))
         return self.suppress(judged.boxes, judged.scores)
 
     def classify(self, image: Array, proposals: Proposals) -> Array:
@@ -158,19 +158,19 @@ class Detector:
 
     def classify_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[Array]:
         """Scores of each image in turn; the batches of the network run across images."""
-        return (judged.scores for judged in self.judge_many(pairs))
+        return (judged.scores for judged in self.predict_many(pairs))
 
-    def judge_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[JudgedRegions]:
+    def predict_many(self, pairs: Iterable[tuple[Array, Proposals]]) -> Iterator[RegionScores]:
         """As `classify_many`, with the boxes that the scores stand for."""
         for work in self._judge(_Work(*pair) for pair in pairs):
-            yield self.conclude(work.proposals, work.outputs(self._of_nothing))
+            yield self.aggregate(work.proposals, work.outputs(self._of_nothing))
 
-    def conclude(self, proposals: Proposals, outputs: Sequence[MemberOutput]) -> JudgedRegions:
+    def aggregate(self, proposals: Proposals, outputs: Sequence[MemberOutput]) -> RegionScores:
         """What the members said of these regions, as scores and boxes: temperatures, mean, prior of
         sizes, heads (member_outputs.py).
         """
         log_odds = None if self.prior is None else self.prior(proposals.boxes, proposals.size)
-        judgement = conclude(outputs, self.ensemble.temperatures, log_odds)
+        judgement = aggregate(outputs, self.ensemble.temperatures, log_odds)
         if not all(
             part is None or bool(torch.isfinite(part).all())
             for part in (judgement.scores, judgement.deltas)
@@ -181,10 +181,10 @@ class Detector:
             )
         boxes = proposals.boxes
         if judgement.deltas is not None:
-            boxes = moved(boxes, judgement.deltas.numpy(), proposals.size)
-        return JudgedRegions(judgement.scores.numpy(), boxes)
+            boxes = apply_deltas(boxes, judgement.deltas.numpy(), proposals.size)
+        return RegionScores(judgement.scores.numpy(), boxes)
 
-    def ask_many(
+    def forward_many(
         self, pairs: Iterable[tuple[Array, Proposals]]
     ) -> Iterator[tuple[MemberOutput, ...]]:
         """What each member says of each image's regions, in turn; nothing is made of it yet.
@@ -300,7 +300,7 @@ class Detector:
         Proposals are made in threads ahead of the network.
         """
         for work in self._judge(self._proposed(pairs)):
-            judged = self.conclude(work.proposals, work.outputs(self._of_nothing))
+            judged = self.aggregate(work.proposals, work.outputs(self._of_nothing))
             found = self.suppress(judged.boxes, judged.scores)
             yield DetectedImage(work.proposals, found, work.seconds)
 

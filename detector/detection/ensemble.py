@@ -14,9 +14,9 @@ from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.detection.aggregate import (
     LEAST_TEMPERATURE,
     MOST_TEMPERATURE,
-    Judgement,
+    AggregatedScores,
     MemberOutput,
-    conclude,
+    aggregate,
 )
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
@@ -126,12 +126,14 @@ class Ensemble:
         """{spec: (N, 3, S, S)} to (N, K+1) float32 on the CPU; the last column is background."""
         return self.judge(crops).scores
 
-    def judge(self, crops: Mapping[CropSpec, Tensor], log_odds: Array | None = None) -> Judgement:
+    def judge(
+        self, crops: Mapping[CropSpec, Tensor], log_odds: Array | None = None
+    ) -> AggregatedScores:
         """{spec: (N, 3, S, S)} to scores and, where there are heads for it, moves of regions.
 
         log_odds  (N,) added to those of "an object" in the networks' softmax (region_prior.py)
         """
-        return conclude(self.ask(crops), self.temperatures, log_odds)
+        return aggregate(self.ask(crops), self.temperatures, log_odds)
 
     def ask(self, crops: Mapping[CropSpec, Tensor]) -> tuple[MemberOutput, ...]:
         """{spec: (N, 3, S, S)} to what each member says of the N regions."""

@@ -27,7 +27,7 @@ PSEUDO = 2.0
 """Regions of the average odds that are added to each count."""
 
 
-class RegionPrior(Settings):
+class SizePrior(Settings):
     """Log-odds that are added to "an object, not background"; between sizes they run straight, and
     beyond the ends they stay as there.
     """
@@ -37,7 +37,7 @@ class RegionPrior(Settings):
     log_odds: tuple[float, ...] = Field(max_length=1000)
 
     @model_validator(mode="after")
-    def _a_function(self) -> RegionPrior:
+    def _a_function(self) -> SizePrior:
         sides = np.array(self.sides)
         if len(self.log_odds) != len(sides):
             raise ValueError("there must be one log_odds for each of sides")
@@ -55,7 +55,7 @@ class RegionPrior(Settings):
 
 def fit_prior(
     sides: Array, is_object: Array, odds_learnt: float, knots: int = KNOTS
-) -> RegionPrior | None:
+) -> SizePrior | None:
     """The prior of regions with these sides (N,), of which `is_object` (N,) bool tells the objects.
 
     odds_learnt  objects for each background region where the network learnt
@@ -76,7 +76,7 @@ def fit_prior(
     used = total > 0
     middle = np.exp((edges[:-1] + edges[1:]) / 2)[used]
     log_odds = np.log(share / (1 - share))[used] - np.log(odds_learnt)
-    return RegionPrior(
+    return SizePrior(
         sides=tuple(float(f"{v:.5g}") for v in np.minimum(middle, 1)),
         log_odds=tuple(round(float(v), 4) for v in np.clip(log_odds, -MOST, MOST)),
     )

@@ -4,7 +4,7 @@ A head is fitted after the network and never changes it (Girshick et al. 2014, s
 appendix C). All of them are optional: GoogLeNet's entry had none.
 """
 
-from detector.heads.bbox_regression import RegressionSettings, fit_regression, moved
+from detector.heads.bbox_regression import RegressionSettings, apply_deltas, fit_regression
 from detector.heads.calibration import fit_logistic
 from detector.heads.linear import NO_HEADS, BoxRegression, Heads, LinearScores
 from detector.heads.stored import HeadManifest
@@ -19,8 +19,8 @@ __all__ = [
     "LinearScores",
     "RegressionSettings",
     "SvmSettings",
+    "apply_deltas",
     "fit_logistic",
     "fit_margin",
     "fit_regression",
-    "moved",
 ]

@@ -34,7 +34,7 @@ def targets(boxes: Array, objects: Array) -> Array:
     return np.concatenate([(goal - centre) / sides, np.log(goal_sides / sides)], 1)
 
 
-def moved(boxes: Array, deltas: Array, size: tuple[int, int]) -> Array:
+def apply_deltas(boxes: Array, deltas: Array, size: tuple[int, int]) -> Array:
     """Boxes (N, 4) moved by (N, K, 4), cut to an image of `size` (H, W): (N, K, 4) float32.
 
     A box that would leave the image, or keep less than one pixel of it, stays where it was.

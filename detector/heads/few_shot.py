@@ -21,7 +21,7 @@ from detector.errors import TrainingError
 from detector.heads.calibration import fit_logistic
 from detector.heads.linear import LinearScores
 from detector.heads.svm import HardNegativeMining, SvmSettings
-from detector.matching import BACKGROUND, owners
+from detector.matching import BACKGROUND, match_to_objects
 from detector.settings import Settings
 from detector.structures import Annotations, Array
 
@@ -101,7 +101,7 @@ def background_order(
     """Rows of proposals (N, 4) that are background, in the order in which to use them: by turns one
     near an object and one far from all, each kind shuffled.
     """
-    which, best = owners(proposals, truth, settings.svm.negative_iou)
+    which, best = match_to_objects(proposals, truth, settings.svm.negative_iou)
     near, far = (
         rng.permutation(np.flatnonzero(chosen & (which == BACKGROUND)))
         for chosen in (best >= settings.near_iou, best < settings.near_iou)

@@ -8,7 +8,7 @@ import numpy as np
 
 from detector import boxes as box_ops
 from detector.heads.bbox_regression import targets
-from detector.matching import BACKGROUND, owners
+from detector.matching import BACKGROUND, match_to_objects
 from detector.structures import Annotations, Array
 
 
@@ -61,7 +61,7 @@ class DescribedImage:
         return found
 
     def _owners(self, label: int, iou: float) -> Array:
-        return owners(self.boxes, self.truth[self.truth.labels == label], iou)[0]
+        return match_to_objects(self.boxes, self.truth[self.truth.labels == label], iou)[0]
 
     def positives(self, label: int) -> Array:
         """Features of the objects of a class: ground truth only."""

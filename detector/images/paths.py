@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detector.errors import ImageError
 from detector.images.decoding import SUFFIXES
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 FEW = 5
 """Suffixes of other files that are named."""
@@ -92,7 +92,7 @@ def _count(suffixes: Counter[str]) -> str:
         return ""
     most = [f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(FEW)]
     more = ["..."] if len(suffixes) > FEW else []
-    return f"{counted(suffixes.total(), 'other file')} ({', '.join([*most, *more])})"
+    return f"{pluralise(suffixes.total(), 'other file')} ({', '.join([*most, *more])})"
 
 
 def _visible(root: Path, results: Path | None) -> Iterator[tuple[str, list[str]]]:

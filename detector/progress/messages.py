@@ -35,7 +35,7 @@ def say_error(error: Exception) -> None:
 
 def say(text: str) -> None:
     """A line on stderr, control characters made visible."""
-    print(visible(text), file=sys.stderr)
+    print(escape_controls(text), file=sys.stderr)
 
 
 def _lines_of(error: Exception) -> list[str]:
@@ -58,12 +58,12 @@ def _lines_of(error: Exception) -> list[str]:
     ]
 
 
-def counted(number: int, thing: str) -> str:
+def pluralise(number: int, thing: str) -> str:
     """A number of things: 1 image, 2 boxes, 3,000 classes."""
     ending = "" if number == 1 else "es" if thing.endswith(("s", "x")) else "s"
     return f"{number:,} {thing}{ending}"
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Text that others wrote, fit for a terminal: control characters appear as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

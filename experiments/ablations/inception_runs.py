@@ -25,7 +25,7 @@ from detector.training.classifier.settings import ClassifierTrainingConfig
 from detector.training.classifier.trainer import train
 from detector.training.classifier.validation import validate
 from detector.training.engine.checkpoint import CURRENT, NEW, PREVIOUS
-from detector.training.engine.left_out import LeftOut
+from detector.training.engine.left_out import SkippedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages
     from detector.progress.interruption import Stop
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
 
 RESULT = "result.json"
 
@@ -96,7 +96,7 @@ def measure_all(
     runs: Sequence[Run],
     images: LabelledImages,
     judged: LabelledImages,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> Iterator[tuple[Run, Result]]:
@@ -131,12 +131,12 @@ def measure(
     run: Run,
     images: LabelledImages,
     judged: LabelledImages,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> Result | None:
     """Train where that is not done, judge, and keep the result; None if `stop` came first."""
-    readable = not LeftOut(run.folder, group, resumed=True)
+    readable = not SkippedFiles(run.folder, group, resumed=True)
     if not (run.folder / CLASSIFIER).is_file():
         own = replace(places, out=run.folder)
         trained = train(run.settings, images, judged, own, group, stop)
@@ -144,7 +144,7 @@ def measure(
         if not trained.finished:
             return None
     found = _judged(run, judged, readable, places, group)
-    if group.is_first:
+    if group.is_main:
         write_atomically(run.folder / RESULT, found.model_dump_json(indent=1) + "\n")
         for name in (NEW, CURRENT, PREVIOUS):  # three times the weights each
             (run.folder / name).unlink(missing_ok=True)
@@ -153,7 +153,7 @@ def measure(
 
 
 def _judged(
-    run: Run, judged: LabelledImages, readable: bool, places: Places, group: Group
+    run: Run, judged: LabelledImages, readable: bool, places: RunContext, group: Group
 ) -> Result:
     """The saved weights on one central crop of each validation image."""
     model: Any = load_classifier(run.folder / CLASSIFIER).model.eval().to(places.device)

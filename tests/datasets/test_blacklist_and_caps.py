@@ -59,7 +59,7 @@ def test_two_images_of_one_number_are_refused() -> None:
         Dataset("toy", CLASSES, (sample("a", 5), sample("b", 5))).indices()
 
 
-def counted(dataset: Dataset) -> list[int]:
+def pluralise(dataset: Dataset) -> list[int]:
     real = [s.annotations.labels[~s.annotations.difficult] for s in dataset.samples]
     return np.bincount(np.concatenate(real), minlength=3).tolist()
 
@@ -67,18 +67,18 @@ def counted(dataset: Dataset) -> list[int]:
 def test_at_most_so_many_boxes_of_a_class_count_and_the_rest_are_set_aside() -> None:
     dataset = Dataset("toy", CLASSES, tuple(sample(str(i)) for i in range(10)))
     capped = cap_boxes(dataset, 4)
-    assert counted(dataset) == [10, 10, 10]
-    assert counted(capped) == [4, 4, 4]
+    assert pluralise(dataset) == [10, 10, 10]
+    assert pluralise(capped) == [4, 4, 4]
     assert len(capped) == 10  # they still give background
     assert sum(len(one.annotations) for one in capped.samples) == 30  # and none inside an object
     assert capped.dropped_by_rule() == {"over-the-cap": 18}
-    assert counted(cap_boxes(dataset, 10)) == [10, 10, 10]
+    assert pluralise(cap_boxes(dataset, 10)) == [10, 10, 10]
 
 
 def test_an_image_that_could_only_give_positives_goes_with_its_last_object() -> None:
     samples = tuple(sample(str(i), positives_only=True) for i in range(10))
     capped = cap_boxes(Dataset("toy", CLASSES, samples), 1)
-    assert counted(capped) == [1, 1, 1]
+    assert pluralise(capped) == [1, 1, 1]
     assert 1 <= len(capped) <= 3
     assert all((~one.annotations.difficult).any() for one in capped.samples)
 
@@ -86,7 +86,7 @@ def test_an_image_that_could_only_give_positives_goes_with_its_last_object() -> 
 def test_what_never_counted_takes_no_place_under_the_cap() -> None:
     truth = Annotations(BOXES, [0, 0, 0], difficult=[True, False, False])
     dataset = Dataset("toy", CLASSES, (Sample("a", Path("a.jpg"), None, truth),))
-    assert counted(cap_boxes(dataset, 2)) == [2, 0, 0]
+    assert pluralise(cap_boxes(dataset, 2)) == [2, 0, 0]
     assert cap_boxes(dataset, 2).dropped == ()
 
 

@@ -27,7 +27,7 @@ def put(path: Path, data: bytes | str = b"") -> None:
     path.write_bytes(data.encode() if isinstance(data, str) else data or jpeg())
 
 
-def counted(path: Path, split: str | None = None) -> dict[str, int]:
+def pluralise(path: Path, split: str | None = None) -> dict[str, int]:
     images = read_labelled(path, split)
     return dict(zip(images.classes, images.per_class().tolist(), strict=True))
 
@@ -48,7 +48,7 @@ def test_splits_are_folders_or_tar_files(tmp_path):
     put(tmp_path / "x/train/a/images/1.jpg")  # Tiny-ImageNet's own layout
     put(tmp_path / "x/val/a/1.jpg")
     assert detect_layout(tmp_path / "x").splits == ("train", "val")
-    assert counted(tmp_path / "x", "train") == {"a": 1}
+    assert pluralise(tmp_path / "x", "train") == {"a": 1}
     with pytest.raises(DatasetError, match="no split 'test'; it has: train, val"):
         read_labelled(tmp_path / "x", "test")
     with pytest.raises(DatasetError, match="name a split"):
@@ -98,7 +98,7 @@ def test_a_tar_is_read_where_it_lies_and_only_regular_files_below_it(tmp_path):
     assert images.skipped_by_rule() == {
         "duplicate": 1, "no-class": 1, "not-a-file": 1, "not-an-image": 1, "unsafe-path": 2,
     }  # fmt: skip
-    assert counted(tmp_path, "train") == {"a": 1, "b": 2}
+    assert pluralise(tmp_path, "train") == {"a": 1, "b": 2}
     assert list(tmp_path.iterdir()) == [tmp_path / "train.tar"], "nothing is extracted"
 
 
@@ -117,9 +117,9 @@ def test_a_tar_of_images_and_masks_has_the_classes_of_its_folder(top, tmp_path):
     for name in ("images/1.png", "masks/1.png"):
         put(tmp_path / "folder" / name)
     tar = write_tar(tmp_path / "x.tar", [f"{top}images/1.png", f"{top}masks/1.png"])
-    assert counted(tar) == counted(tmp_path / "folder") == {"images": 1, "masks": 1}
+    assert pluralise(tar) == pluralise(tmp_path / "folder") == {"images": 1, "masks": 1}
     tar = write_tar(tmp_path / "x.tar", [f"{top}a/images/1.jpg", f"{top}b/images/1.jpg"])
-    assert counted(tar) == {"a": 1, "b": 1}
+    assert pluralise(tar) == {"a": 1, "b": 1}
 
 
 def test_a_compressed_or_cut_tar_is_an_error(tmp_path):
@@ -177,7 +177,7 @@ def test_ilsvrc_val_is_labelled_by_whichever_truth_there_is(truth, tmp_path):
 
 def test_ilsvrc_train_comes_from_its_folders_or_its_list(tmp_path):
     ilsvrc(tmp_path)
-    assert counted(tmp_path, "train") == dict.fromkeys(WNIDS, 1)
+    assert pluralise(tmp_path, "train") == dict.fromkeys(WNIDS, 1)
     lists = tmp_path / "ILSVRC/ImageSets/CLS-LOC"
     put(lists / "train_cls.txt", f"{WNIDS[0]}/{WNIDS[0]}_10 1\n../x 2\n")
     images = read_labelled(tmp_path / "ILSVRC", "train")
@@ -197,7 +197,7 @@ def test_ilsvrc_val_without_truth_says_what_would_do(tmp_path):
 
 def test_a_val_folder_sorted_into_classes_needs_no_truth(tmp_path):
     put(tmp_path / "Data/CLS-LOC/val/n01440764/1.JPEG")
-    assert counted(tmp_path) == {"n01440764": 1}
+    assert pluralise(tmp_path) == {"n01440764": 1}
 
 
 @pytest.mark.parametrize(

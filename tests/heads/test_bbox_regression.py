@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from detector.heads.bbox_regression import RegressionSettings, fit_regression, moved, targets
+from detector.heads.bbox_regression import RegressionSettings, apply_deltas, fit_regression, targets
 
 REGION = np.array([[10, 20, 30, 60]])  # 20 wide, 40 high, centre (20, 40)
 
@@ -24,12 +24,12 @@ REGION = np.array([[10, 20, 30, 60]])  # 20 wide, 40 high, centre (20, 40)
 def test_targets_by_hand_and_back(target, delta):
     found = targets(REGION, np.array([target]))
     assert found[0].tolist() == pytest.approx(delta)
-    assert moved(REGION, found[:, None], (100, 100))[0, 0].tolist() == pytest.approx(target)
+    assert apply_deltas(REGION, found[:, None], (100, 100))[0, 0].tolist() == pytest.approx(target)
 
 
 def test_each_class_moves_a_region_its_own_way():
     deltas = np.array([[[0, 0, 0, 0], [0.25, 0, 0, 0], [10, 0, 0, 0]]])
-    boxes = moved(REGION, deltas, (100, 100))
+    boxes = apply_deltas(REGION, deltas, (100, 100))
     # The third would leave the image, so it stays.
     assert boxes[0].tolist() == [[10, 20, 30, 60], [15, 20, 35, 60], [10, 20, 30, 60]]
 
@@ -38,7 +38,7 @@ def test_moved_boxes_are_cut_to_the_image_and_always_have_area(rng):
     corner = rng.uniform(0, 80, (500, 2))
     regions = np.concatenate([corner, corner + rng.uniform(1, 20, (500, 2))], 1)
     for size in (0.1, 3, 1e6):
-        boxes = moved(regions, rng.normal(0, size, (500, 3, 4)), (100, 100))
+        boxes = apply_deltas(regions, rng.normal(0, size, (500, 3, 4)), (100, 100))
         assert boxes.dtype == np.float32
         assert (boxes >= 0).all()
         assert (boxes <= 100).all()
@@ -48,7 +48,7 @@ def test_moved_boxes_are_cut_to_the_image_and_always_have_area(rng):
 def test_no_move_is_the_same_box_bit_for_bit(rng):
     corner = rng.uniform(0, 80, (200, 2)).astype(np.float32)
     regions = np.concatenate([corner, corner + 15], 1).astype(np.float32)
-    assert (moved(regions, np.zeros((200, 1, 4)), (100, 100))[:, 0] == regions).all()
+    assert (apply_deltas(regions, np.zeros((200, 1, 4)), (100, 100))[:, 0] == regions).all()
 
 
 def test_one_feature_by_hand():

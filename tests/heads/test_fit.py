@@ -9,7 +9,7 @@ import pytest
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
-from detector.heads.bbox_regression import RegressionSettings, moved
+from detector.heads.bbox_regression import RegressionSettings, apply_deltas
 from detector.heads.fit import fit_regressions, fit_svms, mean_norm
 from detector.heads.regions import DescribedImage
 from detector.heads.svm import SvmSettings
@@ -151,7 +151,7 @@ def test_regression_moves_regions_onto_their_objects():
     assert (fitted.weight[8:] == 0).all()  # no cows, nothing moves for them
     image = images.images[0]
     deltas = (image.features @ fitted.weight.T + fitted.bias).reshape(-1, 3, 4)
-    boxes = moved(image.boxes, deltas, (300, 300))
+    boxes = apply_deltas(image.boxes, deltas, (300, 300))
     rows, labels, _ = image.to_move(0.6)
     goals = image.truth.boxes[labels]
     before = np.diag(box_ops.iou(image.boxes[rows], goals)).mean()

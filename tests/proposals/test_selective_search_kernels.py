@@ -13,7 +13,7 @@ import pytest
 
 from detector import jit as kernel
 from detector.proposals.selective_search import SelectiveSearch, warm_up
-from detector.proposals.selective_search.workspace import LARGEST, Shelf, Workspace
+from detector.proposals.selective_search.workspace import LARGEST, BufferPool, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """
@@ -97,7 +97,7 @@ def test_a_searcher_travels_to_another_process_without_its_memory() -> None:
 
 
 def test_workspaces_are_used_again_unless_they_are_large() -> None:
-    shelf = Shelf()
+    shelf = BufferPool()
     with shelf.borrowed() as first, shelf.borrowed() as second:
         assert first is not second
         first.array("a", (3, 4), np.int32)[:] = 7

@@ -17,7 +17,7 @@ from detector import __version__
 from detector.cli.app import new_app, run_tool
 from detector.errors import ImageError, SettingsError
 from detector.progress.interruption import stop_gently
-from detector.progress.messages import counted, say_error
+from detector.progress.messages import pluralise, say_error
 
 
 def tool(
@@ -152,7 +152,7 @@ def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.Monke
 
 
 def test_one_thing_is_not_several() -> None:
-    said = [counted(n, thing) for n, thing in ((1, "image"), (0, "box"), (3000, "class"))]
+    said = [pluralise(n, thing) for n, thing in ((1, "image"), (0, "box"), (3000, "class"))]
     assert said == ["1 image", "0 boxes", "3,000 classes"]
 
 

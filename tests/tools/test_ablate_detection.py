@@ -20,7 +20,7 @@ from detector.detection.bundle import (
     save_bundle,
     save_heads,
 )
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.heads import BoxRegression, HeadManifest
 from detector.models import build_model
 
@@ -39,7 +39,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         classes=("green", "red"),
         members=(MemberManifest(architecture="googlenet", input_size=64),) * 2,
         proposals={"engine": "selective-search", "options": {"max_boxes": 12}},
-        prior=RegionPrior(sides=(0.1, 0.9), log_odds=(-3.0, 1.0)),
+        prior=SizePrior(sides=(0.1, 0.9), log_odds=(-3.0, 1.0)),
         provenance=Provenance(training_data="none", licence="CC0-1.0"),
     )
     save_bundle(root / "bundle", manifest, states)

@@ -19,7 +19,7 @@ from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictur
 from detector.models import ARCHITECTURES
 from detector.progress.live import TrainingDisplay
 from detector.training.engine.distributed import Group
-from detector.training.engine.run_folder import alone_in
+from detector.training.engine.run_folder import exclusive_lock
 
 SHIPPED = TOOLS.parent / "configs" / "ablation" / "inception_v3.yaml"
 TABLE = """
@@ -87,7 +87,7 @@ def rows_of(table: str | Path, folder: Path, *changes: str, **over: object) -> l
 
 def test_the_same_command_twice_at_once_is_refused(pictures, tmp_path, capsys):
     out = tmp_path / "out"
-    with alone_in(out, Group()):
+    with exclusive_lock(out, Group()):
         assert ablate(pictures, out) == 3
     assert f"{out}: another process" in capsys.readouterr().err
     assert not out.exists()

@@ -92,8 +92,8 @@ def test_a_region_of_several_rows_is_judged_once_and_as_if_alone(toy, tmp_path: 
     detector = loaded()
     store = region_store(tmp_path, detector, read_manifest(toy[1]), "rows")
     asked = []
-    ask = detector.ask_many
-    detector.ask_many = lambda pairs: ask((asked.append(len(p)), (i, p))[1] for i, p in pairs)
+    ask = detector.forward_many
+    detector.forward_many = lambda pairs: ask((asked.append(len(p)), (i, p))[1] for i, p in pairs)
     found = detect_by_rows(dataset, rows, detector, store, lambda scored: scored)
     assert asked == [20, 20]  # 20 of the first row, and the second's 9 are among them
     alone = loaded()

@@ -177,7 +177,7 @@ def test_svms_and_regression_of_all_classes_are_optional_in_the_new_bundle(voc, 
     plain = load_detector(bundle)
     regions = plain.propose(image)
     assert (detect[()].classify(image, regions) == plain.classify(image, regions)).all()
-    (both,) = detect["svm", "regression"].judge_many([(image, regions)])
+    (both,) = detect["svm", "regression"].predict_many([(image, regions)])
     assert (both.scores == detect["svm",].classify(image, regions)).all()
     for label, name in enumerate(("cat", "dog")):
         best = both.boxes[both.scores[:, label].argmax(), label]

@@ -139,10 +139,10 @@ def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
 
 
 def kept_of(run: Path, precision: str):
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.heads.bank_features import BankFeatures
 
-    places = Places(run, Path(), torch.device("cpu"), 1, True)
+    places = RunContext(run, Path(), torch.device("cpu"), 1, True)
     return BankFeatures(load_bundle(run / "bundle"), places, precision)
 
 

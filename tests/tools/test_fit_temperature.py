@@ -17,7 +17,7 @@ from detector.detection.bundle import (
     read_manifest,
     save_bundle,
 )
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.models import build_model
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -30,7 +30,7 @@ def manifest(classes: tuple[str, ...] = ("green", "red")) -> BundleManifest:
         classes=classes,
         members=(member, member),
         proposals={"engine": "selective-search", "options": {"max_boxes": 30}},
-        prior=RegionPrior(sides=(0.1, 0.9), log_odds=(-0.5, 0.2)),
+        prior=SizePrior(sides=(0.1, 0.9), log_odds=(-0.5, 0.2)),
         provenance=Provenance(training_data="none", licence="CC0-1.0"),
     )
 

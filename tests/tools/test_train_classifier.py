@@ -27,7 +27,7 @@ from detector.training.classifier import patch_batches, validation
 from detector.training.engine import checkpoint as checkpoints
 from detector.training.engine.checkpoint import load_checkpoint
 from detector.training.engine.distributed import Group
-from detector.training.engine.run_folder import alone_in
+from detector.training.engine.run_folder import exclusive_lock
 
 SETTINGS = {
     "recipe": "modern",
@@ -146,7 +146,7 @@ def test_an_interrupt_finishes_the_step_saves_and_exits_130(pictures, tmp_path, 
 
 
 def test_the_same_command_twice_at_once_is_refused(pictures, tmp_path, capsys):
-    with alone_in(tmp_path, Group()):
+    with exclusive_lock(tmp_path, Group()):
         assert train(pictures, tmp_path) == 3
     assert f"{tmp_path}: another process" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -28,7 +28,7 @@ from detector.progress.journal import read_journal
 from detector.proposals.multibox.predict import MultiBox
 from detector.proposals.multibox.weights import load_multibox
 from detector.training.engine.distributed import Group
-from detector.training.engine.run_folder import alone_in
+from detector.training.engine.run_folder import exclusive_lock
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_p
 
 
 def test_the_same_command_twice_at_once_is_refused(config, finished, tmp_path, capsys):
-    with alone_in(tmp_path, Group()):
+    with exclusive_lock(tmp_path, Group()):
         assert train(config, tmp_path, "--bank", str(finished / "bank")) == 3
     assert f"{tmp_path}: another process" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

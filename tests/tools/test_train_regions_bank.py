@@ -32,12 +32,12 @@ from detector.training.regions.teacher import build_teacher
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     """(data set, pool, what the network learns from) of a run, without its steps."""
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.regions.inputs import learning_of, regions_of
 
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
-    places = Places(out, Path(), torch.device("cpu"), 1, True, cache)
+    places = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
     dataset, pool, *_ = regions_of(chosen, places, Group(), Stop())
     return dataset, pool, learning_of(chosen, dataset, pool, places, Group(), Stop())
 

@@ -27,7 +27,7 @@ from detector.progress.journal import read_journal
 from detector.structures import Array, Proposals
 from detector.training.engine import batches
 from detector.training.engine.distributed import Asked, Group
-from detector.training.engine.run_folder import alone_in
+from detector.training.engine.run_folder import exclusive_lock
 from detector.training.regions.sampling import RegionBatch, RegionPool, SamplingSettings
 
 
@@ -92,7 +92,7 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
 
 
 def test_the_same_command_twice_at_once_is_refused(config, tmp_path, capsys):
-    with alone_in(tmp_path, Group()):
+    with exclusive_lock(tmp_path, Group()):
         assert train(config, tmp_path) == 3
     assert f"{tmp_path}: another process" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -433,7 +433,7 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
     image = np.zeros((60, 80, 3), np.uint8)
     detect = load_detector(tmp_path / "bundle")
     proposals = Proposals(np.array([[5, 5, 40, 40], [10, 10, 70, 50]]), (60, 80))
-    assert next(detect.judge_many([(image, proposals)])).boxes.shape == (2, 2, 4)
+    assert next(detect.predict_many([(image, proposals)])).boxes.shape == (2, 2, 4)
     # A training that starts from the bundle goes on with its regression.
     begun = ["--start", str(tmp_path / "bundle")]
     slow = settings("box_loss.weight=2", "optimiser.steps=1", "optimiser.rate=1e-9")

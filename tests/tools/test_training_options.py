@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_classifiers import exit_code, tool
 
-from detector.cli.training_session import at_work
+from detector.cli.training_session import training_session
 from detector.errors import SettingsError
 from detector.files import LOCK
 from detector.proposals.engines import build_engine
@@ -29,20 +29,20 @@ def test_threads_are_those_that_make_batches_and_those_that_compute(
     given, batches, own_threads, tmp_path
 ):
     asked = {"device": "cpu", "threads": given, "quiet": True, "compiled": True}
-    with at_work(tmp_path / "run", tmp_path, **asked) as (places, group):
+    with training_session(tmp_path / "run", tmp_path, **asked) as (places, group):
         assert torch.get_num_threads() == (given or own_threads)
         assert (places.threads, places.bounded) == (batches, given is not None)
-        assert (places.compiled, group.is_first) == (True, True)
+        assert (places.compiled, group.is_main) == (True, True)
         assert (tmp_path / "run" / LOCK).exists()
 
 
 def test_no_more_threads_compute_than_a_container_may_use(own_threads, tmp_path, monkeypatch):
     torch.set_num_threads(8)
     monkeypatch.setattr("detector.hardware.usable_cores", lambda: 3)
-    with at_work(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
+    with training_session(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
         assert torch.get_num_threads() == 3
     torch.set_num_threads(1)  # as OMP_NUM_THREADS or torchrun asked for
-    with at_work(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
+    with training_session(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
         assert torch.get_num_threads() == 1
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from detector.cli.app import alone_in_out, run_tool
-from detector.files import alone_in
+from detector.cli.app import exclusive_out, run_tool
+from detector.files import exclusive_lock
 
 FOLDERS = {
     "ablate": "proposals --data {data}",
@@ -54,7 +54,7 @@ def data(tmp_path_factory) -> Path:
 def test_the_second_run_in_a_folder_is_refused(tool: str, data: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     arguments = [*FOLDERS[tool].format(data=data).split(), "--out", str(out)]
-    with alone_in(out):
+    with exclusive_lock(out):
         assert left_by(tool, arguments) == 3
         said = capsys.readouterr().err
         assert f"{out}: another" in said
@@ -63,7 +63,7 @@ def test_the_second_run_in_a_folder_is_refused(tool: str, data: Path, tmp_path: 
 
 
 def test_a_tool_clears_its_folder_and_leaves_no_lock(tmp_path: Path):
-    @alone_in_out
+    @exclusive_out
     def tool(out: Path = Path("out")) -> int:
         assert not (tmp_path / ".writing-00ff.tmp").exists()
         assert (tmp_path / ".lock").exists()
@@ -77,7 +77,7 @@ def test_a_tool_clears_its_folder_and_leaves_no_lock(tmp_path: Path):
 
 
 def test_an_out_that_is_a_file_is_refused_in_the_tools_own_words(tmp_path: Path, capsys):
-    @alone_in_out
+    @exclusive_out
     def tool(out: Path = Path("out")) -> None:
         raise typer.BadParameter(f"{out} is a file")
 

@@ -8,7 +8,7 @@ import torch
 
 from detector.datasets import Dataset, Sample
 from detector.errors import SettingsError
-from detector.heads.bbox_regression import moved, targets
+from detector.heads.bbox_regression import apply_deltas, targets
 from detector.models import build_model
 from detector.structures import Annotations, Proposals
 from detector.training.regions.box_loss import (
@@ -74,7 +74,7 @@ def test_a_pool_says_what_moves_a_region_mirrored_or_not(tmp_path):
     rows = np.arange(len(pool.boxes))
     straight = pool.moves(rows, np.zeros(len(rows), bool))
     for box, move, which in zip(pool.boxes, straight, pool.object, strict=True):
-        there = moved(box[None], move[None, None], (100, 120))[0, 0]
+        there = apply_deltas(box[None], move[None, None], (100, 120))[0, 0]
         assert np.allclose(there, truth.boxes[which] if which >= 0 else box, atol=1e-4)
     mirrored = pool.moves(rows, np.ones(len(rows), bool))
     flipped = pool.boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [120, 0, 120, 0]

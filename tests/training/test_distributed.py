@@ -93,10 +93,10 @@ def test_one_process_does_its_steps_alone_and_closes_what_it_is_stopped_in():
             seen.append(number)
             yield number + 1
 
-    assert group.first_does(steps(), False)
+    assert group.run_on_main(steps(), False)
     assert seen == [0, 1, 2]
     running = steps()
-    assert not group.first_does(running, True)
+    assert not group.run_on_main(running, True)
     assert list(running) == []
 
 

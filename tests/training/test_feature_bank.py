@@ -103,7 +103,7 @@ def test_the_maps_of_a_bank_are_those_of_the_trunk(
 def test_an_interrupted_bank_goes_on_and_ends_with_the_same_bytes(
     killed: bool, dataset, pool, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr("detector.training.engine.kept_maps.SAVE_EVERY", 2)
+    monkeypatch.setattr("detector.training.engine.trunk_cache.SAVE_EVERY", 2)
     whole, _ = _builder(tmp_path / "whole", dataset, pool)
     list(whole.build())
     first, _ = _builder(tmp_path / "cut", dataset, pool)

@@ -10,30 +10,30 @@ import pytest
 
 from detector.errors import TrainingError
 from detector.training.engine.distributed import Group
-from detector.training.engine.run_folder import alone_in, held
+from detector.training.engine.run_folder import exclusive_lock, held
 
 
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
     out = tmp_path / "new" / "run"
-    with alone_in(out, Group()):
+    with exclusive_lock(out, Group()):
         with pytest.raises(TrainingError, match="another process is at work") as caught:
-            alone_in(out, Group()).__enter__()
+            exclusive_lock(out, Group()).__enter__()
         assert str(caught.value).startswith(f"{out}: ")
-        with alone_in(tmp_path / "other", Group()):
+        with exclusive_lock(tmp_path / "other", Group()):
             pass
-    with pytest.raises(KeyError), alone_in(out, Group()):
+    with pytest.raises(KeyError), exclusive_lock(out, Group()):
         raise KeyError
-    with alone_in(out, Group()):
+    with exclusive_lock(out, Group()):
         pass
 
 
 def test_a_run_may_keep_what_others_share_in_its_own_folder(tmp_path: Path):
-    with alone_in(tmp_path, Group()), held(tmp_path, "busy"):
+    with exclusive_lock(tmp_path, Group()), held(tmp_path, "busy"):
         with pytest.raises(TrainingError, match="busy"), held(tmp_path, "busy"):
             pass
         with (
             pytest.raises(TrainingError, match="another process is at work"),
-            alone_in(tmp_path, Group()),
+            exclusive_lock(tmp_path, Group()),
         ):
             pass
 
@@ -45,8 +45,8 @@ def test_all_processes_of_a_group_are_refused_together(tmp_path: Path):
             return True
 
     with pytest.raises(TrainingError, match="another process"):
-        alone_in(tmp_path, Refused(rank=1)).__enter__()
-    with alone_in(tmp_path, Group()), alone_in(tmp_path, Group(rank=1)):
+        exclusive_lock(tmp_path, Refused(rank=1)).__enter__()
+    with exclusive_lock(tmp_path, Group()), exclusive_lock(tmp_path, Group(rank=1)):
         pass  # of one group
 
 
@@ -62,9 +62,9 @@ def test_a_killed_run_holds_nothing(tmp_path: Path):
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with pytest.raises(TrainingError):
-            alone_in(tmp_path, Group()).__enter__()
+            exclusive_lock(tmp_path, Group()).__enter__()
         process.kill()
-    with alone_in(tmp_path, Group()):
+    with exclusive_lock(tmp_path, Group()):
         pass
 
 
@@ -73,13 +73,17 @@ def test_what_killed_writers_left_goes_and_nothing_else(tmp_path: Path):
         (tmp_path / place).mkdir(exist_ok=True)
         for name in (".writing-00ff.tmp", "writing-00ff.tmp", ".writing-00ff"):
             (tmp_path / place / name).write_bytes(b"half")
-    with pytest.raises(TrainingError), alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
+    with (
+        pytest.raises(TrainingError),
+        exclusive_lock(tmp_path, Group()),
+        exclusive_lock(tmp_path, Group()),
+    ):
         pass
     (tmp_path / ".writing-00ff.tmp").write_bytes(b"as a process of the same group may write")
-    with alone_in(tmp_path, Group(rank=1)):
+    with exclusive_lock(tmp_path, Group(rank=1)):
         pass
     assert (tmp_path / ".writing-00ff.tmp").exists()
-    with alone_in(tmp_path, Group(), within="member-*"):
+    with exclusive_lock(tmp_path, Group(), within="member-*"):
         pass
     left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".writing-*.tmp")]
     assert left == ["bank/.writing-00ff.tmp"]
@@ -90,13 +94,13 @@ def test_where_there_are_no_such_locks_runs_go_on(tmp_path: Path, monkeypatch):
     went_on = []
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "fcntl", None)
-        with alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
+        with exclusive_lock(tmp_path, Group()), exclusive_lock(tmp_path, Group()):
             went_on.append("no module")
 
     def none(*_: object) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", none)
-    with alone_in(tmp_path, Group()), alone_in(tmp_path, Group()):
+    with exclusive_lock(tmp_path, Group()), exclusive_lock(tmp_path, Group()):
         went_on.append("no locks")
     assert went_on == ["no module", "no locks"]

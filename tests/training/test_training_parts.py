@@ -214,11 +214,11 @@ def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Pat
     from detector.progress.interruption import Stop
     from detector.training.engine.distributed import Group
     from detector.training.engine.loop import TrainingLoop
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.engine.state import TrainingState
     from detector.training.regions.settings import OptimiserConfig
 
-    how, places = OptimiserConfig(), Places(tmp_path, tmp_path, torch.device("cpu"), 1, True)
+    how, places = OptimiserConfig(), RunContext(tmp_path, tmp_path, torch.device("cpu"), 1, True)
     run = TrainingState(nn.Linear(2, 2), how, "print")
     monkeypatch.setattr(Group, "agree", lambda _, number, *__: number != 0)
     with pytest.raises(TrainingError, match="different steps, this one at 0"):

@@ -10,7 +10,7 @@ from detector.cli.app import members_of
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.hardware import use_device, use_threads
-from detector.progress.messages import visible
+from detector.progress.messages import escape_controls
 from detector.proposals.engines import names_a_file
 from detector.proposals.gather import StoredProposals
 
@@ -50,7 +50,7 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
     )
     unlike = None if file is None else file.unlike(detector.propose_regions)
     if unlike is not None:
-        print(visible(f"warning: {unlike}"), file=sys.stderr)
+        print(escape_controls(f"warning: {unlike}"), file=sys.stderr)
     return detector, file
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from detector.cli.detecting.records import Record, place
 from detector.files import open_regular, write_atomically
 from detector.images.paths import short_names
-from detector.progress.messages import counted, visible
+from detector.progress.messages import escape_controls, pluralise
 from detector.results.coco_json import FILE, write_detections
 from detector.results.draw import draw
 from detector.structures import Array, Detections
@@ -89,7 +89,7 @@ def show(records: Sequence[Record], threshold: float) -> None:
     done = [record for record in records if record.rows is not None]
     if not any(record.rows for record in done):
         print(
-            f"nothing found in {counted(len(done), 'image')} with a score of {threshold:.2f} or"
+            f"nothing found in {pluralise(len(done), 'image')} with a score of {threshold:.2f} or"
             " more; a lower --threshold shows what is less certain"
         )
         return
@@ -100,11 +100,11 @@ def show(records: Sequence[Record], threshold: float) -> None:
         table.add_column(name, justify="right")
     names = dict(zip(map(id, records), short_names([one.path for one in records]), strict=True))
     for record in done:
-        image = visible(names[id(record)])
+        image = escape_controls(names[id(record)])
         if not record.rows:
             table.add_row(image, "nothing above the threshold", "", "", "", "", "")
         for row in record.rows or ():
             x, y, width, height = row["bbox"]
             box = [f"{value:.0f}" for value in (x, y, x + width, y + height)]
-            table.add_row(image, visible(row["category_name"]), f"{row['score']:.2f}", *box)
+            table.add_row(image, escape_controls(row["category_name"]), f"{row['score']:.2f}", *box)
     Console(markup=False, highlight=False, soft_wrap=True).print(table)

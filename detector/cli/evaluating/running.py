@@ -23,7 +23,7 @@ from detector.evaluation.scoring.regions import (
 )
 from detector.progress.bar import Pace, progress
 from detector.progress.interruption import stop_gently
-from detector.progress.messages import counted, say, say_error
+from detector.progress.messages import pluralise, say, say_error
 from detector.proposals.cache.stored import ProposalStore
 from detector.results.coco_json import write_results
 from detector.structures import Detections, Proposals
@@ -73,7 +73,7 @@ def warn_of_training(manifest: BundleManifest, dataset: Dataset) -> None:
     if count := trained_on(manifest, dataset):
         say(
             f"warning: {dataset.name}: the weights learnt from at least {count} of these"
-            f" {counted(len(dataset), 'image')}, so that their scores flatter; use others"
+            f" {pluralise(len(dataset), 'image')}, so that their scores flatter; use others"
         )
 
 
@@ -89,7 +89,7 @@ def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
     if classes == VOC_CLASSES:
         cure = "--classes voc judges under VOC's twenty, with COCO's names for them, too"
     raise EvaluationError(
-        f"{dataset.name} has {counted(len(dataset.classes), 'class')}, the weights {len(classes)}"
+        f"{dataset.name} has {pluralise(len(dataset.classes), 'class')}, the weights {len(classes)}"
         f" ({f'not in both: {shown}' if apart else 'in another order'}); {cure}"
     )
 

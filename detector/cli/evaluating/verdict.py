@@ -29,7 +29,7 @@ from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
 from detector.evaluation.report.page import Report, report_html
 from detector.evaluation.report.plots import plot_precision_recall
 from detector.files import write_atomically
-from detector.progress.messages import counted, visible
+from detector.progress.messages import escape_controls, pluralise
 from detector.structures import Detections
 
 WRITTEN = ("evaluation.json", "precision_recall.png", "diagnosis.json", "report.html")
@@ -56,7 +56,7 @@ def report(
     evaluation = evaluate(dataset, results, protocol, engine, max_dets)
     if beyond := evaluation.extras.get("images_beyond_max_dets"):
         print(
-            f"{beyond} of {counted(len(dataset), 'image')}: more than {max_dets} objects or"
+            f"{beyond} of {pluralise(len(dataset), 'image')}: more than {max_dets} objects or"
             f" detections of a class, of which the {max_dets} best detections count"
             + ("; --max-dets sets another number" if max_dets == MAX_DETS else ""),
             file=sys.stderr,
@@ -120,7 +120,9 @@ def show(evaluation: Evaluation, interval: Interval | None) -> None:
         table.add_column(name, justify="right")
     for one in evaluation.per_class:
         ap, recall = (percent(one.ap), percent(one.best_recall)) if one.positives else ("-", "-")
-        table.add_row(visible(one.name), ap, str(one.positives), str(one.detections), recall)
+        table.add_row(
+            escape_controls(one.name), ap, str(one.positives), str(one.detections), recall
+        )
     console = Console(markup=False, highlight=False)
     console.print(table)
     for name, value in evaluation.extras.items():

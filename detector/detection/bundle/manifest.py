@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
 from detector.models.normalisation import (
@@ -101,7 +101,7 @@ class BundleManifest(Settings):
     members: tuple[MemberManifest, ...] = Field(min_length=1, max_length=1000)
     proposals: dict[str, Any] = {}
     thresholds: Thresholds = Thresholds()
-    prior: RegionPrior | None = None
+    prior: SizePrior | None = None
     """How likely a region of each size is an object; None leaves the networks' word as it is."""
     provenance: Provenance
     metrics: dict[str, float] = {}

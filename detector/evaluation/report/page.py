@@ -16,7 +16,7 @@ from detector.evaluation.report.parts import figure, points, text
 from detector.evaluation.report.pictures import worst_pictures
 from detector.evaluation.report.style import STYLE
 from detector.evaluation.result import Evaluation
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,9 @@ def _origin(report: Report) -> str:
 def _about(report: Report) -> str:
     dataset, diagnosis = report.dataset, report.diagnosis
     return text(
-        f"{counted(len(dataset), 'image')}, {counted(len(dataset.classes), 'class')}. The mAP is"
-        f" by the protocol {report.evaluation.protocol}; errors, misses and confusions are judged"
-        f" at IoU 0.5 by VOC's rule (mAP {points(diagnosis.matching.mean_ap())})."
+        f"{pluralise(len(dataset), 'image')}, {pluralise(len(dataset.classes), 'class')}. The mAP"
+        f" is by the protocol {report.evaluation.protocol}; errors, misses and confusions are"
+        f" judged at IoU 0.5 by VOC's rule (mAP {points(diagnosis.matching.mean_ap())})."
     )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from detector.progress.messages import visible
+from detector.progress.messages import escape_controls
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 8, 38
@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 def text(value: object) -> str:
     """Anything as text of the page; control characters and broken letters become visible."""
-    return html.escape(visible(str(value)), quote=True)
+    return html.escape(escape_controls(str(value)), quote=True)
 
 
 def points(share: float) -> str:

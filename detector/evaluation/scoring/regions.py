@@ -98,7 +98,7 @@ def score_dataset(
         if isinstance(found, ImageError):
             yield sample, found
             continue
-        judged = detector.conclude(found.proposals, found.outputs)
+        judged = detector.aggregate(found.proposals, found.outputs)
         own = judged.boxes if judged.boxes.ndim == 3 else None
         yield sample, ScoredRegions(found.proposals, judged.scores, own)
 
@@ -162,7 +162,7 @@ def _ask_missing(
             under_way.append((sample, content, found))
             yield image, found[:limit]
 
-    for outputs in detector.ask_many(pairs()):
+    for outputs in detector.forward_many(pairs()):
         sample, content, found = under_way.popleft()
         regions = RegionOutputs(found[:limit], outputs)
         store.put(content, regions, total=len(found))

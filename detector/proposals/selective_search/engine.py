@@ -26,7 +26,7 @@ from detector.proposals.selective_search.superpixels import (
     segment,
     textures,
 )
-from detector.proposals.selective_search.workspace import Shelf
+from detector.proposals.selective_search.workspace import BufferPool
 from detector.structures import Array
 
 TOGETHER = 1_000_000
@@ -74,7 +74,7 @@ def group(leaves: Superpixels, terms: str) -> Hierarchy:
 
 
 def hierarchies(
-    image: Array, settings: SelectiveSearchSettings, threads: int, shelf: Shelf
+    image: Array, settings: SelectiveSearchSettings, threads: int, shelf: BufferPool
 ) -> Iterator[list[Found]]:
     """All strategies' hierarchies in the order in which the settings name their colour spaces.
 
@@ -94,7 +94,7 @@ def _wave(
     wave: list[ColourName],
     settings: SelectiveSearchSettings,
     each: Map,
-    shelf: Shelf,
+    shelf: BufferPool,
 ) -> list[Found]:
     chosen = [strategy for strategy in settings.chosen() if strategy.colour in wave]
     starts = [(s.colour, settings.scaled_k(s), settings.least_pixels(s)) for s in chosen]

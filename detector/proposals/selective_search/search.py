@@ -14,7 +14,7 @@ from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import Found
 from detector.proposals.selective_search.regions import Regions
 from detector.proposals.selective_search.settings import SelectiveSearchSettings, validated
-from detector.proposals.selective_search.workspace import Shelf
+from detector.proposals.selective_search.workspace import BufferPool
 from detector.structures import Array, Proposals
 
 MAX_PIXELS = 64_000_000
@@ -33,7 +33,7 @@ class SelectiveSearch:
     def __init__(self, *, threads: int | None = None, **settings: Any) -> None:
         self.settings = validated(settings)
         self.threads = _threads(threads)
-        self._shelf = Shelf()
+        self._shelf = BufferPool()
 
     @classmethod
     def of(cls, settings: SelectiveSearchSettings, threads: int | None = None) -> SelectiveSearch:

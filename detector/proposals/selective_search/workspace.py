@@ -34,7 +34,7 @@ class Workspace:
         return sum(len(held) for held in self._held.values())
 
 
-class Shelf:
+class BufferPool:
     """Workspaces that nobody uses at the moment. Safe to share between threads."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from detector.datasets.labelled.images import LabelledImages
 from detector.errors import ImageError
 from detector.images.decoding import decode
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 SAMPLE = 50
 """Images of a set that are decoded to see whether they can be."""
@@ -22,8 +22,8 @@ def describe_images(purpose: str, images: LabelledImages | None) -> Iterator[str
         return
     counts = images.per_class()
     yield (
-        f"{purpose}: {images.name}, {counted(len(images), 'image')} of"
-        f" {counted(len(images.classes), 'class')}, {counts.min()} to {counts.max()} each"
+        f"{purpose}: {images.name}, {pluralise(len(images), 'image')} of"
+        f" {pluralise(len(images.classes), 'class')}, {counts.min()} to {counts.max()} each"
     )
     for rule, n in images.skipped_by_rule().items():
         example = next(one for one in images.skipped if one.rule == rule)

@@ -28,7 +28,7 @@ from detector.training.classifier.inputs import (
 from detector.training.classifier.outputs import report, write_classifier
 from detector.training.classifier.step import Step, Sums
 from detector.training.classifier.validation import Accuracy, validate
-from detector.training.engine.left_out import LeftOut
+from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import JOURNAL, Logs
 from detector.training.engine.loop import TrainingLoop
 from detector.training.engine.optimisers import build_optimiser, rate_by_step
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from detector.progress.interruption import Stop
     from detector.training.classifier.settings import ClassifierTrainingConfig
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def train(
     settings: ClassifierTrainingConfig,
     images: LabelledImages,
     judged: LabelledImages | None,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> Trained:
@@ -74,7 +74,7 @@ def train(
     torch.manual_seed(settings.optimiser.seed)
     network = network_of(settings, len(images.classes), places.data_root, places.device)
     freeze(network, []) if settings.network.frozen_norm else network.train()
-    group.same_weights(network)
+    group.broadcast_weights(network)
     how = settings.optimiser
     run = TrainingState(
         network, how, fingerprint(settings, images),
@@ -85,7 +85,7 @@ def train(
             run, how, places, group, stop, last=learning.last, seed=settings.sampling_seed,
             clip=how.clip,
         )  # fmt: skip
-    if group.is_first:
+    if group.is_main:
         save_config(places.out / CONFIG, settings)
         if not places.quiet:
             report(learning)
@@ -93,12 +93,12 @@ def train(
         torch.compile(network) if places.compiled else network, network.normalisation,
         settings.network, places.device, choose_precision(how.precision, places.device), how,
     )  # fmt: skip
-    left_out = LeftOut(places.out, group, resumed=loop.first > 0)
+    left_out = SkippedFiles(places.out, group, resumed=loop.first > 0)
     reached = _steps(learning, network, loop, step_of, places, left_out)
     for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
     finished = reached == learning.last
-    if finished and group.is_first:
+    if finished and group.is_main:
         write_classifier(places.out, learning, run.averaged(), network)
     readable = not group.any(bool(left_out), places.device)  # which waits for the first to write
     return Trained(finished, readable)
@@ -109,8 +109,8 @@ def _steps(
     network: nn.Module,
     loop: TrainingLoop,
     step_of: Step,
-    places: Places,
-    left_out: LeftOut,
+    places: RunContext,
+    left_out: SkippedFiles,
 ) -> int:
     """All steps; how many are done in the end."""
     make, threads, group = learning.batches, places.threads, loop.group
@@ -119,7 +119,7 @@ def _steps(
         items="images", right="right",
     )  # fmt: skip
     with ExitStack() as stack:
-        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
+        logs = Logs(places, loop.first, silent=not group.is_main, stack=stack)
 
         def validated(done: int) -> bool:
             if learning.judged is None or not _validates(learning, done):
@@ -131,19 +131,19 @@ def _steps(
             return True
 
         reached = loop.first
-        if group.any(group.is_first and _was_cut(places.out, reached), places.device):
+        if group.any(group.is_main and _was_cut(places.out, reached), places.device):
             validated(reached)
-        for turn in loop.turns(make, threads=threads, ahead=threads + 1, after=validated):
+        for current in loop.steps(make, threads=threads, ahead=threads + 1, after=validated):
             left_out.keep(make.broken)
-            sums = step_of(turn.batch, loop.factor)
-            moved = loop.move(turn.step, sums, _mean_loss, partial(make.replay, turn.step))
-            total, reached = Sums(*moved.sums), turn.step + 1
+            sums = step_of(current.batch, loop.factor)
+            result = loop.update(current.step, sums, _mean_loss, partial(make.replay, current.step))
+            total, reached = Sums(*result.sums), current.step + 1
             right = total.right / max(total.images, 1)
             logs.step(
-                turn, moved, {"right": round(right, 4)}, images=int(total.images),
+                current, result, {"right": round(right, 4)}, images=int(total.images),
                 epoch=round(reached / learning.steps_per_epoch, 3),
             )  # fmt: skip
-            display.step(turn.step, moved.loss, turn.rate, right, turn.waited)
+            display.step(current.step, result.loss, current.rate, right, current.waited)
     display.close()
     return reached
 
@@ -174,7 +174,7 @@ def _validated(
     """The accuracy of the averaged weights."""
     average = copy.deepcopy(network).eval()
     average.load_state_dict(loop.run.averaged())
-    loop.group.same_weights(average)  # running statistics are each process's own
+    loop.group.broadcast_weights(average)  # running statistics are each process's own
     return validate(
         average, judged, step_of.seen.input_size, step_of.feed, group=loop.group,
         broken=learning.unjudged, threads=threads,

@@ -33,7 +33,7 @@ class Group:
     world: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def goes_around(self, batch: int, accumulate: int) -> None:
@@ -46,7 +46,7 @@ class Group:
                 f" {accumulate} parts; raise it, or lower optimiser.accumulate"
             )
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes, in one message."""
         if self.world == 1:
             return
@@ -87,20 +87,20 @@ class Group:
         torch.distributed.all_reduce(ends, torch.distributed.ReduceOp.MAX)
         return bool(ends.sum() == 0)
 
-    def same_weights(self, model: nn.Module) -> None:
+    def broadcast_weights(self, model: nn.Module) -> None:
         """Give every process the first one's weights."""
         if self.world > 1:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
 
-    def first_does(
+    def run_on_main(
         self, steps: Iterator[object], asked: object, device: torch.device | str = "cpu"
     ) -> bool:
         """The first process takes `steps` while the others wait, and after each one all agree
         whether to go on: False once any of them was asked to stop (`asked` is then true).
         """
         while True:
-            more = self.is_first and next(steps, None) is not None
+            more = self.is_main and next(steps, None) is not None
             if self.any(bool(asked), device):
                 if isinstance(steps, Generator):
                     steps.close()  # now: it may have something to keep

@@ -1,4 +1,4 @@
-"""Maps of a frozen trunk for many regions, computed once and kept on disk (kept_maps.py).
+"""Maps of a frozen trunk for many regions, computed once and kept on disk (trunk_cache.py).
 
 Where the lower layers stay as they are, a region need pass them only once: what is trained above
 them then costs a fraction of the whole network.
@@ -21,7 +21,7 @@ from detector.models.inference.prepare import FixedBatches
 from detector.structures import Array
 from detector.training.engine.bank_settings import BankSettings
 from detector.training.engine.batches import RegionCrops, Seen
-from detector.training.engine.kept_maps import KeptMaps, MapBuilder, Shape
+from detector.training.engine.trunk_cache import KeptMaps, MapBuilder, Shape
 from detector.training.regions.sampling import RegionBatch, RegionPool
 
 

@@ -14,14 +14,14 @@ from detector.training.engine.distributed import Group
 PATTERN = "left-out*.json"
 
 
-class LeftOut:
+class SkippedFiles:
     """What was left out, by file; each process writes what it finds into a file of its own."""
 
     def __init__(self, folder: Path, group: Group, *, resumed: bool) -> None:
         """What is known of a run that is `resumed`; what one before it left is removed."""
         of_rank = f"-{group.rank}" if group.world > 1 else ""
         self._path = folder / PATTERN.replace("*", of_rank)
-        self._first = group.is_first
+        self._first = group.is_main
         of_others = {folder / PATTERN.replace("*", f"-{rank}") for rank in range(group.world)}
         self._before: dict[str, str] = {}
         self._own: dict[str, str] = {}
@@ -31,7 +31,7 @@ class LeftOut:
                 self._before.update(found)
                 if path == self._path:
                     self._own = found
-            elif path == self._path or (group.is_first and path not in of_others):
+            elif path == self._path or (group.is_main and path not in of_others):
                 path.unlink()  # the others remove their own, before they write
 
     def __bool__(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 from detector.progress.journal import Journal
 from detector.progress.tensorboard import Tracker
-from detector.training.engine.loop import Moved, Turn
-from detector.training.engine.places import Places
+from detector.training.engine.loop import StepContext, StepResult
+from detector.training.engine.places import RunContext
 
 JOURNAL = "journal.jsonl"
 """In the folder of a run."""
@@ -18,7 +18,7 @@ JOURNAL = "journal.jsonl"
 class Logs:
     """The journal of a run, and its curves if asked for; silent in all processes but the first."""
 
-    def __init__(self, places: Places, first: int, *, silent: bool, stack: ExitStack) -> None:
+    def __init__(self, places: RunContext, first: int, *, silent: bool, stack: ExitStack) -> None:
         """Entries of step `first` and later ones are dropped; `stack` closes the files."""
         self._journal: Journal | None = None
         self._tracker: Tracker | None = None
@@ -31,18 +31,24 @@ class Logs:
         self._journal = stack.enter_context(closing(entries))
 
     def step(
-        self, turn: Turn[Any], moved: Moved, curves: Mapping[str, float], **more: float
+        self, current: StepContext[Any], result: StepResult, curves: Mapping[str, float],
+        **more: float,
     ) -> None:  # fmt: skip
         """One step; `curves` go into both, `more` into the journal only."""
         if self._journal is not None:
             self._journal.write(
-                step=turn.step, loss=round(moved.loss, 5), rate=turn.rate,
-                gradient=round(moved.norm, 4), **curves, **more,
-                seconds=round(turn.seconds, 3), waited=round(turn.waited, 3),
+                step=current.step, loss=round(result.loss, 5), rate=current.rate,
+                gradient=round(result.norm, 4), **curves, **more,
+                seconds=round(current.seconds, 3), waited=round(current.waited, 3),
             )  # fmt: skip
         if self._tracker is not None:
-            numbers = {"loss": moved.loss, "rate": turn.rate, "gradient": moved.norm, **curves}
-            self._tracker.write(turn.step, **numbers)
+            numbers = {
+                "loss": result.loss,
+                "rate": current.rate,
+                "gradient": result.norm,
+                **curves,
+            }
+            self._tracker.write(current.step, **numbers)
 
     def note(self, step: int, name: str, numbers: Mapping[str, float]) -> None:
         """Numbers that belong to a step and have a name in common, such as an accuracy."""

@@ -20,13 +20,13 @@ from detector.progress.prefetch import prefetched
 from detector.training.engine.distributed import Asked, Group
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import clip_gradients
-from detector.training.engine.places import Places
+from detector.training.engine.places import RunContext
 from detector.training.engine.state import TrainingState
 
 Batch = TypeVar("Batch")
 
 
-class Often(Protocol):
+class LoopSettings(Protocol):
     """The settings that a loop needs."""
 
     @property
@@ -36,7 +36,7 @@ class Often(Protocol):
 
 
 @dataclass(frozen=True)
-class Turn(Generic[Batch]):
+class StepContext(Generic[Batch]):
     """One step that is about to be taken.
 
     rate    the learning rate
@@ -56,7 +56,7 @@ class Turn(Generic[Batch]):
         return time.perf_counter() - self.began
 
 
-class Moved(NamedTuple):
+class StepResult(NamedTuple):
     """What one step found, over all processes.
 
     sums   as the step gave them, added up
@@ -74,14 +74,14 @@ class Moved(NamedTuple):
 class TrainingLoop:
     """The steps of one training, from its start or the checkpoint in `places.out` to its last.
 
-    for turn in loop.turns(make):
+    for current in loop.steps(make):
         sums = ...  # adds this process's gradients of loop.factor times the loss
-        moved = loop.move(turn.step, sums, mean_loss, replay)
+        result = loop.update(current.step, sums, mean_loss, replay)
     """
 
     def __init__(
-        self, run: TrainingState, settings: Often, places: Places, group: Group, stop: Asked,
-        *, last: int, seed: int, clip: float | None = None,
+        self, run: TrainingState, settings: LoopSettings, places: RunContext, group: Group,
+        stop: Asked, *, last: int, seed: int, clip: float | None = None,
     ) -> None:  # fmt: skip
         """Resumes `run`. `seed` decides dropout, with the step; gradients longer than `clip` are
         shortened.
@@ -92,9 +92,9 @@ class TrainingLoop:
         self._scale = LossScale(settings.precision == "float16")
         run.extra["progress"] = self._scale.state()
         places.out.mkdir(parents=True, exist_ok=True)
-        self.first = run.resume(places.out, say if group.is_first else None)
+        self.first = run.resume(places.out, say if group.is_main else None)
         self._scale.load(run.extra["progress"])
-        if self.first == 0 and group.is_first:  # those of an earlier run say nothing of this one
+        if self.first == 0 and group.is_main:  # those of an earlier run say nothing of this one
             for path in places.out.glob("not-finite-*.json"):
                 path.unlink()
         if not group.agree(self.first, places.device):
@@ -108,14 +108,14 @@ class TrainingLoop:
         """What the loss is to be multiplied by before its gradients are taken."""
         return self._scale.factor
 
-    def turns(
+    def steps(
         self,
         make: Callable[[int], Batch],
         *,
         threads: int = 1,
         ahead: int | None = None,
         after: Callable[[int], bool] | None = None,
-    ) -> Iterator[Turn[Batch]]:
+    ) -> Iterator[StepContext[Batch]]:
         """Each step with its batch, make(step). Between two of them a checkpoint is written if it
         is due; then `after` is called with the number of steps that are done, and says whether
         there was something to do (in all processes alike).
@@ -130,7 +130,7 @@ class TrainingLoop:
             waited = time.perf_counter() - before
             torch.manual_seed((self._seed * 1_000_003 + step) * 1009 + self.group.rank)
             self.run.begin()
-            yield Turn(step, batch, self.run.set_rate(step), waited, before)
+            yield StepContext(step, batch, self.run.set_rate(step), waited, before)
             done = step + 1
             stopping = self._asked_to_stop()
             saved = stopping or done == self.last or done % every == 0
@@ -148,18 +148,18 @@ class TrainingLoop:
         return self.group.stops(self._stop, self._places.device)
 
     def _save(self, done: int) -> None:
-        if self.group.is_first:
+        if self.group.is_main:
             self.run.extra["progress"] = self._scale.state()
             self.run.save(self._places.out, done)
         self.group.wait()
 
-    def move(
+    def update(
         self,
         step: int,
         sums: Tensor,
         mean_loss: Callable[[Sequence[float]], float],
         replay: Callable[[], Mapping[str, Any]],
-    ) -> Moved:
+    ) -> StepResult:
         """Take the step, with the gradients of all processes added up.
 
         sums       (S,) of this process
@@ -173,7 +173,7 @@ class TrainingLoop:
         halved, and nothing else happens.
         """
         run = self.run
-        self.group.sum_gradients(run.trainable)
+        self.group.all_reduce_gradients(run.trainable)
         self._scale.unscale(run.trainable)
         norm = run.gradient_norm().to(sums)
         *total, length = torch.cat([self.group.sum(sums), norm[None]]).tolist()  # waits once
@@ -195,7 +195,7 @@ class TrainingLoop:
                     " check that the images are still there, and whole"
                 )
             run.skip(step, replay(), self._replay_path(step), self._bad_in_a_row)
-        return Moved(total, loss, length, taken)
+        return StepResult(total, loss, length, taken)
 
     def _replay_path(self, step: int) -> Path:
         of_rank = f"-{self.group.rank}" if self.group.world > 1 else ""

@@ -9,7 +9,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Places:
+class RunContext:
     """Paths, and how the machine is used.
 
     out        folder of the run

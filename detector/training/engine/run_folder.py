@@ -27,7 +27,7 @@ SHARED_LOCK = ".shared-lock"
 
 
 @contextmanager
-def alone_in(
+def exclusive_lock(
     folder: Path, group: Group, device: torch.device | str = "cpu", *, within: str | None = None
 ) -> Iterator[None]:
     """Hold a run's folder, by the group's first process, and clear it of what a killed one left.
@@ -36,15 +36,15 @@ def alone_in(
 
     A TrainingError in all processes where another run holds it.
     """
-    lock = lock_folder(folder) if group.is_first else None
+    lock = lock_folder(folder) if group.is_main else None
     try:
-        if group.any(group.is_first and lock is None, device):
+        if group.any(group.is_main and lock is None, device):
             group.close()
             raise TrainingError(
                 f"{folder}: another process is at work on this run; wait for it or stop it, or use"
                 " another --out"
             )
-        if group.is_first and within:
+        if group.is_main and within:
             for place in folder.glob(within):
                 remove_leftovers(place)
         yield

@@ -7,13 +7,13 @@ import typer
 from detector.detection.bundle import load_bundle, save_heads
 from detector.errors import TrainingError
 from detector.models.inference.prepare import fastest_precision
-from detector.training.engine.places import Places
+from detector.training.engine.places import RunContext
 from detector.training.heads.bank_features import BankFeatures
 from detector.training.heads.fitting import fit_all, thresholds_with
 from detector.training.regions.settings import RegionTrainingConfig
 
 
-def fit_heads_of_run(settings: RegionTrainingConfig, places: Places) -> bool:
+def fit_heads_of_run(settings: RegionTrainingConfig, places: RunContext) -> bool:
     """Fit what `settings.heads` asks for, and put it to use in the bundle of the run. False, and a
     sentence on stderr, where there is too little to fit on; the bundle is then without them.
     """

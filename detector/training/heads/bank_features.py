@@ -21,7 +21,7 @@ from detector.settings import load_config, validated
 from detector.structures import Annotations, Array
 from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import FeatureBank, mirrored_rows
-from detector.training.engine.places import Places
+from detector.training.engine.places import RunContext
 from detector.training.regions.inputs import learning_of, regions_of
 from detector.training.regions.settings import RegionTrainingConfig
 
@@ -35,7 +35,7 @@ class BankFeatures:
     """
 
     def __init__(
-        self, bundle: Bundle, places: Places, precision: Precision = "float32", *,
+        self, bundle: Bundle, places: RunContext, precision: Precision = "float32", *,
         every_class: bool = False,
     ) -> None:  # fmt: skip
         """`places` are those of the training; its settings are in `places.out`. With `every_class`

@@ -119,7 +119,7 @@ def detections_of(images: AskedImages) -> dict[str, Detections]:
     """Of each image, by its id; not of classes that were added by heads."""
     detector, results = images.detector, {}
     for sample, found in images:
-        judged = detector.conclude(found.proposals, found.outputs)
+        judged = detector.aggregate(found.proposals, found.outputs)
         made = detector.suppress(judged.boxes, judged.scores)
         results[sample.image_id] = made[made.labels < len(images.dataset.classes)]  # none added
     return results

@@ -21,7 +21,7 @@ from scipy.optimize import minimize_scalar
 from detector.datasets import Sample
 from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from detector.errors import TrainingError
-from detector.matching import owners
+from detector.matching import match_to_objects
 from detector.structures import Array
 
 LEFT_OUT = -1
@@ -36,7 +36,7 @@ def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float =
     """
     if sample.background_of is not None:
         return np.full(len(boxes), LEFT_OUT)
-    which, _ = owners(boxes, sample.annotations, least_iou)
+    which, _ = match_to_objects(boxes, sample.annotations, least_iou)
     # BACKGROUND and SET_ASIDE count from the end.
     found: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
     return found

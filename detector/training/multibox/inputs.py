@@ -16,15 +16,15 @@ from detector.models.inference.prepare import FixedBatches, prepare_for_inferenc
 from detector.models.map_trunk import map_shape, map_trunk
 from detector.progress.bar import progress
 from detector.progress.interruption import Stop
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
 from detector.training.engine.checkpoint import digest_of, hash_of
 from detector.training.engine.distributed import Group
-from detector.training.engine.kept_maps import KeptMaps, MapBuilder
 from detector.training.engine.network import build_network
-from detector.training.engine.places import Places
+from detector.training.engine.places import RunContext
+from detector.training.engine.trunk_cache import KeptMaps, MapBuilder
 from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
 from detector.training.multibox.view_bank import FixedViews
 from detector.training.multibox.view_batches import Views, object_fractions
@@ -72,7 +72,7 @@ class Learning:
 def learning_of(
     settings: MultiBoxTrainingConfig,
     dataset: Dataset,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> Learning:
@@ -92,7 +92,7 @@ def learning_of(
     trunk = map_trunk(build_network(member, 1, places.data_root), below.after)
     whole = on_trunk(trunk, below.input_size, priors, settings.heads)
     whole = whole.to(places.device).to(memory_format=torch.channels_last)
-    group.same_weights(whole)
+    group.broadcast_weights(whole)
     if settings.bank is None:
         examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world)
         alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world=1)
@@ -112,7 +112,7 @@ def _maps(
     belongs: str,
     fixed: FixedViews,
     trunk: nn.Module,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> KeptMaps:
@@ -128,7 +128,7 @@ def _maps(
         belongs, places.threads, together=8,
     )  # fmt: skip
     made = progress(builder.build(), "maps", len(fixed.counts), places.quiet)
-    if not group.first_does(made, stop, places.device):
+    if not group.run_on_main(made, stop, places.device):
         stop.leave()
     return builder.open()
 
@@ -157,9 +157,9 @@ def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
     objects = sum(len(sample.annotations) for sample in dataset.samples)
     empty = sum(not len(sample.annotations) for sample in dataset.samples)
     typer.echo(
-        f"{dataset.name}: {counted(len(dataset), 'image')} ({empty} without objects),"
-        f" {counted(objects, 'object')}; {counted(learning.count, 'view')} an epoch,"
-        f" {counted(len(learning.priors), 'prior')}",
+        f"{dataset.name}: {pluralise(len(dataset), 'image')} ({empty} without objects),"
+        f" {pluralise(objects, 'object')}; {pluralise(learning.count, 'view')} an epoch,"
+        f" {pluralise(len(learning.priors), 'prior')}",
         err=True,
     )
     for note in dataset.notes():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 from detector.proposals.multibox.weights import MultiBoxHeader, TrainedMultiBox, save_multibox
 from detector.training.multibox.settings import MultiBoxTrainingConfig
 
@@ -35,7 +35,7 @@ def write_weights(
         architecture=below.architecture, options=below.options, after=below.after,
         input_size=below.input_size, heads=settings.heads, grids=learning.priors.grids,
         stored_as=settings.stored_as, licence=settings.licence,
-        training_data=f"{counted(len(data), 'image')} of {data.name}",
+        training_data=f"{pluralise(len(data), 'image')} of {data.name}",
     )  # fmt: skip
     path = out / "multibox.safetensors"
     save_multibox(path, TrainedMultiBox(whole, learning.priors, header))

@@ -12,7 +12,7 @@ import torch
 from detector.hardware import choose_precision
 from detector.progress.live import TrainingDisplay
 from detector.settings import save_config
-from detector.training.engine.left_out import LeftOut
+from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import Logs
 from detector.training.engine.loop import TrainingLoop
 from detector.training.engine.optimisers import build_optimiser, rate_by_step
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 
     from detector.progress.interruption import Stop
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.multibox.inputs import Learning
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
 def train(
-    settings: MultiBoxTrainingConfig, learning: Learning, places: Places, group: Group, stop: Stop
-) -> tuple[dict[str, Tensor], LeftOut]:
+    settings: MultiBoxTrainingConfig,
+    learning: Learning,
+    places: RunContext,
+    group: Group,
+    stop: Stop,
+) -> tuple[dict[str, Tensor], SkippedFiles]:
     """Train in `places.out` until the last step or until `stop`; the averaged weights, and the
     images that they have not learnt from.
     """
@@ -48,9 +52,9 @@ def train(
     )  # fmt: skip
     with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
         loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
-    if group.is_first:
+    if group.is_main:
         save_config(places.out / CONFIG, settings)
-    left_out = LeftOut(places.out, group, resumed=loop.first > 0)
+    left_out = SkippedFiles(places.out, group, resumed=loop.first > 0)
     left_out.keep(learning.views.broken)
     if loop.first == 0:
         _measure(learning, places.device, group)
@@ -64,24 +68,24 @@ def train(
         last, loop.first, how.batch, places.quiet, items="views", right="distance"
     )
     with ExitStack() as stack:
-        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
-        for turn in loop.turns(learning.make, threads=max(1, places.threads - 1)):
+        logs = Logs(places, loop.first, silent=not group.is_main, stack=stack)
+        for current in loop.steps(learning.make, threads=max(1, places.threads - 1)):
             left_out.keep(learning.views.broken)
             step_of.seconds = 0.0
-            sums = step_of(turn.batch, loop.factor)
-            moved = loop.move(turn.step, sums, _mean_loss, lambda: turn.batch.replay)  # noqa: B023 called at once
-            total = Sums(*moved.sums)
+            sums = step_of(current.batch, loop.factor)
+            result = loop.update(current.step, sums, _mean_loss, lambda: current.batch.replay)  # noqa: B023 called at once
+            total = Sums(*result.sums)
             views, objects = max(total.views, 1), max(total.matched, 1)
             curves = {
                 "location": round(total.location / views, 5),
                 "confidence": round(total.confidence / views, 5),
             }
             logs.step(
-                turn, moved, curves,
+                current, result, curves,
                 objects=int(total.matched), matching=round(step_of.seconds, 4),
             )  # fmt: skip
             distance = math.sqrt(2 * total.location / settings.loss.alpha / objects / 4)
-            display.step(turn.step, moved.loss, turn.rate, distance, turn.waited)
+            display.step(current.step, result.loss, current.rate, distance, current.waited)
     display.close()
     return run.averaged(), left_out
 
@@ -94,9 +98,9 @@ def _mean_loss(sums: Sequence[float]) -> float:
 def _measure(learning: Learning, device: torch.device, group: Group) -> None:
     """The deviation of the maps' channels, on the first batch; the same in all processes."""
     heads: Any = learning.whole.heads
-    if group.is_first:
+    if group.is_main:
         inputs = learning.whole_batch(0).inputs.to(device)
         learns_below = learning.network is learning.whole
         with torch.no_grad():
             heads.standardise.measure(learning.whole.trunk(inputs) if learns_below else inputs)
-    group.same_weights(heads)
+    group.broadcast_weights(heads)

@@ -1,4 +1,4 @@
-"""A fixed set of views of a data set, and their maps of a frozen trunk (kept_maps.py).
+"""A fixed set of views of a data set, and their maps of a frozen trunk (trunk_cache.py).
 
 Of an image whose objects are all annotated there are `views_per_image`: the image, its mirror
 image (with augment.flip=false: itself once more), then parts. View 0 is not distorted, for

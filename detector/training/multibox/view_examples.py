@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.errors import ImageError
 from detector.structures import Array
 from detector.training.classifier.patch_batches import Stream
-from detector.training.engine.kept_maps import KeptMaps
+from detector.training.engine.trunk_cache import KeptMaps
 from detector.training.multibox.view_bank import FixedViews
 from detector.training.multibox.view_batches import Views
 

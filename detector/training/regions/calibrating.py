@@ -13,7 +13,7 @@ from detector.errors import DatasetError, TrainingError
 from detector.evaluation.diagnosis.calibration import best_threshold
 from detector.evaluation.diagnosis.matching import match
 from detector.evaluation.scoring.regions import region_store
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
 from detector.training.heads.measuring import (
     AskedImages,
@@ -26,12 +26,12 @@ from detector.training.heads.temperature import fit_temperature
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.detection.detector import Detector
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
 
 LEAST_SCORE, LEAST_IOU = 0.01, 0.5
 
 
-def fit_on_held_out(held: Dataset, places: Places) -> None:
+def fit_on_held_out(held: Dataset, places: RunContext) -> None:
     """Put them into the bundle of the run: the temperature of each network, and the score of the
     best F1 of the one that is in use by itself. A sentence on stderr where that cannot be.
     """
@@ -60,7 +60,7 @@ def fit_on_held_out(held: Dataset, places: Places) -> None:
     score, f1 = best_threshold(match(asked.dataset, detections_of(used)))
     least = math.floor(1000 * score) / 1000 if f1 else None  # that score itself is above it
     about = {
-        "data": f"{counted(len(asked.dataset), 'image')} held out", "least_iou": LEAST_IOU,
+        "data": f"{pluralise(len(asked.dataset), 'image')} held out", "least_iou": LEAST_IOU,
         "regions": len(known.labels), "best_f1": f1, "threshold": least,
     }  # fmt: skip
     save_temperatures(bundle, bundle, found, about, score=least)

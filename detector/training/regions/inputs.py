@@ -20,7 +20,7 @@ from detector.models.map_trunk import map_shape
 from detector.models.split import Top, Trunk
 from detector.progress.bar import progress
 from detector.progress.interruption import Stop
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.engines import ProposalConfig, build_engine
 from detector.proposals.gather import gather
@@ -30,10 +30,10 @@ from detector.training.engine.batches import RegionCrops, Seen
 from detector.training.engine.checkpoint import hash_of
 from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
-from detector.training.engine.kept_maps import Shape
 from detector.training.engine.network import build_network
-from detector.training.engine.places import Places
+from detector.training.engine.places import RunContext
 from detector.training.engine.state import freeze
+from detector.training.engine.trunk_cache import Shape
 from detector.training.regions.box_loss import LAYER, add_layer
 from detector.training.regions.device_crops import DeviceCrops, fit_in_memory
 from detector.training.regions.held_out import held_out
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detector.datasets import Dataset
-    from detector.detection.size_prior import RegionPrior
+    from detector.detection.size_prior import SizePrior
     from detector.structures import Proposals
 
 
@@ -102,14 +102,14 @@ class Regions(NamedTuple):
 
     dataset: Dataset
     pool: RegionPool
-    prior: RegionPrior | None
+    prior: SizePrior | None
     unread: int
     held: Dataset | None = None
 
 
 def regions_of(
     settings: RegionTrainingConfig,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
     told: bool = False,
@@ -132,7 +132,7 @@ def regions_of(
         apart = {sample.image_id for sample in held.samples}
         dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
     pool = RegionPool(dataset, proposals, settings.sampling)
-    if group.is_first and not places.quiet and not told:
+    if group.is_main and not places.quiet and not told:
         for line in report(dataset, proposals, pool.describe(), settings):
             typer.echo(line, err=True)
         if settings.held_out:
@@ -151,13 +151,13 @@ def _said_of(held: Dataset | None) -> str:
         return "held out: none; there are too few images to fit a temperature and a threshold on"
     objects = sum(int(sample.annotations.real.sum()) for sample in held.samples)
     return (
-        f"held out: {counted(len(held), 'image')} with {counted(objects, 'object')}, on which the"
-        " temperature and the threshold are fitted at the end; --set held_out=0 learns from them"
+        f"held out: {pluralise(len(held), 'image')} with {pluralise(objects, 'object')}, on which"
+        " temperature and threshold are fitted at the end; --set held_out=0 learns from them"
     )
 
 
 def _check_networks(
-    settings: RegionTrainingConfig, classes: tuple[str, ...], places: Places
+    settings: RegionTrainingConfig, classes: tuple[str, ...], places: RunContext
 ) -> None:
     """Whatever is wrong with the network, its start or its teacher is told before hours of
     proposals.
@@ -176,7 +176,7 @@ def learning_of(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     pool: RegionPool,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> Learning:
@@ -189,7 +189,7 @@ def learning_of(
     torch.manual_seed(settings.optimiser.seed)
     whole = build_network(settings.member, len(dataset.classes) + 1, places.data_root)
     whole = whole.to(places.device).to(memory_format=torch.channels_last)
-    group.same_weights(whole)
+    group.broadcast_weights(whole)
     if settings.bank is None:
         return _from_crops(settings, whole, dataset, pool, places, group)
     return _from_bank(settings, settings.bank, whole, dataset, pool, places, group, stop)
@@ -200,7 +200,7 @@ def _from_crops(
     network: nn.Module,
     dataset: Dataset,
     pool: RegionPool,
-    places: Places,
+    places: RunContext,
     group: Group,
 ) -> Learning:
     """All of the network learns, from new crops in each step."""
@@ -227,7 +227,7 @@ def _from_bank(
     whole: nn.Module,
     dataset: Dataset,
     pool: RegionPool,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
 ) -> Learning:
@@ -246,7 +246,7 @@ def _from_bank(
         )
         builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, places.threads)
         made = progress(builder.build(), what, builder.images(), places.quiet)
-        if not group.first_does(made, stop, device):
+        if not group.run_on_main(made, stop, device):
             stop.leave()
         return builder.open()
 
@@ -284,22 +284,26 @@ def _add_boxes(
     settings: RegionTrainingConfig,
     network: nn.Module,
     classes: tuple[str, ...],
-    places: Places,
+    places: RunContext,
     group: Group,
 ) -> None:
     """Where boxes are learnt, too: their layer, as the start had it if it had one."""
     if settings.box_loss is not None:
         start = regression_of_start(settings.member, classes, places.data_root)
         add_layer(network, len(classes), start)
-        group.same_weights(network.get_submodule(LAYER))
+        group.broadcast_weights(network.get_submodule(LAYER))
 
 
 def _crops(
-    settings: RegionTrainingConfig, dataset: Dataset, pool: RegionPool, places: Places, group: Group
+    settings: RegionTrainingConfig,
+    dataset: Dataset,
+    pool: RegionPool,
+    places: RunContext,
+    group: Group,
 ) -> RegionCrops | DeviceCrops:
     """What makes the crops: a CUDA device that all images fit, else this machine's processor."""
     member, seed, augment = settings.member, settings.sampling_seed, settings.augment
-    quiet = places.quiet or not group.is_first
+    quiet = places.quiet or not group.is_main
     if not fit_in_memory(pool.sizes, places.device):
         if places.device.type == "cuda" and not quiet:
             typer.echo("  crops by the processor: the images do not fit the device", err=True)
@@ -317,7 +321,7 @@ def _crops(
 def _proposals(
     wanted: ProposalConfig,
     dataset: Dataset,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
     told: bool,
@@ -339,16 +343,16 @@ def _proposals(
                 results.append(result)
                 yield len(results)
 
-    if not group.first_does(gathered(), stop, places.device):
+    if not group.run_on_main(gathered(), stop, places.device):
         stop.leave()
-    if not group.is_first:
+    if not group.is_main:
         for _ in gathered():
             pass
     found: dict[str, Proposals] = {}
     for sample, result in zip(dataset.samples, results, strict=True):
         if not isinstance(result, ImageError):
             found[sample.image_id] = result
-        elif group.is_first and not told:
+        elif group.is_main and not told:
             typer.echo(f"left out: {result}", err=True)
     if not found:
         raise DatasetError(f"{dataset.name}: none of its images can be read")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from detector.datasets import Dataset
-    from detector.detection.size_prior import RegionPrior
+    from detector.detection.size_prior import SizePrior
 
 
 def write_bundle(
@@ -28,7 +28,7 @@ def write_bundle(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
-    prior: RegionPrior | None = None,
+    prior: SizePrior | None = None,
     *,
     held: Dataset | None = None,
     root: Path = Path(),

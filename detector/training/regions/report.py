@@ -10,7 +10,7 @@ import numpy as np
 from detector.boxes import reachable
 from detector.datasets.image_files import is_turned
 from detector.evaluation.coverage import coverage
-from detector.progress.messages import counted
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -32,7 +32,7 @@ def report(
     counts = np.zeros(len(dataset.classes), int)
     for sample in dataset.samples:
         np.add.at(counts, sample.annotations.labels, 1)
-    yield f"{dataset.name}: {counted(len(dataset), 'image')}, {counted(counts.sum(), 'object')}"
+    yield f"{dataset.name}: {pluralise(len(dataset), 'image')}, {pluralise(counts.sum(), 'object')}"
     yield "  " + ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))
     yield "  " + ", ".join(f"{n} {what}" for what, n in pool.items())
     yield from _reach(dataset, proposals, settings)
@@ -57,11 +57,11 @@ def _reach(
     best, reached = found.overlaps, (found.overlaps >= 0.5).sum(0)
     bare = sum(len(proposals[sample.image_id]) <= 1 for sample in dataset.samples)
     yield (
-        f"  proposals reach {reached[0]} of {counted(len(best), 'object')} at IoU 0.5"
+        f"  proposals reach {reached[0]} of {pluralise(len(best), 'object')} at IoU 0.5"
         f" ({found.taken[0]:.0f} proposals an image)"
     )
     if bare:
-        yield f"  warning: {counted(bare, 'image')} without a proposal but the whole image"
+        yield f"  warning: {pluralise(bare, 'image')} without a proposal but the whole image"
     few = reached[0] < FEW_REACHED * len(best)
     if few:
         yield "  warning: what no proposal reaches is not found, however long the training"
@@ -92,7 +92,9 @@ def _cures(
     corners = np.concatenate(boxes)[missed].astype(np.float64)
     small = ~reachable(corners[:, 2:] - corners[:, :2], sizes, least, longest)
     if least > 1 and (small.any() or narrow.any()):
-        under = [counted(n, what) for n, what in ((small.sum(), "object"), (narrow.sum(), "image"))]
+        under = [
+            pluralise(n, what) for n, what in ((small.sum(), "object"), (narrow.sum(), "image"))
+        ]
         yield (
             f"proposals.options.min_box_side=1 (a proposal has no side under {least};"
             f" {' and '.join(one for one in under if not one.startswith('0'))} too small for that)"
@@ -117,7 +119,7 @@ def _turned(dataset: Dataset) -> Iterator[str]:
     turned = sum(is_turned(sample.path) for sample in asked)
     if turned:
         yield (
-            f"  warning: {turned} of {counted(len(asked), 'image')} with objects are turned by"
+            f"  warning: {turned} of {pluralise(len(asked), 'image')} with objects are turned by"
             " EXIF, and nothing tells the frame of their boxes. They are read as of the upright"
             " image; where they are of the raw one, turn the pixels and drop the EXIF tag"
         )

@@ -19,7 +19,7 @@ from detector.detection.bundle import (
     SharedTrunk,
     load_bundle,
 )
-from detector.detection.size_prior import RegionPrior
+from detector.detection.size_prior import SizePrior
 from detector.heads import BoxRegression
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.training.engine.checkpoint import fingerprint_of, hash_of
@@ -81,7 +81,7 @@ def bundle_of_run(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
-    prior: RegionPrior | None = None,
+    prior: SizePrior | None = None,
 ) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
     """What a finished training saves: the manifest, and each network's averaged weights.
 

@@ -27,7 +27,7 @@ from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.heads.bbox_regression import targets
-from detector.matching import BACKGROUND, owners
+from detector.matching import BACKGROUND, match_to_objects
 from detector.settings import Settings
 from detector.structures import Annotations, Array, Proposals
 from detector.training.engine.checkpoint import digest_of
@@ -258,7 +258,7 @@ def assign(
     candidates = proposals.boxes[: settings.max_proposals]
     candidates = np.concatenate([truth.boxes[truth.real], candidates])
     candidates = candidates[box_ops.unique(candidates)]
-    which, best = owners(candidates, truth, settings.positive_iou)
+    which, best = match_to_objects(candidates, truth, settings.positive_iou)
     keep = (which >= 0) | ((which == BACKGROUND) & (best >= settings.background_low))
     return candidates[keep], which[keep], best[keep]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from detector.datasets import Dataset, Sample
-from detector.detection.size_prior import RegionPrior, fit_prior, sides_of
-from detector.matching import SET_ASIDE, owners
+from detector.detection.size_prior import SizePrior, fit_prior, sides_of
+from detector.matching import IGNORE, match_to_objects
 from detector.structures import Array, Proposals
 from detector.training.regions.sampling import SamplingSettings
 
@@ -18,7 +18,7 @@ def prior_of(
     proposals: Mapping[str, Proposals],
     sampling: SamplingSettings,
     most: int | None,
-) -> RegionPrior | None:
+) -> SizePrior | None:
     """Counted in the images where all classes are annotated; None where that says nothing.
 
     most  proposals of one image that the detector will judge; None is all
@@ -47,6 +47,6 @@ def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Arr
     """Sides of the proposals and whether each is an object; without those that neither learning nor
     evaluation counts, on difficult objects and crowds.
     """
-    which, _ = owners(found.boxes, sample.annotations, least)
-    known = which != SET_ASIDE
+    which, _ = match_to_objects(found.boxes, sample.annotations, least)
+    known = which != IGNORE
     return sides_of(found.boxes, found.size)[known], which[known] >= 0

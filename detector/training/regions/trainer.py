@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from detector.progress.interruption import Stop
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import Places
+    from detector.training.engine.places import RunContext
     from detector.training.regions.inputs import Learning
     from detector.training.regions.settings import RegionTrainingConfig
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def train(
     settings: RegionTrainingConfig,
     learning: Learning,
-    places: Places,
+    places: RunContext,
     group: Group,
     stop: Stop,
     begun: Callable[[], None],
@@ -76,24 +76,30 @@ def train(
     reached = loop.first
     display = TrainingDisplay(how.steps, loop.first, size, places.quiet)
     with ExitStack() as stack:
-        logs = Logs(places, loop.first, silent=not group.is_first, stack=stack)
+        logs = Logs(places, loop.first, silent=not group.is_main, stack=stack)
         ahead = 2 if isinstance(learning.make, DeviceCrops) else None  # in the device's memory
-        for turn in loop.turns(batch_at, threads=max(1, places.threads - 1), ahead=ahead):
-            batch, inputs, target = turn.batch
+        for current in loop.steps(batch_at, threads=max(1, places.threads - 1), ahead=ahead):
+            batch, inputs, target = current.batch
             sums = step_of(inputs, target, loop.factor)
-            moved = loop.move(turn.step, sums, mean_loss, batch.replay)
-            total, reached = Sums(*moved.sums), turn.step + 1
+            result = loop.update(current.step, sums, mean_loss, batch.replay)
+            total, reached = Sums(*result.sums), current.step + 1
             objects_right = total.objects_right / max(total.objects, 1)
             curves = {"boxes": round(total.boxes / size, 5)} if settings.box_loss else {}
             curves["positives_right"] = round(objects_right, 4)
-            logs.step(turn, moved, curves, right=round(total.right / size, 4))
-            display.step(turn.step, moved.loss, turn.rate, objects_right, turn.waited)
+            logs.step(current, result, curves, right=round(total.right / size, 4))
+            display.step(
+                current.step,
+                result.loss,
+                current.rate,
+                objects_right,
+                current.waited,
+            )
     display.close()
     return run.averaged(), reached
 
 
 def _step_of(
-    settings: RegionTrainingConfig, learning: Learning, places: Places, group: Group
+    settings: RegionTrainingConfig, learning: Learning, places: RunContext, group: Group
 ) -> Step:
     """What stays the same from step to step."""
     how, sampling, network = settings.optimiser, settings.sampling, learning.network
