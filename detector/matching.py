@@ -16,7 +16,7 @@ BACKGROUND, IGNORE = -1, -2
 
 def match_to_objects(boxes: Array, truth: Annotations, iou: float) -> tuple[Array, Array]:
     """Whose each region is, (N,) rows of `truth`: the object's that it overlaps best, if at IoU >=
-    `iou`; the others are SET_ASIDE or BACKGROUND. And the IoU (N,) with that best object.
+    `iou`; the others are IGNORE or BACKGROUND. And the IoU (N,) with that best object.
     """
     rows = np.flatnonzero(truth.real)
     best, which = np.zeros(len(boxes)), np.full(len(boxes), BACKGROUND)

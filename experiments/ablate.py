@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages
     from detector.detection.bundle import BundleManifest
     from detector.detection.detector import Detector
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
@@ -276,8 +276,8 @@ def inception_v3(
     with training_session(
         out, Path("."), device=device, threads=threads, quiet=quiet, within="runs/*",
         compiled=compiled,
-    ) as (places, group):  # fmt: skip
-        return int(not train_rows(rows, chosen, images, judged, places, group))
+    ) as (run_context, group):  # fmt: skip
+        return int(not train_rows(rows, chosen, images, judged, run_context, group))
 
 
 def train_rows(
@@ -285,7 +285,7 @@ def train_rows(
     seeds: Sequence[int],
     images: LabelledImages,
     judged: LabelledImages,
-    places: RunContext,
+    context: RunContext,
     group: Group,
 ) -> bool:
     """Train and judge each row with each seed; ablation.json says after each run how it stands.
@@ -298,15 +298,15 @@ def train_rows(
 
     from detector.progress.interruption import stop_gently
 
-    runs = runs_of(rows, seeds, images, places.out)
+    runs = runs_of(rows, seeds, images, context.out)
     found: list[tuple[Run, Result]] = []
     with stop_gently("this step, then saving") as stop:
-        if not places.quiet:
+        if not context.quiet:
             print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
-        for one in measure_all(runs, images, judged, places, group, stop):
+        for one in measure_all(runs, images, judged, context, group, stop):
             found.append(one)
             if group.is_main:
-                write_table(places.out, summary(rows, found, seeds, images, judged))
+                write_table(context.out, summary(rows, found, seeds, images, judged))
         if group.is_main and found:
             show_inception(summary(rows, found, seeds, images, judged))
     return all(result.readable for _, result in found)

@@ -40,12 +40,12 @@ def measure(
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     operations = 2 * sum(_multiply_adds(network, inputs[:1])) * crops
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1e-3)
-    possible = torch.zeros(crops, 21, dtype=torch.bool, device=device)
-    possible[:, 20] = True
+    allowed_classes = torch.zeros(crops, 21, dtype=torch.bool, device=device)
+    allowed_classes[:, 20] = True
     forward: Any = torch.compile(network) if compiled else network
 
     def step() -> None:
-        _step(forward, inputs, possible, optimizer, precision)
+        _step(forward, inputs, allowed_classes, optimizer, precision)
 
     for _ in range(2):  # kernels are chosen, and compiled
         step()
@@ -81,14 +81,14 @@ def matrix_rate(device: torch.device, precision: torch.dtype) -> float:
 def _step(
     network: Callable[[Tensor], Tensor],
     inputs: Tensor,
-    possible: Tensor,
+    allowed_classes: Tensor,
     optimizer: torch.optim.Optimizer,
     precision: torch.dtype,
 ) -> None:
     half = precision != torch.float32
     with torch.autocast(inputs.device.type, precision, enabled=half):
         logits = network(inputs)
-    region_loss(logits, possible).mean().backward()
+    region_loss(logits, allowed_classes).mean().backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

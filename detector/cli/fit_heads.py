@@ -211,7 +211,7 @@ def fit_on_bank(
     from detector.detection.bundle import load_bundle
     from detector.hardware import use_device, use_threads
     from detector.models.inference.prepare import fastest_precision
-    from detector.training.engine.places import RunContext
+    from detector.training.engine.context import RunContext
     from detector.training.heads.bank_features import BankFeatures
     from detector.training.heads.fitting import fit_all
 
@@ -222,8 +222,8 @@ def fit_on_bank(
         raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
     threads = use_threads(machine.threads)
     loaded = load_bundle(bundle, members_of(ensemble))
-    places = RunContext(run, data_root, device, threads, machine.quiet)
-    kept = BankFeatures(loaded, places, cast("Precision", precision), every_class=heads.svm)
+    context = RunContext(run, data_root, device, threads, machine.quiet)
+    kept = BankFeatures(loaded, context, cast("Precision", precision), every_class=heads.svm)
     data = f"{pluralise(len(kept.dataset), 'image')} of the bank of {run.name}"
     recipe = {"data": data, "seed": heads.seed}
     if kept.unread:

@@ -79,15 +79,15 @@ def main(
         training_session(
             out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
             compiled=compiled, within="member-*",
-        ) as (places, group),
+        ) as (context, group),
         stop_gently("this step, then saving") as stop,
     ):  # fmt: skip
         readable, finished = True, []
         for number in range(members):
             folder = out if members == 1 else out / f"member-{number}"
-            if members > 1 and not places.quiet:
+            if members > 1 and not context.quiet:
                 typer.echo(f"member {number + 1} of {members}", err=True)
-            own, where = settings.of_member(number), replace(places, out=folder)
+            own, where = settings.of_member(number), replace(context, out=folder)
             trained = train(own, images, judged, where, group, stop)
             readable &= trained.readable
             if not trained.finished:

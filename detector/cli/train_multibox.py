@@ -26,8 +26,8 @@ from detector.cli.training_session import (
 )
 
 if TYPE_CHECKING:
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
@@ -67,12 +67,12 @@ def main(
     with training_session(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         bank=bank, compiled=compiled,
-    ) as (places, group):  # fmt: skip
-        return _trained(settings, places, group, strict)
+    ) as (context, group):  # fmt: skip
+        return _trained(settings, context, group, strict)
 
 
 def _trained(
-    settings: MultiBoxTrainingConfig, places: RunContext, group: Group, strict: bool
+    settings: MultiBoxTrainingConfig, context: RunContext, group: Group, strict: bool
 ) -> int:
     """Everything from the images to the weights; the exit code."""
     from detector.cli.app import code_of_made
@@ -85,19 +85,19 @@ def _trained(
     try:
         group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
-            dataset = images_of(settings, places.data_root)
-            learning = learning_of(settings, dataset, places, group, stop)
-            if not places.quiet:
+            dataset = images_of(settings, context.data_root)
+            learning = learning_of(settings, dataset, context, group, stop)
+            if not context.quiet:
                 report(learning, settings)
-            averaged, left_out = train(settings, learning, places, group, stop)
-            readable = not group.any(bool(left_out), places.device)
+            averaged, left_out = train(settings, learning, context, group, stop)
+            readable = not group.any(bool(left_out), context.device)
     finally:
         group.close()
     for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
     if not group.is_main:  # torchrun ends all processes when one of them fails
         return 0
-    write_weights(places.out, settings, learning, averaged)
+    write_weights(context.out, settings, learning, averaged)
     return code_of_made(not readable, strict)
 
 

@@ -30,8 +30,8 @@ from detector.cli.training_session import (
 )
 
 if TYPE_CHECKING:
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
     from detector.training.regions.settings import RegionTrainingConfig
 
 
@@ -79,12 +79,12 @@ def main(
     with training_session(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         within="member-*", cache=cache, bank=bank, compiled=compiled,
-    ) as (places, group):  # fmt: skip
-        return _trained(settings, members, places, group, strict)
+    ) as (context, group):  # fmt: skip
+        return _trained(settings, members, context, group, strict)
 
 
 def _trained(
-    settings: RegionTrainingConfig, members: int, places: RunContext, group: Group, strict: bool
+    settings: RegionTrainingConfig, members: int, context: RunContext, group: Group, strict: bool
 ) -> int:
     """Everything from the proposals to the bundle and its heads; the exit code."""
     from detector.cli.app import code_of_made
@@ -98,12 +98,12 @@ def _trained(
     from detector.training.regions.run import NOT_OF_THE_WEIGHTS
     from detector.training.regions.trainer import train
 
-    out, where = places.out, places.device
+    out, where = context.out, context.device
     trained: list[Any] = []
     broken: dict[Path, str] = {}
     try:
         with stop_gently("this image or step, then saving") as stop:
-            dataset, pool, prior, unread, held = regions_of(settings, places, group, stop)
+            dataset, pool, prior, unread, held = regions_of(settings, context, group, stop)
             unfinished = ""
 
             def begun() -> None:
@@ -112,13 +112,13 @@ def _trained(
 
             for number in range(members):
                 own = settings.of_member(number)
-                learning = learning_of(own, dataset, pool, places, group, stop)
+                learning = learning_of(own, dataset, pool, context, group, stop)
                 folder = out if members == 1 else out / f"member-{number}"
-                if members > 1 and not places.quiet:
+                if members > 1 and not context.quiet:
                     typer.echo(f"member {number + 1} of {members}", err=True)
                 with naming_what_differs(out, settings, NOT_OF_THE_WEIGHTS):
                     averaged, reached = train(
-                        own, learning, replace(places, out=folder), group, stop, begun
+                        own, learning, replace(context, out=folder), group, stop, begun
                     )
                 broken |= learning.crops.broken
                 stopping = group.stops(stop, where)
@@ -134,7 +134,7 @@ def _trained(
             if unfinished and trained and group.is_main:  # something to try before it goes on
                 write_bundle(
                     out, settings, dataset, trained, prior,
-                    held=held, root=places.data_root, unfinished=unfinished,
+                    held=held, root=context.data_root, unfinished=unfinished,
                 )  # fmt: skip
     finally:
         group.close()
@@ -142,9 +142,9 @@ def _trained(
         typer.echo(f"left out: {message}", err=True)
     if not group.is_main:  # torchrun ends all processes when one of them fails
         return 0
-    write_bundle(out, settings, dataset, trained, prior, held=held, root=places.data_root)
+    write_bundle(out, settings, dataset, trained, prior, held=held, root=context.data_root)
     code = code_of_made(bool(unread) or not readable, strict)
-    fitted = fit_heads_of_run(settings, places)
+    fitted = fit_heads_of_run(settings, context)
     if held is not None:
-        fit_on_held_out(held, places)
+        fit_on_held_out(held, context)
     return code if fitted else 1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
 
 BATCH_THREADS = 2
 """That make batches, unless --threads says how many."""
@@ -67,7 +67,7 @@ def training_session(
     quiet: bool,
     tensorboard: bool = False,
     within: str | None = None,
-    **places: Any,
+    **paths: Any,
 ) -> Iterator[tuple[RunContext, Group]]:
     """The places of a run whose folder nobody else is at work in, and the group of processes that
     torchrun started, which is left at the end.
@@ -78,8 +78,8 @@ def training_session(
 
     from detector.hardware import usable_cores, use_device, use_threads
     from detector.progress.tensorboard import need_tensorboard
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import join_group
-    from detector.training.engine.places import RunContext
     from detector.training.engine.run_folder import exclusive_lock
 
     if tensorboard:
@@ -93,7 +93,7 @@ def training_session(
             yield (
                 RunContext(
                     out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_main,
-                    bounded=threads is not None, tensorboard=tensorboard, **places,
+                    bounded=threads is not None, tensorboard=tensorboard, **paths,
                 ),
                 group,
             )  # fmt: skip

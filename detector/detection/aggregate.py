@@ -65,7 +65,7 @@ def aggregate(
 ) -> AggregatedScores:
     """One opinion of what each member says; a temperature for each.
 
-    log_odds  (N,) added to those of "an object" in the mean of the softmax (region_prior.py)
+    log_odds  (N,) added to those of "an object" in the mean of the softmax (size_prior.py)
 
     SVMs take the softmax's place, and background is then 1 less the best. An added class gets a
     column before background; the softmax is not renormalised for it, so the other classes' scores

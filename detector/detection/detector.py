@@ -105,7 +105,7 @@ class Detector:
     ) -> None:
         """`chunk` regions, of one or several images, are cropped and classified at a time.
 
-        prior  corrects the softmax by the regions' sizes (region_prior.py)
+        prior  corrects the softmax by the regions' sizes (size_prior.py)
         """
         self.propose_regions = proposer
         self.ensemble = ensemble
@@ -167,7 +167,7 @@ class Detector:
 
     def aggregate(self, proposals: Proposals, outputs: Sequence[MemberOutput]) -> RegionScores:
         """What the members said of these regions, as scores and boxes: temperatures, mean, prior of
-        sizes, heads (member_outputs.py).
+        sizes, heads (aggregate.py).
         """
         log_odds = None if self.prior is None else self.prior(proposals.boxes, proposals.size)
         judgement = aggregate(outputs, self.ensemble.temperatures, log_odds)

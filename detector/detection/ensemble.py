@@ -48,7 +48,7 @@ class Member:
     context: float = CONTEXT
     trunk: SharedTrunk | None = None
     temperature: float = 1.0
-    """Its logits are divided by it before the softmax (member_outputs.py)."""
+    """Its logits are divided by it before the softmax (aggregate.py)."""
 
     def __post_init__(self) -> None:
         if not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
@@ -80,7 +80,7 @@ class Ensemble:
     on a CPU, each with its own batch).
 
     Heads run on the features of the same pass. What becomes of all that the members say is in
-    member_outputs.py; `temperatures` may be set to others, one for each member.
+    aggregate.py; `temperatures` may be set to others, one for each member.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Ensemble:
     ) -> AggregatedScores:
         """{spec: (N, 3, S, S)} to scores and, where there are heads for it, moves of regions.
 
-        log_odds  (N,) added to those of "an object" in the networks' softmax (region_prior.py)
+        log_odds  (N,) added to those of "an object" in the networks' softmax (size_prior.py)
         """
         return aggregate(self.ask(crops), self.temperatures, log_odds)
 

@@ -27,7 +27,7 @@ class RegressionSettings(Settings):
     """Mean norm of the features, by which the ridge is measured."""
 
 
-def targets(boxes: Array, objects: Array) -> Array:
+def encode_deltas(boxes: Array, objects: Array) -> Array:
     """(N, 4) of (dx, dy, log dw, log dh) that move boxes (N, 4) onto objects (N, 4)."""
     centre, sides = _centre_and_sides(boxes)
     goal, goal_sides = _centre_and_sides(objects)

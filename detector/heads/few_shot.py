@@ -170,6 +170,6 @@ def fit_one_class(
 def _mined(parts: Sequence[Described], settings: SvmSettings) -> tuple[Array, float]:
     positives, first, second = parts
     mining = HardNegativeMining(positives.features, settings)
-    mining.see(first.features)
-    mining.see(second.features)
-    return mining.finish()
+    mining.partial_fit(first.features)
+    mining.partial_fit(second.features)
+    return mining.fit()

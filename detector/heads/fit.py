@@ -50,11 +50,11 @@ def fit_svms(
     for _ in range(settings.passes):
         for image in images("hard negatives"):
             for label, one in enumerate(mining):
-                one.see(image.negatives(label, settings.negative_iou) * scale)
+                one.partial_fit(image.negatives(label, settings.negative_iou) * scale)
     without = [c for c, one in zip(classes, mining, strict=True) if not len(one.negatives)]
     if without:
         raise TrainingError(f"no background for {', '.join(without[:4])}; give more images")
-    fitted = [one.finish() for one in mining]
+    fitted = [one.fit() for one in mining]
     weight = (np.stack([row for row, _ in fitted]) * scale).astype(np.float32)
     bias = np.array([value for _, value in fitted], np.float32)
     slope, offset = _curves(images("scores"), weight, bias, settings)

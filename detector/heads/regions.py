@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector import boxes as box_ops
-from detector.heads.bbox_regression import targets
+from detector.heads.bbox_regression import encode_deltas
 from detector.matching import BACKGROUND, match_to_objects
 from detector.structures import Annotations, Array
 
@@ -82,4 +82,4 @@ class DescribedImage:
         rows = np.flatnonzero(overlap.max(1) > least_iou)
         rows = rows[rows >= len(self.objects)]
         which = overlap[rows].argmax(1)
-        return rows, real.labels[which], targets(self.boxes[rows], real.boxes[which])
+        return rows, real.labels[which], encode_deltas(self.boxes[rows], real.boxes[which])

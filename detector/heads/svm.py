@@ -54,7 +54,7 @@ def fit_margin(positives: Array, negatives: Array, settings: SvmSettings) -> tup
 
 
 class HardNegativeMining:
-    """The SVM of one class while images pass by: `see` each one's negatives, then `finish`.
+    """The SVM of one class while images pass by: `partial_fit` each one's negatives, then `fit`.
 
     Features are expected scaled. The first negatives are all kept, later ones only if they are
     hard for the machine of the moment.
@@ -75,8 +75,10 @@ class HardNegativeMining:
         margins: Array = features @ self.weight + self.bias
         return margins
 
-    def see(self, features: Array) -> None:
-        """Negatives (N, F) of one image; those in the cache already are not taken twice."""
+    def partial_fit(self, features: Array) -> None:
+        """Add the negatives (N, F) of one image that are hard and not in the cache already; fit
+        again when enough are new.
+        """
         if self.weight is not None:
             features = features[self.margins(features) > self.settings.hard_margin]
         fresh = [row for row in features if self._is_fresh(row)]
@@ -85,7 +87,7 @@ class HardNegativeMining:
         self.negatives = np.concatenate([self.negatives, np.stack(fresh)])
         self.new += len(fresh)
         if self.weight is None or self.new > self.settings.retrain_after:
-            self.fit()
+            self._refit()
 
     def _is_fresh(self, row: Array) -> bool:
         key = row.tobytes()
@@ -93,8 +95,8 @@ class HardNegativeMining:
         self._seen.add(key)
         return not known
 
-    def fit(self) -> None:
-        """Fit on the cache, then let the easy negatives go."""
+    def _refit(self) -> None:
+        """Fit on the cache, then evict the easy negatives."""
         self.weight, self.bias = fit_margin(self.positives, self.negatives, self.settings)
         self.new = 0
         keep = self.margins(self.negatives) >= self.settings.evict_margin
@@ -102,9 +104,9 @@ class HardNegativeMining:
             self._seen.discard(row.tobytes())
         self.negatives = self.negatives[keep]
 
-    def finish(self) -> tuple[Array, float]:
-        """The last fit, after the last image: weight (F,) and bias."""
+    def fit(self) -> tuple[Array, float]:
+        """Fit once more after the last image; returns the weight (F,) and the bias."""
         if self.new or self.weight is None:
-            self.fit()
+            self._refit()
         assert self.weight is not None
         return self.weight, self.bias

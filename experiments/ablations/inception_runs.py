@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from detector.datasets.labelled.images import LabelledImages
     from detector.progress.interruption import Stop
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
 
 RESULT = "result.json"
 
@@ -96,7 +96,7 @@ def measure_all(
     runs: Sequence[Run],
     images: LabelledImages,
     judged: LabelledImages,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Iterator[tuple[Run, Result]]:
@@ -106,16 +106,16 @@ def measure_all(
     for number, run in enumerate(runs, start=1):
         found = kept(run, judged)
         if found is None:
-            if not places.quiet:
+            if not context.quiet:
                 where = f"run {number} of {len(runs)}: {run.row.name}, seed {run.seed}"
                 typer.echo(where + _left(took, waiting), err=True)
             before = time.monotonic()
-            found = measure(run, images, judged, places, group, stop)
+            found = measure(run, images, judged, context, group, stop)
             took.append(time.monotonic() - before)
         if found is None:
             return
         yield run, found
-        if group.any(bool(stop), places.device):
+        if group.any(bool(stop), context.device):
             return
 
 
@@ -131,39 +131,39 @@ def measure(
     run: Run,
     images: LabelledImages,
     judged: LabelledImages,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Result | None:
     """Train where that is not done, judge, and keep the result; None if `stop` came first."""
     readable = not SkippedFiles(run.folder, group, resumed=True)
     if not (run.folder / CLASSIFIER).is_file():
-        own = replace(places, out=run.folder)
+        own = replace(context, out=run.folder)
         trained = train(run.settings, images, judged, own, group, stop)
         readable = trained.readable
         if not trained.finished:
             return None
-    found = _judged(run, judged, readable, places, group)
+    found = _judged(run, judged, readable, context, group)
     if group.is_main:
         write_atomically(run.folder / RESULT, found.model_dump_json(indent=1) + "\n")
         for name in (NEW, CURRENT, PREVIOUS):  # three times the weights each
             (run.folder / name).unlink(missing_ok=True)
-    group.wait()
+    group.barrier()
     return found
 
 
 def _judged(
-    run: Run, judged: LabelledImages, readable: bool, places: RunContext, group: Group
+    run: Run, judged: LabelledImages, readable: bool, context: RunContext, group: Group
 ) -> Result:
     """The saved weights on one central crop of each validation image."""
-    model: Any = load_classifier(run.folder / CLASSIFIER).model.eval().to(places.device)
+    model: Any = load_classifier(run.folder / CLASSIFIER).model.eval().to(context.device)
 
     def feed(crops: Tensor) -> Tensor:
-        crops = crops.to(places.device, memory_format=torch.channels_last)
+        crops = crops.to(context.device, memory_format=torch.channels_last)
         return model.normalisation(crops)  # type: ignore[no-any-return]
 
     size = run.settings.network.input_size
-    found = validate(model, judged, size, feed, group=group, threads=places.threads)
+    found = validate(model, judged, size, feed, group=group, threads=context.threads)
     if not found.images:
         raise EvaluationError(f"{judged.name}: none of its images could be read; give --val IMAGES")
     readable = readable and found.images == len(judged)

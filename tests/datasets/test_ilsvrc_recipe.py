@@ -51,7 +51,7 @@ def test_the_recipe_of_the_repository_builds_and_draws_a_batch(data: Path) -> No
     background = batch.labels == 200
     assert not any(dataset.samples[i].positives_only for i in batch.image[background])
     # Airplanes are blacklisted in all of val: its background may be one, and none is a positive.
-    assert batch.possible[background][:, 1].all()
+    assert batch.allowed_classes[background][:, 1].all()
     planes = batch.image[batch.labels == 1]
     assert len(planes)
     assert all(dataset.samples[i].positives_only for i in planes)

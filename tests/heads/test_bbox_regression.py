@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from detector.heads.bbox_regression import RegressionSettings, apply_deltas, fit_regression, targets
+from detector.heads.bbox_regression import (
+    RegressionSettings,
+    apply_deltas,
+    encode_deltas,
+    fit_regression,
+)
 
 REGION = np.array([[10, 20, 30, 60]])  # 20 wide, 40 high, centre (20, 40)
 
@@ -22,7 +27,7 @@ REGION = np.array([[10, 20, 30, 60]])  # 20 wide, 40 high, centre (20, 40)
     ],
 )
 def test_targets_by_hand_and_back(target, delta):
-    found = targets(REGION, np.array([target]))
+    found = encode_deltas(REGION, np.array([target]))
     assert found[0].tolist() == pytest.approx(delta)
     assert apply_deltas(REGION, found[:, None], (100, 100))[0, 0].tolist() == pytest.approx(target)
 

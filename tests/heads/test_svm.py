@@ -48,8 +48,8 @@ def test_mining_image_by_image_finds_the_machine_of_all_negatives_at_once(rng):
     mining = HardNegativeMining(positives, settings)
     for _ in range(settings.passes):
         for image in np.split(negatives, 10):
-            mining.see(image)
-    weight, mined_bias = mining.finish()
+            mining.partial_fit(image)
+    weight, mined_bias = mining.fit()
     assert np.abs(weight - plain).max() < 0.02 * np.abs(plain).max()
     assert mined_bias == pytest.approx(bias, abs=0.02)
     assert 0 < len(mining.negatives) < len(negatives) / 2
@@ -58,7 +58,7 @@ def test_mining_image_by_image_finds_the_machine_of_all_negatives_at_once(rng):
 def test_the_first_image_is_kept_whole_and_fitted(rng):
     positives, negatives = _clouds(rng, 20)
     mining = HardNegativeMining(positives, SvmSettings(c=1e-6))  # nothing is beyond the margin
-    mining.see(negatives)
+    mining.partial_fit(negatives)
     assert mining.weight is not None
     assert len(mining.negatives) == 20
 
@@ -66,28 +66,28 @@ def test_the_first_image_is_kept_whole_and_fitted(rng):
 def test_easy_negatives_are_not_taken_and_none_is_taken_twice(rng):
     positives, negatives = _clouds(rng, 50)
     mining = HardNegativeMining(positives, SvmSettings(c=1.0))
-    mining.see(negatives)
+    mining.partial_fit(negatives)
     cached = len(mining.negatives)
-    mining.see(np.array([[-50.0, 0, 0, 0]], np.float32))  # far on the right side
+    mining.partial_fit(np.array([[-50.0, 0, 0, 0]], np.float32))  # far on the right side
     assert len(mining.negatives) == cached
     hard = np.array([[3.0, 0, 0, 0]], np.float32)
     for _ in range(3):
-        mining.see(hard)
+        mining.partial_fit(hard)
     assert len(mining.negatives) == cached + 1
 
 
 def test_easy_negatives_leave_the_cache_and_may_come_again(rng):
     positives, negatives = _clouds(rng, 50)
     mining = HardNegativeMining(positives, SvmSettings(c=1.0))
-    mining.see(negatives)
+    mining.partial_fit(negatives)
     assert 0 < len(mining.negatives) < 50
     assert (mining.margins(mining.negatives) >= -1.2).all()
     left = {row.tobytes() for row in negatives} - {row.tobytes() for row in mining.negatives}
     # A machine for which everything is hard.
     mining.weight, mining.bias = np.zeros(4, np.float32), 0.0
-    mining.see(np.stack([np.frombuffer(row, np.float32) for row in left]))
+    mining.partial_fit(np.stack([np.frombuffer(row, np.float32) for row in left]))
     assert len(mining.negatives) == 50
-    mining.see(negatives)
+    mining.partial_fit(negatives)
     assert len(mining.negatives) == 50
 
 
@@ -95,10 +95,10 @@ def test_it_is_fitted_again_after_so_many_new_negatives(rng):
     positives, negatives = _clouds(rng, 50)
     hard = np.array([[3, 0, 0, i / 10] for i in range(6)], np.float32)
     mining = HardNegativeMining(positives, SvmSettings(c=1.0, retrain_after=5))
-    mining.see(negatives)
+    mining.partial_fit(negatives)
     before = mining.weight
-    mining.see(hard[:5])
+    mining.partial_fit(hard[:5])
     assert mining.weight is before
-    mining.see(hard[5:])
+    mining.partial_fit(hard[5:])
     assert mining.weight is not before
     assert mining.new == 0

@@ -139,11 +139,11 @@ def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
 
 
 def kept_of(run: Path, precision: str):
-    from detector.training.engine.places import RunContext
+    from detector.training.engine.context import RunContext
     from detector.training.heads.bank_features import BankFeatures
 
-    places = RunContext(run, Path(), torch.device("cpu"), 1, True)
-    return BankFeatures(load_bundle(run / "bundle"), places, precision)
+    context = RunContext(run, Path(), torch.device("cpu"), 1, True)
+    return BankFeatures(load_bundle(run / "bundle"), context, precision)
 
 
 def test_svms_and_regression_are_fitted_without_a_crop(run: Path, tmp_path: Path):

@@ -32,14 +32,14 @@ from detector.training.regions.teacher import build_teacher
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     """(data set, pool, what the network learns from) of a run, without its steps."""
-    from detector.training.engine.places import RunContext
+    from detector.training.engine.context import RunContext
     from detector.training.regions.inputs import learning_of, regions_of
 
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
-    places = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
-    dataset, pool, *_ = regions_of(chosen, places, Group(), Stop())
-    return dataset, pool, learning_of(chosen, dataset, pool, places, Group(), Stop())
+    context = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
+    dataset, pool, *_ = regions_of(chosen, context, Group(), Stop())
+    return dataset, pool, learning_of(chosen, dataset, pool, context, Group(), Stop())
 
 
 def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(
@@ -95,7 +95,7 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
     lost = np.array([dataset.samples[image].path.name == "000003.jpg" for image in batch.image])
     assert lost.any()
     assert (seen.read.numpy() == ~lost).all()
-    assert seen.possible[lost].all()
+    assert seen.allowed_classes[lost].all()
     assert train(config, tmp_path, *bank, "--set", "box_loss={}", "--strict") == 1
     assert "000003.jpg: could not be read when" in capsys.readouterr().err
 
@@ -180,7 +180,7 @@ def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     said = said.softmax(-1).mean(0)
     assert said.std(0).min() > 0.05  # so rows cannot be confused
     batch = learning.pool.draw(0, 0)
-    found = learning.taught(batch).exp()
+    found = learning.teacher_logits(batch).exp()
     assert torch.allclose(found, said[torch.from_numpy(batch.rows)], atol=5e-3)
 
 
@@ -228,12 +228,12 @@ def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatc
     told, labels = torch.tensor([[5.0, -5.0]] * 2), torch.tensor([0, 1])
     crops, all_possible = torch.zeros(2, 3, 4, 4), torch.ones(2, 2).bool()
     none, both = torch.zeros(2).bool(), torch.ones(2).bool()
-    unread = Target(all_possible, labels, taught=told, read=none)
+    unread = Target(all_possible, labels, teacher_logits=told, read=none)
     sums = Sums(*step(crops, unread, 1.0))
     assert (sums.loss, sums.read) == (0, 0)
     assert layer.weight.grad is not None
     assert not layer.weight.grad.any()
-    unlabelled = Target(all_possible, labels, taught=told, read=both)
+    unlabelled = Target(all_possible, labels, teacher_logits=told, read=both)
     assert Sums(*step(crops, unlabelled, 1.0)).loss > 0.1
 
 

@@ -29,10 +29,10 @@ def test_threads_are_those_that_make_batches_and_those_that_compute(
     given, batches, own_threads, tmp_path
 ):
     asked = {"device": "cpu", "threads": given, "quiet": True, "compiled": True}
-    with training_session(tmp_path / "run", tmp_path, **asked) as (places, group):
+    with training_session(tmp_path / "run", tmp_path, **asked) as (context, group):
         assert torch.get_num_threads() == (given or own_threads)
-        assert (places.threads, places.bounded) == (batches, given is not None)
-        assert (places.compiled, group.is_main) == (True, True)
+        assert (context.threads, context.bounded) == (batches, given is not None)
+        assert (context.compiled, group.is_main) == (True, True)
         assert (tmp_path / "run" / LOCK).exists()
 
 

@@ -41,9 +41,9 @@ def test_without_heads_it_is_the_cross_entropy(smoothing):
 
 def test_the_loss_of_regions_keeps_one_value_a_region():
     """Partly annotated regions too: -ln(0.2 + 0.3), and 0.5 times -ln(0.1 + 0.1) of the head."""
-    possible = torch.tensor([[True, True, False]])
+    allowed_classes = torch.tensor([[True, True, False]])
     output = (logits(0.2, 0.3, 0.5), logits(0.1, 0.1, 0.8))
-    found = auxiliary_loss(output, lambda one: region_loss(one, possible), weight=0.5)
+    found = auxiliary_loss(output, lambda one: region_loss(one, allowed_classes), weight=0.5)
     assert found.shape == (1,)
     assert found.item() == pytest.approx(-math.log(0.5) - 0.5 * math.log(0.2))
 

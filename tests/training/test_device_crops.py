@@ -56,11 +56,11 @@ def test_crops_of_the_device_are_those_of_the_processor(dataset: Dataset, pool: 
     device, host = _loaded(dataset, pool, augment), RegionCrops(dataset, 32, augment, 5, 0.2)
     batch = pool.draw(0, 3)
     assert 0 < batch.flip.sum() < len(batch)
-    crops, possible, read = device(batch, 3)
+    crops, allowed_classes, read = device(batch, 3)
     wanted, allowed, _ = host(batch, 3)
     assert read.all()
     assert (crops - wanted).abs().max() < 1 / 255 / 5
-    assert torch.equal(possible, allowed)
+    assert torch.equal(allowed_classes, allowed)
     assert crops.is_contiguous(memory_format=torch.channels_last)
     other = device(batch, 4).inputs
     assert (other - crops).abs().max() > 0.01  # another distortion
@@ -77,11 +77,11 @@ def test_an_image_that_went_bad_costs_its_own_regions(fault: str, dataset, pool)
     assert list(made.broken) == [path]
     assert str(path) in made.broken[path]
     batch = pool.draw(0, 0)
-    crops, possible, read = made(batch, 0)
+    crops, allowed_classes, read = made(batch, 0)
     lost = torch.from_numpy(batch.image == 1)
-    assert possible[lost].all()
+    assert allowed_classes[lost].all()
     assert torch.equal(read, ~lost)
-    assert not possible[~lost].all(1).any()
+    assert not allowed_classes[~lost].all(1).any()
     assert torch.isfinite(crops).all()
 
 

@@ -88,14 +88,14 @@ def test_the_maps_of_a_bank_are_those_of_the_trunk(
     bank = builder.open()
     part = pool.restricted(bank.rows)
     batch = part.draw(0, 0)
-    maps, possible, read = bank(batch, 0)
+    maps, allowed_classes, read = bank(batch, 0)
     crops = RegionCrops(dataset, 32, STILL, 0)(batch, 0).inputs
     with torch.inference_mode():
         expected = trunk.eval()(crops)
     assert torch.allclose(
         maps, expected, rtol=rounding, atol=rounding * float(expected.abs().max())
     )
-    assert possible.shape == (len(batch), 3)
+    assert allowed_classes.shape == (len(batch), 3)
     assert read.all()
 
 

@@ -11,9 +11,9 @@ from detector.training.regions.mining import background_losses, hardest
 def test_all_objects_and_the_worst_half_of_the_background_are_kept():
     # Two classes and background; the "network" hands its input through as logits.
     logits = torch.tensor([[9.0, 0, 0], [0, 0, 9], [5, 0, 0], [0, 0, 5], [0, 4, 0]])
-    possible = torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]]).bool()
+    allowed_classes = torch.tensor([[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]]).bool()
     background = torch.tensor([False, True, True, True, True])
-    losses = background_losses(nn.Identity(), logits, possible, background)
+    losses = background_losses(nn.Identity(), logits, allowed_classes, background)
     assert losses[0] == 0
     assert losses[2] > losses[4] > losses[1]
     assert hardest(losses, background, 0.5).tolist() == [False, False, True, False, True]

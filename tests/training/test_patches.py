@@ -103,7 +103,7 @@ def batches(images: LabelledImages, **other) -> PatchBatches:
 
 def test_the_parts_of_two_processes_are_the_batch_of_one():
     whole = batches(coloured())(2)
-    parts = [batches(coloured(), rank=rank, world=2)(2) for rank in (0, 1)]
+    parts = [batches(coloured(), rank=rank, world_size=2)(2) for rank in (0, 1)]
     assert whole.positions.tolist() == [8, 9, 10, 11]
     for rank, part in enumerate(parts):
         assert torch.equal(part.crops, whole.crops[rank::2])

@@ -159,9 +159,9 @@ def test_a_partly_annotated_image_proves_only_what_its_boxes_prove():
     batch = _pool().draw(0, 0)
     background = batch.labels == 3
     whole, partial = batch.image == 0, batch.image == 1
-    assert (batch.possible[background & whole] == [False, False, False, True]).all()
-    assert (batch.possible[background & partial] == [True, False, False, True]).all()
-    assert (batch.possible[~background].sum(1) == 1).all()
+    assert (batch.allowed_classes[background & whole] == [False, False, False, True]).all()
+    assert (batch.allowed_classes[background & partial] == [True, False, False, True]).all()
+    assert (batch.allowed_classes[~background].sum(1) == 1).all()
 
 
 def test_an_image_of_positives_only_gives_no_background():

@@ -52,9 +52,9 @@ def test_all_processes_of_a_group_are_refused_together(tmp_path: Path):
 
 def test_a_killed_run_holds_nothing(tmp_path: Path):
     code = (
-        "import sys, time; from detector.training.engine.run_folder import alone_in\n"
+        "import sys, time; from detector.training.engine.run_folder import exclusive_lock\n"
         "from detector.training.engine.distributed import Group\n"
-        "with alone_in(__import__('pathlib').Path(sys.argv[1]), Group()):\n"
+        "with exclusive_lock(__import__('pathlib').Path(sys.argv[1]), Group()):\n"
         "    print('held', flush=True); time.sleep(100)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

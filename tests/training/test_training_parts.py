@@ -23,18 +23,17 @@ from detector.training.regions.loss import distillation_loss, region_loss
 def test_with_one_possible_class_the_loss_is_the_cross_entropy(rng):
     logits = torch.from_numpy(rng.normal(size=(6, 4)))
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    possible = F.one_hot(labels, 4).bool()
-    assert torch.allclose(
-        region_loss(logits, possible), F.cross_entropy(logits.float(), labels, reduction="none")
-    )
+    allowed_classes = F.one_hot(labels, 4).bool()
+    cross_entropy = F.cross_entropy(logits.float(), labels, reduction="none")
+    assert torch.allclose(region_loss(logits, allowed_classes), cross_entropy)
     smooth = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=0.1)
-    assert torch.allclose(region_loss(logits, possible, label_smoothing=0.1), smooth)
+    assert torch.allclose(region_loss(logits, allowed_classes, label_smoothing=0.1), smooth)
 
 
 def test_with_several_possible_classes_their_sum_must_be_likely():
     logits = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]]))
-    possible = torch.tensor([[True, False, False, True]])
-    assert region_loss(logits, possible).item() == pytest.approx(-math.log(0.5))
+    allowed_classes = torch.tensor([[True, False, False, True]])
+    assert region_loss(logits, allowed_classes).item() == pytest.approx(-math.log(0.5))
 
 
 def test_a_region_of_which_nothing_is_known_teaches_nothing():
@@ -212,17 +211,17 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
 def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Path, monkeypatch):
     """One of them sees another folder: each would wait for the other, or train another network."""
     from detector.progress.interruption import Stop
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
     from detector.training.engine.loop import TrainingLoop
-    from detector.training.engine.places import RunContext
     from detector.training.engine.state import TrainingState
     from detector.training.regions.settings import OptimiserConfig
 
-    how, places = OptimiserConfig(), RunContext(tmp_path, tmp_path, torch.device("cpu"), 1, True)
+    how, context = OptimiserConfig(), RunContext(tmp_path, tmp_path, torch.device("cpu"), 1, True)
     run = TrainingState(nn.Linear(2, 2), how, "print")
     monkeypatch.setattr(Group, "agree", lambda _, number, *__: number != 0)
     with pytest.raises(TrainingError, match="different steps, this one at 0"):
-        TrainingLoop(run, how, places, Group(), Stop(), last=3, seed=0)
+        TrainingLoop(run, how, context, Group(), Stop(), last=3, seed=0)
 
 
 @pytest.mark.parametrize("method", ["sgd", "adamw"])

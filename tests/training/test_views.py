@@ -147,7 +147,7 @@ def test_drawn_batches_repeat_with_the_seed_split_among_processes_and_outlive_br
     views = Views(dataset, 64, ViewSettings(), AugmentSettings(), seed=1)
     whole = DrawnExamples(views, batch=6, seed=1)(3)
     assert torch.equal(whole.inputs, DrawnExamples(views, batch=6, seed=1)(3).inputs)
-    parts = [DrawnExamples(views, batch=6, seed=1, rank=rank, world=2)(3) for rank in (0, 1)]
+    parts = [DrawnExamples(views, batch=6, seed=1, rank=rank, world_size=2)(3) for rank in (0, 1)]
     for rank, part in enumerate(parts):
         assert torch.equal(part.inputs, whole.inputs[rank::2])
     assert whole.learnt.sum() == 4  # two of each three can be read

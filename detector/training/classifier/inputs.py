@@ -78,7 +78,7 @@ def learning_of(
     group.goes_around(how.batch, how.accumulate)
     batches = PatchBatches(
         images, settings.network.input_size, how.batch, settings.patches, settings.augment,
-        settings.sampling_seed, group.rank, group.world,
+        settings.sampling_seed, group.rank, group.world_size,
     )  # fmt: skip
     return Learning(settings, images, judged, batches)
 

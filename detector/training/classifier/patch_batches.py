@@ -74,14 +74,15 @@ class PatchBatches:
     augment: AugmentSettings
     seed: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     broken: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stream = Stream(len(self.images), self.seed)
 
     def __call__(self, step: int) -> PatchBatch:
-        positions = np.arange(step * self.batch, (step + 1) * self.batch)[self.rank :: self.world]
+        positions = np.arange(step * self.batch, (step + 1) * self.batch)
+        positions = positions[self.rank :: self.world_size]
         images = self.stream.images_at(positions)
         crops = torch.zeros(len(images), 3, self.size, self.size)
         labels = self.images.labels[images].copy()

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages
     from detector.progress.interruption import Stop
     from detector.training.classifier.settings import ClassifierTrainingConfig
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def train(
     settings: ClassifierTrainingConfig,
     images: LabelledImages,
     judged: LabelledImages | None,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Trained:
-    """Train until the last step or until `stop`, going on from the checkpoint in `places.out`."""
+    """Train until the last step or until `stop`, going on from the checkpoint in `context.out`."""
     cv2.setNumThreads(1)
     learning = learning_of(settings, images, judged, group)
-    places.out.mkdir(parents=True, exist_ok=True)
+    context.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.optimiser.seed)
-    network = network_of(settings, len(images.classes), places.data_root, places.device)
+    network = network_of(settings, len(images.classes), context.data_root, context.device)
     freeze(network, []) if settings.network.frozen_norm else network.train()
     group.broadcast_weights(network)
     how = settings.optimiser
@@ -80,27 +80,27 @@ def train(
         network, how, fingerprint(settings, images),
         build_optimiser(network, how), rate_by_step(how, learning.last, learning.steps_per_epoch),
     )  # fmt: skip
-    with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
+    with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
         loop = TrainingLoop(
-            run, how, places, group, stop, last=learning.last, seed=settings.sampling_seed,
+            run, how, context, group, stop, last=learning.last, seed=settings.sampling_seed,
             clip=how.clip,
         )  # fmt: skip
     if group.is_main:
-        save_config(places.out / CONFIG, settings)
-        if not places.quiet:
+        save_config(context.out / CONFIG, settings)
+        if not context.quiet:
             report(learning)
     step_of = Step(
-        torch.compile(network) if places.compiled else network, network.normalisation,
-        settings.network, places.device, choose_precision(how.precision, places.device), how,
+        torch.compile(network) if context.compiled else network, network.normalisation,
+        settings.network, context.device, choose_precision(how.precision, context.device), how,
     )  # fmt: skip
-    left_out = SkippedFiles(places.out, group, resumed=loop.first > 0)
-    reached = _steps(learning, network, loop, step_of, places, left_out)
+    left_out = SkippedFiles(context.out, group, resumed=loop.first > 0)
+    reached = _steps(learning, network, loop, step_of, context, left_out)
     for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
     finished = reached == learning.last
     if finished and group.is_main:
-        write_classifier(places.out, learning, run.averaged(), network)
-    readable = not group.any(bool(left_out), places.device)  # which waits for the first to write
+        write_classifier(context.out, learning, run.averaged(), network)
+    readable = not group.any(bool(left_out), context.device)  # which waits for the first to write
     return Trained(finished, readable)
 
 
@@ -109,17 +109,17 @@ def _steps(
     network: nn.Module,
     loop: TrainingLoop,
     step_of: Step,
-    places: RunContext,
+    context: RunContext,
     left_out: SkippedFiles,
 ) -> int:
     """All steps; how many are done in the end."""
-    make, threads, group = learning.batches, places.threads, loop.group
+    make, threads, group = learning.batches, context.threads, loop.group
     display = TrainingDisplay(
-        loop.last, loop.first, learning.settings.optimiser.batch, places.quiet,
+        loop.last, loop.first, learning.settings.optimiser.batch, context.quiet,
         items="images", right="right",
     )  # fmt: skip
     with ExitStack() as stack:
-        logs = Logs(places, loop.first, silent=not group.is_main, stack=stack)
+        logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
 
         def validated(done: int) -> bool:
             if learning.judged is None or not _validates(learning, done):
@@ -131,7 +131,7 @@ def _steps(
             return True
 
         reached = loop.first
-        if group.any(group.is_main and _was_cut(places.out, reached), places.device):
+        if group.any(group.is_main and _was_cut(context.out, reached), context.device):
             validated(reached)
         for current in loop.steps(make, threads=threads, ahead=threads + 1, after=validated):
             left_out.keep(make.broken)

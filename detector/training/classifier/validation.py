@@ -49,7 +49,7 @@ def validate(
     broken  gets the files of this process's share that cannot be read, and why
     """
     unread = {} if broken is None else broken
-    own = np.arange(len(images))[group.rank :: group.world]
+    own = np.arange(len(images))[group.rank :: group.world_size]
     batches = [own[start : start + batch] for start in range(0, len(own), batch)]
 
     def made(number: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ def validate(
             right = [hits(scores, truth, k).sum() for k in (1, 5)]
             found += torch.tensor([*right, len(truth)], dtype=torch.float64)
     device = next(network.parameters()).device
-    top1, top5, count = group.sum(found.float().to(device)).tolist()
+    top1, top5, count = group.all_reduce(found.float().to(device)).tolist()
     if not count:
         return Accuracy(math.nan, math.nan, 0)
     return Accuracy(top1 / count, top5 / count, int(count))

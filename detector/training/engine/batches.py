@@ -52,13 +52,13 @@ class ImageCache:
 class Seen(NamedTuple):
     """What a network is shown of N regions.
 
-    inputs    (N, 3, S, S) crops, or (N, C, h, w) maps; float32, channels-last
-    possible  (N, K+1) bool: the classes that each may be
-    read      (N,) bool: False where the image could not be read; nothing is learnt there
+    inputs           (N, 3, S, S) crops, or (N, C, h, w) maps; float32, channels-last
+    allowed_classes  (N, K+1) bool: the classes that each may be
+    read             (N,) bool: False where the image could not be read; nothing is learnt there
     """
 
     inputs: Tensor
-    possible: Tensor
+    allowed_classes: Tensor
     read: Tensor
 
 
@@ -80,7 +80,7 @@ class RegionCrops:
 
     def __call__(self, batch: RegionBatch, step: int) -> Seen:
         crops = np.zeros((len(batch), self.size, self.size, 3), np.float32)
-        possible, read = batch.possible.copy(), np.ones(len(batch), bool)
+        allowed_classes, read = batch.allowed_classes.copy(), np.ones(len(batch), bool)
         for position in np.unique(batch.image):
             rows = np.flatnonzero(batch.image == position)
             path = self.dataset.samples[position].path
@@ -88,7 +88,7 @@ class RegionCrops:
                 image = self.images.read(path)
             except ImageError as error:
                 self.broken[path] = str(error)
-                possible[rows], read[rows] = True, False
+                allowed_classes[rows], read[rows] = True, False
                 continue
             made = np.empty((len(rows), self.size, self.size, 3), np.float32)
             crop_into(image, batch.boxes[rows], made, context=self.context)
@@ -98,4 +98,4 @@ class RegionCrops:
         rng = np.random.default_rng([self.seed, step, 1])
         seen = torch.from_numpy(crops).permute(0, 3, 1, 2)
         seen = distort(seen, self.augment, rng, batch.place, batch.whole)
-        return Seen(seen, torch.from_numpy(possible), torch.from_numpy(read))
+        return Seen(seen, torch.from_numpy(allowed_classes), torch.from_numpy(read))

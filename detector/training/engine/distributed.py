@@ -19,7 +19,7 @@ from detector.errors import SettingsError
 
 
 class Asked(Protocol):
-    """Whether the user has asked to stop (reporting.cli.Stop)."""
+    """Whether the user has asked to stop (progress.interruption.Stop)."""
 
     def __bool__(self) -> bool: ...
     def with_the_others(self) -> None: ...
@@ -27,10 +27,10 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """One process's place among `world` of them."""
+    """One process's place among `world_size` of them."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def is_main(self) -> bool:
@@ -40,15 +40,15 @@ class Group:
         """A SettingsError where a batch is too small to give every process something in each of its
         parts.
         """
-        if batch < self.world * accumulate:
+        if batch < self.world_size * accumulate:
             raise SettingsError(
-                f"optimiser.batch: {batch} does not go around {self.world} processes of"
+                f"optimiser.batch: {batch} does not go around {self.world_size} processes of"
                 f" {accumulate} parts; raise it, or lower optimiser.accumulate"
             )
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes, in one message."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         grads = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([grad.reshape(-1) for grad in grads])
@@ -58,17 +58,17 @@ class Group:
             grad.copy_(flat[at : at + grad.numel()].view_as(grad))
             at += grad.numel()
 
-    def sum(self, value: Tensor) -> Tensor:
+    def all_reduce(self, value: Tensor) -> Tensor:
         """The sum of a small tensor over all processes."""
-        if self.world > 1:
+        if self.world_size > 1:
             torch.distributed.all_reduce(value)
         return value
 
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
         """Whether any process says yes: for decisions that all must take alike."""
-        if self.world == 1:
+        if self.world_size == 1:
             return flag
-        return bool(self.sum(torch.tensor([float(flag)], device=device)).item() > 0)
+        return bool(self.all_reduce(torch.tensor([float(flag)], device=device)).item() > 0)
 
     def stops(self, asked: Asked, device: torch.device | str = "cpu") -> bool:
         """Whether any process was asked to stop; then all of them are. A signal comes to one
@@ -81,7 +81,7 @@ class Group:
 
     def agree(self, number: int, device: torch.device | str = "cpu") -> bool:
         """Whether all processes have the same number."""
-        if self.world == 1:
+        if self.world_size == 1:
             return True
         ends = torch.tensor([number, -number], device=device)
         torch.distributed.all_reduce(ends, torch.distributed.ReduceOp.MAX)
@@ -89,7 +89,7 @@ class Group:
 
     def broadcast_weights(self, model: nn.Module) -> None:
         """Give every process the first one's weights."""
-        if self.world > 1:
+        if self.world_size > 1:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
 
@@ -108,13 +108,13 @@ class Group:
             if not self.any(more, device):
                 return True
 
-    def wait(self) -> None:
-        if self.world > 1:
+    def barrier(self) -> None:
+        if self.world_size > 1:
             torch.distributed.barrier()
 
     def close(self) -> None:
         """Leave the group; nothing where that is done."""
-        if self.world > 1 and torch.distributed.is_initialized():
+        if self.world_size > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
@@ -122,8 +122,8 @@ def join_group(environment: Mapping[str, str], device_type: str) -> Group:
     """The group that torchrun describes in `environment` (RANK, WORLD_SIZE, LOCAL_RANK); alone
     without it.
     """
-    world = int(environment.get("WORLD_SIZE", "1"))
-    if world == 1:
+    world_size = int(environment.get("WORLD_SIZE", "1"))
+    if world_size == 1:
         return Group()
     # This module takes the group that there is when it is first imported as the default of its
     # functions, and optimisers import it. Imported after the group is made, it would keep the group
@@ -133,4 +133,4 @@ def join_group(environment: Mapping[str, str], device_type: str) -> Group:
     if backend == "nccl":  # its collectives run on the current card
         torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group(backend)
-    return Group(int(environment["RANK"]), world)
+    return Group(int(environment["RANK"]), world_size)

@@ -21,7 +21,7 @@ from detector.models.inference.prepare import FixedBatches
 from detector.structures import Array
 from detector.training.engine.bank_settings import BankSettings
 from detector.training.engine.batches import RegionCrops, Seen
-from detector.training.engine.trunk_cache import KeptMaps, MapBuilder, Shape
+from detector.training.engine.trunk_cache import Shape, TrunkCache, TrunkCacheBuilder
 from detector.training.regions.sampling import RegionBatch, RegionPool
 
 
@@ -76,15 +76,15 @@ class FeatureBank:
     could not be read when the maps were made.
     """
 
-    maps: KeptMaps
+    maps: TrunkCache
     rows: Array
     read: Array
 
     def __call__(self, batch: RegionBatch, _step: int) -> Seen:
         """Maps of a batch that was drawn from the pool restricted to `rows`."""
         read = self.read[batch.rows]
-        possible = torch.from_numpy(batch.possible | ~read[:, None])
-        return Seen(self.maps.read(batch.rows), possible, torch.from_numpy(read))
+        allowed_classes = torch.from_numpy(batch.allowed_classes | ~read[:, None])
+        return Seen(self.maps.read(batch.rows), allowed_classes, torch.from_numpy(read))
 
 
 @dataclass
@@ -133,9 +133,9 @@ class BankBuilder:
     def images(self) -> int:
         return len(np.unique(self.pool.image[self.rows]))
 
-    def _builder(self) -> MapBuilder:
+    def _builder(self) -> TrunkCacheBuilder:
         images, counts = np.unique(self.pool.image[self.rows], return_counts=True)
-        return MapBuilder(
+        return TrunkCacheBuilder(
             self.folder, counts, lambda position: self._crops(int(images[position])),
             self.trunk, self.shape, f"{self.fingerprint}-{self.pool.digest(self.rows)}",
             self.threads,

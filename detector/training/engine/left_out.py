@@ -19,10 +19,10 @@ class SkippedFiles:
 
     def __init__(self, folder: Path, group: Group, *, resumed: bool) -> None:
         """What is known of a run that is `resumed`; what one before it left is removed."""
-        of_rank = f"-{group.rank}" if group.world > 1 else ""
+        of_rank = f"-{group.rank}" if group.world_size > 1 else ""
         self._path = folder / PATTERN.replace("*", of_rank)
         self._first = group.is_main
-        of_others = {folder / PATTERN.replace("*", f"-{rank}") for rank in range(group.world)}
+        of_others = {folder / PATTERN.replace("*", f"-{rank}") for rank in range(group.world_size)}
         self._before: dict[str, str] = {}
         self._own: dict[str, str] = {}
         for path in sorted(folder.glob(PATTERN)):

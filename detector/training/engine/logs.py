@@ -8,8 +8,8 @@ from typing import Any
 
 from detector.progress.journal import Journal
 from detector.progress.tensorboard import Tracker
+from detector.training.engine.context import RunContext
 from detector.training.engine.loop import StepContext, StepResult
-from detector.training.engine.places import RunContext
 
 JOURNAL = "journal.jsonl"
 """In the folder of a run."""
@@ -18,16 +18,16 @@ JOURNAL = "journal.jsonl"
 class Logs:
     """The journal of a run, and its curves if asked for; silent in all processes but the first."""
 
-    def __init__(self, places: RunContext, first: int, *, silent: bool, stack: ExitStack) -> None:
+    def __init__(self, context: RunContext, first: int, *, silent: bool, stack: ExitStack) -> None:
         """Entries of step `first` and later ones are dropped; `stack` closes the files."""
         self._journal: Journal | None = None
         self._tracker: Tracker | None = None
         if silent:
             return
-        if places.tensorboard:
-            curves = Tracker(places.out / "tensorboard", resume_at=first)
+        if context.tensorboard:
+            curves = Tracker(context.out / "tensorboard", resume_at=first)
             self._tracker = stack.enter_context(closing(curves))
-        entries = Journal(places.out / JOURNAL, resume_at=first)
+        entries = Journal(context.out / JOURNAL, resume_at=first)
         self._journal = stack.enter_context(closing(entries))
 
     def step(

@@ -17,10 +17,10 @@ from torch import Tensor
 from detector.errors import TrainingError
 from detector.progress.messages import say
 from detector.progress.prefetch import prefetched
+from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Asked, Group
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import clip_gradients
-from detector.training.engine.places import RunContext
 from detector.training.engine.state import TrainingState
 
 Batch = TypeVar("Batch")
@@ -72,7 +72,7 @@ class StepResult(NamedTuple):
 
 
 class TrainingLoop:
-    """The steps of one training, from its start or the checkpoint in `places.out` to its last.
+    """The steps of one training, from its start or the checkpoint in `context.out` to its last.
 
     for current in loop.steps(make):
         sums = ...  # adds this process's gradients of loop.factor times the loss
@@ -80,26 +80,26 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, run: TrainingState, settings: LoopSettings, places: RunContext, group: Group,
+        self, run: TrainingState, settings: LoopSettings, context: RunContext, group: Group,
         stop: Asked, *, last: int, seed: int, clip: float | None = None,
     ) -> None:  # fmt: skip
         """Resumes `run`. `seed` decides dropout, with the step; gradients longer than `clip` are
         shortened.
         """
         self.run, self.group, self.last = run, group, last
-        self._settings, self._places, self._stop = settings, places, stop
+        self._settings, self._context, self._stop = settings, context, stop
         self._seed, self._clip, self._bad_in_a_row = seed, clip, 0
         self._scale = LossScale(settings.precision == "float16")
         run.extra["progress"] = self._scale.state()
-        places.out.mkdir(parents=True, exist_ok=True)
-        self.first = run.resume(places.out, say if group.is_main else None)
+        context.out.mkdir(parents=True, exist_ok=True)
+        self.first = run.resume(context.out, say if group.is_main else None)
         self._scale.load(run.extra["progress"])
         if self.first == 0 and group.is_main:  # those of an earlier run say nothing of this one
-            for path in places.out.glob("not-finite-*.json"):
+            for path in context.out.glob("not-finite-*.json"):
                 path.unlink()
-        if not group.agree(self.first, places.device):
+        if not group.agree(self.first, context.device):
             raise TrainingError(
-                f"{places.out}: the processes would go on at different steps, this one at"
+                f"{context.out}: the processes would go on at different steps, this one at"
                 f" {self.first}; give an --out that all of them read alike"
             )
 
@@ -145,13 +145,13 @@ class TrainingLoop:
             before = time.perf_counter()
 
     def _asked_to_stop(self) -> bool:
-        return self.group.stops(self._stop, self._places.device)
+        return self.group.stops(self._stop, self._context.device)
 
     def _save(self, done: int) -> None:
         if self.group.is_main:
             self.run.extra["progress"] = self._scale.state()
-            self.run.save(self._places.out, done)
-        self.group.wait()
+            self.run.save(self._context.out, done)
+        self.group.barrier()
 
     def update(
         self,
@@ -176,7 +176,7 @@ class TrainingLoop:
         self.group.all_reduce_gradients(run.trainable)
         self._scale.unscale(run.trainable)
         norm = run.gradient_norm().to(sums)
-        *total, length = torch.cat([self.group.sum(sums), norm[None]]).tolist()  # waits once
+        *total, length = torch.cat([self.group.all_reduce(sums), norm[None]]).tolist()  # waits once
         loss = mean_loss(total)
         taken = math.isfinite(loss) and math.isfinite(length)
         if taken:
@@ -198,5 +198,5 @@ class TrainingLoop:
         return StepResult(total, loss, length, taken)
 
     def _replay_path(self, step: int) -> Path:
-        of_rank = f"-{self.group.rank}" if self.group.world > 1 else ""
-        return self._places.out / f"not-finite-{step:07d}{of_rank}.json"
+        of_rank = f"-{self.group.rank}" if self.group.world_size > 1 else ""
+        return self._context.out / f"not-finite-{step:07d}{of_rank}.json"

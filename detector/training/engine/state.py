@@ -33,7 +33,7 @@ class Keeping(Protocol):
 
 
 class Optimisation(Keeping, Protocol):
-    """The settings of gradient descent that a run needs (build.OptimiserConfig has them)."""
+    """The settings of gradient descent that a run needs, as OptimiserConfig has them."""
 
     @property
     def method(self) -> str: ...

@@ -34,28 +34,28 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class KeptMaps:
+class TrunkCache:
     """`count` maps of one shape, in the order in which they were made."""
 
     folder: Path
     count: int
     shape: Shape
 
-    def read(self, places: Array) -> Tensor:
-        """(N, C, h, w) float32, channels-last, of the maps at `places`."""
+    def read(self, rows: Array) -> Tensor:
+        """(N, C, h, w) float32, channels-last, of the maps at `rows` (N,)."""
         channels, height, width = self.shape
         stored = (height, width, channels)
         maps: Array = np.memmap(
             self.folder / "maps.f16", np.float16, "r", shape=(self.count, *stored)
         )
-        order = np.argsort(places, kind="stable")
-        found = np.empty((len(places), *stored), np.float32)
-        found[order] = maps[places[order]]
+        order = np.argsort(rows, kind="stable")
+        found = np.empty((len(rows), *stored), np.float32)
+        found[order] = maps[rows[order]]
         return torch.from_numpy(found).permute(0, 3, 1, 2)
 
 
 @dataclass
-class MapBuilder:
+class TrunkCacheBuilder:
     """Fills a folder of maps from images, one image after the other.
 
     counts       (images,) crops of each image
@@ -117,11 +117,11 @@ class MapBuilder:
                 self._save(done - len(waiting), done == images)
                 raise
 
-    def open(self) -> KeptMaps:
+    def open(self) -> TrunkCache:
         """The finished maps. Raises TrainingError where `build` has not ended."""
         if not self._is_complete():
             raise TrainingError(f"{self.folder}: the bank is not complete; run the command again")
-        return KeptMaps(self.folder, int(self.counts.sum()), self.shape)
+        return TrunkCache(self.folder, int(self.counts.sum()), self.shape)
 
     def _is_complete(self) -> bool:
         return bool(self._state().get("complete")) and self._is_whole()

@@ -19,9 +19,9 @@ from detector.progress.bar import progress
 from detector.progress.interruption import Stop
 from detector.settings import load_config, validated
 from detector.structures import Annotations, Array
+from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import FeatureBank, mirrored_rows
-from detector.training.engine.places import RunContext
 from detector.training.regions.inputs import learning_of, regions_of
 from detector.training.regions.settings import RegionTrainingConfig
 
@@ -35,19 +35,19 @@ class BankFeatures:
     """
 
     def __init__(
-        self, bundle: Bundle, places: RunContext, precision: Precision = "float32", *,
+        self, bundle: Bundle, context: RunContext, precision: Precision = "float32", *,
         every_class: bool = False,
     ) -> None:  # fmt: skip
-        """`places` are those of the training; its settings are in `places.out`. With `every_class`
+        """`context` is that of the training; its settings are in `context.out`. With `every_class`
         a class without objects is an error before any features are made.
         """
-        run, threads, quiet = places.out, places.threads, places.quiet
+        run, threads, quiet = context.out, context.threads, context.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        found = regions_of(settings, places, Group(), Stop(), told=True)
+        found = regions_of(settings, context, Group(), Stop(), told=True)
         dataset, pool = found.dataset, found.pool
         if every_class:
             need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
-        learning = learning_of(settings, dataset, pool, places, Group(), Stop())
+        learning = learning_of(settings, dataset, pool, context, Group(), Stop())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")
         if not isinstance(learning.make, FeatureBank) or settings.bank is None:
@@ -57,7 +57,7 @@ class BankFeatures:
         if not settings.augment.flip:
             self.mirrored[:] = False
         self.members, self.read = len(bundle.models), learning.make.read
-        tops = [Top(model.to(places.device), settings.bank.after) for model in bundle.models]
+        tops = [Top(model.to(context.device), settings.bank.after) for model in bundle.models]
         count, lost = len(learning.pool.boxes), learning.pool.image[~self.read]
         self.unread = found.unread + len(np.unique(lost))
         """Images of the training that cannot be read now, or could not when the maps were made."""

@@ -7,7 +7,7 @@ suppression would let others through at each, and likelihoods of other things ca
     -log p(class), where p = softmax(logits / T, background's less the prior's log-odds)
 
 is convex in 1/T, so a search along one line finds the only minimum. The prior of sizes is part of
-it, as it is of the detector's scores; it is not divided by T (member_outputs.py).
+it, as it is of the detector's scores; it is not divided by T (aggregate.py).
 
 Images that a network learnt from would flatter it, and images that judge it must not have tuned it:
 a temperature is fitted on images that are neither.
@@ -37,7 +37,7 @@ def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float =
     if sample.background_of is not None:
         return np.full(len(boxes), LEFT_OUT)
     which, _ = match_to_objects(boxes, sample.annotations, least_iou)
-    # BACKGROUND and SET_ASIDE count from the end.
+    # BACKGROUND and IGNORE count from the end.
     found: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
     return found
 

@@ -21,14 +21,14 @@ from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
 from detector.training.engine.checkpoint import digest_of, hash_of
+from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
 from detector.training.engine.network import build_network
-from detector.training.engine.places import RunContext
-from detector.training.engine.trunk_cache import KeptMaps, MapBuilder
+from detector.training.engine.trunk_cache import TrunkCache, TrunkCacheBuilder
 from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
 from detector.training.multibox.view_bank import FixedViews
 from detector.training.multibox.view_batches import Views, object_fractions
-from detector.training.multibox.view_examples import DrawnExamples, KeptExamples, ViewBatch
+from detector.training.multibox.view_examples import CachedExamples, DrawnExamples, ViewBatch
 from detector.training.regions.settings import MemberConfig
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Learning:
 def learning_of(
     settings: MultiBoxTrainingConfig,
     dataset: Dataset,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Learning:
@@ -82,28 +82,28 @@ def learning_of(
     """
     how, below = settings.optimiser, settings.trunk
     views = Views(
-        dataset, below.input_size, settings.views, settings.augment, how.seed, quiet=places.quiet
+        dataset, below.input_size, settings.views, settings.augment, how.seed, quiet=context.quiet
     )  # fmt: skip
     priors = priors_of(settings, views)
     torch.manual_seed(how.seed)
     member = MemberConfig(
         architecture=below.architecture, options=below.options, weights=below.weights
     )
-    trunk = map_trunk(build_network(member, 1, places.data_root), below.after)
+    trunk = map_trunk(build_network(member, 1, context.data_root), below.after)
     whole = on_trunk(trunk, below.input_size, priors, settings.heads)
-    whole = whole.to(places.device).to(memory_format=torch.channels_last)
+    whole = whole.to(context.device).to(memory_format=torch.channels_last)
     group.broadcast_weights(whole)
     if settings.bank is None:
-        examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world)
-        alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world=1)
+        examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world_size)
+        alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world_size=1)
         return Learning(priors, whole, whole, examples, alone, len(dataset), views)
     fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
     belongs = map_fingerprint(settings, fixed.digest(), numbers)
-    kept = KeptExamples(
-        fixed, _maps(settings, belongs, fixed, trunk, places, group, stop),
-        how.batch, how.seed, group.rank, group.world,
+    kept = CachedExamples(
+        fixed, _maps(settings, belongs, fixed, trunk, context, group, stop),
+        how.batch, how.seed, group.rank, group.world_size,
     )  # fmt: skip
-    alone = replace(kept, rank=0, world=1)
+    alone = replace(kept, rank=0, world_size=1)
     return Learning(priors, whole, whole.heads, kept, alone, len(fixed), views, numbers)
 
 
@@ -112,23 +112,23 @@ def _maps(
     belongs: str,
     fixed: FixedViews,
     trunk: nn.Module,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
-) -> KeptMaps:
+) -> TrunkCache:
     if not len(fixed):
         raise DatasetError(f"{fixed.views.dataset.name}: none of its images can be read")
-    builder = MapBuilder(
-        places.bank or places.out / "bank", fixed.counts, fixed.crops,
+    builder = TrunkCacheBuilder(
+        context.bank or context.out / "bank", fixed.counts, fixed.crops,
         FixedBatches(
             prepare_for_inference(trunk, "float32", trunk.normalisation),  # type: ignore[arg-type]
-            batch_size=8 if places.device.type == "cpu" else 64, workers=places.threads,
+            batch_size=8 if context.device.type == "cpu" else 64, workers=context.threads,
         ),
         map_shape(trunk, settings.trunk.input_size),
-        belongs, places.threads, together=8,
+        belongs, context.threads, together=8,
     )  # fmt: skip
-    made = progress(builder.build(), "maps", len(fixed.counts), places.quiet)
-    if not group.run_on_main(made, stop, places.device):
+    made = progress(builder.build(), "maps", len(fixed.counts), context.quiet)
+    if not group.run_on_main(made, stop, context.device):
         stop.leave()
     return builder.open()
 

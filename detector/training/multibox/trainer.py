@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from detector.progress.interruption import Stop
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
     from detector.training.multibox.inputs import Learning
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 def train(
     settings: MultiBoxTrainingConfig,
     learning: Learning,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> tuple[dict[str, Tensor], SkippedFiles]:
-    """Train in `places.out` until the last step or until `stop`; the averaged weights, and the
+    """Train in `context.out` until the last step or until `stop`; the averaged weights, and the
     images that they have not learnt from.
     """
     how, network = settings.optimiser, learning.network
@@ -50,26 +50,26 @@ def train(
         run_fingerprint(settings, learning.digest(), learning.below),
         build_optimiser(network, how), rate_by_step(how, last, steps_per_epoch),
     )  # fmt: skip
-    with naming_what_differs(places.out, settings, NOT_OF_THE_WEIGHTS):
-        loop = TrainingLoop(run, how, places, group, stop, last=last, seed=how.seed, clip=how.clip)
+    with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
+        loop = TrainingLoop(run, how, context, group, stop, last=last, seed=how.seed, clip=how.clip)
     if group.is_main:
-        save_config(places.out / CONFIG, settings)
-    left_out = SkippedFiles(places.out, group, resumed=loop.first > 0)
+        save_config(context.out / CONFIG, settings)
+    left_out = SkippedFiles(context.out, group, resumed=loop.first > 0)
     left_out.keep(learning.views.broken)
     if loop.first == 0:
-        _measure(learning, places.device, group)
+        _measure(learning, context.device, group)
         run.average.load({**run.average.values, **dict(network.named_buffers())})
     step_of = Step(
-        torch.compile(network) if places.compiled else network,  # type: ignore[arg-type]
-        learning.priors, settings.loss, places.device,
-        choose_precision(how.precision, places.device), how.batch, how.accumulate,
+        torch.compile(network) if context.compiled else network,  # type: ignore[arg-type]
+        learning.priors, settings.loss, context.device,
+        choose_precision(how.precision, context.device), how.batch, how.accumulate,
     )  # fmt: skip
     display = TrainingDisplay(
-        last, loop.first, how.batch, places.quiet, items="views", right="distance"
+        last, loop.first, how.batch, context.quiet, items="views", right="distance"
     )
     with ExitStack() as stack:
-        logs = Logs(places, loop.first, silent=not group.is_main, stack=stack)
-        for current in loop.steps(learning.make, threads=max(1, places.threads - 1)):
+        logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
+        for current in loop.steps(learning.make, threads=max(1, context.threads - 1)):
             left_out.keep(learning.views.broken)
             step_of.seconds = 0.0
             sums = step_of(current.batch, loop.factor)

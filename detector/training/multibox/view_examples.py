@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.errors import ImageError
 from detector.structures import Array
 from detector.training.classifier.patch_batches import Stream
-from detector.training.engine.trunk_cache import KeptMaps
+from detector.training.engine.trunk_cache import TrunkCache
 from detector.training.multibox.view_bank import FixedViews
 from detector.training.multibox.view_batches import Views
 
@@ -37,33 +37,33 @@ class ViewBatch(NamedTuple):
     replay: dict[str, object]
 
 
-def positions_of(step: int, batch: int, rank: int, world: int) -> Array:
+def positions_of(step: int, batch: int, rank: int, world_size: int) -> Array:
     """The places in the stream that one process takes at a step."""
-    return np.arange(step * batch, (step + 1) * batch)[rank::world]
+    return np.arange(step * batch, (step + 1) * batch)[rank::world_size]
 
 
 @dataclass
-class KeptExamples:
+class CachedExamples:
     """Maps of a fixed set of views."""
 
     fixed: FixedViews
-    maps: KeptMaps
+    maps: TrunkCache
     batch: int
     seed: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     stream: Stream = field(init=False)
 
     def __post_init__(self) -> None:
         self.stream = Stream(len(self.fixed), self.seed)
 
     def __call__(self, step: int) -> ViewBatch:
-        places = self.stream.images_at(positions_of(step, self.batch, self.rank, self.world))
-        complete = [self.fixed.views.complete(int(self.fixed.image[place])) for place in places]
+        rows = self.stream.images_at(positions_of(step, self.batch, self.rank, self.world_size))
+        complete = [self.fixed.views.complete(int(self.fixed.image[row])) for row in rows]
         return ViewBatch(
-            self.maps.read(places), [self.fixed.boxes(place) for place in places],
-            torch.tensor(complete), torch.ones(len(places), dtype=torch.bool),
-            {"seed": self.seed, "views": places.tolist()},
+            self.maps.read(rows), [self.fixed.boxes(row) for row in rows],
+            torch.tensor(complete), torch.ones(len(rows), dtype=torch.bool),
+            {"seed": self.seed, "views": rows.tolist()},
         )  # fmt: skip
 
 
@@ -75,14 +75,14 @@ class DrawnExamples:
     batch: int
     seed: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     stream: Stream = field(init=False)
 
     def __post_init__(self) -> None:
         self.stream = Stream(len(self.views.dataset), self.seed)
 
     def __call__(self, step: int) -> ViewBatch:
-        positions = positions_of(step, self.batch, self.rank, self.world)
+        positions = positions_of(step, self.batch, self.rank, self.world_size)
         images = self.stream.images_at(positions)
         samples = self.views.dataset.samples
         crops = torch.zeros(len(images), 3, self.views.size, self.views.size)

@@ -78,7 +78,7 @@ class WithMoves:
 
 def box_loss(moves: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
     """Smooth L1 of each region's own class: moves (N, 4 K), targets (N, 4) as
-    `heads.bbox_regression.targets` gives them, labels (N,), K for background, to (N,); 0 for
+    `heads.bbox_regression.encode_deltas` gives them, labels (N,), K for background, to (N,); 0 for
     background.
     """
     moves = moves.float().view(len(moves), moves.shape[1] // 4, 4)

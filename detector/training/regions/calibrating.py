@@ -26,29 +26,29 @@ from detector.training.heads.temperature import fit_temperature
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.detection.detector import Detector
-    from detector.training.engine.places import RunContext
+    from detector.training.engine.context import RunContext
 
 LEAST_SCORE, LEAST_IOU = 0.01, 0.5
 
 
-def fit_on_held_out(held: Dataset, places: RunContext) -> None:
+def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     """Put them into the bundle of the run: the temperature of each network, and the score of the
     best F1 of the one that is in use by itself. A sentence on stderr where that cannot be.
     """
-    bundle = places.out / "bundle"
+    bundle = context.out / "bundle"
     manifest = read_manifest(bundle)
 
     def load(members: int | None) -> Detector:
         return load_detector(
-            bundle, device=places.device, members=members, threads=places.threads,
+            bundle, device=context.device, members=members, threads=context.threads,
             settings={"score_threshold": LEAST_SCORE},
         )  # fmt: skip
 
     detector = load(None)
-    store = region_store(places.out / "held_out", detector, manifest)
+    store = region_store(context.out / "held_out", detector, manifest)
     try:
-        with ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as proposals:
-            asked = asked_images(held, detector, store, proposals, places.quiet)
+        with ProposalStore(context.cache or context.out / "proposals.sqlite", "rw") as proposals:
+            asked = asked_images(held, detector, store, proposals, context.quiet)
         known = known_regions(asked, LEAST_IOU)
         found = [fit_temperature(one, known.labels, known.log_odds) for one in known.logits]
     except (DatasetError, TrainingError) as error:
@@ -56,7 +56,8 @@ def fit_on_held_out(held: Dataset, places: RunContext) -> None:
         return
     first = load(1)
     first.ensemble.temperatures = tuple(found[:1])
-    used = AskedImages(asked.dataset, first, region_store(places.out / "held_out", first, manifest))
+    first_store = region_store(context.out / "held_out", first, manifest)
+    used = AskedImages(asked.dataset, first, first_store)
     score, f1 = best_threshold(match(asked.dataset, detections_of(used)))
     least = math.floor(1000 * score) / 1000 if f1 else None  # that score itself is above it
     about = {
@@ -64,7 +65,7 @@ def fit_on_held_out(held: Dataset, places: RunContext) -> None:
         "regions": len(known.labels), "best_f1": f1, "threshold": least,
     }  # fmt: skip
     save_temperatures(bundle, bundle, found, about, score=least)
-    if not places.quiet:
+    if not context.quiet:
         said = "no detection is right" if least is None else f"threshold {least:g} (F1 {f1:.2f})"
         degrees = ", ".join(f"{one:.3g}" for one in found)
         typer.echo(f"fitted on {about['data']}: temperature {degrees}, {said}", err=True)

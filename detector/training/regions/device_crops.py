@@ -110,7 +110,7 @@ class DeviceCrops:
             crops = torch.where(flip, crops.flip(3), crops)
         rng = np.random.default_rng([self.seed, step, 1])
         read = ~self._unreadable[batch.image]
-        possible = torch.from_numpy(batch.possible | ~read[:, None])
+        allowed_classes = torch.from_numpy(batch.allowed_classes | ~read[:, None])
         crops = crops.contiguous(memory_format=torch.channels_last)
         crops = distort(crops, self.augment, rng, batch.place, batch.whole)
-        return Seen(crops, possible, torch.from_numpy(read))
+        return Seen(crops, allowed_classes, torch.from_numpy(read))

@@ -28,10 +28,10 @@ from detector.structures import Array
 from detector.training.engine.bank_settings import BankSettings
 from detector.training.engine.batches import RegionCrops, Seen
 from detector.training.engine.checkpoint import hash_of
+from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
 from detector.training.engine.network import build_network
-from detector.training.engine.places import RunContext
 from detector.training.engine.state import freeze
 from detector.training.engine.trunk_cache import Shape
 from detector.training.regions.box_loss import LAYER, add_layer
@@ -56,14 +56,14 @@ if TYPE_CHECKING:
 class Learning:
     """What one member learns from.
 
-    whole    the network that is to be saved
-    network  the part of it that is trained (all of it, where there is no bank)
-    make     (batch, step) -> what the network takes
-    crops    reads the images; knows which are broken
-    below    the state of what is not trained, where there is a bank; and its hash
-    mirrored  (rows of the pool,) which of a bank's regions are mirrored; None: as a batch says
-    teacher  crops -> a teacher's logits (N, K+1), where one teaches and there is no bank
-    taught   a batch -> what the teacher said of it before, where there is a bank
+    whole           the network that is to be saved
+    network         the part of it that is trained (all of it, where there is no bank)
+    make            (batch, step) -> what the network takes
+    crops           reads the images; knows which are broken
+    below           the state of what is not trained, where there is a bank; and its hash
+    mirrored        (rows of the pool,) the mirrored regions of a bank; None: as a batch says
+    teacher         crops -> a teacher's logits (N, K+1), where one teaches and there is no bank
+    teacher_logits  a batch -> the teacher's logits (N, K+1) of it, from the bank
     """
 
     dataset: Dataset
@@ -75,7 +75,7 @@ class Learning:
     below: dict[str, Any]
     mirrored: Array | None = None
     teacher: Callable[[Tensor], Tensor] | None = None
-    taught: Callable[[RegionBatch], Tensor] | None = None
+    teacher_logits: Callable[[RegionBatch], Tensor] | None = None
     teacher_fingerprint: str = ""
     below_hash: str = ""
 
@@ -109,7 +109,7 @@ class Regions(NamedTuple):
 
 def regions_of(
     settings: RegionTrainingConfig,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
     told: bool = False,
@@ -118,13 +118,13 @@ def regions_of(
 
     Where `stop` becomes true, it ends the tool; what was proposed is kept.
     """
-    dataset = build_dataset(settings.data, settings.classes, places.data_root)
+    dataset = build_dataset(settings.data, settings.classes, context.data_root)
     need_objects(dataset)
     if settings.heads.svm and not told:
         need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
     if not told:
-        _check_networks(settings, dataset.classes, places)
-    proposals = _proposals(settings.proposals, dataset, places, group, stop, told)
+        _check_networks(settings, dataset.classes, context)
+    proposals = _proposals(settings.proposals, dataset, context, group, stop, told)
     unread = len(dataset) - len(proposals)
     dataset = dataset.subset(list(proposals))
     held = held_out(dataset, settings.held_out) if settings.held_out else None
@@ -132,7 +132,7 @@ def regions_of(
         apart = {sample.image_id for sample in held.samples}
         dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
     pool = RegionPool(dataset, proposals, settings.sampling)
-    if group.is_main and not places.quiet and not told:
+    if group.is_main and not context.quiet and not told:
         for line in report(dataset, proposals, pool.describe(), settings):
             typer.echo(line, err=True)
         if settings.held_out:
@@ -141,7 +141,7 @@ def regions_of(
     if settings.sampling.size_prior:
         judged, whole = settings.detect_with or settings.proposals, countable(dataset)
         if judged != settings.proposals and len(whole):
-            proposals = _proposals(judged, whole, places, group, stop, True)
+            proposals = _proposals(judged, whole, context, group, stop, True)
         prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
     return Regions(dataset, pool, prior, unread, held)
 
@@ -157,26 +157,26 @@ def _said_of(held: Dataset | None) -> str:
 
 
 def _check_networks(
-    settings: RegionTrainingConfig, classes: tuple[str, ...], places: RunContext
+    settings: RegionTrainingConfig, classes: tuple[str, ...], context: RunContext
 ) -> None:
     """Whatever is wrong with the network, its start or its teacher is told before hours of
     proposals.
     """
     import torch
 
-    network = build_network(settings.member, len(classes) + 1, places.data_root)
+    network = build_network(settings.member, len(classes) + 1, context.data_root)
     freeze(network, settings.member.freeze)
     if settings.bank is not None:
         Trunk(network, settings.bank.after)
     if settings.teacher is not None:
-        build_teacher(settings.teacher, classes, places.data_root, torch.device("cpu"), "float32")
+        build_teacher(settings.teacher, classes, context.data_root, torch.device("cpu"), "float32")
 
 
 def learning_of(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     pool: RegionPool,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Learning:
@@ -187,12 +187,12 @@ def learning_of(
     import torch
 
     torch.manual_seed(settings.optimiser.seed)
-    whole = build_network(settings.member, len(dataset.classes) + 1, places.data_root)
-    whole = whole.to(places.device).to(memory_format=torch.channels_last)
+    whole = build_network(settings.member, len(dataset.classes) + 1, context.data_root)
+    whole = whole.to(context.device).to(memory_format=torch.channels_last)
     group.broadcast_weights(whole)
     if settings.bank is None:
-        return _from_crops(settings, whole, dataset, pool, places, group)
-    return _from_bank(settings, settings.bank, whole, dataset, pool, places, group, stop)
+        return _from_crops(settings, whole, dataset, pool, context, group)
+    return _from_bank(settings, settings.bank, whole, dataset, pool, context, group, stop)
 
 
 def _from_crops(
@@ -200,20 +200,20 @@ def _from_crops(
     network: nn.Module,
     dataset: Dataset,
     pool: RegionPool,
-    places: RunContext,
+    context: RunContext,
     group: Group,
 ) -> Learning:
     """All of the network learns, from new crops in each step."""
     import torch
 
-    _add_boxes(settings, network, dataset.classes, places, group)
-    made = _crops(settings, dataset, pool, places, group)
+    _add_boxes(settings, network, dataset.classes, context, group)
+    made = _crops(settings, dataset, pool, context, group)
     teacher = None
     if settings.teacher is not None:
-        half = choose_precision(settings.optimiser.precision, places.device) == torch.bfloat16
+        half = choose_precision(settings.optimiser.precision, context.device) == torch.bfloat16
         precision: Precision = "bfloat16" if half else "float32"
         teacher = build_teacher(
-            settings.teacher, dataset.classes, places.data_root, places.device, precision
+            settings.teacher, dataset.classes, context.data_root, context.device, precision
         )
     return Learning(
         dataset, network, network, pool, made, made, {},
@@ -227,25 +227,25 @@ def _from_bank(
     whole: nn.Module,
     dataset: Dataset,
     pool: RegionPool,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Learning:
     """The upper part learns, from maps that are made once; a teacher is asked once, too."""
     from torch.nn import Sequential, Unflatten
 
-    member, device = settings.member, places.device
+    member, device = settings.member, context.device
     crops = RegionCrops(dataset, member.input_size, settings.augment, keeping.seed, member.context)
     rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), keeping)
     trunk, top = Trunk(whole, keeping.after), Top(whole, keeping.after)
-    folder, fingerprint = places.bank or places.out / "bank", bank_fingerprint(settings, trunk)
+    folder, fingerprint = context.bank or context.out / "bank", bank_fingerprint(settings, trunk)
 
     def kept(where: Path, network: nn.Module, shape: Shape, belongs: str, what: str) -> FeatureBank:
         batches = FixedBatches(
-            network, batch_size=8 if device.type == "cpu" else 64, workers=places.threads
+            network, batch_size=8 if device.type == "cpu" else 64, workers=context.threads
         )
-        builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, places.threads)
-        made = progress(builder.build(), what, builder.images(), places.quiet)
+        builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, context.threads)
+        made = progress(builder.build(), what, builder.images(), context.quiet)
         if not group.run_on_main(made, stop, device):
             stop.leave()
         return builder.open()
@@ -253,11 +253,11 @@ def _from_bank(
     runs = prepare_for_inference(trunk, keeping.precision, trunk.normalisation)
     shape = map_shape(trunk, member.input_size)
     bank = kept(folder, runs, shape, fingerprint, "maps of the trunk")
-    taught, name = None, ""
+    teacher_logits, name = None, ""
     if settings.teacher is not None:
         classes = dataset.classes
         teacher = build_teacher(
-            settings.teacher, classes, places.data_root, device, keeping.precision
+            settings.teacher, classes, context.data_root, device, keeping.precision
         )
         shape, name = (len(classes) + 1, 1, 1), teacher.fingerprint
         tells = Sequential(teacher, Unflatten(1, shape))
@@ -267,16 +267,16 @@ def _from_bank(
 
         bank = replace(bank, read=bank.read & told.read)
 
-        def taught(batch: RegionBatch) -> Tensor:
+        def teacher_logits(batch: RegionBatch) -> Tensor:
             return told.maps.read(batch.rows).flatten(1)
 
     below = dict(trunk.state_dict())
-    _add_boxes(settings, top, dataset.classes, places, group)
+    _add_boxes(settings, top, dataset.classes, context, group)
     part = pool.restricted(bank.rows)
     mirrored = mirrored_rows(part.image, keeping.seed)
     return Learning(
         dataset, whole, top, part, bank, crops, below, mirrored,
-        taught=taught, teacher_fingerprint=name, below_hash=hash_of(trunk),
+        teacher_logits=teacher_logits, teacher_fingerprint=name, below_hash=hash_of(trunk),
     )  # fmt: skip
 
 
@@ -284,12 +284,12 @@ def _add_boxes(
     settings: RegionTrainingConfig,
     network: nn.Module,
     classes: tuple[str, ...],
-    places: RunContext,
+    context: RunContext,
     group: Group,
 ) -> None:
     """Where boxes are learnt, too: their layer, as the start had it if it had one."""
     if settings.box_loss is not None:
-        start = regression_of_start(settings.member, classes, places.data_root)
+        start = regression_of_start(settings.member, classes, context.data_root)
         add_layer(network, len(classes), start)
         group.broadcast_weights(network.get_submodule(LAYER))
 
@@ -298,22 +298,22 @@ def _crops(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     pool: RegionPool,
-    places: RunContext,
+    context: RunContext,
     group: Group,
 ) -> RegionCrops | DeviceCrops:
     """What makes the crops: a CUDA device that all images fit, else this machine's processor."""
     member, seed, augment = settings.member, settings.sampling_seed, settings.augment
-    quiet = places.quiet or not group.is_main
-    if not fit_in_memory(pool.sizes, places.device):
-        if places.device.type == "cuda" and not quiet:
+    quiet = context.quiet or not group.is_main
+    if not fit_in_memory(pool.sizes, context.device):
+        if context.device.type == "cuda" and not quiet:
             typer.echo("  crops by the processor: the images do not fit the device", err=True)
         return RegionCrops(dataset, member.input_size, augment, seed, member.context)
     crops = DeviceCrops(
-        dataset, pool.sizes, member.input_size, augment, seed, member.context, device=places.device
+        dataset, pool.sizes, member.input_size, augment, seed, member.context, device=context.device
     )
     if not quiet:
         typer.echo("  crops by the device: all images lie in its memory", err=True)
-    for _ in progress(crops.load(places.threads), "images to the device", len(dataset), quiet):
+    for _ in progress(crops.load(context.threads), "images to the device", len(dataset), quiet):
         pass
     return crops
 
@@ -321,7 +321,7 @@ def _crops(
 def _proposals(
     wanted: ProposalConfig,
     dataset: Dataset,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
     told: bool,
@@ -329,21 +329,21 @@ def _proposals(
     """Proposals by image id, from the cache or computed into it; images that cannot be read are
     left out. The first process computes, the others read.
     """
-    alone = {"threads": 1} if places.bounded else {}  # images are searched side by side
+    alone = {"threads": 1} if context.bounded else {}  # images are searched side by side
     proposer = build_engine(wanted.engine, {**alone, **wanted.options})
     paths = [sample.path for sample in dataset.samples]
     results: list[Proposals | ImageError] = []
 
     def gathered() -> Generator[int, None, None]:
         with (
-            ProposalStore(places.cache or places.out / "proposals.sqlite", "rw") as store,
-            closing(gather(paths, proposer, store, threads=places.threads)) as every,
+            ProposalStore(context.cache or context.out / "proposals.sqlite", "rw") as store,
+            closing(gather(paths, proposer, store, threads=context.threads)) as every,
         ):
-            for _, result in progress(every, "proposals", len(paths), places.quiet):
+            for _, result in progress(every, "proposals", len(paths), context.quiet):
                 results.append(result)
                 yield len(results)
 
-    if not group.run_on_main(gathered(), stop, places.device):
+    if not group.run_on_main(gathered(), stop, context.device):
         stop.leave()
     if not group.is_main:
         for _ in gathered():

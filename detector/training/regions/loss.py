@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from detector.errors import SettingsError
 
 
-def region_loss(logits: Tensor, possible: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def region_loss(logits: Tensor, allowed_classes: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """-log of the probability that the class is a possible one: logits (N, K+1), possible (N, K+1)
     bool -> (N,).
 
@@ -23,11 +23,11 @@ def region_loss(logits: Tensor, possible: Tensor, *, label_smoothing: float = 0.
     """
     logits = logits.float()
     log_all = torch.logsumexp(logits, 1)
-    log_possible = torch.logsumexp(logits.masked_fill(~possible, -torch.inf), 1)
-    loss = log_all - log_possible
+    log_allowed = torch.logsumexp(logits.masked_fill(~allowed_classes, -torch.inf), 1)
+    loss = log_all - log_allowed
     if label_smoothing:
         uniform = log_all - logits.mean(1)
-        known = possible.sum(1) == 1
+        known = allowed_classes.sum(1) == 1
         loss = torch.where(known, (1 - label_smoothing) * loss + label_smoothing * uniform, loss)
     return loss
 

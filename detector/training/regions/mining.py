@@ -15,19 +15,19 @@ from detector.training.regions.loss import region_loss
 
 @torch.no_grad()
 def background_losses(
-    network: Callable[[Tensor], Any], inputs: Tensor, possible: Tensor, background: Tensor
+    network: Callable[[Tensor], Any], inputs: Tensor, allowed_classes: Tensor, background: Tensor
 ) -> Tensor:
     """(N,) the loss of each background region; zeros for objects.
 
-    inputs      (N, ...) what the network takes
-    possible    (N, K+1) bool
-    background  (N,) bool
+    inputs           (N, ...) what the network takes
+    allowed_classes  (N, K+1) bool: the classes that each region may be
+    background       (N,) bool
     """
     rows = background.nonzero().flatten()
     output = network(inputs[rows])
     logits = output[0] if isinstance(output, tuple) else output
     losses = torch.zeros(len(inputs), device=inputs.device)
-    losses[rows] = region_loss(logits, possible[rows]).float()
+    losses[rows] = region_loss(logits, allowed_classes[rows]).float()
     return losses
 
 

@@ -26,7 +26,7 @@ from pydantic import Field
 from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
-from detector.heads.bbox_regression import targets
+from detector.heads.bbox_regression import encode_deltas
 from detector.matching import BACKGROUND, match_to_objects
 from detector.settings import Settings
 from detector.structures import Annotations, Array, Proposals
@@ -58,7 +58,7 @@ class SamplingSettings(Settings):
     """
     size_prior: bool = True
     """The finished detector corrects its scores by how common objects are among proposals of each
-    size (region_prior.py). Departs from the paper; False leaves the softmax as it is.
+    size (size_prior.py). Departs from the paper; False leaves the softmax as it is.
     """
     max_proposals: int | None = Field(None, ge=1)
     """Only the best ranked of each image's proposals are used."""
@@ -74,20 +74,20 @@ class SamplingSettings(Settings):
 class RegionBatch:
     """Regions to learn from, not yet pixels.
 
-    image     (N,) int64 position of the image in the data set
-    boxes     (N, 4) float32
-    labels    (N,) int64, K is background
-    possible  (N, K+1) bool: the classes that the region may be; one True where it is known
-    flip      (N,) bool: mirror the crop
-    rows      (N,) int64 their rows in the pool
-    place     (N,) int64 their places in the whole batch, where this is one process's part of it
-    whole     how many the whole batch has; 0: these are all
+    image            (N,) int64 position of the image in the data set
+    boxes            (N, 4) float32
+    labels           (N,) int64, K is background
+    allowed_classes  (N, K+1) bool: the classes that the region may be; one True where it is known
+    flip             (N,) bool: mirror the crop
+    rows             (N,) int64 their rows in the pool
+    place            (N,) int64 their positions in the whole batch, where this is a process's part
+    whole            how many the whole batch has; 0: these are all
     """
 
     image: Array
     boxes: Array
     labels: Array
-    possible: Array
+    allowed_classes: Array
     flip: Array
     rows: Array
     place: Array | None = None
@@ -100,12 +100,12 @@ class RegionBatch:
         """Which regions these are, as JSON."""
         return {"image": self.image.tolist(), "boxes": self.boxes.tolist()}
 
-    def part(self, rank: int, world: int) -> RegionBatch:
-        """Every `world`-th region, for one of several processes; together they are the batch."""
-        own = slice(rank, None, world)
+    def part(self, rank: int, world_size: int) -> RegionBatch:
+        """The share of one process: every `world_size`-th region."""
+        own = slice(rank, None, world_size)
         return RegionBatch(
-            self.image[own], self.boxes[own], self.labels[own], self.possible[own], self.flip[own],
-            self.rows[own], np.arange(len(self))[own], len(self),
+            self.image[own], self.boxes[own], self.labels[own], self.allowed_classes[own],
+            self.flip[own], self.rows[own], np.arange(len(self))[own], len(self),
         )  # fmt: skip
 
 
@@ -224,11 +224,11 @@ class RegionPool:
     def batch(self, rows: Array, flip: Array) -> RegionBatch:
         """The given rows with their targets."""
         labels = self.labels[rows]
-        possible = np.zeros((len(rows), len(self.classes) + 1), bool)
-        possible[np.arange(len(rows)), labels] = True
+        allowed_classes = np.zeros((len(rows), len(self.classes) + 1), bool)
+        allowed_classes[np.arange(len(rows)), labels] = True
         background = labels == len(self.classes)
-        possible[background] = self._allowed[self.image[rows[background]]]
-        return RegionBatch(self.image[rows], self.boxes[rows], labels, possible, flip, rows)
+        allowed_classes[background] = self._allowed[self.image[rows[background]]]
+        return RegionBatch(self.image[rows], self.boxes[rows], labels, allowed_classes, flip, rows)
 
     def moves(self, rows: Array, mirrored: Array) -> Array:
         """(N, 4) float32: what moves each region onto its object, as it is seen where `mirrored`
@@ -237,7 +237,7 @@ class RegionPool:
         found = np.zeros((len(rows), 4), np.float32)
         hit = np.flatnonzero(self.object[rows] >= 0)
         goal = self.object_boxes[self.object[rows[hit]]]
-        found[hit] = targets(self.boxes[rows[hit]], goal)
+        found[hit] = encode_deltas(self.boxes[rows[hit]], goal)
         found[mirrored, 0] *= -1
         return found
 

@@ -1,4 +1,4 @@
-"""How common objects are among the proposals that a detector will judge, by size (region_prior)."""
+"""Counts of objects among the proposals that a detector will judge, by size (size_prior.py)."""
 
 from __future__ import annotations
 

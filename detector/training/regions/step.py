@@ -18,18 +18,18 @@ from detector.training.regions.mining import background_losses, hardest
 class Target(NamedTuple):
     """What N regions are.
 
-    possible  (N, K+1) bool: the classes that each may be
-    labels    (N,) K for background
-    moves     (N, 4) onto their objects, where boxes are learnt
-    taught    (N, K+1) logits of a teacher, where it was asked before
-    read      (N,) bool: False where the image could not be read (None: all were)
-    place     (N,) in the batch of all processes (None: there is one)
+    allowed_classes  (N, K+1) bool: the classes that each may be
+    labels           (N,) K for background
+    moves            (N, 4) deltas onto their objects, where boxes are learnt
+    teacher_logits   (N, K+1) of a teacher, where they were computed in advance
+    read             (N,) bool: False where the image could not be read (None: all were)
+    place            (N,) positions in the batch of all processes (None: there is one process)
     """
 
-    possible: Tensor
+    allowed_classes: Tensor
     labels: Tensor
     moves: Tensor | None = None
-    taught: Tensor | None = None
+    teacher_logits: Tensor | None = None
     read: Tensor | None = None
     place: Tensor | None = None
 
@@ -40,9 +40,9 @@ class Target(NamedTuple):
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
-        rest = (self.moves, self.taught, self.read, self.place)
+        rest = (self.moves, self.teacher_logits, self.read, self.place)
         return Target(
-            change(self.possible), change(self.labels),
+            change(self.allowed_classes), change(self.labels),
             *(None if part is None else change(part) for part in rest),
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ class Step:
     share       of the background that is learnt from, the hardest (1: all)
     drawn       regions before that, over all processes
     sum_of_all  sums a tensor over all processes
-    teacher     crops -> its logits, where it was not asked before (Target.taught)
+    teacher     crops -> its logits, where Target.teacher_logits does not hold them
     weight      of the teacher in the loss (0: no teacher)
     box_weight  of the loss of boxes, where the network gives moves (training/box_loss.py)
     """
@@ -85,7 +85,7 @@ class Step:
     normalise: Normalisation = CENTRED
     share: float = 1.0
     drawn: int = 0
-    sum_of_all: Callable[[Tensor], Tensor] = lambda value: value
+    all_reduce: Callable[[Tensor], Tensor] = lambda value: value
     accumulate: int = 1
     label_smoothing: float = 0.0
     teacher: Callable[[Tensor], Tensor] | None = None
@@ -96,16 +96,16 @@ class Step:
     def __call__(self, inputs: Tensor, target: Target, scale: float) -> Tensor:
         """Adds the gradients of `scale` times the loss; returns (6,) sums, in the order of Sums."""
         inputs, target = inputs.to(self.device, non_blocking=True), target.to(self.device)
-        background = target.possible.shape[1] - 1
+        background = target.allowed_classes.shape[1] - 1
         if self.share < 1:
             with self._autocast():
                 seen, alone = self.normalise(inputs), target.labels == background
-                losses = background_losses(self.network, seen, target.possible, alone)
+                losses = background_losses(self.network, seen, target.allowed_classes, alone)
             place = torch.arange(len(inputs)) if target.place is None else target.place
             place = place.to(self.device)
             both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
             both[:, place] = torch.stack([losses, alone.float()])
-            losses, of_background = self.sum_of_all(both)
+            losses, of_background = self.all_reduce(both)
             learnt = ~alone | hardest(losses, of_background > 0, self.share)[place]
             inputs, target = inputs[learnt], target.at(learnt)
         sums = torch.zeros(len(Sums._fields), device=self.device)
@@ -120,7 +120,7 @@ class Step:
             logits = output[0] if isinstance(output, tuple) else output
             losses = wanted.where_read(self._losses(output, logits, x, wanted) + boxes)
             (losses.sum() * (scale / self.batch_size)).backward()
-            hits = wanted.possible[torch.arange(len(x)), logits.argmax(1)]
+            hits = wanted.allowed_classes[torch.arange(len(x)), logits.argmax(1)]
             read = torch.ones_like(hits) if wanted.read is None else wanted.read
             hits, objects = hits & read, wanted.labels != background
             found = [losses, hits, hits & objects, objects, boxes, read]
@@ -136,16 +136,16 @@ class Step:
 
     def _losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
         def of_one(head: Tensor) -> Tensor:
-            return region_loss(head, target.possible, label_smoothing=self.label_smoothing)
+            return region_loss(head, target.allowed_classes, label_smoothing=self.label_smoothing)
 
         losses = auxiliary_loss(output, of_one)
-        told = target.taught
-        if told is None and self.teacher is not None:
-            told = self.teacher(inputs)
-        if told is None:
+        teacher_logits = target.teacher_logits
+        if teacher_logits is None and self.teacher is not None:
+            teacher_logits = self.teacher(inputs)
+        if teacher_logits is None:
             return losses
-        taught = target.where_read(distillation_loss(logits, told, self.temperature))
-        return (1 - self.weight) * losses + self.weight * taught
+        imitation = distillation_loss(logits, teacher_logits, self.temperature)
+        return (1 - self.weight) * losses + self.weight * target.where_read(imitation)
 
     def _autocast(self) -> torch.autocast:
         half = self.precision != torch.float32

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from detector.progress.interruption import Stop
+    from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.engine.places import RunContext
     from detector.training.regions.inputs import Learning
     from detector.training.regions.settings import RegionTrainingConfig
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 def train(
     settings: RegionTrainingConfig,
     learning: Learning,
-    places: RunContext,
+    context: RunContext,
     group: Group,
     stop: Stop,
     begun: Callable[[], None],
 ) -> tuple[dict[str, Tensor], int]:
-    """Train one member in `places.out` until its last step or `stop`; its averaged weights, and
+    """Train one member in `context.out` until its last step or `stop`; its averaged weights, and
     after how many steps.
 
-    `begun` is called when it is known that the settings are those of what is in `places.out`.
+    `begun` is called when it is known that the settings are those of what is in `context.out`.
     """
     how, network, seed = settings.optimiser, learning.network, settings.sampling_seed
     names = [name for name, _ in network.named_parameters()]
@@ -52,21 +52,21 @@ def train(
         settings, learning.teacher_fingerprint, learning.pool.digest(), learning.below_hash
     )
     run = TrainingState(network, how, belongs)
-    loop = TrainingLoop(run, how, places, group, stop, last=how.steps, seed=seed)
+    loop = TrainingLoop(run, how, context, group, stop, last=how.steps, seed=seed)
     begun()
-    if group.world == 1:  # a share of a batch has another shape at each step
-        search_kernels(places.device)
-    step_of = _step_of(settings, learning, places, group)
+    if group.world_size == 1:  # a share of a batch has another shape at each step
+        search_kernels(context.device)
+    step_of = _step_of(settings, learning, context, group)
     size = step_of.batch_size
 
     def batch_at(step: int) -> tuple[RegionBatch, Tensor, Target]:
-        own = learning.pool.draw(seed, step).part(group.rank, group.world)
+        own = learning.pool.draw(seed, step).part(group.rank, group.world_size)
         seen = learning.make(own, step)
         moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
-        told = None if learning.taught is None else learning.taught(own)
+        told = None if learning.teacher_logits is None else learning.teacher_logits(own)
         labels = torch.from_numpy(own.labels)
         place = None if own.place is None else torch.from_numpy(own.place)
-        target = Target(seen.possible, labels, moves, told, seen.read, place)
+        target = Target(seen.allowed_classes, labels, moves, told, seen.read, place)
         return own, seen.inputs, target
 
     def mean_loss(sums: Sequence[float]) -> float:
@@ -74,11 +74,11 @@ def train(
         return total.loss / size if total.read else math.nan
 
     reached = loop.first
-    display = TrainingDisplay(how.steps, loop.first, size, places.quiet)
+    display = TrainingDisplay(how.steps, loop.first, size, context.quiet)
     with ExitStack() as stack:
-        logs = Logs(places, loop.first, silent=not group.is_main, stack=stack)
+        logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
         ahead = 2 if isinstance(learning.make, DeviceCrops) else None  # in the device's memory
-        for current in loop.steps(batch_at, threads=max(1, places.threads - 1), ahead=ahead):
+        for current in loop.steps(batch_at, threads=max(1, context.threads - 1), ahead=ahead):
             batch, inputs, target = current.batch
             sums = step_of(inputs, target, loop.factor)
             result = loop.update(current.step, sums, mean_loss, batch.replay)
@@ -99,27 +99,27 @@ def train(
 
 
 def _step_of(
-    settings: RegionTrainingConfig, learning: Learning, places: RunContext, group: Group
+    settings: RegionTrainingConfig, learning: Learning, context: RunContext, group: Group
 ) -> Step:
     """What stays the same from step to step."""
     how, sampling, network = settings.optimiser, settings.sampling, learning.network
     forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
-    taught = settings.teacher
+    teacher = settings.teacher
     return Step(
-        torch.compile(forward) if places.compiled else forward,
-        places.device,
-        choose_precision(how.precision, places.device),
+        torch.compile(forward) if context.compiled else forward,
+        context.device,
+        choose_precision(how.precision, context.device),
         learning.pool.batch_size(),
         normalise=getattr(network, "normalisation", CENTRED),
         share=sampling.hard_share,
         drawn=sampling.positives_per_batch
         + sampling.background_per_batch
         + sampling.hard_candidates,
-        sum_of_all=group.sum,
+        all_reduce=group.all_reduce,
         accumulate=how.accumulate,
         label_smoothing=how.label_smoothing,
         teacher=learning.teacher,
-        weight=taught.weight if taught else 0.0,
-        temperature=taught.temperature if taught else 1.0,
+        weight=teacher.weight if teacher else 0.0,
+        temperature=teacher.temperature if teacher else 1.0,
         box_weight=settings.box_loss.weight if settings.box_loss else 0.0,
     )

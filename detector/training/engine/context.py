@@ -1,4 +1,4 @@
-"""Where a training's files are, and how much of the machine it may use."""
+"""The context of a training: where its files are, and how much of the machine it may use."""
 
 from __future__ import annotations
 
