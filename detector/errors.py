@@ -23,7 +23,7 @@ class ImageError(DetectorError):
 
 class AnnotationError(DetectorError):
     """A label file that cannot be read, or whose content cannot be true; `rule` is the linter's
-    name for the fault (datasets/lint/rules.py).
+    name for the fault (datasets/check/rules.py).
     """
 
     def __init__(self, message: str, rule: str = "unreadable") -> None:

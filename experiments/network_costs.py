@@ -1,7 +1,7 @@
 """What networks and their modules cost, beside the published figures.
 
-    python experiments/network_costs.py            # the README's table of networks
-    python experiments/network_costs.py --modules  # the tables of docs/networks.md
+    python experiments/network_costs.py            # the table of networks in docs/networks.md
+    python experiments/network_costs.py --modules  # those of modules, on the same page
 
 Parameters and multiply-adds of one input; biases and norms are parameters, not multiply-adds.
 Networks stand on torch's meta device, where shapes are all there is, so nothing is computed.

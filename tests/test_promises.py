@@ -1,9 +1,13 @@
-"""docs/trust.md names a test for every promise: each of them is there."""
+"""The manual is true: the tests that docs/trust.md names, commands and links exist."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from detector.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,9 +26,45 @@ def test_every_test_that_the_manual_names_exists():
             assert any(f"def {test}(" in source for source in sources.values()), test
 
 
-def test_the_table_of_the_readme_names_every_tool_and_no_other():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## Tools")[2].partition("\n## ")[0]
-    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
-    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert sorted(named) == sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
+def test_the_table_of_commands_names_each_with_its_help_and_every_script_of_a_clone():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip("` ") for cell in line.strip("|").split(" | ")]
+        for line in page.splitlines()
+        if line.startswith("| `")
+    ]
+    assert [(name, text) for name, text, _ in rows] == [
+        (" ".join(words), command.help) for words, command in every_command(COMMANDS)
+    ]
+    scripts = {script.split()[0] for _, _, script in rows if script}
+    assert scripts == {f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")}
+
+
+def test_every_command_in_the_manual_exists():
+    known = {" ".join(words) for words, _ in every_command(COMMANDS)}
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for line in re.findall(r"(?:inception-rcnn|-m detector) +([a-z][a-z0-9 ]*)", text):
+            words = line.split()
+            assert words[0] in known or " ".join(words[:2]) in known, (page.name, line)
+
+
+def test_every_link_between_pages_leads_to_a_heading_that_exists():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+            file = (page.parent / target) if target else page
+            assert file.exists(), (page.name, target)
+            if heading:
+                headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+                slugs = {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", h.lower())) for h in headings}
+                assert heading in slugs, (page.name, target, heading)
+
+
+def every_command(table: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[Any]:
+    for name, command in table.items():
+        if isinstance(command, dict):
+            yield from every_command(command, (*before, name))
+        else:
+            yield (*before, name), command

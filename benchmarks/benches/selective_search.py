@@ -38,7 +38,7 @@ Run = Callable[[Array], int]
 
 
 def measure(photographs: Path, *, images: int, rounds: int, large: bool) -> dict[str, Any]:
-    """All figures of the README's table. `large` adds pictures of 2 and 12 megapixels."""
+    """All figures of the table in docs/figures.md. `large` adds pictures of 2 and 12 megapixels."""
     import cv2
 
     warm_up(lambda said: print(said, file=sys.stderr))
@@ -238,7 +238,7 @@ def _peak_megabytes(photograph: Array, size: tuple[int, int]) -> int:
 
 
 def markdown(path: Path) -> str:
-    """The README's table from the figures in benchmarks/selective_search.json."""
+    """The table of docs/figures.md from the figures in benchmarks/selective_search.json."""
     found = json.loads(path.read_text())
     lines = [
         f"{found['images']}, {found['cores']} cores, OpenCV {found['opencv']}",
