@@ -1,7 +1,7 @@
 """Check whether this machine is fit to run the detector; each fault comes with its cure.
 
-    python tools/doctor.py
-    python tools/doctor.py --json
+    inception-rcnn doctor
+    inception-rcnn doctor --json
 
 Works where the packages do not: every import is tried in a process of its own. Exit codes: 0 fit
 (notes cost time only), 1 faults.
@@ -23,6 +23,8 @@ import typer
 from detector.progress.messages import escape_controls
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The clone, or the folder of installed packages."""
+IS_CLONE = (ROOT / "pyproject.toml").is_file()
 Environment = Mapping[str, str] | None
 MODULES = (
     "numpy", "scipy", "numba", "PIL", "safetensors", "pydantic", "yaml", "sklearn", "pycocotools",
@@ -79,10 +81,11 @@ def checks() -> Iterator[Check]:
 
 def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
     """The JSON value that Python source prints last, in a process of its own, and its error."""
+    # -P: nothing in the folder where the doctor is asked hides a package.
+    source = f"import json, sys\nsys.path.append({str(ROOT)!r})\n{program}"
     done = subprocess.run(
-        [sys.executable, "-c", f"import json\n{program}"], cwd=ROOT / "tools", capture_output=True,
-        text=True, errors="replace", env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-P", "-c", source], capture_output=True, text=True, errors="replace",
+        env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode < 0:
         return None, f"crashed with signal {-done.returncode}"
@@ -135,7 +138,8 @@ def check_modules(environment: Environment = None) -> Check:
     """Whether the other packages can be imported."""
     _, error = run_apart(f"import {', '.join(MODULES)}\nprint(1)", environment)
     if error:
-        return Check("packages", "fault", error, f"pip install --force-reinstall -e {ROOT}")
+        what = f"-e {ROOT}" if IS_CLONE else "inception-rcnn"
+        return Check("packages", "fault", error, f"pip install --force-reinstall {what}")
     return Check("packages", "ok", f"{len(MODULES)} others import")
 
 
@@ -163,7 +167,12 @@ def check_weights(environment: Environment = None) -> Check:
     )
     count, error = run_apart(program, environment)
     if error:
-        return Check("weights", "fault", error, f"git -C {ROOT} checkout -- detector/weights")
+        cure = (
+            f"git -C {ROOT} checkout -- detector/weights"
+            if IS_CLONE
+            else "pip install --force-reinstall --no-deps inception-rcnn"
+        )
+        return Check("weights", "fault", error, cure)
     return Check("weights", "ok", f"{count} shipped networks, verified")
 
 
@@ -171,7 +180,7 @@ def check_memory(free: float | None) -> Check:
     """GB that may still be taken; None where the system does not say."""
     if free is None:
         return Check("memory", "ok", "not known on this system")
-    cure = "python tools/detect.py IMAGE --threads 1 --batch-size 4 --max-proposals 500"
+    cure = "inception-rcnn detect IMAGE --threads 1 --batch-size 4 --max-proposals 500"
     if free < LEAST_MEMORY:
         return Check("memory", "fault", f"{free:.1f} GB free; needs {LEAST_MEMORY:g}", cure)
     if free < GOOD_MEMORY:

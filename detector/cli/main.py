@@ -52,14 +52,19 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "split": Command("split", "a data set in balanced parts"),
         "convert": Command("export", "saved detections in another layout"),
     },
-    "bundle": {"join": Command("join", "one ensemble of several detectors")},
+    "bundle": {
+        "show": Command("show", "what a trained detector holds, and where it comes from"),
+        "join": Command("join", "one ensemble of several detectors"),
+    },
+    "models": Command("models", "the known architectures and their sizes"),
     "doctor": Command("doctor", "what is wrong with this machine"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the arguments name, and exit with its code."""
-    from detector.cli.app import VERSION, run_tool
+    from detector.cli.app import run_tool
+    from detector.progress.messages import VERSION
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     words: list[str] = []
@@ -76,8 +81,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         words.append(word)
         found = found[word]
     function = getattr(import_module(f"detector.cli.{found.module}"), found.function)
+    before = sys.argv[:]
     sys.argv[:] = [" ".join([PROGRAM, *words]), *arguments]  # what messages and results name
-    run_tool(function)
+    try:
+        run_tool(function)
+    finally:
+        sys.argv[:] = before
 
 
 def _overview(words: Sequence[str], commands: dict[str, Command]) -> str:

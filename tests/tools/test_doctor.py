@@ -87,11 +87,11 @@ def test_a_package_that_is_broken_is_named(tmp_path: Path) -> None:
 
 def test_a_card_that_does_not_compute(tmp_path: Path) -> None:
     source = "class cuda: is_available = staticmethod(lambda: True)\ndef ones(*_, **__): 1 / 0\n"
-    room = tmp_path / "detector" / "models"
+    room = tmp_path / "detector" / "models" / "inference"
     room.mkdir(parents=True)
-    for package in (room.parent, room):
+    for package in (room.parent.parent, room.parent, room):
         (package / "__init__.py").touch()
-    (room / "inference.py").write_text("fastest_precision = None\n")
+    (room / "prepare.py").write_text("fastest_precision = None\n")
     found = doctor.check_precision(fake(tmp_path, {"torch": source}))
     assert (found.state, "ZeroDivisionError" in found.said) == ("fault", True)
 
@@ -100,10 +100,12 @@ def test_shipped_weights_that_are_damaged(tmp_path: Path) -> None:
     room = tmp_path / "detector"
     room.mkdir()
     (room / "__init__.py").touch()
-    (room / "bundle.py").write_text(
+    (room / "detection").mkdir()
+    (room / "detection" / "__init__.py").touch()
+    (room / "detection" / "bundle.py").write_text(
         "def load_bundle(_): raise ValueError('a.safetensors: damaged')"
     )
-    (room / "loading.py").write_text("SHIPPED = ''\n")
+    (room / "detection" / "load.py").write_text("SHIPPED = ''\n")
     found = doctor.check_weights(fake(tmp_path, {}))
     assert (found.state, "a.safetensors: damaged" in found.said) == ("fault", True)
     assert found.cure.endswith("checkout -- detector/weights")

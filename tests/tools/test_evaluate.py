@@ -101,7 +101,7 @@ def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None
     assert said.endswith(f"report {tmp_path / 'out' / 'report.html'}\n")
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/jpeg") == 1  # of four images, d has an error
-    assert "<code>python tools/evaluate.py" in page
+    assert "<code>inception-rcnn evaluate detections" in page
     content = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     assert (content["threshold"], content["misses"]["unseen"]) == (0.5, 1)
     assert content["confusion"][CAT][CAT] == 3
@@ -116,7 +116,7 @@ def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) 
     assert content["interval"]["estimate"] == content["mean_ap"]
     assert (content["rounds"], content["seed"], content["images"]) == (40, 3, 4)
     assert (content["detections"], content["data"]) == (str(path), "voc/val")
-    assert content["command"].startswith("python tools/evaluate.py")
+    assert content["command"].startswith("inception-rcnn evaluate detections")
     run("--detections", path, "--rounds", 0)
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (content["interval"], content["rounds"], content["seed"]) == (None, 0, None)

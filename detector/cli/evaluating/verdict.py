@@ -85,7 +85,7 @@ def report(
 
 
 def command_line() -> str:
-    return shlex.join(["python", "tools/evaluate.py", *sys.argv[1:]])
+    return shlex.join(["inception-rcnn", "evaluate", "detections", *sys.argv[1:]])
 
 
 def write_report(

@@ -206,7 +206,7 @@ def test_a_second_signal_stops_at_once() -> None:
 WAITS_FOR_A_THREAD = """
 import time
 from concurrent.futures import ThreadPoolExecutor
-from detector.cli.app import stop_gently
+from detector.progress.interruption import stop_gently
 with stop_gently() as stop, ThreadPoolExecutor(1) as pool:
     future = pool.submit(time.sleep, 600)
     print("begun", flush=True)

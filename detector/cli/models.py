@@ -1,0 +1,47 @@
+"""Print the architectures that can be trained, with their sizes.
+
+inception-rcnn models
+inception-rcnn models --classes 20 --json
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def main(
+    classes: Annotated[int, typer.Option(min=1, help="Outputs of the last layer.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
+) -> None:
+    """Show the known architectures: side of their crops, the least side, and parameters."""
+    import torch
+
+    from detector.models import ARCHITECTURES, build_model
+    from detector.models.traits import traits_of
+
+    rows = []
+    for name in ARCHITECTURES:
+        with torch.device("meta"):  # shapes only: nothing is allocated or initialised
+            model = build_model(name, classes)
+        traits = traits_of(name)
+        parameters = sum(one.numel() for one in model.parameters())
+        rows.append(
+            {
+                "architecture": name,
+                "input_size": traits.side,
+                "least_input_size": traits.least,
+                "parameters": parameters,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'architecture':<22} input  least  parameters")
+    for row in rows:
+        print(
+            f"{row['architecture']:<22} {row['input_size']:5d}  {row['least_input_size']:5d}"
+            f"  {row['parameters'] / 1e6:8.2f} M"
+        )
