@@ -125,7 +125,7 @@ def test_a_detector_is_ready_once_it_is_loaded():
         "loaded = set(sys.modules)\n"
         "detect(np.full((40, 50, 3), 90, np.uint8))\n"
         "slow = ('torch._dynamo', 'torch._inductor', 'sympy', 'detector.training',\n"
-        "        'detector.datasets', 'detector.build', 'sklearn', 'matplotlib', 'cv2')\n"
+        "        'detector.datasets', 'sklearn', 'matplotlib', 'cv2')\n"
         "print([one for one in slow if one in loaded])\n"
         "print(sorted(set(sys.modules) - loaded))"
     )
