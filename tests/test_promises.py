@@ -29,7 +29,7 @@ def test_every_test_that_the_manual_names_exists():
 def test_the_table_of_commands_names_each_with_its_help_and_every_script_of_a_clone():
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     rows = [
-        [cell.strip("` ") for cell in line.strip("|").split(" | ")]
+        [cell.strip("` ") for cell in line.split("|")[1:-1]]
         for line in page.splitlines()
         if line.startswith("| `")
     ]
