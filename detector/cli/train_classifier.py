@@ -4,10 +4,10 @@
     python tools/train_classifier.py --config configs/tiny_imagenet.yaml --out runs/tiny
     torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
 
-Run the same command again to resume. Ctrl-C finishes the step, saves, and exits; a second one exits
-at once. The result, `classifier.safetensors`, is what train_regions.py --start takes. --members 7
-trains seven networks of one start and schedule on different samples in different orders, as the
-paper's were, each in a folder of OUT.
+Run the same command again to resume. Ctrl-C finishes the step, saves, writes a classifier of what
+is there, and exits; a second one exits at once. The result, `classifier.safetensors`, is what
+train_regions.py --start takes. --members 7 trains seven networks of one start and schedule on
+different samples in different orders, as the paper's were, each in a folder of OUT.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main(
         ) as (context, group),
         stop_gently("this step, then saving") as stop,
     ):  # fmt: skip
-        readable, finished = True, []
+        readable, folders, unfinished = True, [], ""
         for number in range(members):
             folder = out if members == 1 else out / f"member-{number}"
             if members > 1 and not context.quiet:
@@ -90,9 +90,12 @@ def main(
             own, where = settings.of_member(number), replace(context, out=folder)
             trained = train(own, images, judged, where, group, stop)
             readable &= trained.readable
+            if trained.reached:
+                folders.append(folder)
             if not trained.finished:
+                of = f", network {number + 1} of {members}" if members > 1 else ""
+                unfinished = f"step {trained.reached} of {trained.last}{of}"
                 break
-            finished.append(folder)
-        if group.is_main and len(finished) == members:
-            say_what_to_try(finished)
+        if group.is_main and folders:
+            say_what_to_try(folders, unfinished)
         return code_of_made(not readable, strict) if group.is_main else 0

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from detector.datasets.formats.recognise import coco_file, detect_format
+from detector.errors import DetectorError
 from detector.files import read_regular
 
 _FILES = re.compile(r"(LICEN[CS]E|COPYING)(\.(txt|md|rst))?", re.IGNORECASE)
@@ -15,7 +17,7 @@ _MOST = 120
 """Characters; a file's first line is its title."""
 
 
-def licence_of(path: Path) -> str:
+def licence_of(path: Path, split: str | None = None) -> str:
     """The first line of the LICENSE beside the data, or the names of COCO's `licenses`; nothing
     where they say nothing.
     """
@@ -27,7 +29,11 @@ def licence_of(path: Path) -> str:
                 for line in text.splitlines():
                     if line.strip("#= -\t"):
                         return line.strip("#= -\t")[:_MOST]
-    return _of_coco(path) if path.suffix.lower() == ".json" else ""
+    with suppress(DetectorError, OSError):
+        found = detect_format(path)
+        if found.format == "coco":
+            return _of_coco(coco_file(found, split))
+    return ""
 
 
 def _of_coco(path: Path) -> str:

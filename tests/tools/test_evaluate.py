@@ -17,6 +17,7 @@ from PIL import Image
 from detector.cli import evaluate
 from detector.cli.app import run_tool
 from detector.datasets import VOC_CLASSES
+from detector.errors import EvaluationError
 
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
 
@@ -303,12 +304,52 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_images_that_a_bundle_learnt_from_are_said_to_flatter_before_the_work(
+    run: Run, tool: ModuleType, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the pictures' content, wherever they lie and whatever they are called."""
+    from detector.cli.evaluating import running
+    from detector.datasets import read_dataset
+    from detector.detection.bundle import read_manifest
+    from detector.evaluation.scoring.regions import picture_hashes
+
+    manifest = read_manifest(bundle)
+    learnt = picture_hashes(read_dataset(voc, "val").subset(["b", "d"]))
+    assert len(learnt) == 2
+    (voc / "JPEGImages" / "d.jpg").rename(voc / "JPEGImages" / "x.jpg")
+    (voc / "JPEGImages" / "a.jpg").rename(voc / "JPEGImages" / "d.jpg")
+    (voc / "JPEGImages" / "x.jpg").rename(voc / "JPEGImages" / "a.jpg")
+
+    def bundle_of(*pictures: str) -> None:
+        origin = manifest.provenance.model_copy(update={"pictures": pictures})
+        told = manifest.model_copy(update={"provenance": origin})
+        monkeypatch.setattr(running, "read_manifest", lambda _: told)
+
+    def no_work(*_: object) -> None:
+        raise EvaluationError("the work begins")
+
+    monkeypatch.setattr(running, "load", no_work)
+    bundle_of(*learnt)
+    (voc / "JPEGImages" / "c.jpg").write_bytes(b"gone")  # is told later, in its turn
+    _, _, err = run("--weights", bundle)
+    assert err == (
+        "warning: voc/val: the weights learnt from at least 2 of these 4 images, so that their"
+        " scores flatter; use others\nerror: the work begins\n"
+    )
+    for others in ((), ("0" * 16,)):
+        bundle_of(*others)
+        assert run("--weights", bundle)[2] == "error: the work begins\n"
+
+
 def test_a_bundle_is_run_kept_and_not_run_again(
     run: Run, tool: ModuleType, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--weights", bundle, "--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    voc.parent.joinpath("out").mkdir()
+    (voc.parent / "out" / "run.json").write_text("{}")  # of tools/detect.py
     code, said, err = run(*options)
     assert (code, err) == (0, "")
+    assert not (voc.parent / "out" / "run.json").exists()  # its detections are not there any more
     assert "proposal recall 100.0" in said
     assert "oracle class map 100.0" in said
     out = voc.parent / "out"

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
 
 from detector.detection.load import SHIPPED
@@ -23,7 +24,7 @@ from detector.models.weights.classifier_file import load_classifier
 from detector.progress.journal import read_journal
 from detector.progress.live import TrainingDisplay
 from detector.training.classifier import loss as classifier_loss
-from detector.training.classifier import patch_batches, validation
+from detector.training.classifier import patch_batches, trainer, validation
 from detector.training.engine import checkpoint as checkpoints
 from detector.training.engine.checkpoint import load_checkpoint
 from detector.training.engine.distributed import Group
@@ -132,17 +133,45 @@ def test_a_run_cut_in_the_middle_of_an_epoch_ends_with_the_same_bits(
     assert steps == [0, 1, 2, 3]
 
 
-def test_an_interrupt_finishes_the_step_saves_and_exits_130(pictures, tmp_path, monkeypatch):
+@pytest.mark.parametrize("members", [1, 2])
+def test_an_interrupt_finishes_the_step_saves_and_leaves_a_classifier_to_try(
+    members, pictures, tmp_path, monkeypatch, capsys
+):
+    """In the last network of a run; the same command goes on, and the file is the finished one."""
+    calls: list[int] = []
+
     def interrupt(self: TrainingDisplay, step: int, *_: float) -> None:
-        if step == 2:
+        calls.append(step)
+        if len(calls) == 4 * members - 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(TrainingDisplay, "step", interrupt)
-    assert train(pictures, tmp_path) == 130
-    found = load_checkpoint(tmp_path)
+    last = "run" if members == 1 else "run/member-1"
+    file = tmp_path / last / "classifier.safetensors"
+    options = ["--members", str(members)]
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingDisplay, "step", interrupt)
+        assert train(pictures, tmp_path / "run", *options) == 130
+    found = load_checkpoint(tmp_path / last)
     assert found is not None
     assert found.step == 3
+    said = capsys.readouterr().err
+    of = "" if members == 1 else ", network 2 of 2"
+    assert f"of step 3 of 4{of}; try: python tools/evaluate_classifier.py --weights" in said
+    assert load_classifier(file).classes == ("green", "red")
+    with safe_open(file, framework="pt") as early:
+        assert early.metadata()["unfinished"] == "step 3 of 4"
+    assert train(pictures, tmp_path / "run", *options) == 0
+    with safe_open(file, framework="pt") as whole:
+        assert "unfinished" not in whole.metadata()
+
+
+def test_a_run_that_is_stopped_before_its_first_step_writes_no_classifier(
+    pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(trainer, "report", lambda learning: os.kill(os.getpid(), signal.SIGINT))
+    assert train(pictures, tmp_path) == 130
     assert not (tmp_path / "classifier.safetensors").exists()
+    assert "wrote" not in capsys.readouterr().err
 
 
 def test_the_same_command_twice_at_once_is_refused(pictures, tmp_path, capsys):
@@ -325,6 +354,24 @@ def test_several_such_steps_in_a_row_stop_the_run(pictures, tmp_path, monkeypatc
     assert train(pictures, tmp_path, *changes("optimiser.max_bad_steps=2")) == 3
     assert "2 times in a row" in capsys.readouterr().err
     assert load_checkpoint(tmp_path) is None
+    assert len(list(tmp_path.glob("not-finite-*.json"))) == 2
+    (tmp_path / "not-finite-mine.txt").write_text("somebody's own")
+    monkeypatch.undo()
+    monkeypatch.setitem(ARCHITECTURES, "small", SmallNetwork)
+    assert train(pictures, tmp_path) == 0  # from the first step on: they say nothing of this run
+    assert [path.name for path in tmp_path.glob("not-finite-*")] == ["not-finite-mine.txt"]
+
+
+def test_a_run_that_goes_on_keeps_what_it_said_of_its_own_steps(pictures, tmp_path, monkeypatch):
+    def interrupt(self: TrainingDisplay, step: int, *_: float) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingDisplay, "step", interrupt)
+        assert train(pictures, tmp_path) == 130
+    (tmp_path / "not-finite-0000000.json").write_text("{}")
+    assert train(pictures, tmp_path) == 0
+    assert (tmp_path / "not-finite-0000000.json").exists()
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(pictures, tmp_path, monkeypatch, capsys):

@@ -60,10 +60,12 @@ def save_classifier(
     classes: Sequence[str],
     normalisation: Normalisation = CENTRED,
     pixel_scale: float = 1.0,
+    unfinished: str = "",
 ) -> None:
     """Write a trained network without its auxiliary heads, which inference does not use.
 
     pixel_scale  what centred crops were multiplied by in training; the first layer takes it over
+    unfinished   how far a training came that was stopped
 
     Raises WeightsError where a value is not finite.
     """
@@ -84,6 +86,7 @@ def save_classifier(
         "input_size": str(input_size),
         "classes": json.dumps(list(classes)),
         "normalisation": json.dumps(normalisation),
+        **({"unfinished": unfinished} if unfinished else {}),
     }
     write_atomically(path, save({k: t.contiguous() for k, t in kept.items()}, metadata=head))
 

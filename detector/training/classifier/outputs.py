@@ -37,21 +37,26 @@ def report(learning: Learning) -> None:
         )
 
 
-def say_what_to_try(folders: Sequence[Path]) -> None:
-    """Where the finished classifiers are, and how they are judged: the members together."""
+def say_what_to_try(folders: Sequence[Path], unfinished: str = "") -> None:
+    """Where the classifiers are, and how they are judged: the members together.
+
+    unfinished  how far a training came that was stopped
+    """
     files = [folder / CLASSIFIER for folder in folders]
     given = " ".join(f"--weights {file}" for file in files)
     wrote = str(files[0]) if len(files) == 1 else f"{len(files)} members"
+    at = f" of {unfinished}" if unfinished else ""
     typer.echo(
-        f"wrote {wrote}; try: python tools/evaluate_classifier.py {given} --data VAL", err=True
+        f"wrote {wrote}{at}; try: python tools/evaluate_classifier.py {given} --data VAL", err=True
     )
 
 
-def write_classifier(out: Path, learning: Learning, state: Any, network: Any) -> None:
-    """The averaged weights with what they are."""
+def write_classifier(out: Path, learning: Learning, state: Any, network: Any, reached: int) -> None:
+    """The averaged weights with what they are; so many steps are done."""
     seen = learning.settings.network
+    unfinished = f"step {reached} of {learning.last}" if reached < learning.last else ""
     save_classifier(
         out / CLASSIFIER, state, architecture=seen.architecture, options=seen.options,
         input_size=seen.input_size, classes=learning.images.classes,
-        normalisation=network.normalisation, pixel_scale=seen.pixel_scale,
+        normalisation=network.normalisation, pixel_scale=seen.pixel_scale, unfinished=unfinished,
     )  # fmt: skip

@@ -51,12 +51,19 @@ if TYPE_CHECKING:
 class Trained:
     """How a training ended.
 
-    finished  whether it reached its last step: the averaged weights are in classifier.safetensors
+    reached   steps that are done; with one or more the averaged weights are in
+              classifier.safetensors
+    last      steps that it is to have
     readable  whether every image that was asked for could be read, by any process
     """
 
-    finished: bool
+    reached: int
+    last: int
     readable: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.reached == self.last
 
 
 def train(
@@ -97,11 +104,10 @@ def train(
     reached = _steps(learning, network, loop, step_of, context, left_out)
     for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
-    finished = reached == learning.last
-    if finished and group.is_main:
-        write_classifier(context.out, learning, run.averaged(), network)
+    if reached and group.is_main:  # of one that was stopped, too: something to try
+        write_classifier(context.out, learning, run.averaged(), network, reached)
     readable = not group.any(bool(left_out), context.device)  # which waits for the first to write
-    return Trained(finished, readable)
+    return Trained(reached, learning.last, readable)
 
 
 def _steps(

@@ -70,6 +70,6 @@ def write_bundle(
 
 def with_licences(own: str, settings: RegionTrainingConfig, root: Path) -> str:
     """The licence of the weights, and those that the data sets state of their images."""
-    found = {Path(one.path).name: licence_of(root / one.path) for one in settings.data}
-    said = [f"images of {name}: {licence}" for name, licence in found.items() if licence]
-    return "; ".join([own, *said])
+    found = [(Path(one.path).name, licence_of(root / one.path, one.split)) for one in settings.data]
+    said = [f"images of {name}: {licence}" for name, licence in found if licence]
+    return "; ".join([own, *dict.fromkeys(said)])
