@@ -216,8 +216,12 @@ def test_images_are_looked_for_in_the_usual_places(tmp_path: Path) -> None:
     elsewhere = write_image(tmp_path / "elsewhere" / "1.jpg")
     lonely = tmp_path / "lonely.json"
     lonely.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match=r"none of its first images \(such as .1\.jpg.\) is in"):
+    with pytest.raises(DatasetError, match=r"'1\.jpg' may mean 'elsewhere/1\.jpg', 'flat/1\.jpg'"):
         read_coco(lonely)
+    gone = tmp_path / "gone.json"
+    gone.write_text(json.dumps(coco_content([coco_image(1, "gone.jpg")])))
+    with pytest.raises(DatasetError, match=r"none of its first images \(such as .gone\.jpg.\) is"):
+        read_coco(gone)
     assert read_coco(lonely, elsewhere.parent).samples[0].path == elsewhere
     with pytest.raises(DatasetError, match="no such folder"):
         read_coco(lonely, tmp_path / "nowhere")

@@ -314,3 +314,50 @@ def test_class_names_that_no_result_can_bear_are_refused(tmp_path: Path, name: s
     with pytest.raises(AnnotationError, match=r"categories\[0\]"):
         read(tmp_path, content)
     assert defects(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        ([16, 17], "every category_id is one too low: 16 to 17"),
+        ([18, 19], "every category_id is one too high: 18 to 19"),
+        ([15, 17, 18], None),  # one that there is not, among others that may be right
+        ([16, 17, 18], None),
+        ([16], None),  # all are left out and counted; none is taken for another
+    ],
+)
+def test_shifted_categories_are_refused(tmp_path: Path, used: list[int], said: str | None) -> None:
+    rows = [coco_object(n, category_id=one, bbox=[n, 2, 30, 40]) for n, one in enumerate(used)]
+    content = coco_content((), rows) | {
+        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
+    }
+    if said is None:
+        assert read(tmp_path, content).dropped_by_rule() == {"unknown-class": 1}
+        return
+    with pytest.raises(AnnotationError, match=f"{said}; use the ids of its categories, 17 to 18"):
+        read(tmp_path, content)
+    assert defects(tmp_path)["shifted-classes"] == 1
+
+
+def test_an_annotation_without_category_shifts_nothing(tmp_path: Path) -> None:
+    content = coco_content((), [coco_object(), coco_object(2, category_id=None, bbox=[1, 2, 9, 9])])
+    content["categories"] = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
+    assert read(tmp_path, content).dropped_by_rule() == {"unknown-class": 1} == defects(tmp_path)
+
+
+def test_boxes_in_shares_of_the_image_are_no_pixels(tmp_path: Path) -> None:
+    shares = [[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 1.0, 0.5], [0.5, 0.5, 0.5, 0.5]]
+    rows = [coco_object(n, bbox=box) for n, box in enumerate(shares)]
+    dataset = read(tmp_path, coco_content((), [*rows, coco_object(9, bbox=[0.5, 0.5, 2, 0.5])]))
+    assert boxes(dataset) == [[0.5, 0.5, 2.5, 1]]
+    assert dataset.samples[0].positives_only
+    assert dataset.dropped_by_rule() == {"normalised": 3} == defects(tmp_path)
+
+
+def test_a_name_in_two_folders_is_said_to_be_ambiguous(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, coco_content([coco_image(5, "a.jpg")]))
+    for folder in ("x", "y"):
+        write_image(tmp_path / "images" / folder / "a.jpg")
+    with pytest.raises(DatasetError, match=r"'a\.jpg' may mean 'x/a\.jpg', 'y/a\.jpg'"):
+        read_coco(path)
+    assert defects(tmp_path) == {"ambiguous-name": 1}

@@ -21,7 +21,7 @@ from dataset_files import (
 
 from detector.datasets import read_dataset
 from detector.datasets.check import lint
-from detector.datasets.formats import recognise as detect_format
+from detector.datasets.formats.recognise import detect_format
 from detector.errors import AnnotationError, DatasetError
 
 

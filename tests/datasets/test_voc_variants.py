@@ -308,3 +308,73 @@ def test_a_list_in_wide_characters_says_so(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"train\.txt: not UTF-8 text; save it as UTF-8"):
         read_dataset(root)
     assert defects(root) == {"not-utf8": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<targets><target><class>mug</class><left>1</left><top>2</top><right>30</right>"
+        "<bottom>40</bottom></target></targets>",
+        '<target class="mug" left="1" top="2" right="30" bottom="40"/>',
+        "<mug>11 21 30.5 40</mug>",
+        "<left>1</left><top>2</top><right>30</right><bottom>40</bottom>",
+    ],
+)
+def test_numbers_where_vocs_objects_are_missing_may_be_a_box(tmp_path: Path, text: str) -> None:
+    root = write_voc(
+        tmp_path, {"a": MUG, "b": voc_xml(text), "c": voc_xml(voc_object("mug"), text)}
+    )
+    assert (ids(root), read_dataset(root).dropped_by_rule()) == (["a", "c"], {"unreadable": 1})
+    assert defects(root) == {"unreadable": 1}
+
+
+def test_a_head_of_another_program_leaves_an_image_without_objects(tmp_path: Path) -> None:
+    head = (
+        "<imagesize><nrows>80</nrows><ncols>100</ncols></imagesize><source><flickrid>1</flickrid>"
+        "</source><camera><gps>52.1, 13.4</gps><taken>2024-05-01 10:00:00</taken></camera>"
+    )
+    assert ids(write_voc(tmp_path, {"a": MUG, "b": voc_xml(head)})) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("difficult", "expected"), [("True", True), ("true", True), ("1.0", True), ("Unknown", False)]
+)
+def test_difficult_in_words(tmp_path: Path, difficult: str, expected: bool) -> None:
+    root = write_voc(tmp_path, {"a": voc_xml(voc_object("mug", difficult=difficult))})
+    assert read_dataset(root).samples[0].annotations.difficult.tolist() == [expected]
+    assert ("nothing-counts" in {one.rule for one in lint(root, fast=True).findings}) is expected
+    assert defects(root) == {"bad-flag": 1}
+
+
+@pytest.mark.parametrize("place", ["ImageSets/{}.txt", "{}.txt"])
+@pytest.mark.parametrize(
+    "line", ["{}.jpg", "JPEGImages/{}.jpg Annotations/{}.xml", "./JPEGImages/{}.jpg\t{}.xml"]
+)
+def test_lists_above_main_and_of_image_and_xml(tmp_path: Path, place: str, line: str) -> None:
+    root = write_voc(tmp_path, dict.fromkeys(["a", "shot 1", "b"], MUG), split=None)
+    (root / "ImageSets").mkdir()
+    for split, names in (("train", ["a", "shot 1"]), ("val", ["b"])):
+        text = "".join(line.replace("{}", name) + "\n" for name in names)
+        (root / place.format(split)).write_text(text)
+    assert (ids(root, "train"), ids(root, "val")) == (["a", "shot 1"], ["b"])
+    assert defects(root) == {}
+    write_list(root, "b\n")  # where the development kit has them, they are taken
+    assert ids(root) == ["b"]
+
+
+def test_other_texts_at_the_root_are_no_lists(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, dict.fromkeys("ab", MUG), split=None)
+    (root / "test.txt").write_text("remember to label the rest\n")
+    (root / "labels.txt").write_text("mug\n")
+    assert ids(root) == ["a", "b"]
+
+
+def test_a_list_that_gives_an_image_the_annotations_of_another_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    root = write_voc(tmp_path, dict.fromkeys("abc", MUG))
+    write_list(root, "JPEGImages/a.jpg Annotations/b.xml\nc.jpg c.xml\nc.jpg gone.xml\n")
+    dataset = read_dataset(root)
+    assert [one.image_id for one in dataset.samples] == ["c"]
+    assert dataset.dropped_by_rule() == {"ambiguous-name": 1, "missing-annotation": 1}
+    assert defects(root) == {"ambiguous-name": 1, "missing-annotation": 1}

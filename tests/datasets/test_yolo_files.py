@@ -10,7 +10,7 @@ from dataset_files import write_image, write_yolo
 
 from detector.datasets import join, read_dataset, read_yolo
 from detector.datasets.check import lint
-from detector.datasets.formats import recognise as detect_format
+from detector.datasets.formats.recognise import detect_format
 from detector.errors import AnnotationError, DatasetError
 
 BOX = "0 0.5 0.5 0.2 0.5"

@@ -71,7 +71,7 @@ def test_the_published_defects_of_coco128_are_found(shared_data: Path) -> None:
         ("0 1.5 0.5 0.2 0.5", "not-normalised"),
         ("0 1 1 0.2 0.5", "outside"),
         ("0 50 40 20 40", "not-normalised"),  # pixels where fractions belong
-        ("2 0.5 0.5 0.2 0.5", "unknown-class"),  # classes counted from 1
+        ("3 0.5 0.5 0.2 0.5", "unknown-class"),
         ("-1 0.5 0.5 0.2 0.5", "unknown-class"),
         ("0.5 0.5 0.5 0.2 0.5", "unknown-class"),
         ("nan 0.5 0.5 0.2 0.5", "unknown-class"),

@@ -166,7 +166,7 @@ def test_reader_and_linter_leave_out_the_same_of_any_rows(tmp_path: Path) -> Non
         texts: dict[str, str | None] = {}
         for name in "ab":
             rows = [
-                [str(chance.randint(0, 2))]
+                [chance.choice("02")]
                 + [
                     f"{chance.random():.3f}" if chance.random() < 0.85 else chance.choice(odd)
                     for _ in range(chance.choice(counts))
@@ -184,3 +184,18 @@ def test_reader_and_linter_leave_out_the_same_of_any_rows(tmp_path: Path) -> Non
         assert {one for one in said if one[2] in rules} <= left_out
         found |= {rule for _, _, rule in left_out}
     assert {"missing-field", "unknown-class", "negative"} <= found
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [(["1", "2"], True), (["2"], False), (["0", "2"], False), (["1"], False), (["1", "3"], False)],
+)
+def test_classes_counted_from_1_are_refused(tmp_path: Path, rows: list[str], refused: bool) -> None:
+    path = write_yolo(tmp_path, {f"a{row}": f"{row} {BOX}" for row in rows})
+    if refused:
+        with pytest.raises(AnnotationError, match="train: class numbers go from 1 to 2, as if fr"):
+            read_yolo(path)
+    else:
+        read_yolo(path)
+    said = {one.rule for one in lint(path, fast=True).findings}
+    assert ("shifted-classes" in said) is (refused or rows == ["2"])

@@ -105,6 +105,9 @@ def _faults(
     if index.reading.shares:
         beyond = (written < -SHARE_SLACK) | (written > 1 + SHARE_SLACK)
         yield "not-normalised", np.asarray(beyond.any(1)), "{} has values outside 0 to 1"
+    else:
+        within = (xyxy >= 0).all(1) & (xyxy <= 1).all(1) & (xyxy % 1 != 0).any(1)
+        yield "normalised", within & (sizes.min(1) > 1), "box {} lies within the first pixel"
     low, high = np.maximum(xyxy[:, :2], 0), np.minimum(xyxy[:, 2:], sizes[:, ::-1])
     inside = np.clip(high - low, 0, None).prod(1)
     outside = inside < MIN_INSIDE * width * height

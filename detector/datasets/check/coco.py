@@ -24,6 +24,7 @@ from detector.datasets.formats.coco_entries import (
     is_ignored,
     key_of,
     parts_of,
+    shift_of,
 )
 from detector.errors import AnnotationError, DatasetError
 from detector.structures import Array
@@ -54,6 +55,8 @@ def index_coco(path: Path, asked: Asked) -> Index:
         index.classes = names
         rows, owners = _add_images(index, file, content["images"], asked)
         annotations, labels = content["annotations"], categories.labels()
+        if shift := shift_of(annotations, content["categories"]):
+            asked.findings.add(file, "category_id", "shifted-classes", shift)
         _add_annotations(index, file, annotations, rows, owners, labels, asked)
     return index
 
@@ -135,7 +138,8 @@ def _add_annotations(
             aside = "crowd" if is_crowd(entry) else "difficult" if is_ignored(entry) else ""
             index.boxes.add(file, name, rows[image], labels[category], box, aside)
     _judge_ids(ids, file, findings)
-    _judge_unknown(unknown, entries, labels, file, findings)
+    for name, category in unknown:
+        findings.add(file, name, "unknown-class", f"there is no category {category}")
 
 
 def _judge_ids(ids: Counter[str | None], file: str, findings: Findings) -> None:
@@ -156,24 +160,6 @@ def _judge_entry(entry: Mapping[str, Any], file: str, name: str, findings: Findi
         findings.add(file, name, "crowd", "iscrowd is 1, but its outline is of polygons")
     if _is_deeper(entry, _MOST_DEPTH):
         findings.add(file, name, "too-deep", f"over {_MOST_DEPTH} levels deep")
-
-
-def _judge_unknown(
-    unknown: list[tuple[str, str | None]], entries: list[Any], labels: Mapping[str, int],
-    file: str, findings: Findings,
-) -> None:  # fmt: skip
-    """Each category that does not exist; before that, whether all are one too low or too high."""
-    if not unknown:
-        return
-    used = {key for entry in entries if (key := key_of(entry, "category_id")) is not None}
-    whole = {int(one) for one in used if one.removeprefix("-").isdecimal() and len(one) < 20}
-    for step, said in ((1, "low"), (-1, "high")):
-        moved = {str(one + step) for one in whole}
-        if whole and len(whole) == len(used) and moved <= labels.keys():
-            why = f"every category_id is one too {said}: {min(whole)} to {max(whole)}"
-            findings.add(file, "category_id", "shifted-classes", why)
-    for name, category in unknown:
-        findings.add(file, name, "unknown-class", f"there is no category {category}")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -87,6 +87,8 @@ RULES: dict[str, Rule] = {
                     "export them again in the format's own convention"),
     "not-normalised": Rule("defect", "YOLO values outside 0 to 1",
                            "divide x and width by the image's width, y and height by its height"),
+    "normalised": Rule("defect", "a box in shares of its image, where pixels belong",
+                       "multiply x and width by the image's width, y and height by its height"),
     "not-finite": Rule("defect", "a box with NaN, infinity or a number beyond all images",
                        "correct or remove the box"),
     "negative": Rule("defect", "a box with a negative side", "exchange its corners, or remove it"),

@@ -21,7 +21,7 @@ from detector.datasets.formats.xml_files import (
     MAX_XML_BYTES,
     corners_of,
     is_complete,
-    number_of,
+    is_difficult,
     objects_of,
     size_of,
     text_of,
@@ -214,5 +214,5 @@ def _add_object(
             why = f"difficult is {text_of(node, 'difficult')!r}"
             findings.add(file, identifier, "bad-flag", why)
         label = index.classes.index(name)
-        row, aside = len(index.pictures) - 1, "difficult" * (number_of(node, "difficult") == 1)
+        row, aside = len(index.pictures) - 1, "difficult" * is_difficult(node)
         index.boxes.add(file, identifier, row, label, corners_of(node), aside)

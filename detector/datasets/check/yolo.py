@@ -22,7 +22,14 @@ from detector.datasets.formats.yolo_files import (
     splits_of,
     texts_of,
 )
-from detector.datasets.formats.yolo_rows import Fault, Meaning, meaning_of, numbered_rows, read_row
+from detector.datasets.formats.yolo_rows import (
+    Fault,
+    Meaning,
+    meaning_of,
+    numbered_rows,
+    read_row,
+    shift_of,
+)
 from detector.errors import AnnotationError, brief, cut
 from detector.structures import Array
 
@@ -53,13 +60,16 @@ def index_yolo(path: Path, asked: Asked) -> Index:
                 found[image] = Picture(image_id, image, file, (), labelled=text is not None)
                 meanings[image] = meaning
             found[image].splits += (split,)
-    numbers: set[float] = set()
+    numbers: dict[str, set[float]] = {split: set() for split in splits_of(settings)}
     for image, picture in asked.watch(found.items(), "read labels"):
-        _add_image(index, picture, files.labels_of(image), meanings[image], numbers, asked)
+        mine: set[float] = set()
+        _add_image(index, picture, files.labels_of(image), meanings[image], mine, asked)
+        for split in picture.splits:
+            numbers[split] |= mine
     labels_without_image(found, files, findings.add)
-    if numbers and min(numbers) >= 1 and max(numbers) == len(classes):
-        why = f"class numbers go from {min(numbers):.0f} to {max(numbers):.0f}, as if from 1"
-        findings.add(path, "class numbers", "shifted-classes", why)
+    for split, mine in numbers.items():
+        if shift := shift_of(mine, len(classes)):
+            findings.add(path, "class numbers", "shifted-classes", f"{split}: {shift}")
     return index
 
 

@@ -27,6 +27,7 @@ from detector.datasets.formats.coco_entries import (
     is_ignored,
     key_of,
     parts_of,
+    shift_of,
 )
 from detector.datasets.formats.json_values import as_float, is_number
 from detector.datasets.formats.objects import Objects
@@ -53,6 +54,11 @@ def read_coco(
     json_path = Path(json_path)
     content = parts_of(read_json(json_path), json_path)
     categories = categories_of(json_path, content["categories"], content["annotations"])
+    shift, known = shift_of(content["annotations"], content["categories"]), categories.labels()
+    if shift and any(key_of(one, "category_id") in known for one in content["annotations"]):
+        ids = f"{categories.ids[0]} to {categories.ids[-1]}"
+        cure = f"use the ids of its categories, {ids}, and remove annotations of none of them"
+        raise AnnotationError(f"{json_path}: {shift}; {cure}", "shifted-classes")
     ledger = Ledger(json_path.parent, strict)
     file = json_path.name
     if images_root is None:

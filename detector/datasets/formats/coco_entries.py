@@ -132,6 +132,21 @@ def _groups(
     return above
 
 
+def shift_of(annotations: Iterable[Any], categories: Iterable[Any]) -> str | None:
+    """How all category ids are one too low or too high; None where they are not. A part of them is
+    that of another class then, so that none of the file's labels can be believed.
+    """
+    used = {key for entry in annotations if (key := key_of(entry, "category_id")) is not None}
+    ids = {key for entry in categories if (key := key_of(entry, "id")) is not None}
+    if not used or used <= ids or not all(map(_is_whole_text, used)):
+        return None
+    whole = {int(one) for one in used}
+    for step, said in ((1, "low"), (-1, "high")):
+        if {str(one + step) for one in whole} <= ids:
+            return f"every category_id is one too {said}: {min(whole)} to {max(whole)}"
+    return None
+
+
 def _is_whole_text(key: str | None) -> bool:
     return key is not None and len(key) < 20 and key.removeprefix("-").isdecimal()
 
@@ -236,7 +251,7 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
     tried += [home.parent / "images", home.parent]
     folders = [Folder(one) for one in dict.fromkeys(tried) if is_folder(one)]
     names = [name for e in entries[:200] if (name := name_of(e)) is not None and is_unicode(name)]
-    for there in (_lies_in, _is_found_in):
+    for there in (_lies_in, _is_found_in, _may_be_in):
         scores = [sum(there(folder, name) for name in names) for folder in folders]
         if any(scores):
             return folders[scores.index(max(scores))]
@@ -254,6 +269,10 @@ def _lies_in(folder: Folder, name: str) -> bool:
 
 def _is_found_in(folder: Folder, name: str) -> bool:
     return folder.file_of(name)[0] is not None
+
+
+def _may_be_in(folder: Folder, name: str) -> bool:
+    return folder.file_of(name)[1] == "ambiguous-name"  # which is then said of the image
 
 
 def name_of(entry: Any) -> str | None:

@@ -112,6 +112,8 @@ def _fault_of(
         return "negative", f"box {text} has a negative side"
     if x2 == x1 or y2 == y1:
         return "degenerate", f"box {text} has no area"
+    if not shares and (size is None or min(size) > 1) and _lies_in_one_pixel(x1, y1, x2, y2):
+        return "normalised", f"box {text} lies within the first pixel"
     if size is None:
         return None
     height, width = size
@@ -121,3 +123,8 @@ def _fault_of(
             return "not-normalised", f"{text} has values outside 0 to 1"
         return "outside", f"box {text} is mostly outside its image of {width}x{height} pixels"
     return None
+
+
+def _lies_in_one_pixel(*corners: float) -> bool:
+    """Whether these are shares of the image: a box within its first pixel is no object's."""
+    return all(0 <= side <= 1 for side in corners) and any(side % 1 for side in corners)

@@ -22,7 +22,7 @@ from detector.datasets.formats.voc_files import KNOWN, LISTS, VocFolder, folders
 from detector.datasets.formats.xml_files import (
     corners_of,
     is_complete,
-    number_of,
+    is_difficult,
     objects_of,
     read_xml,
     size_of,
@@ -121,7 +121,7 @@ def _chosen(root: Path, split: str | None) -> tuple[VocFolder, list[Path]]:
     if split is not None and split in folders:
         return VocFolder(root, folders[split]), []
     known = ", ".join(splits_of(root)) or "none"
-    raise DatasetError(f"{root}: no split {split!r} in {LISTS.as_posix()}; it has: {known}")
+    raise DatasetError(f"{root}: no split {split!r} in {LISTS[0].as_posix()}; it has: {known}")
 
 
 def _ids_of(folder: VocFolder, lists: Sequence[Path], ledger: Ledger) -> list[str]:
@@ -205,5 +205,4 @@ def _add_object(
     # Inclusive corners that coincide make a line of one pixel's width: a click, not an object.
     if corners[0] == corners[2] or corners[1] == corners[3]:
         box = corners
-    difficult = number_of(node, "difficult") == 1
-    objects.add(identifier, box, classes.index(name), difficult=difficult, written=corners)
+    objects.add(identifier, box, classes.index(name), difficult=is_difficult(node), written=corners)

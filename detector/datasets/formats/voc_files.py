@@ -19,12 +19,16 @@ from detector.datasets.image_files import SUFFIXES, is_file, is_folder
 from detector.datasets.image_names import ImageNames, listed_name
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
-LISTS = Path("ImageSets", "Main")
+LISTS = (Path("ImageSets", "Main"), Path("ImageSets"), Path("."))
+"""Where lists of images are looked for; the first folder that has any is taken."""
 MAX_LIST_BYTES = 100_000_000
 _DEEPEST = 3
 _TRIED = 50
 _SPLIT = re.compile(r"(train|val|test|dev|eval|holdout)(ing|id|idation|val)?[-_ ]?[0-9]*", re.I)
 _FLAGGED = re.compile(r".*\S\s+-?[01]\s*")
+_IMAGE_AND_XML = re.compile(
+    rf"\s*(.*\S(?:{'|'.join(map(re.escape, SUFFIXES))}))[\s,;]\s*(\S.*)\.xml\s*", re.I
+)
 _FILENAME = re.compile(rb"<filename>\s*([^<]*?)\s*</filename>")
 
 
@@ -92,10 +96,21 @@ class VocFolder:
         numbers = None if self._are_counted([line for _, line in lines]) else (-1, 0, 1)
         for number, line in lines:
             try:
-                name, _ = listed_name(line, self._find, numbers)
-                yield number, self._find(name) or name, ""
+                name, fault = self._listed(line, numbers)
+                yield number, name, fault
             except AmbiguousName as error:
                 yield number, line.strip(), str(error)
+
+    def _listed(self, line: str, numbers: tuple[int, ...] | None) -> tuple[str, str]:
+        """(id, fault) of a line. PaddleDetection writes the image and its XML file side by side."""
+        pair = _IMAGE_AND_XML.fullmatch(line)
+        if pair is None or line.strip()[:-4] in self.files:
+            name, _ = listed_name(line, self._find, numbers)
+            return self._find(name) or name, ""
+        image, xml = self._image_names.find(pair[1]), self._xml_names.find(pair[2])
+        if image is not None and xml is not None and image != xml and image in self.files:
+            return line.strip(), f"{pair[1]!r} has the annotations {image}.xml, not {pair[2]}.xml"
+        return xml or re.split(r"[/\\]", pair[2])[-1], ""
 
     def _are_counted(self, lines: list[str]) -> bool:
         """Whether each line is another name and a number, larger than that of the line before."""
@@ -154,7 +169,12 @@ def lists_of(root: Path) -> dict[str, list[Path]]:
     """Split -> its lists of images. Lists of single classes (`cat_train`, with 1 or -1 behind each
     name) are splits only where there are no others, as VoTT leaves it: then together.
     """
-    files = {path.stem: path for path in sorted((root / LISTS).glob("[!.]*.txt"))}
+    files: dict[str, Path] = {}
+    for place in LISTS:
+        found = sorted((root / place).glob("[!.]*.txt"))
+        files = files or {
+            path.stem: path for path in found if place != Path(".") or _lists_files(path)
+        }
     of_class = {stem for stem, path in files.items() if _lists_a_class(stem, path)}
     plain = {stem: [path] for stem, path in files.items() if stem not in of_class}
     if plain:
@@ -163,6 +183,18 @@ def lists_of(root: Path) -> dict[str, list[Path]]:
     for stem in sorted(of_class):
         joined.setdefault(stem.rpartition("_")[2], []).append(files[stem])
     return joined
+
+
+def _lists_files(path: Path) -> bool:
+    """Whether a text file at the root, where anything may lie, is a split's list of files."""
+    if not _is_split(path.stem):
+        return False
+    try:
+        text = read_limited(path, MAX_LIST_BYTES).decode("utf-8-sig", "replace")
+    except AnnotationError:
+        return False
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return bool(lines) and all(_is_xml(line) or _is_image(line) for line in lines)
 
 
 def _lists_a_class(stem: str, path: Path) -> bool:

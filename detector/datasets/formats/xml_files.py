@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -18,6 +19,11 @@ _OF_BOXES = frozenset(
     )
 )  # fmt: skip
 """Elements and attributes by which other programs' XML speaks of objects, without underscores."""
+_OF_VOC = frozenset(
+    ("folder", "filename", "path", "source", "owner", "size", "imagesize", "segmented", "object")
+)
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?", re.I)
+_NUMBERS_OF_A_BOX = 4
 
 
 def read_xml(path: Path) -> ET.Element:
@@ -55,7 +61,22 @@ def objects_of(tree: ET.Element, path: Path) -> list[ET.Element]:
                 f"{path}: <{child.tag[:60]}> is none of VOC's and holds objects; export it again"
                 " as PASCAL VOC"
             )
-    return tree.findall("object")
+    objects = tree.findall("object")
+    others = [child for child in tree if child.tag not in _OF_VOC]
+    if not objects and sum(map(_numbers_in, others)) >= _NUMBERS_OF_A_BOX:
+        some = ", ".join(dict.fromkeys(f"<{one.tag[:40]}>" for one in others[:3]))
+        raise AnnotationError(
+            f"{path}: no <object> of VOC's, but numbers that may be a box in {some}; export it"
+            " again as PASCAL VOC"
+        )
+    return objects
+
+
+def _numbers_in(node: ET.Element) -> int:
+    """How many numbers an element and all in it hold, as text or as attributes."""
+    texts = (text for one in node.iter() for text in (one.text, *one.attrib.values()) if text)
+    words = (word for text in texts for word in re.split(r"[\s,;]+", text))
+    return sum(_NUMBER.fullmatch(word) is not None for word in words)
 
 
 def _may_hold_a_box(node: ET.Element) -> bool:
@@ -79,6 +100,10 @@ def is_complete(node: ET.Element) -> bool:
         and bool(text_of(node, "name"))
         and all(boxes[0].find(corner) is not None for corner in CORNERS)
     )
+
+
+def is_difficult(node: ET.Element) -> bool:
+    return number_of(node, "difficult") == 1 or text_of(node, "difficult").lower() == "true"
 
 
 def size_of(tree: ET.Element) -> tuple[int, int] | None:

@@ -26,7 +26,14 @@ from detector.datasets.formats.yolo_files import (
     shown_path,
     texts_of,
 )
-from detector.datasets.formats.yolo_rows import Fault, Meaning, meaning_of, numbered_rows, read_row
+from detector.datasets.formats.yolo_rows import (
+    Fault,
+    Meaning,
+    meaning_of,
+    numbered_rows,
+    read_row,
+    shift_of,
+)
 from detector.datasets.image_files import upright_size
 from detector.errors import AnnotationError
 from detector.structures import Annotations
@@ -53,7 +60,8 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
         meaning = meaning_of(settings, texts_of(labels.values()))
     except AnnotationError as error:
         raise AnnotationError(f"{data_yaml}: {error}", error.rule) from None
-    samples = []
+    samples: list[Sample] = []
+    numbers: set[float] = set()
     for image_id, path in images.items():
         size = upright_size(path)
         if size is None:
@@ -61,9 +69,14 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
             fault = ("empty-file", "has 0 bytes") if empty else ("unreadable-image", "is no image")
             drop(path, image_id, *fault)
             continue
-        sample = _sample(image_id, path, size, labels[image_id], meaning, len(classes), ledger)
+        text = labels[image_id]
+        sample = _sample(image_id, path, size, text, meaning, len(classes), ledger, numbers)
         if sample is not None:
             samples.append(sample)
+    shift = shift_of(numbers, len(classes))
+    if shift and min(numbers) < len(classes):  # else every object is left out, and counted
+        cure = "subtract 1 from each, or add the missing class to names"
+        raise AnnotationError(f"{data_yaml}: {split}: {shift}; {cure}", "shifted-classes")
     labels_without_image(images.values(), files, drop)
     name = f"{data_yaml.resolve().parent.name}/{split}"
     return Dataset(name, classes, tuple(samples), tuple(ledger.entries)).not_empty()
@@ -77,8 +90,11 @@ def _sample(
     meaning: Meaning,
     classes: int,
     ledger: Ledger,
+    numbers: set[float],
 ) -> Sample | None:
-    """None where the label file cannot be read, for nobody knows what the image shows."""
+    """None where the label file cannot be read, for nobody knows what the image shows. `numbers`
+    takes the classes that it names, whether there are such or not.
+    """
     if labels is None:
         return Sample(
             image_id, path, size, Annotations.empty(), size_declared=False, labelled=False
@@ -92,6 +108,8 @@ def _sample(
     objects = Objects(file, size, ledger, shares=True)
     for number, line in numbered_rows(text):
         row = read_row(line, meaning, classes)
+        if row.label is not None:
+            numbers.add(row.label)
         if isinstance(row, Fault):
             objects.leave_out(number, row.rule, row.why)
         else:

@@ -151,6 +151,16 @@ def read_row(line: str, meaning: Meaning, classes: int) -> Row | Fault:
     return Row(label, box)
 
 
+def shift_of(labels: Iterable[float], classes: int) -> str | None:
+    """How the class numbers of a split are counted from 1; None where they are not. All but the
+    last class are then another one's, so that none of its labels can be believed.
+    """
+    labels = list(labels)
+    if labels and min(labels) >= 1 and max(labels) == classes:
+        return f"class numbers go from {min(labels):.0f} to {classes}, as if from 1"
+    return None
+
+
 def numbered_rows(text: str) -> list[tuple[str, str]]:
     """The lines that say something, with what they are called: not blank, and no comment."""
     lines = ((f"line {n}", line.strip()) for n, line in enumerate(text.splitlines(), start=1))
