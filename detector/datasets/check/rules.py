@@ -53,7 +53,7 @@ RULES: dict[str, Rule] = {
     "unlabelled-image": Rule("defect", "an image without a label file, which is taken as empty",
                              "label it; an empty label file says that nothing is in it"),
     "wrong-filename": Rule("note", "the file name inside an XML file is another one's",
-                           "correct <filename>; it is not used here, but it is elsewhere"),
+                           "correct the file name; it is not used here, but it is elsewhere"),
     "no-objects": Rule("note", "annotated images in which nothing is marked",
                        "check that they are meant to be empty"),
     "duplicate-id": Rule("defect", "an id that several images have", "give each image its own id"),
