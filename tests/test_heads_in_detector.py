@@ -113,7 +113,7 @@ def test_the_trunk_runs_once_whatever_the_heads(crops):
     for heads in (Heads(), Heads(svm=SVM, regression=MOVES, added=(BLUE, BLUE))):
         ensemble = _ensemble(heads)
         before = Colours.passes
-        ensemble.judge(crops)
+        ensemble.predict(crops)
         assert Colours.passes - before == 12  # 11 crops in 3 padded batches of 4
 
 

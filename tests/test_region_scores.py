@@ -19,13 +19,12 @@ from pydantic import BaseModel
 from detector.datasets import Dataset, Sample
 from detector.detection.aggregate import MemberOutput
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
-from detector.detection.detector import Detector
+from detector.detection.detector import Detector, RegionScores
 from detector.detection.ensemble import CropSpec
 from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import DetectionSettings
 from detector.errors import ImageError, ProposalError
 from detector.evaluation.scoring.regions import (
-    ScoredRegions,
     picture_hashes,
     proposing_from,
     proposing_with,
@@ -68,7 +67,7 @@ class Redness:
         self.shift = shift
         self.asked = 0
 
-    def ask(self, crops: Mapping[CropSpec, torch.Tensor]) -> tuple[MemberOutput, ...]:
+    def forward(self, crops: Mapping[CropSpec, torch.Tensor]) -> tuple[MemberOutput, ...]:
         red = crops[CropSpec(16)][:, 0].mean((1, 2)) + 0.5
         self.asked += len(red)
         logits = torch.stack([red, 1 - red, torch.zeros_like(red)], 1)
@@ -123,15 +122,15 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def scored(
     detector: Detector, dataset: Dataset, store: RegionStore, *more: object
-) -> dict[str, ScoredRegions]:
+) -> dict[str, RegionScores]:
     found = {}
     for sample, one in score_dataset(detector, dataset, store, *more):  # type: ignore[arg-type]
-        assert isinstance(one, ScoredRegions)
+        assert isinstance(one, RegionScores)
         found[sample.image_id] = one
     return found
 
 
-def check_as_afresh(detector: Detector, dataset: Dataset, found: dict[str, ScoredRegions]) -> None:
+def check_as_afresh(detector: Detector, dataset: Dataset, found: dict[str, RegionScores]) -> None:
     """Bit for bit what the detector says of each image by itself."""
     assert found.keys() == {sample.image_id for sample in dataset.samples}
     for sample in dataset.samples:

@@ -52,7 +52,7 @@ LN3 = float(np.log(3))
 
 def said(*members: Member, log_odds: Array | None = None) -> list[float]:
     crops = {CropSpec(8): torch.zeros(1, 3, 8, 8)}
-    return Ensemble(members).judge(crops, log_odds).scores[0].tolist()
+    return Ensemble(members).predict(crops, log_odds).scores[0].tolist()
 
 
 def test_logits_are_divided_before_the_softmax_and_the_mean_comes_after():

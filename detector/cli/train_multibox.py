@@ -83,7 +83,7 @@ def _trained(
     from detector.training.multibox.trainer import train
 
     try:
-        group.goes_around(settings.optimiser.batch, settings.optimiser.accumulate)
+        group.check_batch(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
             dataset = images_of(settings, context.data_root)
             learning = learning_of(settings, dataset, context, group, stop)

@@ -36,12 +36,13 @@ from detector.structures import Array, Detections, Proposals
 
 @dataclass(frozen=True, eq=False)
 class RegionScores:
-    """What the ensemble says of the regions of one image.
+    """The class scores of the regions of one image.
 
     scores  (N, K+1) float32; the last column is background
     boxes   (N, 4) as proposed or, where classes move their regions, (N, K, 4)
     """
 
+    proposals: Proposals
     scores: Array
     boxes: Array
 
@@ -170,19 +171,19 @@ class Detector:
         sizes, heads (aggregate.py).
         """
         log_odds = None if self.prior is None else self.prior(proposals.boxes, proposals.size)
-        judgement = aggregate(outputs, self.ensemble.temperatures, log_odds)
+        aggregated = aggregate(outputs, self.ensemble.temperatures, log_odds)
         if not all(
             part is None or bool(torch.isfinite(part).all())
-            for part in (judgement.scores, judgement.deltas)
+            for part in (aggregated.scores, aggregated.deltas)
         ):
             raise DetectorError(
                 "the networks' scores are not finite: weights or normalisation of this detector are"
                 f" too large for {self.ensemble.precision}; use another bundle"
             )
         boxes = proposals.boxes
-        if judgement.deltas is not None:
-            boxes = apply_deltas(boxes, judgement.deltas.numpy(), proposals.size)
-        return RegionScores(judgement.scores.numpy(), boxes)
+        if aggregated.deltas is not None:
+            boxes = apply_deltas(boxes, aggregated.deltas.numpy(), proposals.size)
+        return RegionScores(proposals, aggregated.scores.numpy(), boxes)
 
     def forward_many(
         self, pairs: Iterable[tuple[Array, Proposals]]
@@ -256,7 +257,7 @@ class Detector:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             return self._classify_chunk(waiting)
-        outputs = self.ensemble.ask(crops)
+        outputs = self.ensemble.forward(crops)
         at = 0
         for work, rows in parts:
             count = rows.stop - rows.start
@@ -275,7 +276,7 @@ class Detector:
     def _of_nothing(self) -> tuple[MemberOutput, ...]:
         """What is said of no region: rows of none, columns as always."""
         specs = self.ensemble.crop_specs
-        return self.ensemble.ask({one: torch.zeros(0, 3, one.size, one.size) for one in specs})
+        return self.ensemble.forward({one: torch.zeros(0, 3, one.size, one.size) for one in specs})
 
     def _crops(self, parts: Sequence[tuple[_Work, slice]], spec: CropSpec) -> torch.Tensor:
         made = [

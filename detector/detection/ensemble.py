@@ -1,4 +1,4 @@
-"""M classifiers, one opinion: the mean of their softmax (arXiv 1409.4842, sections 7 and 8)."""
+"""The ensemble of M classifiers: the mean of their softmax (arXiv 1409.4842, sections 7 and 8)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from detector.structures import Array
 
 
 class CropSpec(NamedTuple):
-    """How a region becomes a crop: its side, and the share of it that is context on each side."""
+    """The geometry of a crop: its side S in pixels, and the share of it that is context on each
+    side.
+    """
 
     size: int
     context: float = CONTEXT
@@ -42,13 +44,13 @@ class Member:
     input_size: int
     normalisation: Normalisation = CENTRED
     activation_ranges: Mapping[str, float] | None = None
-    """Needed for 8-bit inference only (models/quantised.py)."""
+    """Largest activations of the layers, for 8-bit inference (models/inference/int8.py)."""
     heads: Heads = NO_HEADS
-    """Linear heads on its features, that are to be used."""
+    """Linear heads on its features that are in use."""
     context: float = CONTEXT
     trunk: SharedTrunk | None = None
     temperature: float = 1.0
-    """Its logits are divided by it before the softmax (aggregate.py)."""
+    """The divisor of its logits before the softmax (aggregate.py)."""
 
     def __post_init__(self) -> None:
         if not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
@@ -72,15 +74,17 @@ class Member:
 
 
 class Ensemble:
-    """Crops of N regions, one tensor for each kind of crop, to class probabilities (N, K+1).
+    """M networks that map crops of N regions, one tensor for each kind of crop, to class
+    probabilities (N, K+1).
 
-    Members may differ in architecture, input size and context; those alike share their crops, and
-    what they have of a common trunk runs once. The batches have one fixed, padded shape, so a
-    region's row is the same whatever its neighbours and whatever the number of `workers` (threads
-    on a CPU, each with its own batch).
+    Members may differ in architecture, input size and context; members alike share their crops, and
+    a common trunk runs once. Batches have one fixed, padded shape, so that a region's row does not
+    depend on its neighbours nor on the number of `workers` (threads on a CPU, each with its own
+    batch).
 
-    Heads run on the features of the same pass. What becomes of all that the members say is in
-    aggregate.py; `temperatures` may be set to others, one for each member.
+    Heads run on the features of the same pass. aggregate.py combines the members' outputs;
+    `temperatures` may be replaced, one for each member. Raises SettingsError for members that do
+    not fit each other.
     """
 
     def __init__(
@@ -102,7 +106,9 @@ class Ensemble:
         self.precision = precision
         self._network_outputs = outputs.pop()
         _check_heads(self.members)
-        self.num_outputs = self._network_outputs + max(len(one.heads.added) for one in members)
+        self.num_outputs = self._network_outputs + max(
+            len(member.heads.added) for member in members
+        )
         on_cpu = torch.device(device).type == "cpu"
         size = (8 if on_cpu else 128) if batch_size is None else batch_size
         if workers is None:
@@ -113,46 +119,54 @@ class Ensemble:
                 " and None is the usual number"
             )
         self.groups = [
-            _group(self.members, places, precision, device, size, workers)
-            for places in _together(self.members, precision)
+            _group(self.members, positions, precision, device, size, workers)
+            for positions in _together(self.members, precision)
         ]
 
     @property
     def crop_specs(self) -> tuple[CropSpec, ...]:
-        """The kinds of crops that `__call__` needs, each once, in ascending order."""
+        """The distinct kinds of crops that the members take, in ascending order."""
         return tuple(sorted({member.spec for member in self.members}))
 
     def __call__(self, crops: Mapping[CropSpec, Tensor]) -> Tensor:
-        """{spec: (N, 3, S, S)} to (N, K+1) float32 on the CPU; the last column is background."""
-        return self.judge(crops).scores
+        """Class probabilities (N, K+1) float32 on the CPU of crops {spec: (N, 3, S, S)}; the last
+        column is background.
+        """
+        return self.predict(crops).scores
 
-    def judge(
+    def predict(
         self, crops: Mapping[CropSpec, Tensor], log_odds: Array | None = None
     ) -> AggregatedScores:
-        """{spec: (N, 3, S, S)} to scores and, where there are heads for it, moves of regions.
+        """The aggregated scores of crops {spec: (N, 3, S, S)} and, with regression heads, their
+        deltas.
 
         log_odds  (N,) added to those of "an object" in the networks' softmax (size_prior.py)
         """
-        return aggregate(self.ask(crops), self.temperatures, log_odds)
+        return aggregate(self.forward(crops), self.temperatures, log_odds)
 
-    def ask(self, crops: Mapping[CropSpec, Tensor]) -> tuple[MemberOutput, ...]:
-        """{spec: (N, 3, S, S)} to what each member says of the N regions."""
+    def forward(self, crops: Mapping[CropSpec, Tensor]) -> tuple[MemberOutput, ...]:
+        """Each member's raw outputs for crops {spec: (N, 3, S, S)}."""
         self._check(crops)
         outputs = self._network_outputs
-        made = self._in_order(group.judge(crops, outputs) for group in self.groups)
+        in_order = self._in_order(group.forward(crops, outputs) for group in self.groups)
         return tuple(
-            MemberOutput(*found.values.split([outputs, *found.heads], 1)) for found in made
+            MemberOutput(*columns.values.split([outputs, *columns.heads], 1))
+            for columns in in_order
         )
 
     def features(self, crops: Mapping[CropSpec, Tensor]) -> list[Tensor]:
-        """{spec: (N, 3, S, S)} to (N, F) of each member: what its last layer and its heads see."""
+        """Each member's features (N, F) of crops {spec: (N, 3, S, S)}: the inputs of its last layer
+        and its heads.
+        """
         self._check(crops)
-        made = self._in_order(group.describe(crops) for group in self.groups)
-        return [found.values for found in made]
+        in_order = self._in_order(group.extract(crops) for group in self.groups)
+        return [columns.values for columns in in_order]
 
-    def _in_order(self, groups: Iterable[list[_Found]]) -> list[_Found]:
-        """What all groups found, in the order of the members."""
-        return sorted((one for group in groups for one in group), key=lambda one: one.member)
+    def _in_order(self, groups: Iterable[list[_Columns]]) -> list[_Columns]:
+        """The columns of all groups, in the order of the members."""
+        return sorted(
+            (columns for group in groups for columns in group), key=lambda columns: columns.member
+        )
 
     def _check(self, crops: Mapping[CropSpec, Tensor]) -> None:
         for spec in self.crop_specs:
@@ -161,8 +175,8 @@ class Ensemble:
                 raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
 
 
-class _Found(NamedTuple):
-    """What one member says: (N, columns), and how many columns each kind of head has of them."""
+class _Columns(NamedTuple):
+    """One member's output (N, columns), and how many of the columns each kind of head has."""
 
     member: int
     values: Tensor
@@ -171,12 +185,13 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Members that see the same crops and, where there are several, share a trunk.
+    """Members that take the same crops and, where there are several, share a trunk.
 
-    trunk  what runs first: a trunk, or nothing (the identity) before a member of its own
+    positions  of the members in the ensemble
+    trunk      the shared layers; the identity where there is one member
     """
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     spec: CropSpec
     batches: FixedBatches
     trunk: Callable[[Tensor], Tensor]
@@ -188,24 +203,24 @@ class _Group:
         crops: Mapping[CropSpec, Tensor],
         function: Callable[[Tensor], list[Tensor]],
         widths: Sequence[int],
-    ) -> list[_Found]:
-        """What `function` finds of the crops, a tensor (N, width) for each member."""
+    ) -> list[_Columns]:
+        """Run `function` over the crops; it returns a tensor (N, width) for each member."""
         values = self.batches(crops[self.spec], lambda batch: torch.cat(function(batch), 1))
         parts = values.split(list(widths), 1)
-        return [_Found(*row) for row in zip(self.places, parts, self.head_widths, strict=True)]
+        return [_Columns(*row) for row in zip(self.positions, parts, self.head_widths, strict=True)]
 
-    def judge(self, crops: Mapping[CropSpec, Tensor], outputs: int) -> list[_Found]:
-        """Of each member (N, K+1) logits, with the heads' columns beside them, of one pass."""
-        return self.run(crops, self.outputs, [outputs + sum(one) for one in self.head_widths])
+    def forward(self, crops: Mapping[CropSpec, Tensor], outputs: int) -> list[_Columns]:
+        """Each member's logits (N, K+1) with the columns of its heads beside them, in one pass."""
+        return self.run(crops, self.outputs, [outputs + sum(widths) for widths in self.head_widths])
 
-    def describe(self, crops: Mapping[CropSpec, Tensor]) -> list[_Found]:
-        """Of each member (N, F) features."""
-        widths = [_of(network).classifier.in_features for network in self.networks]
+    def extract(self, crops: Mapping[CropSpec, Tensor]) -> list[_Columns]:
+        """Each member's features (N, F)."""
+        widths = [_untyped(network).classifier.in_features for network in self.networks]
         return self.run(crops, self.features, widths)
 
     @property
     def head_widths(self) -> list[tuple[int, int, int]]:
-        return [(0, 0, 0) if one is None else one.widths for one in self.heads]
+        return [(0, 0, 0) if heads is None else heads.widths for heads in self.heads]
 
     def outputs(self, crops: Tensor) -> list[Tensor]:
         maps = self.trunk(crops)
@@ -216,33 +231,33 @@ class _Group:
 
     def features(self, crops: Tensor) -> list[Tensor]:
         maps = self.trunk(crops)
-        return [_of(network).features(maps) for network in self.networks]
+        return [_untyped(network).features(maps) for network in self.networks]
 
 
 def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
-    """Places of members that can run as one: all that have a trunk in common, cut alike."""
+    """Group the positions of members that can run as one: those with a common trunk, cut alike."""
     groups: dict[object, list[int]] = {}
-    for place, member in enumerate(members):
-        key: object = place
+    for position, member in enumerate(members):
+        key: object = position
         trunk = member.trunk
         if trunk is not None and precision != "int8" and members[trunk.member].spec == member.spec:
             key = trunk
             owner = groups.pop(trunk.member, None)
             if owner is not None:
                 groups[key] = owner
-        groups.setdefault(key, []).append(place)
-    return [tuple(places) for places in groups.values()]
+        groups.setdefault(key, []).append(position)
+    return [tuple(positions) for positions in groups.values()]
 
 
 def _group(
     members: Sequence[Member],
-    places: tuple[int, ...],
+    positions: tuple[int, ...],
     precision: Precision,
     device: torch.device | str,
     batch_size: int,
     workers: int,
 ) -> _Group:
-    first = members[places[0]]
+    first = members[positions[0]]
 
     def prepared(model: nn.Module, member: Member) -> nn.Module:
         model = copy.deepcopy(model).to(device)
@@ -250,8 +265,9 @@ def _group(
             model, precision, member.normalisation, member.activation_ranges
         )
 
-    cuts = [one.after for one in (members[place].trunk for place in places) if one is not None]
-    if len(places) == 1:
+    trunks = [members[position].trunk for position in positions]
+    cuts = [trunk.after for trunk in trunks if trunk is not None]
+    if len(positions) == 1:
         runs = prepared(first.model, first)
         trunk: Callable[[Tensor], Tensor] = _unchanged
         networks: tuple[nn.Module, ...] = (runs,)
@@ -259,13 +275,13 @@ def _group(
         runs = prepared(Trunk(first.model, cuts[0]), first)
         trunk = runs
         shared = Member(first.model, first.input_size)
-        networks = tuple(prepared(Top(members[one].model, cuts[0]), shared) for one in places)
+        networks = tuple(prepared(Top(members[i].model, cuts[0]), shared) for i in positions)
     heads = tuple(
-        HeadLayers(members[one].heads).to(device).eval() if members[one].heads else None
-        for one in places
+        HeadLayers(members[i].heads).to(device).eval() if members[i].heads else None
+        for i in positions
     )
     batches = FixedBatches(runs, batch_size=batch_size, workers=workers)
-    return _Group(places, first.spec, batches, trunk, networks, heads)
+    return _Group(positions, first.spec, batches, trunk, networks, heads)
 
 
 def _unchanged(crops: Tensor) -> Tensor:
@@ -273,16 +289,19 @@ def _unchanged(crops: Tensor) -> Tensor:
 
 
 def _with_heads(network: nn.Module, heads: HeadLayers, inputs: Tensor) -> Tensor:
-    features = _of(network).features(inputs)
-    return torch.cat([_of(network).classifier(features), heads(features)], 1)
+    features = _untyped(network).features(inputs)
+    return torch.cat([_untyped(network).classifier(features), heads(features)], 1)
 
 
-def _of(network: nn.Module) -> Any:
+def _untyped(network: nn.Module) -> Any:
+    """The network without its static type, for attributes that nn.Module does not declare."""
     return network
 
 
 def _check_heads(members: Sequence[Member]) -> None:
-    """Means are taken over members: of a head, all of them have one or none has."""
+    """Raise SettingsError unless all members or none have a head of each kind: scores are means
+    over the members.
+    """
     for kind in ("svm", "regression"):
         having = [getattr(member.heads, kind) is not None for member in members]
         if any(having) and not all(having):

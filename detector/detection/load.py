@@ -1,4 +1,4 @@
-"""From a bundle to a detector that is ready to run."""
+"""Loading: from a bundle to a detector that is ready to run."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def load_detector(
     settings    DetectionSettings by name, in place of the bundle's thresholds
     threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
                 cores for the search, one for the others
-    announce    is told, in a sentence, when kernels must be compiled first
-    proposals_given  every image will come with its proposals: none of the proposer's are needed
+    announce    gets a sentence when kernels must be compiled first
+    proposals_given  every image comes with its proposals: the proposer's kernels are not needed
     """
     from detector.detection.bundle import load_bundle
     from detector.detection.detector import Detector
@@ -64,10 +64,10 @@ def load_detector(
     folder = Path(bundle or SHIPPED)
     loaded = load_bundle(folder, members)
     manifest = loaded.manifest
-    given = dict(settings or {})
-    if threshold is not None and given.setdefault("score_threshold", threshold) != threshold:
+    overrides = dict(settings or {})
+    if threshold is not None and overrides.setdefault("score_threshold", threshold) != threshold:
         raise SettingsError("threshold and settings' score_threshold differ; give one of them")
-    chosen = _settings(manifest.thresholds, given)
+    chosen = _settings(manifest.thresholds, overrides)
     if proposer is None:
         stored = validated(ProposalConfig, manifest.proposals, f"{folder}: proposals")
         proposer = _proposer(stored, proposals, threads)
@@ -84,8 +84,8 @@ def load_detector(
     )  # fmt: skip
 
 
-def _settings(thresholds: Thresholds, given: Mapping[str, Any]) -> DetectionSettings:
-    """The bundle's thresholds, and what was given in their place."""
+def _settings(thresholds: Thresholds, overrides: Mapping[str, Any]) -> DetectionSettings:
+    """The bundle's thresholds with the caller's overrides."""
     from detector.detection.suppression import DetectionSettings
 
     values = {
@@ -96,19 +96,19 @@ def _settings(thresholds: Thresholds, given: Mapping[str, Any]) -> DetectionSett
         "max_proposals": thresholds.max_proposals,
         "svm": thresholds.svm,
         "regression": thresholds.regression,
-        **given,
+        **overrides,
     }
     return validated(DetectionSettings, values, "detection settings")
 
 
-def _proposer(stored: ProposalConfig, asked: str | None, threads: int | None) -> Proposer:
-    """The bundle's own proposer, or the one that was asked for."""
-    text = asked or stored.engine
+def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) -> Proposer:
+    """The bundle's proposer, or the one that the caller names."""
+    text = named or stored.engine
     engine, options = parse_engine(text) or (text, {})
-    own = stored.options if engine == stored.engine else {}
+    inherited = stored.options if engine == stored.engine else {}
     workers = {} if threads is None else {"threads": threads}
-    made: Proposer = build_engine(engine, {**own, **workers, **options})
-    return made
+    proposer: Proposer = build_engine(engine, {**inherited, **workers, **options})
+    return proposer
 
 
 def _precision(name: str, device: torch.device | str) -> Precision:
@@ -123,25 +123,25 @@ def _precision(name: str, device: torch.device | str) -> Precision:
 
 
 def _members(bundle: Bundle, settings: DetectionSettings) -> list[Member]:
-    """The networks with the heads that are in use."""
+    """The networks of a bundle with their heads in use."""
     from detector.detection.ensemble import Member
 
     manifest = bundle.manifest
     heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression)
     return [
         Member(
-            model, one.input_size, one.normalisation, one.activation_ranges,
-            bundle.heads_of(position, heads), one.context, one.trunk, one.temperature,
+            model, entry.input_size, entry.normalisation, entry.activation_ranges,
+            bundle.heads_of(position, heads), entry.context, entry.trunk, entry.temperature,
         )
-        for position, (model, one) in enumerate(zip(bundle.models, manifest.members, strict=True))
+        for position, (model, entry) in enumerate(zip(bundle.models, manifest.members, strict=True))
     ]  # fmt: skip
 
 
 def kernels_in_use(
     proposer: Proposer | None, ensemble: Ensemble, device: torch.device | str
 ) -> list[Any]:
-    """The compiled kernels that a run calls. Others may be imported, such as those that write a
-    proposal cache, and never be compiled.
+    """The compiled kernels that a run calls. Others may be imported, such as the proposal cache's,
+    without ever being compiled.
     """
     search = getattr(proposer, "search", proposer)
     room = "detector.proposals.selective_search"
@@ -151,13 +151,13 @@ def kernels_in_use(
 
         used += kernels_of("detector.crops.warp_numba")
         groups = ensemble.groups
-        networks = [one for group in groups for one in (group.batches.model, *group.networks)]
+        networks = [n for group in groups for n in (group.batches.model, *group.networks)]
         called = {
             id(getattr(part, "run", None)) for network in networks for part in network.modules()
         }
         used += [
-            one
-            for one in kernels_of("detector.models.inference.numba_operators")
-            if id(one) in called
+            kernel
+            for kernel in kernels_of("detector.models.inference.numba_operators")
+            if id(kernel) in called
         ]
     return used

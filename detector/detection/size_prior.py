@@ -1,11 +1,11 @@
-"""How likely a region is to be an object before anybody looks at it: a function of its size.
+"""The size prior: how likely a region is to be an object, from its size alone.
 
 A crop does not show how large its region was, and most proposals are small and hold nothing. A
-network learns from batches in which objects are far more common than that, so its word is corrected
-by the odds of the regions that it will judge: of two classifiers with the same likelihoods, odds
-multiply (Saerens et al. 2002; for detection, Bayes' rule with the size as evidence).
+network learns from batches in which objects are far more common than that, so its probabilities are
+corrected by the odds among the regions that it will score (Saerens et al. 2002; for detection,
+Bayes' rule with the size as evidence).
 
-Departs from the paper, which asked the networks alone.
+Departs from the paper, which uses the networks' softmax alone.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from detector.structures import Array
 KNOTS = 16
 """Sizes at which the odds are counted."""
 LEAST_STEP = 0.001
-"""Of the logarithm of the size, from one of them to the next: what five digits tell apart."""
+"""Smallest step between knots in log size: the stored five digits tell no less apart."""
 MOST = 50.0
-"""Log-odds beyond all that can be counted."""
+"""Bound of the log-odds, beyond any that counts give."""
 PSEUDO = 2.0
-"""Regions of the average odds that are added to each count."""
+"""Pseudo-count: regions of average odds that are added to each knot."""
 
 
 class SizePrior(Settings):
-    """Log-odds that are added to "an object, not background"; between sizes they run straight, and
-    beyond the ends they stay as there.
+    """Log-odds that are added to "an object, not background": linear between the knots, constant
+    beyond the ends.
     """
 
     sides: tuple[float, ...] = Field(min_length=1, max_length=1000)
@@ -49,20 +49,20 @@ class SizePrior(Settings):
 
     def __call__(self, boxes: Array, size: tuple[int, int]) -> Array:
         """Log-odds (N,) float64 of boxes (N, 4) in an image of `size` (H, W)."""
-        found: Array = np.interp(np.log(sides_of(boxes, size)), np.log(self.sides), self.log_odds)
-        return found
+        values: Array = np.interp(np.log(sides_of(boxes, size)), np.log(self.sides), self.log_odds)
+        return values
 
 
 def fit_prior(
     sides: Array, is_object: Array, odds_learnt: float, knots: int = KNOTS
 ) -> SizePrior | None:
-    """The prior of regions with these sides (N,), of which `is_object` (N,) bool tells the objects.
+    """Fit the prior to regions with sides (N,), of which those with `is_object` (N,) bool are
+    objects.
 
-    odds_learnt  objects for each background region where the network learnt
-    knots        the regions are cut into so many groups by size, equally spaced in its logarithm;
-                 fewer, where sizes are nearly equal
+    odds_learnt  objects per background region in the network's training batches
+    knots        number of size bins, equally spaced in log size; fewer where sizes are nearly equal
 
-    None where there are no objects, or nothing but objects.
+    Returns None where there are no objects, or nothing but objects.
     """
     if not 0 < is_object.sum() < len(is_object):
         return None
@@ -83,19 +83,19 @@ def fit_prior(
 
 
 def sides_of(boxes: Array, size: tuple[int, int]) -> Array:
-    """Square roots of the shares of the image that boxes (N, 4) cover."""
+    """The square root of the share of the image that each box (N, 4) covers; `size` is (H, W)."""
     shares = area(np.asarray(boxes, np.float64)) / (size[0] * size[1])
-    found: Array = np.sqrt(np.maximum(shares, 1e-12))
-    return found
+    sides: Array = np.sqrt(np.maximum(shares, 1e-12))
+    return sides
 
 
 def with_prior(scores: Array, log_odds: Array) -> Array:
-    """Probabilities (N, K+1) float32, background last, whose odds of an object are multiplied by
-    exp(log_odds) (N,); the shares of the classes among themselves stay.
+    """Multiply the odds of "an object" in probabilities (N, K+1) float32, background last, by
+    exp(log_odds) (N,). The classes' shares among themselves stay.
     """
     factor = np.exp(-np.asarray(log_odds, np.float64))[:, None]
     values = np.asarray(scores, np.float64)
     background = values[:, -1:]
     total = (1.0 - background) + background * factor
-    found = np.concatenate([values[:, :-1], background * factor], 1) / total
-    return found.astype(np.float32)
+    corrected = np.concatenate([values[:, :-1], background * factor], 1) / total
+    return corrected.astype(np.float32)

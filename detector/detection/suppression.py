@@ -1,5 +1,5 @@
-"""From the scores of regions to detections: threshold, suppression within and, if asked, across
-classes, voting, limits.
+"""From scored regions to detections: threshold, per-class and class-agnostic suppression, box
+voting, limits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from detector.structures import Array, Detections
 
 
 class DetectionSettings(Settings):
-    """What is done with the scores."""
+    """Settings of the steps after scoring."""
 
     score_threshold: float = Field(0.5, ge=0, le=1)
     """Detections below it are dropped. Measuring mAP wants about 0.01: low scores cost nothing
@@ -43,23 +43,23 @@ class DetectionSettings(Settings):
 
 
 def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detections:
-    """Scores (N, K+1) of boxes (N, 4) or (N, K, 4) to detections, best first; equal scores by
-    class, then by rank.
+    """Reduce scores (N, K+1) of boxes (N, 4) or (N, K, 4) to detections, best first; ties are
+    broken by class, then by rank.
     """
-    found: list[tuple[Array, Array, Array]] = []
+    per_class: list[tuple[Array, Array, Array]] = []
     for label in range(scores.shape[1] - 1):
         rows = np.flatnonzero(scores[:, label] >= settings.score_threshold)
-        own = boxes if boxes.ndim == 2 else boxes[:, label]
-        kept = rows[box_ops.nms(own[rows], scores[rows, label], settings.nms_threshold)]
-        places = np.asarray(own, np.float64)[kept]
+        class_boxes = boxes if boxes.ndim == 2 else boxes[:, label]
+        kept = rows[box_ops.nms(class_boxes[rows], scores[rows, label], settings.nms_threshold)]
+        moved = np.asarray(class_boxes, np.float64)[kept]
         if settings.voting_iou is not None and len(kept):
-            places = box_ops.vote(places, own, scores[:, label], settings.voting_iou)
-        found.append((places, scores[kept, label], np.full(len(kept), label)))
-    if not found:
+            moved = box_ops.vote(moved, class_boxes, scores[:, label], settings.voting_iou)
+        per_class.append((moved, scores[kept, label], np.full(len(kept), label)))
+    if not per_class:
         return Detections.empty()
-    places, values, labels = (np.concatenate(column) for column in zip(*found, strict=True))
+    final, values, labels = (np.concatenate(column) for column in zip(*per_class, strict=True))
     best = np.argsort(-values, kind="stable")
     if settings.class_agnostic_nms is not None:
-        best = best[box_ops.nms(places[best], values[best], settings.class_agnostic_nms)]
+        best = best[box_ops.nms(final[best], values[best], settings.class_agnostic_nms)]
     best = best[: settings.max_detections]
-    return Detections(places[best], values[best], labels[best])
+    return Detections(final[best], values[best], labels[best])

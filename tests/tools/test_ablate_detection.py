@@ -158,13 +158,13 @@ def test_rows_that_differ_in_what_is_made_of_the_answers_ask_once(toy, tmp_path:
     save_temperatures(toy[1], bundle, [2.0, 0.5], {})
     (tmp_path / "table.yaml").write_text(SHARING)
     dataset = read_dataset(toy[0], "train").subset(1)
-    asked, ask = [], Ensemble.ask
+    asked, ask = [], Ensemble.forward
 
     def counted(self: Ensemble, crops):
         asked.append(sum(map(len, crops.values())))
         return ask(self, crops)
 
-    monkeypatch.setattr(Ensemble, "ask", counted)
+    monkeypatch.setattr(Ensemble, "forward", counted)
     shared, alone = [], []
     for row in read_rows(tmp_path / "table.yaml"):
         shared.append(measure(dataset, row, bundle, 1, tmp_path / "out", iter).results)

@@ -26,7 +26,7 @@ from detector.errors import ImageError
 from detector.progress.journal import read_journal
 from detector.structures import Array, Proposals
 from detector.training.engine import batches
-from detector.training.engine.distributed import Asked, Group
+from detector.training.engine.distributed import Group, StopRequest
 from detector.training.engine.run_folder import exclusive_lock
 from detector.training.regions.sampling import RegionBatch, RegionPool, SamplingSettings
 
@@ -316,7 +316,7 @@ def test_a_stop_of_another_process_stops_this_one_with_what_there_is(
     """
     answers = iter([False] * {"in the first step": 1, "in the last save": 3}[asked])
 
-    def stops(self: Group, own: Asked, *_: object) -> bool:
+    def stops(self: Group, own: StopRequest, *_: object) -> bool:
         if stopping := next(answers, True):
             own.with_the_others()
         return stopping

@@ -114,6 +114,6 @@ def test_two_processes_end_together_and_no_thread_outlives_their_group(script: s
 
 
 def test_a_batch_has_something_for_every_part_of_every_process():
-    Group(0, 3).goes_around(6, accumulate=2)
+    Group(0, 3).check_batch(6, accumulate=2)
     with pytest.raises(SettingsError, match="5 does not go around 3 processes of 2 parts"):
-        Group(0, 3).goes_around(5, accumulate=2)
+        Group(0, 3).check_batch(5, accumulate=2)

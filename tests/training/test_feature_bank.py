@@ -22,8 +22,8 @@ from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
 from detector.training.engine.bank_settings import BankSettings
 from detector.training.engine.batches import RegionCrops
-from detector.training.engine.feature_bank import BankBuilder, choose
-from detector.training.engine.run_folder import held
+from detector.training.engine.feature_bank import BankBuilder, choose_rows
+from detector.training.engine.run_folder import shared_lock
 from detector.training.regions.sampling import RegionPool, SamplingSettings
 
 STILL = AugmentSettings(flip=False, brightness=0, contrast=0, saturation=0, colour_shift=0)
@@ -55,7 +55,7 @@ def _builder(
 ):
     torch.manual_seed(0)
     trunk = Trunk(build_model("googlenet", 3).eval(), "4a")
-    rows = choose(pool, _partial(dataset), BankSettings(positives_per_object=3))
+    rows = choose_rows(pool, _partial(dataset), BankSettings(positives_per_object=3))
     runner = FixedBatches(prepare_for_inference(trunk, precision), batch_size=4)
     crops = RegionCrops(dataset, 32, STILL, 0)
     return BankBuilder(folder, pool, rows, crops, runner, map_shape(trunk, 32), fingerprint), trunk
@@ -69,14 +69,14 @@ def test_each_object_keeps_its_box_and_some_others_and_partial_images_fewer(
     dataset: Dataset, pool: RegionPool
 ):
     settings = BankSettings(positives_per_object=3, background_per_image=4, partial_share=0.5)
-    rows = choose(pool, _partial(dataset), settings)
+    rows = choose_rows(pool, _partial(dataset), settings)
     kept = pool.restricted(rows)
     positive = np.bincount(kept.image[kept.positive])
     assert positive.tolist() == [3, 3, 3, 3, 2]
     assert np.bincount(kept.image[kept.background]).tolist() == [4, 4, 4, 4, 2]
     annotated = kept.overlap[kept.positive] >= 0.999
     assert np.bincount(kept.image[kept.positive][annotated]).tolist() == [1] * 5
-    assert np.array_equal(rows, choose(pool, _partial(dataset), settings))
+    assert np.array_equal(rows, choose_rows(pool, _partial(dataset), settings))
 
 
 @pytest.mark.parametrize(("precision", "rounding"), [("float32", 2e-3), ("bfloat16", 5e-2)])
@@ -129,7 +129,7 @@ def test_a_bank_is_filled_by_one_run_at_a_time(dataset, pool, tmp_path: Path):
     with pytest.raises(TrainingError, match=r"bank: another run is filling this bank; begin when"):
         next(other.build())
     assert list(filling) == [2, 3, 4, 5]
-    with held(tmp_path / "bank", ""):  # a full one is nobody's
+    with shared_lock(tmp_path / "bank", ""):  # a full one is nobody's
         assert list(other.build()) == []
     assert other.open().maps.count == one.open().maps.count
 

@@ -10,7 +10,7 @@ import pytest
 
 from detector.errors import TrainingError
 from detector.training.engine.distributed import Group
-from detector.training.engine.run_folder import exclusive_lock, held
+from detector.training.engine.run_folder import exclusive_lock, shared_lock
 
 
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
@@ -28,8 +28,8 @@ def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path):
 
 
 def test_a_run_may_keep_what_others_share_in_its_own_folder(tmp_path: Path):
-    with exclusive_lock(tmp_path, Group()), held(tmp_path, "busy"):
-        with pytest.raises(TrainingError, match="busy"), held(tmp_path, "busy"):
+    with exclusive_lock(tmp_path, Group()), shared_lock(tmp_path, "busy"):
+        with pytest.raises(TrainingError, match="busy"), shared_lock(tmp_path, "busy"):
             pass
         with (
             pytest.raises(TrainingError, match="another process is at work"),

@@ -1,5 +1,7 @@
-"""A trained detector on disk: a folder of `bundle.json` and one safetensors file for each member
-and for each head. Nothing in it is believed when it is loaded.
+"""A trained detector on disk: a folder of `bundle.json` and one safetensors file per member and
+head.
+
+Loading trusts nothing in it: sizes, hashes, names, shapes and values are checked.
 """
 
 from detector.detection.bundle.join import join_bundles

@@ -1,4 +1,4 @@
-"""Several trained detectors as one ensemble; layers that are the same are stored, and run, once."""
+"""Joining trained detectors into one ensemble; identical layers are stored, and run, once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
 
 
 def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManifest:
-    """All members of the bundles, in order, as bundle `out`.
+    """Write all members of the bundles, in order, as bundle `out`.
 
     Thresholds, proposals and the prior of sizes are those of the first; SVMs and box regression
     come along where every member has them. Raises BundleError where the classes differ, where `out`
-    is one of the bundles, and where one network comes twice: it would have two voices and cost
-    twice the time.
+    is one of the bundles, and where one network comes twice: it would count twice and cost twice
+    the time.
     """
     if Path(out).resolve() in [Path(folder).resolve() for folder in folders]:
         raise BundleError(f"{out}: is one of those to join, which are not changed; name another")
@@ -43,10 +43,10 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
             raise BundleError(f"{folder}: has added classes; join first, then add classes")
     models = [model for bundle in bundles for model in bundle.models]
     entries = [entry for bundle in bundles for entry in bundle.manifest.members]
-    _refuse_twins([one for bundle in bundles for one in _asked_alike(bundle)], models)
+    _refuse_duplicates([s for bundle in bundles for s in _scoring_settings(bundle)], models)
     members: list[MemberManifest] = []
-    for place, entry in enumerate(entries):
-        trunk = _common_trunk(place, entries, models, members)
+    for position, entry in enumerate(entries):
+        trunk = _common_trunk(position, entries, models, members)
         members.append(entry.model_copy(update={"trunk": trunk, **_NO_FILE}))
     fitted = _heads(bundles)
     has = {head.kind for head, _ in fitted}
@@ -61,22 +61,24 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
     return save_bundle(out, manifest, [dict(model.state_dict()) for model in models], fitted=fitted)
 
 
-def _asked_alike(bundle: Bundle) -> Iterator[object]:
-    """Of each member all that decides what it says, beside the network's numbers."""
+def _scoring_settings(bundle: Bundle) -> Iterator[object]:
+    """For each member, all that decides its scores besides the network's weights."""
     stored = {"trunk", "stored_as", "activation_ranges", *_NO_FILE}
-    for place, entry in enumerate(bundle.manifest.members):
-        heads = {one.kind: one.sha256 for one in bundle.manifest.heads if one.member == place}
+    for position, entry in enumerate(bundle.manifest.members):
+        heads = {
+            head.kind: head.sha256 for head in bundle.manifest.heads if head.member == position
+        }
         yield entry.model_dump(exclude=stored), heads
 
 
-def _refuse_twins(asked: Sequence[object], models: Sequence[nn.Module]) -> None:
-    for place, other in combinations(range(len(models)), 2):
-        if asked[place] != asked[other]:
+def _refuse_duplicates(settings: Sequence[object], models: Sequence[nn.Module]) -> None:
+    for position, other in combinations(range(len(models)), 2):
+        if settings[position] != settings[other]:
             continue
-        mine, theirs = models[place].state_dict(), models[other].state_dict()
-        if all(torch.equal(value, theirs[name]) for name, value in mine.items()):
+        state, theirs = models[position].state_dict(), models[other].state_dict()
+        if all(torch.equal(value, theirs[name]) for name, value in state.items()):
             raise BundleError(
-                f"members {place} and {other} of the ensemble would be one network; join others"
+                f"members {position} and {other} of the ensemble would be one network; join others"
             )
 
 
@@ -85,45 +87,46 @@ _KINDS = ("svm", "regression")
 
 
 def _common_trunk(
-    place: int,
+    position: int,
     entries: Sequence[MemberManifest],
     models: Sequence[nn.Module],
     before: Sequence[MemberManifest],
 ) -> SharedTrunk | None:
-    """The most layers that a member has in common with one before it that owns all of its own.
+    """The longest trunk that a member shares with an earlier member that owns all of its layers.
 
-    At most one of these has any: two of them would have them in common with each other.
+    At most one earlier member qualifies: two that share layers with this one would share them with
+    each other, and the later would not own its trunk.
     """
-    mine = models[place]
-    if not isinstance(mine, GoogLeNet) or mine.auxiliary:  # is not cut
+    model = models[position]
+    if not isinstance(model, GoogLeNet) or model.auxiliary:  # only plain GoogLeNets can be cut
         return None
-    own, trunk = mine.state_dict(), None
+    state, trunk = model.state_dict(), None
     for other, entry in enumerate(before):
         alike = (entry.architecture, entry.options) == (
-            entries[place].architecture, entries[place].options,
+            entries[position].architecture, entries[position].options,
         )  # fmt: skip
         if entry.trunk is not None or not alike:
             continue
         theirs = models[other].state_dict()
-        for cut in list(mine.inception)[:-1]:
-            names = Trunk(mine, cut).state_dict()
-            if not all(torch.equal(own[name], theirs[name]) for name in names):
+        for cut in list(model.inception)[:-1]:
+            names = Trunk(model, cut).state_dict()
+            if not all(torch.equal(state[name], theirs[name]) for name in names):
                 break
             trunk = SharedTrunk(other, cut)
     return trunk
 
 
 def _heads(bundles: Sequence[Bundle]) -> Fitted:
-    """SVMs and regressions, renumbered; of each kind all or none."""
-    found: Fitted = []
+    """The SVMs and regressions of all bundles, renumbered; of each kind all or none."""
+    heads: Fitted = []
     count = 0
     for bundle in bundles:
         for head, values in zip(bundle.manifest.heads, bundle.heads, strict=True):
-            moved = head.model_copy(update={"member": head.member + count, **_NO_FILE})
-            found.append((moved, values))
+            renumbered = head.model_copy(update={"member": head.member + count, **_NO_FILE})
+            heads.append((renumbered, values))
         count += len(bundle.models)
-    full = {kind for kind in _KINDS if sum(head.kind == kind for head, _ in found) == count}
-    return [(head, values) for head, values in found if head.kind in full]
+    full = {kind for kind in _KINDS if sum(head.kind == kind for head, _ in heads) == count}
+    return [(head, values) for head, values in heads if head.kind in full]
 
 
 def _provenance(parts: Sequence[Provenance]) -> Provenance:
@@ -132,7 +135,7 @@ def _provenance(parts: Sequence[Provenance]) -> Provenance:
         licence=_each_once(part.licence for part in parts),
         started_from=_each_once(part.started_from for part in parts),
         recipe={"members": [part.recipe for part in parts]},
-        pictures=tuple(sorted({one for part in parts for one in part.pictures})[:10_000]),
+        pictures=tuple(sorted({picture for part in parts for picture in part.pictures})[:10_000]),
         unfinished=_each_once(part.unfinished for part in parts if part.unfinished),
     )
 

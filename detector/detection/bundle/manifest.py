@@ -1,4 +1,4 @@
-"""What a bundle says of itself in `bundle.json`: members, heads, thresholds, provenance."""
+"""The manifest of a bundle, `bundle.json`: members, heads, thresholds, provenance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detector.settings import Settings, TensorFile
 
 
 class MemberManifest(Settings):
-    """One network. `file`, `bytes` and `sha256` are filled in by `save_bundle`."""
+    """One network. `save_bundle` fills in `file`, `bytes` and `sha256`."""
 
     architecture: str
     options: dict[str, bool | int | float | str] = {}
@@ -36,7 +36,7 @@ class MemberManifest(Settings):
     mean: Triple = CENTRED.mean
     std: Triple = CENTRED.std
     activation_ranges: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
-    """For 8-bit inference (models/quantised.py); empty where they were not measured."""
+    """For 8-bit inference (models/inference/int8.py); empty if not measured."""
     temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
     """Its softmax is that of logits / temperature (tools/fit_temperature.py)."""
     stored_as: StoredAs = "float16"
@@ -62,7 +62,7 @@ class MemberManifest(Settings):
 
 
 class Thresholds(Settings):
-    """What becomes a detection, unless the caller says otherwise."""
+    """Default detection settings of the bundle; the caller may override them."""
 
     score: float = Field(default=0.05, ge=0, le=1)
     nms: float = Field(default=0.3, ge=0, le=1)
@@ -78,22 +78,23 @@ class Thresholds(Settings):
 
 
 class Provenance(Settings):
-    """Where the weights come from, and what may be done with them."""
+    """The origin of the weights, and their licence."""
 
     training_data: str
     licence: str
     started_from: str = "random initialisation"
     recipe: dict[str, Any] = {}
     pictures: tuple[str, ...] = Field(default=(), max_length=10_000)
-    """Beginnings of the hashes of pictures that the weights have seen (region_scores.py)."""
+    """Prefixes of the hashes of training images (evaluation/scoring/regions.py)."""
     unfinished: str = ""
     """How far the training had come when it was stopped, such as "step 18 of 500"."""
 
 
 class BundleManifest(Settings):
-    """All of a bundle but the numbers. Background is not named: it is index K of the outputs.
+    """Everything in a bundle except its tensors. Background is not named: it is index K of the
+    outputs.
 
-    Classes that were added by a head come after the networks' own.
+    Classes added by a head come after the networks' own.
     """
 
     format_version: Literal[1] = 1
@@ -102,7 +103,7 @@ class BundleManifest(Settings):
     proposals: dict[str, Any] = {}
     thresholds: Thresholds = Thresholds()
     prior: SizePrior | None = None
-    """How likely a region of each size is an object; None leaves the networks' word as it is."""
+    """Correction of the scores by region size (size_prior.py); None leaves them as they are."""
     provenance: Provenance
     metrics: dict[str, float] = {}
     heads: tuple[HeadManifest, ...] = Field(default=(), max_length=10_000)
@@ -116,18 +117,18 @@ class BundleManifest(Settings):
 
     @model_validator(mode="after")
     def _trunks_fit(self) -> BundleManifest:
-        for place, member in enumerate(self.members):
+        for number, member in enumerate(self.members):
             if member.trunk is None:
                 continue
-            if not 0 <= member.trunk.member < place:
+            if not 0 <= member.trunk.member < number:
                 raise ValueError(
-                    f"member {place} takes the trunk of a member that is not before it"
+                    f"member {number} takes the trunk of a member that is not before it"
                 )
             owner = self.members[member.trunk.member]
             if owner.trunk is not None or (owner.architecture, owner.options) != (
                 member.architecture, member.options,
             ):  # fmt: skip
-                raise ValueError(f"member {place} and the owner of its trunk must be built alike")
+                raise ValueError(f"member {number} and the owner of its trunk must be built alike")
         return self
 
     @model_validator(mode="after")
@@ -138,8 +139,8 @@ class BundleManifest(Settings):
             or self.classes[len(self.classes) - len(added) :] != added
         ):
             raise ValueError(f"the last classes must be those of the heads, {', '.join(added)}")
-        places = [(head.kind, head.member) for head in self.heads if head.kind != "class"]
-        if len(set(places)) < len(places):
+        slots = [(head.kind, head.member) for head in self.heads if head.kind != "class"]
+        if len(set(slots)) < len(slots):
             raise ValueError("a member has at most one head of each kind")
         if any(head.member >= len(self.members) for head in self.heads):
             raise ValueError(f"there is a head of a member that is not among {len(self.members)}")
@@ -147,14 +148,15 @@ class BundleManifest(Settings):
 
     @property
     def network_classes(self) -> tuple[str, ...]:
-        """The classes of the networks: all but the added ones."""
+        """The classes of the networks, without the added ones."""
         added = sum(head.kind == "class" for head in self.heads)
         return self.classes[: len(self.classes) - added]
 
     def heads_in_use(
         self, *, svm: bool, regression: bool, members: int | None = None
     ) -> tuple[HeadManifest, ...]:
-        """Those of added classes, and of the kinds asked for, which every member must have.
+        """The heads of added classes and of the requested kinds. Raises SettingsError where a
+        member lacks a requested kind.
 
         members  how many of the first networks are in use; None is all
         """

@@ -11,6 +11,9 @@ from detector.models.split import Trunk
 
 
 def build_member(member: MemberManifest, num_outputs: int, label: str) -> nn.Module:
+    """Build the network of a member. Raises BundleError, with `label`, for an unknown architecture
+    or option.
+    """
     try:
         return build_model(member.architecture, num_outputs, **member.options)
     except SettingsError as error:
@@ -18,7 +21,9 @@ def build_member(member: MemberManifest, num_outputs: int, label: str) -> nn.Mod
 
 
 def tensors_of_trunk(member: MemberManifest, model: nn.Module, label: str) -> set[str]:
-    """Names of the tensors that a member takes from another; none where it takes none."""
+    """Names of the tensors that a member takes from another member's trunk; empty if it has its
+    own.
+    """
     if member.trunk is None:
         return set()
     try:

@@ -1,6 +1,7 @@
-"""Reading a bundle: sizes and hashes come before the content, names and shapes before the numbers.
+"""Reading of bundles: sizes and hashes are checked before the content, names and shapes before
+values.
 
-A fault is a BundleError that names the file and the tensor.
+Raises BundleError that names the file and the tensor.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Bundle:
     """Beside `manifest.heads`."""
 
     def heads_of(self, member: int, chosen: Sequence[HeadManifest]) -> Heads:
-        """Of one member, those that are among `chosen`."""
+        """The heads of one member among `chosen`."""
         used = [
             (one, head)
             for one, head in zip(self.manifest.heads, self.heads, strict=True)
@@ -53,7 +54,7 @@ class Bundle:
 
 
 def read_manifest(folder: str | Path) -> BundleManifest:
-    """`bundle.json` of a folder, checked by itself; no weights are read."""
+    """Read and check `bundle.json` of a folder without its weights. Raises BundleError."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise BundleError(f"{folder}: no {MANIFEST} in it; give the folder of a saved bundle")
@@ -84,7 +85,9 @@ def first_fault(error: ValidationError) -> str:
 
 
 def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
-    """The bundle in `folder`, verified; only its first `members` networks if a number is given."""
+    """Load and verify the bundle in `folder`; only its first `members` networks if a number is
+    given. Raises BundleError, or SettingsError for more members than it has.
+    """
     folder = Path(folder)
     manifest = read_manifest(folder)
     if members is not None:
@@ -111,7 +114,8 @@ def _load_member(
 ) -> nn.Module:
     path = folder / member.file
     data = verified_bytes(folder, member.file, member.bytes, member.sha256)
-    with torch.device("meta"):  # a few words of a manifest may describe gigabytes
+    # Planned without memory: a few words of a hostile manifest may describe gigabytes.
+    with torch.device("meta"):
         plan = build_member(member, num_outputs, str(path))
     shared = tensors_of_trunk(member, plan, str(path))
     own = {name: value for name, value in plan.state_dict().items() if name not in shared}

@@ -1,5 +1,5 @@
-"""Writing a bundle. `bundle.json` is written last and in one step, and the other files are named by
-their hash; so at any instant, a kill included, the folder holds the old bundle or the new one.
+"""Writing of bundles. `bundle.json` is replaced last, and the other files are named by their hash,
+so that at any instant, even a kill, the folder holds the old bundle or the new one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def save_bundle(
         if precision is not None:
             member = member.model_copy(update={"stored_as": precision})
         owner = None if member.trunk is None else state_dicts[member.trunk.member]
-        data = _encoded(member, state, len(manifest.classes) + 1, owner)
+        data = _encode_member(member, state, len(manifest.classes) + 1, owner)
         digest = hashlib.sha256(data).hexdigest()
         file = f"{member.architecture}-{member.input_size}-{digest[:12]}.safetensors"
         files[file] = data
@@ -69,10 +69,10 @@ def save_heads(
     fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]],
     thresholds: Thresholds | None = None,
 ) -> BundleManifest:
-    """The bundle `source` with these heads as bundle `folder`, which may be the same.
+    """Write the bundle `source` with these heads as bundle `folder`, which may be the same.
 
-    SVMs and regression take the place of those that the member had, classes are added. The
-    networks' files are copied as they are.
+    SVMs and regression replace those of the member, classes are added. The networks' files are
+    copied as they are.
     """
     source, folder = Path(source), Path(folder)
     manifest = read_manifest(source)
@@ -82,7 +82,7 @@ def save_heads(
     replaced = {(head.kind, head.member) for head in new if head.kind != "class"}
     kept = [head for head in manifest.heads if (head.kind, head.member) not in replaced]
     files = {head.file: data for head, data in encoded}
-    files |= _stored(source, [*manifest.members, *kept])
+    files |= _read_files(source, [*manifest.members, *kept])
     used = thresholds or manifest.thresholds
     # What was measured holds as long as the same things are in use.
     holds = used == manifest.thresholds and not any(getattr(used, kind) for kind, _ in replaced)
@@ -105,8 +105,8 @@ def save_temperatures(
     recipe: Mapping[str, Any],
     score: float | None = None,
 ) -> BundleManifest:
-    """The bundle `source` with these temperatures, one for each member, as bundle `folder`, which
-    may be the same.
+    """Write the bundle `source` with one temperature per member as bundle `folder`, which may be
+    the same.
 
     recipe  what they were fitted on and how, for the provenance
     score   the threshold that goes with them; None: the bundle's
@@ -117,7 +117,7 @@ def save_temperatures(
         raise BundleError(
             f"{source}: {len(manifest.members)} members but {len(temperatures)} temperatures"
         )
-    files = _stored(source, [*manifest.members, *manifest.heads])
+    files = _read_files(source, [*manifest.members, *manifest.heads])
     about = {**manifest.provenance.recipe, "temperature": dict(recipe)}
     pairs = zip(manifest.members, temperatures, strict=True)
     manifest = manifest.model_copy(
@@ -134,13 +134,16 @@ def save_temperatures(
     return manifest
 
 
-def _stored(folder: Path, entries: Sequence[MemberManifest | HeadManifest]) -> dict[str, bytes]:
-    """The files of these entries, verified, as they are."""
-    return {one.file: verified_bytes(folder, one.file, one.bytes, one.sha256) for one in entries}
+def _read_files(folder: Path, entries: Sequence[MemberManifest | HeadManifest]) -> dict[str, bytes]:
+    """The files of these entries, verified and unchanged."""
+    return {
+        entry.file: verified_bytes(folder, entry.file, entry.bytes, entry.sha256)
+        for entry in entries
+    }
 
 
 def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
-    """The files, then the manifest; what the old bundle had besides goes last."""
+    """Write the files, then the manifest; remove the old bundle's other files last."""
     try:  # Through the validator once more: what is written can be read.
         text = _text(BundleManifest.model_validate(manifest.model_dump()))
     except ValidationError as error:
@@ -164,37 +167,37 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
 
 
 def _text(manifest: BundleManifest) -> str:
-    """As JSON. Nothing is said of heads, temperatures and the like that are not there."""
+    """The manifest as JSON, without fields for heads, temperatures and the like that are absent."""
     origin = manifest.provenance
-    unsaid = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
-    silent: dict[str, Any] = {"provenance": unsaid}
+    empty = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
+    excluded: dict[str, Any] = {"provenance": empty}
     if not manifest.heads:
-        silent |= {"heads": True, "thresholds": {"svm", "regression"}}
+        excluded |= {"heads": True, "thresholds": {"svm", "regression"}}
     if all(member.temperature == 1 for member in manifest.members):
-        silent["members"] = {"__all__": {"temperature"}}
-    return manifest.model_dump_json(indent=2, exclude=silent) + "\n"
+        excluded["members"] = {"__all__": {"temperature"}}
+    return manifest.model_dump_json(indent=2, exclude=excluded) + "\n"
 
 
 def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
-    """Write the members' activation ranges into a bundle; its weights stay as they are."""
+    """Write the members' activation ranges into a bundle; its weights stay unchanged."""
     manifest = read_manifest(folder)
     if len(ranges) != len(manifest.members):
         raise BundleError(f"{folder}: {len(manifest.members)} members but {len(ranges)} ranges")
     members = tuple(
-        member.model_copy(update={"activation_ranges": dict(one)})
-        for member, one in zip(manifest.members, ranges, strict=True)
+        member.model_copy(update={"activation_ranges": dict(values)})
+        for member, values in zip(manifest.members, ranges, strict=True)
     )
     manifest = manifest.model_copy(update={"members": members})
     write_atomically(Path(folder) / MANIFEST, _text(manifest))
 
 
-def _encoded(
+def _encode_member(
     member: MemberManifest,
     state: Mapping[str, Tensor],
     num_outputs: int,
     owner: Mapping[str, Tensor] | None,
 ) -> bytes:
-    """The file of a member; `owner` is the state of the one whose trunk it takes."""
+    """The bytes of a member's file; `owner` is the state of the member whose trunk it takes."""
     from safetensors.torch import save
 
     label = f"member {member.architecture}"

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from detector.datasets import Dataset, Sample
 from detector.detection.bundle import BundleManifest
-from detector.detection.detector import Detector
+from detector.detection.detector import Detector, RegionScores
 from detector.errors import ImageError
 from detector.evaluation.scoring.store import RegionOutputs, RegionStore, parts_of
 from detector.images.decoding import content_hash, decode, read_bytes, read_image
@@ -24,23 +23,6 @@ from detector.structures import Array, Proposals
 
 # Paths of images -> each with its proposals, or with the error that its image gives.
 Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageError]]]
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredRegions:
-    """The regions of one image and their class scores (N, K+1), background last.
-
-    class_boxes  (N, K, 4) where each class moves the regions; None: they are where proposed
-    """
-
-    proposals: Proposals
-    scores: Array
-    class_boxes: Array | None = None
-
-    @property
-    def boxes(self) -> Array:
-        """What the scores stand for: (N, 4) or (N, K, 4)."""
-        return self.proposals.boxes if self.class_boxes is None else self.class_boxes
 
 
 def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Proposing:
@@ -90,7 +72,7 @@ def score_dataset(
     proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     begin: Callable[[], object] = lambda: None,
-) -> Iterator[tuple[Sample, ScoredRegions | ImageError]]:
+) -> Iterator[tuple[Sample, RegionScores | ImageError]]:
     """Each image with its scored regions or its error: as `ask_dataset`, concluded by the detector
     as it is now (temperatures, prior of sizes).
     """
@@ -98,9 +80,7 @@ def score_dataset(
         if isinstance(found, ImageError):
             yield sample, found
             continue
-        judged = detector.aggregate(found.proposals, found.outputs)
-        own = judged.boxes if judged.boxes.ndim == 3 else None
-        yield sample, ScoredRegions(found.proposals, judged.scores, own)
+        yield sample, detector.aggregate(found.proposals, found.outputs)
 
 
 def ask_dataset(

@@ -75,7 +75,7 @@ def learning_of(
 ) -> Learning:
     """The batches of this process; a SettingsError where they do not go around."""
     how = settings.optimiser
-    group.goes_around(how.batch, how.accumulate)
+    group.check_batch(how.batch, how.accumulate)
     batches = PatchBatches(
         images, settings.network.input_size, how.batch, settings.patches, settings.augment,
         settings.sampling_seed, group.rank, group.world_size,

@@ -133,14 +133,14 @@ def _steps(
             accuracy = _validated(learning, learning.judged, network, loop, step_of, threads)
             display.say(f"validation: {accuracy}")
             logs.note(done - 1, "validation", accuracy._asdict())
-            left_out.keep(learning.unjudged, "judged: ")
+            left_out.record(learning.unjudged, "judged: ")
             return True
 
         reached = loop.first
         if group.any(group.is_main and _was_cut(context.out, reached), context.device):
             validated(reached)
         for current in loop.steps(make, threads=threads, ahead=threads + 1, after=validated):
-            left_out.keep(make.broken)
+            left_out.record(make.broken)
             sums = step_of(current.batch, loop.factor)
             result = loop.update(current.step, sums, _mean_loss, partial(make.replay, current.step))
             total, reached = Sums(*result.sums), current.step + 1
@@ -179,7 +179,7 @@ def _validated(
 ) -> Accuracy:  # fmt: skip
     """The accuracy of the averaged weights."""
     average = copy.deepcopy(network).eval()
-    average.load_state_dict(loop.run.averaged())
+    average.load_state_dict(loop.state.averaged())
     loop.group.broadcast_weights(average)  # running statistics are each process's own
     return validate(
         average, judged, step_of.seen.input_size, step_of.feed, group=loop.group,

@@ -1,5 +1,5 @@
-"""The average of the weights over the training path, used for inference (Polyak; GoogLeNet section
-6).
+"""The moving average of the weights over the training path, used for inference (Polyak and Juditsky
+1992; arXiv 1409.4842, section 6).
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        keep = min(self.decay, (1 + step) / (10 + step))
-        now = {name: tensor.detach() for name, tensor in _moving(model).items()}
-        real = [name for name, tensor in now.items() if tensor.is_floating_point()]
-        if real:  # all in a few launches, where a device computes
+        """Move the averages towards the weights of `model` after `step` steps."""
+        # TensorFlow's ramp (ExponentialMovingAverage): early averages forget the random start.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        current = {name: tensor.detach() for name, tensor in _moving(model).items()}
+        floating = [name for name, tensor in current.items() if tensor.is_floating_point()]
+        if floating:  # one fused kernel instead of one per tensor on a GPU
             torch._foreach_lerp_(
-                [self.values[name] for name in real], [now[name] for name in real], 1 - keep
+                [self.values[name] for name in floating],
+                [current[name] for name in floating],
+                1 - decay,
             )
-        for name in now.keys() - set(real):
-            self.values[name].copy_(now[name])
+        # Integer buffers, such as num_batches_tracked, have no average: the latest value counts.
+        for name in current.keys() - set(floating):
+            self.values[name].copy_(current[name])
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Take these values, in the memory format that each average has."""
-        for name, own in self.values.items():
-            self.values[name] = torch.empty_like(own).copy_(values[name])
+        """Replace the averages by `values`, keeping the memory format of each."""
+        for name, average in self.values.items():
+            self.values[name] = torch.empty_like(average).copy_(values[name])
 
     def state_dict(self, model: nn.Module) -> dict[str, Tensor]:
         """The model's complete state with the averages in place of what they average."""
@@ -46,7 +51,7 @@ class WeightAverage:
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes: trainable parameters, and the buffers that a saved state holds."""
+    """Tensors that training changes: trainable parameters, and the buffers of the saved state."""
     saved = model.state_dict().keys()
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return trainable | {name: b for name, b in model.named_buffers() if name in saved}

@@ -1,4 +1,4 @@
-"""What a bank of maps holds (feature_bank.py)."""
+"""Settings of a bank of feature maps (feature_bank.py)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""From a batch of regions to tensors: decoding, cropping and distorting in threads ahead of the
-network.
+"""Region batches to tensors: decode, crop and distort in threads ahead of the network.
 
 Threads suffice: Pillow, the crop kernel and torch all release the interpreter's lock.
 """
@@ -26,7 +25,7 @@ from detector.training.regions.sampling import RegionBatch
 
 
 class ImageCache:
-    """The images used last, decoded, up to a number of bytes."""
+    """A least-recently-used cache of decoded images, limited in bytes."""
 
     def __init__(self, max_bytes: int = 1_000_000_000) -> None:
         self.max_bytes = max_bytes
@@ -35,6 +34,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def read(self, path: Path) -> Array:
+        """The decoded image (H, W, 3) uint8 at `path`. Raises ImageError if it is unreadable."""
         with self._lock:
             if path in self._images:
                 self._images.move_to_end(path)
@@ -49,12 +49,12 @@ class ImageCache:
         return image
 
 
-class Seen(NamedTuple):
-    """What a network is shown of N regions.
+class InputBatch(NamedTuple):
+    """The network's inputs for N regions.
 
     inputs           (N, 3, S, S) crops, or (N, C, h, w) maps; float32, channels-last
     allowed_classes  (N, K+1) bool: the classes that each may be
-    read             (N,) bool: False where the image could not be read; nothing is learnt there
+    read             (N,) bool: False where the image could not be read; such a region has no loss
     """
 
     inputs: Tensor
@@ -64,7 +64,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class RegionCrops:
-    """Makes crops of a region batch.
+    """The crops of a region batch, made on the CPU.
 
     An image that cannot be read costs its regions, never the run: their classes are all possible,
     so that they add nothing to the loss, and `broken` says which files they were.
@@ -78,9 +78,10 @@ class RegionCrops:
     images: ImageCache = field(default_factory=ImageCache)
     broken: dict[Path, str] = field(default_factory=dict)
 
-    def __call__(self, batch: RegionBatch, step: int) -> Seen:
+    def __call__(self, batch: RegionBatch, step: int) -> InputBatch:
         crops = np.zeros((len(batch), self.size, self.size, 3), np.float32)
         allowed_classes, read = batch.allowed_classes.copy(), np.ones(len(batch), bool)
+        # One image at a time: each is decoded once, however many of the batch's regions it has.
         for position in np.unique(batch.image):
             rows = np.flatnonzero(batch.image == position)
             path = self.dataset.samples[position].path
@@ -90,12 +91,13 @@ class RegionCrops:
                 self.broken[path] = str(error)
                 allowed_classes[rows], read[rows] = True, False
                 continue
-            made = np.empty((len(rows), self.size, self.size, 3), np.float32)
-            crop_into(image, batch.boxes[rows], made, context=self.context)
-            crops[rows] = made
+            image_crops = np.empty((len(rows), self.size, self.size, 3), np.float32)
+            crop_into(image, batch.boxes[rows], image_crops, context=self.context)
+            crops[rows] = image_crops
         if self.augment.flip:
             crops[batch.flip] = crops[batch.flip][:, :, ::-1]
+        # Seeded by the step alone, so that a resumed run distorts its crops as it would have.
         rng = np.random.default_rng([self.seed, step, 1])
-        seen = torch.from_numpy(crops).permute(0, 3, 1, 2)
-        seen = distort(seen, self.augment, rng, batch.place, batch.whole)
-        return Seen(seen, torch.from_numpy(allowed_classes), torch.from_numpy(read))
+        inputs = torch.from_numpy(crops).permute(0, 3, 1, 2)
+        inputs = distort(inputs, self.augment, rng, batch.place, batch.whole)
+        return InputBatch(inputs, torch.from_numpy(allowed_classes), torch.from_numpy(read))

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file that is replaced in one step, and the one before it.
+"""Checkpoints: one safetensors file, replaced atomically, and the one before it.
 
 Everything that a resumed run needs is inside: weights, momenta, averages, the step, and a
 fingerprint of the settings that must not change in between. Chance is a function of (seed, step),
@@ -36,8 +36,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write the checkpoint; the last whole one before it stays beside. Refuses non-finite
-    weights with CheckpointError.
+    """Write a checkpoint and keep the last whole one before it. Raises CheckpointError for weights
+    that are not finite, or where the file cannot be written.
     """
     from safetensors.torch import save
 
@@ -72,10 +72,11 @@ def load_checkpoint(
     fingerprint: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Checkpoint | None:
-    """The newest checkpoint that can be read, or None where there is none at all.
+    """The newest checkpoint in `folder` that can be read; None where there is none at all.
 
-    A damaged file falls back to the one before it, and `tell` is told. Another fingerprint is a
-    CheckpointError: the settings of a run do not change while it runs.
+    A damaged file falls back to the one before it, and `tell` gets a sentence about that.
+    Raises CheckpointError where all are damaged, OtherRunError where the fingerprint differs: the
+    settings of a run do not change while it runs.
     """
     damaged = []
     for name in (NEW, CURRENT, PREVIOUS):
@@ -83,25 +84,25 @@ def load_checkpoint(
         if not path.exists():
             continue
         try:
-            found = _read(path)
+            checkpoint = _read(path)
         except CheckpointError as error:
             damaged.append(str(error))
             continue
-        if fingerprint is not None and found.fingerprint != fingerprint:
+        if fingerprint is not None and checkpoint.fingerprint != fingerprint:
             raise OtherRunError(
                 f"{path} belongs to a run with other settings or other data; use the same,"
                 " or another --out"
             )
         if damaged and tell is not None:
-            tell(f"{'; '.join(damaged)}; going on from {path}, step {found.step}")
-        return found
+            tell(f"{'; '.join(damaged)}; going on from {path}, step {checkpoint.step}")
+        return checkpoint
     if damaged:
         raise CheckpointError("; ".join(damaged) + "; delete the folder to begin again")
     return None
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the file has its whole length, and the head of a checkpoint."""
+    """True if the file has its whole length and the header of a checkpoint."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -129,7 +130,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def hash_of(network: torch.nn.Module) -> str:
-    """A hash of a network's numbers and their names."""
+    """The SHA-256 of a network's tensors and their names."""
     import hashlib
 
     numbers = hashlib.sha256()
@@ -140,19 +141,19 @@ def hash_of(network: torch.nn.Module) -> str:
 
 
 def digest_of(*parts: Array | Sequence[str]) -> str:
-    """A short hash of arrays and names: of the data that something was made from."""
+    """A short hash of arrays and names, for the data that something was made from."""
     import hashlib
 
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        held = part if isinstance(part, np.ndarray) else np.array("\n".join(part).encode())
-        found.update(f"{held.dtype} {held.shape}\n".encode())
-        found.update(np.ascontiguousarray(held).tobytes())
-    return found.hexdigest()[:16]
+        array = part if isinstance(part, np.ndarray) else np.array("\n".join(part).encode())
+        digest.update(f"{array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def fingerprint_of(settings: Mapping[str, object]) -> str:
-    """A short hash of settings: what a checkpoint is bound to."""
+    """A short hash of settings, to which a checkpoint or a bank is bound."""
     import hashlib
 
     text = json.dumps(settings, sort_keys=True, default=str)

@@ -10,15 +10,16 @@ import torch
 
 @dataclass(frozen=True)
 class RunContext:
-    """Paths, and how the machine is used.
+    """Paths of a run, and its share of the machine.
 
     out        folder of the run
     data_root  where relative data paths begin
     cache      proposals; None: in `out`
     bank       maps of a trunk; None: in `out`
-    threads    that make proposals, crops and batches
-    quiet      no progress
-    bounded    whether nothing else may take more of them: a search has one then
+    threads    for proposals, crops and batches
+    quiet      no progress bars
+    compiled   torch.compile the network
+    bounded    the user limited the threads: a search for proposals then runs on one
     """
 
     out: Path

@@ -1,8 +1,8 @@
-"""Several processes as one: torchrun starts them, gradients are summed, and one of them reports.
+"""Data-parallel training: torchrun starts the processes, gradients are summed, one process reports.
 
-Nothing here is needed for one process. Each takes every n-th region of the global batch, and the
-loss is divided by the *global* batch, so that the sum of gradients over n processes is that of one
-process, up to rounding.
+Alone, a process runs the same code without the collectives. Each takes every n-th region of the
+global batch, and the loss is divided by the *global* batch, so that the sum of gradients over n
+processes is that of one process, up to rounding.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from detector.errors import SettingsError
 
 
-class Asked(Protocol):
-    """Whether the user has asked to stop (progress.interruption.Stop)."""
+class StopRequest(Protocol):
+    """The user's request to stop (progress.interruption.Stop)."""
 
     def __bool__(self) -> bool: ...
     def with_the_others(self) -> None: ...
@@ -27,7 +27,7 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """One process's place among `world_size` of them."""
+    """One process, by its rank, among `world_size` of them."""
 
     rank: int = 0
     world_size: int = 1
@@ -36,9 +36,9 @@ class Group:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def goes_around(self, batch: int, accumulate: int) -> None:
-        """A SettingsError where a batch is too small to give every process something in each of its
-        parts.
+    def check_batch(self, batch: int, accumulate: int) -> None:
+        """Raise SettingsError where a batch is too small to give every process at least one example
+        in each of its `accumulate` parts.
         """
         if batch < self.world_size * accumulate:
             raise SettingsError(
@@ -47,61 +47,66 @@ class Group:
             )
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over all processes, in one message."""
+        """Replace each gradient by its sum over all processes, in one message: one flat tensor
+        costs one latency instead of one per parameter.
+        """
         if self.world_size == 1:
             return
         grads = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         torch.distributed.all_reduce(flat)
-        at = 0
+        offset = 0
         for grad in grads:
-            grad.copy_(flat[at : at + grad.numel()].view_as(grad))
-            at += grad.numel()
+            grad.copy_(flat[offset : offset + grad.numel()].view_as(grad))
+            offset += grad.numel()
 
     def all_reduce(self, value: Tensor) -> Tensor:
-        """The sum of a small tensor over all processes."""
+        """The sum of a small tensor over all processes, in place."""
         if self.world_size > 1:
             torch.distributed.all_reduce(value)
         return value
 
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
-        """Whether any process says yes: for decisions that all must take alike."""
+        """True in all processes if `flag` is true in any of them, for decisions that all must take
+        alike.
+        """
         if self.world_size == 1:
             return flag
         return bool(self.all_reduce(torch.tensor([float(flag)], device=device)).item() > 0)
 
-    def stops(self, asked: Asked, device: torch.device | str = "cpu") -> bool:
-        """Whether any process was asked to stop; then all of them are. A signal comes to one
-        process, and whoever left alone would leave the others waiting.
+    def stops(self, stop: StopRequest, device: torch.device | str = "cpu") -> bool:
+        """True in all processes once any was asked to stop. A signal reaches one process; if it
+        left alone, the others would wait for it for ever.
         """
-        stopping = self.any(bool(asked), device)
+        stopping = self.any(bool(stop), device)
         if stopping:
-            asked.with_the_others()
+            stop.with_the_others()
         return stopping
 
     def agree(self, number: int, device: torch.device | str = "cpu") -> bool:
-        """Whether all processes have the same number."""
+        """True if `number` is the same in all processes."""
         if self.world_size == 1:
             return True
+        # Of both numbers the maximum: (max, -min), which cancel where all are equal.
         ends = torch.tensor([number, -number], device=device)
         torch.distributed.all_reduce(ends, torch.distributed.ReduceOp.MAX)
         return bool(ends.sum() == 0)
 
     def broadcast_weights(self, model: nn.Module) -> None:
-        """Give every process the first one's weights."""
+        """Give every process the main one's weights and buffers."""
         if self.world_size > 1:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
 
     def run_on_main(
-        self, steps: Iterator[object], asked: object, device: torch.device | str = "cpu"
+        self, steps: Iterator[object], stop: object, device: torch.device | str = "cpu"
     ) -> bool:
-        """The first process takes `steps` while the others wait, and after each one all agree
-        whether to go on: False once any of them was asked to stop (`asked` is then true).
+        """Run `steps` on the main process while the others wait. After each step all agree whether
+        to go on: False once any was asked to stop (`stop` is then true).
         """
         while True:
             more = self.is_main and next(steps, None) is not None
-            if self.any(bool(asked), device):
+            if self.any(bool(stop), device):
                 if isinstance(steps, Generator):
                     steps.close()  # now: it may have something to keep
                 return False
@@ -109,18 +114,19 @@ class Group:
                 return True
 
     def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self.world_size > 1:
             torch.distributed.barrier()
 
     def close(self) -> None:
-        """Leave the group; nothing where that is done."""
+        """Leave the group; a second call does nothing."""
         if self.world_size > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
 def join_group(environment: Mapping[str, str], device_type: str) -> Group:
-    """The group that torchrun describes in `environment` (RANK, WORLD_SIZE, LOCAL_RANK); alone
-    without it.
+    """The group that torchrun describes in `environment` (RANK, WORLD_SIZE, LOCAL_RANK); a group of
+    one without it.
     """
     world_size = int(environment.get("WORLD_SIZE", "1"))
     if world_size == 1:

@@ -1,4 +1,4 @@
-"""Maps of a frozen trunk for many regions, computed once and kept on disk (trunk_cache.py).
+"""Feature maps of a frozen trunk for many regions, computed once and kept on disk (trunk_cache.py).
 
 Where the lower layers stay as they are, a region need pass them only once: what is trained above
 them then costs a fraction of the whole network.
@@ -20,13 +20,13 @@ from detector.files import write_atomically
 from detector.models.inference.prepare import FixedBatches
 from detector.structures import Array
 from detector.training.engine.bank_settings import BankSettings
-from detector.training.engine.batches import RegionCrops, Seen
+from detector.training.engine.batches import InputBatch, RegionCrops
 from detector.training.engine.trunk_cache import Shape, TrunkCache, TrunkCacheBuilder
 from detector.training.regions.sampling import RegionBatch, RegionPool
 
 
-def choose(pool: RegionPool, partial: Array, settings: BankSettings) -> Array:
-    """Rows of the pool that a bank keeps, ascending.
+def choose_rows(pool: RegionPool, partial: Array, settings: BankSettings) -> Array:
+    """The rows of the pool that a bank keeps, ascending.
 
     partial  (images,) bool: only some classes are annotated there
     """
@@ -42,32 +42,32 @@ def choose(pool: RegionPool, partial: Array, settings: BankSettings) -> Array:
     rest = np.setdiff1d(pool.background, pool.near)
     wanted = np.round(settings.background_per_image * share)
     near = _first_of_each(pool.near, pool.image, chance, np.ceil(wanted / 2), pool)
-    found = np.bincount(pool.image[near], minlength=len(partial))
-    far = _first_of_each(rest, pool.image, chance, wanted - found, pool)
+    near_count = np.bincount(pool.image[near], minlength=len(partial))
+    far = _first_of_each(rest, pool.image, chance, wanted - near_count, pool)
     return np.sort(np.concatenate([positives, near, far]))
 
 
 def mirrored_rows(image: Array, seed: int) -> Array:
-    """Which rows of a bank are mirrored, a lot for each image by itself: (N,) image numbers,
-    ascending, to (N,) bool.
+    """Draw which rows of a bank are mirrored: image numbers (N,), ascending, to (N,) bool. Each
+    image is seeded by its own number, so other images do not change its lot.
     """
-    found = np.zeros(len(image), bool)
-    for one in np.unique(image):
-        rows = image == one
-        found[rows] = np.random.default_rng([seed, one]).random(rows.sum()) < 0.5
-    return found
+    mirrored = np.zeros(len(image), bool)
+    for number in np.unique(image):
+        rows = image == number
+        mirrored[rows] = np.random.default_rng([seed, number]).random(rows.sum()) < 0.5
+    return mirrored
 
 
 def _first_of_each(
     rows: Array, group: Array, chance: Array, per_image: Array, pool: RegionPool
 ) -> Array:
-    """Of each group's rows those with the lowest chance, as many as their image allows."""
+    """The rows of each group with the lowest `chance`, as many as their image allows."""
     order = rows[np.lexsort((chance[rows], group[rows]))]
     if not len(order):
         return order
     _, first, count = np.unique(group[order], return_index=True, return_counts=True)
-    place = np.arange(len(order)) - np.repeat(first, count)
-    return order[place < per_image[pool.image[order]]]
+    rank = np.arange(len(order)) - np.repeat(first, count)
+    return order[rank < per_image[pool.image[order]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +80,18 @@ class FeatureBank:
     rows: Array
     read: Array
 
-    def __call__(self, batch: RegionBatch, _step: int) -> Seen:
-        """Maps of a batch that was drawn from the pool restricted to `rows`."""
+    def __call__(self, batch: RegionBatch, _step: int) -> InputBatch:
+        """The maps of a batch that was drawn from the pool restricted to `rows`."""
         read = self.read[batch.rows]
         allowed_classes = torch.from_numpy(batch.allowed_classes | ~read[:, None])
-        return Seen(self.maps.read(batch.rows), allowed_classes, torch.from_numpy(read))
+        return InputBatch(self.maps.read(batch.rows), allowed_classes, torch.from_numpy(read))
 
 
 @dataclass
 class BankBuilder:
-    """Fills a bank from the images of a data set, one image after the other.
+    """Fills a bank, image by image.
 
-    An image that cannot be read is noted in the bank (`unread.json`): its maps mean nothing.
+    An image that cannot be read is recorded in the bank (`unread.json`); its maps mean nothing.
     """
 
     folder: Path
@@ -104,33 +104,36 @@ class BankBuilder:
     """Of everything that the maps depend on beside the regions; a bank of another one is refused.
     """
     threads: int = 1
-    _noting: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def build(self) -> Iterator[int]:
-        """Yields how many images are done, after each; closes with all maps on disk."""
+        """Fill the bank; yields the number of finished images after each. The maps are on disk when
+        the iterator ends or is closed.
+        """
         return self._builder().build()
 
     def open(self) -> FeatureBank:
-        """The finished bank. Raises TrainingError where `build` has not ended."""
+        """The finished bank. Raises TrainingError if `build` has not run to its end."""
         maps, unread = self._builder().open(), self.unread()
         samples = self.crops.dataset.samples
-        lost = np.array([sample.image_id in unread for sample in samples])
+        unreadable = np.array([sample.image_id in unread for sample in samples])
         for sample in samples:
             if sample.image_id in unread and sample.path not in self.crops.broken:
                 self.crops.broken[sample.path] = (
                     f"{sample.path}: could not be read when {self.folder} was made;"
                     " remove that to try again"
                 )
-        return FeatureBank(maps, self.rows, ~lost[self.pool.image[self.rows]])
+        return FeatureBank(maps, self.rows, ~unreadable[self.pool.image[self.rows]])
 
     def unread(self) -> set[str]:
-        """The images that could not be read while their maps were made."""
+        """The ids of the images that could not be read while their maps were made."""
         try:
             return set(json.loads((self.folder / "unread.json").read_text()))
         except (OSError, ValueError):
             return set()
 
     def images(self) -> int:
+        """The number of images with a region in the bank."""
         return len(np.unique(self.pool.image[self.rows]))
 
     def _builder(self) -> TrunkCacheBuilder:
@@ -144,9 +147,9 @@ class BankBuilder:
     def _crops(self, image: int) -> Tensor:
         rows = self.rows[self.pool.image[self.rows] == image]
         batch = self.pool.batch(rows, mirrored_rows(self.pool.image[rows], self.crops.seed))
-        made = self.crops(batch, image)
-        if not made.read.all():  # noted before its maps count as done
-            with self._noting:
-                found = self.unread() | {self.crops.dataset.samples[image].image_id}
-                write_atomically(self.folder / "unread.json", json.dumps(sorted(found)) + "\n")
-        return made.inputs
+        crops = self.crops(batch, image)
+        if not crops.read.all():  # on disk before its maps count as done
+            with self._lock:
+                unread = self.unread() | {self.crops.dataset.samples[image].image_id}
+                write_atomically(self.folder / "unread.json", json.dumps(sorted(unread)) + "\n")
+        return crops.inputs

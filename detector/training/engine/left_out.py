@@ -1,5 +1,6 @@
-"""The files of a run that could not be read, and why, kept in its folder: the same command again,
-which goes on or finds everything finished, names them too.
+"""Files of a run that could not be read, with the reason, recorded in its folder.
+
+The same command run again, whether it resumes or finds everything finished, names them too.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ PATTERN = "left-out*.json"
 
 
 class SkippedFiles:
-    """What was left out, by file; each process writes what it finds into a file of its own."""
+    """The skipped files and why; each process writes those it meets into a file of its own."""
 
     def __init__(self, folder: Path, group: Group, *, resumed: bool) -> None:
-        """What is known of a run that is `resumed`; what one before it left is removed."""
+        """Read what a `resumed` run has recorded; a new run removes the records of the one before
+        it.
+        """
         of_rank = f"-{group.rank}" if group.world_size > 1 else ""
         self._path = folder / PATTERN.replace("*", of_rank)
         self._first = group.is_main
@@ -27,35 +30,36 @@ class SkippedFiles:
         self._own: dict[str, str] = {}
         for path in sorted(folder.glob(PATTERN)):
             if resumed:
-                found = _read(path)
-                self._before.update(found)
+                recorded = _read(path)
+                self._before.update(recorded)
                 if path == self._path:
-                    self._own = found
+                    self._own = recorded
             elif path == self._path or (group.is_main and path not in of_others):
                 path.unlink()  # the others remove their own, before they write
 
     def __bool__(self) -> bool:
         return bool(self._before or self._own)
 
-    def keep(self, found: dict[Path, str] | dict[str, str], among: str = "") -> None:
-        """Write down what is new in `found`: why each file could not be read.
+    def record(self, failures: dict[Path, str] | dict[str, str], among: str = "") -> None:
+        """Write down the files of `failures` (file -> why it could not be read) that are new.
 
-        among  tells files of one name apart, where there are several sets of them
+        among  a prefix that tells files of one name in different sets apart
         """
-        now = {f"{among}{file}": why for file, why in found.copy().items()}  # batches go on failing
-        new = {file: why for file, why in now.items() if file not in self._own}
+        # A copy: threads that make the next batches go on adding to it.
+        current = {f"{among}{file}": why for file, why in failures.copy().items()}
+        new = {file: why for file, why in current.items() if file not in self._own}
         if new:
             self._own |= new
             write_atomically(self._path, json.dumps(self._own, indent=2) + "\n")
 
     def messages(self) -> list[str]:
-        """Why, of each file, in the order of the reasons: of all that is known, for the first
-        process, and for another one of what nobody had found before.
+        """The reasons, sorted: of all files on the main process, and of files that nobody had
+        recorded before on the others.
         """
-        told = self._before | self._own
+        reasons = self._before | self._own
         if not self._first:
-            told = {file: why for file, why in self._own.items() if file not in self._before}
-        return sorted(told.values())
+            reasons = {file: why for file, why in self._own.items() if file not in self._before}
+        return sorted(reasons.values())
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a training writes down of its steps: a journal, and curves for those who ask."""
+"""Logs of a training's steps: a journal, and TensorBoard curves if asked for."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ JOURNAL = "journal.jsonl"
 
 
 class Logs:
-    """The journal of a run, and its curves if asked for; silent in all processes but the first."""
+    """The journal of a run and its curves; silent on all processes but the main one."""
 
     def __init__(self, context: RunContext, first: int, *, silent: bool, stack: ExitStack) -> None:
-        """Entries of step `first` and later ones are dropped; `stack` closes the files."""
+        """Open both; entries of step `first` and later are dropped. `stack` closes the files."""
         self._journal: Journal | None = None
         self._tracker: Tracker | None = None
         if silent:
@@ -34,7 +34,7 @@ class Logs:
         self, current: StepContext[Any], result: StepResult, curves: Mapping[str, float],
         **more: float,
     ) -> None:  # fmt: skip
-        """One step; `curves` go into both, `more` into the journal only."""
+        """Log one step; `curves` go into both, `more` into the journal only."""
         if self._journal is not None:
             self._journal.write(
                 step=current.step, loss=round(result.loss, 5), rate=current.rate,
@@ -51,7 +51,7 @@ class Logs:
             self._tracker.write(current.step, **numbers)
 
     def note(self, step: int, name: str, numbers: Mapping[str, float]) -> None:
-        """Numbers that belong to a step and have a name in common, such as an accuracy."""
+        """Log numbers of a step that share a name, such as an accuracy."""
         if self._journal is not None:
             self._journal.write(**{"step": step, name: dict(numbers)})
         if self._tracker is not None:

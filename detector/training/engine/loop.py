@@ -1,5 +1,5 @@
-"""What every training does around its steps: batches ahead, seeds, rates, the gradients of all
-processes as one, a rule for what is not finite, checkpoints, and an end when somebody asks for it.
+"""The loop around every training's steps: batches prepared ahead, seeds, learning rates, gradients
+summed over processes, non-finite steps skipped, checkpoints, and an orderly stop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detector.errors import TrainingError
 from detector.progress.messages import say
 from detector.progress.prefetch import prefetched
 from detector.training.engine.context import RunContext
-from detector.training.engine.distributed import Asked, Group
+from detector.training.engine.distributed import Group, StopRequest
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import clip_gradients
 from detector.training.engine.state import TrainingState
@@ -27,7 +27,7 @@ Batch = TypeVar("Batch")
 
 
 class LoopSettings(Protocol):
-    """The settings that a loop needs."""
+    """The settings that the loop reads."""
 
     @property
     def precision(self) -> str: ...
@@ -37,7 +37,7 @@ class LoopSettings(Protocol):
 
 @dataclass(frozen=True)
 class StepContext(Generic[Batch]):
-    """One step that is about to be taken.
+    """One step, before it is taken.
 
     rate    the learning rate
     waited  seconds for the batch
@@ -52,17 +52,17 @@ class StepContext(Generic[Batch]):
 
     @property
     def seconds(self) -> float:
-        """Since the step before."""
+        """Seconds since the step before ended."""
         return time.perf_counter() - self.began
 
 
 class StepResult(NamedTuple):
-    """What one step found, over all processes.
+    """The outcome of one step, over all processes.
 
-    sums   as the step gave them, added up
-    loss   nan where there was nothing to learn from
+    sums   the steps' own sums, added over the processes
+    loss   nan where no example could be read
     norm   of the whole gradient
-    taken  whether the weights moved
+    taken  True if the weights moved
     """
 
     sums: Sequence[float]
@@ -80,20 +80,21 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, run: TrainingState, settings: LoopSettings, context: RunContext, group: Group,
-        stop: Asked, *, last: int, seed: int, clip: float | None = None,
+        self, state: TrainingState, settings: LoopSettings, context: RunContext, group: Group,
+        stop: StopRequest, *, last: int, seed: int, clip: float | None = None,
     ) -> None:  # fmt: skip
-        """Resumes `run`. `seed` decides dropout, with the step; gradients longer than `clip` are
-        shortened.
+        """Resume `state` from its last checkpoint. `seed` and the step decide dropout; gradients
+        with a norm above `clip` are shortened to it. Raises TrainingError where the processes would
+        resume at different steps.
         """
-        self.run, self.group, self.last = run, group, last
+        self.state, self.group, self.last = state, group, last
         self._settings, self._context, self._stop = settings, context, stop
         self._seed, self._clip, self._bad_in_a_row = seed, clip, 0
         self._scale = LossScale(settings.precision == "float16")
-        run.extra["progress"] = self._scale.state()
+        state.extra["progress"] = self._scale.state()
         context.out.mkdir(parents=True, exist_ok=True)
-        self.first = run.resume(context.out, say if group.is_main else None)
-        self._scale.load(run.extra["progress"])
+        self.first = state.resume(context.out, say if group.is_main else None)
+        self._scale.load(state.extra["progress"])
         if self.first == 0 and group.is_main:  # those of an earlier run say nothing of this one
             for path in context.out.glob("not-finite-*.json"):
                 path.unlink()
@@ -105,7 +106,7 @@ class TrainingLoop:
 
     @property
     def factor(self) -> float:
-        """What the loss is to be multiplied by before its gradients are taken."""
+        """The loss scale: multiply the loss by it before its gradients are taken."""
         return self._scale.factor
 
     def steps(
@@ -116,9 +117,9 @@ class TrainingLoop:
         ahead: int | None = None,
         after: Callable[[int], bool] | None = None,
     ) -> Iterator[StepContext[Batch]]:
-        """Each step with its batch, make(step). Between two of them a checkpoint is written if it
-        is due; then `after` is called with the number of steps that are done, and says whether
-        there was something to do (in all processes alike).
+        """Yield each step with its batch, make(step). Between two steps a checkpoint is written if
+        it is due; then `after` is called with the number of finished steps, and returns True if it
+        did something (in all processes alike).
 
         Ends after the last step, or, with a checkpoint, where any process was asked to stop.
         """
@@ -128,15 +129,17 @@ class TrainingLoop:
         batches = prefetched(make, self.first, self.last, threads=threads, ahead=ahead)
         for step, batch in enumerate(batches, start=self.first):
             waited = time.perf_counter() - before
+            # Dropout depends on (seed, step, rank) alone, so a resumed run draws the same masks.
+            # The prime factors keep the seeds of different triples apart.
             torch.manual_seed((self._seed * 1_000_003 + step) * 1009 + self.group.rank)
-            self.run.begin()
-            yield StepContext(step, batch, self.run.set_rate(step), waited, before)
+            self.state.begin()
+            yield StepContext(step, batch, self.state.set_rate(step), waited, before)
             done = step + 1
             stopping = self._asked_to_stop()
             saved = stopping or done == self.last or done % every == 0
             if saved:
                 self._save(done)
-            if after is not None and after(done) and not stopping:  # it may have taken long
+            if after is not None and after(done) and not stopping:  # a validation may take minutes
                 stopping = self._asked_to_stop()
                 if stopping and not saved:
                     self._save(done)
@@ -149,8 +152,8 @@ class TrainingLoop:
 
     def _save(self, done: int) -> None:
         if self.group.is_main:
-            self.run.extra["progress"] = self._scale.state()
-            self.run.save(self._context.out, done)
+            self.state.extra["progress"] = self._scale.state()
+            self.state.save(self._context.out, done)
         self.group.barrier()
 
     def update(
@@ -160,41 +163,42 @@ class TrainingLoop:
         mean_loss: Callable[[Sequence[float]], float],
         replay: Callable[[], Mapping[str, Any]],
     ) -> StepResult:
-        """Take the step, with the gradients of all processes added up.
+        """Take the step with the gradients summed over all processes.
 
         sums       (S,) of this process
-        mean_loss  the sums of all processes -> the loss of a region, image or view; nan where there
-                   was none
-        replay     what would repeat the step (JSON)
+        mean_loss  the sums of all processes -> the mean loss of a region, image or view; nan where
+                   there was none
+        replay     returns what would repeat the step (JSON)
 
         A loss or gradient that is not finite leaves the network as it was and a file that says
         what was in the batch (each process its own); a few of them in a row are a TrainingError, as
         are batches with nothing to learn from. Where float16's loss scale may be the cause, it is
         halved, and nothing else happens.
         """
-        run = self.run
-        self.group.all_reduce_gradients(run.trainable)
-        self._scale.unscale(run.trainable)
-        norm = run.gradient_norm().to(sums)
-        *total, length = torch.cat([self.group.all_reduce(sums), norm[None]]).tolist()  # waits once
+        state = self.state
+        self.group.all_reduce_gradients(state.trainable)
+        self._scale.unscale(state.trainable)
+        norm = state.gradient_norm().to(sums)
+        # One transfer for all numbers: each .tolist() waits for the GPU.
+        *total, length = torch.cat([self.group.all_reduce(sums), norm[None]]).tolist()
         loss = mean_loss(total)
         taken = math.isfinite(loss) and math.isfinite(length)
         if taken:
-            clip_gradients(run.trainable, length, self._clip)
-            run.update(step)
+            clip_gradients(state.trainable, length, self._clip)
+            state.update(step)
             self._scale.succeeded()
             self._bad_in_a_row = 0
         elif math.isfinite(loss) and self._scale.overflowed():
-            run.undo()  # float16 only: try again, scaled less
+            state.undo()  # float16 only: try again, scaled less
         else:
             self._bad_in_a_row += 1
             empty = math.isnan(loss) and length == 0
-            if empty and self._bad_in_a_row >= run.settings.max_bad_steps:
+            if empty and self._bad_in_a_row >= state.settings.max_bad_steps:
                 raise TrainingError(
                     f"step {step}: nothing in the last {self._bad_in_a_row} batches could be read;"
                     " check that the images are still there, and whole"
                 )
-            run.skip(step, replay(), self._replay_path(step), self._bad_in_a_row)
+            state.skip(step, replay(), self._replay_path(step), self._bad_in_a_row)
         return StepResult(total, loss, length, taken)
 
     def _replay_path(self, step: int) -> Path:

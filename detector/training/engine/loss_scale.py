@@ -1,4 +1,4 @@
-"""The factor that keeps small float16 gradients from vanishing (Micikevicius et al. 2018)."""
+"""The loss scale that keeps small float16 gradients from vanishing (Micikevicius et al. 2018)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 GROW_AFTER = 2000
 """Steps without an overflow until the factor is doubled."""
 _START, _MOST = 2.0**16, 2.0**24
+"""Powers of two change the exponent only, so scaling loses no digit."""
 
 
 class LossScale:
@@ -37,7 +38,9 @@ class LossScale:
             self.factor = min(2 * self.factor, _MOST)
 
     def overflowed(self) -> bool:
-        """Halve the factor; whether that may cure what happened (it cannot at 1)."""
+        """Halve the factor after an overflow; False where it is 1 already, and halving cures
+        nothing.
+        """
         self.good_steps = 0
         if self.factor <= 1:
             return False

@@ -1,4 +1,4 @@
-"""The network that a training starts from: at random, from a file of weights, or from a bundle."""
+"""The network that a training starts from: random, a file of weights, or a bundle."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ if TYPE_CHECKING:
 
 
 def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfig:
-    """The member with what is not set taken from its start, and else from its architecture.
+    """The member with unset fields filled in from its start, else from its architecture.
 
-    The start's file tells architecture, options and input size, where it does; first layers are
-    frozen only if they come from somewhere.
+    A start's file may hold architecture, options and input size. First layers are frozen only if
+    they come from a start: frozen at random they would be useless. Raises SettingsError for an
+    input size under the architecture's least.
     """
     from detector.models.traits import traits_of
 
-    given = member.model_fields_set
+    set_by_user = member.model_fields_set
     name, options, side = member.architecture, dict(member.options), None
     if member.weights is not None:
-        found = kind_of_weights(Path(root) / member.weights, member.start_member)
-        if found is not None and ("architecture" not in given or found.architecture == name):
-            name, side = found.architecture, found.input_size
-            options = {**found.options, **options}
+        kind = kind_of_weights(Path(root) / member.weights, member.start_member)
+        if kind is not None and ("architecture" not in set_by_user or kind.architecture == name):
+            name, side = kind.architecture, kind.input_size
+            options = {**kind.options, **options}
     traits = traits_of(name)
     changed: dict[str, Any] = {"architecture": name, "options": options}
-    if "input_size" not in given:
+    if "input_size" not in set_by_user:
         changed["input_size"] = side or traits.side
-    if "freeze" not in given:
+    if "freeze" not in set_by_user:
         changed["freeze"] = () if member.weights is None else traits.first
     least, chosen = traits.least, changed.get("input_size", member.input_size)
     if chosen < least:
@@ -42,21 +43,23 @@ def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfi
 
 
 def kind_of_weights(path: Path, member: int = 0) -> StartKind | None:
-    """Which network a file, or a member of a bundle, holds; None where it does not tell."""
+    """The network that a file, or a member of a bundle, holds; None where it does not say."""
     from detector.detection.bundle import read_manifest
     from detector.models.weights.start import StartKind, kind_of_start
 
     if not path.is_dir():
-        return None if member else kind_of_start(path)  # build_network tells that it has no members
+        # A file has one network; build_network reports a start_member other than 0.
+        return None if member else kind_of_start(path)
     members = read_manifest(path).members
     if member >= len(members):
         return None
-    found = members[member]
-    return StartKind(found.architecture, found.options, found.input_size)
+    entry = members[member]
+    return StartKind(entry.architecture, entry.options, entry.input_size)
 
 
 def build_network(member: MemberConfig, num_outputs: int, root: str | Path = ".") -> nn.Module:
-    """The network of a member, started from its weights where it names some.
+    """The network of a member, started from its weights if it names some. Raises SettingsError
+    where they do not fit.
 
     The last layer is a fresh one unless a bundle with as many outputs is the start.
     """
@@ -82,10 +85,10 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
     from detector.models.weights.pretrained import replace_classifier
 
     bundle = load_bundle(path, members=member.start_member + 1)
-    found = bundle.manifest.members[member.start_member]
-    if found.architecture != member.architecture:
+    entry = bundle.manifest.members[member.start_member]
+    if entry.architecture != member.architecture:
         raise SettingsError(
-            f"{path} holds a {found.architecture}, but architecture is set to {member.architecture}"
+            f"{path} holds a {entry.architecture}, but architecture is set to {member.architecture}"
         )
     outputs = len(bundle.manifest.network_classes) + 1
     network = build_model(member.architecture, outputs, **member.options)
@@ -93,10 +96,10 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
         network.load_state_dict(bundle.models[member.start_member].state_dict())
     except RuntimeError:
         raise SettingsError(
-            f"{path} holds a network of options {found.options or 'none'}, whose layers are others"
+            f"{path} holds a network of options {entry.options or 'none'}, whose layers are others"
             f" than those of the options that are set, {member.options or 'none'}"
         ) from None
-    network.normalisation = found.normalisation  # type: ignore[assignment]
+    network.normalisation = entry.normalisation  # type: ignore[assignment]
     if outputs != num_outputs:
         replace_classifier(network, num_outputs)
     return network

@@ -13,8 +13,8 @@ from detector.training.engine.schedule import rate_at
 
 
 def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """SGD, RMSProp or AdamW over the trainable parameters; matrices and kernels decay, vectors
-    (biases, batch normalisation) where the settings say so.
+    """SGD, RMSProp or AdamW over the trainable parameters. Kernels and matrices decay; vectors
+    (biases, batch normalisation) only if the settings say so.
     """
     trainable = [p for p in network.parameters() if p.requires_grad]
     vectors = [p for p in trainable if p.ndim <= 1]
@@ -52,7 +52,7 @@ def rate_by_step(
 
 @torch.no_grad()
 def clip_gradients(parameters: Sequence[nn.Parameter], norm: float, limit: float | None) -> None:
-    """Shrink gradients whose whole norm is `norm` to `limit`, direction kept."""
+    """Scale gradients of total norm `norm` down to `limit`, keeping their direction."""
     if limit is not None and norm > limit:
         for parameter in parameters:
             if parameter.grad is not None:

@@ -1,5 +1,7 @@
-"""The folder of a run belongs to one run at a time: two would write one journal and one checkpoint
-in turns. And to one run's settings.
+"""Locks and settings of a run's folder.
+
+It belongs to one run at a time, since two would write one journal and one checkpoint in turns, and
+to one run's settings.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ SHARED_LOCK = ".shared-lock"
 def exclusive_lock(
     folder: Path, group: Group, device: torch.device | str = "cpu", *, within: str | None = None
 ) -> Iterator[None]:
-    """Hold a run's folder, by the group's first process, and clear it of what a killed one left.
+    """Hold a run's folder by the group's main process, and clear it of what a killed run left.
 
     within  pattern of the folders in it that belong to the run, too
 
-    A TrainingError in all processes where another run holds it.
+    Raises TrainingError in all processes where another run holds it.
     """
     lock = lock_folder(folder) if group.is_main else None
     try:
@@ -45,8 +47,8 @@ def exclusive_lock(
                 " another --out"
             )
         if group.is_main and within:
-            for place in folder.glob(within):
-                remove_leftovers(place)
+            for member in folder.glob(within):
+                remove_leftovers(member)
         yield
     finally:
         if lock is not None:
@@ -54,8 +56,10 @@ def exclusive_lock(
 
 
 @contextmanager
-def held(folder: Path, refusal: str) -> Iterator[None]:
-    """Hold a folder that runs share; a TrainingError of these words where another one does."""
+def shared_lock(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold a folder that runs share; raises TrainingError with the text `refusal` where another run
+    does.
+    """
     lock = lock_folder(folder, SHARED_LOCK)
     if lock is None:
         raise TrainingError(refusal)
@@ -67,7 +71,7 @@ def held(folder: Path, refusal: str) -> Iterator[None]:
 
 @contextmanager
 def naming_what_differs(folder: Path, settings: BaseModel, free: Any = None) -> Iterator[None]:
-    """Where going on is refused, the error names the settings that differ from the run's own.
+    """Where resuming is refused, name the settings that differ from the run's own in the error.
 
     free  settings that may change (as pydantic's `exclude`)
     """
@@ -90,14 +94,14 @@ def naming_what_differs(folder: Path, settings: BaseModel, free: Any = None) -> 
 
 
 def _changes(path: Path, settings: BaseModel, free: Any) -> list[str] | None:
-    """Each setting that differs, with its old and its new value; None where the file does not say
-    what the settings were.
+    """Each changed setting with its old and its new value; None where the run's settings cannot be
+    read.
     """
     try:
         before = type(settings).model_validate(load_config(path))
     except (SettingsError, ValidationError, OSError):
         return None
-    old, new = (_flat(one.model_dump(mode="json", exclude=free)) for one in (before, settings))
+    old, new = (_flat(tree.model_dump(mode="json", exclude=free)) for tree in (before, settings))
     return [
         f"{name} was {_short(old.get(name))}, is {_short(new.get(name))}"
         for name in {**old, **new}
@@ -106,10 +110,10 @@ def _changes(path: Path, settings: BaseModel, free: Any) -> list[str] | None:
 
 
 def _flat(tree: dict[str, Any], room: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= _flat(value, f"{room}{name}.") if isinstance(value, dict) else {room + name: value}
-    return found
+        flat |= _flat(value, f"{room}{name}.") if isinstance(value, dict) else {room + name: value}
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,4 @@
-"""What changes while a network is trained: weights, momenta, averages; and how it is saved and
-resumed.
-"""
+"""The state of a training: weights, momenta and averages, with saving and resuming."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ HEAD = ("classifier.", f"{LAYER}.")
 """What is new on a pretrained network: its last layer, and that of box_loss.py."""
 
 
-class Keeping(Protocol):
+class StateSettings(Protocol):
     """The settings that any run needs, whatever its optimiser."""
 
     @property
@@ -32,7 +30,7 @@ class Keeping(Protocol):
     def max_bad_steps(self) -> int: ...
 
 
-class Optimisation(Keeping, Protocol):
+class DescentSettings(StateSettings, Protocol):
     """The settings of gradient descent that a run needs, as OptimiserConfig has them."""
 
     @property
@@ -73,8 +71,8 @@ def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
 
 
 def gather_statistics(network: nn.Module) -> None:
-    """Let every batch normalisation learn that has the statistics it was made with: to fix them
-    would be to train a deep network without normalisation, whose values overflow.
+    """Let batch normalisations with untouched statistics learn them: a deep network with those
+    fixed at 0 and 1 trains as if without normalisation, and its values overflow.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and _is_untouched(module):
@@ -94,12 +92,12 @@ class TrainingState:
     def __init__(
         self,
         network: nn.Module,
-        settings: Keeping,
+        settings: StateSettings,
         fingerprint: str,
         optimizer: torch.optim.Optimizer | None = None,
         rate: Callable[[int], float] | None = None,
     ) -> None:
-        """Without an optimizer and its rate by step, `settings` must be an `Optimisation`.
+        """Without an optimizer and its rate by step, `settings` must be `DescentSettings`.
 
         A parameter group may have a `factor` of the rate.
         """
@@ -108,49 +106,51 @@ class TrainingState:
         self._names = [name for name, _ in named]
         self.trainable = [p for _, p in named]
         if optimizer is None or rate is None:
-            optimizer, rate = _descent(named, cast("Optimisation", settings))
+            optimizer, rate = _descent(named, cast("DescentSettings", settings))
         self.optimizer, self.rate = optimizer, rate
         self.average = WeightAverage(network, settings.average_decay)
         self.extra: dict[str, Mapping[str, Tensor]] = {}
         """Further groups of tensors that are saved, and filled by `resume`."""
-        buffers: dict[torch.dtype, list[Tensor]] = {}  # each kind in one launch
+        buffers: dict[torch.dtype, list[Tensor]] = {}  # by type: one fused copy each
         for buffer in network.buffers():
             buffers.setdefault(buffer.dtype, []).append(buffer)
-        self._buffers = [(own, [one.clone() for one in own]) for own in buffers.values()]
+        self._buffers = [(kind, [b.clone() for b in kind]) for kind in buffers.values()]
 
     def set_rate(self, step: int) -> float:
+        """Set the learning rate of `step`; returns it."""
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         return rate
 
     def begin(self) -> None:
-        """Before a step's forward passes, which move the statistics of batch normalisation: what
-        `undo` goes back to.
+        """Remember the statistics of batch normalisation, which a step's forward passes move, for
+        `undo`.
         """
-        for now, before in self._buffers:
-            torch._foreach_copy_(before, now)
+        for current, before in self._buffers:
+            torch._foreach_copy_(before, current)
 
     def undo(self) -> None:
-        """A step that is not taken leaves nothing: no gradient, and the statistics as they were,
-        whatever the number of its parts; it may have made them infinite.
+        """Leave no trace of a step that is not taken: drop its gradients and restore the
+        statistics, which it may have made infinite.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        for now, before in self._buffers:
-            torch._foreach_copy_(now, before)
+        for current, before in self._buffers:
+            torch._foreach_copy_(current, before)
 
     def gradient_norm(self) -> Tensor:
-        """Of all gradients as one vector; a scalar."""
+        """The norm of all gradients as one vector; a scalar."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.trainable if p.grad is not None])
 
     def update(self, step: int) -> None:
+        """Take the optimiser's step and move the average."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.network, step)
 
     def skip(self, step: int, replay: Mapping[str, object], path: Path, in_a_row: int) -> None:
-        """A loss or gradient that is not finite: leave the network as it was, keep what replays
-        the step (JSON) at `path`, give up after a few.
+        """Leave the network as it was after a loss or gradient that is not finite, and write what
+        replays the step (JSON) to `path`. Raises TrainingError after a few in a row.
         """
         self.undo()
         write_atomically(path, json.dumps({"step": step, **replay}))
@@ -161,6 +161,7 @@ class TrainingState:
             )
 
     def save(self, folder: Path, step: int) -> None:
+        """Write a checkpoint of weights, averages and optimiser state."""
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.network.state_dict(),
             "average": self.average.values,
@@ -174,26 +175,26 @@ class TrainingState:
         save_checkpoint(folder, Checkpoint(step, self.fingerprint, groups))
 
     def resume(self, folder: Path, tell: Callable[[str], None] | None = None) -> int:
-        """Continue from the folder's checkpoint; the step to begin with (0 without one). `tell` is
-        told which damaged ones were passed over.
+        """Continue from the folder's checkpoint; returns the step to begin with (0 without one).
+        `tell` gets a sentence about damaged ones.
         """
-        found = load_checkpoint(folder, self.fingerprint, tell)
-        if found is None:
+        checkpoint = load_checkpoint(folder, self.fingerprint, tell)
+        if checkpoint is None:
             return 0
-        self.network.load_state_dict(dict(found.groups["model"]))
+        self.network.load_state_dict(dict(checkpoint.groups["model"]))
         keys = {_GROUP.get(key, f"optimiser.{key}"): key for key in _KEYS}
         for name, parameter in zip(self._names, self.trainable, strict=True):
             for group, key in keys.items():
-                saved = found.groups.get(group, {}).get(name)
+                saved = checkpoint.groups.get(group, {}).get(name)
                 if saved is not None:
                     self.optimizer.state[parameter][key] = _like(parameter, saved)
         device = self.trainable[0].device
-        self.average.load({k: v.to(device) for k, v in found.groups["average"].items()})
-        self.extra = {name: found.groups.get(name, {}) for name in self.extra}
-        return found.step
+        self.average.load({k: v.to(device) for k, v in checkpoint.groups["average"].items()})
+        self.extra = {name: checkpoint.groups.get(name, {}) for name in self.extra}
+        return checkpoint.step
 
     def averaged(self) -> dict[str, Tensor]:
-        """The complete state that inference uses."""
+        """The complete state for inference: averaged weights."""
         return self.average.state_dict(self.network)
 
 
@@ -208,7 +209,7 @@ def _like(parameter: nn.Parameter, saved: Tensor) -> Tensor:
 
 
 def _descent(
-    named: Sequence[tuple[str, nn.Parameter]], settings: Optimisation
+    named: Sequence[tuple[str, nn.Parameter]], settings: DescentSettings
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
     """SGD with momentum, or AdamW, in which the last layer learns faster; and its rates."""
     head = [p for name, p in named if name.startswith(HEAD)]

@@ -1,8 +1,9 @@
-"""Maps of a frozen network for many crops, computed once and kept on disk.
+"""Cache of feature maps: the outputs of a frozen network for many crops, computed once and kept on
+disk.
 
 A folder: `maps.f16` holds the maps one after the other, `bank.json` what they were made from and
-how far it has come. An interrupted one goes on. What the crops are is the caller's matter: regions
-(feature_bank.py) or views of whole images (view_bank.py).
+how far it has come. An interrupted one resumes. Crops are of regions (feature_bank.py) or views of
+whole images (view_bank.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from detector.files import write_atomically
 from detector.models.inference.prepare import FixedBatches
 from detector.progress.prefetch import prefetched
 from detector.structures import Array
-from detector.training.engine.run_folder import held
+from detector.training.engine.run_folder import shared_lock
 
 SAVE_EVERY = 32
 """Images."""
@@ -35,7 +36,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class TrunkCache:
-    """`count` maps of one shape, in the order in which they were made."""
+    """`count` maps of one shape, in the order in which they were computed."""
 
     folder: Path
     count: int
@@ -48,19 +49,20 @@ class TrunkCache:
         maps: Array = np.memmap(
             self.folder / "maps.f16", np.float16, "r", shape=(self.count, *stored)
         )
+        # In file order: random reads of a memory map would fault pages back and forth.
         order = np.argsort(rows, kind="stable")
-        found = np.empty((len(rows), *stored), np.float32)
-        found[order] = maps[rows[order]]
-        return torch.from_numpy(found).permute(0, 3, 1, 2)
+        loaded = np.empty((len(rows), *stored), np.float32)
+        loaded[order] = maps[rows[order]]
+        return torch.from_numpy(loaded).permute(0, 3, 1, 2)
 
 
 @dataclass
 class TrunkCacheBuilder:
-    """Fills a folder of maps from images, one image after the other.
+    """Computes the maps of images, one after the other, into a folder.
 
     counts       (images,) crops of each image
     make         the number of an image -> its crops (count, 3, S, S)
-    fingerprint  of everything that the maps depend on; a folder of another one is refused
+    fingerprint  hash of everything that the maps depend on; a folder with another one is refused
     together     images whose crops share the trunk's batches, where each has only a few
     """
 
@@ -74,8 +76,9 @@ class TrunkCacheBuilder:
     together: int = 1
 
     def build(self) -> Iterator[int]:
-        """Yields how many images are done, after each; closes with all maps on disk. Closed before
-        that, it keeps what it has. A TrainingError where another run is filling the folder.
+        """Compute the missing maps; yields the number of finished images after each. The maps are
+        on disk when the iterator ends, and what there is of them when it is closed early. Raises
+        TrainingError where another run is filling the folder.
         """
         self._resume()
         if self._is_complete():
@@ -84,16 +87,16 @@ class TrunkCacheBuilder:
             f"{self.folder}: another run is filling this bank; begin when it is full, or use"
             " another --bank"
         )
-        with held(self.folder, busy):
+        with shared_lock(self.folder, busy):
             yield from self._fill(self._resume())
 
     def _fill(self, done: int) -> Iterator[int]:
         images = len(self.counts)
         stored = (self.shape[1], self.shape[2], self.shape[0])
         path, count = self.folder / "maps.f16", int(self.counts.sum())
-        if done == 0:  # before zeros lie where an older index, its maps lost, says complete
+        if done == 0:  # else an older bank.json, its maps lost, would call the new zeros complete
             self._save(0, False)
-        _take_room(path, self._bytes())
+        _allocate(path, self._bytes())
         maps = np.memmap(path, np.float16, "r+", shape=(count, *stored))
         at = int(self.counts[:done].sum())
         waiting: list[Tensor] = []
@@ -118,7 +121,7 @@ class TrunkCacheBuilder:
                 raise
 
     def open(self) -> TrunkCache:
-        """The finished maps. Raises TrainingError where `build` has not ended."""
+        """The finished cache. Raises TrainingError if `build` has not run to its end."""
         if not self._is_complete():
             raise TrainingError(f"{self.folder}: the bank is not complete; run the command again")
         return TrunkCache(self.folder, int(self.counts.sum()), self.shape)
@@ -128,8 +131,8 @@ class TrunkCacheBuilder:
 
     def _state(self) -> dict[str, object]:
         try:
-            found: dict[str, object] = json.loads((self.folder / "bank.json").read_text())
-            return found
+            state: dict[str, object] = json.loads((self.folder / "bank.json").read_text())
+            return state
         except (OSError, ValueError):
             return {}
 
@@ -148,7 +151,7 @@ class TrunkCacheBuilder:
         return 2 * int(self.counts.sum()) * math.prod(self.shape)
 
     def _is_whole(self) -> bool:
-        """Whether there is a file of maps that is as long as it must be."""
+        """True if the file of maps has its full length."""
         try:
             return (self.folder / "maps.f16").stat().st_size == self._bytes()
         except OSError:
@@ -159,9 +162,9 @@ class TrunkCacheBuilder:
         write_atomically(self.folder / "bank.json", json.dumps(state) + "\n")
 
 
-def _take_room(path: Path, size: int) -> None:
-    """Make the file `size` bytes long with all its room on the disk: a map that finds none later
-    would kill the process.
+def _allocate(path: Path, size: int) -> None:
+    """Extend the file to `size` bytes and allocate them on the disk: a memory map that finds the
+    disk full later would kill the process with SIGBUS.
     """
     with path.open("ab") as file:
         before = os.fstat(file.fileno()).st_size

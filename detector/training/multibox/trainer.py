@@ -55,7 +55,7 @@ def train(
     if group.is_main:
         save_config(context.out / CONFIG, settings)
     left_out = SkippedFiles(context.out, group, resumed=loop.first > 0)
-    left_out.keep(learning.views.broken)
+    left_out.record(learning.views.broken)
     if loop.first == 0:
         _measure(learning, context.device, group)
         run.average.load({**run.average.values, **dict(network.named_buffers())})
@@ -70,7 +70,7 @@ def train(
     with ExitStack() as stack:
         logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
         for current in loop.steps(learning.make, threads=max(1, context.threads - 1)):
-            left_out.keep(learning.views.broken)
+            left_out.record(learning.views.broken)
             step_of.seconds = 0.0
             sums = step_of(current.batch, loop.factor)
             result = loop.update(current.step, sums, _mean_loss, lambda: current.batch.replay)  # noqa: B023 called at once

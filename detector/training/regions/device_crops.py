@@ -20,7 +20,7 @@ from detector.images.decoding import read_image
 from detector.progress.prefetch import prefetched
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
-from detector.training.engine.batches import Seen
+from detector.training.engine.batches import InputBatch
 from detector.training.regions.sampling import RegionBatch
 
 SHARE = 0.4
@@ -103,7 +103,7 @@ class DeviceCrops:
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
         self._images[number, :, :height, :width] = pixels
 
-    def __call__(self, batch: RegionBatch, step: int) -> Seen:
+    def __call__(self, batch: RegionBatch, step: int) -> InputBatch:
         crops = crop_stack(self._images, batch.image, batch.boxes, self.size, context=self.context)
         if self.augment.flip:
             flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
@@ -113,4 +113,4 @@ class DeviceCrops:
         allowed_classes = torch.from_numpy(batch.allowed_classes | ~read[:, None])
         crops = crops.contiguous(memory_format=torch.channels_last)
         crops = distort(crops, self.augment, rng, batch.place, batch.whole)
-        return Seen(crops, allowed_classes, torch.from_numpy(read))
+        return InputBatch(crops, allowed_classes, torch.from_numpy(read))

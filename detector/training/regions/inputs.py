@@ -26,11 +26,16 @@ from detector.proposals.engines import ProposalConfig, build_engine
 from detector.proposals.gather import gather
 from detector.structures import Array
 from detector.training.engine.bank_settings import BankSettings
-from detector.training.engine.batches import RegionCrops, Seen
+from detector.training.engine.batches import InputBatch, RegionCrops
 from detector.training.engine.checkpoint import hash_of
 from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
-from detector.training.engine.feature_bank import BankBuilder, FeatureBank, choose, mirrored_rows
+from detector.training.engine.feature_bank import (
+    BankBuilder,
+    FeatureBank,
+    choose_rows,
+    mirrored_rows,
+)
 from detector.training.engine.network import build_network
 from detector.training.engine.state import freeze
 from detector.training.engine.trunk_cache import Shape
@@ -70,7 +75,7 @@ class Learning:
     whole: nn.Module
     network: nn.Module
     pool: RegionPool
-    make: Callable[[RegionBatch, int], Seen]
+    make: Callable[[RegionBatch, int], InputBatch]
     crops: RegionCrops | DeviceCrops
     below: dict[str, Any]
     mirrored: Array | None = None
@@ -236,7 +241,7 @@ def _from_bank(
 
     member, device = settings.member, context.device
     crops = RegionCrops(dataset, member.input_size, settings.augment, keeping.seed, member.context)
-    rows = choose(pool, np.array([s.annotated is not None for s in dataset.samples]), keeping)
+    rows = choose_rows(pool, np.array([s.annotated is not None for s in dataset.samples]), keeping)
     trunk, top = Trunk(whole, keeping.after), Top(whole, keeping.after)
     folder, fingerprint = context.bank or context.out / "bank", bank_fingerprint(settings, trunk)
 
