@@ -160,7 +160,7 @@ def test_saving_again_replaces_the_bundle_and_leaves_other_files_alone(tmp_path)
 def test_a_full_disk_leaves_the_old_bundle(tmp_path, monkeypatch, broken_write):
     save_bundle(tmp_path, manifest(), [tiny(0)], "float32")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    real, calls = detector.bundle.writing.write_atomically, []
+    real, calls = detector.detection.bundle.writing.write_atomically, []
 
     def write(path, data):
         calls.append(path)
@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_the_old_bundle(tmp_path, monkeypatch, broken_write):
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr(detector.bundle.writing, "write_atomically", write)
+    monkeypatch.setattr(detector.detection.bundle.writing, "write_atomically", write)
     with pytest.raises(BundleError, match="No space left"):
         save_bundle(tmp_path, manifest(), [tiny(1)])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -177,14 +177,14 @@ def test_a_full_disk_leaves_the_old_bundle(tmp_path, monkeypatch, broken_write):
 def test_a_full_disk_leaves_files_that_old_and_new_bundle_share(tmp_path, monkeypatch):
     """The same weights again: their file is written in its own place, and stays."""
     save_bundle(tmp_path, manifest(), [tiny(0)])
-    real = detector.bundle.writing.write_atomically
+    real = detector.detection.bundle.writing.write_atomically
 
     def write(path, data):
         if path.name == "bundle.json":
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr(detector.bundle.writing, "write_atomically", write)
+    monkeypatch.setattr(detector.detection.bundle.writing, "write_atomically", write)
     with pytest.raises(BundleError, match="No space left"):
         save_bundle(tmp_path, manifest(), [tiny(0)])
     assert largest_difference(load_bundle(tmp_path).models[0].state_dict(), tiny(0)) < 2e-3
@@ -201,7 +201,7 @@ def test_a_damaged_bundle_in_the_folder_is_replaced_and_its_files_are_left(tmp_p
 @pytest.mark.parametrize("killed_before", [0, 1])
 def test_a_kill_while_saving_leaves_a_bundle_that_loads(tmp_path, monkeypatch, killed_before):
     save_bundle(tmp_path, manifest(), [tiny(0)], "float32")
-    real, calls = detector.bundle.writing.write_atomically, []
+    real, calls = detector.detection.bundle.writing.write_atomically, []
 
     def write(path, data):
         calls.append(path)
@@ -209,7 +209,7 @@ def test_a_kill_while_saving_leaves_a_bundle_that_loads(tmp_path, monkeypatch, k
             raise KeyboardInterrupt
         real(path, data)
 
-    monkeypatch.setattr(detector.bundle.writing, "write_atomically", write)
+    monkeypatch.setattr(detector.detection.bundle.writing, "write_atomically", write)
     with pytest.raises(KeyboardInterrupt):
         save_bundle(tmp_path, manifest(), [tiny(1)])
     assert largest_difference(load_bundle(tmp_path).models[0].state_dict(), tiny(0)) == 0
