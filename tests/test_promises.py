@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from detector.cli.main import COMMANDS
+import typer
+
+from detector.cli.main import COMMANDS, Command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,13 +43,19 @@ def test_the_table_of_commands_names_each_with_its_help_and_every_script_of_a_cl
     assert scripts == {f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")}
 
 
-def test_every_command_in_the_manual_exists():
-    known = {" ".join(words) for words, _ in every_command(COMMANDS)}
+def test_every_command_in_the_manual_exists_with_the_options_that_it_is_given():
+    options = {" ".join(words): options_of(command) for words, command in every_command(COMMANDS)}
+    checked = 0
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        text = page.read_text(encoding="utf-8")
-        for line in re.findall(r"(?:inception-rcnn|-m detector) +([a-z][a-z0-9 ]*)", text):
-            words = line.split()
-            assert words[0] in known or " ".join(words[:2]) in known, (page.name, line)
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"(?:inception-rcnn|-m detector) +([a-z][^`\n|#>]*)", text):
+            words = re.findall(r"^[a-z0-9]+(?: [a-z0-9]+)?", line)[0].split()
+            name = words[0] if words[0] in options else " ".join(words)
+            assert name in options, (page.name, line)
+            for option in re.findall(r"(?<!\S)--[a-z0-9-]+", line):
+                assert option in options[name], (page.name, line, option)
+                checked += 1
+    assert checked > 200
 
 
 def test_every_link_between_pages_leads_to_a_heading_that_exists():
@@ -68,3 +77,11 @@ def every_command(table: dict[str, Any], before: tuple[str, ...] = ()) -> Iterat
             yield from every_command(command, (*before, name))
         else:
             yield (*before, name), command
+
+
+def options_of(command: Command) -> set[str]:
+    app = typer.Typer()
+    app.command()(getattr(import_module(f"detector.cli.{command.module}"), command.function))
+    parameters = typer.main.get_command(app).params
+    written = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
+    return written | {"--help", "--version", "--debug"}
