@@ -10,6 +10,7 @@ from pathlib import Path
 from detector.datasets.image_files import is_file
 
 _LOOKED_AT, _BYTES = 20, 65_536
+_TABLE = "a table (CSV): convert it to COCO's JSON"
 _CURES = (
     (rb'"shapes"[\s\S]*"imagePath"|"imagePath"[\s\S]*"shapes"',
      "LabelMe's JSON: convert it to COCO by labelme's own labelme2coco.py"),
@@ -23,7 +24,7 @@ _CURES = (
      "CVAT's own XML: export it as COCO 1.0 or PASCAL VOC 1.1"),
     (rb"(?i)^[^\n]*\b(xmin|x1|x_min|bbox|left|region_shape_attributes)\b[^\n]*[,;\t]|"
      rb"(?i:^[^\n]+\.(jpe?g|png|bmp|webp)[,;\t][-\d.,;\t ]+)",
-     "a table (CSV): convert it to COCO's JSON"),
+     _TABLE),
 )  # fmt: skip
 
 
@@ -41,6 +42,8 @@ def cure_in(folder: Path) -> str | None:
     for path in islice(_files_in(folder), _LOOKED_AT):
         with path.open("rb") as file:
             cure = cure_of(file.read(_BYTES))
+        if cure is None and path.suffix == ".csv":
+            cure = _TABLE
         if cure is not None:
             return f"{path.relative_to(folder)} is {cure}"
     return None

@@ -259,6 +259,7 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
         ("t.csv", "filename;xmin;ymin\na.jpg;1,5;2", "a table"),
         ("t.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n", "a table"),
         ("t.csv", "a.jpg,1,2,3,4,cat\n", "a table"),
+        ("t.csv", "image;label;x;y;w;h\na.jpg;cat;1;2;3;4\n", "a table"),
     ],
 )
 def test_formats_that_are_not_read_name_the_cure(

@@ -337,17 +337,18 @@ def test_a_split_without_an_image_is_a_defect(tmp_path: Path) -> None:
 def test_what_somebody_wrote_is_cut_in_what_is_said(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg", "labels/train/a.txt", f"{'9' * 5000} 0.5 0.5 0.2 0.5")
     (tmp_path / "train.txt").write_text("images/train/a.jpg\n" + "x" * 10**6)
-    path = settings(tmp_path, "train: train.txt", "[" + "n" * 100_000 + "]")
+    path = settings(tmp_path, "train: train.txt")
     assert all(len(str(one)) < 500 for one in read_yolo(path).dropped)
     assert len(read_yolo(path).dropped) == 2
     assert all(len(one.why) <= 300 for one in lint(path).findings)
     with pytest.raises(AnnotationError) as refused:
         read_yolo(path, strict=True)
     assert len(str(refused.value)) < 700
-    names = "[" + ", ".join(["n" * 100_000] * 2) + "]"
-    with pytest.raises(DatasetError) as twice:
-        read_yolo(settings(tmp_path, "train: images/train", names))
-    assert len(str(twice.value)) < 500
+    path = settings(tmp_path, "train: images/train", "[" + "n" * 100_000 + "]")
+    with pytest.raises(AnnotationError) as long:
+        read_yolo(path)
+    assert len(str(long.value)) < 500
+    assert all(len(one.why) <= 300 for one in lint(path).findings)
 
 
 def test_two_pictures_of_one_name_in_two_splits_are_two(tmp_path: Path) -> None:
@@ -385,3 +386,16 @@ def test_a_path_with_dots_in_it_is_the_same_folder(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg", "labels/train/a.txt")
     path = settings(tmp_path, "train: [images/train, images/../images/train]")
     assert objects_by_id(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "\u732b" * 70])
+def test_a_class_name_that_no_file_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    path = write_yolo(tmp_path, {"a": BOX}, names=("cup", name))
+    with pytest.raises(AnnotationError, match=r"class 1: the name .* has over 200 bytes"):
+        read_yolo(path)
+    assert "unusable-name" in {one.rule for one in lint(path, fast=True).findings}
+
+
+def test_class_names_have_one_spelling(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": BOX}, names=("Ka\u0308se", " big  cup\n"))
+    assert read_yolo(path).classes == ("K\u00e4se", "big cup")

@@ -104,12 +104,13 @@ def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) ->
     try:
         names = class_names(settings)
     except AnnotationError as error:
-        findings.add(path, "names", "missing-field", str(error))
+        rule = "missing-field" if error.rule == "unreadable" else error.rule
+        findings.add(path, "names", rule, str(error))
         given = settings.get("names")
         given = given.values() if isinstance(given, dict) else given
         if isinstance(given, str) or not isinstance(given, Iterable):
             return ()
-        return tuple(map(str, given))
+        return tuple(cut(str(one)) for one in given)
     for name in sorted({one for one in names if names.count(one) > 1}):
         findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
     if settings.get("nc") not in (None, len(names)):

@@ -17,6 +17,7 @@ from typing import Any
 
 from detector import safe_yaml
 from detector.datasets.formats.annotation_files import read_limited
+from detector.datasets.formats.names import class_name, fault_of_class
 from detector.datasets.formats.yolo_rows import numbered_rows
 from detector.datasets.image_files import SUFFIXES, absence, is_file, is_folder
 from detector.datasets.image_names import ImageNames, listed_name, path_inside, without_extension
@@ -142,7 +143,11 @@ def class_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
                 f"names must list the classes, each a text: class {number} is {said};"
                 " put its name in quotes"
             )
-    return tuple(str(name) for name in names)
+    classes = tuple(class_name(str(name)) for name in names)
+    for number, name in enumerate(classes):
+        if fault := fault_of_class(name):
+            raise AnnotationError(f"names: class {number}: {fault[1]}", fault[0])
+    return classes
 
 
 def root_of(path: Path, settings: Mapping[str, Any]) -> Path:
