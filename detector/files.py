@@ -8,12 +8,13 @@ temporary file, so that anybody can tell it from what a killed one left.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from detector.errors import FolderInUseError
 
@@ -55,6 +56,12 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(target.parent)
+
+
+def write_json_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put a JSON list at `path`, one row a line, in one step."""
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    write_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
 @contextmanager

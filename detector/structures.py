@@ -8,18 +8,37 @@ side, `H W` pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from detector.errors import SettingsError
+from detector.files import write_json_rows
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+    import torch
+    from PIL.Image import Image
+
+    from detector.images.inputs import ImageLike
 
 Array = npt.NDArray[Any]
 
 # ImageNet's mean colour as Caffe's models used it (104, 117, 123 in blue-green-red), here RGB in
 # 0..1. Every crop is `pixel / 255 - FILL_MEAN`, so that what lies outside an image is exactly zero.
 FILL_MEAN = (123 / 255, 117 / 255, 104 / 255)
+
+
+LARGEST_ID = 2**53
+"""JavaScript's largest whole number, and so that of most readers of JSON."""
+_SMALLEST_SIDE = 0.01
+"""Of a box in a file, in pixels: none is rounded to nothing."""
 
 
 def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:
@@ -125,12 +144,19 @@ class Detections:
     labels   (N,) int64, 0 is the first real class (background never appears)
     written  (N, 4) float64 x, y, width, height as a file gives them, by which evaluation counts.
              Then scores are float64, too, and a box may have no area: it overlaps nothing.
+    classes  names of the labels; empty where they are not known, as in a file's results
+
+    A loop gives (box, score, label), and `found[mask]` is a choice of rows:
+
+        for box, score, label in found.filter(score=0.5):
+            print(found.classes[label], score, box.tolist())
     """
 
     boxes: Array
     scores: Array
     labels: Array
     written: Array | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
@@ -144,19 +170,142 @@ class Detections:
             raise ValueError("scores are not all finite")
         if n and self.labels.min() < 0:
             raise ValueError(f"label {self.labels.min()} is negative; 0 is the first class")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if n and self.classes and self.labels.max() >= len(self.classes):
+            raise ValueError(
+                f"label {self.labels.max()} has no name; there are {len(self.classes)} classes"
+            )
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __iter__(self) -> Iterator[Detections]:
-        """Row after row, best first."""
-        return (self[row] for row in range(len(self)))
+    def __iter__(self) -> Iterator[tuple[Array, float, int]]:
+        """(box (4,) float32, score, label) of each row, best first."""
+        return zip(self.boxes, self.scores.tolist(), self.labels.tolist(), strict=True)
 
     def __getitem__(self, keep: Any) -> Detections:
         """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
         keep = _rows(keep)
         written = None if self.written is None else self.written[keep]
-        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], written)
+        return Detections(
+            self.boxes[keep], self.scores[keep], self.labels[keep], written, self.classes
+        )
+
+    def filter(
+        self, *, classes: str | Sequence[str] | None = None, score: float = 0.0
+    ) -> Detections:
+        """The rows of these classes, by name, whose score is at least `score`.
+
+        Raises SettingsError for a name that is none of `found.classes`.
+        """
+        keep = self.scores >= score
+        if classes is not None:
+            names = [classes] if isinstance(classes, str) else list(classes)
+            for name in names:
+                if name not in self.classes:
+                    known = ", ".join(self.classes[:20]) or "none (they are not known here)"
+                    raise SettingsError(f"no class {name!r} in these detections; classes: {known}")
+            keep &= np.isin(self.labels, [self.classes.index(name) for name in names])
+        return self[keep]
+
+    def to_torch(self) -> dict[str, torch.Tensor]:
+        """The dictionary of torchvision's detectors: boxes (N, 4), labels and scores (N,).
+
+        Labels stay as they are, 0 being the first class; torchvision's own models call that one 1.
+        """
+        import torch
+
+        return {name: torch.tensor(getattr(self, name)) for name in ("boxes", "labels", "scores")}
+
+    def to_supervision(self) -> supervision.Detections:
+        """The detections as the supervision library has them, with names as `class_name`.
+
+        Raises SettingsError where supervision is not installed.
+        """
+        data = {"class_name": np.array(self._names(), dtype=str)} if self.classes else {}
+        made: supervision.Detections = _optional("supervision").Detections(
+            xyxy=self.boxes.copy(), confidence=self.scores.copy(), class_id=self.labels.copy(),
+            data=data,
+        )  # fmt: skip
+        return made
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row for each detection: label, class (where names are known), score, x1,
+        y1, x2, y2.
+
+        Raises SettingsError where pandas is not installed.
+        """
+        columns: dict[str, Any] = {"label": self.labels}
+        if self.classes:
+            columns["class"] = self._names()
+        columns["score"] = self.scores
+        columns |= dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        made: pandas.DataFrame = _optional("pandas").DataFrame(columns)
+        return made
+
+    def to_coco(
+        self,
+        image_id: int | str,
+        file_name: str | None = None,
+        category_ids: Sequence[int] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Rows of COCO's results layout, best first: boxes in hundredths of a pixel, scores in
+        millionths.
+
+        category_ids  the data set's own ids of `classes`; 1, 2, ... where it has none
+        """
+        count = int(self.labels.max(initial=0)) + 1
+        ids: Sequence[int | str] = category_ids or range(1, count + 1)
+        if category_ids and max(category_ids) > LARGEST_ID:
+            ids = [str(one) for one in category_ids]
+        order = np.argsort(-self.scores.astype(np.float64), kind="stable")
+        boxes = self.xywh[order]
+        least = np.where(boxes[:, 2:] > 0, _SMALLEST_SIDE, 0)
+        boxes = np.round(boxes, 2)
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], least)
+        image: dict[str, Any] = {"image_id": image_id}
+        if file_name is not None:
+            image["file_name"] = file_name
+        rows = []
+        for box, row in zip(boxes.tolist(), order.tolist(), strict=True):
+            label = int(self.labels[row])
+            category: dict[str, Any] = {"category_id": ids[label]}
+            if self.classes:
+                category["category_name"] = self.classes[label]
+            score = round(float(self.scores[row]), 6)
+            rows.append({**image, **category, "bbox": box, "score": score})
+        return rows
+
+    def save(
+        self, path: str | Path, *, image_id: int | str | None = None, file_name: str | None = None
+    ) -> None:
+        """Write a .json file in COCO's results layout, which COCO's tools and `evaluate` read.
+
+        image_id  which image of a data set it is; the name of the file without .json if not given
+        """
+        if Path(path).suffix.lower() != ".json":
+            raise SettingsError(
+                f"{path}: detections are saved as .json (COCO's results); for a picture,"
+                " found.draw(image).save(path); for a table, found.to_pandas().to_csv(path)"
+            )
+        image_id = Path(path).stem if image_id is None else image_id
+        write_json_rows(path, self.to_coco(image_id, file_name))
+
+    def draw(self, image: ImageLike) -> Image:
+        """A Pillow picture of `image` with boxes, names and scores; `image` is not changed.
+
+        image  the same that the detector was given, in any form that it takes
+        """
+        from detector.images.drawing import draw
+        from detector.images.inputs import to_pixels
+        from detector.images.lettering import drawable
+
+        count = int(self.labels.max(initial=0)) + 1
+        names = self.classes or [f"#{number}" for number in range(1, count + 1)]
+        return draw(to_pixels(image), self, drawable(names)[0])
+
+    def _names(self) -> list[str]:
+        return [self.classes[label] for label in self.labels.tolist()]
 
     @property
     def xywh(self) -> Array:
@@ -166,6 +315,18 @@ class Detections:
     @staticmethod
     def empty() -> Detections:
         return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+
+
+def _optional(library: str) -> Any:
+    """A library that only some people need; a SettingsError tells the others how to get it."""
+    try:
+        return import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        raise SettingsError(
+            f"this needs {library}, which is not installed; pip install {library}"
+        ) from None
 
 
 def _no_flags() -> Array:

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "detector"
 STOREY = {
     "structures": 0, "boxes": 0, "errors": 0, "files": 0, "jit": 0, "hardware": 0, "matching": 0,
     "safe_yaml": 0, "seeds": 0, "settings": 0,
-    "progress": 1, "models": 1, "crops": 1,
-    "images": 2, "heads": 2,
+    "progress": 0, "images": 0, "models": 1, "crops": 1,
+    "heads": 2,
     "datasets": 3,
     "proposals": 4, "results": 4,
     "detection": 5,
@@ -24,9 +24,10 @@ STOREY = {
     "__main__": 9,
 }  # fmt: skip
 FOUNDATION = [
-    "errors", "structures", "boxes", "matching", "files", "hardware", "safe_yaml", "settings",
+    "errors", "files", "progress", "images", "structures", "boxes", "matching", "hardware",
+    "safe_yaml", "settings",
 ]  # fmt: skip
-"""The modules of the lowest storey that others of it may import, in this order."""
+"""The modules and rooms of the lowest storey that others of it may import, in this order."""
 DOORWAYS = {
     (above, below)
     for position, below in enumerate(FOUNDATION)

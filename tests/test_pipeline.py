@@ -9,11 +9,13 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from detector.detection import detector as pipeline
@@ -64,6 +66,29 @@ def test_bright_and_dark_halves_are_found():
     assert sorted(found.labels.tolist()) == [0, 1]
     by_label = dict(zip(found.labels.tolist(), found.boxes.tolist(), strict=True))
     assert by_label == {0: [0, 0, 20, 30], 1: [20, 0, 40, 30]}
+
+
+def test_names_travel_with_what_is_found() -> None:
+    detect = _detector()
+    found = detect(_half_white())
+    assert found.classes == detect.classes == ("bright", "dark")
+    assert {found.classes[label] for _, _, label in found} == {"bright", "dark"}
+    (many,) = detect.detect_many([_half_white()])
+    assert many.filter(classes="dark").boxes.tolist() == [[20, 0, 40, 30]]
+    assert detect(np.full((30, 40, 3), 60, np.uint8)).classes == detect.classes  # of nothing, too
+
+
+def test_an_image_comes_in_any_form(tmp_path: Path) -> None:
+    image = _half_white()
+    picture, tensor = Image.fromarray(image), torch.from_numpy(image).permute(2, 0, 1)
+    picture.save(tmp_path / "a.png")
+    forms = [image, picture, tensor, tensor / 255, tmp_path / "a.png", str(tmp_path / "a.png")]
+    detect = _detector()
+    expected = [(box.tolist(), score, label) for box, score, label in detect(image)]
+    for found in [*map(detect, forms), *detect.detect_many(forms)]:
+        assert [(box.tolist(), score, label) for box, score, label in found] == expected
+    with pytest.raises(ImageError, match="several images go to detect_many"):
+        detect([image])  # type: ignore[arg-type]
 
 
 _NO_COLOUR, _NO_BYTES = np.zeros((30, 40), np.uint8), np.zeros((30, 40, 3))

@@ -85,9 +85,9 @@ def main(
     from detector.cli.detecting.done import done_images, key_of
     from detector.cli.detecting.loading import Running, load, settings_given
     from detector.cli.detecting.results import clear, show, sorted_rows, write_results
+    from detector.images.lettering import remark_on
     from detector.progress.interruption import stop_gently
     from detector.progress.messages import pluralise
-    from detector.results.lettering import remark_on
 
     given = settings_given(
         max_proposals, score_threshold=threshold, nms_threshold=nms,
@@ -149,7 +149,7 @@ class Work:
     fresh: bool = True
 
     def __post_init__(self) -> None:
-        from detector.results.lettering import drawable
+        from detector.images.lettering import drawable
 
         self.names, self.undrawable = drawable(self.detector.classes if self.pictures else ())
 

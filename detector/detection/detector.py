@@ -30,6 +30,7 @@ from detector.detection.suppression import DetectionSettings, suppress
 from detector.errors import DetectorError, SettingsError, is_out_of_memory
 from detector.heads.bbox_regression import apply_deltas
 from detector.images.decoding import check_pixels
+from detector.images.inputs import ImageLike, to_pixels
 from detector.proposals.merge import Proposer, check_near
 from detector.structures import Array, Detections, Proposals
 
@@ -87,7 +88,11 @@ class DetectedImage:
 
 
 class Detector:
-    """Propose, crop, classify, suppress: image (H, W, 3) uint8 RGB -> Detections.
+    """Propose, crop, classify, suppress: image -> Detections.
+
+    An image is a path, a Pillow picture, an array (H, W, 3) uint8 RGB or a tensor (3, H, W), uint8
+    or floating point in [0, 1]; what is none of them is an ImageError. The two halves, `propose`
+    and `score`, take the array (images/inputs.py makes it, `read_image` of a file).
 
     Any number of threads may share one. Each process loads its own.
     """
@@ -138,8 +143,9 @@ class Detector:
             " nor sent to a process; threads may share it, and each process calls load_detector"
         )
 
-    def __call__(self, image: Array) -> Detections:
-        return self.score(image, self.propose(image))
+    def __call__(self, image: ImageLike) -> Detections:
+        pixels = to_pixels(image)
+        return self.score(pixels, self.propose(pixels))
 
     def propose(self, image: Array) -> Proposals:
         """Class-agnostic regions, best first, at most `max_proposals`."""
@@ -288,9 +294,10 @@ class Detector:
         ]  # fmt: skip
         return made[0] if len(made) == 1 else torch.cat(made)
 
-    def detect_many(self, images: Iterable[Array]) -> Iterator[Detections]:
+    def detect_many(self, images: Iterable[ImageLike]) -> Iterator[Detections]:
         """Detections of each image in turn; the same as one by one, but sooner."""
-        return (one.detections for one in self.detect_pairs((image, None) for image in images))
+        pairs = ((to_pixels(image), None) for image in images)
+        return (one.detections for one in self.detect_pairs(pairs))
 
     def detect_pairs(
         self, pairs: Iterable[tuple[Array, Proposals | None]]
@@ -325,7 +332,7 @@ class Detector:
 
         Boxes (N, K, 4) are each class's own.
         """
-        return suppress(boxes, scores, self.settings)
+        return suppress(boxes, scores, self.settings, self.classes)
 
 
 def _joined(parts: Sequence[tuple[MemberOutput, ...]]) -> tuple[MemberOutput, ...]:

@@ -4,6 +4,8 @@ voting, limits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field
 
@@ -42,9 +44,11 @@ class DetectionSettings(Settings):
     """Each class moves its regions before suppression."""
 
 
-def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detections:
+def suppress(
+    boxes: Array, scores: Array, settings: DetectionSettings, classes: Sequence[str] = ()
+) -> Detections:
     """Reduce scores (N, K+1) of boxes (N, 4) or (N, K, 4) to detections, best first; ties are
-    broken by class, then by rank.
+    broken by class, then by rank. The names of the `classes` go with them.
     """
     per_class: list[tuple[Array, Array, Array]] = []
     for label in range(scores.shape[1] - 1):
@@ -62,4 +66,4 @@ def suppress(boxes: Array, scores: Array, settings: DetectionSettings) -> Detect
     if settings.class_agnostic_nms is not None:
         best = best[box_ops.nms(final[best], values[best], settings.class_agnostic_nms)]
     best = best[: settings.max_detections]
-    return Detections(final[best], values[best], labels[best])
+    return Detections(final[best], values[best], labels[best], classes=tuple(classes))

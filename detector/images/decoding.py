@@ -35,9 +35,8 @@ import numpy as np
 from detector.errors import ImageError
 from detector.files import NOT_REGULAR, open_regular
 from detector.images.claims import Claims, claims_of, icon_sizes, tile_pixels
-from detector.images.levels import is_deep, remark_on_levels
+from detector.images.levels import Array, is_deep, remark_on_levels
 from detector.images.other_files import START, known_as, may_be_image, refusal
-from detector.structures import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -195,6 +194,21 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise ImageError(f"{name}: damaged or truncated image ({reason})") from None
+
+
+def picture_pixels(picture: Image) -> Array:
+    """The pixels of a Pillow picture, by the same rules as those of a file. Raises ImageError."""
+    with _quiet():
+        try:
+            _check_pixels(picture.size, "the picture", MAX_PIXELS)
+            if 0 in picture.size:
+                raise ImageError("the picture has no pixels")
+            picture.load()
+            pixels = _upright(_rgb_pixels(picture), _orientation(picture)[0])
+        except (OSError, SyntaxError, ValueError) as error:  # a file that Pillow had only opened
+            reason = " ".join(str(error).split())[:120]
+            raise ImageError(f"the picture cannot be loaded ({reason}); open it again") from None
+    return np.ascontiguousarray(pixels)
 
 
 @contextmanager

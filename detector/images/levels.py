@@ -6,14 +6,15 @@ as such files ask to be, the picture is nearly of one grey, and nothing is found
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from detector.structures import Array
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Array = npt.NDArray[Any]
 
 FEW_LEVELS = 64
 """Of 256: a full range of 14 bits."""

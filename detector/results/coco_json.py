@@ -8,10 +8,10 @@ row a line, best first within an image.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -21,16 +21,14 @@ from detector.datasets.dataset import Dataset
 from detector.datasets.formats.coco import read_json
 from detector.datasets.image_names import ImageNames, as_id, without_extension
 from detector.errors import AnnotationError
-from detector.files import write_atomically
+from detector.files import write_json_rows
 from detector.results.results_text import Names, Row, gathered
 from detector.results.unmatched import Unmatched
-from detector.structures import Detections
+from detector.structures import LARGEST_ID, Detections
 
 FILE = "detections.json"
 """What the tools call it."""
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
-_LARGEST = 2**53  # JavaScript's, and so that of most readers of JSON
-_SMALLEST = 0.01  # pixels: no side is rounded to nothing
 
 
 def ids_of_one_type(image_ids: Iterable[str]) -> dict[str, int | str]:
@@ -38,7 +36,7 @@ def ids_of_one_type(image_ids: Iterable[str]) -> dict[str, int | str]:
     (000012, 2008_000001), or is beyond what every reader of JSON holds exactly, all are text.
     """
     ids = list(image_ids)
-    whole = all(_WHOLE.fullmatch(one) and int(one) <= _LARGEST for one in ids)
+    whole = all(_WHOLE.fullmatch(one) and int(one) <= LARGEST_ID for one in ids)
     return {one: int(one) if whole else one for one in ids}
 
 
@@ -54,37 +52,13 @@ def detection_rows(
     image_id      as `ids_of_one_type` gives it
     category_ids  the data set's own ids of `classes`; 1, 2, ... where it has none
     """
-    ids: Sequence[int | str] = category_ids or range(1, len(classes) + 1)
-    if category_ids and max(category_ids) > _LARGEST:
-        ids = [str(one) for one in category_ids]
-    order = np.argsort(-found.scores.astype(np.float64), kind="stable")
-    boxes = found.xywh[order]
-    least = np.where(boxes[:, 2:] > 0, _SMALLEST, 0)
-    boxes = np.round(boxes, 2)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], least)
-    rows = zip(
-        boxes.tolist(),
-        found.scores[order].astype(np.float64).tolist(),
-        found.labels[order].tolist(),
-        strict=True,
-    )
-    return [
-        {
-            "image_id": image_id,
-            "file_name": file_name,
-            "category_id": ids[label],
-            "category_name": classes[label],
-            "bbox": box,
-            "score": round(score, 6),
-        }
-        for box, score, label in rows
-    ]
+    named = replace(found, classes=tuple(classes))
+    return named.to_coco(image_id, file_name, category_ids)
 
 
 def write_detections(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows as `detection_rows` makes them, in the order given, in one step."""
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    write_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
+    write_json_rows(path, rows)
 
 
 def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Detections]) -> None:

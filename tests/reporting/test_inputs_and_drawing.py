@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from detector.errors import ImageError
+from detector.images.drawing import colour_of, draw, tags_of
+from detector.images.lettering import drawable, font_of, remark_on
 from detector.images.paths import image_ids, image_paths, output_names, short_names
-from detector.results.draw import colour_of, draw, tags_of
-from detector.results.lettering import drawable, font_of, remark_on
 from detector.structures import Detections
 
 
@@ -127,7 +127,7 @@ def test_the_letters_of_a_name_are_drawn_each_as_itself(name: str):
 def test_a_name_that_no_font_can_draw_is_its_number_and_is_told_once(monkeypatch):
     from PIL import features
 
-    from detector.results import lettering
+    from detector.images import lettering
 
     monkeypatch.setattr(lettering, "_FOLDERS", ())
     lettering._files.cache_clear()
@@ -150,7 +150,7 @@ def test_a_font_of_the_system_that_has_the_letters_is_found(tmp_path, monkeypatc
 
     import matplotlib
 
-    from detector.results import lettering
+    from detector.images import lettering
 
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     (tmp_path / "deep").mkdir()

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from detector.cli.detecting.records import Record, place
 from detector.files import open_regular, write_atomically
+from detector.images.drawing import draw
 from detector.images.paths import short_names
 from detector.progress.messages import escape_controls, pluralise
 from detector.results.coco_json import FILE, write_detections
-from detector.results.draw import draw
 from detector.structures import Array, Detections
 
 RUN = "run.json"

@@ -16,8 +16,8 @@ from detector.evaluation.diagnosis.diagnosis import Diagnosis, worst_images
 from detector.evaluation.protocols.matching import RIGHT, WRONG
 from detector.evaluation.report.parts import text
 from detector.images.decoding import read_image
-from detector.results.draw import Tag, place_tag, shared, write_tag
-from detector.results.lettering import drawable
+from detector.images.drawing import Tag, place_tag, shared, write_tag
+from detector.images.lettering import drawable
 from detector.structures import Array
 
 COUNT = 20

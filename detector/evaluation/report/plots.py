@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.files import write_atomically
-from detector.results.lettering import file_for, runs_from_the_right
+from detector.images.lettering import file_for, runs_from_the_right
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from detector.results.lettering import font_of
-from detector.structures import Array, Detections
+from detector.images.lettering import font_of
+from detector.images.levels import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,6 +20,17 @@ MARGIN = 3
 """Pixels around the letters of a name."""
 
 
+class Scored(Protocol):
+    """What is drawn: boxes (N, 4) in xyxy pixels, best first, their scores and labels (N,)."""
+
+    @property
+    def boxes(self) -> Array: ...
+    @property
+    def scores(self) -> Array: ...
+    @property
+    def labels(self) -> Array: ...
+
+
 def colour_of(label: int) -> Colour:
     """A colour of its own for each class: hues a golden angle apart, so that neighbours differ."""
     hue = (label * 0.618033988749895) % 1.0
@@ -27,7 +38,7 @@ def colour_of(label: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw(image: Array, found: Detections, classes: Sequence[str]) -> Image:
+def draw(image: Array, found: Scored, classes: Sequence[str]) -> Image:
     """The picture with its detections; the best are drawn last, on top, and all names above all
     boxes. `classes` are names that can be drawn (lettering.py).
     """
@@ -38,11 +49,11 @@ def draw(image: Array, found: Detections, classes: Sequence[str]) -> Image:
     side = math.sqrt(picture.width * picture.height)  # of a strip, the longer one is too much
     line = max(2, round(side / 250))
     tags = tags_of(canvas, found, classes, max(11, round(side / 38)), picture.size)
-    for row in reversed(range(len(found))):
+    for row in reversed(range(len(found.boxes))):
         x1, y1, x2, y2 = found.boxes[row].tolist()
         colour = colour_of(int(found.labels[row]))
         canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=line)
-    for row in reversed(range(len(found))):
+    for row in reversed(range(len(found.boxes))):
         write_tag(canvas, tags[row], colour_of(int(found.labels[row])))
     return picture
 
@@ -57,7 +68,7 @@ class Tag(NamedTuple):
 
 
 def tags_of(
-    canvas: Canvas, found: Detections, classes: Sequence[str], size: int, room: tuple[int, int]
+    canvas: Canvas, found: Scored, classes: Sequence[str], size: int, room: tuple[int, int]
 ) -> list[Tag]:
     """One for each detection, in letters of this size; the best choose their places first.
 
