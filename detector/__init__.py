@@ -2,9 +2,10 @@
 
 The front door is small; everything is imported on first use, so that `import detector` is cheap:
 
-    from detector import load_detector, read_image
+    from detector import load_detector
     detect = load_detector()
-    found = detect(read_image("street.jpg"))
+    for box, score, label in (found := detect("street.jpg")):
+        print(found.classes[label], score, box)
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detector.datasets.formats.recognise import read_dataset as read_dataset
     from detector.detection.detector import Detector as Detector
     from detector.detection.load import load_detector as load_detector
+    from detector.detection.suppression import DetectionSettings as DetectionSettings
+    from detector.errors import DetectorError as DetectorError
     from detector.images.decoding import read_image as read_image
+    from detector.proposals.selective_search import SelectiveSearch as SelectiveSearch
     from detector.structures import Annotations as Annotations
     from detector.structures import Detections as Detections
     from detector.structures import Proposals as Proposals
@@ -24,10 +29,14 @@ __version__ = "0.1.0"
 _HOME = {
     "load_detector": "detection.load",
     "read_image": "images.decoding",
+    "read_dataset": "datasets.formats.recognise",
     "Detector": "detection.detector",
-    "Annotations": "structures",
+    "DetectionSettings": "detection.suppression",
+    "SelectiveSearch": "proposals.selective_search",
     "Detections": "structures",
     "Proposals": "structures",
+    "Annotations": "structures",
+    "DetectorError": "errors",
 }
 __all__ = [*_HOME]
 

@@ -14,6 +14,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+USER = """
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detector import Detections, Detector, load_detector, read_image
+
+detect: Detector = load_detector()
+pixels = read_image("street.jpg")
+forms = (pixels, "a.jpg", Path("a.jpg"), Image.open("a.jpg"), torch.zeros(3, 8, 9))
+for image in forms:
+    found: Detections = detect(image)
+for box, score, label in found:
+    corners: list[float] = box.tolist()
+    print(found.classes[label].upper(), score.is_integer(), label.bit_length(), corners)
+best: Detections = found[found.scores > 0.5][:3].filter(classes=["cat"], score=0.5)
+best.draw("street.jpg").save("drawn.jpg")
+best.save(Path("street.json"), image_id=3)
+boxes: torch.Tensor = best.to_torch()["boxes"]
+rows: list[dict[str, object]] = best.to_coco("street")
+mask = np.asarray(found.labels == 1)
+for many in detect.detect_many(["a.jpg", "b.jpg"]):
+    print(len(many[mask]), many.to_pandas(), many.to_supervision())
+"""
+"""A program of somebody who checks types strictly."""
 
 
 def test_an_editable_install_is_a_path_that_type_checkers_follow(tmp_path: Path) -> None:
@@ -38,10 +65,11 @@ def test_what_the_readme_shows_in_python_passes_the_strictest_check(tmp_path: Pa
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(shown) >= 2
     given = "import numpy as np\n\nimage = np.zeros((40, 50, 3), np.uint8)\n"
-    rows = "for one in found[:3]:\n    print(one.scores[0])\n"
-    (tmp_path / "readme.py").write_text("\n".join([given, *shown, rows]))
+    (tmp_path / "readme.py").write_text("\n".join([given, *shown]))
+    (tmp_path / "user.py").write_text(USER)
     (tmp_path / "mypy.ini").write_text(f"[mypy]\nstrict = true\nmypy_path = {ROOT}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "readme.py"], cwd=tmp_path, capture_output=True, text=True
-    )
+        [sys.executable, "-m", "mypy", "readme.py", "user.py"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout
