@@ -122,13 +122,17 @@ def test_a_detector_is_ready_once_it_is_loaded():
     program = (
         "import sys, numpy as np\n"
         "from detector import load_detector, read_image\n"
-        "detect = load_detector(precision='float32', threads=1)\n"
-        "loaded = set(sys.modules)\n"
-        "detect(np.full((40, 50, 3), 90, np.uint8))\n"
+        "from detector.models.inference.int8 import runs_in_8_bits\n"
+        "late = []\n"
+        "for precision in ['int8'] * runs_in_8_bits('cpu') + ['float32']:\n"
+        "    detect = load_detector(precision=precision, threads=1)\n"
+        "    loaded = set(sys.modules)\n"
+        "    detect(np.full((40, 50, 3), 90, np.uint8))\n"
+        "    late += sorted(set(sys.modules) - loaded)\n"
         "slow = ('torch._dynamo', 'torch._inductor', 'sympy', 'detector.training',\n"
         "        'detector.datasets', 'sklearn', 'matplotlib', 'cv2')\n"
         "print([one for one in slow if one in loaded])\n"
-        "print(sorted(set(sys.modules) - loaded))"
+        "print(late)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True,

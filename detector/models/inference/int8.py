@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import ConvReLU, Inception, LocalResponseNorm, MaxPool
+from detector.models.inference import numba_operators as native
 from detector.models.inference.folding import folded, halved
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.weights.storage import quantise
@@ -200,13 +201,11 @@ class ToSteps(nn.Module):
         self.register_buffer("offset", torch.tensor(shift) / self.step + self.zero)
 
     def forward(self, crops: Tensor) -> Tensor:
-        from detector.models.inference.numba_operators import to_steps
-
         x = crops.float().contiguous(memory_format=torch.channels_last)
         batch, _, height, width = x.shape
         out = _empty_map(batch, 3, height, width)
         length = 3 * width
-        to_steps(
+        native.to_steps(
             _pixels(x).reshape(-1, length),
             self.get_buffer("gain").repeat(width).numpy(),
             self.get_buffer("offset").repeat(width).numpy(),
@@ -259,8 +258,6 @@ class PoolInSteps(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        from detector.models.inference import numba_operators as native
-
         pool = self.pool
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
@@ -285,12 +282,10 @@ class NormInSteps(nn.Module):
         self.step, self.out_step = step, out_step
 
     def forward(self, x: Tensor) -> Tensor:
-        from detector.models.inference.numba_operators import response_norm_in_steps
-
         x = x.contiguous(memory_format=torch.channels_last)
         out = _empty_map(*x.shape)
         source, target = (_pixels(t).reshape(-1, x.shape[1]) for t in (x, out))
-        response_norm_in_steps(source, target, self.scale, self.step, self.out_step)
+        native.response_norm_in_steps(source, target, self.scale, self.step, self.out_step)
         return out
 
 
