@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from detector.structures import Annotations as Annotations
     from detector.structures import Detections as Detections
     from detector.structures import Proposals as Proposals
+    from detector.training.heads.new_class import fit_class as fit_class
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ _HOME = {
     "load_detector": "detection.load",
     "read_image": "images.decoding",
     "read_dataset": "datasets.formats.recognise",
+    "fit_class": "training.heads.new_class",
     "Detector": "detection.detector",
     "DetectionSettings": "detection.suppression",
     "SelectiveSearch": "proposals.selective_search",

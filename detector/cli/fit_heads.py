@@ -100,8 +100,10 @@ def main(
             dataset, bundle, ensemble, max_proposals, kept, heads, machine
         )
     else:
+        from detector.training.heads.new_class import data_of_class, fit_new_class
+
         dataset = data_of_class(add, data, split, boxes, background, manifest)
-        fitted, complete = fit_new_class(dataset, bundle, max_proposals, crops, seed, machine)
+        fitted, complete = fit_new_class(dataset, bundle, max_proposals, crops, seed, *machine)
     save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
@@ -143,36 +145,6 @@ def data_of_bundle(
     rename = {old: new for old, new in COCO_TO_VOC.items() if old not in manifest.classes}
     dataset = read_dataset(data, split).with_classes(manifest.network_classes, rename)
     return dataset if images is None else dataset.subset(images)
-
-
-def data_of_class(
-    name: str, data: Path, split: str | None, boxes: int, background: list[str],
-    manifest: BundleManifest,
-) -> Dataset:  # fmt: skip
-    """A few images with the new class, and photographs without it."""
-    from detector.datasets import read_dataset
-    from detector.training.heads.new_class import check_new_class, few_images, with_background
-
-    dataset = read_dataset(data, split)
-    check_new_class(name, manifest.classes, dataset)
-    dataset = few_images(dataset.with_classes((name,)), boxes)
-    return with_background(dataset, background) if background else dataset
-
-
-def fit_new_class(
-    dataset: Dataset, bundle: Path, max_proposals: int | None, crops: int, seed: int,
-    machine: Machine,
-) -> tuple[Fitted, bool]:  # fmt: skip
-    """One class more, on the first network, and whether all images could be read."""
-    from detector.training.heads.data_features import load, proposals_of
-    from detector.training.heads.new_class import learn_class
-
-    detector = load(bundle, 1, max_proposals, *machine)
-    samples = proposals_of(dataset, detector, None, machine.quiet)
-    recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": seed}
-    (name,) = dataset.classes
-    fitted = learn_class(name, samples, detector, crops, seed, recipe, machine.quiet)
-    return [fitted], len(samples) == len(dataset)
 
 
 def fit_on_data(

@@ -29,6 +29,7 @@ from detector.errors import SettingsError
 from detector.images.decoding import read_image
 from detector.models import ARCHITECTURES
 from detector.structures import Array, Proposals
+from detector.training.heads.new_class import fit_class
 
 COLOURS = {"cat": (220, 40, 40), "dog": (40, 60, 220), "mug": (40, 220, 60)}
 
@@ -65,7 +66,7 @@ class Grid:
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "colours", Colours)
-    monkeypatch.setattr(detector.loading, "build_engine", lambda engine, options: Grid())
+    monkeypatch.setattr(detector.detection.load, "build_engine", lambda engine, options: Grid())
 
 
 @pytest.fixture
@@ -142,6 +143,27 @@ def test_a_class_is_added_and_the_others_are_found_bit_for_bit_the_same(voc, bun
     assert exit_code(other, out, "--add", "jug", "--split", "train", "--out", out) == 0
     assert read_manifest(out).classes == ("cat", "dog", "mug", "jug")
     assert (load_bundle(out).heads[0].weight == first.weight).all()
+
+
+def test_a_program_adds_a_class_as_the_command_does_and_nothing_is_printed(
+    voc: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, again = tmp_path / "new", tmp_path / "again"
+    options = ("--split", "train", "--boxes", 5, "--crops", 400, "--seed", 3)
+    assert exit_code(voc, bundle, "--add", "mug", *options, "--out", out) == 0
+    capsys.readouterr()
+    made = fit_class(
+        "mug", str(voc), str(again), split="train", boxes=5, crops=400, seed=3,
+        bundle=bundle, device="cpu", threads=1,
+    )  # fmt: skip
+    assert (made, capsys.readouterr()) == (again, ("", ""))
+    files = {one.name: one.read_bytes() for one in out.iterdir()}
+    assert {one.name: one.read_bytes() for one in again.iterdir()} == files
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="is written to a folder"):
+        fit_class("mug", voc, tmp_path / "file", split="train", bundle=bundle)
+    with pytest.raises(SettingsError, match="has this class already"):
+        fit_class("cat", voc, tmp_path / "more", split="train", bundle=bundle)
 
 
 def renamed(voc: Path, folder: Path, old: str, new: str) -> Path:

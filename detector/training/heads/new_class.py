@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector.datasets import Dataset, Sample
+from detector.datasets import Dataset, Sample, read_dataset
+from detector.detection.bundle import BundleManifest, read_manifest, save_heads
 from detector.detection.detector import Detector
+from detector.detection.load import SHIPPED
 from detector.errors import DatasetError, ImageError, SettingsError, TrainingError
+from detector.files import exclusive_lock
 from detector.heads import HeadManifest, LinearScores, SvmSettings
 from detector.heads.few_shot import (
     LEAST_BOXES,
@@ -22,8 +27,69 @@ from detector.heads.few_shot import (
 from detector.images.decoding import read_image
 from detector.images.paths import image_paths
 from detector.progress.bar import progress
+from detector.progress.messages import pluralise
 from detector.structures import Annotations, Array, Proposals
+from detector.training.heads.data_features import load, proposals_of
 from detector.training.heads.features import describe_regions
+from detector.training.heads.fitting import Fitted
+
+
+def fit_class(
+    name: str, data: str | Path, out: str | Path, *, split: str | None = None,
+    bundle: str | Path | None = None, boxes: int = 100, crops: int = 3000,
+    background: Sequence[str | Path] = (), max_proposals: int | None = None,
+    device: str = "auto", precision: str = "auto", threads: int | None = None, seed: int = 0,
+    quiet: bool = True,
+) -> Path:  # fmt: skip
+    """Add a class of a data set to a detector, as `inception-rcnn fit heads --add NAME` does: the
+    folder `out` becomes a bundle for `load_detector`.
+
+    The other classes are found as before. Images that cannot be read are left out, and named on
+    stderr.
+
+    data        a folder, a COCO .json or a YOLO .yaml with 5 boxes of the class or more, in two
+                images at least
+    bundle      the detector that learns; None is the one that ships
+    boxes       the most that are used
+    crops       about so many regions go through the network
+    background  photographs without the class, or folders of them
+    quiet       without it, progress is shown
+    """
+    out, bundle = Path(out), Path(bundle or SHIPPED)
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"{out}: a detector is written to a folder, and this is none")
+    manifest = read_manifest(bundle)
+    dataset = data_of_class(name, Path(data), split, boxes, list(map(str, background)), manifest)
+    with exclusive_lock(out):
+        fitted, _ = fit_new_class(
+            dataset, bundle, max_proposals, crops, seed, device, precision, threads, quiet
+        )
+        save_heads(bundle, out, fitted)
+    return out
+
+
+def data_of_class(
+    name: str, data: Path, split: str | None, boxes: int, background: list[str],
+    manifest: BundleManifest,
+) -> Dataset:  # fmt: skip
+    """A few images with the new class, and photographs without it."""
+    dataset = read_dataset(data, split)
+    check_new_class(name, manifest.classes, dataset)
+    dataset = few_images(dataset.with_classes((name,)), boxes)
+    return with_background(dataset, background) if background else dataset
+
+
+def fit_new_class(
+    dataset: Dataset, bundle: Path, max_proposals: int | None, crops: int, seed: int, device: str,
+    precision: str, threads: int | None, quiet: bool,
+) -> tuple[Fitted, bool]:  # fmt: skip
+    """One class more, on the first network, and whether all images could be read."""
+    detector = load(bundle, 1, max_proposals, device, precision, threads, quiet)
+    samples = proposals_of(dataset, detector, None, quiet)
+    recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": seed}
+    (name,) = dataset.classes
+    fitted = learn_class(name, samples, detector, crops, seed, recipe, quiet)
+    return [fitted], len(samples) == len(dataset)
 
 
 def check_new_class(name: str, known: tuple[str, ...], dataset: Dataset) -> None:
