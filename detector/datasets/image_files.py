@@ -80,6 +80,23 @@ def is_turned(path: Path) -> bool:
     return found is not None and found[1] != 1
 
 
+def is_deep(path: Path) -> bool:
+    """Whether the file has more than 8 bits a value; JPEGs, which have not, are not opened."""
+    from PIL import Image
+
+    from detector.images import levels
+
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return levels.is_deep(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
 def _header(path: Path) -> tuple[tuple[int, int], int] | None:
     """(H, W) of the raw frame, and the EXIF orientation 1..8 by which it is seen upright."""
     from PIL import Image, UnidentifiedImageError

@@ -18,6 +18,8 @@ Array = npt.NDArray[Any]
 
 FEW_LEVELS = 64
 """Of 256: a full range of 14 bits."""
+REMARK = "it has more than 8 bits a value"
+"""With this a remark on levels begins."""
 _RARE = 0.005
 """Of the values, at either end: dead pixels and reflections say nothing of the range."""
 _ROWS, _PIECE = 64, 1 << 16
@@ -47,7 +49,7 @@ def remark_on_levels(pixels: Array, image: Image) -> str | None:
         return None
     used = int(np.count_nonzero(levels[low : high + 1]))
     return (
-        f"it has more than 8 bits a value and fills {used} of 256 levels after conversion;"
+        f"{REMARK} and fills {used} of 256 levels after conversion;"
         " stretch it to 8 bits first: (value - lowest) / (highest - lowest) * 255"
     )
 

@@ -361,3 +361,17 @@ def test_a_name_in_two_folders_is_said_to_be_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"'a\.jpg' may mean 'x/a\.jpg', 'y/a\.jpg'"):
         read_coco(path)
     assert defects(tmp_path) == {"ambiguous-name": 1}
+
+
+@pytest.mark.parametrize("folder", ["{}", "images/{}"])
+def test_the_folder_of_the_split_comes_before_that_of_all_images(
+    tmp_path: Path, folder: str
+) -> None:
+    content = json.dumps(coco_content([coco_image(5, "a.jpg")]))
+    for split in ("train", "val"):
+        write_image(tmp_path / folder.format(split) / "a.jpg")
+        (tmp_path / f"{split}.json").write_text(content)
+    write_image(tmp_path / "images" / "a.jpg")
+    for split in ("train", "val"):
+        (sample,) = read_dataset(tmp_path, split).samples
+        assert sample.path == tmp_path / folder.format(split) / "a.jpg"

@@ -399,3 +399,26 @@ def test_a_class_name_that_no_file_can_hold_is_refused(tmp_path: Path, name: str
 def test_class_names_have_one_spelling(tmp_path: Path) -> None:
     path = write_yolo(tmp_path, {"a": BOX}, names=("Ka\u0308se", " big  cup\n"))
     assert read_yolo(path).classes == ("K\u00e4se", "big cup")
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"), [("x.jpg", "x.jpg.txt"), ("X.jpg", "x.txt"), ("0001.jpg", "1.txt")]
+)
+def test_labels_of_no_image_may_be_of_one_that_has_none(
+    tmp_path: Path, image: str, labels: str
+) -> None:
+    put(tmp_path, "images/train/a.jpg", "labels/train/a.txt")
+    put(tmp_path, f"images/train/{image}")
+    path = settings(tmp_path, "train: images/train")
+    assert not any(one.positives_only for one in read_yolo(path).samples)
+    (tmp_path / "labels/train" / labels).write_text(BOX)
+    found = {one.path.name: one.positives_only for one in read_yolo(path).samples}
+    assert found == {"a.jpg": False, image: True}
+
+
+def test_folders_of_splits_are_told_whatever_their_capitals(tmp_path: Path) -> None:
+    for split in ("Train", "Val"):
+        put(tmp_path, f"images/{split}/a.jpg", f"labels/{split}/a.txt")
+    (tmp_path / "classes.txt").write_text("cup\n")
+    assert detect_format(tmp_path).splits == ("train", "val")
+    assert read_dataset(tmp_path, "val").samples[0].path.parent.name == "Val"

@@ -100,6 +100,24 @@ def without_objects(root: Path) -> Path:
     return config
 
 
+def test_images_of_over_8_bits_that_keep_few_levels_are_told_with_the_cure(tmp_path: Path):
+    ramp = np.linspace(0, 4095, 100 * 100).reshape(100, 100).astype(np.uint16)
+    for name, values in (("dark0", ramp), ("dark1", ramp), ("full", ramp * 16)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    Image.fromarray((ramp // 16).astype(np.uint8)).save(tmp_path / "plain.png")
+    names = ("dark0.png", "dark1.png", "full.png", "plain.png", "gone.png")
+    samples = tuple(
+        Sample(name, tmp_path / name, (100, 100), Annotations([[0, 0, 50, 50]], [0]))
+        for name in names
+    )
+    proposals = {one: Proposals(np.array(PROPOSED, np.float32), (100, 100)) for one in names}
+    chosen = RegionTrainingConfig.model_validate({"data": [{"path": "x"}]})
+    lines = list(report(Dataset("toy", ("ant",), samples), proposals, {}, chosen))
+    (line,) = (one for one in lines if "levels" in one)
+    assert line.startswith("  warning: 2 of 3 images of over 8 bits keep few levels, such as dark0")
+    assert line.endswith("stretch it to 8 bits first: (value - lowest) / (highest - lowest) * 255")
+
+
 def test_a_training_says_at_once_why_no_object_counts(tmp_path: Path, capsys):
     config = without_objects(tmp_path)
     assert train(config, tmp_path / "out") == 3

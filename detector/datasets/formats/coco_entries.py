@@ -247,8 +247,9 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
     """
     split = path.stem.rpartition("_")[2]
     home = path.parent
-    tried = [home, home / "images", home.parent / split, home.parent / "images" / split]
-    tried += [home.parent / "images", home.parent]
+    tried = [home, home / split, home / "images" / split, home / "images"]
+    tried += [home.parent / split, home.parent / "images" / split, home.parent / "images"]
+    tried += [home.parent]
     folders = [Folder(one) for one in dict.fromkeys(tried) if is_folder(one)]
     names = [name for e in entries[:200] if (name := name_of(e)) is not None and is_unicode(name)]
     for there in (_lies_in, _is_found_in, _may_be_in):

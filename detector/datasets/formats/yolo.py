@@ -77,7 +77,10 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     if shift and min(numbers) < len(classes):  # else every object is left out, and counted
         cure = "subtract 1 from each, or add the missing class to names"
         raise AnnotationError(f"{data_yaml}: {split}: {shift}; {cure}", "shifted-classes")
+    dropped = len(ledger.entries)
     labels_without_image(images.values(), files, drop)
+    if len(ledger.entries) > dropped:  # those of no image may belong to one that has none
+        samples = [one if one.labelled else replace(one, positives_only=True) for one in samples]
     name = f"{data_yaml.resolve().parent.name}/{split}"
     return Dataset(name, classes, tuple(samples), tuple(ledger.entries)).not_empty()
 

@@ -79,7 +79,9 @@ def _beside_class_list(path: Path) -> dict[str, Any]:
     images = next(
         (one for one in (home / "images", home.parent / "images") if is_folder(one)), home
     )
-    splits = {one: images / one for one in (*SPLITS, *_ALSO_VAL) if is_folder(images / one)}
+    known = (*SPLITS, *_ALSO_VAL)
+    names = [one for one in sorted(os.listdir(images)) if is_folder(images / one)]
+    splits = {one.lower(): images / one for one in names if one.lower() in known}
     places = {name: str(place) for name, place in (splits or {"train": images}).items()}
     root = home if images == home else images.parent
     return {"path": str(root), "names": _class_list(path), **places}

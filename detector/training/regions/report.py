@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detector.boxes import reachable
-from detector.datasets.image_files import is_turned
+from detector.datasets.image_files import is_deep, is_turned
+from detector.errors import ImageError
 from detector.evaluation.coverage import coverage
+from detector.images.decoding import decode, read_bytes
+from detector.images.levels import REMARK
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from detector.structures import Array, Proposals
     from detector.training.regions.settings import RegionTrainingConfig
 
+DEEP_LOOKED_AT = 20
+"""Of the images of over 8 bits, evenly spaced: those of one camera are alike."""
 FEW_REACHED = 0.75
 """Of the objects: below this, what no proposal reaches is what the detector will miss."""
 
@@ -42,6 +48,7 @@ def report(
     if missing:
         yield f"  warning: no objects of {', '.join(missing)}"
     yield from _turned(dataset)
+    yield from _dark(dataset)
     if settings.member.weights is None:
         yield "  no --start: the network begins at random, and needs far longer"
 
@@ -122,4 +129,20 @@ def _turned(dataset: Dataset) -> Iterator[str]:
             f"  warning: {turned} of {pluralise(len(asked), 'image')} with objects are turned by"
             " EXIF, and nothing tells the frame of their boxes. They are read as of the upright"
             " image; where they are of the raw one, turn the pixels and drop the EXIF tag"
+        )
+
+
+def _dark(dataset: Dataset) -> Iterator[str]:
+    """A warning where images of over 8 bits a value keep few of 256 levels."""
+    deep = [sample.path for sample in dataset.samples if is_deep(sample.path)]
+    looked_at = deep[:: max(1, -(-len(deep) // DEEP_LOOKED_AT))]
+    said: list[str] = []
+    for path in looked_at:
+        with suppress(ImageError):
+            remarks = decode(read_bytes(path), path.name).warnings
+            said += [f"{path.name}: {one}" for one in remarks if one.startswith(REMARK)]
+    if said:
+        yield (
+            f"  warning: {len(said)} of {len(looked_at)} images of over 8 bits keep few levels,"
+            f" such as {said[0]}"
         )
