@@ -256,7 +256,7 @@ BAD = {
     "missing tensor": (lambda f: spoil(f, lambda found: found.pop("slope")), "slope is missing"),
     "foreign tensor": (tensors(extra=np.zeros(2, F32)), "extra does not belong"),
     "half": (tensors(bias=np.zeros(1, np.float16)), "bias is float16, expected float32"),
-    "double": (tensors(bias=np.zeros(1)), "bias is stored as F64"),
+    "double": (tensors(bias=np.zeros(1)), "bias is stored as 'F64'"),
     "not finite": (tensors(bias=np.array([np.inf], F32)), "bias has values that are not finite"),
     "falling": (tensors(slope=np.array([-1], F32)), "slope has values that are not above 0"),
     "way out": (lambda f: tell(f, None, file="../x.safetensors"), r"heads\.3\.file"),

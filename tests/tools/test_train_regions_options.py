@@ -201,7 +201,7 @@ def test_proposals_are_made_by_the_first_process_and_read_by_the_others(
     def searches(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Group, "first_does", waits)
+    monkeypatch.setattr(Group, "run_on_main", waits)
     monkeypatch.setattr("detector.proposals.selective_search.SelectiveSearch.__call__", searches)
     monkeypatch.setattr("detector.training.engine.distributed.join_group", lambda *_: Group(rank=1))
     assert train(config, tmp_path / "second") == 0

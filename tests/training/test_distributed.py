@@ -61,8 +61,8 @@ def steps():
         raise
 
 
-assert group.first_does(iter(range(1, 6)), False)  # to the end
-assert not group.first_does(steps(), Asked())
+assert group.run_on_main(iter(range(1, 6)), False)  # to the end
+assert not group.run_on_main(steps(), Asked())
 
 
 class Signalled:
