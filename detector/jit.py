@@ -8,6 +8,7 @@ own threads.
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,9 @@ from numba.core.registry import cpu_target
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
+_ROOM_BYTES = 128 << 20
+"""More than loading or compiling one kernel takes."""
+
 KERNELS: list[Any] = []
 """Every kernel that has been imported, in the order of definition."""
 
@@ -30,6 +34,7 @@ class _ForgivingCache(FunctionCache):
     """A cache that is merely useless where its folder cannot be read or written, or is damaged."""
 
     def load_overload(self, *arguments: Any) -> Any:
+        _need_room()
         try:
             return super().load_overload(*arguments)
         except Exception:  # whatever a damaged pickle raises: compile again
@@ -38,6 +43,16 @@ class _ForgivingCache(FunctionCache):
     def save_overload(self, *arguments: Any) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             super().save_overload(*arguments)
+
+
+def _need_room() -> None:
+    """Raises MemoryError where there is too little memory left for a kernel: LLVM, which is about
+    to load or to compile it, ends the process without a word.
+    """
+    try:
+        mmap.mmap(-1, _ROOM_BYTES).close()
+    except OSError:
+        raise MemoryError from None
 
 
 def inner(function: Callable[..., Any]) -> Any:

@@ -43,6 +43,24 @@ def test_a_second_process_loads_what_the_first_one_compiled(tmp_path: Path) -> N
     assert in_a_fresh_process(NUMBA_CACHE_DIR=cache) == ["0", "True"]
 
 
+def test_a_kernel_that_does_not_fit_into_memory_is_an_error_and_not_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LLVM ends the process where it gets no memory, so that is looked for before."""
+    monkeypatch.setattr(kernel, "KERNELS", [])
+    doubled = kernel.kernel(_double)
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel, "_ROOM_BYTES", 1 << 60)
+        with pytest.raises(MemoryError):
+            doubled(2)
+    assert not doubled.signatures
+    assert doubled(2) == 4
+
+
+def _double(number: int) -> int:
+    return 2 * number
+
+
 def test_one_signature_a_kernel_so_that_warming_up_compiles_everything() -> None:
     warm_up()
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
