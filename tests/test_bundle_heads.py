@@ -171,7 +171,9 @@ def test_the_shipped_bundle_has_none_and_uses_none():
     manifest = read_manifest(SHIPPED)
     assert manifest.network_classes == manifest.classes
     assert manifest.heads_in_use(svm=False, regression=False) == ()
-    with pytest.raises(SettingsError, match=r"no svm head for member 0; fit one with tools/fit"):
+    with pytest.raises(
+        SettingsError, match=r"no svm head for member 0; fit one with inception-rcnn fit"
+    ):
         manifest.heads_in_use(svm=True, regression=False)
 
 

@@ -158,6 +158,8 @@ def test_heads_in_use_are_those_of_all_members_in_use() -> None:
     assert told.heads_in_use(svm=False, regression=False) == (heads[3],)
     assert told.heads_in_use(svm=True, regression=False) == (heads[0], heads[1], heads[3])
     assert told.heads_in_use(svm=True, regression=False, members=1) == (heads[0], heads[3])
-    words = "no regression head for member 0; fit one with tools/fit_heads.py, or leave it off"
+    words = (
+        "no regression head for member 0; fit one with inception-rcnn fit heads, or leave it off"
+    )
     with pytest.raises(SettingsError, match=re.escape(words)):
         told.heads_in_use(svm=False, regression=True)

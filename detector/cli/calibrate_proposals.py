@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(
-    weights: Annotated[Path, typer.Argument(help="A file of tools/train_multibox.py.")],
+    weights: Annotated[Path, typer.Argument(help="A file of inception-rcnn train multibox.")],
     data: option.Data,
     split: option.Split = None,
     images: Annotated[int, typer.Option(min=1, help="At most so many images.")] = 300,

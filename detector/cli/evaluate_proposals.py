@@ -173,7 +173,7 @@ def reader(path: Path) -> Contestant:
         if found is None:
             raise ProposalError(
                 f"{path}: the row of {path_of_image} is damaged; make it again with"
-                " tools/propose.py"
+                " inception-rcnn propose run"
             )
         return [found], 0.0
 
@@ -200,7 +200,8 @@ def check_files(dataset: Dataset, contestants: Sequence[Contestant]) -> None:
             continue  # said when its turn comes
         if lacking:
             raise ProposalError(
-                f"{lacking[0]}: no proposals for {sample.path}; make them with tools/propose.py"
+                f"{lacking[0]}: no proposals for {sample.path}; make them with"
+                " inception-rcnn propose run"
             )
 
 

@@ -106,7 +106,7 @@ def main(
         fitted, complete = fit_new_class(dataset, bundle, max_proposals, crops, seed, *machine)
     save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started
-    typer.echo(f"wrote {out} in {taken:.0f} s; try: python tools/detect.py IMAGE --weights {out}")
+    typer.echo(f"wrote {out} in {taken:.0f} s; try: inception-rcnn detect IMAGE --weights {out}")
     return code_of_made(not complete, strict)
 
 
@@ -200,5 +200,8 @@ def fit_on_bank(
     recipe = {"data": data, "seed": heads.seed}
     if kept.unread:
         unread = pluralise(kept.unread, "image")
-        typer.echo(f"left out: {unread} that cannot be read; tools/lint.py tells which", err=True)
+        typer.echo(
+            f"left out: {unread} that cannot be read; inception-rcnn data check tells which",
+            err=True,
+        )
     return fit_all(kept, kept.classes, *heads, recipe), not kept.unread

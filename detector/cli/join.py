@@ -34,5 +34,5 @@ def main(
         kinds = "".join(f", {one.kind}" for one in manifest.heads if one.member == place)
         size = member.bytes / 1e6
         print(f"{place}: {member.architecture} {member.input_size}, {size:.1f} MB{shared}{kinds}")
-    print(f"wrote {out}; try: python tools/detect.py IMAGE --weights {out} --ensemble all")
+    print(f"wrote {out}; try: inception-rcnn detect IMAGE --weights {out} --ensemble all")
     return 0

@@ -22,18 +22,17 @@ def main(
     from detector.models import ARCHITECTURES, build_model
     from detector.models.traits import traits_of
 
-    rows = []
+    rows: list[dict[str, str | int]] = []
     for name in ARCHITECTURES:
         with torch.device("meta"):  # shapes only: nothing is allocated or initialised
             model = build_model(name, classes)
         traits = traits_of(name)
-        parameters = sum(one.numel() for one in model.parameters())
         rows.append(
             {
                 "architecture": name,
                 "input_size": traits.side,
                 "least_input_size": traits.least,
-                "parameters": parameters,
+                "parameters": sum(one.numel() for one in model.parameters()),
             }
         )
     if as_json:
@@ -41,7 +40,4 @@ def main(
         return
     print(f"{'architecture':<22} input  least  parameters")
     for row in rows:
-        print(
-            f"{row['architecture']:<22} {row['input_size']:5d}  {row['least_input_size']:5d}"
-            f"  {row['parameters'] / 1e6:8.2f} M"
-        )
+        print("{:<22} {:5d}  {:5d} {:11,d}".format(*row.values()))

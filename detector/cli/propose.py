@@ -302,7 +302,7 @@ def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tupl
         found = store.get(content_hash(read_bytes(path)), key)
         if found is None:
             raise ProposalError(
-                f"{store.path}: no proposals for {path}; make them with tools/propose.py"
+                f"{store.path}: no proposals for {path}; make them with inception-rcnn propose run"
             )
         yield path.name, found
 

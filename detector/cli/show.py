@@ -42,7 +42,8 @@ def _rows(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
     for position, member in enumerate(manifest.members):
         heads = [one.name or one.kind for one in manifest.heads if one.member == position]
         yield f"member {position}", ", ".join([*_network(member), *(f"+ {one}" for one in heads)])
-    yield "size", f"{sum(one.bytes for one in (*manifest.members, *manifest.heads)) / 1e6:.1f} MB"
+    size = sum(one.bytes for one in manifest.members) + sum(one.bytes for one in manifest.heads)
+    yield "size", f"{size / 1e6:.1f} MB"
     engine = manifest.proposals.get("engine")
     if engine:
         options = manifest.proposals.get("options") or {}

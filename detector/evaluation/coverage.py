@@ -142,7 +142,7 @@ def _proposals_of(sample: Sample, proposals: Mapping[str, Proposals], name: str)
     found = proposals.get(sample.image_id)
     if found is None:
         raise EvaluationError(
-            f"{name}: no proposals for {sample.image_id}; make them with tools/propose.py"
+            f"{name}: no proposals for {sample.image_id}; make them with inception-rcnn propose run"
         )
     if sample.size is not None and found.size != sample.size:
         raise EvaluationError(

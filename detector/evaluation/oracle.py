@@ -27,7 +27,7 @@ def oracle_detections(
     if missing:
         raise EvaluationError(
             f"{dataset.name}: no proposals for {len(missing)} of {len(dataset)} images, "
-            f"for example {missing[0]!r}; make them with tools/propose.py"
+            f"for example {missing[0]!r}; make them with inception-rcnn propose run"
         )
     return {s.image_id: _oracle(s.annotations, proposals[s.image_id]) for s in dataset.samples}
 

@@ -59,7 +59,7 @@ def refusal(start: bytes) -> str:
 
 def may_be_image(start: bytes, formats: tuple[str, ...]) -> bool:
     """False where no decoder of these formats would open a file that begins so."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     Image.init()
     for name in formats:
@@ -70,7 +70,7 @@ def may_be_image(start: bytes, formats: tuple[str, ...]) -> bool:
     unmarked = [name for name in formats if Image.OPEN[name][1] is None]  # only its numbers tell
     try:
         Image.open(io.BytesIO(start), formats=unmarked).close()
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return False
     except Exception:  # what is more than the beginning must decide
         return True

@@ -16,8 +16,8 @@ def need_tensorboard() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SettingsError(
-            f"--tensorboard needs TensorBoard, which is not installed ({error}); in this project's"
-            ' folder, pip install -e ".[track]"'
+            f"--tensorboard needs TensorBoard, which is not installed ({error}): pip install"
+            " tensorboard"
         ) from None
     return SummaryWriter
 

@@ -43,7 +43,7 @@ class Both:
         if any(name not in self.calibration for name in CALIBRATED):
             raise SettingsError(
                 "both: these MultiBox weights are not calibrated against selective search;"
-                " do it with tools/calibrate_proposals.py"
+                " do it with inception-rcnn fit proposals"
             )
         self.settings = BothSettings(
             search=search.settings, multibox=multibox.settings,

@@ -46,7 +46,8 @@ class StoredProposals:
         found = self.store.get(content, self.key)
         if found is None:
             raise ProposalError(
-                f"no proposals for {name} in {self.store.path}; make them with tools/propose.py"
+                f"no proposals for {name} in {self.store.path}; make them with"
+                " inception-rcnn propose run"
             )
         if found.size != size:
             raise ProposalError(

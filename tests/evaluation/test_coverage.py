@@ -104,7 +104,7 @@ def test_budgets_that_are_no_numbers_of_boxes_are_refused(budgets):
 
 
 def test_missing_proposals_say_how_to_make_them():
-    with pytest.raises(EvaluationError, match=r"tools/propose\.py"):
+    with pytest.raises(EvaluationError, match=r"inception-rcnn propose run"):
         coverage(dataset(ONE_CAT), {})
 
 

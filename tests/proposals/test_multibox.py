@@ -90,7 +90,7 @@ def test_a_file_that_is_no_multibox_is_refused(tmp_path: Path):
 
     path = tmp_path / "other.safetensors"
     save_file({"classifier.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(WeightsError, match="tools/train_multibox"):
+    with pytest.raises(WeightsError, match="inception-rcnn train multibox"):
         load_multibox(path)
     broken = small()
     save_multibox(path, replace(broken, priors=priors_on(())))

@@ -96,7 +96,9 @@ def test_the_one_kind_of_a_file_or_what_to_do_about_none_or_two(path):
 
     with ProposalStore(path, "rw") as store:
         for asked in (store.only_settings, lambda: StoredProposals(path)):
-            with pytest.raises(ProposalError, match=r"holds no proposals; fill it with tools/prop"):
+            with pytest.raises(
+                ProposalError, match=r"holds no proposals; fill it with inception-rcnn propose run"
+            ):
                 asked()
         keys = [store.put_settings({"preset": one}) for one in ("single", "fast")]
         store.put(key(1), keys[0], some(1))
@@ -167,7 +169,7 @@ def test_names_that_are_not_utf_8_are_kept_as_escapes(path):
 
 
 def test_a_missing_file_says_how_to_make_it(path):
-    with pytest.raises(ProposalError, match=r"tools/propose\.py --out"):
+    with pytest.raises(ProposalError, match=r"inception-rcnn propose run --out"):
         ProposalStore(path)
 
 

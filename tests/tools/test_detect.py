@@ -250,7 +250,7 @@ def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, t
     told = json.loads((out / "run.json").read_text())["proposals"]
     assert (told["file"], told["key"]) == (str(cache), key)
     assert told["settings"]["engine"] == "by hand"
-    assert "tools/propose.py" in capsys.readouterr().err
+    assert "inception-rcnn propose run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_a_cache_without_an_image_says_how_to_fill_it_before_any_search(
     words = ["--data", data, "--engine", "selective-search", "--engine", first]
     assert run(*words, "--out", tmp_path / "out", "--quiet") == 3
     said = capsys.readouterr().err
-    assert "2.png; make them with tools/propose.py" in said
+    assert "2.png; make them with inception-rcnn propose run" in said
     assert not (tmp_path / "out").exists()
 
 

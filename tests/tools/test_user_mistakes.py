@@ -72,7 +72,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("detect a.jpg --device gpu", "device gpu", "try auto or cpu"),
     ("detect a.jpg --ensemble many", "--ensemble many", "a number of members, or all"),
     ("detect a.jpg --ensemble 9", "it has 3", "9"),
-    ("detect a.jpg --proposals none.sqlite", "none.sqlite", "tools/propose.py"),
+    ("detect a.jpg --proposals none.sqlite", "none.sqlite", "inception-rcnn propose run"),
     ("detect a.jpg --proposals opencvv", "opencvv", "choose selective-search"),
     ("detect a.jpg --precision float8", "float8", "float32"),
     # evaluate

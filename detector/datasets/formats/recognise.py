@@ -214,7 +214,7 @@ def _only_split(found: Found, split: str | None) -> str | None:
 
 def _choose(found: Found, split: str | None) -> str:
     if not found.splits:
-        cure = "leave it out, or make train and val by tools/split.py"
+        cure = "leave it out, or make train and val by inception-rcnn data split"
         return f"{found.path}: has no splits, so no {split!r}; {cure}"
     missing = "name a split" if split is None else f"there is no single split {split!r}"
     return f"{found.path}: {missing}; it has: {', '.join(found.splits)}"

@@ -168,6 +168,6 @@ class BundleManifest(Settings):
             if without:
                 raise SettingsError(
                     f"the bundle has no {kind} head for member {min(without)};"
-                    " fit one with tools/fit_heads.py, or leave it off"
+                    " fit one with inception-rcnn fit heads, or leave it off"
                 )
         return chosen

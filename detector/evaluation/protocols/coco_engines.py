@@ -113,7 +113,7 @@ def _skipping_evaluation() -> Callable[..., Any]:
     """
     from pycocotools.cocoeval import COCOeval
 
-    class SkippingEvaluation(COCOeval):
+    class SkippingEvaluation(COCOeval):  # type: ignore[misc]  # which has no types
         def evaluate(self) -> None:
             self._prepare()
             areas: dict[tuple[int, int], list[float]] = {}
@@ -158,8 +158,8 @@ def _hotcoco(truth: Content, found: Content) -> Any:
         from hotcoco import COCO, COCOeval
     except ImportError:
         raise SettingsError(
-            "--coco-engine fast needs hotcoco, which is not installed: in this project's folder, "
-            'pip install -e ".[fast-coco]", or choose pycocotools'
+            "--coco-engine fast needs hotcoco, which is not installed: pip install hotcoco,"
+            " or choose pycocotools"
         ) from None
     objects = COCO(truth)
     rows = [

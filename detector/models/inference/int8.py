@@ -98,7 +98,8 @@ class QuantisedGoogLeNet(nn.Module):
         if not ranges:
             raise SettingsError(
                 "8-bit inference needs the activation ranges of the member, and it has none;"
-                " measure them with tools/calibrate.py BUNDLE photos/, or use bfloat16 or float32"
+                " measure them with inception-rcnn fit int8 BUNDLE photos/, or use bfloat16 or"
+                " float32"
             )
         if not runs_in_8_bits(next(model.parameters()).device):
             raise SettingsError("this device has no exact 8-bit products; use bfloat16 or float32")
@@ -147,7 +148,7 @@ class Steps(dict[str, float]):
 
     def __missing__(self, name: str) -> float:
         raise SettingsError(
-            f"the activation ranges have no entry {name}; measure them with tools/calibrate.py"
+            f"the activation ranges have no entry {name}; measure them with inception-rcnn fit int8"
         )
 
 

@@ -35,7 +35,8 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         return _connect_to_write(path)
     if not path.is_file():
         raise ProposalError(
-            f"there is no proposal cache at {path}; make it with tools/propose.py --out {path}"
+            f"there is no proposal cache at {path}; make it with inception-rcnn propose run"
+            f" --out {path}"
         )
     try:
         return _connect_to_read(path, "mode=ro")
@@ -131,7 +132,7 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
     if found != FORMAT_VERSION:
         raise ProposalError(
             f"{path} is a proposal cache of format {found}, and this version reads format"
-            f" {FORMAT_VERSION}; make it anew with tools/propose.py"
+            f" {FORMAT_VERSION}; make it anew with inception-rcnn propose run"
         )
 
 
@@ -143,7 +144,7 @@ def explain(path: Path, error: sqlite3.Error) -> str:
     if "not a database" in text or "malformed" in text:
         return (
             f"{path} is not a proposal cache, or is damaged ({text}); choose another file or, if it"
-            " was one, delete it and run tools/propose.py again"
+            " was one, delete it and run inception-rcnn propose run again"
         )
     if "readonly" in text or "unable to open" in text:
         return f"{path} cannot be opened ({text}); is its folder there and writable?"

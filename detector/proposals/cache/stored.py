@@ -205,7 +205,9 @@ class ProposalStore:
         """The cache's only settings hash; or of several, the one that begins like `settings`."""
         known = self.settings()
         if not known:
-            raise ProposalError(f"{self.path} holds no proposals; fill it with tools/propose.py")
+            raise ProposalError(
+                f"{self.path} holds no proposals; fill it with inception-rcnn propose run"
+            )
         fitting = [key for key in known if key.startswith(settings or "")]
         if len(fitting) == 1:
             return fitting[0]

@@ -136,7 +136,7 @@ def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Pro
     if missing:
         raise ProposalError(
             f"no proposals for {len(missing)} of {len(index.names)} images of the index,"
-            f" for example {missing[0]}; make them with tools/propose.py"
+            f" for example {missing[0]}; make them with inception-rcnn propose run"
         )
     return {name: proposals[one] for one, name in asked.items()}
 

@@ -63,7 +63,7 @@ class MultiBox:
         if weights is None and not SHIPPED.is_file():
             raise SettingsError(
                 "multibox: no weights come with this package; train some with"
-                " tools/train_multibox.py and name them: multibox:weights=FILE"
+                " inception-rcnn train multibox and name them: multibox:weights=FILE"
             )
         if not isinstance(weights, TrainedMultiBox):
             weights = load_multibox(weights or SHIPPED)

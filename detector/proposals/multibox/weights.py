@@ -91,7 +91,9 @@ def load_multibox(path: str | Path) -> TrainedMultiBox:
     tensors: dict[str, Tensor] = read_tensors(path)
     header = _header(path)
     if any(name not in tensors for name in _PRIORS):
-        raise WeightsError(f"{path}: it has no priors; expected a file of tools/train_multibox.py")
+        raise WeightsError(
+            f"{path}: it has no priors; expected a file of inception-rcnn train multibox"
+        )
     boxes, deviation = (tensors.pop(name).float().numpy() for name in _PRIORS)
     try:
         priors = Priors(boxes, deviation, header.grids)
@@ -121,7 +123,7 @@ def _header(path: Path) -> MultiBoxHeader:
     except (KeyError, ValueError, ValidationError, RecursionError):
         header = None
     if header is None or header.format != _FORMAT:
-        raise WeightsError(f"{path}: no MultiBox; tools/train_multibox.py makes such files")
+        raise WeightsError(f"{path}: no MultiBox; inception-rcnn train multibox makes such files")
     return header
 
 

@@ -79,7 +79,7 @@ def read(path: Path) -> Weights:
         rows = [np.array([table[name][column] for name in NAMES], float) for column in range(4)]
     except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise SettingsError(
-            f"{path}: no weights of a ranking; tools/fit_ranking.py makes them"
+            f"{path}: no weights of a ranking; inception-rcnn fit ranking makes them"
         ) from None
     if not all(np.isfinite(row).all() for row in rows) or not (rows[1] > 0).all():
         raise SettingsError(f"{path}: the weights of a ranking must be finite")

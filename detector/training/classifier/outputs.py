@@ -47,7 +47,7 @@ def say_what_to_try(folders: Sequence[Path], unfinished: str = "") -> None:
     wrote = str(files[0]) if len(files) == 1 else f"{len(files)} members"
     at = f" of {unfinished}" if unfinished else ""
     typer.echo(
-        f"wrote {wrote}{at}; try: python tools/evaluate_classifier.py {given} --data VAL", err=True
+        f"wrote {wrote}{at}; try: inception-rcnn evaluate classifier {given} --data VAL", err=True
     )
 
 

@@ -40,6 +40,6 @@ def write_weights(
     path = out / "multibox.safetensors"
     save_multibox(path, TrainedMultiBox(whole, learning.priors, header))
     typer.echo(
-        f"wrote {path}; try: python tools/evaluate_proposals.py --engine multibox:weights={path}",
+        f"wrote {path}; try: inception-rcnn propose evaluate --engine multibox:weights={path}",
         err=True,
     )

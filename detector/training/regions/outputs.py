@@ -63,7 +63,7 @@ def write_bundle(
     save_bundle(out / "bundle", manifest, states, fitted=learnt)
     at = f" of {unfinished}" if unfinished else ""
     typer.echo(
-        f"wrote {out / 'bundle'}{at}; try: python tools/detect.py IMAGE --weights {out / 'bundle'}",
+        f"wrote {out / 'bundle'}{at}; try: inception-rcnn detect IMAGE --weights {out / 'bundle'}",
         err=True,
     )
 
