@@ -6,7 +6,7 @@ import os
 import runpy
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -39,6 +39,23 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(NO_NETWORK), *([before] if before else [])])
         config.stash[_IS_FIRST] = True
     runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))
+
+
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist's own, which starts the processes
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Two processes, a file in one of them, unless the command line says otherwise: not where a
+    debugger is wanted, nor where pytest-xdist is not installed.
+    """
+    option = config.option
+    alone = option.usepdb or option.trace or option.collectonly or hasattr(config, "workerinput")
+    has_xdist = config.pluginmanager.hasplugin("xdist")
+    if (
+        has_xdist
+        and not alone
+        and (option.numprocesses, option.dist, option.tx) == (None, "no", [])
+    ):
+        option.numprocesses, option.dist = 2, "loadfile"
+    return (yield)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
