@@ -260,7 +260,7 @@ def inception_v3(
     from ablations.inception_rows import read_rows
 
     from detector.errors import DatasetError
-    from detector.training.classifier.inputs import images_of
+    from detector.training.classifier.inputs import load_images
 
     chosen = numbers_of("--seeds", seeds)
     given = {
@@ -270,7 +270,7 @@ def inception_v3(
         "network.input_size": input_size,
     }
     rows = read_rows(table, change, {k: v for k, v in given.items() if v is not None})
-    images, judged = images_of(rows[0].settings, Path("."))
+    images, judged = load_images(rows[0].settings, Path("."))
     if judged is None:
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
     with training_session(

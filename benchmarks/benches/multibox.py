@@ -29,7 +29,7 @@ from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.predict import SHIPPED, Joined, MultiBox
 from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox, normalisation_of
 from detector.structures import Array
-from detector.training.multibox.step import Step
+from detector.training.multibox.step import MultiBoxStep
 from detector.training.multibox.view_examples import ViewBatch
 
 PROMISE_MS = 150
@@ -114,7 +114,7 @@ def matching_share(trained: TrainedMultiBox, match: str, rounds: int) -> float:
         torch.from_numpy(noise), boxes, torch.ones(VIEWS, dtype=torch.bool),
         torch.ones(VIEWS, dtype=torch.bool), {},
     )  # fmt: skip
-    step = Step(
+    step = MultiBoxStep(
         heads, trained.priors, LossSettings.model_validate({"match": match}), torch.device("cpu"),
         torch.float32, VIEWS,
     )  # fmt: skip

@@ -55,7 +55,7 @@ def main(
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
     from detector.settings import validated
-    from detector.training.classifier.inputs import following_start, images_of
+    from detector.training.classifier.inputs import following_start, load_images
     from detector.training.classifier.outputs import say_what_to_try
     from detector.training.classifier.recipes import with_recipe
     from detector.training.classifier.settings import ClassifierTrainingConfig
@@ -74,7 +74,7 @@ def main(
     )
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
-    images, judged = images_of(settings, data_root)
+    images, judged = load_images(settings, data_root)
     with (
         training_session(
             out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,

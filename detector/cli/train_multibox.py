@@ -77,19 +77,19 @@ def _trained(
     """Everything from the images to the weights; the exit code."""
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
-    from detector.training.multibox.images import images_of
-    from detector.training.multibox.inputs import learning_of, report
+    from detector.training.multibox.images import load_images
+    from detector.training.multibox.inputs import build_setup, report
     from detector.training.multibox.outputs import write_weights
     from detector.training.multibox.trainer import train
 
     try:
         group.check_batch(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
-            dataset = images_of(settings, context.data_root)
-            learning = learning_of(settings, dataset, context, group, stop)
+            dataset = load_images(settings, context.data_root)
+            setup = build_setup(settings, dataset, context, group, stop)
             if not context.quiet:
-                report(learning, settings)
-            averaged, left_out = train(settings, learning, context, group, stop)
+                report(setup, settings)
+            averaged, left_out = train(settings, setup, context, group, stop)
             readable = not group.any(bool(left_out), context.device)
     finally:
         group.close()
@@ -97,7 +97,7 @@ def _trained(
         typer.echo(f"left out: {message}", err=True)
     if not group.is_main:  # torchrun ends all processes when one of them fails
         return 0
-    write_weights(context.out, settings, learning, averaged)
+    write_weights(context.out, settings, setup, averaged)
     return code_of_made(not readable, strict)
 
 

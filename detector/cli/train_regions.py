@@ -93,7 +93,7 @@ def _trained(
     from detector.training.engine.run_folder import CONFIG, naming_what_differs
     from detector.training.heads.after_training import fit_heads_of_run
     from detector.training.regions.calibrating import fit_on_held_out
-    from detector.training.regions.inputs import learning_of, regions_of
+    from detector.training.regions.inputs import build_setup, load_regions
     from detector.training.regions.outputs import write_bundle
     from detector.training.regions.run import NOT_OF_THE_WEIGHTS
     from detector.training.regions.trainer import train
@@ -103,7 +103,7 @@ def _trained(
     broken: dict[Path, str] = {}
     try:
         with stop_gently("this image or step, then saving") as stop:
-            dataset, pool, prior, unread, held = regions_of(settings, context, group, stop)
+            dataset, pool, prior, unread, held = load_regions(settings, context, group, stop)
             unfinished = ""
 
             def begun() -> None:
@@ -112,23 +112,23 @@ def _trained(
 
             for number in range(members):
                 own = settings.of_member(number)
-                learning = learning_of(own, dataset, pool, context, group, stop)
+                setup = build_setup(own, dataset, pool, context, group, stop)
                 folder = out if members == 1 else out / f"member-{number}"
                 if members > 1 and not context.quiet:
                     typer.echo(f"member {number + 1} of {members}", err=True)
                 with naming_what_differs(out, settings, NOT_OF_THE_WEIGHTS):
                     averaged, reached = train(
-                        own, learning, replace(context, out=folder), group, stop, begun
+                        own, setup, replace(context, out=folder), group, stop, begun
                     )
-                broken |= learning.crops.broken
+                broken |= setup.crops.broken
                 stopping = group.stops(stop, where)
                 if reached:
-                    trained.append((learning.whole, {**learning.below, **averaged}))
+                    trained.append((setup.whole, {**setup.below, **averaged}))
                 if stopping:
                     of = f", network {number + 1} of {members}" if members > 1 else ""
                     unfinished = f"step {reached} of {own.optimiser.steps}{of}"
                     break
-                del learning  # its images, before the next member takes their place;
+                del setup  # its images, before the next member takes their place;
                 gc.collect()  # torch's first optimiser has made a cycle that holds them
             readable = not group.any(bool(broken), where)
             if unfinished and trained and group.is_main:  # something to try before it goes on

@@ -1,7 +1,8 @@
-"""Distortions of crops while training: Howard's photometric ones, as GoogLeNet used (section 6).
+"""Photometric distortion of training crops, after Howard (arXiv 1312.5402), as GoogLeNet used it
+(arXiv 1409.4842, section 6).
 
-Crops are centred RGB, `pixel / 255 - FILL_MEAN`. The filling outside the image stays the mean
-colour only roughly: the network sees it change with the light, as it does with the rest.
+Crops are centred RGB, `pixel / 255 - FILL_MEAN`. The fill outside the image is distorted with the
+rest, so it keeps the mean colour only roughly.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from detector.structures import FILL_MEAN, Array
 
 
 class AugmentSettings(Settings):
-    """How far each property may move; 0 switches it off."""
+    """Largest change of each property; 0 switches it off."""
 
     flip: bool = True
     brightness: float = Field(0.2, ge=0, lt=1)
@@ -34,18 +35,18 @@ def distort(
     place: Array | None = None,
     whole: int = 0,
 ) -> Tensor:
-    """Photometric distortion of (N, 3, S, S), each crop its own; shape, memory format and device
-    are kept.
+    """Distort the colours of crops (N, 3, S, S), each on its own, keeping shape, memory format and
+    device.
 
-    Where the crops are a part of `whole` ones, `place` (N,) says which: each is distorted as it
-    would be among all of them.
+    Where the crops are a part of `whole` ones, `place` (N,) gives their positions: each is
+    distorted as it would be among all of them.
     """
     n, device = whole if place is not None else len(crops), crops.device
-    own = slice(None) if place is None else place
+    rows = slice(None) if place is None else place
 
     def factor(reach: float) -> Tensor:
         drawn = rng.uniform(1 - reach, 1 + reach, (n, 1, 1, 1)).astype(np.float32)
-        return torch.from_numpy(drawn[own]).to(device)
+        return torch.from_numpy(drawn[rows]).to(device)
 
     mean = torch.tensor(FILL_MEAN, dtype=torch.float32, device=device).view(1, 3, 1, 1)
     shift = rng.uniform(-settings.colour_shift, settings.colour_shift, (n, 3, 1, 1))
@@ -59,5 +60,5 @@ def distort(
     level = grey.mean((2, 3), keepdim=True)
     mixed = pixels * saturation + grey * (1 - saturation)
     mixed = (mixed * contrast + level * (1 - contrast)) * brightness
-    mixed = mixed + torch.from_numpy(shift[own].astype(np.float32)).to(device)
+    mixed = mixed + torch.from_numpy(shift[rows].astype(np.float32)).to(device)
     return mixed.clamp_(0, 1).sub_(mean)

@@ -115,7 +115,7 @@ def test_missing_classes_are_told_before_the_training_and_before_the_maps(
     def no_maps(*_: object) -> None:
         raise AssertionError("the maps are not needed to see it")
 
-    monkeypatch.setattr(bank_features, "learning_of", no_maps)
+    monkeypatch.setattr(bank_features, "build_setup", no_maps)
     words = ["--bank", run, "--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]
     try:
         for path, text in before.items():

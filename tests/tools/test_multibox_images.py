@@ -9,7 +9,7 @@ import pytest
 from toy_regions import write_squares
 
 from detector.datasets import Dataset
-from detector.training.multibox.images import images_of
+from detector.training.multibox.images import load_images
 from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
@@ -22,7 +22,7 @@ def squares(tmp_path_factory) -> Path:
 def images(path: Path, **said: object) -> Dataset:
     source = {"path": str(path), "split": "train", **said}
     config = MultiBoxTrainingConfig.model_validate({"data": [source]})
-    return images_of(config, path)
+    return load_images(config, path)
 
 
 def test_objects_over_a_cap_are_no_objects_and_their_images_teach_no_silence(squares):

@@ -33,13 +33,13 @@ from detector.training.regions.teacher import build_teacher
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     """(data set, pool, what the network learns from) of a run, without its steps."""
     from detector.training.engine.context import RunContext
-    from detector.training.regions.inputs import learning_of, regions_of
+    from detector.training.regions.inputs import build_setup, load_regions
 
     chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     context = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
-    dataset, pool, *_ = regions_of(chosen, context, Group(), Stop())
-    return dataset, pool, learning_of(chosen, dataset, pool, context, Group(), Stop())
+    dataset, pool, *_ = load_regions(chosen, context, Group(), Stop())
+    return dataset, pool, build_setup(chosen, dataset, pool, context, Group(), Stop())
 
 
 def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(
@@ -87,11 +87,11 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
         assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 0
     assert "000003.jpg: unplugged" in capsys.readouterr().err
     # Its maps stay what they are, so it stays out, and is named again.
-    dataset, pool, learning = learning_from(config, tmp_path, *bank)
-    batch = pool.restricted(learning.make.rows).batch(
-        np.arange(len(learning.make.rows)), np.zeros(len(learning.make.rows), bool)
+    dataset, pool, setup = learning_from(config, tmp_path, *bank)
+    batch = pool.restricted(setup.make.rows).batch(
+        np.arange(len(setup.make.rows)), np.zeros(len(setup.make.rows), bool)
     )
-    seen = learning.make(batch, 0)
+    seen = setup.make(batch, 0)
     lost = np.array([dataset.samples[image].path.name == "000003.jpg" for image in batch.image])
     assert lost.any()
     assert (seen.read.numpy() == ~lost).all()
@@ -173,14 +173,14 @@ def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     sharpen(teacher, maps)
     made.clear()
     taught = settings(f"teacher={{bundle: {teacher}}}")
-    learning = learning_from(config, tmp_path / "pupil", *bank, *taught)[-1]
+    setup = learning_from(config, tmp_path / "pupil", *bank, *taught)[-1]
     assert torch.equal(torch.cat(made), maps)
     with torch.no_grad():
         said = torch.stack([model(maps) for model in load_bundle(teacher).models])
     said = said.softmax(-1).mean(0)
     assert said.std(0).min() > 0.05  # so rows cannot be confused
-    batch = learning.pool.draw(0, 0)
-    found = learning.teacher_logits(batch).exp()
+    batch = setup.pool.draw(0, 0)
+    found = setup.teacher_logits(batch).exp()
     assert torch.allclose(found, said[torch.from_numpy(batch.rows)], atol=5e-3)
 
 
@@ -217,24 +217,24 @@ def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
 
 
 def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatch):
-    from detector.training.regions.step import Step, Sums, Target
+    from detector.training.regions.step import RegionStep, RegionSums, Target
 
     layer = torch.nn.Linear(3, 2)
 
     def network(crops: torch.Tensor) -> torch.Tensor:
         return layer(crops.mean((2, 3)))
 
-    step = Step(network, torch.device("cpu"), torch.float32, 2, weight=1.0)
+    step = RegionStep(network, torch.device("cpu"), torch.float32, 2, weight=1.0)
     told, labels = torch.tensor([[5.0, -5.0]] * 2), torch.tensor([0, 1])
     crops, all_possible = torch.zeros(2, 3, 4, 4), torch.ones(2, 2).bool()
     none, both = torch.zeros(2).bool(), torch.ones(2).bool()
     unread = Target(all_possible, labels, teacher_logits=told, read=none)
-    sums = Sums(*step(crops, unread, 1.0))
+    sums = RegionSums(*step(crops, unread, 1.0))
     assert (sums.loss, sums.read) == (0, 0)
     assert layer.weight.grad is not None
     assert not layer.weight.grad.any()
     unlabelled = Target(all_possible, labels, teacher_logits=told, read=both)
-    assert Sums(*step(crops, unlabelled, 1.0)).loss > 0.1
+    assert RegionSums(*step(crops, unlabelled, 1.0)).loss > 0.1
 
 
 def test_a_teacher_of_other_classes_is_refused(config: Path, tmp_path: Path, capsys):

@@ -394,7 +394,7 @@ def test_the_early_report_names_what_was_left_out_by_file_and_rule(tmp_path: Pat
 
 def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch):
     from detector.models.normalisation import HALF
-    from detector.training.regions.step import Step, Sums, Target
+    from detector.training.regions.step import RegionStep, RegionSums, Target
 
     class Watching(torch.nn.Module):
         def __init__(self) -> None:
@@ -406,8 +406,8 @@ def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch)
             return self.classifier(crops.mean((2, 3)))
 
     network, crops = Watching(), torch.randn(2, 3, 4, 4)
-    step = Step(network, torch.device("cpu"), torch.float32, 2, HALF)
-    sums = Sums(*step(crops, Target(torch.eye(2).bool(), torch.tensor([0, 1])), 1.0))
+    step = RegionStep(network, torch.device("cpu"), torch.float32, 2, HALF)
+    sums = RegionSums(*step(crops, Target(torch.eye(2).bool(), torch.tensor([0, 1])), 1.0))
     assert torch.equal(network.seen, HALF(crops))
     assert sums.objects == 1
     assert sums.boxes == 0
@@ -445,7 +445,7 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
 def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
     config: Path, tmp_path: Path, monkeypatch, flip: bool
 ):
-    from detector.training.regions.inputs import Learning
+    from detector.training.regions.inputs import TrainingSetup
 
     class Pool:
         def moves(self, rows: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
@@ -454,27 +454,27 @@ def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
     rows, drawn = np.array([2, 0, 1]), np.array([True, True, False])
     batch = RegionBatch(*[rows] * 2, *[drawn] * 2, drawn, rows)
     parts = [None] * 3 + [Pool(), None, None, {}]
-    crops, bank = Learning(*parts), Learning(*parts, np.array([False, True, True]))
+    crops, bank = TrainingSetup(*parts), TrainingSetup(*parts, np.array([False, True, True]))
     assert crops.moves(batch, flip)[:, 1].tolist() == [flip, flip, 0]
     assert bank.moves(batch, flip)[:, 1].tolist() == [flip, 0, flip]
 
 
 def test_a_broken_image_teaches_no_moves(monkeypatch):
     from detector.training.regions.box_loss import RegionOutput
-    from detector.training.regions.step import Step, Sums, Target
+    from detector.training.regions.step import RegionStep, RegionSums, Target
 
     def network(crops: torch.Tensor) -> RegionOutput:
         return RegionOutput(torch.zeros(len(crops), 3) * scale, torch.zeros(len(crops), 8) * scale)
 
     scale = torch.ones(1, requires_grad=True)
-    step = Step(network, torch.device("cpu"), torch.float32, 2, box_weight=1.0)
+    step = RegionStep(network, torch.device("cpu"), torch.float32, 2, box_weight=1.0)
     moves, labels = torch.full((2, 4), 0.3), torch.tensor([0, 1])
     known, unread = torch.eye(3, dtype=torch.bool)[:2], torch.zeros(2, dtype=torch.bool)
     crops = torch.zeros(2, 3, 4, 4)
-    assert Sums(*step(crops, Target(known, labels, moves), 1.0)).boxes > 1
-    assert Sums(*step(crops, Target(known, labels, moves, read=unread), 1.0)).boxes == 0
+    assert RegionSums(*step(crops, Target(known, labels, moves), 1.0)).boxes > 1
+    assert RegionSums(*step(crops, Target(known, labels, moves, read=unread), 1.0)).boxes == 0
     none = Target(known[:0], labels[:0], moves[:0])
-    assert Sums(*step(crops[:0], none, 1.0)).objects == 0
+    assert RegionSums(*step(crops[:0], none, 1.0)).objects == 0
 
 
 def test_two_ways_to_box_regression_at_once_are_refused(config: Path, tmp_path: Path, capsys):

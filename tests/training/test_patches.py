@@ -15,7 +15,13 @@ from detector.structures import FILL_MEAN
 from detector.training.augment import AugmentSettings
 from detector.training.classifier import patch_batches
 from detector.training.classifier.patch_batches import UNREADABLE, PatchBatches, Stream
-from detector.training.classifier.patches import METHODS, Patch, PatchSettings, draw_patch, resized
+from detector.training.classifier.patches import (
+    METHODS,
+    Patch,
+    PatchSettings,
+    draw_patch,
+    resize_patch,
+)
 
 
 def test_patches_have_8_to_100_percent_of_the_area_and_aspects_of_3_to_4(rng):
@@ -70,11 +76,13 @@ def test_an_image_that_no_patch_fits_gives_a_largest_one_anywhere(size, largest,
 def test_four_methods_resize_each_in_its_way():
     image = np.zeros((4, 4, 3), np.uint8)
     image[:, 2:] = 200
-    half = {method: resized(image, Patch(1, 0, 2, 4), 4, method)[0, :, 0] for method in METHODS}
+    half = {
+        method: resize_patch(image, Patch(1, 0, 2, 4), 4, method)[0, :, 0] for method in METHODS
+    }
     assert half["nearest"].tolist() == [0, 0, 200, 200]
     assert half["bilinear"].tolist() == [0, 50, 150, 200]
     assert half["cubic"].tolist() != half["bilinear"].tolist()
-    assert resized(image, Patch(0, 0, 4, 4), 1, "area")[0, 0, 0] == 100
+    assert resize_patch(image, Patch(0, 0, 4, 4), 1, "area")[0, 0, 0] == 100
 
 
 def test_each_epoch_of_the_stream_has_each_image_once_in_a_new_order():

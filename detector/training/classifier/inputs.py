@@ -1,4 +1,4 @@
-"""What a classifier learns from: labelled images, a network at its start, and the batches."""
+"""Inputs of a classifier's training: labelled images, the network at its start, and batches."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Learning:
-    """One training's settings, images and batches, and its length in steps.
+class TrainingSetup:
+    """Settings, images, batches and length in steps of one training.
 
-    unjudged  images to judge by that could not be read, and why
+    unread_validation  validation images that could not be read, and why
     """
 
     settings: ClassifierTrainingConfig
     images: LabelledImages
-    judged: LabelledImages | None
+    validation: LabelledImages | None
     batches: PatchBatches
-    unjudged: dict[str, str] = field(default_factory=dict)
+    unread_validation: dict[str, str] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -46,78 +46,81 @@ class Learning:
         return math.ceil(self.settings.optimiser.epochs * self.steps_per_epoch)
 
 
-def images_of(
+def load_images(
     settings: ClassifierTrainingConfig, root: Path
 ) -> tuple[LabelledImages, LabelledImages | None]:
-    """What to learn from, and what to judge by under the same classes."""
+    """The training images, and the validation images under the same classes if there are any.
+    Raises DatasetError for fewer than two classes.
+    """
     assert settings.data.path is not None
-    place = root / settings.data.path
-    train = read_labelled(place, "train")
+    path = root / settings.data.path
+    train = read_labelled(path, "train")
     if len(train.classes) < 2:
         raise DatasetError(
-            f"{place}: all images are of one class, {train.classes[0]}, so there is nothing to"
+            f"{path}: all images are of one class, {train.classes[0]}, so there is nothing to"
             " tell apart; give the folder of the class folders"
         )
     if settings.data.images is not None:
         train = train.subset(settings.data.images)
     if settings.data.validate_on is not None:
         return train, read_labelled(root / settings.data.validate_on, "val").under(train.classes)
-    if "val" in detect_layout(place).splits:
-        return train, read_labelled(place, "val").under(train.classes)
+    if "val" in detect_layout(path).splits:
+        return train, read_labelled(path, "val").under(train.classes)
     return train, None
 
 
-def learning_of(
+def build_setup(
     settings: ClassifierTrainingConfig,
     images: LabelledImages,
-    judged: LabelledImages | None,
+    validation: LabelledImages | None,
     group: Group,
-) -> Learning:
-    """The batches of this process; a SettingsError where they do not go around."""
-    how = settings.optimiser
-    group.check_batch(how.batch, how.accumulate)
+) -> TrainingSetup:
+    """The setup of this process. Raises SettingsError where batches are too small to share."""
+    optimiser = settings.optimiser
+    group.check_batch(optimiser.batch, optimiser.accumulate)
     batches = PatchBatches(
-        images, settings.network.input_size, how.batch, settings.patches, settings.augment,
+        images, settings.network.input_size, optimiser.batch, settings.patches, settings.augment,
         settings.sampling_seed, group.rank, group.world_size,
     )  # fmt: skip
-    return Learning(settings, images, judged, batches)
+    return TrainingSetup(settings, images, validation, batches)
 
 
 def following_start(tree: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Settings as read, with architecture, options and input size of the start where they are not
-    set.
+    """The tree of settings with unset architecture, options and input size filled in from the
+    start.
     """
     network = tree.get("network")
     if not isinstance(network, dict) or not isinstance(network.get("weights"), str):
         return tree
-    found = kind_of_weights(root / network["weights"])
-    if found is None or network.get("architecture", found.architecture) != found.architecture:
+    kind = kind_of_weights(root / network["weights"])
+    if kind is None or network.get("architecture", kind.architecture) != kind.architecture:
         return tree
-    told: dict[str, Any] = {"architecture": found.architecture, "input_size": found.input_size}
-    told = {name: value for name, value in told.items() if value is not None} | network
-    if found.options:
-        told["options"] = {**found.options, **(network.get("options") or {})}
-    return {**tree, "network": told}
+    merged: dict[str, Any] = {"architecture": kind.architecture, "input_size": kind.input_size}
+    merged = {name: value for name, value in merged.items() if value is not None} | network
+    if kind.options:
+        merged["options"] = {**kind.options, **(network.get("options") or {})}
+    return {**tree, "network": merged}
 
 
-def network_of(
+def build_start(
     settings: ClassifierTrainingConfig, outputs: int, root: Path, device: torch.device
 ) -> Any:
     """The network at its start, on its device, channels-last."""
-    seen = settings.network
+    chosen = settings.network
     member = MemberConfig(
-        architecture=seen.architecture, options=seen.options, input_size=seen.input_size,
-        weights=seen.weights,
+        architecture=chosen.architecture, options=chosen.options, input_size=chosen.input_size,
+        weights=chosen.weights,
     )  # fmt: skip
     network: Any = build_network(member, outputs, root)
-    if seen.pixel_scale != 1 and not network.normalisation.is_identity:
+    if chosen.pixel_scale != 1 and not network.normalisation.is_identity:
         raise SettingsError(
-            f"network.pixel_scale: {seen.architecture} has an input normalisation of its own; use 1"
+            f"network.pixel_scale: {chosen.architecture} has an input normalisation of its own;"
+            " use 1"
         )
-    if seen.weights is not None and seen.pixel_scale != 1:
+    if chosen.weights is not None and chosen.pixel_scale != 1:
         # Files hold weights for crops as they are; saving multiplies by the scale again.
         with torch.no_grad():
-            network.get_parameter(f"{first_convolution(network)}.weight").div_(seen.pixel_scale)
+            network.get_parameter(f"{first_convolution(network)}.weight").div_(chosen.pixel_scale)
     return network.to(device).to(memory_format=torch.channels_last)
 
 
@@ -128,13 +131,15 @@ NOT_OF_THE_WEIGHTS: Any = {
 
 
 def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> str:
-    """Of all that decides the weights: settings, and which images there are; not where they lie."""
+    """A hash of all that decides the weights: settings, and the names of the images but not their
+    folder.
+    """
     chosen = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
-    if settings.optimiser.sampling_seed is None:  # so that runs of before it was there go on
+    if settings.optimiser.sampling_seed is None:  # older runs, without this setting, stay resumable
         del chosen["optimiser"]["sampling_seed"]
-    if settings.network.frozen_norm:  # else each part of a batch has its own statistics
+    if settings.network.frozen_norm:  # without statistics of a batch its parts change nothing
         chosen["optimiser"]["accumulate"] = 1
-    if not settings.augment.flip:  # runs of before drew no lot for it, and had another light
+    if not settings.augment.flip:  # older runs drew no number for it, which changed later ones
         chosen["augment"]["flip"] = "never"
     return fingerprint_of({**chosen, "images": listing_of(train)})
 

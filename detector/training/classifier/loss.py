@@ -1,4 +1,5 @@
-"""The loss of a classifier with auxiliary heads (arXiv 1409.4842, section 5; 1512.00567, 4 and 7).
+"""The loss of a classifier with auxiliary heads (arXiv 1409.4842, section 5; arXiv 1512.00567,
+sections 4 and 7).
 
 "Their loss gets added to the total loss of the network with a discount weight": 0.3 for
 GoogLeNet's two.
@@ -20,8 +21,8 @@ def classifier_loss(
     label_smoothing: float = 0.0,
     auxiliary_weight: float = 0.3,
 ) -> Tensor:
-    """(N,) cross entropy with labels smoothed to (1 - e) of the class and e / K of each, auxiliary
-    heads added; zero where the label is UNREADABLE.
+    """Cross entropy (N,) with labels smoothed to 1 - e of the class plus e / K of each, and the
+    auxiliary heads added; zero where the label is UNREADABLE.
 
     output  logits (N, K), or the last layer's and then each auxiliary head's
     """

@@ -1,4 +1,4 @@
-"""What a training says and leaves: an early report, a journal, its settings, the classifier."""
+"""Outputs of a classifier's training: an early report, and the classifier's file."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from detector.models.weights.classifier_file import save_classifier
 from detector.training.classifier.report import describe_images
 
 if TYPE_CHECKING:
-    from detector.training.classifier.inputs import Learning
+    from detector.training.classifier.inputs import TrainingSetup
 
 CLASSIFIER = "classifier.safetensors"
 
 
-def report(learning: Learning) -> None:
-    """What will be learnt from and for how long, before hours are spent on it."""
-    settings, how = learning.settings, learning.settings.optimiser
+def report(setup: TrainingSetup) -> None:
+    """Say on stderr what will be learnt from and for how long, before hours are spent on it."""
+    settings, optimiser = setup.settings, setup.settings.optimiser
     for line in (
-        *describe_images("learn", learning.images), *describe_images("judge", learning.judged)
+        *describe_images("learn", setup.images), *describe_images("judge", setup.validation)
     ):  # fmt: skip
         typer.echo(line, err=True)
     typer.echo(
         f"{settings.network.architecture} at {settings.network.input_size} pixels; recipe"
-        f" {settings.recipe}, {learning.last} steps of {how.batch} images",
+        f" {settings.recipe}, {setup.last} steps of {optimiser.batch} images",
         err=True,
     )
-    if how.warmup >= how.epochs:
+    if optimiser.warmup >= optimiser.epochs:
         typer.echo(
-            f"  warning: the rate only rises: its warm-up has {how.warmup:g} epochs, the training"
-            f" {how.epochs:g}; set optimiser.warmup",
+            f"  warning: the rate only rises: its warm-up has {optimiser.warmup:g} epochs, the"
+            f" training {optimiser.epochs:g}; set optimiser.warmup",
             err=True,
         )
 
 
 def say_what_to_try(folders: Sequence[Path], unfinished: str = "") -> None:
-    """Where the classifiers are, and how they are judged: the members together.
+    """Name the finished classifiers, and the command that evaluates them together.
 
     unfinished  how far a training came that was stopped
     """
@@ -51,12 +51,14 @@ def say_what_to_try(folders: Sequence[Path], unfinished: str = "") -> None:
     )
 
 
-def write_classifier(out: Path, learning: Learning, state: Any, network: Any, reached: int) -> None:
-    """The averaged weights with what they are; so many steps are done."""
-    seen = learning.settings.network
-    unfinished = f"step {reached} of {learning.last}" if reached < learning.last else ""
+def write_classifier(
+    out: Path, setup: TrainingSetup, state: Any, network: Any, reached: int
+) -> None:
+    """Write the averaged weights with their description."""
+    chosen = setup.settings.network
+    unfinished = f"step {reached} of {setup.last}" if reached < setup.last else ""
     save_classifier(
-        out / CLASSIFIER, state, architecture=seen.architecture, options=seen.options,
-        input_size=seen.input_size, classes=learning.images.classes,
-        normalisation=network.normalisation, pixel_scale=seen.pixel_scale, unfinished=unfinished,
+        out / CLASSIFIER, state, architecture=chosen.architecture, options=chosen.options,
+        input_size=chosen.input_size, classes=setup.images.classes,
+        normalisation=network.normalisation, pixel_scale=chosen.pixel_scale, unfinished=unfinished,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Batches of patches: which images come when, and their pixels, distorted.
+"""Batches of training patches: the order of the images, and their distorted pixels.
 
 The images come in a new order each epoch, one epoch after the other without a gap, so that each is
 seen once an epoch whatever the batch. Everything about the k-th of this stream is a function of
@@ -20,7 +20,7 @@ from detector.errors import ImageError, TrainingError
 from detector.images.decoding import decode
 from detector.structures import FILL_MEAN, Array
 from detector.training.augment import AugmentSettings, distort
-from detector.training.classifier.patches import PatchSettings, draw_patch, resized
+from detector.training.classifier.patches import PatchSettings, draw_patch, resize_patch
 
 UNREADABLE = -1
 """The label of an image that cannot be read: it adds nothing to the loss."""
@@ -39,13 +39,14 @@ class Stream:
         return np.array([self._image_at(int(k)) for k in positions], np.int64)
 
     def _image_at(self, position: int) -> int:
-        epoch, place = divmod(position, self.count)
+        epoch, index = divmod(position, self.count)
         with self._lock:
             if epoch not in self._orders:
                 rng = np.random.default_rng([self.seed, epoch, 0])
+                # Neighbouring epochs stay: threads ahead of the training are in the next one.
                 near = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
                 self._orders = {**near, epoch: rng.permutation(self.count)}
-            return int(self._orders[epoch][place])
+            return int(self._orders[epoch][index])
 
 
 class PatchBatch(NamedTuple):
@@ -65,7 +66,7 @@ class PatchBatch(NamedTuple):
 
 @dataclass
 class PatchBatches:
-    """Makes the batch of a step; `broken` collects the files that could not be read, and why."""
+    """The batch of each step; `broken` collects the files that could not be read, and why."""
 
     images: LabelledImages
     size: int
@@ -101,20 +102,21 @@ class PatchBatches:
         return PatchBatch(positions, images, crops, torch.from_numpy(labels))
 
     def replay(self, step: int) -> dict[str, object]:
-        """What makes the whole batch of a step again, as JSON."""
+        """What repeats the whole batch of a step, as JSON."""
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         files = [self.images.files[i] for i in self.stream.images_at(positions)]
         return {"seed": self.seed, "positions": positions.tolist(), "files": files}
 
     def _patch(self, file: str, position: int) -> Tensor:
-        """(3, S, S): the distorted patch of one image at one place of the stream."""
+        """The distorted patch (3, S, S) of one image at one position of the stream."""
         rng = np.random.default_rng([self.seed, position, 1])
         pixels = decode(self.images.read(file), file).pixels
         patch = draw_patch(pixels.shape[:2], self.patches, rng)
         method = self.patches.methods[rng.integers(len(self.patches.methods))]
-        made = resized(pixels, patch, self.size, method)
-        if rng.random() < 0.5 and self.augment.flip:  # drawn in any case: the light stays the same
-            made = made[:, ::-1]
-        centred = made.astype(np.float32) / 255 - np.array(FILL_MEAN, np.float32)
+        patch_pixels = resize_patch(pixels, patch, self.size, method)
+        # Drawn even without flips, so that later draws stay the same.
+        if rng.random() < 0.5 and self.augment.flip:
+            patch_pixels = patch_pixels[:, ::-1]
+        centred = patch_pixels.astype(np.float32) / 255 - np.array(FILL_MEAN, np.float32)
         crop = torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1)))
         return distort(crop[None], self.augment, rng)[0]

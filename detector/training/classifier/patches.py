@@ -21,7 +21,7 @@ METHODS: tuple[Method, ...] = ("bilinear", "area", "nearest", "cubic")
 
 
 class PartSettings(Settings):
-    """Which part of an image is looked at."""
+    """Limits of the area and the aspect of a random part of an image."""
 
     min_area: float = Field(0.08, gt=0, le=1)
     """Shares of the image's area."""
@@ -40,7 +40,7 @@ class PartSettings(Settings):
 
 
 class PatchSettings(PartSettings):
-    """Which part of an image is looked at, and how it is resized."""
+    """Limits of random patches, and how they are resized."""
 
     methods: tuple[Method, ...] = Field(METHODS, min_length=1)
 
@@ -55,7 +55,7 @@ class Patch(NamedTuple):
 
 
 def draw_patch(size: tuple[int, int], settings: PartSettings, rng: np.random.Generator) -> Patch:
-    """A patch of an image of `size` (H, W).
+    """Draw a patch of an image of `size` (H, W).
 
     The area is uniform. The aspect ratio is uniform in its logarithm, so that wide and tall are
     alike (the paper does not say), among those with which a patch of this area fits the image:
@@ -76,15 +76,15 @@ def draw_patch(size: tuple[int, int], settings: PartSettings, rng: np.random.Gen
     return Patch(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
 
 
-def resized(image: Array, patch: Patch, side: int, method: Method) -> Array:
-    """The patch of an image (H, W, 3) uint8 as (side, side, 3) uint8."""
+def resize_patch(image: Array, patch: Patch, side: int, method: Method) -> Array:
+    """Crop and resize a patch of an image (H, W, 3) uint8 to (side, side, 3) uint8."""
     import cv2
 
-    how = {
+    interpolation = {
         "bilinear": cv2.INTER_LINEAR,
         "area": cv2.INTER_AREA,
         "nearest": cv2.INTER_NEAREST,
         "cubic": cv2.INTER_CUBIC,
     }[method]
     part = image[patch.y : patch.y + patch.height, patch.x : patch.x + patch.width]
-    return cv2.resize(part, (side, side), interpolation=how)
+    return cv2.resize(part, (side, side), interpolation=interpolation)

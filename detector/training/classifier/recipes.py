@@ -1,4 +1,4 @@
-"""Training recipes by name: what the papers did, and what is done today."""
+"""Named training recipes: those of the papers, and a present-day one."""
 
 from __future__ import annotations
 
@@ -78,11 +78,12 @@ MODERN = ClassifierTrainingConfig(
     ),
 )  # fmt: skip
 
-RECIPES = {one.recipe: one for one in (GOOGLENET, CAFFE, V3, MODERN)}
+RECIPES = {config.recipe: config for config in (GOOGLENET, CAFFE, V3, MODERN)}
 
 
 def with_recipe(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as read, laid over those of the recipe that they name (`modern` where none).
+    """Lay the settings over those of the recipe that they name (`modern` by default). Raises
+    SettingsError for an unknown name.
 
     Another `network.architecture` does not inherit the recipe's network options, nor its size.
     """

@@ -1,6 +1,4 @@
-"""The early report of a classifier's training: what there is to learn from, and what was left out,
-before hours are spent on it.
-"""
+"""The early report on a classifier's images, before hours are spent on them."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ SAMPLE = 50
 
 
 def describe_images(purpose: str, images: LabelledImages | None) -> Iterator[str]:
-    """Lines about one set: its size, its classes, what was skipped and why, what cannot be read."""
+    """Describe one set in lines: size, classes, skipped files and unreadable ones."""
     if images is None:
         yield f"{purpose}: no images, so nothing will be measured"
         return
@@ -26,7 +24,7 @@ def describe_images(purpose: str, images: LabelledImages | None) -> Iterator[str
         f" {pluralise(len(images.classes), 'class')}, {counts.min()} to {counts.max()} each"
     )
     for rule, n in images.skipped_by_rule().items():
-        example = next(one for one in images.skipped if one.rule == rule)
+        example = next(skipped for skipped in images.skipped if skipped.rule == rule)
         yield f"  left out: {n} x {rule}, such as {example}"
     for file in images.subset(SAMPLE).files:
         try:

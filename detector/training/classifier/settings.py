@@ -1,6 +1,4 @@
-"""Everything that tools/train_classifier.py decides. The named recipes are values of these
-(recipes.py).
-"""
+"""Settings of a classifier's training. The named recipes are values of these (recipes.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ AUXILIARY_SIDES = {
 
 
 class ImageSource(Settings):
-    """Where the labelled images are; the layout is found by itself."""
+    """The labelled images; their layout is recognised."""
 
     path: str | None = None
     validate_on: str | None = None
@@ -32,7 +30,7 @@ class ImageSource(Settings):
 
 
 class NetworkSettings(Settings):
-    """The network, what it starts from, and what it sees."""
+    """The network, its start, and its input."""
 
     architecture: str = "bn_googlenet"
     options: dict[str, Any] = {}
@@ -70,7 +68,7 @@ class NetworkSettings(Settings):
 
 
 class OptimiserSettings(Settings):
-    """How the weights move. Epochs may be fractions."""
+    """Optimiser and schedule. Epochs may be fractions."""
 
     method: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "nesterov"
     epochs: float = Field(100.0, gt=0)
@@ -95,7 +93,7 @@ class OptimiserSettings(Settings):
     epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     decay_vectors: bool = True
-    """Whether biases and batch normalisation decay too."""
+    """Decay biases and batch normalisation, too."""
     clip: float | None = Field(None, gt=0, allow_inf_nan=True)
     """Largest norm of the whole gradient."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -118,7 +116,7 @@ class OptimiserSettings(Settings):
 
 
 class ClassifierTrainingConfig(Settings):
-    """The whole run."""
+    """All settings of a run."""
 
     recipe: str = "modern"
     data: ImageSource = ImageSource()
@@ -129,15 +127,15 @@ class ClassifierTrainingConfig(Settings):
 
     @property
     def sampling_seed(self) -> int:
-        """The seed of what is drawn while training."""
-        how = self.optimiser
-        return how.seed if how.sampling_seed is None else how.sampling_seed
+        """The seed of everything drawn while training."""
+        optimiser = self.optimiser
+        return optimiser.seed if optimiser.sampling_seed is None else optimiser.sampling_seed
 
     def of_member(self, number: int) -> ClassifierTrainingConfig:
-        """The settings of one member of an ensemble: the same start and rates, other samples in
+        """The settings of one member of an ensemble: the same start and rates, other patches in
         another order (arXiv 1409.4842, section 7).
         """
         if number == 0:
             return self
-        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
-        return self.model_copy(update={"optimiser": how})
+        optimiser = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
+        return self.model_copy(update={"optimiser": optimiser})

@@ -1,4 +1,4 @@
-"""One step of a classifier: forward and backward of a batch, in parts that fit memory."""
+"""One training step of a classifier: forward and backward of a batch, in parts that fit memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from detector.training.classifier.settings import NetworkSettings, OptimiserSettings
 
 
-class Sums(NamedTuple):
-    """Over the images that could be read: loss, right ones, how many."""
+class ClassifierSums(NamedTuple):
+    """Sums over the readable images: loss, correct predictions, images."""
 
     loss: float
     right: float
@@ -25,41 +25,44 @@ class Sums(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Step:
-    """What stays the same from step to step.
+class ClassifierStep:
+    """The constants of a training's steps.
 
-    forward  the network, compiled perhaps
+    forward  the network, perhaps compiled
     """
 
     forward: Any
     normalise: Normalisation
-    seen: NetworkSettings
+    network_settings: NetworkSettings
     device: torch.device
     precision: torch.dtype
-    how: OptimiserSettings
+    optimiser: OptimiserSettings
 
     def feed(self, crops: Tensor) -> Tensor:
-        """Centred crops (N, 3, S, S) to what the network takes, on its device."""
+        """Convert centred crops (N, 3, S, S) to the network's input, on its device."""
         crops = crops.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-        return self.normalise(crops * self.seen.pixel_scale)
+        return self.normalise(crops * self.network_settings.pixel_scale)
 
     def __call__(self, batch: PatchBatch, scale: float) -> Tensor:
-        """Adds the gradients of `scale` times the loss of one process's part of the batch; returns
-        (3,) sums, in the order of Sums.
+        """Add the gradients of `scale` times the loss of this process's part of the batch; returns
+        sums (3,) in the order of ClassifierSums.
         """
-        how, sums = self.how, torch.zeros(3, device=self.device)
+        optimiser, sums = self.optimiser, torch.zeros(3, device=self.device)
         for crops, labels in zip(
-            batch.crops.chunk(how.accumulate), batch.labels.chunk(how.accumulate), strict=True
+            batch.crops.chunk(optimiser.accumulate),
+            batch.labels.chunk(optimiser.accumulate),
+            strict=True,
         ):
             labels = labels.to(self.device)
             half = self.precision != torch.float32
             with torch.autocast(self.device.type, self.precision, enabled=half):
                 output = self.forward(self.feed(crops))
             losses = classifier_loss.classifier_loss(
-                output, labels, label_smoothing=how.label_smoothing,
-                auxiliary_weight=how.auxiliary_weight,
+                output, labels, label_smoothing=optimiser.label_smoothing,
+                auxiliary_weight=optimiser.auxiliary_weight,
             )  # fmt: skip
-            (losses.sum() * (scale / how.batch)).backward()
+            # Divided by the whole batch, so that parts and processes add up to its mean.
+            (losses.sum() * (scale / optimiser.batch)).backward()
             logits = output[0] if isinstance(output, tuple) else output
             right, readable = logits.argmax(1) == labels, labels != UNREADABLE
             sums += torch.stack([losses.sum(), right.sum(), readable.sum()]).detach()

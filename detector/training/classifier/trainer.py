@@ -1,4 +1,4 @@
-"""The training of one classifier, from its start or its checkpoint to its last step."""
+"""The training loop of one classifier."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from detector.progress.live import TrainingDisplay
 from detector.settings import save_config
 from detector.training.classifier.inputs import (
     NOT_OF_THE_WEIGHTS,
-    Learning,
+    TrainingSetup,
+    build_setup,
+    build_start,
     fingerprint,
-    learning_of,
-    network_of,
 )
 from detector.training.classifier.outputs import report, write_classifier
-from detector.training.classifier.step import Step, Sums
+from detector.training.classifier.step import ClassifierStep, ClassifierSums
 from detector.training.classifier.validation import Accuracy, validate
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import JOURNAL, Logs
@@ -49,12 +49,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended.
+    """The outcome of a training.
 
-    reached   steps that are done; with one or more the averaged weights are in
-              classifier.safetensors
-    last      steps that it is to have
-    readable  whether every image that was asked for could be read, by any process
+    reached   finished steps; with one or more the averaged weights are in classifier.safetensors
+    last      planned steps
+    readable  True if all processes could read all their images
     """
 
     reached: int
@@ -69,85 +68,95 @@ class Trained:
 def train(
     settings: ClassifierTrainingConfig,
     images: LabelledImages,
-    judged: LabelledImages | None,
+    validation: LabelledImages | None,
     context: RunContext,
     group: Group,
     stop: Stop,
 ) -> Trained:
-    """Train until the last step or until `stop`, going on from the checkpoint in `context.out`."""
-    cv2.setNumThreads(1)
-    learning = learning_of(settings, images, judged, group)
+    """Train until the last step or `stop`, resuming from the checkpoint in `context.out`."""
+    cv2.setNumThreads(1)  # our own threads make the patches; OpenCV's would fight them for cores
+    setup = build_setup(settings, images, validation, group)
     context.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.optimiser.seed)
-    network = network_of(settings, len(images.classes), context.data_root, context.device)
+    network = build_start(settings, len(images.classes), context.data_root, context.device)
     freeze(network, []) if settings.network.frozen_norm else network.train()
     group.broadcast_weights(network)
-    how = settings.optimiser
-    run = TrainingState(
-        network, how, fingerprint(settings, images),
-        build_optimiser(network, how), rate_by_step(how, learning.last, learning.steps_per_epoch),
-    )  # fmt: skip
+    optimiser = settings.optimiser
+    state = TrainingState(
+        network,
+        optimiser,
+        fingerprint(settings, images),
+        build_optimiser(network, optimiser),
+        rate_by_step(optimiser, setup.last, setup.steps_per_epoch),
+    )
     with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
         loop = TrainingLoop(
-            run, how, context, group, stop, last=learning.last, seed=settings.sampling_seed,
-            clip=how.clip,
+            state, optimiser, context, group, stop, last=setup.last, seed=settings.sampling_seed,
+            clip=optimiser.clip,
         )  # fmt: skip
     if group.is_main:
         save_config(context.out / CONFIG, settings)
         if not context.quiet:
-            report(learning)
-    step_of = Step(
-        torch.compile(network) if context.compiled else network, network.normalisation,
-        settings.network, context.device, choose_precision(how.precision, context.device), how,
-    )  # fmt: skip
+            report(setup)
+    training_step = ClassifierStep(
+        torch.compile(network) if context.compiled else network,
+        network.normalisation,
+        settings.network,
+        context.device,
+        choose_precision(optimiser.precision, context.device),
+        optimiser,
+    )
     left_out = SkippedFiles(context.out, group, resumed=loop.first > 0)
-    reached = _steps(learning, network, loop, step_of, context, left_out)
+    reached = _run_steps(setup, network, loop, training_step, context, left_out)
     for message in left_out.messages():
         typer.echo(f"left out: {message}", err=True)
     if reached and group.is_main:  # of one that was stopped, too: something to try
-        write_classifier(context.out, learning, run.averaged(), network, reached)
-    readable = not group.any(bool(left_out), context.device)  # which waits for the first to write
-    return Trained(reached, learning.last, readable)
+        write_classifier(context.out, setup, state.averaged(), network, reached)
+    # A collective, so that all processes wait until the main one has written.
+    readable = not group.any(bool(left_out), context.device)
+    return Trained(reached, setup.last, readable)
 
 
-def _steps(
-    learning: Learning,
+def _run_steps(
+    setup: TrainingSetup,
     network: nn.Module,
     loop: TrainingLoop,
-    step_of: Step,
+    training_step: ClassifierStep,
     context: RunContext,
     left_out: SkippedFiles,
 ) -> int:
-    """All steps; how many are done in the end."""
-    make, threads, group = learning.batches, context.threads, loop.group
+    """Take all steps; returns how many are finished."""
+    make, threads, group = setup.batches, context.threads, loop.group
     display = TrainingDisplay(
-        loop.last, loop.first, learning.settings.optimiser.batch, context.quiet,
+        loop.last, loop.first, setup.settings.optimiser.batch, context.quiet,
         items="images", right="right",
     )  # fmt: skip
     with ExitStack() as stack:
         logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
 
-        def validated(done: int) -> bool:
-            if learning.judged is None or not _validates(learning, done):
+        def validate_if_due(done: int) -> bool:
+            if setup.validation is None or not _validation_is_due(setup, done):
                 return False
-            accuracy = _validated(learning, learning.judged, network, loop, step_of, threads)
+            accuracy = _validate(setup, setup.validation, network, loop, training_step, threads)
             display.say(f"validation: {accuracy}")
             logs.note(done - 1, "validation", accuracy._asdict())
-            left_out.record(learning.unjudged, "judged: ")
+            left_out.record(setup.unread_validation, "judged: ")
             return True
 
         reached = loop.first
-        if group.any(group.is_main and _was_cut(context.out, reached), context.device):
-            validated(reached)
-        for current in loop.steps(make, threads=threads, ahead=threads + 1, after=validated):
+        if group.any(
+            group.is_main and _validation_is_missing(context.out, reached), context.device
+        ):
+            validate_if_due(reached)
+        for current in loop.steps(make, threads=threads, ahead=threads + 1, after=validate_if_due):
             left_out.record(make.broken)
-            sums = step_of(current.batch, loop.factor)
+            sums = training_step(current.batch, loop.factor)
             result = loop.update(current.step, sums, _mean_loss, partial(make.replay, current.step))
-            total, reached = Sums(*result.sums), current.step + 1
+            total, reached = ClassifierSums(*result.sums), current.step + 1
             right = total.right / max(total.images, 1)
             logs.step(
                 current, result, {"right": round(right, 4)}, images=int(total.images),
-                epoch=round(reached / learning.steps_per_epoch, 3),
+                epoch=round(reached / setup.steps_per_epoch, 3),
             )  # fmt: skip
             display.step(current.step, result.loss, current.rate, right, current.waited)
     display.close()
@@ -155,33 +164,40 @@ def _steps(
 
 
 def _mean_loss(sums: Sequence[float]) -> float:
-    total = Sums(*sums)
+    total = ClassifierSums(*sums)
     return total.loss / total.images if total.images else math.nan
 
 
-def _validates(learning: Learning, reached: int) -> bool:
-    """Whether the validation images are due after so many steps."""
-    every = learning.settings.optimiser.validate_every
-    turns = [int(s / learning.steps_per_epoch / every) for s in (reached - 1, reached)]
-    return turns[0] < turns[1] or reached == learning.last
+def _validation_is_due(setup: TrainingSetup, reached: int) -> bool:
+    """True if the validation images are due after `reached` steps."""
+    every = setup.settings.optimiser.validate_every
+    turns = [int(s / setup.steps_per_epoch / every) for s in (reached - 1, reached)]
+    return turns[0] < turns[1] or reached == setup.last
 
 
-def _was_cut(out: Path, reached: int) -> bool:
-    """Whether a run ended between the checkpoint of so many steps and their validation."""
+def _validation_is_missing(out: Path, reached: int) -> bool:
+    """True if a run ended between the checkpoint of `reached` steps and their validation."""
     journal = read_journal(out / JOURNAL)
-    judged = any(one.get("step") == reached - 1 and "validation" in one for one in journal)
-    return reached > 0 and not judged
+    was_judged = any(
+        entry.get("step") == reached - 1 and "validation" in entry for entry in journal
+    )
+    return reached > 0 and not was_judged
 
 
-def _validated(
-    learning: Learning, judged: LabelledImages, network: nn.Module, loop: TrainingLoop,
-    step_of: Step, threads: int,
+def _validate(
+    setup: TrainingSetup, validation: LabelledImages, network: nn.Module, loop: TrainingLoop,
+    training_step: ClassifierStep, threads: int,
 ) -> Accuracy:  # fmt: skip
-    """The accuracy of the averaged weights."""
+    """The accuracy of the averaged weights on the validation images."""
     average = copy.deepcopy(network).eval()
     average.load_state_dict(loop.state.averaged())
     loop.group.broadcast_weights(average)  # running statistics are each process's own
     return validate(
-        average, judged, step_of.seen.input_size, step_of.feed, group=loop.group,
-        broken=learning.unjudged, threads=threads,
-    )  # fmt: skip
+        average,
+        validation,
+        training_step.network_settings.input_size,
+        training_step.feed,
+        group=loop.group,
+        broken=setup.unread_validation,
+        threads=threads,
+    )

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 of a network in training, by one central crop of each validation image."""
+"""Validation during training: top-1 and top-5 accuracy on one central crop of each image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detector.training.engine.distributed import Group
 
 
 class Accuracy(NamedTuple):
-    """Shares of the `images` that could be read; nan where there were none."""
+    """Shares of the `images` that could be read; NaN if there were none."""
 
     top1: float
     top5: float
@@ -43,28 +43,28 @@ def validate(
     batch: int = 64,
     broken: dict[str, str] | None = None,
 ) -> Accuracy:
-    """The accuracy of a network in evaluation mode; each process judges its share.
+    """The accuracy of a network in evaluation mode; each process takes its share of the images.
 
-    feed    from centred crops (N, 3, S, S) to what the network takes, on its device
-    broken  gets the files of this process's share that cannot be read, and why
+    feed    centred crops (N, 3, S, S) -> the network's input, on its device
+    broken  receives the unreadable files of this process's share, and why
     """
     unread = {} if broken is None else broken
-    own = np.arange(len(images))[group.rank :: group.world_size]
-    batches = [own[start : start + batch] for start in range(0, len(own), batch)]
+    share = np.arange(len(images))[group.rank :: group.world_size]
+    batches = [share[start : start + batch] for start in range(0, len(share), batch)]
 
-    def made(number: int) -> tuple[Tensor, Tensor]:
+    def load_crops(number: int) -> tuple[Tensor, Tensor]:
         return _central_crops(images, batches[number], size, unread)
 
-    found = torch.zeros(3, dtype=torch.float64)
+    sums = torch.zeros(3, dtype=torch.float64)
     with torch.inference_mode():
-        for crops, labels in prefetched(made, 0, len(batches), threads=threads):
+        for crops, labels in prefetched(load_crops, 0, len(batches), threads=threads):
             if not len(labels):
                 continue
             scores, truth = network(feed(crops)).float().cpu().numpy(), labels.numpy()
             right = [hits(scores, truth, k).sum() for k in (1, 5)]
-            found += torch.tensor([*right, len(truth)], dtype=torch.float64)
+            sums += torch.tensor([*right, len(truth)], dtype=torch.float64)
     device = next(network.parameters()).device
-    top1, top5, count = group.all_reduce(found.float().to(device)).tolist()
+    top1, top5, count = group.all_reduce(sums.float().to(device)).tolist()
     if not count:
         return Accuracy(math.nan, math.nan, 0)
     return Accuracy(top1 / count, top5 / count, int(count))
@@ -73,7 +73,7 @@ def validate(
 def _central_crops(
     images: LabelledImages, rows: np.ndarray, size: int, broken: dict[str, str]
 ) -> tuple[Tensor, Tensor]:
-    """(crops, labels) of the images that can be read."""
+    """Crops and labels of the images that can be read."""
     crops, labels = [], []
     for row in rows:
         file = images.files[row]
@@ -84,5 +84,5 @@ def _central_crops(
             continue
         crops.append(views(pixels, 1, size)[0])
         labels.append(int(images.labels[row]))
-    made = np.stack(crops) if crops else np.zeros((0, 3, size, size), np.float32)
-    return torch.from_numpy(made), torch.tensor(labels, dtype=torch.int64)
+    stacked = np.stack(crops) if crops else np.zeros((0, 3, size, size), np.float32)
+    return torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64)

@@ -22,7 +22,7 @@ from detector.structures import Annotations, Array
 from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import FeatureBank, mirrored_rows
-from detector.training.regions.inputs import learning_of, regions_of
+from detector.training.regions.inputs import build_setup, load_regions
 from detector.training.regions.settings import RegionTrainingConfig
 
 
@@ -43,26 +43,26 @@ class BankFeatures:
         """
         run, threads, quiet = context.out, context.threads, context.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        found = regions_of(settings, context, Group(), Stop(), told=True)
+        found = load_regions(settings, context, Group(), Stop(), told=True)
         dataset, pool = found.dataset, found.pool
         if every_class:
             need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
-        learning = learning_of(settings, dataset, pool, context, Group(), Stop())
+        setup = build_setup(settings, dataset, pool, context, Group(), Stop())
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")
-        if not isinstance(learning.make, FeatureBank) or settings.bank is None:
+        if not isinstance(setup.make, FeatureBank) or settings.bank is None:
             raise TrainingError(f"{run} kept no maps: its config has no bank")
-        self.classes, self.dataset, self.pool = dataset.classes, dataset, learning.pool
-        self.mirrored = mirrored_rows(learning.pool.image, settings.bank.seed)
+        self.classes, self.dataset, self.pool = dataset.classes, dataset, setup.pool
+        self.mirrored = mirrored_rows(setup.pool.image, settings.bank.seed)
         if not settings.augment.flip:
             self.mirrored[:] = False
-        self.members, self.read = len(bundle.models), learning.make.read
+        self.members, self.read = len(bundle.models), setup.make.read
         tops = [Top(model.to(context.device), settings.bank.after) for model in bundle.models]
-        count, lost = len(learning.pool.boxes), learning.pool.image[~self.read]
+        count, lost = len(setup.pool.boxes), setup.pool.image[~self.read]
         self.unread = found.unread + len(np.unique(lost))
         """Images of the training that cannot be read now, or could not when the maps were made."""
         self._features = [
-            _described(learning.make, count, top, threads, quiet, precision) for top in tops
+            _described(setup.make, count, top, threads, quiet, precision) for top in tops
         ]
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:

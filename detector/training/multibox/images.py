@@ -14,20 +14,20 @@ from detector.structures import Array
 from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
-def images_of(settings: MultiBoxTrainingConfig, root: Path) -> Dataset:
-    """All images under one class, "object": classes of different sets need not agree."""
+def load_images(settings: MultiBoxTrainingConfig, root: Path) -> Dataset:
+    """All images under one class, "object", so that classes of different sets need not agree."""
     samples: list[Sample] = []
     dropped: list[Dropped] = []
     names = []
     for position, source in enumerate(settings.data):
-        found = read_source(source, root)
-        difficult = {sample.image_id: sample.annotations.difficult for sample in found.samples}
-        one = obeying(source, found, root)
+        raw = read_source(source, root)
+        difficult = {sample.image_id: sample.annotations.difficult for sample in raw.samples}
+        filtered = obeying(source, raw, root)
         samples += [
-            _as_objects(sample, position, difficult[sample.image_id]) for sample in one.samples
+            _as_objects(sample, position, difficult[sample.image_id]) for sample in filtered.samples
         ]
-        dropped += one.dropped
-        names.append(one.name)
+        dropped += filtered.dropped
+        names.append(filtered.name)
     return Dataset("+".join(names), ("object",), tuple(samples), tuple(dropped))
 
 
@@ -36,11 +36,11 @@ def _as_objects(sample: Sample, position: int, difficult: Array) -> Sample:
     `difficult` ones of the files.
 
     An image is not annotated in full where something was set aside, or where it gives positives
-    only: R-CNN takes no background there, so nothing in it teaches silence.
+    only: R-CNN takes no background there, so no prediction in it counts as false.
     """
-    aside = sample.annotations.difficult & ~difficult
-    objects = sample.annotations[~aside]
-    in_full = not (sample.positives_only or aside.any())
+    set_aside = sample.annotations.difficult & ~difficult
+    objects = sample.annotations[~set_aside]
+    in_full = not (sample.positives_only or set_aside.any())
     in_full = in_full and sample.annotated is None
     return replace(
         sample,

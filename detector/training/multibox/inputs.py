@@ -1,4 +1,4 @@
-"""What a MultiBox learns from: images, priors, a trunk, crops or kept maps."""
+"""Inputs of a MultiBox training: images, priors, the network at its start, crops or cached maps."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Learning:
-    """What is learnt from, and what learns.
+class TrainingSetup:
+    """The examples and the network of one training.
 
-    whole        the network that is to be saved
-    network      the part of it that is trained: the heads where there is a bank
+    whole        the network to be saved
+    network      the trained part of it: the heads where there is a bank
     make         a step -> this process's part of its batch
     whole_batch  a step -> all of its batch, whatever the number of processes
     count        views in an epoch
@@ -59,57 +59,68 @@ class Learning:
     below: str = ""
 
     def digest(self) -> str:
-        """A hash of the images, of all that is said of them, and of the priors."""
+        """A hash of the images, their annotations, and the priors."""
         views, images = self.views, range(len(self.views.dataset))
         priors = np.concatenate([self.priors.boxes, self.priors.deviation])
         return digest_of(
             [views.digest()],
             np.array([views.complete(image) for image in images]),
-            np.round(priors, 5) + 0.0,  # the last bits are each machine's own
+            np.round(priors, 5) + 0.0,  # the last bits differ between machines
         )
 
 
-def learning_of(
+def build_setup(
     settings: MultiBoxTrainingConfig,
     dataset: Dataset,
     context: RunContext,
     group: Group,
     stop: Stop,
-) -> Learning:
-    """The network at its start, and its crops or, where there is a bank, its maps.
+) -> TrainingSetup:
+    """The network at its start, with its crops or, if there is a bank, its cached maps.
 
-    Where `stop` becomes true while maps are made, it ends the tool; they are kept.
+    Exits once `stop` becomes true while maps are computed; those are kept.
     """
-    how, below = settings.optimiser, settings.trunk
+    optimiser, trunk_settings = settings.optimiser, settings.trunk
     views = Views(
-        dataset, below.input_size, settings.views, settings.augment, how.seed, quiet=context.quiet
-    )  # fmt: skip
-    priors = priors_of(settings, views)
-    torch.manual_seed(how.seed)
-    member = MemberConfig(
-        architecture=below.architecture, options=below.options, weights=below.weights
+        dataset,
+        trunk_settings.input_size,
+        settings.views,
+        settings.augment,
+        optimiser.seed,
+        quiet=context.quiet,
     )
-    trunk = map_trunk(build_network(member, 1, context.data_root), below.after)
-    whole = on_trunk(trunk, below.input_size, priors, settings.heads)
+    priors = priors_of(settings, views)
+    torch.manual_seed(optimiser.seed)
+    member = MemberConfig(
+        architecture=trunk_settings.architecture,
+        options=trunk_settings.options,
+        weights=trunk_settings.weights,
+    )
+    trunk = map_trunk(build_network(member, 1, context.data_root), trunk_settings.after)
+    whole = on_trunk(trunk, trunk_settings.input_size, priors, settings.heads)
     whole = whole.to(context.device).to(memory_format=torch.channels_last)
     group.broadcast_weights(whole)
     if settings.bank is None:
-        examples = DrawnExamples(views, how.batch, how.seed, group.rank, group.world_size)
-        alone: Callable[[int], ViewBatch] = replace(examples, rank=0, world_size=1)
-        return Learning(priors, whole, whole, examples, alone, len(dataset), views)
+        examples = DrawnExamples(
+            views, optimiser.batch, optimiser.seed, group.rank, group.world_size
+        )
+        whole_batch: Callable[[int], ViewBatch] = replace(examples, rank=0, world_size=1)
+        return TrainingSetup(priors, whole, whole, examples, whole_batch, len(dataset), views)
     fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
-    belongs = map_fingerprint(settings, fixed.digest(), numbers)
-    kept = CachedExamples(
-        fixed, _maps(settings, belongs, fixed, trunk, context, group, stop),
-        how.batch, how.seed, group.rank, group.world_size,
+    fingerprint = map_fingerprint(settings, fixed.digest(), numbers)
+    cached = CachedExamples(
+        fixed, _cache_maps(settings, fingerprint, fixed, trunk, context, group, stop),
+        optimiser.batch, optimiser.seed, group.rank, group.world_size,
     )  # fmt: skip
-    alone = replace(kept, rank=0, world_size=1)
-    return Learning(priors, whole, whole.heads, kept, alone, len(fixed), views, numbers)
+    whole_batch = replace(cached, rank=0, world_size=1)
+    return TrainingSetup(
+        priors, whole, whole.heads, cached, whole_batch, len(fixed), views, numbers
+    )
 
 
-def _maps(
+def _cache_maps(
     settings: MultiBoxTrainingConfig,
-    belongs: str,
+    fingerprint: str,
     fixed: FixedViews,
     trunk: nn.Module,
     context: RunContext,
@@ -125,17 +136,17 @@ def _maps(
             batch_size=8 if context.device.type == "cpu" else 64, workers=context.threads,
         ),
         map_shape(trunk, settings.trunk.input_size),
-        belongs, context.threads, together=8,
+        fingerprint, context.threads, together=8,
     )  # fmt: skip
-    made = progress(builder.build(), "maps", len(fixed.counts), context.quiet)
-    if not group.run_on_main(made, stop, context.device):
+    finished = progress(builder.build(), "maps", len(fixed.counts), context.quiet)
+    if not group.run_on_main(finished, stop, context.device):
         stop.leave()
     return builder.open()
 
 
 def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
-    """Priors by k-means over all the boxes of the data and, where views are mirrored, their mirror
-    images.
+    """Priors by k-means over all boxes of the data and, if views are mirrored, their mirror images
+    (Szegedy et al., arXiv 1412.1441).
     """
     parts: list[Array] = []
     for image, sample in enumerate(views.dataset.samples):
@@ -151,15 +162,15 @@ def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
     return free_priors(boxes, settings.heads.priors, seed=settings.optimiser.seed)
 
 
-def report(learning: Learning, settings: MultiBoxTrainingConfig) -> None:
-    """The early sanity report: what will be learnt from, and what was left out."""
-    dataset = learning.views.dataset
+def report(setup: TrainingSetup, settings: MultiBoxTrainingConfig) -> None:
+    """Say on stderr what will be learnt from and what was left out, before the training."""
+    dataset = setup.views.dataset
     objects = sum(len(sample.annotations) for sample in dataset.samples)
     empty = sum(not len(sample.annotations) for sample in dataset.samples)
     typer.echo(
         f"{dataset.name}: {pluralise(len(dataset), 'image')} ({empty} without objects),"
-        f" {pluralise(objects, 'object')}; {pluralise(learning.count, 'view')} an epoch,"
-        f" {pluralise(len(learning.priors), 'prior')}",
+        f" {pluralise(objects, 'object')}; {pluralise(setup.count, 'view')} an epoch,"
+        f" {pluralise(len(setup.priors), 'prior')}",
         err=True,
     )
     for note in dataset.notes():

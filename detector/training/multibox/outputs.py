@@ -1,4 +1,4 @@
-"""What a finished training leaves: its settings, and the weights in one file."""
+"""Outputs of a MultiBox training: the weights in one file."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from detector.training.multibox.settings import MultiBoxTrainingConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detector.training.multibox.inputs import Learning
+    from detector.training.multibox.inputs import TrainingSetup
 
 
 def write_weights(
-    out: Path, settings: MultiBoxTrainingConfig, learning: Learning, averaged: Mapping[str, Tensor]
+    out: Path,
+    settings: MultiBoxTrainingConfig,
+    setup: TrainingSetup,
+    averaged: Mapping[str, Tensor],
 ) -> None:
-    """The averaged weights as a file that every tool takes as --multibox."""
-    learner = copy.deepcopy(learning.network).cpu()
-    learner.load_state_dict(dict(averaged))
-    whole = copy.deepcopy(learning.whole).cpu()
-    if learning.network is learning.whole:
-        whole = learner  # type: ignore[assignment]
+    """Write the averaged weights as a file that every command takes as --multibox."""
+    trained = copy.deepcopy(setup.network).cpu()
+    trained.load_state_dict(dict(averaged))
+    whole = copy.deepcopy(setup.whole).cpu()
+    if setup.network is setup.whole:
+        whole = trained  # type: ignore[assignment]
     else:
-        whole.heads = learner
-    below, data = settings.trunk, learning.views.dataset
+        whole.heads = trained
+    trunk, data = settings.trunk, setup.views.dataset
     header = MultiBoxHeader(
-        architecture=below.architecture, options=below.options, after=below.after,
-        input_size=below.input_size, heads=settings.heads, grids=learning.priors.grids,
+        architecture=trunk.architecture, options=trunk.options, after=trunk.after,
+        input_size=trunk.input_size, heads=settings.heads, grids=setup.priors.grids,
         stored_as=settings.stored_as, licence=settings.licence,
         training_data=f"{pluralise(len(data), 'image')} of {data.name}",
     )  # fmt: skip
     path = out / "multibox.safetensors"
-    save_multibox(path, TrainedMultiBox(whole, learning.priors, header))
+    save_multibox(path, TrainedMultiBox(whole, setup.priors, header))
     typer.echo(
         f"wrote {path}; try: inception-rcnn propose evaluate --engine multibox:weights={path}",
         err=True,

@@ -1,4 +1,4 @@
-"""Everything that tools/train_multibox.py decides, and nothing else."""
+"""Settings of a MultiBox training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detector.training.multibox.views import ViewSettings
 
 
 class MultiBoxSource(DataSource):
-    """One data set."""
+    """One data set, of which only the boxes count."""
 
     @model_validator(mode="after")
     def _has_no_classes(self) -> MultiBoxSource:
@@ -29,7 +29,7 @@ class MultiBoxSource(DataSource):
 
 
 class TrunkSettings(Settings):
-    """The network below the heads, and what it starts from."""
+    """The network below the heads, and its start."""
 
     architecture: str = "googlenet"
     """Any form of GoogLeNet, or bn_inception."""
@@ -42,7 +42,7 @@ class TrunkSettings(Settings):
 
 
 class MultiBoxTrainingConfig(Settings):
-    """The whole run."""
+    """All settings of a run."""
 
     data: tuple[MultiBoxSource, ...]
     trunk: TrunkSettings = TrunkSettings()
@@ -79,15 +79,15 @@ written afterwards, of what is told and saved, and of how the work is divided.
 
 
 def run_fingerprint(settings: MultiBoxTrainingConfig, learnt_from: str, trunk: str) -> str:
-    """What a checkpoint is bound to: all settings that the weights depend on, the digest of all
-    that is learnt from, and the hash of a trunk that is not in it.
+    """The hash that binds a checkpoint: settings that the weights depend on, the digest of the
+    data, and the hash of a frozen trunk.
     """
     chosen = settings.model_dump(mode="json", exclude=NOT_OF_THE_WEIGHTS)
     return fingerprint_of({**chosen, "learnt_from": learnt_from, "trunk_below": trunk})
 
 
 def map_fingerprint(settings: MultiBoxTrainingConfig, views: str, trunk: str) -> str:
-    """What kept maps are bound to: runs that differ in heads or rate share them."""
+    """The hash that binds cached maps; runs that differ in heads or rate share them."""
     rooms = {"data", "trunk", "views", "augment", "bank"}
     chosen = settings.model_dump(mode="json", include=rooms)
     beside = {"seed": settings.optimiser.seed, "kept": views, "trunk_below": trunk}

@@ -1,4 +1,6 @@
-"""One step of a MultiBox: forward, matching and backward of a batch, in parts that fit memory."""
+"""One training step of a MultiBox: forward, matching and backward of a batch, in parts that fit
+memory.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from detector.proposals.multibox.priors import Priors
 from detector.training.multibox.view_examples import ViewBatch
 
 
-class Sums(NamedTuple):
-    """Over the views learnt from: both losses, objects matched, views."""
+class MultiBoxSums(NamedTuple):
+    """Sums over the views learnt from: both losses, matched objects, views."""
 
     location: float
     confidence: float
@@ -24,11 +26,11 @@ class Sums(NamedTuple):
 
 
 @dataclass
-class Step:
-    """What stays the same from step to step.
+class MultiBoxStep:
+    """The constants of a training's steps.
 
     batch    views of a step, over all processes: gradients are of the mean over them
-    seconds  spent on matching objects and predictions, since it was last asked
+    seconds  spent on matching; the caller resets it
     """
 
     network: nn.Module
@@ -41,7 +43,9 @@ class Step:
     seconds: float = field(default=0.0)
 
     def __call__(self, batch: ViewBatch, scale: float) -> Tensor:
-        """Adds the gradients of `scale` times the loss; returns (4,) sums, in the order of Sums."""
+        """Add the gradients of `scale` times the loss; returns sums (4,) in the order of
+        MultiBoxSums.
+        """
         sums = torch.zeros(4, device=self.device)
         for rows in torch.arange(len(batch.inputs)).chunk(self.accumulate):
             inputs = batch.inputs[rows].to(self.device, memory_format=torch.channels_last)
@@ -57,6 +61,6 @@ class Step:
             learnt = batch.learnt[rows].to(self.device).float()
             total = ((losses.location + losses.confidence) * learnt).sum()
             (total * (scale / self.batch)).backward()
-            kept = torch.stack([losses.location, losses.confidence, losses.matched]).detach()
-            sums += torch.cat([(kept * learnt).sum(1), learnt.sum()[None]])
+            parts = torch.stack([losses.location, losses.confidence, losses.matched]).detach()
+            sums += torch.cat([(parts * learnt).sum(1), learnt.sum()[None]])
         return sums

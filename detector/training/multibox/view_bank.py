@@ -1,8 +1,7 @@
-"""A fixed set of views of a data set, and their maps of a frozen trunk (trunk_cache.py).
+"""A fixed set of views of a data set, whose maps of a frozen trunk are cached (trunk_cache.py).
 
-Of an image whose objects are all annotated there are `views_per_image`: the image, its mirror
-image (with augment.flip=false: itself once more), then parts. View 0 is not distorted, for
-inference sees images so.
+A fully annotated image has `views_per_image`: the image, its mirror image (with
+augment.flip=false the image again), then parts. View 0 is not distorted, as at inference.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from detector.training.multibox.view_batches import Views
 
 
 class ViewBankSettings(Settings):
-    """How many views of each image are kept."""
+    """Number of views kept of each image."""
 
     views_per_image: int = Field(3, ge=1)
     partial_views: int = Field(1, ge=1)
@@ -30,7 +29,7 @@ class ViewBankSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class FixedViews:
-    """N views, image by image.
+    """N views in the order of their images.
 
     counts   (images,) views of each image; 0 where it cannot be read
     image    (N,) which image
@@ -58,20 +57,20 @@ class FixedViews:
         return cls(views, counts, image, np.arange(len(image)) - first)
 
     def digest(self) -> str:
-        """A hash of what decides the views: images, how many of each, and its annotated boxes."""
+        """A hash of what decides the views: the images and the number of views of each."""
         return digest_of([self.views.digest()], self.counts)
 
     def __len__(self) -> int:
         return len(self.image)
 
     def crops(self, image: int) -> Tensor:
-        """(count, 3, S, S): all views of one image."""
-        made = torch.zeros(int(self.counts[image]), 3, self.views.size, self.views.size)
-        for number in range(len(made)):
+        """All views of one image, (count, 3, S, S)."""
+        crops = torch.zeros(int(self.counts[image]), 3, self.views.size, self.views.size)
+        for number in range(len(crops)):
             view = self.views.kept(image, number)
-            made[number] = self.views.crop(image, number, view, distorted=number > 0)
-        return made
+            crops[number] = self.views.crop(image, number, view, distorted=number > 0)
+        return crops
 
-    def boxes(self, place: int) -> Array:
-        """(M, 4) the objects in one view."""
-        return self.views.kept(int(self.image[place]), int(self.number[place])).boxes
+    def boxes(self, index: int) -> Array:
+        """The objects (M, 4) in one view."""
+        return self.views.kept(int(self.image[index]), int(self.number[index])).boxes

@@ -1,4 +1,4 @@
-"""From numbers of views to pixels and boxes: which views an image has, and how they are made.
+"""Views of images by number: which part each shows, its pixels and its boxes.
 
 Everything about view v of image i is a function of (seed, i, v).
 """
@@ -26,11 +26,11 @@ from detector.training.engine.checkpoint import digest_of
 from detector.training.multibox.views import View, ViewSettings, draw_view, whole_view
 
 _READERS = 4
-"""Threads that read files: a disk is asked ahead."""
+"""Threads that read files: several requests keep a disk busy."""
 
 
 def object_fractions(sample: Sample, size: tuple[int, int]) -> Array:
-    """(M, 4) boxes of an image's objects of every class, as fractions of its sides (H, W).
+    """Boxes (M, 4) of an image's objects of every class, as fractions of its `size` (H, W).
 
     All are objects; crowds are not. Boxes are clipped to the image; those that clipping leaves
     without area are left out.
@@ -45,9 +45,9 @@ def object_fractions(sample: Sample, size: tuple[int, int]) -> Array:
 class Views:
     """The views of a data set's images.
 
-    A view is (3, S, S) float32, centred, and its boxes; of an image that cannot be read there are
-    none, and `broken` says why. Unless `quiet`, it is told how many image files have been read for
-    the digest.
+    A view is a centred crop (3, S, S) float32 with its boxes; an image that cannot be read has none
+    and is listed in `broken` with the reason. Unless `quiet`, the digest shows the
+    progress of its reading.
     """
 
     dataset: Dataset
@@ -61,8 +61,8 @@ class Views:
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def kept(self, image: int, number: int) -> View:
-        """View `number` of a fixed set: the whole image, its mirror image (where nothing is to be
-        mirrored: the image again), then parts.
+        """View `number` of a fixed set: the whole image, its mirror image (the image again if
+        nothing is mirrored), then parts.
         """
         boxes, size, flip = self._objects(image), self._size(image), self.augment.flip
         if number < 2:
@@ -70,7 +70,7 @@ class Views:
         return draw_view(boxes, size, self.settings, self._chance(image, number, 0), flip)
 
     def drawn(self, image: int, number: int) -> View:
-        """View `number` of an endless set: the whole image or a part, by lot."""
+        """View `number` of an endless set: the whole image or a random part."""
         boxes, size = self._objects(image), self._size(image)
         rng = self._chance(image, number, 2)
         if rng.random() < self.settings.whole_share:
@@ -78,13 +78,11 @@ class Views:
         return draw_view(boxes, size, self.settings, rng, self.augment.flip)
 
     def complete(self, image: int) -> bool:
-        """Whether all objects of an image are annotated, so that a prediction that is nobody's
-        cannot be one of them.
-        """
+        """True if all objects of an image are annotated: an unmatched prediction is wrong."""
         return self.dataset.samples[image].annotated is None
 
     def crop(self, image: int, number: int, view: View, *, distorted: bool = True) -> Tensor:
-        """(3, S, S) of a view."""
+        """The crop (3, S, S) of a view."""
         pixels = self.images.read(self.dataset.samples[image].path)
         height, width = pixels.shape[:2]
         box = view.window * [width, height, width, height]
@@ -98,7 +96,7 @@ class Views:
         return crop[0]
 
     def readable(self, image: int) -> bool:
-        """Whether the image can be decoded; otherwise it is noted in `broken`."""
+        """True if the image can be decoded; otherwise it is recorded in `broken`."""
         sample = self.dataset.samples[image]
         if sample.path in self.broken:
             return False
@@ -112,22 +110,22 @@ class Views:
     @cached_property
     def contents(self) -> list[str]:
         """The hash of each image file; empty where it cannot be opened."""
-        paths = [one.path for one in self.dataset.samples]
+        paths = [sample.path for sample in self.dataset.samples]
         with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(_content_of, paths)
-            return list(progress(found, "image files", len(paths), self.quiet))
+            hashes = pool.map(_content_of, paths)
+            return list(progress(hashes, "image files", len(paths), self.quiet))
 
     def digest(self) -> str:
-        """A hash of the images, of their files' contents, and of the annotated boxes of each."""
+        """A hash of the image files and of the boxes annotated in each."""
         samples = self.dataset.samples
         objects = [sample.annotations for sample in samples]
         return digest_of(
             [sample.image_id for sample in samples],
             self.contents,
             np.array([sample.size or (0, 0) for sample in samples]),
-            np.array([len(one) for one in objects]),
-            np.concatenate([np.zeros((0, 4)), *(one.boxes for one in objects)]),
-            np.concatenate([np.zeros(0, bool), *(one.crowd for one in objects)]),
+            np.array([len(annotations) for annotations in objects]),
+            np.concatenate([np.zeros((0, 4)), *(annotations.boxes for annotations in objects)]),
+            np.concatenate([np.zeros(0, bool), *(annotations.crowd for annotations in objects)]),
         )
 
     def _objects(self, image: int) -> Array:

@@ -1,6 +1,6 @@
-"""Batches for a box proposer: maps of kept views, or crops of views drawn anew.
+"""Batches for a box proposer: cached maps of fixed views, or crops of views drawn anew.
 
-Which come when is a function of (seed, step): an epoch's order is a permutation (patch_batches.py).
+The order is a function of (seed, step): a permutation in each epoch (patch_batches.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ViewBatch(NamedTuple):
     boxes     B times (M, 4) fractions of the view
     complete  (B,) bool: every object in view is annotated
     learnt    (B,) bool: False where the image could not be read
-    replay    what makes the batch again, as JSON
+    replay    what repeats the batch, as JSON
     """
 
     inputs: Tensor
@@ -38,13 +38,13 @@ class ViewBatch(NamedTuple):
 
 
 def positions_of(step: int, batch: int, rank: int, world_size: int) -> Array:
-    """The places in the stream that one process takes at a step."""
+    """The positions in the stream that one process takes at a step."""
     return np.arange(step * batch, (step + 1) * batch)[rank::world_size]
 
 
 @dataclass
 class CachedExamples:
-    """Maps of a fixed set of views."""
+    """Batches of cached maps of a fixed set of views."""
 
     fixed: FixedViews
     maps: TrunkCache
@@ -69,7 +69,7 @@ class CachedExamples:
 
 @dataclass
 class DrawnExamples:
-    """Crops of views drawn anew each epoch."""
+    """Batches of crops of views that are drawn anew each epoch."""
 
     views: Views
     batch: int

@@ -1,4 +1,4 @@
-"""What a box proposer learns from: views of whole images, and the objects in them.
+"""Views of images, the examples of a box proposer, and the objects in them.
 
 A view is a part of an image, perhaps mirrored, stretched to the network's square; boxes are
 fractions of the view's sides. Parts hold most of at least one object (Szegedy et al., arXiv
@@ -21,7 +21,7 @@ _TRIES = 20
 
 
 class ViewSettings(PartSettings):
-    """Which part of an image a view shows."""
+    """Limits of the part of an image that a view shows."""
 
     whole_share: float = Field(0.5, ge=0, le=1)
     """So many of the views that are drawn show the whole image, as at inference."""
@@ -48,9 +48,9 @@ class View(NamedTuple):
 
 
 def whole_view(boxes: Array, mirror: bool = False) -> View:
-    """All of an image whose objects are (M, 4) fractions of it."""
+    """The view of a whole image whose objects are (M, 4) fractions of it."""
     window = np.array([0.0, 0.0, 1.0, 1.0])
-    return _seen(window, mirror, boxes, 0.0)
+    return _make_view(window, mirror, boxes, 0.0)
 
 
 def draw_view(
@@ -60,10 +60,10 @@ def draw_view(
     rng: np.random.Generator,
     flip: bool = True,
 ) -> View:
-    """A part of an image of `size` (H, W) whose objects are (M, 4) fractions of it.
+    """Draw a part of an image of `size` (H, W) whose objects are (M, 4) fractions of it.
 
-    Where twenty tries cover no object enough, it is the whole image. Without `flip` it is the same
-    part, never mirrored.
+    Falls back to the whole image where twenty tries cover no object enough. Without `flip` the
+    parts are the same, but never mirrored.
     """
     height, width = size
     mirror = bool(rng.random() < 0.5) and flip
@@ -73,21 +73,21 @@ def draw_view(
         window = np.array(corners) / [width, height, width, height]
         covered = _covered(boxes, window)
         if not len(boxes) or covered.max() >= settings.min_object_covered:
-            return _seen(window, mirror, boxes, settings.keep_covered)
+            return _make_view(window, mirror, boxes, settings.keep_covered)
     return whole_view(boxes, mirror)
 
 
 def _covered(boxes: Array, window: Array) -> Array:
-    """(M,) the share of each box inside the window."""
+    """The share (M,) of each box inside the window."""
     shared = box_ops.intersection(boxes, window[None])[:, 0] if len(boxes) else np.zeros(0)
     return shared / box_ops.area(boxes) if len(boxes) else shared
 
 
-def _seen(window: Array, mirror: bool, boxes: Array, keep_covered: float) -> View:
-    kept = np.asarray(boxes, np.float64).reshape(-1, 4)
-    kept = kept[_covered(kept, window) >= keep_covered]
+def _make_view(window: Array, mirror: bool, boxes: Array, keep_covered: float) -> View:
+    visible = np.asarray(boxes, np.float64).reshape(-1, 4)
+    visible = visible[_covered(visible, window) >= keep_covered]
     corner, sides = window[[0, 1, 0, 1]], (window[2:] - window[:2])[[0, 1, 0, 1]]
-    kept = np.clip((kept - corner) / sides, 0, 1)
+    visible = np.clip((visible - corner) / sides, 0, 1)
     if mirror:
-        kept = np.stack([1 - kept[:, 2], kept[:, 1], 1 - kept[:, 0], kept[:, 3]], 1)
-    return View(window, mirror, kept)
+        visible = np.stack([1 - visible[:, 2], visible[:, 1], 1 - visible[:, 0], visible[:, 3]], 1)
+    return View(window, mirror, visible)

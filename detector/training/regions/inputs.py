@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Learning:
+class TrainingSetup:
     """What one member learns from.
 
     whole           the network that is to be saved
@@ -112,7 +112,7 @@ class Regions(NamedTuple):
     held: Dataset | None = None
 
 
-def regions_of(
+def load_regions(
     settings: RegionTrainingConfig,
     context: RunContext,
     group: Group,
@@ -177,14 +177,14 @@ def _check_networks(
         build_teacher(settings.teacher, classes, context.data_root, torch.device("cpu"), "float32")
 
 
-def learning_of(
+def build_setup(
     settings: RegionTrainingConfig,
     dataset: Dataset,
     pool: RegionPool,
     context: RunContext,
     group: Group,
     stop: Stop,
-) -> Learning:
+) -> TrainingSetup:
     """The network at its start, and its crops or, where there is a bank, its maps.
 
     Where `stop` becomes true while maps are made, it ends the tool; they are kept.
@@ -207,7 +207,7 @@ def _from_crops(
     pool: RegionPool,
     context: RunContext,
     group: Group,
-) -> Learning:
+) -> TrainingSetup:
     """All of the network learns, from new crops in each step."""
     import torch
 
@@ -220,7 +220,7 @@ def _from_crops(
         teacher = build_teacher(
             settings.teacher, dataset.classes, context.data_root, context.device, precision
         )
-    return Learning(
+    return TrainingSetup(
         dataset, network, network, pool, made, made, {},
         teacher=teacher, teacher_fingerprint=teacher.fingerprint if teacher else "",
     )  # fmt: skip
@@ -235,7 +235,7 @@ def _from_bank(
     context: RunContext,
     group: Group,
     stop: Stop,
-) -> Learning:
+) -> TrainingSetup:
     """The upper part learns, from maps that are made once; a teacher is asked once, too."""
     from torch.nn import Sequential, Unflatten
 
@@ -279,7 +279,7 @@ def _from_bank(
     _add_boxes(settings, top, dataset.classes, context, group)
     part = pool.restricted(bank.rows)
     mirrored = mirrored_rows(part.image, keeping.seed)
-    return Learning(
+    return TrainingSetup(
         dataset, whole, top, part, bank, crops, below, mirrored,
         teacher_logits=teacher_logits, teacher_fingerprint=name, below_hash=hash_of(trunk),
     )  # fmt: skip

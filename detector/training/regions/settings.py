@@ -135,8 +135,8 @@ class RegionTrainingConfig(Settings):
     @property
     def sampling_seed(self) -> int:
         """The seed of what is drawn while training."""
-        how = self.optimiser
-        return how.seed if how.sampling_seed is None else how.sampling_seed
+        optimiser = self.optimiser
+        return optimiser.seed if optimiser.sampling_seed is None else optimiser.sampling_seed
 
     def of_member(self, number: int) -> RegionTrainingConfig:
         """The settings of one member of an ensemble: the same start and schedule, other samples
@@ -144,5 +144,5 @@ class RegionTrainingConfig(Settings):
         """
         if number == 0:
             return self
-        how = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
-        return self.model_copy(update={"optimiser": how})
+        optimiser = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
+        return self.model_copy(update={"optimiser": optimiser})

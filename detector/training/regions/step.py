@@ -51,7 +51,7 @@ class Target(NamedTuple):
         return losses if self.read is None else torch.where(self.read, losses, 0.0)
 
 
-class Sums(NamedTuple):
+class RegionSums(NamedTuple):
     """Over the regions learnt from: loss, right ones, right objects, objects, loss of boxes (part
     of the loss), regions whose image could be read.
     """
@@ -65,7 +65,7 @@ class Sums(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Step:
+class RegionStep:
     """What stays the same from step to step.
 
     batch_size  regions that are learnt from, over all processes: gradients are of the mean
@@ -108,7 +108,7 @@ class Step:
             losses, of_background = self.all_reduce(both)
             learnt = ~alone | hardest(losses, of_background > 0, self.share)[place]
             inputs, target = inputs[learnt], target.at(learnt)
-        sums = torch.zeros(len(Sums._fields), device=self.device)
+        sums = torch.zeros(len(RegionSums._fields), device=self.device)
         size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
         for first in range(0, max(1, len(inputs)), size):
             x, wanted = inputs[first : first + size], target.at(slice(first, first + size))

@@ -1,4 +1,4 @@
-"""The training of one member, from its start or its checkpoint to its last step."""
+"""The training loop of one region classifier."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detector.training.regions.box_loss import WithMoves
 from detector.training.regions.device_crops import DeviceCrops
 from detector.training.regions.run import run_fingerprint
 from detector.training.regions.sampling import RegionBatch
-from detector.training.regions.step import Step, Sums, Target
+from detector.training.regions.step import RegionStep, RegionSums, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,62 +27,63 @@ if TYPE_CHECKING:
     from detector.progress.interruption import Stop
     from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
-    from detector.training.regions.inputs import Learning
+    from detector.training.regions.inputs import TrainingSetup
     from detector.training.regions.settings import RegionTrainingConfig
 
 
 def train(
     settings: RegionTrainingConfig,
-    learning: Learning,
+    setup: TrainingSetup,
     context: RunContext,
     group: Group,
     stop: Stop,
-    begun: Callable[[], None],
+    on_start: Callable[[], None],
 ) -> tuple[dict[str, Tensor], int]:
-    """Train one member in `context.out` until its last step or `stop`; its averaged weights, and
-    after how many steps.
+    """Train one member in `context.out` until its last step or `stop`; returns its averaged weights
+    and the number of finished steps.
 
-    `begun` is called when it is known that the settings are those of what is in `context.out`.
+    `on_start` is called once the settings are known to match what is in `context.out`.
     """
-    how, network, seed = settings.optimiser, learning.network, settings.sampling_seed
+    optimiser, network, seed = settings.optimiser, setup.network, settings.sampling_seed
     names = [name for name, _ in network.named_parameters()]
     freeze(network, [p for p in settings.member.freeze if any(n.startswith(p) for n in names)])
     gather_statistics(network)
-    belongs = run_fingerprint(
-        settings, learning.teacher_fingerprint, learning.pool.digest(), learning.below_hash
+    fingerprint = run_fingerprint(
+        settings, setup.teacher_fingerprint, setup.pool.digest(), setup.below_hash
     )
-    run = TrainingState(network, how, belongs)
-    loop = TrainingLoop(run, how, context, group, stop, last=how.steps, seed=seed)
-    begun()
-    if group.world_size == 1:  # a share of a batch has another shape at each step
+    state = TrainingState(network, optimiser, fingerprint)
+    loop = TrainingLoop(state, optimiser, context, group, stop, last=optimiser.steps, seed=seed)
+    on_start()
+    if group.world_size == 1:  # shares of a batch differ in shape, so a search would not pay
         search_kernels(context.device)
-    step_of = _step_of(settings, learning, context, group)
-    size = step_of.batch_size
+    training_step = _build_step(settings, setup, context, group)
+    size = training_step.batch_size
 
     def batch_at(step: int) -> tuple[RegionBatch, Tensor, Target]:
-        own = learning.pool.draw(seed, step).part(group.rank, group.world_size)
-        seen = learning.make(own, step)
-        moves = learning.moves(own, settings.augment.flip) if settings.box_loss else None
-        told = None if learning.teacher_logits is None else learning.teacher_logits(own)
-        labels = torch.from_numpy(own.labels)
-        place = None if own.place is None else torch.from_numpy(own.place)
-        target = Target(seen.allowed_classes, labels, moves, told, seen.read, place)
-        return own, seen.inputs, target
+        batch = setup.pool.draw(seed, step).part(group.rank, group.world_size)
+        crops = setup.make(batch, step)
+        moves = setup.moves(batch, settings.augment.flip) if settings.box_loss else None
+        teacher_logits = None if setup.teacher_logits is None else setup.teacher_logits(batch)
+        labels = torch.from_numpy(batch.labels)
+        place = None if batch.place is None else torch.from_numpy(batch.place)
+        target = Target(crops.allowed_classes, labels, moves, teacher_logits, crops.read, place)
+        return batch, crops.inputs, target
 
     def mean_loss(sums: Sequence[float]) -> float:
-        total = Sums(*sums)
+        total = RegionSums(*sums)
         return total.loss / size if total.read else math.nan
 
     reached = loop.first
-    display = TrainingDisplay(how.steps, loop.first, size, context.quiet)
+    display = TrainingDisplay(optimiser.steps, loop.first, size, context.quiet)
     with ExitStack() as stack:
         logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
-        ahead = 2 if isinstance(learning.make, DeviceCrops) else None  # in the device's memory
+        # Batches made on the GPU wait in its memory.
+        ahead = 2 if isinstance(setup.make, DeviceCrops) else None
         for current in loop.steps(batch_at, threads=max(1, context.threads - 1), ahead=ahead):
             batch, inputs, target = current.batch
-            sums = step_of(inputs, target, loop.factor)
+            sums = training_step(inputs, target, loop.factor)
             result = loop.update(current.step, sums, mean_loss, batch.replay)
-            total, reached = Sums(*result.sums), current.step + 1
+            total, reached = RegionSums(*result.sums), current.step + 1
             objects_right = total.objects_right / max(total.objects, 1)
             curves = {"boxes": round(total.boxes / size, 5)} if settings.box_loss else {}
             curves["positives_right"] = round(objects_right, 4)
@@ -95,30 +96,30 @@ def train(
                 current.waited,
             )
     display.close()
-    return run.averaged(), reached
+    return state.averaged(), reached
 
 
-def _step_of(
-    settings: RegionTrainingConfig, learning: Learning, context: RunContext, group: Group
-) -> Step:
-    """What stays the same from step to step."""
-    how, sampling, network = settings.optimiser, settings.sampling, learning.network
+def _build_step(
+    settings: RegionTrainingConfig, setup: TrainingSetup, context: RunContext, group: Group
+) -> RegionStep:
+    """The step of this training, from its settings."""
+    optimiser, sampling, network = settings.optimiser, settings.sampling, setup.network
     forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
     teacher = settings.teacher
-    return Step(
+    return RegionStep(
         torch.compile(forward) if context.compiled else forward,
         context.device,
-        choose_precision(how.precision, context.device),
-        learning.pool.batch_size(),
+        choose_precision(optimiser.precision, context.device),
+        setup.pool.batch_size(),
         normalise=getattr(network, "normalisation", CENTRED),
         share=sampling.hard_share,
         drawn=sampling.positives_per_batch
         + sampling.background_per_batch
         + sampling.hard_candidates,
         all_reduce=group.all_reduce,
-        accumulate=how.accumulate,
-        label_smoothing=how.label_smoothing,
-        teacher=learning.teacher,
+        accumulate=optimiser.accumulate,
+        label_smoothing=optimiser.label_smoothing,
+        teacher=setup.teacher,
         weight=teacher.weight if teacher else 0.0,
         temperature=teacher.temperature if teacher else 1.0,
         box_weight=settings.box_loss.weight if settings.box_loss else 0.0,
