@@ -14,7 +14,7 @@ from detector.crops.warp import crop_batch
 from detector.detection.detector import Detector
 from detector.detection.ensemble import Ensemble, Member
 from detector.structures import Proposals
-from detector.training.heads.features import FeatureStore, describe_regions, kept_features
+from detector.training.heads.features import FeatureStore, cached_features, describe_regions
 
 
 class Corners(nn.Module):
@@ -61,9 +61,9 @@ def test_features_are_those_of_the_crops_and_mirrored_ones_swap_sides(detector, 
 
 def test_features_are_computed_once_and_the_same_from_the_disk(detector, picture, tmp_path):
     store = FeatureStore(tmp_path / "features", {"members": ["a"]})
-    (first,) = kept_features(store, detector, picture, BOXES)
+    (first,) = cached_features(store, detector, picture, BOXES)
     asked = Corners.asked
-    (again,) = kept_features(store, detector, picture, BOXES)
+    (again,) = cached_features(store, detector, picture, BOXES)
     assert Corners.asked == asked
     assert again.tobytes() == first.tobytes()
     (exact,) = describe_regions(detector, np.asarray(Image.open(picture)), BOXES)
@@ -73,7 +73,7 @@ def test_features_are_computed_once_and_the_same_from_the_disk(detector, picture
 @pytest.mark.parametrize("damage", ["boxes", "empty", "half", "text", "flag"])
 def test_other_boxes_and_damaged_files_count_as_missing(detector, picture, tmp_path, damage):
     store = FeatureStore(tmp_path / "features", {})
-    kept_features(store, detector, picture, BOXES)
+    cached_features(store, detector, picture, BOXES)
     (path,) = store.folder.iterdir()
     data = path.read_bytes()
     boxes = BOXES[:2] if damage == "boxes" else BOXES
@@ -82,7 +82,7 @@ def test_other_boxes_and_damaged_files_count_as_missing(detector, picture, tmp_p
     spoilt["flag"] = data[:flags] + b"\x01" + data[flags + 1 :]
     path.write_bytes(spoilt.get(damage, data))
     assert store.get(path.stem, boxes) is None
-    assert len(kept_features(store, detector, picture, boxes)[0]) == len(boxes)
+    assert len(cached_features(store, detector, picture, boxes)[0]) == len(boxes)
 
 
 def test_other_settings_are_another_folder(tmp_path):

@@ -56,7 +56,7 @@ def main(
     from detector.errors import BundleError
     from detector.evaluation.scoring.regions import region_store
     from detector.proposals.cache.stored import ProposalStore
-    from detector.training.heads.measuring import asked_images, calibrated, known_regions
+    from detector.training.heads.measuring import known_regions, measure_calibration, score_images
     from detector.training.heads.temperature import fit_temperature
 
     bundle = weights or SHIPPED
@@ -69,11 +69,11 @@ def main(
     folder = cache or sibling(out, ".regions")
     store = region_store(folder, detector, manifest)
     with ProposalStore(folder / "proposals.sqlite", "rw") as proposals:
-        asked = asked_images(dataset, detector, store, proposals, quiet)
+        asked = score_images(dataset, detector, store, proposals, quiet)
     known = known_regions(asked, iou)
     before = [member.temperature for member in manifest.members]
     after = [fit_temperature(one, known.labels, known.log_odds) for one in known.logits]
-    rows = [calibrated(asked, known, found) for found in (before, after)]
+    rows = [measure_calibration(asked, known, found) for found in (before, after)]
     about = {
         "data": f"{pluralise(len(asked.dataset), 'image')} of {dataset.name}",
         "least_iou": iou,

@@ -171,10 +171,10 @@ def test_mirrored_regions_come_with_a_mirrored_truth(run: Path):
     assert kept.mirrored.any()
     assert not kept.mirrored.all()
     for one in found:
-        rows, _, moves = one.to_move(0.6)
+        rows, _, deltas = one.to_move(0.6)
         overlap = np.array([_iou(one.boxes[row], one.real.boxes[0]) for row in rows])
         assert (overlap > 0.6).all()
-        assert np.isfinite(moves).all()
+        assert np.isfinite(deltas).all()
 
 
 def test_every_object_comes_once(run: Path):

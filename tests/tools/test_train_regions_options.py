@@ -448,15 +448,15 @@ def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
     from detector.training.regions.inputs import TrainingSetup
 
     class Pool:
-        def moves(self, rows: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+        def deltas(self, rows: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
             return np.stack([rows, mirrored, rows, rows], 1).astype(np.float32)
 
     rows, drawn = np.array([2, 0, 1]), np.array([True, True, False])
     batch = RegionBatch(*[rows] * 2, *[drawn] * 2, drawn, rows)
     parts = [None] * 3 + [Pool(), None, None, {}]
     crops, bank = TrainingSetup(*parts), TrainingSetup(*parts, np.array([False, True, True]))
-    assert crops.moves(batch, flip)[:, 1].tolist() == [flip, flip, 0]
-    assert bank.moves(batch, flip)[:, 1].tolist() == [flip, 0, flip]
+    assert crops.deltas(batch, flip)[:, 1].tolist() == [flip, flip, 0]
+    assert bank.deltas(batch, flip)[:, 1].tolist() == [flip, 0, flip]
 
 
 def test_a_broken_image_teaches_no_moves(monkeypatch):
@@ -468,12 +468,12 @@ def test_a_broken_image_teaches_no_moves(monkeypatch):
 
     scale = torch.ones(1, requires_grad=True)
     step = RegionStep(network, torch.device("cpu"), torch.float32, 2, box_weight=1.0)
-    moves, labels = torch.full((2, 4), 0.3), torch.tensor([0, 1])
+    deltas, labels = torch.full((2, 4), 0.3), torch.tensor([0, 1])
     known, unread = torch.eye(3, dtype=torch.bool)[:2], torch.zeros(2, dtype=torch.bool)
     crops = torch.zeros(2, 3, 4, 4)
-    assert RegionSums(*step(crops, Target(known, labels, moves), 1.0)).boxes > 1
-    assert RegionSums(*step(crops, Target(known, labels, moves, read=unread), 1.0)).boxes == 0
-    none = Target(known[:0], labels[:0], moves[:0])
+    assert RegionSums(*step(crops, Target(known, labels, deltas), 1.0)).boxes > 1
+    assert RegionSums(*step(crops, Target(known, labels, deltas, read=unread), 1.0)).boxes == 0
+    none = Target(known[:0], labels[:0], deltas[:0])
     assert RegionSums(*step(crops[:0], none, 1.0)).objects == 0
 
 

@@ -14,7 +14,7 @@ from detector.structures import Annotations, Proposals
 from detector.training.regions.box_loss import (
     SPREAD,
     RegionOutput,
-    WithMoves,
+    WithDeltas,
     add_layer,
     box_loss,
     split_head,
@@ -23,13 +23,13 @@ from detector.training.regions.sampling import RegionPool, SamplingSettings
 
 
 def test_only_an_objects_own_class_moves_it():
-    moves = torch.zeros(3, 8, requires_grad=True)
+    deltas = torch.zeros(3, 8, requires_grad=True)
     wanted = torch.tensor([[0.1, 0.0, 0.0, 0.4], [0.05, 0, 0, 0], [9.0, 9, 9, 9]])
-    losses = box_loss(moves, wanted, torch.tensor([0, 1, 2]))  # 2 is background
+    losses = box_loss(deltas, wanted, torch.tensor([0, 1, 2]))  # 2 is background
     # In units of SPREAD: 1 (0.5) and 2 (1.5); 0.5 (0.125).
     assert losses.tolist() == pytest.approx([2.0, 0.125, 0.0])
     losses.sum().backward()
-    touched = moves.grad.view(3, 2, 4).abs().sum(2) > 0
+    touched = deltas.grad.view(3, 2, 4).abs().sum(2) > 0
     assert touched.tolist() == [[True, False], [False, True], [False, False]]
 
 
@@ -38,7 +38,7 @@ def test_the_head_moves_a_region_as_the_layer_says():
     add_layer(network, 2)
     for tensor in (network.boxes.weight, network.boxes.bias):
         torch.nn.init.normal_(tensor, std=0.05)
-    output = WithMoves(network.eval())(torch.randn(2, 3, 64, 64))
+    output = WithDeltas(network.eval())(torch.randn(2, 3, 64, 64))
     assert isinstance(output, RegionOutput)
     rest, head = split_head(network.state_dict())
     assert rest.keys() == build_model("googlenet", 3).state_dict().keys()
@@ -58,12 +58,12 @@ def test_classes_are_learnt_behind_dropout_and_places_without():
     network = build_model("googlenet", 3)
     add_layer(network, 2)
     crops = torch.randn(2, 3, 64, 64)
-    wanted = WithMoves(network.eval())(crops)
+    wanted = WithDeltas(network.eval())(crops)
     network.dropout.p = 1.0
     network.dropout.train()
-    found = WithMoves(network)(crops)
+    found = WithDeltas(network)(crops)
     assert (found.logits == network.classifier.bias).all()
-    assert torch.equal(found.moves, wanted.moves)
+    assert torch.equal(found.deltas, wanted.deltas)
 
 
 def test_a_pool_says_what_moves_a_region_mirrored_or_not(tmp_path):
@@ -72,11 +72,11 @@ def test_a_pool_says_what_moves_a_region_mirrored_or_not(tmp_path):
     proposals = Proposals(np.array([[14, 8, 52, 48], [62, 22, 95, 70], [0, 0, 9, 9]]), (100, 120))
     pool = RegionPool(Dataset("one", ("x", "y"), (sample,)), {"a": proposals}, SamplingSettings())
     rows = np.arange(len(pool.boxes))
-    straight = pool.moves(rows, np.zeros(len(rows), bool))
+    straight = pool.deltas(rows, np.zeros(len(rows), bool))
     for box, move, which in zip(pool.boxes, straight, pool.object, strict=True):
         there = apply_deltas(box[None], move[None, None], (100, 120))[0, 0]
         assert np.allclose(there, truth.boxes[which] if which >= 0 else box, atol=1e-4)
-    mirrored = pool.moves(rows, np.ones(len(rows), bool))
+    mirrored = pool.deltas(rows, np.ones(len(rows), bool))
     flipped = pool.boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [120, 0, 120, 0]
     goal = truth.boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [120, 0, 120, 0]
     hit = pool.object >= 0

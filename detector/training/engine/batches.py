@@ -66,8 +66,8 @@ class InputBatch(NamedTuple):
 class RegionCrops:
     """The crops of a region batch, made on the CPU.
 
-    An image that cannot be read costs its regions, never the run: their classes are all possible,
-    so that they add nothing to the loss, and `broken` says which files they were.
+    An image that cannot be read loses its regions but never stops the run: all classes are allowed
+    for them, so that they add nothing to the loss, and `broken` lists the file.
     """
 
     dataset: Dataset

@@ -1,4 +1,4 @@
-"""Heads at the end of a training, on the maps that it kept."""
+"""Fitting of heads at the end of a training, on the maps of its bank."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from detector.training.regions.settings import RegionTrainingConfig
 
 
 def fit_heads_of_run(settings: RegionTrainingConfig, context: RunContext) -> bool:
-    """Fit what `settings.heads` asks for, and put it to use in the bundle of the run. False, and a
-    sentence on stderr, where there is too little to fit on; the bundle is then without them.
+    """Fit the heads that `settings.heads` requests and enable them in the run's bundle. Returns
+    False, after a sentence on stderr, where there is too little to fit on; the bundle then stays
+    without them.
     """
-    how, bundle = settings.heads, context.out / "bundle"
-    if not (how.svm or how.regression):
+    requested, bundle = settings.heads, context.out / "bundle"
+    if not (requested.svm or requested.regression):
         return True
     loaded = load_bundle(bundle)
     fast = fastest_precision(context.device)
-    kept = BankFeatures(loaded, context, "bfloat16" if fast == "bfloat16" else "float32")
-    recipe = {"data": f"{len(kept.dataset)} images, the bank of the training", "seed": how.seed}
+    features = BankFeatures(loaded, context, "bfloat16" if fast == "bfloat16" else "float32")
+    recipe = {
+        "data": f"{len(features.dataset)} images, the bank of the training",
+        "seed": requested.seed,
+    }
     try:
-        fitted = fit_all(kept, kept.classes, how.svm, how.regression, how.seed, recipe)
+        fitted = fit_all(
+            features, features.classes, requested.svm, requested.regression, requested.seed, recipe
+        )
     except TrainingError as error:
         typer.echo(f"{bundle} is without heads: {error}", err=True)
         return False

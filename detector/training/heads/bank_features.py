@@ -1,4 +1,4 @@
-"""Features for heads from the maps that a training kept: no crop is made and no trunk is run."""
+"""Features for heads from the maps of a training's bank: no crop is made and no trunk runs."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class BankFeatures:
     """The images of a training run with the features of the regions in its bank.
 
     A bank holds some regions mirrored. Those of an image come as an image of their own, with
-    mirrored boxes and truth, so that what moves a region moves it the right way; an object comes
-    once, with those that its own box is among.
+    mirrored boxes and truth, so that box deltas have the right sign; an object comes once, with
+    the regions that include its own box.
     """
 
     def __init__(
         self, bundle: Bundle, context: RunContext, precision: Precision = "float32", *,
         every_class: bool = False,
     ) -> None:  # fmt: skip
-        """`context` is that of the training; its settings are in `context.out`. With `every_class`
-        a class without objects is an error before any features are made.
+        """Read the training in `context.out`. With `every_class`, a class without objects is an
+        error before any features are computed.
         """
         run, threads, quiet = context.out, context.threads, context.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        found = load_regions(settings, context, Group(), Stop(), told=True)
-        dataset, pool = found.dataset, found.pool
+        data = load_regions(settings, context, Group(), Stop(), reported=True)
+        dataset, pool = data.dataset, data.pool
         if every_class:
             need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
         setup = build_setup(settings, dataset, pool, context, Group(), Stop())
@@ -58,8 +58,8 @@ class BankFeatures:
             self.mirrored[:] = False
         self.members, self.read = len(bundle.models), setup.make.read
         tops = [Top(model.to(context.device), settings.bank.after) for model in bundle.models]
-        count, lost = len(setup.pool.boxes), setup.pool.image[~self.read]
-        self.unread = found.unread + len(np.unique(lost))
+        count, unreadable = len(setup.pool.boxes), setup.pool.image[~self.read]
+        self.unread = data.unread + len(np.unique(unreadable))
         """Images of the training that cannot be read now, or could not when the maps were made."""
         self._features = [
             _described(setup.make, count, top, threads, quiet, precision) for top in tops
@@ -67,7 +67,7 @@ class BankFeatures:
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
-        del label  # they are at hand: there is nothing to wait for
+        del label  # computed already: there is no progress to show
         for image in np.unique(self.pool.image[self.read]):
             yield from self._of_image(int(image), self._features[member])
 
@@ -76,20 +76,20 @@ class BankFeatures:
         truth = sample.annotations
         rows = np.flatnonzero(self.pool.image == image)
         real = truth[truth.real]
-        own = _rows_of_objects(self.pool.boxes[rows], real.boxes)
-        others = np.setdiff1d(np.arange(len(rows)), own)
+        object_rows = _rows_of_objects(self.pool.boxes[rows], real.boxes)
+        others = np.setdiff1d(np.arange(len(rows)), object_rows)
         for mirrored in (False, True):
-            shown = self.mirrored[rows[own]] == mirrored
-            part = rows[others[self.mirrored[rows[others]] == mirrored]]
-            chosen, seen = np.concatenate([rows[own[shown]], part]), truth
+            shown = self.mirrored[rows[object_rows]] == mirrored
+            other_rows = rows[others[self.mirrored[rows[others]] == mirrored]]
+            chosen, image_truth = np.concatenate([rows[object_rows[shown]], other_rows]), truth
             if not len(chosen):
                 continue
-            boxes = np.concatenate([real.boxes[shown], self.pool.boxes[part]])
+            boxes = np.concatenate([real.boxes[shown], self.pool.boxes[other_rows]])
             if mirrored:
                 width = int(np.ceil(max(boxes[:, 2].max(), truth.boxes[:, 2].max(initial=0))))
                 boxes = box_ops.flip_horizontally(boxes, width)
-                seen = _flipped(truth, width)
-            yield DescribedImage(boxes, features[chosen], seen, sample.background_of, shown)
+                image_truth = _flipped(truth, width)
+            yield DescribedImage(boxes, features[chosen], image_truth, sample.background_of, shown)
 
 
 def _settings_of(run: Path) -> RegionTrainingConfig:
@@ -105,7 +105,7 @@ def _settings_of(run: Path) -> RegionTrainingConfig:
 def _described(
     bank: FeatureBank, count: int, top: Top, threads: int, quiet: bool, precision: Precision
 ) -> Array:
-    """(count, F) float32 of all maps of a bank."""
+    """Features (count, F) float32 of all maps of a bank."""
     network: Any = prepare_for_inference(top, precision)
     run = FixedBatches(network, batch_size=64, workers=threads)
     chunks = np.array_split(np.arange(count), max(1, count // 512))
@@ -117,11 +117,11 @@ def _described(
 
 
 def _rows_of_objects(boxes: Array, objects: Array) -> Array:
-    """For each object the region that is its box; a bank has all of them."""
+    """For each object the row of the region that is its box; a bank has all of them."""
     if not len(objects):
         return np.zeros(0, np.int64)
-    found: Array = box_ops.iou(objects, boxes).argmax(1)
-    return found
+    rows: Array = box_ops.iou(objects, boxes).argmax(1)
+    return rows
 
 
 def _flipped(truth: Annotations, width: int) -> Annotations:

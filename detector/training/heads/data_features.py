@@ -1,4 +1,4 @@
-"""Features for heads from the images of a data set, kept on disk for the next attempt."""
+"""Features for heads from the images of a data set, cached on disk."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from detector.progress.messages import say_error
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import gather
 from detector.structures import Proposals
-from detector.training.heads.features import FeatureStore, feature_settings, kept_features
+from detector.training.heads.features import FeatureStore, cached_features, feature_settings
 
 
 def load(
     bundle: Path, members: int | None, max_proposals: int | None, device: str, precision: str,
     threads: int | None, quiet: bool,
 ) -> Detector:  # fmt: skip
-    """The bundle without its own SVMs and regression, which are to be fitted."""
+    """Load the bundle without its own SVMs and regression, which are to be fitted."""
     threads = use_threads(threads)
     settings: dict[str, Any] = {"svm": False, "regression": False}
     if max_proposals is not None:
@@ -46,34 +46,36 @@ def load(
 def proposals_of(
     dataset: Dataset, detector: Detector, cache: Path | None, quiet: bool
 ) -> list[tuple[Sample, Proposals]]:
-    """Each image that can be read with its proposals; the others are said on stderr."""
-    found = []
+    """Each readable image with its proposals; the others are reported on stderr. Raises
+    DatasetError if there is none.
+    """
+    pairs = []
     paths = [sample.path for sample in dataset.samples]
     propose = detector.propose_regions
     with nullcontext() if cache is None else ProposalStore(cache, "rw") as store:
         results = gather(paths, propose, store, threads=detector.threads)
-        told = progress(results, "proposals", len(paths), quiet)
-        for sample, (_, result) in zip(dataset.samples, told, strict=True):
+        watched = progress(results, "proposals", len(paths), quiet)
+        for sample, (_, result) in zip(dataset.samples, watched, strict=True):
             if isinstance(result, ImageError):
                 say_error(result)
             else:
-                found.append((sample, result[: detector.settings.max_proposals]))
-    if not found:
+                pairs.append((sample, result[: detector.settings.max_proposals]))
+    if not pairs:
         raise DatasetError(f"{dataset.name}: none of its images can be read")
-    return found
+    return pairs
 
 
 def feature_store(
     folder: Path, detector: Detector, members: list[str], precision: str
 ) -> FeatureStore:
-    """Where features are kept, by all that decides them; `members` are the networks' hashes."""
+    """The feature cache for these settings; `members` are the networks' hashes."""
     if precision == "auto":
         precision = fastest_precision(detector.device)
     return FeatureStore(folder, feature_settings(detector, members, precision))
 
 
 class DataFeatures:
-    """Images with the features of their regions, as often as they are asked for."""
+    """Images with the features of their regions; they can be iterated repeatedly."""
 
     def __init__(
         self, samples: list[tuple[Sample, Proposals]], detector: Detector, store: FeatureStore,
@@ -87,5 +89,5 @@ class DataFeatures:
         label = label if self.members == 1 else f"member {member}: {label}"
         for sample, proposals in progress(self.samples, label, quiet=self.quiet):
             boxes = DescribedImage.regions(sample.annotations, proposals.boxes)
-            features = kept_features(self.store, self.detector, sample.path, boxes)[member]
+            features = cached_features(self.store, self.detector, sample.path, boxes)[member]
             yield DescribedImage(boxes, features, sample.annotations, sample.background_of)

@@ -1,4 +1,4 @@
-"""The features of regions, and those of a data set kept on disk: computed once."""
+"""Features of regions, with a cache on disk."""
 
 from __future__ import annotations
 
@@ -31,22 +31,20 @@ def describe_regions(
         rows = slice(first, first + detector.chunk)
         crops = {}
         for spec in detector.ensemble.crop_specs:
-            made = crop_batch(
+            spec_crops = crop_batch(
                 image, boxes[rows], spec.size, context=spec.context,
                 device=detector.device, threads=detector.threads,
             )  # fmt: skip
             if mirrored is not None:
                 flip = torch.from_numpy(mirrored[rows])
-                made[flip] = made[flip].flip(-1)
-            crops[spec] = made
+                spec_crops[flip] = spec_crops[flip].flip(-1)
+            crops[spec] = spec_crops
         parts.append(detector.ensemble.features(crops))
     return [torch.cat(member).numpy() for member in zip(*parts, strict=True)]
 
 
 def feature_settings(detector: Detector, members: Sequence[str], precision: str) -> dict[str, Any]:
-    """All that decides the features of a data set's regions; `members` are the hashes of the
-    networks' weights.
-    """
+    """All settings that decide the features; `members` are the hashes of the networks' weights."""
     return {
         "members": list(members),
         "proposals": describe(detector.propose_regions),
@@ -58,10 +56,11 @@ def feature_settings(detector: Detector, members: Sequence[str], precision: str)
 
 
 class FeatureStore:
-    """One file an image, named by the hash of its bytes, in a folder of the settings' hash.
+    """A cache with one file per image, named by the hash of its bytes, in a folder named by the
+    hash of the settings.
 
-    Features are kept in float16, which is a thousandth of their size. A file that is damaged, or
-    that holds other boxes than those asked for, counts as missing.
+    Features are stored as float16, whose relative error is below a thousandth. A damaged file, or
+    one with other boxes, counts as missing.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
@@ -79,14 +78,14 @@ class FeatureStore:
             return None
         if not np.array_equal(stored, np.asarray(boxes, np.float32)):
             return None
-        if any(one.ndim != 2 or len(one) != len(boxes) for one in features):
+        if any(part.ndim != 2 or len(part) != len(boxes) for part in features):
             return None
-        return [one.astype(np.float32) for one in features]
+        return [part.astype(np.float32) for part in features]
 
     def put(self, content: str, boxes: Array, features: Sequence[Array]) -> None:
         data = io.BytesIO()
         named: dict[str, Any] = {
-            f"member{i}": one.astype(np.float16) for i, one in enumerate(features)
+            f"member{i}": part.astype(np.float16) for i, part in enumerate(features)
         }
         np.savez(data, boxes=np.asarray(boxes, np.float32), **named)
         write_atomically(self._path(content), data.getvalue())
@@ -95,14 +94,16 @@ class FeatureStore:
         return self.folder / f"{content}.npz"
 
 
-def kept_features(store: FeatureStore, detector: Detector, path: Path, boxes: Array) -> list[Array]:
-    """Of regions of the image at `path`: from the store, else described and stored; the same
-    numbers either way.
+def cached_features(
+    store: FeatureStore, detector: Detector, path: Path, boxes: Array
+) -> list[Array]:
+    """Features of regions of the image at `path`, from the cache or computed into it; the numbers
+    are the same either way.
     """
     content = content_hash(read_bytes(path))
-    found = store.get(content, boxes)
-    if found is None:
+    features = store.get(content, boxes)
+    if features is None:
         store.put(content, boxes, describe_regions(detector, read_image(path), boxes))
-        found = store.get(content, boxes)
-    assert found is not None
-    return found
+        features = store.get(content, boxes)
+    assert features is not None
+    return features

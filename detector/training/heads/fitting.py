@@ -1,4 +1,4 @@
-"""SVMs and box regression of all classes on whatever gives the features of regions."""
+"""Fitting of SVMs and box regression for all classes, on features from any source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
 
 
 class Described(Protocol):
-    """Images with the features of their regions, as often as they are asked for."""
+    """Images with the features of their regions; they can be iterated repeatedly."""
 
     members: int
 
@@ -33,7 +33,7 @@ def fit_all(
     described: Described, classes: tuple[str, ...], svm: bool, regression: bool,
     seed: int, recipe: dict[str, Any],
 ) -> Fitted:  # fmt: skip
-    """SVMs and box regression of all classes, on each member."""
+    """Fit SVMs and box regression of all classes for each member."""
     fitted: Fitted = []
     for member in range(described.members):
         images = partial(described.images, member)
@@ -43,13 +43,15 @@ def fit_all(
             head = HeadManifest(kind="svm", member=member, recipe=recipe | settings.model_dump())
             fitted.append((head, fit_svms(images, classes, norm, settings)))
         if regression:
-            how = RegressionSettings()
-            head = HeadManifest(kind="regression", member=member, recipe=recipe | how.model_dump())
-            fitted.append((head, fit_regressions(images, classes, norm, how)))
+            ridge = RegressionSettings()
+            head = HeadManifest(
+                kind="regression", member=member, recipe=recipe | ridge.model_dump()
+            )
+            fitted.append((head, fit_regressions(images, classes, norm, ridge)))
     return fitted
 
 
 def thresholds_with(manifest: BundleManifest, fitted: Fitted, enable: bool) -> Thresholds:
-    """The bundle's, with the fitted heads in use where they are to be."""
-    now: dict[str, bool] = {head.kind: True for head, _ in fitted} if enable else {}
-    return manifest.thresholds.model_copy(update=now)
+    """The bundle's thresholds, with the fitted heads enabled if asked for."""
+    enabled: dict[str, bool] = {head.kind: True for head, _ in fitted} if enable else {}
+    return manifest.thresholds.model_copy(update=enabled)

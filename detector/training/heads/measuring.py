@@ -1,4 +1,4 @@
-"""Annotated images with what the networks say of their regions, and how well scores are meant."""
+"""Network outputs for the regions of annotated images, and the calibration of their scores."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from detector.training.heads.temperature import LEFT_OUT, region_labels
 
 
 @dataclass(frozen=True, eq=False)
-class AskedImages:
-    """The images that could be read; what is said of their regions is read from the store."""
+class ScoredImages:
+    """The readable images; their regions' outputs are read from the store."""
 
     dataset: Dataset
     detector: Detector
@@ -34,30 +34,32 @@ class AskedImages:
 
     def __iter__(self) -> Iterator[tuple[Sample, RegionOutputs]]:
         for sample, found in ask_dataset(self.detector, self.dataset, self.store):
-            if isinstance(found, ImageError):  # it could be read a moment ago
+            if isinstance(found, ImageError):  # it was readable a moment ago
                 raise found
             yield sample, found
 
 
-def asked_images(
+def score_images(
     dataset: Dataset, detector: Detector, store: RegionStore, proposals: ProposalStore, quiet: bool
-) -> AskedImages:
-    """Ask the networks where it is not kept; images that cannot be read are said on stderr."""
+) -> ScoredImages:
+    """Run the networks on regions that the store does not hold; unreadable images are reported on
+    stderr.
+    """
     proposing, pace = proposing_with(detector, proposals), Pace()
-    asked = ask_dataset(detector, dataset, store, proposing, begin=pace.begin)
+    scored = ask_dataset(detector, dataset, store, proposing, begin=pace.begin)
     readable = []
-    for sample, found in progress(asked, "regions", len(dataset), quiet, pace=pace):
+    for sample, found in progress(scored, "regions", len(dataset), quiet, pace=pace):
         if isinstance(found, ImageError):
             say_error(found)
         else:
             readable.append(sample.image_id)
     if not readable:
         raise DatasetError(f"{dataset.name}: none of its images can be read")
-    return AskedImages(dataset.subset(readable), detector, store)
+    return ScoredImages(dataset.subset(readable), detector, store)
 
 
 class KnownRegions(NamedTuple):
-    """The N regions of which the annotations say what they are.
+    """The N regions whose class the annotations determine.
 
     logits    (N, K+1) of each member
     labels    (N,); K is background
@@ -69,16 +71,16 @@ class KnownRegions(NamedTuple):
     log_odds: Array | None
 
 
-def known_regions(images: AskedImages, least_iou: float) -> KnownRegions:
-    """Of all images."""
+def known_regions(images: ScoredImages, least_iou: float) -> KnownRegions:
+    """The known regions of all images."""
     prior = images.detector.prior
     logits: list[list[Array]] = [[] for _ in images.detector.ensemble.members]
     labels, log_odds = [np.zeros(0, np.int64)], [np.zeros(0)]
     for sample, found in images:
         boxes, classes = found.proposals.boxes, found.outputs[0].logits.shape[1] - 1
-        mine = region_labels(sample, boxes, classes, least_iou)
-        known = mine != LEFT_OUT
-        labels.append(mine[known])
+        region_classes = region_labels(sample, boxes, classes, least_iou)
+        known = region_classes != LEFT_OUT
+        labels.append(region_classes[known])
         for parts, output in zip(logits, found.outputs, strict=True):
             parts.append(output.logits.numpy()[known])
         if prior is not None:
@@ -91,8 +93,8 @@ def known_regions(images: AskedImages, least_iou: float) -> KnownRegions:
 
 
 class Calibrated(NamedTuple):
-    """How well the scores are meant: mean -log p of the regions' true classes, and the expected
-    calibration errors of the regions' best classes and of the detections (ten bins).
+    """Calibration of the scores: mean -log p of the regions' true classes, and the expected
+    calibration errors (ten bins) of the regions' best classes and of the detections.
     """
 
     region_loss: float
@@ -100,14 +102,14 @@ class Calibrated(NamedTuple):
     detection_error: float
 
 
-def calibrated(
-    images: AskedImages, known: KnownRegions, temperatures: Sequence[float]
+def measure_calibration(
+    images: ScoredImages, known: KnownRegions, temperatures: Sequence[float]
 ) -> Calibrated:
-    """The detector's scores at these temperatures; of the regions, the networks' softmax."""
-    logits = [torch.from_numpy(one) for one in known.logits]
+    """The calibration at these temperatures; for the regions, of the networks' softmax."""
+    logits = [torch.from_numpy(member) for member in known.logits]
     scores = softmax_of(logits, temperatures, known.log_odds).numpy()
-    own = scores[np.arange(len(scores)), known.labels].astype(np.float64)
-    loss = -np.log(np.maximum(own, 1e-30)).mean()
+    true_scores = scores[np.arange(len(scores)), known.labels].astype(np.float64)
+    loss = -np.log(np.maximum(true_scores, 1e-30)).mean()
     right = scores.argmax(1) == known.labels
     images.detector.ensemble.temperatures = tuple(temperatures)
     return Calibrated(
@@ -115,15 +117,17 @@ def calibrated(
     )
 
 
-def detections_of(images: AskedImages) -> dict[str, Detections]:
-    """Of each image, by its id; not of classes that were added by heads."""
+def detections_of(images: ScoredImages) -> dict[str, Detections]:
+    """Detections by image id, without those of classes added by heads."""
     detector, results = images.detector, {}
     for sample, found in images:
-        judged = detector.aggregate(found.proposals, found.outputs)
-        made = detector.suppress(judged.boxes, judged.scores)
-        results[sample.image_id] = made[made.labels < len(images.dataset.classes)]  # none added
+        scores = detector.aggregate(found.proposals, found.outputs)
+        detections = detector.suppress(scores.boxes, scores.scores)
+        results[sample.image_id] = detections[
+            detections.labels < len(images.dataset.classes)
+        ]  # none added
     return results
 
 
-def _detection_error(images: AskedImages) -> float:
+def _detection_error(images: ScoredImages) -> float:
     return calibration_of(match(images.dataset, detections_of(images))).error

@@ -1,4 +1,4 @@
-"""One class more, learnt from a few boxes: what it may be learnt from, and the learning."""
+"""Adding one class from a few boxes: choice of the images, and the fit."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def fit_new_class(
 
 
 def check_new_class(name: str, known: tuple[str, ...], dataset: Dataset) -> None:
-    """The name can be added, and there is something to learn it from."""
+    """Raise an error unless the name can be added and there is something to learn it from."""
     if not name.strip() or not name.isprintable() or len(name) > 100:
         raise SettingsError(f"--add {name!r}: a class name is 1 to 100 printable characters")
     if name in known:
@@ -104,7 +104,9 @@ def check_new_class(name: str, known: tuple[str, ...], dataset: Dataset) -> None
 
 
 def few_images(dataset: Dataset, boxes: int) -> Dataset:
-    """Evenly spaced images of those with the one class, as many as hold at most `boxes` objects."""
+    """Evenly spaced images with the class, as many as hold at most `boxes` objects. Raises
+    TrainingError if there are too few.
+    """
 
     def objects(part: Dataset) -> int:
         return sum(map(real_objects, part.samples))
@@ -143,12 +145,12 @@ def with_background(dataset: Dataset, photographs: list[str]) -> Dataset:
 
 
 def real_objects(sample: Sample) -> int:
-    """How many objects are neither difficult nor crowds."""
+    """The number of objects that are neither difficult nor crowds."""
     return int(sample.annotations.real.sum())
 
 
 def gives_background(sample: Sample) -> bool:
-    """Whether what is not boxed is known to be none of the one class."""
+    """True if unannotated regions of the image are known to lack the class."""
     return sample.background_of is None or 0 in sample.background_of
 
 
@@ -156,7 +158,7 @@ def learn_class(
     name: str, samples: list[tuple[Sample, Proposals]], detector: Detector, crops: int, seed: int,
     recipe: dict[str, Any], quiet: bool,
 ) -> tuple[HeadManifest, LinearScores]:  # fmt: skip
-    """One class more, on the first member: choose regions, describe them, fit."""
+    """Learn one more class on the first member: choose regions, describe them, fit."""
     settings = OneClassSettings(crops=crops, svm=SvmSettings(seed=seed))
     rng = np.random.default_rng(seed)
     objects = [
@@ -164,17 +166,17 @@ def learn_class(
         for sample, found in samples
     ]
     proving = sum(gives_background(sample) for sample, _ in samples)
-    share = max(20, (crops - sum(len(one.boxes) for one in objects)) // max(proving, 1))
+    share = max(20, (crops - sum(len(positives.boxes) for positives in objects)) // max(proving, 1))
     early = round(share * settings.first_share)
     parts: tuple[list[Array], ...] = ([], [], [])  # objects, first background, the rest of it
     pairs = list(zip(samples, objects, strict=True))
-    for (sample, found), own in progress(pairs, "regions", quiet=quiet):
+    for (sample, found), positives_of_image in progress(pairs, "regions", quiet=quiet):
         order = background_order(sample.annotations, found.boxes, settings, rng)
         order = order[: share if gives_background(sample) else 0]
-        boxes = np.concatenate([own.boxes, found.boxes[order]])
-        mirrored = np.concatenate([own.mirrored, np.zeros(len(order), bool)])
+        boxes = np.concatenate([positives_of_image.boxes, found.boxes[order]])
+        mirrored = np.concatenate([positives_of_image.mirrored, np.zeros(len(order), bool)])
         features = describe_regions(detector, read_image(sample.path), boxes, mirrored)[0]
-        ends = [len(own.boxes), len(own.boxes) + early]
+        ends = [len(positives_of_image.boxes), len(positives_of_image.boxes) + early]
         for part, rows in zip(parts, np.split(features, ends), strict=True):
             part.append(rows)
     positives, first, second = (Described.stacked(part) for part in parts)

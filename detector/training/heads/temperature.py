@@ -1,8 +1,8 @@
-"""The temperature at which a network's softmax means what it says (Guo et al. 2017, section 4.2).
+"""Temperature scaling: calibration of a network's softmax (Guo et al. 2017, section 4.2).
 
-It is the one that makes the classes of annotated regions likeliest: their negative log likelihood
-is least. Regions are asked, not detections: they stay the same whatever the temperature, while
-suppression would let others through at each, and likelihoods of other things cannot be compared.
+The temperature minimises the negative log likelihood of the classes of annotated regions. It is
+fitted on regions, not detections: regions stay the same at every temperature, while suppression
+would pass others at each, and their likelihoods could not be compared.
 
     -log p(class), where p = softmax(logits / T, background's less the prior's log-odds)
 
@@ -28,18 +28,18 @@ LEFT_OUT = -1
 
 
 def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float = 0.5) -> Array:
-    """The class (N,) of each region: of the object that it overlaps best, if at IoU >= `least_iou`,
-    else `classes`, background.
+    """The class (N,) of each region: that of the object with the largest overlap, if at IoU >=
+    `least_iou`, else background (`classes`).
 
-    LEFT_OUT are regions on what does not count (difficult objects, crowds), and all of an image in
-    which not all classes are annotated: it cannot say what is background.
+    LEFT_OUT are regions on difficult objects and crowds, and all regions of an image in which not
+    all classes are annotated: its background is unknown.
     """
     if sample.background_of is not None:
         return np.full(len(boxes), LEFT_OUT)
     which, _ = match_to_objects(boxes, sample.annotations, least_iou)
-    # BACKGROUND and IGNORE count from the end.
-    found: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
-    return found
+    # BACKGROUND (-1) and IGNORE (-2) index the two entries at the end.
+    labels: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
+    return labels
 
 
 def log_loss(
@@ -53,12 +53,14 @@ def log_loss(
     if log_odds is not None:
         values[:, -1] -= log_odds
     values -= values.max(1, keepdims=True)
-    own = values[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(values).sum(1)) - own).mean())
+    of_class = values[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(values).sum(1)) - of_class).mean())
 
 
 def fit_temperature(logits: Array, labels: Array, log_odds: Array | None = None) -> float:
-    """The T of the least `log_loss`, to four digits; TrainingError if regions cannot tell."""
+    """The temperature with the least `log_loss`, to four digits. Raises TrainingError if the
+    regions do not determine it.
+    """
     objects = int((labels < logits.shape[1] - 1).sum())
     if not 0 < objects < len(labels):
         raise TrainingError(
@@ -70,10 +72,12 @@ def fit_temperature(logits: Array, labels: Array, log_odds: Array | None = None)
         return log_loss(logits, labels, float(np.exp(log_temperature)), log_odds)
 
     low, high = np.log([LEAST_TEMPERATURE, MOST_TEMPERATURE])
-    found = minimize_scalar(loss_at, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
-    if min(loss_at(low), loss_at(high)) <= found.fun:  # at an end, or level up to it
+    minimum = minimize_scalar(
+        loss_at, bounds=(low, high), method="bounded", options={"xatol": 1e-5}
+    )
+    if min(loss_at(low), loss_at(high)) <= minimum.fun:  # at an end, or level up to it
         raise TrainingError(
             f"no temperature between {LEAST_TEMPERATURE:g} and {MOST_TEMPERATURE:g} is best for"
             f" these {len(labels)} regions; give more images, none that the network learnt from"
         )
-    return float(f"{np.exp(found.x):.4g}")
+    return float(f"{np.exp(minimum.x):.4g}")

@@ -1,8 +1,8 @@
 """Box regression learnt together with the classes (Girshick 2015, "Fast R-CNN", section 2.3).
 
-A linear layer beside the last one predicts how each class would move a region; the features that
-both see are trained for both. R-CNN fitted it afterwards, on features that knew nothing of places
-(heads/bbox_regression.py). What is learnt here is saved as that head.
+A linear layer beside the last one predicts box deltas for each class, and their shared features are
+trained for both. R-CNN fits it afterwards, on features trained for classes alone
+(heads/bbox_regression.py). The learnt layer is saved as such a head.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ LAYER = "boxes"
 """The layer's name in the network while it is trained."""
 
 SPREAD = (0.1, 0.1, 0.2, 0.2)
-"""The layer predicts moves in these units, so that all four weigh alike (Fast R-CNN's numbers)."""
+"""Units of the predicted deltas, so that all four weigh alike (Fast R-CNN's numbers)."""
 
 
 class BoxLossSettings(Settings):
-    """How much places count beside classes."""
+    """Weight of the box loss beside the class loss."""
 
     weight: float = Field(1.0, gt=0)
     """Of the smooth L1 loss of the regions on objects (Fast R-CNN's lambda)."""
 
 
 class RegionOutput(NamedTuple):
-    """Logits (N, K+1), and moves (N, 4 K) in units of SPREAD."""
+    """Logits (N, K+1), and box deltas (N, 4 K) in units of SPREAD."""
 
     logits: Tensor
-    moves: Tensor
+    deltas: Tensor
 
 
 def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = None) -> None:
-    """Give the network its layer for `classes` classes, on the device of its last layer; it begins
-    as the head `start`, or nearly at zero.
+    """Give the network its box layer for `classes` classes, started from the head `start` or nearly
+    at zero, on the device of its last layer. Raises SettingsError for a network that does not end
+    in one linear layer.
     """
     last = network.get_submodule("classifier")
     if not isinstance(last, nn.Linear) or getattr(network, "auxiliary", None):
@@ -62,8 +63,8 @@ def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = No
     network.add_module(LAYER, layer.to(last.weight.device))
 
 
-class WithMoves:
-    """The network's forward pass with both layers: inputs to a RegionOutput."""
+class WithDeltas:
+    """The forward pass of a network with both layers: inputs to a RegionOutput."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network: Any = network
@@ -72,26 +73,34 @@ class WithMoves:
     def __call__(self, inputs: Tensor) -> RegionOutput:
         features = self.network.features(inputs)
         logits = self.network.classifier(self.dropout(features))
-        with torch.autocast(features.device.type, enabled=False):  # places want the digits
+        with torch.autocast(
+            features.device.type, enabled=False
+        ):  # box deltas need float32's precision
             return RegionOutput(logits, self.network.boxes(features.float()))
 
 
-def box_loss(moves: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
-    """Smooth L1 of each region's own class: moves (N, 4 K), targets (N, 4) as
-    `heads.bbox_regression.encode_deltas` gives them, labels (N,), K for background, to (N,); 0 for
-    background.
+def box_loss(deltas: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+    """Smooth L1 loss (N,) of the deltas of each region's own class; 0 for background.
+
+    moves    (N, 4 K) as the layer gives them
+    targets  (N, 4) as `heads.bbox_regression.encode_deltas` gives them
+    labels   (N,), K for background
     """
-    moves = moves.float().view(len(moves), moves.shape[1] // 4, 4)
-    classes = moves.shape[1]
+    deltas = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4)
+    classes = deltas.shape[1]
     objects = labels < classes
-    own = moves[torch.arange(len(moves), device=moves.device), labels.clamp(max=classes - 1)]
-    wanted = targets.float() / targets.new_tensor(SPREAD)
-    losses = F.smooth_l1_loss(own, wanted, reduction="none").sum(1)
+    of_label = deltas[
+        torch.arange(len(deltas), device=deltas.device), labels.clamp(max=classes - 1)
+    ]
+    scaled = targets.float() / targets.new_tensor(SPREAD)
+    losses = F.smooth_l1_loss(of_label, scaled, reduction="none").sum(1)
     return torch.where(objects, losses, 0.0)
 
 
 def split_head(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], BoxRegression | None]:
-    """A trained state without the layer, and the layer as a head; None where there is none."""
+    """Split a trained state into the state without the layer, and the layer as a head; None if
+    there is none.
+    """
     rest = {name: value for name, value in state.items() if not name.startswith(f"{LAYER}.")}
     if len(rest) == len(state):
         return rest, None
@@ -101,5 +110,5 @@ def split_head(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], BoxRegre
 
 
 def _units(classes: int) -> Array:
-    """(4 K,) what the layer's outputs are multiplied by to be moves."""
+    """The factors (4 K,) from the layer's outputs to box deltas."""
     return np.tile(np.array(SPREAD, np.float32), classes)

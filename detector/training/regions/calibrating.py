@@ -1,4 +1,4 @@
-"""The temperatures and the threshold of a finished training, fitted on what was held out."""
+"""Fitting of temperatures and threshold on held-out images, at the end of a training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from detector.evaluation.scoring.regions import region_store
 from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
 from detector.training.heads.measuring import (
-    AskedImages,
-    asked_images,
+    ScoredImages,
     detections_of,
     known_regions,
+    score_images,
 )
 from detector.training.heads.temperature import fit_temperature
 
@@ -32,8 +32,8 @@ LEAST_SCORE, LEAST_IOU = 0.01, 0.5
 
 
 def fit_on_held_out(held: Dataset, context: RunContext) -> None:
-    """Put them into the bundle of the run: the temperature of each network, and the score of the
-    best F1 of the one that is in use by itself. A sentence on stderr where that cannot be.
+    """Fit each network's temperature, and the threshold with the best F1 for the first network
+    alone, and write them into the run's bundle. Says so on stderr where that is impossible.
     """
     bundle = context.out / "bundle"
     manifest = read_manifest(bundle)
@@ -48,24 +48,28 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     store = region_store(context.out / "held_out", detector, manifest)
     try:
         with ProposalStore(context.cache or context.out / "proposals.sqlite", "rw") as proposals:
-            asked = asked_images(held, detector, store, proposals, context.quiet)
-        known = known_regions(asked, LEAST_IOU)
-        found = [fit_temperature(one, known.labels, known.log_odds) for one in known.logits]
+            images = score_images(held, detector, store, proposals, context.quiet)
+        known = known_regions(images, LEAST_IOU)
+        temperatures = [
+            fit_temperature(logits, known.labels, known.log_odds) for logits in known.logits
+        ]
     except (DatasetError, TrainingError) as error:
         typer.echo(f"{bundle} is as it was trained: {error}", err=True)
         return
     first = load(1)
-    first.ensemble.temperatures = tuple(found[:1])
+    first.ensemble.temperatures = tuple(temperatures[:1])
     first_store = region_store(context.out / "held_out", first, manifest)
-    used = AskedImages(asked.dataset, first, first_store)
-    score, f1 = best_threshold(match(asked.dataset, detections_of(used)))
-    least = math.floor(1000 * score) / 1000 if f1 else None  # that score itself is above it
+    first_images = ScoredImages(images.dataset, first, first_store)
+    score, f1 = best_threshold(match(images.dataset, detections_of(first_images)))
+    least = (
+        math.floor(1000 * score) / 1000 if f1 else None
+    )  # rounded down: that score itself still counts
     about = {
-        "data": f"{pluralise(len(asked.dataset), 'image')} held out", "least_iou": LEAST_IOU,
+        "data": f"{pluralise(len(images.dataset), 'image')} held out", "least_iou": LEAST_IOU,
         "regions": len(known.labels), "best_f1": f1, "threshold": least,
     }  # fmt: skip
-    save_temperatures(bundle, bundle, found, about, score=least)
+    save_temperatures(bundle, bundle, temperatures, about, score=least)
     if not context.quiet:
         said = "no detection is right" if least is None else f"threshold {least:g} (F1 {f1:.2f})"
-        degrees = ", ".join(f"{one:.3g}" for one in found)
+        degrees = ", ".join(f"{t:.3g}" for t in temperatures)
         typer.echo(f"fitted on {about['data']}: temperature {degrees}, {said}", err=True)

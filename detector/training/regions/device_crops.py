@@ -1,8 +1,8 @@
-"""Crops made by the device that trains: all images lie decoded in its memory, and a batch is a few
+"""Crops made on the GPU that trains: all images lie decoded in its memory, and a batch is a few
 matrix products.
 
-A device that trains thousands of crops a second waits for any processor that makes them. A few
-thousand photographs fit beside the network; where they do not, batches.RegionCrops makes the crops.
+A GPU that trains on thousands of crops a second would wait for a CPU that makes them. A few
+thousand photographs fit beside the network; otherwise engine/batches.py makes the crops.
 """
 
 from __future__ import annotations
@@ -24,35 +24,34 @@ from detector.training.engine.batches import InputBatch
 from detector.training.regions.sampling import RegionBatch
 
 SHARE = 0.4
-"""Of the device's free memory, at most so much is given to images."""
+"""Largest share of the free memory that images may take."""
 
-AT_WORK = 6 * STACK_BYTES
-"""Memory for making crops: pixels of three batches under way, as float32 and before and after."""
+CROP_BYTES = 6 * STACK_BYTES
+"""Memory for making crops: the pixels of three batches, before and after, as float32."""
 
 
 def fit_in_memory(sizes: Array, device: torch.device) -> bool:
-    """Whether images of these (H, W), a row each, fit a CUDA device beside a network; False for any
+    """True if images of these (H, W), a row each, fit a CUDA device beside a network; False for any
     other device.
     """
     if device.type != "cuda" or not len(sizes):
         return False
-    torch.cuda.empty_cache()  # what torch holds for later is free, too
+    torch.cuda.empty_cache()  # torch's own cache counts as used otherwise
     free, _ = torch.cuda.mem_get_info(device)
     return needed_bytes(sizes) <= SHARE * free
 
 
 def needed_bytes(sizes: Array) -> int:
-    """Of all images, each as large as the largest, and of the crops that are being made."""
+    """Bytes for all images, each padded to the largest, and for the crops being made."""
     height, width = sizes.max(0)
-    return 3 * len(sizes) * int(height) * int(width) + AT_WORK
+    return 3 * len(sizes) * int(height) * int(width) + CROP_BYTES
 
 
 class DeviceCrops:
-    """Makes crops of a region batch as batches.RegionCrops does, on the device:
-    (N, 3, S, S) float32 channels-last, and (N, K+1) bool.
+    """The crops of a region batch, made on the GPU: (N, 3, S, S) float32 channels-last.
 
-    Regions, mirroring and distortions are the same; a crop differs by rounding. An image that
-    cannot be read costs its regions, and `broken` says which files they were.
+    Regions, mirroring and distortions are those of engine/batches.py's RegionCrops; a crop differs
+    by rounding. An image that cannot be read loses its regions and is listed in `broken`.
     """
 
     def __init__(
@@ -66,7 +65,9 @@ class DeviceCrops:
         *,
         device: torch.device,
     ) -> None:
-        """`sizes` (B, 2): (H, W) of each image. `load` must run before the first batch."""
+        """Allocate memory for all images; `sizes` (B, 2) holds (H, W) of each. `load` must run
+        before the first batch.
+        """
         self.dataset, self.sizes, self.size = dataset, sizes, size
         self.augment, self.seed, self.context, self.device = augment, seed, context, device
         self.broken: dict[Path, str] = {}
@@ -76,7 +77,7 @@ class DeviceCrops:
         self._images = fill.expand(len(sizes), 3, height, width).contiguous()
 
     def load(self, threads: int = 1) -> Iterator[int]:
-        """Read all images; yields how many are there, after each."""
+        """Read all images; yields the number of loaded ones after each."""
         paths = [sample.path for sample in self.dataset.samples]
 
         def read(path: Path) -> Array | ImageError:

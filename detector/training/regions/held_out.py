@@ -1,7 +1,7 @@
-"""Images that a training does not learn from: what becomes of scores is fitted on them at its end.
+"""Held-out images, on which a training's temperatures and threshold are fitted at its end.
 
-A network is surer of images that it learnt from than of others, so a temperature and a threshold
-that were fitted on those would be wrong for every other image.
+A network is more confident on its training images than on others, so a temperature and a threshold
+fitted on them would be wrong for every other image.
 """
 
 from __future__ import annotations
@@ -15,40 +15,45 @@ from detector.datasets import Dataset, Sample
 from detector.structures import Array
 
 LEAST_IMAGES, LEAST_OBJECTS = 5, 10
-"""Fewer tell neither a temperature nor a threshold."""
-KEPT = 0.8
-"""Of the objects of each class, at least so many stay to be learnt from."""
+"""Fewer determine neither a temperature nor a threshold."""
+TRAINING_SHARE = 0.8
+"""Least share of each class's objects that stays in the training."""
 
 
 def held_out(dataset: Dataset, share: float) -> Dataset | None:
-    """A share of the images, chosen by their names alone: whatever else changes, they stay the
-    same ones. None where there are too few.
+    """Choose a share of the images by their ids alone, so that they stay the same whatever else
+    changes. None if there are too few.
 
     Only images in which all classes are annotated can say what is background.
     """
     wanted = math.ceil(share * len(dataset))
-    objects = sum((_objects(one, dataset) for one in dataset.samples), _none(dataset))
-    spare = np.floor((1 - KEPT) * objects + 1e-9)
+    objects = sum((_objects(sample, dataset) for sample in dataset.samples), _no_objects(dataset))
+    spare = np.floor((1 - TRAINING_SHARE) * objects + 1e-9)
     chosen: list[str] = []
-    for sample in sorted(dataset.samples, key=_lot):
-        own = _objects(sample, dataset)
-        if len(chosen) < wanted and sample.background_of is None and (own <= spare).all():
+    for sample in sorted(dataset.samples, key=_hash):
+        counts = _objects(sample, dataset)
+        if len(chosen) < wanted and sample.background_of is None and (counts <= spare).all():
             chosen.append(sample.image_id)
-            spare -= own
-    found = dataset.subset(chosen)
-    count = int(sum((_objects(one, dataset) for one in found.samples), _none(dataset)).sum())
-    return found if len(found) >= LEAST_IMAGES and count >= LEAST_OBJECTS else None
+            spare -= counts
+    chosen_images = dataset.subset(chosen)
+    count = int(
+        sum(
+            (_objects(sample, dataset) for sample in chosen_images.samples), _no_objects(dataset)
+        ).sum()
+    )
+    return chosen_images if len(chosen_images) >= LEAST_IMAGES and count >= LEAST_OBJECTS else None
 
 
-def _lot(sample: Sample) -> bytes:
+def _hash(sample: Sample) -> bytes:
+    """A pseudo-random rank of the image that depends on its id alone."""
     return hashlib.sha256(sample.image_id.encode()).digest()
 
 
-def _none(dataset: Dataset) -> Array:
+def _no_objects(dataset: Dataset) -> Array:
     return np.zeros(len(dataset.classes), np.int64)
 
 
 def _objects(sample: Sample, dataset: Dataset) -> Array:
-    """(K,) that count, of each class."""
+    """The number (K,) of counted objects of each class."""
     truth = sample.annotations
     return np.bincount(truth.labels[truth.real], minlength=len(dataset.classes))

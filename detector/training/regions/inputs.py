@@ -1,4 +1,4 @@
-"""What a region classifier learns from: images, proposals, regions, crops or kept maps."""
+"""Inputs of a region classifier's training: images, proposals, regions, crops or cached maps."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class TrainingSetup:
-    """What one member learns from.
+    """The network and the examples of one member.
 
-    whole           the network that is to be saved
+    whole           the network to be saved
     network         the part of it that is trained (all of it, where there is no bank)
     make            (batch, step) -> what the network takes
     crops           reads the images; knows which are broken
-    below           the state of what is not trained, where there is a bank; and its hash
+    below           the state of the frozen trunk, where there is a bank; and its hash
     mirrored        (rows of the pool,) the mirrored regions of a bank; None: as a batch says
     teacher         crops -> a teacher's logits (N, K+1), where one teaches and there is no bank
     teacher_logits  a batch -> the teacher's logits (N, K+1) of it, from the bank
@@ -84,25 +84,25 @@ class TrainingSetup:
     teacher_fingerprint: str = ""
     below_hash: str = ""
 
-    def moves(self, batch: RegionBatch, flip: bool) -> Tensor:
-        """(N, 4): what moves the regions of a batch onto their objects, as the network sees them.
+    def deltas(self, batch: RegionBatch, flip: bool) -> Tensor:
+        """Box deltas (N, 4) from the regions of a batch to their objects, as the network sees them.
 
-        flip  whether crops are mirrored at all
+        flip  False if crops are never mirrored
         """
         import torch
 
         mirrored = batch.flip if self.mirrored is None else self.mirrored[batch.rows]
-        return torch.from_numpy(self.pool.moves(batch.rows, mirrored & flip))
+        return torch.from_numpy(self.pool.deltas(batch.rows, mirrored & flip))
 
 
-class Regions(NamedTuple):
-    """What there is to learn from, whatever the network.
+class RegionData(NamedTuple):
+    """Everything to learn from, independent of the network.
 
     dataset  the images that can be read
     pool     all their regions
-    prior    how common objects are among the proposals, if the settings ask for it
-    unread   images that cannot be read
-    held     images that are not learnt from, if the settings ask for it and there are enough
+    prior    object odds by size among the proposals, if the settings ask for it
+    unread   number of unreadable images
+    held     held-out images, if the settings ask for them and there are enough
     """
 
     dataset: Dataset
@@ -117,19 +117,19 @@ def load_regions(
     context: RunContext,
     group: Group,
     stop: Stop,
-    told: bool = False,
-) -> Regions:
-    """The images with their regions, and an early report of both, unless that was told before.
+    reported: bool = False,
+) -> RegionData:
+    """The images with their regions, and an early report of both unless `reported` already.
 
-    Where `stop` becomes true, it ends the tool; what was proposed is kept.
+    Exits once `stop` becomes true; proposals made so far are kept.
     """
     dataset = build_dataset(settings.data, settings.classes, context.data_root)
     need_objects(dataset)
-    if settings.heads.svm and not told:
+    if settings.heads.svm and not reported:
         need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
-    if not told:
+    if not reported:
         _check_networks(settings, dataset.classes, context)
-    proposals = _proposals(settings.proposals, dataset, context, group, stop, told)
+    proposals = _proposals(settings.proposals, dataset, context, group, stop, reported)
     unread = len(dataset) - len(proposals)
     dataset = dataset.subset(list(proposals))
     held = held_out(dataset, settings.held_out) if settings.held_out else None
@@ -137,21 +137,21 @@ def load_regions(
         apart = {sample.image_id for sample in held.samples}
         dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
     pool = RegionPool(dataset, proposals, settings.sampling)
-    if group.is_main and not context.quiet and not told:
+    if group.is_main and not context.quiet and not reported:
         for line in report(dataset, proposals, pool.describe(), settings):
             typer.echo(line, err=True)
         if settings.held_out:
-            typer.echo(f"  {_said_of(held)}", err=True)
+            typer.echo(f"  {_describe_held_out(held)}", err=True)
     prior = None
     if settings.sampling.size_prior:
         judged, whole = settings.detect_with or settings.proposals, countable(dataset)
         if judged != settings.proposals and len(whole):
             proposals = _proposals(judged, whole, context, group, stop, True)
         prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
-    return Regions(dataset, pool, prior, unread, held)
+    return RegionData(dataset, pool, prior, unread, held)
 
 
-def _said_of(held: Dataset | None) -> str:
+def _describe_held_out(held: Dataset | None) -> str:
     if held is None:
         return "held out: none; there are too few images to fit a temperature and a threshold on"
     objects = sum(int(sample.annotations.real.sum()) for sample in held.samples)
@@ -164,9 +164,7 @@ def _said_of(held: Dataset | None) -> str:
 def _check_networks(
     settings: RegionTrainingConfig, classes: tuple[str, ...], context: RunContext
 ) -> None:
-    """Whatever is wrong with the network, its start or its teacher is told before hours of
-    proposals.
-    """
+    """Raise an error for a faulty network, start or teacher before hours of proposals."""
     import torch
 
     network = build_network(settings.member, len(classes) + 1, context.data_root)
@@ -185,9 +183,9 @@ def build_setup(
     group: Group,
     stop: Stop,
 ) -> TrainingSetup:
-    """The network at its start, and its crops or, where there is a bank, its maps.
+    """The network at its start, with its crops or, if there is a bank, its cached maps.
 
-    Where `stop` becomes true while maps are made, it ends the tool; they are kept.
+    Exits once `stop` becomes true while maps are computed; those are kept.
     """
     import torch
 
@@ -208,10 +206,10 @@ def _from_crops(
     context: RunContext,
     group: Group,
 ) -> TrainingSetup:
-    """All of the network learns, from new crops in each step."""
+    """The setup that trains all of the network on new crops in each step."""
     import torch
 
-    _add_boxes(settings, network, dataset.classes, context, group)
+    _add_box_layer(settings, network, dataset.classes, context, group)
     made = _crops(settings, dataset, pool, context, group)
     teacher = None
     if settings.teacher is not None:
@@ -228,7 +226,7 @@ def _from_crops(
 
 def _from_bank(
     settings: RegionTrainingConfig,
-    keeping: BankSettings,
+    bank_settings: BankSettings,
     whole: nn.Module,
     dataset: Dataset,
     pool: RegionPool,
@@ -236,63 +234,75 @@ def _from_bank(
     group: Group,
     stop: Stop,
 ) -> TrainingSetup:
-    """The upper part learns, from maps that are made once; a teacher is asked once, too."""
+    """The setup that trains the layers above a frozen trunk, on maps computed once; a teacher runs
+    once, too.
+    """
     from torch.nn import Sequential, Unflatten
 
     member, device = settings.member, context.device
-    crops = RegionCrops(dataset, member.input_size, settings.augment, keeping.seed, member.context)
-    rows = choose_rows(pool, np.array([s.annotated is not None for s in dataset.samples]), keeping)
-    trunk, top = Trunk(whole, keeping.after), Top(whole, keeping.after)
+    crops = RegionCrops(
+        dataset, member.input_size, settings.augment, bank_settings.seed, member.context
+    )
+    rows = choose_rows(
+        pool, np.array([s.annotated is not None for s in dataset.samples]), bank_settings
+    )
+    trunk, top = Trunk(whole, bank_settings.after), Top(whole, bank_settings.after)
     folder, fingerprint = context.bank or context.out / "bank", bank_fingerprint(settings, trunk)
 
-    def kept(where: Path, network: nn.Module, shape: Shape, belongs: str, what: str) -> FeatureBank:
+    def cache(
+        where: Path, network: nn.Module, shape: Shape, belongs: str, what: str
+    ) -> FeatureBank:
         batches = FixedBatches(
             network, batch_size=8 if device.type == "cpu" else 64, workers=context.threads
         )
         builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, context.threads)
-        made = progress(builder.build(), what, builder.images(), context.quiet)
-        if not group.run_on_main(made, stop, device):
+        finished = progress(builder.build(), what, builder.images(), context.quiet)
+        if not group.run_on_main(finished, stop, device):
             stop.leave()
         return builder.open()
 
-    runs = prepare_for_inference(trunk, keeping.precision, trunk.normalisation)
+    runs = prepare_for_inference(trunk, bank_settings.precision, trunk.normalisation)
     shape = map_shape(trunk, member.input_size)
-    bank = kept(folder, runs, shape, fingerprint, "maps of the trunk")
+    bank = cache(folder, runs, shape, fingerprint, "maps of the trunk")
     teacher_logits, name = None, ""
     if settings.teacher is not None:
         classes = dataset.classes
         teacher = build_teacher(
-            settings.teacher, classes, context.data_root, device, keeping.precision
+            settings.teacher, classes, context.data_root, device, bank_settings.precision
         )
         shape, name = (len(classes) + 1, 1, 1), teacher.fingerprint
-        tells = Sequential(teacher, Unflatten(1, shape))
-        told = kept(
-            folder / f"teacher-{name}", tells, shape, fingerprint + name, "asking the teacher"
+        flat_teacher = Sequential(teacher, Unflatten(1, shape))
+        teacher_bank = cache(
+            folder / f"teacher-{name}",
+            flat_teacher,
+            shape,
+            fingerprint + name,
+            "asking the teacher",
         )
 
-        bank = replace(bank, read=bank.read & told.read)
+        bank = replace(bank, read=bank.read & teacher_bank.read)
 
         def teacher_logits(batch: RegionBatch) -> Tensor:
-            return told.maps.read(batch.rows).flatten(1)
+            return teacher_bank.maps.read(batch.rows).flatten(1)
 
     below = dict(trunk.state_dict())
-    _add_boxes(settings, top, dataset.classes, context, group)
+    _add_box_layer(settings, top, dataset.classes, context, group)
     part = pool.restricted(bank.rows)
-    mirrored = mirrored_rows(part.image, keeping.seed)
+    mirrored = mirrored_rows(part.image, bank_settings.seed)
     return TrainingSetup(
         dataset, whole, top, part, bank, crops, below, mirrored,
         teacher_logits=teacher_logits, teacher_fingerprint=name, below_hash=hash_of(trunk),
     )  # fmt: skip
 
 
-def _add_boxes(
+def _add_box_layer(
     settings: RegionTrainingConfig,
     network: nn.Module,
     classes: tuple[str, ...],
     context: RunContext,
     group: Group,
 ) -> None:
-    """Where boxes are learnt, too: their layer, as the start had it if it had one."""
+    """Add the box layer if boxes are learnt, as the start has it if it does."""
     if settings.box_loss is not None:
         start = regression_of_start(settings.member, classes, context.data_root)
         add_layer(network, len(classes), start)
@@ -306,7 +316,7 @@ def _crops(
     context: RunContext,
     group: Group,
 ) -> RegionCrops | DeviceCrops:
-    """What makes the crops: a CUDA device that all images fit, else this machine's processor."""
+    """The source of crops: the GPU if all images fit its memory, else the CPU."""
     member, seed, augment = settings.member, settings.sampling_seed, settings.augment
     quiet = context.quiet or not group.is_main
     if not fit_in_memory(pool.sizes, context.device):
@@ -329,22 +339,24 @@ def _proposals(
     context: RunContext,
     group: Group,
     stop: Stop,
-    told: bool,
+    reported: bool,
 ) -> dict[str, Proposals]:
-    """Proposals by image id, from the cache or computed into it; images that cannot be read are
-    left out. The first process computes, the others read.
+    """Proposals by image id, from the cache or computed into it, without the unreadable images. The
+    main process computes, the others read.
     """
-    alone = {"threads": 1} if context.bounded else {}  # images are searched side by side
-    proposer = build_engine(wanted.engine, {**alone, **wanted.options})
+    single_thread = (
+        {"threads": 1} if context.bounded else {}
+    )  # images are searched in parallel instead
+    proposer = build_engine(wanted.engine, {**single_thread, **wanted.options})
     paths = [sample.path for sample in dataset.samples]
     results: list[Proposals | ImageError] = []
 
     def gathered() -> Generator[int, None, None]:
         with (
             ProposalStore(context.cache or context.out / "proposals.sqlite", "rw") as store,
-            closing(gather(paths, proposer, store, threads=context.threads)) as every,
+            closing(gather(paths, proposer, store, threads=context.threads)) as gathered_results,
         ):
-            for _, result in progress(every, "proposals", len(paths), context.quiet):
+            for _, result in progress(gathered_results, "proposals", len(paths), context.quiet):
                 results.append(result)
                 yield len(results)
 
@@ -353,12 +365,12 @@ def _proposals(
     if not group.is_main:
         for _ in gathered():
             pass
-    found: dict[str, Proposals] = {}
+    by_image: dict[str, Proposals] = {}
     for sample, result in zip(dataset.samples, results, strict=True):
         if not isinstance(result, ImageError):
-            found[sample.image_id] = result
-        elif group.is_main and not told:
+            by_image[sample.image_id] = result
+        elif group.is_main and not reported:
             typer.echo(f"left out: {result}", err=True)
-    if not found:
+    if not by_image:
         raise DatasetError(f"{dataset.name}: none of its images can be read")
-    return found
+    return by_image

@@ -1,4 +1,4 @@
-"""The loss of the region classifier: softmax over K classes and background, with sets of possible
+"""The loss of the region classifier: softmax over K classes and background, with sets of allowed
 classes.
 """
 
@@ -14,11 +14,11 @@ from detector.errors import SettingsError
 
 
 def region_loss(logits: Tensor, allowed_classes: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """-log of the probability that the class is a possible one: logits (N, K+1), possible (N, K+1)
-    bool -> (N,).
+    """-log of the total probability of the allowed classes: logits (N, K+1), allowed_classes (N,
+    K+1) bool, to (N,).
 
-    With one possible class this is the cross entropy. With several it asks only that their sum be
-    likely, which is all that a partially annotated image proves. Smoothing (Szegedy et al. 2016,
+    With one allowed class this is the cross entropy. With several only their sum must be likely,
+    which is all that a partially annotated image proves. Smoothing (Szegedy et al. 2016,
     section 7) mixes in the uniform distribution where the class is known.
     """
     logits = logits.float()
@@ -40,7 +40,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0)
 
 
 AUXILIARY_WEIGHT = 0.3
-"""Of each auxiliary head's loss (arXiv 1409.4842, section 5); none is asked at inference."""
+"""Of each auxiliary head's loss (arXiv 1409.4842, section 5); they are unused at inference."""
 
 
 def auxiliary_loss(

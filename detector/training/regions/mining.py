@@ -1,5 +1,5 @@
-"""Hard examples: of the background regions drawn, only those that the network takes for objects are
-learnt from (online hard example mining, Shrivastava et al. 2016; R-CNN mined between trainings).
+"""Hard example mining: of the background regions drawn, only those with the largest loss are learnt
+from (online hard example mining, Shrivastava et al. 2016; R-CNN mined between trainings).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from detector.training.regions.loss import region_loss
 def background_losses(
     network: Callable[[Tensor], Any], inputs: Tensor, allowed_classes: Tensor, background: Tensor
 ) -> Tensor:
-    """(N,) the loss of each background region; zeros for objects.
+    """The loss (N,) of each background region; zeros for objects.
 
     inputs           (N, ...) what the network takes
     allowed_classes  (N, K+1) bool: the classes that each region may be
@@ -32,7 +32,7 @@ def background_losses(
 
 
 def hardest(losses: Tensor, background: Tensor, share: float) -> Tensor:
-    """(N,) bool: `share` of the background, those of the largest loss."""
+    """Select the `share` of the background with the largest loss, (N,) bool."""
     rows = background.nonzero().flatten()
     chosen = rows[losses[rows].topk(round(len(rows) * share)).indices]
     return torch.zeros_like(background).index_fill_(0, chosen, True)

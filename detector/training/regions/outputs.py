@@ -1,4 +1,4 @@
-"""What a finished training leaves: its settings, and a bundle of all its members."""
+"""Outputs of a region classifier's training: a bundle of all its members."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def write_bundle(
     root: Path = Path(),
     unfinished: str = "",
 ) -> None:
-    """The averaged weights of all members as a detector that tools/detect.py loads.
+    """Write the averaged weights of all members as a bundle, the detector's file format.
 
-    dataset     what they have learnt from
-    held        what was held out, to be fitted on afterwards
+    dataset     the training images
+    held        the held-out images, to be fitted on afterwards
     root        where relative data paths begin
-    unfinished  how far a training came that was stopped
+    unfinished  how far a stopped training came
     """
-    parted = [(network, *split_head(state)) for network, state in members]
-    networks = [(network, state) for network, state, _ in parted]
+    split = [(network, *split_head(state)) for network, state in members]
+    networks = [(network, state) for network, state, _ in split]
     manifest, states = bundle_of_run(settings, dataset, networks, prior)
-    seen = {*picture_hashes(dataset), *(picture_hashes(held) if held else ())}
-    said = {
-        "pictures": tuple(sorted(seen)),
+    pictures = {*picture_hashes(dataset), *(picture_hashes(held) if held else ())}
+    changes = {
+        "pictures": tuple(sorted(pictures)),
         "unfinished": unfinished,
         "licence": with_licences(manifest.provenance.licence, settings, root),
     }
-    origin = manifest.provenance.model_copy(update=said)
+    origin = manifest.provenance.model_copy(update=changes)
     manifest = manifest.model_copy(update={"provenance": origin})
     learnt = [
         (HeadManifest(kind="regression", member=number, recipe={"learnt": "box_loss"}), head)
-        for number, (_, _, head) in enumerate(parted)
+        for number, (_, _, head) in enumerate(split)
         if head is not None
     ]
     if learnt:
@@ -68,8 +68,10 @@ def write_bundle(
     )
 
 
-def with_licences(own: str, settings: RegionTrainingConfig, root: Path) -> str:
-    """The licence of the weights, and those that the data sets state of their images."""
-    found = [(Path(one.path).name, licence_of(root / one.path, one.split)) for one in settings.data]
-    said = [f"images of {name}: {licence}" for name, licence in found if licence]
-    return "; ".join([own, *dict.fromkeys(said)])
+def with_licences(of_weights: str, settings: RegionTrainingConfig, root: Path) -> str:
+    """The licence of the weights with those that the data sets state of their images."""
+    licences = [
+        (Path(one.path).name, licence_of(root / one.path, one.split)) for one in settings.data
+    ]
+    of_images = [f"images of {name}: {licence}" for name, licence in licences if licence]
+    return "; ".join([of_weights, *dict.fromkeys(of_images)])

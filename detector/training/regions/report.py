@@ -1,4 +1,4 @@
-"""What is said before a training of regions: what there is to learn from, and what is amiss."""
+"""The early report of a region training: what there is to learn from, and what is amiss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report(
     pool: Mapping[str, int],
     settings: RegionTrainingConfig,
 ) -> Iterator[str]:
-    """The lines of the early report; `pool` is what a RegionPool says of itself."""
+    """The lines of the early report; `pool` is what RegionPool.describe returns."""
     counts = np.zeros(len(dataset.classes), int)
     for sample in dataset.samples:
         np.add.at(counts, sample.annotations.labels, 1)
@@ -56,16 +56,16 @@ def report(
 def _reach(
     dataset: Dataset, proposals: Mapping[str, Proposals], settings: RegionTrainingConfig
 ) -> Iterator[str]:
-    """How many objects the proposals reach without the help of the annotated boxes, which a
-    finished detector does not have; and where they are few, the cure.
+    """Report how many objects the proposals reach without the annotated boxes, which a finished
+    detector does not have; and if they are few, the cure.
     """
     limit = settings.sampling.max_proposals
-    found = coverage(dataset, proposals, [None] if limit is None else [limit, None])
-    best, reached = found.overlaps, (found.overlaps >= 0.5).sum(0)
+    reach = coverage(dataset, proposals, [None] if limit is None else [limit, None])
+    best, reached = reach.overlaps, (reach.overlaps >= 0.5).sum(0)
     bare = sum(len(proposals[sample.image_id]) <= 1 for sample in dataset.samples)
     yield (
         f"  proposals reach {reached[0]} of {pluralise(len(best), 'object')} at IoU 0.5"
-        f" ({found.taken[0]:.0f} proposals an image)"
+        f" ({reach.taken[0]:.0f} proposals an image)"
     )
     if bare:
         yield f"  warning: {pluralise(bare, 'image')} without a proposal but the whole image"
@@ -82,15 +82,15 @@ def _reach(
 
 
 def _cures(
-    dataset: Dataset, proposals: Mapping[str, Proposals], how: ProposalConfig, missed: Array
+    dataset: Dataset, proposals: Mapping[str, Proposals], search: ProposalConfig, missed: Array
 ) -> Iterator[str]:
-    """Settings of the search that stand in the way of the `missed` (G,) objects."""
-    if how.engine not in ("selective-search", "both"):
+    """Suggest search settings that would reach the `missed` (G,) objects."""
+    if search.engine not in ("selective-search", "both"):
         return
     from detector.proposals.selective_search import SelectiveSearchSettings
 
     used = {name: field.default for name, field in SelectiveSearchSettings.model_fields.items()}
-    used |= how.options
+    used |= search.options
     least, longest = used["min_box_side"], used["longest_side"]
     boxes = [sample.annotations.boxes[sample.annotations.real] for sample in dataset.samples]
     images = np.array([proposals[sample.image_id].size for sample in dataset.samples], np.float64)
@@ -115,18 +115,18 @@ def _cures(
 
 
 def _turned(dataset: Dataset) -> Iterator[str]:
-    """A warning where EXIF turns images, and their annotations do not tell the size, by which their
-    frame could be told.
+    """Warn of images turned by EXIF whose annotations do not declare a size, so that the frame of
+    their boxes is unknown.
     """
-    asked = [
+    unsized = [
         one
         for one in dataset.samples
         if len(one.annotations) and not (one.size and one.size_declared)
     ]
-    turned = sum(is_turned(sample.path) for sample in asked)
+    turned = sum(is_turned(sample.path) for sample in unsized)
     if turned:
         yield (
-            f"  warning: {turned} of {pluralise(len(asked), 'image')} with objects are turned by"
+            f"  warning: {turned} of {pluralise(len(unsized), 'image')} with objects are turned by"
             " EXIF, and nothing tells the frame of their boxes. They are read as of the upright"
             " image; where they are of the raw one, turn the pixels and drop the EXIF tag"
         )

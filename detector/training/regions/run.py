@@ -1,6 +1,4 @@
-"""A training of region classifiers and its settings: what its checkpoints and maps belong to, and
-the bundle that it leaves.
-"""
+"""Fingerprints of a region training, and the bundle that it leaves."""
 
 from __future__ import annotations
 
@@ -30,28 +28,29 @@ NOT_OF_THE_WEIGHTS: Any = {
     "sampling": {"background_prior", "size_prior"},
     "optimiser": {"save_every", "max_bad_steps", "accumulate"},
 }  # fmt: skip
-"""Settings that a run may change when it goes on, or when it is finished: of what is made of the
-weights afterwards, of what is told and saved, and of how the work is divided.
+"""Settings that a resumed or finished run may change: they concern the use of the weights, reports
+and saving, or the division of work.
 """
 
 
 def run_fingerprint(
     settings: RegionTrainingConfig, teacher: str = "", data: str = "", below: str = ""
 ) -> str:
-    """A hash of all that the weights of a training depend on: its checkpoints belong to no other
+    """A hash of all that the weights of a training depend on; it binds the checkpoints to their
     settings.
 
-    `teacher` stands for what a teacher says, where there is one, `data` for the regions, `below`
-    for the numbers of a bank's trunk, which no checkpoint holds.
+    teacher  hash of the teacher, if there is one
+    data     hash of the regions
+    below    hash of a bank's trunk, which no checkpoint holds
     """
     tree = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
     return fingerprint_of({**tree, "taught_by": teacher, "regions": data, "below": below})
 
 
 def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
-    """A hash of what the maps of a bank depend on beside images and boxes, the trunk's own numbers
-    included: members that differ in how they are trained share one, and a start that has changed in
-    its place is noticed.
+    """A hash of all that the maps of a bank depend on besides images and boxes, including the
+    trunk's weights. Members that differ in training alone share a bank, and a start that was
+    replaced is noticed.
     """
     chosen = settings.sampling.model_dump(
         include={"positive_iou", "background_low", "near_iou", "max_proposals"}
@@ -83,9 +82,9 @@ def bundle_of_run(
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
     prior: SizePrior | None = None,
 ) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
-    """What a finished training saves: the manifest, and each network's averaged weights.
+    """The manifest of a finished training, and each network's averaged weights.
 
-    prior  of the regions that the detector will judge
+    prior  of the regions that the detector will score
     """
     start = settings.member.weights
     if start is not None and Path(start).is_absolute():  # nobody else has this folder
@@ -127,12 +126,12 @@ def bundle_of_run(
 
 
 def _shared_name(path: str) -> str:
-    """Without the folders of this machine, which nobody else has."""
+    """The path without the folders of this machine, which mean nothing elsewhere."""
     return Path(path).name if Path(path).is_absolute() else path
 
 
 def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
-    """The state with background's logit, the last one, raised by so much."""
+    """The state with the background logit, the last one, raised by `raised`."""
     bias = state["classifier.bias"].clone()
     bias[-1] += raised
     return {**state, "classifier.bias": bias}

@@ -1,4 +1,4 @@
-"""Which regions a region classifier learns from (Girshick et al. 2014, section 2.3).
+"""Sampling of the regions that a region classifier learns from (Girshick et al. 2014, section 2.3).
 
 A region belongs to the object that it overlaps best, if at IoU >= 0.5; everything else is
 background. A batch holds 32 objects and 96 background regions of the whole data set, not of one
@@ -10,7 +10,7 @@ the background overlaps an object a little (`near_fraction=0` draws uniformly).
 
 Where only some classes are annotated (a *partial* image, ILSVRC's `train`), a region away from
 every box proves one thing: it is none of the annotated classes. Its target is the set of all the
-others, and the loss asks only that. R-CNN took no background at all from such images; so does an
+others (loss.py). R-CNN took no background at all from such images; so does an
 image marked `positives_only`.
 """
 
@@ -34,7 +34,7 @@ from detector.training.engine.checkpoint import digest_of
 
 
 class SamplingSettings(Settings):
-    """What a batch is made of."""
+    """Composition of a batch."""
 
     positives_per_batch: int = Field(32, ge=1)
     background_per_batch: int = Field(96, ge=0)
@@ -65,14 +65,14 @@ class SamplingSettings(Settings):
 
     @property
     def hard_share(self) -> float:
-        """Of the background drawn, how much is learnt from."""
+        """The share of the drawn background that is learnt from."""
         drawn = self.background_per_batch + self.hard_candidates
         return self.background_per_batch / drawn if drawn else 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class RegionBatch:
-    """Regions to learn from, not yet pixels.
+    """Regions to learn from, before cropping.
 
     image            (N,) int64 position of the image in the data set
     boxes            (N, 4) float32
@@ -97,15 +97,15 @@ class RegionBatch:
         return len(self.labels)
 
     def replay(self) -> dict[str, object]:
-        """Which regions these are, as JSON."""
+        """The regions as JSON, to repeat a step."""
         return {"image": self.image.tolist(), "boxes": self.boxes.tolist()}
 
     def part(self, rank: int, world_size: int) -> RegionBatch:
         """The share of one process: every `world_size`-th region."""
-        own = slice(rank, None, world_size)
+        rows = slice(rank, None, world_size)
         return RegionBatch(
-            self.image[own], self.boxes[own], self.labels[own], self.allowed_classes[own],
-            self.flip[own], self.rows[own], np.arange(len(self))[own], len(self),
+            self.image[rows], self.boxes[rows], self.labels[rows], self.allowed_classes[rows],
+            self.flip[rows], self.rows[rows], np.arange(len(self))[rows], len(self),
         )  # fmt: skip
 
 
@@ -122,7 +122,9 @@ class RegionPool:
         self.settings = settings
         self.classes = dataset.classes
         parts = [
-            _teaching(sample, assign(sample.annotations, proposals[sample.image_id], settings))
+            _drop_unproven_background(
+                sample, assign(sample.annotations, proposals[sample.image_id], settings)
+            )
             for sample in dataset.samples
         ]
         count = [len(part[0]) for part in parts]
@@ -148,7 +150,7 @@ class RegionPool:
         self._index()
 
     def _index(self) -> None:
-        """Which rows are positive and background; the regions of each object one after the other,
+        """Index the pool: rows of positives and background, the regions of each object in a run,
         and the objects of each class.
         """
         hit = self.object >= 0
@@ -167,19 +169,19 @@ class RegionPool:
         self._class_chance = weight / weight.sum()
 
     def digest(self, rows: Array | None = None) -> str:
-        """A hash of which regions these are, of which images, and what they teach."""
+        """A hash of the regions, their images and their labels."""
         rows = np.arange(len(self.boxes)) if rows is None else rows
         image = self.image[rows]
-        ids = [self.image_ids[one] for one in np.unique(image)]
+        ids = [self.image_ids[number] for number in np.unique(image)]
         return digest_of(ids, image, self.boxes[rows], self.labels[rows])
 
     def batch_size(self) -> int:
-        """Regions of a batch that are learnt from."""
+        """The number of regions of a batch that are learnt from."""
         background = self.settings.background_per_batch if len(self.background) else 0
         return self.settings.positives_per_batch + background
 
     def describe(self) -> dict[str, int]:
-        """What there is to learn from, for the report before training."""
+        """Counts for the report before training."""
         return {
             "regions": len(self.boxes),
             "positive regions": len(self.positive),
@@ -189,7 +191,7 @@ class RegionPool:
         }
 
     def draw(self, seed: int, step: int) -> RegionBatch:
-        """The batch of one step."""
+        """Draw the batch of one step."""
         rng = np.random.default_rng([seed, step])
         wanted = self.settings.positives_per_batch
         chosen = [self._draw_positives(wanted, rng)]
@@ -204,7 +206,7 @@ class RegionPool:
         return self.batch(rows, rng.random(len(rows)) < 0.5)
 
     def restricted(self, rows: Array) -> RegionPool:
-        """The pool of these rows alone, numbered 0, 1, 2 ... in the given order."""
+        """The pool of these rows alone, renumbered 0, 1, 2 ... in the given order."""
         part = copy.copy(self)
         part.image, part.boxes, part.object = self.image[rows], self.boxes[rows], self.object[rows]
         part.overlap, part.labels = self.overlap[rows], self.labels[rows]
@@ -230,20 +232,21 @@ class RegionPool:
         allowed_classes[background] = self._allowed[self.image[rows[background]]]
         return RegionBatch(self.image[rows], self.boxes[rows], labels, allowed_classes, flip, rows)
 
-    def moves(self, rows: Array, mirrored: Array) -> Array:
-        """(N, 4) float32: what moves each region onto its object, as it is seen where `mirrored`
-        (N,) says so (heads/bbox_regression.py); zeros for background.
+    def deltas(self, rows: Array, mirrored: Array) -> Array:
+        """Box deltas (N, 4) float32 from each region to its object, mirrored where `mirrored` (N,)
+        is true (heads/bbox_regression.py); zeros for background.
         """
-        found = np.zeros((len(rows), 4), np.float32)
+        deltas = np.zeros((len(rows), 4), np.float32)
         hit = np.flatnonzero(self.object[rows] >= 0)
         goal = self.object_boxes[self.object[rows[hit]]]
-        found[hit] = encode_deltas(self.boxes[rows[hit]], goal)
-        found[mirrored, 0] *= -1
-        return found
+        deltas[hit] = encode_deltas(self.boxes[rows[hit]], goal)
+        # Mirroring turns the horizontal offset around; vertical offset and scales stay.
+        deltas[mirrored, 0] *= -1
+        return deltas
 
 
 def need_objects(dataset: Dataset) -> None:
-    """A TrainingError that names the cure where no object counts."""
+    """Raise TrainingError, with the cure, where no object counts."""
     if (why := dataset.why_nothing_counts()) is not None:
         raise TrainingError(f"{dataset.name}: {why}; there is nothing to learn from")
 
@@ -251,9 +254,10 @@ def need_objects(dataset: Dataset) -> None:
 def assign(
     truth: Annotations, proposals: Proposals, settings: SamplingSettings
 ) -> tuple[Array, Array, Array]:
-    """The regions to learn from in one image: boxes (N, 4), object (N,) or -1, best IoU (N,).
+    """Assign the regions of one image to its objects: boxes (N, 4), object (N,) or -1 for
+    background, best IoU (N,).
 
-    Ground-truth boxes are regions too. What is neither positive nor background is left out.
+    Ground-truth boxes are regions, too. Those neither positive nor background are left out.
     """
     candidates = proposals.boxes[: settings.max_proposals]
     candidates = np.concatenate([truth.boxes[truth.real], candidates])
@@ -263,15 +267,17 @@ def assign(
     return candidates[keep], which[keep], best[keep]
 
 
-def _teaching(sample: Sample, regions: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    """Without the background of an image that is to give positives only."""
+def _drop_unproven_background(
+    sample: Sample, regions: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    """The regions without the background of an image that gives positives only."""
     keep = (regions[1] >= 0) | (not sample.positives_only)
     boxes, which, overlap = regions
     return boxes[keep], which[keep], overlap[keep]
 
 
 def _allowed_background(dataset: Dataset) -> Array:
-    """(images, K+1) bool: what a region may be that overlaps no box of its image."""
+    """The classes (images, K+1) bool that a region without objects may have."""
     allowed = np.zeros((len(dataset.samples), len(dataset.classes) + 1), bool)
     allowed[:, -1] = True
     for row, sample in zip(allowed, dataset.samples, strict=True):

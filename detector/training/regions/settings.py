@@ -1,4 +1,4 @@
-"""Everything that tools/train_regions.py decides."""
+"""Settings of a region classifier's training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detector.training.regions.sampling import SamplingSettings
 
 
 class MemberConfig(Settings):
-    """The network and what it starts from."""
+    """The network and its start."""
 
     architecture: str = "googlenet"
     """Where they are not set, this and the next two follow from `weights` (following_start)."""
@@ -64,9 +64,9 @@ class OptimiserConfig(Settings):
 
 
 class TeacherConfig(Settings):
-    """Learn from what a trained detector says of the crops, labelled or not (Hinton et al. 2015).
+    """Distillation from a trained detector, on labelled and unlabelled crops (Hinton et al. 2015).
 
-    With a bank it is asked once, about the crops whose maps are kept.
+    With a bank it runs once, on the crops whose maps are kept.
     """
 
     bundle: str
@@ -86,7 +86,7 @@ class HeadsConfig(Settings):
 
 
 class RegionTrainingConfig(Settings):
-    """Everything that tools/train_regions.py decides, and nothing else."""
+    """All settings of a run."""
 
     data: tuple[DataSource, ...]
     classes: Literal["voc", "own"] | tuple[str, ...] = "own"
@@ -116,7 +116,7 @@ class RegionTrainingConfig(Settings):
 
     @model_validator(mode="after")
     def _renamed_into_a_list(self) -> RegionTrainingConfig:
-        if self.classes == "own" and any(one.rename != "none" for one in self.data):
+        if self.classes == "own" and any(source.rename != "none" for source in self.data):
             raise ValueError("rename leads into a class list: set classes, such as classes=voc")
         return self
 
@@ -134,7 +134,7 @@ class RegionTrainingConfig(Settings):
 
     @property
     def sampling_seed(self) -> int:
-        """The seed of what is drawn while training."""
+        """The seed of everything drawn while training."""
         optimiser = self.optimiser
         return optimiser.seed if optimiser.sampling_seed is None else optimiser.sampling_seed
 

@@ -19,9 +19,10 @@ def prior_of(
     sampling: SamplingSettings,
     most: int | None,
 ) -> SizePrior | None:
-    """Counted in the images where all classes are annotated; None where that says nothing.
+    """The size prior, counted in the images where all classes are annotated; None where they say
+    nothing.
 
-    most  proposals of one image that the detector will judge; None is all
+    most  proposals of one image that the detector will score; None is all
     """
     if not sampling.background_per_batch:
         return None
@@ -39,14 +40,14 @@ def prior_of(
 
 
 def countable(dataset: Dataset) -> Dataset:
-    """The images in which whatever is no object is known to be none."""
+    """The images where every region without an object is known to be background."""
     return dataset.subset([s.image_id for s in dataset.samples if s.background_of is None])
 
 
-def _counted(sample: Sample, found: Proposals, least: float) -> tuple[Array, Array]:
-    """Sides of the proposals and whether each is an object; without those that neither learning nor
-    evaluation counts, on difficult objects and crowds.
+def _counted(sample: Sample, proposals: Proposals, least: float) -> tuple[Array, Array]:
+    """Sides of the proposals, and whether each is an object, without those on difficult objects and
+    crowds.
     """
-    which, _ = match_to_objects(found.boxes, sample.annotations, least)
+    which, _ = match_to_objects(proposals.boxes, sample.annotations, least)
     known = which != IGNORE
-    return sides_of(found.boxes, found.size)[known], which[known] >= 0
+    return sides_of(proposals.boxes, proposals.size)[known], which[known] >= 0

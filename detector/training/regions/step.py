@@ -1,4 +1,6 @@
-"""One step of a region classifier: forward and backward of a batch, in parts that fit memory."""
+"""One training step of a region classifier: forward and backward of a batch, in parts that fit
+memory.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from detector.training.regions.mining import background_losses, hardest
 
 
 class Target(NamedTuple):
-    """What N regions are.
+    """Targets of N regions.
 
     allowed_classes  (N, K+1) bool: the classes that each may be
     labels           (N,) K for background
@@ -28,7 +30,7 @@ class Target(NamedTuple):
 
     allowed_classes: Tensor
     labels: Tensor
-    moves: Tensor | None = None
+    deltas: Tensor | None = None
     teacher_logits: Tensor | None = None
     read: Tensor | None = None
     place: Tensor | None = None
@@ -40,20 +42,20 @@ class Target(NamedTuple):
         return self._each(lambda part: part.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
-        rest = (self.moves, self.teacher_logits, self.read, self.place)
+        rest = (self.deltas, self.teacher_logits, self.read, self.place)
         return Target(
             change(self.allowed_classes), change(self.labels),
             *(None if part is None else change(part) for part in rest),
         )  # fmt: skip
 
     def where_read(self, losses: Tensor) -> Tensor:
-        """(N,) `losses`, and zeros for what was not read."""
+        """The losses (N,) with zeros where the image could not be read."""
         return losses if self.read is None else torch.where(self.read, losses, 0.0)
 
 
 class RegionSums(NamedTuple):
-    """Over the regions learnt from: loss, right ones, right objects, objects, loss of boxes (part
-    of the loss), regions whose image could be read.
+    """Sums over the regions learnt from: loss, correct predictions, correct objects, objects, box
+    loss (part of the loss), readable regions.
     """
 
     loss: float
@@ -66,16 +68,16 @@ class RegionSums(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionStep:
-    """What stays the same from step to step.
+    """The constants of a training's steps.
 
     batch_size  regions that are learnt from, over all processes: gradients are of the mean
-    normalise   crops (or maps) -> what the network was trained on
+    normalise   crops (or maps) -> the network's input
     share       of the background that is learnt from, the hardest (1: all)
-    drawn       regions before that, over all processes
+    drawn       regions before mining, over all processes
     sum_of_all  sums a tensor over all processes
     teacher     crops -> its logits, where Target.teacher_logits does not hold them
     weight      of the teacher in the loss (0: no teacher)
-    box_weight  of the loss of boxes, where the network gives moves (training/box_loss.py)
+    box_weight  of the loss of boxes, where the network predicts deltas (box_loss.py)
     """
 
     network: Callable[[Tensor], Any]
@@ -94,44 +96,49 @@ class RegionStep:
     box_weight: float = 0.0
 
     def __call__(self, inputs: Tensor, target: Target, scale: float) -> Tensor:
-        """Adds the gradients of `scale` times the loss; returns (6,) sums, in the order of Sums."""
+        """Add the gradients of `scale` times the loss; returns sums (6,) in the order of
+        RegionSums.
+        """
         inputs, target = inputs.to(self.device, non_blocking=True), target.to(self.device)
         background = target.allowed_classes.shape[1] - 1
         if self.share < 1:
             with self._autocast():
-                seen, alone = self.normalise(inputs), target.labels == background
-                losses = background_losses(self.network, seen, target.allowed_classes, alone)
+                normalised, is_background = self.normalise(inputs), target.labels == background
+                losses = background_losses(
+                    self.network, normalised, target.allowed_classes, is_background
+                )
             place = torch.arange(len(inputs)) if target.place is None else target.place
             place = place.to(self.device)
+            # The hardest of the whole batch: every process scatters its losses and sums them up.
             both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
-            both[:, place] = torch.stack([losses, alone.float()])
+            both[:, place] = torch.stack([losses, is_background.float()])
             losses, of_background = self.all_reduce(both)
-            learnt = ~alone | hardest(losses, of_background > 0, self.share)[place]
-            inputs, target = inputs[learnt], target.at(learnt)
+            selected = ~is_background | hardest(losses, of_background > 0, self.share)[place]
+            inputs, target = inputs[selected], target.at(selected)
         sums = torch.zeros(len(RegionSums._fields), device=self.device)
         size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
         for first in range(0, max(1, len(inputs)), size):
-            x, wanted = inputs[first : first + size], target.at(slice(first, first + size))
+            x, part = inputs[first : first + size], target.at(slice(first, first + size))
             with self._autocast():
                 output = self.network(self.normalise(x))
-            boxes = self._box_losses(output, wanted)
+            boxes = self._box_losses(output, part)
             if isinstance(output, RegionOutput):
                 output = output.logits
             logits = output[0] if isinstance(output, tuple) else output
-            losses = wanted.where_read(self._losses(output, logits, x, wanted) + boxes)
+            losses = part.where_read(self._losses(output, logits, x, part) + boxes)
             (losses.sum() * (scale / self.batch_size)).backward()
-            hits = wanted.allowed_classes[torch.arange(len(x)), logits.argmax(1)]
-            read = torch.ones_like(hits) if wanted.read is None else wanted.read
-            hits, objects = hits & read, wanted.labels != background
-            found = [losses, hits, hits & objects, objects, boxes, read]
-            sums += torch.stack([one.sum() for one in found]).detach()
+            hits = part.allowed_classes[torch.arange(len(x)), logits.argmax(1)]
+            read = torch.ones_like(hits) if part.read is None else part.read
+            hits, objects = hits & read, part.labels != background
+            columns = [losses, hits, hits & objects, objects, boxes, read]
+            sums += torch.stack([column.sum() for column in columns]).detach()
         return sums
 
     def _box_losses(self, output: Any, target: Target) -> Tensor:
-        """(N,) weighted; zeros where boxes are not learnt."""
-        if not isinstance(output, RegionOutput) or target.moves is None:
+        """The weighted box losses (N,); zeros where boxes are not learnt."""
+        if not isinstance(output, RegionOutput) or target.deltas is None:
             return torch.zeros(len(target.labels), device=self.device)
-        losses = self.box_weight * box_loss(output.moves, target.moves, target.labels)
+        losses = self.box_weight * box_loss(output.deltas, target.deltas, target.labels)
         return target.where_read(losses)
 
     def _losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:

@@ -1,4 +1,5 @@
-"""Who teaches a region classifier: a trained detector, asked about the regions learnt from.
+"""The teacher of a region classifier: a trained detector whose scores on the training regions are
+learnt.
 
 A whole ensemble can teach one network, and images in which only some classes are annotated, or
 none, teach all of them.
@@ -21,9 +22,9 @@ from detector.training.regions.settings import TeacherConfig
 
 
 class Teacher(nn.Module):
-    """Crops (N, 3, S, S) -> (N, K+1): the log of what the members of a detector say on average.
+    """The log of the members' mean softmax, (N, K+1), for crops (N, 3, S, S).
 
-    All members see the same crop, in their own size; heads and priors have no part in it.
+    Each member sees the same crop, in its own size; heads and priors are not used.
     """
 
     def __init__(self, bundle: Bundle, precision: Precision, device: torch.device) -> None:
@@ -31,10 +32,10 @@ class Teacher(nn.Module):
         members = bundle.manifest.members
         self.sides = [member.input_size for member in members]
         self.temperatures = [member.temperature for member in members]
-        said_by = {"architecture", "options", "input_size", "mean", "std", "temperature"}
+        fields = {"architecture", "options", "input_size", "mean", "std", "temperature"}
         self.fingerprint = fingerprint_of(
             {
-                "members": [member.model_dump(include=said_by) for member in members],
+                "members": [member.model_dump(include=fields) for member in members],
                 "networks": [hash_of(model) for model in bundle.models],
                 "precision": precision,
             }
@@ -46,13 +47,13 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, crops: Tensor) -> Tensor:
-        told = []
+        probabilities = []
         for network, side, temperature in zip(
             self.networks, self.sides, self.temperatures, strict=True
         ):
-            seen = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
-            told.append((network(seen).float() / temperature).softmax(-1))
-        return torch.stack(told).mean(0).clamp_min(1e-7).log()
+            resized = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
+            probabilities.append((network(resized).float() / temperature).softmax(-1))
+        return torch.stack(probabilities).mean(0).clamp_min(1e-7).log()  # a softmax of 0 has no log
 
 
 def build_teacher(
@@ -62,8 +63,8 @@ def build_teacher(
     device: torch.device,
     precision: Precision,
 ) -> Teacher:
-    """The detector that `settings` names, ready to be asked. Raises SettingsError where its classes
-    are not `classes`.
+    """Load the detector that `settings` names as a teacher. Raises SettingsError unless its classes
+    are `classes`.
     """
     bundle = load_bundle(Path(root) / settings.bundle)
     if bundle.manifest.network_classes != tuple(classes):

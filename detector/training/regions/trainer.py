@@ -15,7 +15,7 @@ from detector.progress.live import TrainingDisplay
 from detector.training.engine.logs import Logs
 from detector.training.engine.loop import TrainingLoop
 from detector.training.engine.state import TrainingState, freeze, gather_statistics
-from detector.training.regions.box_loss import WithMoves
+from detector.training.regions.box_loss import WithDeltas
 from detector.training.regions.device_crops import DeviceCrops
 from detector.training.regions.run import run_fingerprint
 from detector.training.regions.sampling import RegionBatch
@@ -62,11 +62,11 @@ def train(
     def batch_at(step: int) -> tuple[RegionBatch, Tensor, Target]:
         batch = setup.pool.draw(seed, step).part(group.rank, group.world_size)
         crops = setup.make(batch, step)
-        moves = setup.moves(batch, settings.augment.flip) if settings.box_loss else None
+        deltas = setup.deltas(batch, settings.augment.flip) if settings.box_loss else None
         teacher_logits = None if setup.teacher_logits is None else setup.teacher_logits(batch)
         labels = torch.from_numpy(batch.labels)
         place = None if batch.place is None else torch.from_numpy(batch.place)
-        target = Target(crops.allowed_classes, labels, moves, teacher_logits, crops.read, place)
+        target = Target(crops.allowed_classes, labels, deltas, teacher_logits, crops.read, place)
         return batch, crops.inputs, target
 
     def mean_loss(sums: Sequence[float]) -> float:
@@ -104,7 +104,7 @@ def _build_step(
 ) -> RegionStep:
     """The step of this training, from its settings."""
     optimiser, sampling, network = settings.optimiser, settings.sampling, setup.network
-    forward: Any = network if settings.box_loss is None else WithMoves(network).__call__
+    forward: Any = network if settings.box_loss is None else WithDeltas(network).__call__
     teacher = settings.teacher
     return RegionStep(
         torch.compile(forward) if context.compiled else forward,
