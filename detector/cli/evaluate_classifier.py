@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages
     from detector.evaluation.classification import Row
     from detector.evaluation.scoring.classifier import ClassifierScores
-    from detector.evaluation.scoring.probability_cache import KeptProbabilities
+    from detector.evaluation.scoring.probability_cache import ProbabilityCache
     from detector.models.weights.classifier_file import Classifier
 
 
@@ -174,16 +174,16 @@ def _kept(
     crops: int,
     short_side: int,
     number_format: str,
-) -> KeptProbabilities:
+) -> ProbabilityCache:
     """The file of what is known already: bound to the weights, the crops and the images."""
     import hashlib
 
-    from detector.evaluation.scoring.probability_cache import KeptProbabilities
+    from detector.evaluation.scoring.probability_cache import ProbabilityCache
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     depends = (digest, crops, short_side, member.input_size, number_format, files)
     shape = (len(images), member.num_outputs)
-    return KeptProbabilities(out, repr(depends), shape)
+    return ProbabilityCache(out, repr(depends), shape)
 
 
 def _files_on_disk(images: LabelledImages) -> str:

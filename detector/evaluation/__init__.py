@@ -1,4 +1,4 @@
-"""Judging detections against annotations by the published rules."""
+"""Evaluation of detections against annotations by the published rules."""
 
 from detector.evaluation.bootstrap import Comparison, Interval, bootstrap_interval, compare
 from detector.evaluation.oracle import oracle_detections

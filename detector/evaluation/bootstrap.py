@@ -1,7 +1,7 @@
-"""How sure a mAP is: bootstrap intervals over images, and over the difference of two detectors.
+"""Bootstrap confidence intervals over images, for a mAP and for the difference of two detectors.
 
-Every detection is judged once. A round then draws as many images as there are, with replacement,
-and an image drawn k times has its detections and objects counted k times.
+Every detection is judged once. A round then draws as many images as there are, with replacement;
+an image drawn k times counts its detections and objects k times.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, and bounds as far from it as `confidence` of the resampled ones are."""
+    """An estimate, and bounds that span the central `confidence` of the resampled values."""
 
     estimate: float
     low: float
@@ -78,39 +78,40 @@ def compare(
     seed: int = 0,
     rounds: int = ROUNDS,
 ) -> Comparison:
-    """Two sets of results side by side, judged on the same resampled images."""
+    """Compare two sets of results on the same resampled images."""
     check_protocol(protocol, RULES)
     draws = image_draws(len(dataset), seed, rounds)
-    one, ones = _resampled(dataset, first, protocol, draws)
-    two, twos = _resampled(dataset, second, protocol, draws)
-    difference = twos - ones
+    first_ap, first_aps = _resampled(dataset, first, protocol, draws)
+    second_ap, second_aps = _resampled(dataset, second, protocol, draws)
+    difference = second_aps - first_aps
     drawn = difference[~np.isnan(difference)]
     return Comparison(
-        first=_within(_interval(one, ones)),
-        second=_within(_interval(two, twos)),
-        difference=_interval(two - one, difference),
-        p_worse=float((drawn - drawn.mean() + two - one <= 0).mean()),
+        first=_within(_interval(first_ap, first_aps)),
+        second=_within(_interval(second_ap, second_aps)),
+        difference=_interval(second_ap - first_ap, difference),
+        p_worse=float((drawn - drawn.mean() + second_ap - first_ap <= 0).mean()),
     )
 
 
 def _resampled(
     dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
 ) -> tuple[float, Array]:
-    """The mean AP, and (R,) the resampled ones; every detection is judged once for both."""
+    """The mean AP, and the resampled ones (R,); every detection is judged once for both."""
     judge, average = RULES[protocol]
     classes = judge_all(dataset, results, judge)
     rows = [class_result(*pair, average) for pair in zip(dataset.classes, classes, strict=True)]
-    aps = np.stack([_resampled_aps(one, draws, average) for one in classes], axis=1)  # (R, K)
-    there = ~np.isnan(aps)
-    count = there.sum(1)
-    total = np.where(there, aps, 0.0).sum(1)
+    aps = np.stack([_resampled_aps(judged, draws, average) for judged in classes], axis=1)  # (R, K)
+    defined = ~np.isnan(aps)
+    count = defined.sum(1)
+    total = np.where(defined, aps, 0.0).sum(1)
     means = np.divide(total, count, out=np.full(len(draws), np.nan), where=count > 0)
     return mean_over_classes([row.ap for row in rows]), means
 
 
 def _resampled_aps(judged: Judged, draws: Array, average: Average) -> Array:
-    """(R,) AP of one class. Precision is needed at the right detections only: the wrong ones
-    between them add no recall, and precision is never greater there."""
+    """The APs (R,) of one class. Precision is computed at the right detections only: the wrong ones
+    between them add no recall, and precision is never greater there.
+    """
     counted = judged.verdicts != NEITHER
     images, right = judged.images[counted], judged.verdicts[counted] == RIGHT
     rights = np.flatnonzero(right)
@@ -119,14 +120,16 @@ def _resampled_aps(judged: Judged, draws: Array, average: Average) -> Array:
         if positives == 0:
             continue
         weight = draws[row].astype(np.float64)[images]
-        found, ranked = np.cumsum(weight[rights]), np.cumsum(weight)[rights]
-        precision = np.divide(found, ranked, out=np.zeros_like(found), where=ranked > 0)
-        aps[row] = average(precision, found / positives)
+        true_positives, ranked = np.cumsum(weight[rights]), np.cumsum(weight)[rights]
+        precision = np.divide(
+            true_positives, ranked, out=np.zeros_like(true_positives), where=ranked > 0
+        )
+        aps[row] = average(precision, true_positives / positives)
     return aps
 
 
 def image_draws(images: int, seed: int, rounds: int) -> Array:
-    """(R, B) how often each image is drawn in each round."""
+    """How often each image is drawn in each round, (R, B)."""
     if rounds < 1:
         raise SettingsError(f"rounds is {rounds}; the bootstrap needs at least 1")
     share = np.full(images, 1 / images)
@@ -134,10 +137,10 @@ def image_draws(images: int, seed: int, rounds: int) -> Array:
 
 
 def _interval(estimate: float, resampled: Array) -> Interval:
-    """The estimate with the spread of the resampled ones about their own mean.
+    """The estimate with the spread of the resampled values about their own mean.
 
-    Repeated images make the curve rougher, and the envelope lifts a rough curve: the resampled
-    values lie a little high, all of them, which says nothing about the detector.
+    Repeated images make the curve rougher, and the envelope lifts a rough curve, so all resampled
+    values lie a little high: a bias of the method, not of the detector.
     """
     resampled = resampled[~np.isnan(resampled)]
     if len(resampled) == 0:
@@ -148,5 +151,5 @@ def _interval(estimate: float, resampled: Array) -> Interval:
 
 
 def _within(interval: Interval) -> Interval:
-    """Of a mean AP, which no bound can leave: 0 to 1."""
+    """Clip the interval of a mean AP to 0 and 1."""
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))

@@ -11,18 +11,18 @@ from detector.structures import Array
 
 
 def hits(scores: Array, labels: Array, k: int) -> Array:
-    """(N,) bool: whether the label is among the k best of (N, K) scores.
+    """True where the label is among the k best of the scores (N, K), (N,) bool.
 
-    Ties count against: a class is ahead of the label's if its score is at least as high. A label
-    whose score is no number is never among them.
+    Ties count against the label: a class is ahead if its score is at least as high. A label whose
+    score is NaN is never a hit.
     """
-    own = np.take_along_axis(scores, labels[:, None], 1)
-    ahead = (scores >= own).sum(1) - 1  # the label itself is not ahead
-    return (ahead < k) & ~np.isnan(own[:, 0])
+    of_label = np.take_along_axis(scores, labels[:, None], 1)
+    ahead = (scores >= of_label).sum(1) - 1  # the label itself is not ahead
+    return (ahead < k) & ~np.isnan(of_label[:, 0])
 
 
 class Row(NamedTuple):
-    """One line of the table: errors are shares of 1."""
+    """One row of the table; errors are shares of 1."""
 
     models: int
     crops: int
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Lines of text as the paper prints it, the first row being the base."""
+    """The table as lines of text, in the paper's layout; the first row is the base."""
     lines = ["models  crops   cost   top-5 error   against base   top-1 error"]
     for row in rows:
         gap = row.top5_error - rows[0].top5_error

@@ -1,4 +1,4 @@
-"""How well proposals cover the objects, against how many of them one takes.
+"""Coverage of objects by proposals, as a function of the number of proposals.
 
 The measures of Uijlings et al. (IJCV 2013, section 5.1) and Hosang et al. (PAMI 2016, section 4):
 
@@ -35,7 +35,7 @@ class Coverage:
     budgets   B numbers of boxes, increasing; None, at the end, stands for all
     overlaps  (G, B) best IoU
     labels    (G,) class of each object
-    taken     (B,) boxes an image that were there to be taken, on average
+    taken     (B,) mean number of boxes per image within the budget
     """
 
     classes: tuple[str, ...]
@@ -45,26 +45,28 @@ class Coverage:
     taken: Array
 
     def recall(self, threshold: float = 0.5) -> Array:
-        """The share of objects that some box overlaps by at least `threshold`."""
+        """The share of objects with an overlap of at least `threshold`."""
         return (self.overlaps >= threshold).mean(axis=0)
 
     def average_recall(self) -> Array:
-        """Recall averaged over thresholds from 0.5 to 1, exactly: 2 max(0, IoU - 0.5), averaged."""
+        """Recall averaged over thresholds from 0.5 to 1 in closed form: the mean of 2 max(0, IoU -
+        0.5).
+        """
         return (2 * np.clip(self.overlaps - 0.5, 0, None)).mean(axis=0)
 
     def abo(self) -> Array:
-        """(K, B) average best overlap by class; NaN for classes without objects."""
+        """Average best overlap by class, (K, B); NaN for classes without objects."""
         total = np.zeros((len(self.classes), len(self.budgets)))
         np.add.at(total, self.labels, self.overlaps)
         count = np.bincount(self.labels, minlength=len(self.classes))[:, None]
         return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
     def mabo(self) -> Array:
-        """Mean of the classes' average best overlaps, over the classes that have objects."""
+        """Mean average best overlap over the classes that have objects."""
         return np.nanmean(self.abo(), axis=0)
 
     def summary(self) -> dict[str, Any]:
-        """Everything above as plain numbers, for JSON."""
+        """All statistics as plain numbers, for JSON."""
         abo = {
             name: row.tolist()
             for name, row in zip(self.classes, self.abo(), strict=True)
@@ -87,15 +89,17 @@ def coverage(
     proposals: Mapping[str, Proposals],
     budgets: Sequence[int | None] = (*BUDGETS, None),
 ) -> Coverage:
-    """Measure proposals, by image id, on the objects of a data set."""
+    """Measure proposals, by image id, on the objects of a data set. Raises EvaluationError where no
+    object counts.
+    """
     chosen = _checked(budgets)
     overlaps, labels, taken = [], [], np.zeros(len(chosen))
     for sample in dataset.samples:
-        found = _proposals_of(sample, proposals, dataset.name)
+        ranked = _proposals_of(sample, proposals, dataset.name)
         counted = sample.annotations.real
-        overlaps.append(best_overlaps(found.boxes, sample.annotations.boxes[counted], chosen))
+        overlaps.append(best_overlaps(ranked.boxes, sample.annotations.boxes[counted], chosen))
         labels.append(sample.annotations.labels[counted])
-        taken += [len(found) if budget is None else min(budget, len(found)) for budget in chosen]
+        taken += [len(ranked) if budget is None else min(budget, len(ranked)) for budget in chosen]
     if not sum(map(len, labels)):
         raise EvaluationError(f"{dataset.name}: {dataset.why_nothing_counts()}")
     return Coverage(
@@ -108,22 +112,22 @@ def coverage(
 
 
 def mean_summary(coverages: Sequence[Coverage]) -> dict[str, Any]:
-    """The summary averaged over rankings of the same boxes (seeds), with standard deviations."""
-    summaries = [one.summary() for one in coverages]
+    """The mean summary over rankings of the same boxes (seeds), with standard deviations."""
+    summaries = [coverage.summary() for coverage in coverages]
     whole = dict(summaries[0])
     for name in STATISTICS:
-        values = np.array([one[name] for one in summaries])
+        values = np.array([summary[name] for summary in summaries])
         whole[name] = values.mean(axis=0).tolist()
         whole[f"{name}_deviation"] = values.std(axis=0).tolist()
     whole["abo"] = {
-        name: np.mean([one["abo"][name] for one in summaries], axis=0).tolist()
+        name: np.mean([summary["abo"][name] for summary in summaries], axis=0).tolist()
         for name in whole["abo"]
     }
     return whole
 
 
 def best_overlaps(boxes: Array, objects: Array, budgets: Sequence[int | None]) -> Array:
-    """(G, B) largest IoU of each object with the first so many of (N, 4) ranked boxes."""
+    """The largest IoU of each object within the first boxes (N, 4) of each budget, (G, B)."""
     overlaps = np.zeros((len(boxes) + 1, len(objects)))
     overlaps[1:] = iou(boxes, objects)
     best = np.maximum.accumulate(overlaps, axis=0)  # row n: among the first n boxes

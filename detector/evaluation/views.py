@@ -1,4 +1,4 @@
-"""The crops of an image that a classifier is asked about (arXiv 1409.4842, section 7).
+"""Test crops of an image for classification (arXiv 1409.4842, section 7).
 
 1 crop    the centre of the image whose shorter side was made 256
 10 crops  four corners and the centre of its central square, and their mirrors (AlexNet's)
@@ -27,7 +27,7 @@ LONGEST = 100
 
 
 def views(image: Array, crops: int, size: int, short_side: int = SHORT_SIDES[0]) -> Array:
-    """(crops, 3, size, size) float32, centred, of an image (H, W, 3) uint8.
+    """Centred crops (crops, 3, size, size) float32 of an image (H, W, 3) uint8.
 
     short_side  of the image before its 1 or 10 crops are taken, for an input of 224
     """
@@ -92,7 +92,7 @@ def _with_short_side(image: Array, side: int) -> Array:
 
 
 def _resized(image: Array, height: int, width: int) -> Array:
-    """Areas when it shrinks, so that nothing aliases; cubic when it grows."""
+    """Resize by area averaging when shrinking, to avoid aliasing, and cubic when enlarging."""
     import cv2
 
     if image.shape[:2] == (height, width):

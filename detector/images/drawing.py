@@ -1,4 +1,4 @@
-"""Detections drawn on the photograph: boxes, names and scores, legible on any background."""
+"""Drawing of detections on an image: boxes, names and scores, legible on any background."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Scored(Protocol):
 
 
 def colour_of(label: int) -> Colour:
-    """A colour of its own for each class: hues a golden angle apart, so that neighbours differ."""
+    """A colour for each class: hues a golden angle apart, so that neighbours differ."""
     hue = (label * 0.618033988749895) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw(image: Array, found: Scored, classes: Sequence[str]) -> Image:
-    """The picture with its detections; the best are drawn last, on top, and all names above all
-    boxes. `classes` are names that can be drawn (lettering.py).
+    """Draw detections on a copy of the image (H, W, 3); the best come last, on top, and all names
+    above all boxes. `classes` are drawable names (lettering.py).
     """
     from PIL import Image, ImageDraw
 
@@ -70,7 +70,7 @@ class Tag(NamedTuple):
 def tags_of(
     canvas: Canvas, found: Scored, classes: Sequence[str], size: int, room: tuple[int, int]
 ) -> list[Tag]:
-    """One for each detection, in letters of this size; the best choose their places first.
+    """Tags for all detections, in letters of this size; the best are placed first.
 
     room  (W, H) of the picture
     """
@@ -89,8 +89,8 @@ def place_tag(
     room: tuple[int, int],
     tags: Sequence[Tag],
 ) -> Tag:
-    """A tag within the picture, where no other is or, if there is no such place, where it covers
-    least: above its box, inside above, inside below, below; by the left side before the right.
+    """Place a tag inside the picture where no other is, or where it covers least: above its box,
+    inside above, inside below, below; left before right.
     """
     font = font_of(text, size)
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
@@ -100,13 +100,13 @@ def place_tag(
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * MARGIN, bottom - top + 2 * MARGIN
     x1, y1, x2, y2 = box
-    places = [
+    corners = [
         (x, y)
         for y in (y1 - height, y1, y2 - height, y2)
         for x in (x1, x2 - width)
         if 0 <= y <= room[1] - height
     ] or [(x1, y1)]
-    blocks = [_within(x, y, width, height, room) for x, y in places]
+    blocks = [_within(x, y, width, height, room) for x, y in corners]
     covered = [sum(shared(block, other.block) for other in tags) for block in blocks]
     block = blocks[covered.index(min(covered))]
     return Tag(text, block, (block[0] + MARGIN - left, block[1] + MARGIN - top), font)
@@ -117,15 +117,15 @@ def _within(x: float, y: float, width: float, height: float, room: tuple[int, in
     return x, y, x + width, y + height
 
 
-def shared(one: Corners, other: Corners) -> float:
-    """Pixels that two blocks share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+def shared(block: Corners, other: Corners) -> float:
+    """The area in pixels that two blocks share."""
+    width = min(block[2], other[2]) - max(block[0], other[0])
+    height = min(block[3], other[3]) - max(block[1], other[1])
     return max(0.0, width) * max(0.0, height)
 
 
 def write_tag(canvas: Canvas, tag: Tag, colour: Colour) -> None:
-    """Letters on a block of the box's colour."""
+    """Draw the letters of a tag on a block of the box's colour."""
     x1, y1, x2, y2 = tag.block
     canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=colour)
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140

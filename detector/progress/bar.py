@@ -1,4 +1,4 @@
-"""How far a long loop has come and when it will end: a bar on a terminal, plain lines in a log."""
+"""Progress of a long loop with the time left: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Pace:
-    """Tells `progress` when the work begins: what came before it was there already, and says
-    nothing of how long the rest takes.
+    """A signal that the work begins: items before it were cached, and do not count for the time
+    left.
     """
 
     begun = False
 
     def begin(self) -> None:
+        """Signal that the work begins now."""
         self.begun = True
 
     def begins(self) -> bool:
-        """Whether it has begun since this was last asked."""
+        """True if the work has begun since the last call."""
         begun, self.begun = self.begun, False
         return begun
 
@@ -38,11 +39,11 @@ def progress(
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Item]:
-    """The items of `iterable`, telling on stderr how many are done and how long the rest will take.
+    """Yield the items of `iterable`, reporting on stderr how many are done and the time left.
 
-    total  how many there will be; asked of the iterable where it knows
-    quiet  says nothing at all
-    pace   where the first items may be there already
+    total  number of items; by default the length of the iterable, if it has one
+    quiet  no report at all
+    pace   for iterables whose first items may be cached
     """
     pace = pace or Pace()
     stream = sys.stderr if stream is None else stream
@@ -106,18 +107,18 @@ def _with_lines(
 
 
 def _line(label: str, done: int, total: int | None, known: int, seconds: float) -> str:
-    each = seconds / (done - known)
-    made = f"{label}: {done}" + ("" if total is None else f"/{total}")
+    seconds_each = seconds / (done - known)
+    text = f"{label}: {done}" + ("" if total is None else f"/{total}")
     if known:
-        made += f", {known} of them known,"
+        text += f", {known} of them known,"
     if total is None:
-        return f"{made} done in {duration(seconds)}, {each:.2f} s each"
-    left = duration(each * (total - done))
-    return f"{made} in {duration(seconds)}, {each:.2f} s each, {left} left"
+        return f"{text} done in {duration(seconds)}, {seconds_each:.2f} s each"
+    left = duration(seconds_each * (total - done))
+    return f"{text} in {duration(seconds)}, {seconds_each:.2f} s each, {left} left"
 
 
 def duration(seconds: float) -> str:
-    """1:02:03, or 2:03 under an hour."""
+    """A time as 1:02:03, or 2:03 under an hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

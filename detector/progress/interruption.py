@@ -1,4 +1,4 @@
-"""Interruptions: a loop finishes what it is doing, then stops; a second signal ends at once."""
+"""Interruptions: a loop finishes its current step, then stops; a second signal ends at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 CLEAN_UP_S = 1.0
-"""After the second signal: time to remove temporary files."""
+"""Seconds after the second signal for removing temporary files."""
 
 
 class Stop:
@@ -23,18 +23,19 @@ class Stop:
         return self.signal is not None
 
     def with_the_others(self) -> None:
-        """Another process of the group was asked, and all stop together."""
+        """Stop because another process of the group was asked to."""
         self.signal = self.signal or signal.SIGTERM
 
     def leave(self) -> NoReturn:
-        """End the tool here, as leaving the block of `stop_gently` would."""
+        """End the program here, as leaving the block of `stop_gently` would."""
         self.with_the_others()
         raise SystemExit(128 + (self.signal or 0))
 
 
 @contextmanager
 def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
-    """Let a loop finish what it is doing when the user interrupts: it asks the value between steps.
+    """Let a loop finish its current step when the user interrupts; the loop checks the yielded
+    value between steps.
 
     with stop_gently() as stop:
         for path in paths:
@@ -68,7 +69,7 @@ def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
 
 
 def _end_in(seconds: float, code: int) -> threading.Timer:
-    """End the process after a while, should it still be there."""
+    """End the process after `seconds` if it is still running."""
     timer = threading.Timer(seconds, os._exit, (code,))
     timer.daemon = True
     timer.start()
@@ -77,7 +78,7 @@ def _end_in(seconds: float, code: int) -> threading.Timer:
 
 @contextmanager
 def _terminating() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed."""
+    """Unwind the stack on SIGTERM as on Ctrl-C, so that temporary files are removed."""
 
     def on_signal(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -90,7 +91,7 @@ def _terminating() -> Iterator[None]:
 def _handling(numbers: Sequence[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
     try:
         before = {number: signal.signal(number, handler) for number in numbers}
-    except ValueError:  # only the main thread may; elsewhere signals are somebody else's matter
+    except ValueError:  # only the main thread may set handlers
         before = {}
     try:
         yield

@@ -1,5 +1,5 @@
-"""The journal of a run: one JSON object a line, appended as things happen, readable while the run
-goes on.
+"""The journal of a run: one JSON object per line, appended as things happen, readable during the
+run.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from detector.files import write_atomically
 
 
 class Journal:
-    """Append-only JSONL. A line half written by a kill is cut off when the file is opened again."""
+    """An append-only JSONL file. A line cut short by a kill is removed when the file is opened
+    again.
+    """
 
     def __init__(self, path: str | Path, *, resume_at: int | None = None) -> None:
-        """With `resume_at`, entries of that step and later ones are dropped: they will be written
-        again.
+        """Open the journal; entries of step `resume_at` and later are dropped, since they will be
+        written again.
         """
         self.path = Path(path)
         if self.path.exists():
-            kept = [one for one in read_journal(self.path) if _before(one, resume_at)]
-            write_atomically(self.path, "".join(json.dumps(one) + "\n" for one in kept))
+            entries = [entry for entry in read_journal(self.path) if _before(entry, resume_at)]
+            write_atomically(self.path, "".join(json.dumps(entry) + "\n" for entry in entries))
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, **fields: Any) -> None:
-        """Add a line. Numbers that are not finite become null: JSON has no others."""
+        """Append a line. Non-finite numbers become null, since JSON has none."""
         fields = {name: _as_json(value) for name, value in fields.items()}
         self._file.write(json.dumps(fields, allow_nan=False) + "\n")
         self._file.flush()
@@ -36,7 +38,7 @@ class Journal:
 
 
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
-    """Every whole line of a journal."""
+    """Every complete line of a journal."""
     entries = []
     for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -50,7 +52,7 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _as_json(one) for name, one in value.items()}
+        return {name: _as_json(part) for name, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,4 +1,4 @@
-"""The display of a training: step, loss, rate, items a second and the time left."""
+"""The live display of a training: step, loss, rate, items a second and the time left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detector.progress.bar import SECONDS_BETWEEN_LINES, duration
 
 
 class TrainingDisplay:
-    """One line that is rewritten on a terminal; a line every few seconds in a log."""
+    """One line, rewritten on a terminal; a line every few seconds in a log."""
 
     def __init__(
         self,
@@ -36,10 +36,11 @@ class TrainingDisplay:
     def step(
         self, step: int, loss: float, rate: float, positives_right: float, waited: float
     ) -> None:
+        """Show the state after a step."""
         self._done = step + 1
         if self.quiet:
             return
-        if math.isfinite(loss):  # a step that was not taken would be all that is shown from now on
+        if math.isfinite(loss):  # one NaN would stay in the running mean for ever
             self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._waited += waited
         now = time.monotonic()
@@ -48,26 +49,26 @@ class TrainingDisplay:
             return
         self._said = now
         done = step + 1 - self.first
-        each = (now - self._start) / done
+        seconds_each = (now - self._start) / done
         mean_loss = math.nan if self._loss is None else self._loss
         text = (
             f"step {step + 1}/{self.last}  loss {mean_loss:.4f}"
             f"  {self.right} {positives_right:.2f}"
-            f"  rate {rate:.2g}  {self.batch_size / each:.1f} {self.items}/s"
+            f"  rate {rate:.2g}  {self.batch_size / seconds_each:.1f} {self.items}/s"
             f"  waited {self._waited / max(now - self._start, 1e-9):.0%}"
-            f"  left {duration(each * (self.last - step - 1))}"
+            f"  left {duration(seconds_each * (self.last - step - 1))}"
         )
         end = "\r" if self._stream.isatty() else "\n"
         print(text + ("\x1b[K" if end == "\r" else ""), end=end, file=self._stream, flush=True)
 
     def say(self, text: str) -> None:
-        """A line of its own, above the one that is rewritten."""
+        """Print a line above the one that is rewritten."""
         if not self.quiet:
             clear = "\x1b[K" if self._stream.isatty() else ""
             print(text + clear, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """After the last step, or one that was asked to be the last."""
+        """End the display after the last step or a requested stop."""
         if not self.quiet and self._stream.isatty():
             print(file=self._stream)
         if self._done < self.last:

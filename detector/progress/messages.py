@@ -1,4 +1,4 @@
-"""What commands say on stderr: control characters escaped, errors in at most three lines."""
+"""Messages of commands on stderr: control characters escaped, errors in at most three lines."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CURES = {
     errno.EROFS: "; choose another place: this disk is read-only",
     errno.ENOSPC: "; make room, or choose another place",
 }
-"""What the system's own errors ask for."""
+"""Cures for errors of the operating system."""
 
 
 def say_error(error: Exception) -> None:
-    """An error's message on stderr, in at most three lines, control characters made visible. Where
-    somebody's value makes a line too long for anybody, its end is left out.
+    """Print an error's message on stderr in at most three lines, each cut at MAX_LINE characters,
+    with control characters escaped.
     """
     for line in _lines_of(error)[:MAX_LINES]:
         say(cut(line, MAX_LINE))
 
 
 def say(text: str) -> None:
-    """A line on stderr, control characters made visible."""
+    """Print a line on stderr with control characters escaped."""
     print(escape_controls(text), file=sys.stderr)
 
 
@@ -59,11 +59,11 @@ def _lines_of(error: Exception) -> list[str]:
 
 
 def pluralise(number: int, thing: str) -> str:
-    """A number of things: 1 image, 2 boxes, 3,000 classes."""
+    """A count with its noun: 1 image, 2 boxes, 3,000 classes."""
     ending = "" if number == 1 else "es" if thing.endswith(("s", "x")) else "s"
     return f"{number:,} {thing}{ending}"
 
 
 def escape_controls(text: str) -> str:
-    """Text that others wrote, fit for a terminal: control characters appear as escapes."""
+    """Untrusted text made safe for a terminal: control characters appear as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

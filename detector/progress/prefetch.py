@@ -1,4 +1,4 @@
-"""Items made in threads ahead of whoever uses them, in order."""
+"""Prefetching: items made in threads ahead of their use, in order."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def prefetched(
     threads: int = 1,
     ahead: int | None = None,
 ) -> Iterator[Item]:
-    """make(first), ..., make(last - 1) in order, up to `ahead` of them (as many as
-    threads) made before they are asked for.
+    """Yield make(first), ..., make(last - 1) in order, with up to `ahead` of them (default: the
+    number of threads) made in advance.
     """
     ahead = threads if ahead is None else ahead
     with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
         waiting: list[Future[Item]] = []
-        asked = first
+        submitted = first
         try:
             for _ in range(first, last):
-                while asked < last and len(waiting) <= ahead:
-                    waiting.append(pool.submit(make, asked))
-                    asked += 1
+                while submitted < last and len(waiting) <= ahead:
+                    waiting.append(pool.submit(make, submitted))
+                    submitted += 1
                 yield waiting.pop(0).result()
         finally:
             for future in waiting:

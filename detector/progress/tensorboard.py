@@ -1,4 +1,4 @@
-"""Curves in TensorBoard, for those who have it (extra [track])."""
+"""TensorBoard curves, with the extra [track]."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from detector.errors import SettingsError
 
 
 def need_tensorboard() -> Any:
-    """What writes curves; a SettingsError where TensorBoard is not installed. Whoever will want
-    curves after hours of other work asks before it.
+    """TensorBoard's writer class. Raises SettingsError if it is not installed; call it before hours
+    of other work.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -23,8 +23,8 @@ def need_tensorboard() -> Any:
 
 
 class Tracker:
-    """Numbers by name and step, as TensorBoard shows them; `resume_at` hides what a resumed run
-    will write again, which is everything where it begins again at 0.
+    """Scalars by name and step in TensorBoard; `resume_at` hides the steps that a resumed run will
+    write again.
     """
 
     def __init__(self, folder: str | Path, *, resume_at: int = 0) -> None:

@@ -1,1 +1,1 @@
-"""Results in the layouts that other programs read."""
+"""Result files in the layouts that other programs read."""

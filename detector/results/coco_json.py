@@ -1,4 +1,4 @@
-"""Detections on disk in COCO's results layout: one list of rows, readable by every COCO tool.
+"""Detections in COCO's results layout: one JSON list, readable by every COCO tool.
 
     {image_id, file_name, category_id, category_name, bbox: [x, y, width, height], score}
 
@@ -22,22 +22,22 @@ from detector.datasets.formats.coco import read_json
 from detector.datasets.image_names import ImageNames, as_id, without_extension
 from detector.errors import AnnotationError
 from detector.files import write_json_rows
-from detector.results.results_text import Names, Row, gathered
+from detector.results.results_text import Names, Row, gather
 from detector.results.unmatched import Unmatched
 from detector.structures import LARGEST_ID, Detections
 
 FILE = "detections.json"
-"""What the tools call it."""
+"""Name of the file in an output folder."""
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 def ids_of_one_type(image_ids: Iterable[str]) -> dict[str, int | str]:
-    """The ids of all images of a run as its files give them: COCO's are numbers. Where one is not
-    (000012, 2008_000001), or is beyond what every reader of JSON holds exactly, all are text.
+    """The image ids of a run as JSON values: numbers as in COCO, or all text if one is no plain
+    number (000012, 2008_000001) or too large for an exact JSON number.
     """
     ids = list(image_ids)
-    whole = all(_WHOLE.fullmatch(one) and int(one) <= LARGEST_ID for one in ids)
-    return {one: int(one) if whole else one for one in ids}
+    whole = all(_WHOLE.fullmatch(image_id) and int(image_id) <= LARGEST_ID for image_id in ids)
+    return {image_id: int(image_id) if whole else image_id for image_id in ids}
 
 
 def detection_rows(
@@ -47,10 +47,10 @@ def detection_rows(
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """One image's detections, best first.
+    """The rows of one image's detections, best first.
 
     image_id      as `ids_of_one_type` gives it
-    category_ids  the data set's own ids of `classes`; 1, 2, ... where it has none
+    category_ids  the data set's ids of `classes`; 1, 2, ... if it has none
     """
     named = replace(found, classes=tuple(classes))
     return named.to_coco(image_id, file_name, category_ids)
@@ -62,7 +62,7 @@ def write_detections(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Non
 
 
 def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Detections]) -> None:
-    """The results of a data set's images, in its order and with its category ids."""
+    """Write the results of a data set's images, in its order and with its category ids."""
     rows: list[dict[str, Any]] = []
     ids = ids_of_one_type(sample.image_id for sample in dataset.samples)
     for sample in dataset.samples:
@@ -76,18 +76,18 @@ def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Dete
 def read_detections(
     path: str | Path, dataset: Dataset, unmatched: Unmatched
 ) -> dict[str, Detections]:
-    """The rows of a file by image id of `dataset`, in the file's order.
+    """Read detections by image id of `dataset`, in the file's order.
 
-    An image is found by its file_name, without one by its image_id; a class by its name, without
-    one by its id. Rows of other images or classes are counted in `unmatched`; a file in which no
-    row is left is an EvaluationError.
+    Images are found by file_name, else by image_id; classes by name, else by id. Rows of other
+    images or classes are counted in `unmatched`. Raises AnnotationError for a faulty file, and
+    EvaluationError if no row is left.
     """
     path = Path(path)
     content = read_json(path)
     if not isinstance(content, list):
         raise AnnotationError(f"{path}: expected COCO's results layout, a list of detections")
     rows = _rows(path, content, dataset, unmatched)
-    return gathered(path, dataset, rows, unmatched, np.asarray)
+    return gather(path, dataset, rows, unmatched, np.asarray)
 
 
 def _rows(
@@ -114,7 +114,7 @@ def _rows(
 
 
 class _Image(NamedTuple):
-    """How a row calls its image."""
+    """The identification of an image in a row."""
 
     id: str | None
     file: str | None
@@ -127,7 +127,7 @@ class _Image(NamedTuple):
 def _parse(
     where: str, row: Any, by_id: Mapping[str, str]
 ) -> tuple[_Image, str, float, Sequence[float]]:
-    """Image, class name, score and box of a row."""
+    """The image, class name, score and box of a row."""
     if not isinstance(row, dict):
         raise AnnotationError(f"{where} is not an object with image_id, bbox and score")
     box, score = row.get("bbox"), row.get("score")

@@ -1,4 +1,4 @@
-"""Results as a table for spreadsheets and data frames: image_id,class,score,x1,y1,x2,y2.
+"""Detections as a table for spreadsheets and data frames: image_id,class,score,x1,y1,x2,y2.
 
 Corners are pixels as everywhere inside: 0-based, x2 and y2 exclusive. A name that a spreadsheet
 would run as a formula has an apostrophe before it.
@@ -23,7 +23,7 @@ from detector.results.results_text import (
     Names,
     Row,
     best_first,
-    gathered,
+    gather,
     numbers,
     results_of_images,
     text_of,
@@ -41,7 +41,7 @@ _UNMARKED = re.compile(r"\Asep=.\r?\n", re.IGNORECASE)  # a line by which Excel 
 def write_csv_results(
     path: str | Path, dataset: Dataset, results: Mapping[str, Detections]
 ) -> None:
-    """A header, then all detections in the order of the images, best first within one."""
+    """Write a header and all detections in the order of the images, best first within one."""
     lines = [_line(COLUMNS)]
     for _, image, found in results_of_images(dataset, results):
         for label, fields in best_first(found, np.asarray):
@@ -50,7 +50,7 @@ def write_csv_results(
 
 
 def _inert(name: str) -> str:
-    """The name as a cell that a spreadsheet does not run; `_name_in` takes the sign off again."""
+    """The name as a cell that a spreadsheet does not run as a formula; `_name_in` reverses it."""
     return f"'{name}" if _FORMULA.match(name) else name
 
 
@@ -68,11 +68,11 @@ def _line(fields: Sequence[str]) -> str:
 def read_csv_results(
     path: str | Path, dataset: Dataset, unmatched: Unmatched
 ) -> dict[str, Detections]:
-    """The rows of a file by image id of `dataset`; spreadsheets' semicolons and tabs, with decimal
-    commas, are read as well.
+    """Read detections by image id of `dataset`; semicolons, tabs and decimal commas of spreadsheets
+    are understood.
     """
     rows = _rows(Path(path), dataset, unmatched)
-    return gathered(Path(path), dataset, rows, unmatched, coco_from_xyxy)
+    return gather(Path(path), dataset, rows, unmatched, coco_from_xyxy)
 
 
 def _rows(path: Path, dataset: Dataset, unmatched: Unmatched) -> Iterator[Row | None]:
@@ -82,20 +82,20 @@ def _rows(path: Path, dataset: Dataset, unmatched: Unmatched) -> Iterator[Row | 
     separator = max(_SEPARATORS, key=text.lstrip().partition("\n")[0].count)
     records = _records(path, text, separator)
     _, header = next(records, ("", []))
-    if tuple(one.strip() for one in header) != COLUMNS:
+    if tuple(field.strip() for field in header) != COLUMNS:
         raise AnnotationError(f"{path}: expected a first line {LAYOUT}")
     for where, fields in records:
         if len(fields) != len(COLUMNS):
             raise AnnotationError(f"{where}: expected: {LAYOUT}")
         image, name, *rest = fields
         if separator != ",":
-            rest = [one.replace(",", ".") for one in rest]
+            rest = [field.replace(",", ".") for field in rest]
         score, *corners = numbers(where, rest, LAYOUT)
         yield names.row(where, _name_in(image), _name_in(name), score, corners)
 
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[str, list[str]]]:
-    """(place, fields) of each record that is not blank; a quoted field may have several lines."""
+    """Yield (position, fields) of each record that is not blank; a quoted field may span lines."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     while True:
         where = f"{path}: line {reader.line_num + 1}"
@@ -105,5 +105,5 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[str, list[
             return
         except csv.Error as error:
             raise AnnotationError(f"{where}: {error}") from None
-        if len(fields) > 1 or any(one.strip() for one in fields):
+        if len(fields) > 1 or any(field.strip() for field in fields):
             yield where, fields

@@ -1,4 +1,4 @@
-"""Results as the ILSVRC DET development kit wants them: one file, a line for each detection.
+"""Results in the layout of the ILSVRC DET development kit: one file, a line for each detection.
 
 image_index DET_id score xmin ymin xmax ymax, 0-based and inclusive as its annotations are. An image
 goes by its number in the list of images (ImageSets/DET/val.txt), a class by its DET id, 1 to 200.
@@ -17,7 +17,7 @@ from detector.results.results_text import (
     Names,
     Row,
     best_first,
-    gathered,
+    gather,
     lines_of,
     numbers,
     results_of_images,
@@ -32,7 +32,7 @@ LAYOUT = "image_index class score xmin ymin xmax ymax"
 def write_ilsvrc_results(
     path: str | Path, dataset: Dataset, results: Mapping[str, Detections]
 ) -> None:
-    """All detections in the order of the images, best first within one; in one step."""
+    """Write all detections in the order of the images, best first within one, atomically."""
     indices, ids = dataset.indices(), dataset.category_ids
     lines = []
     for position, _, found in results_of_images(dataset, results):
@@ -44,9 +44,9 @@ def write_ilsvrc_results(
 def read_ilsvrc_results(
     path: str | Path, dataset: Dataset, unmatched: Unmatched
 ) -> dict[str, Detections]:
-    """The lines of a file by image id of `dataset`."""
+    """Read detections by image id of `dataset`."""
     rows = _rows(Path(path), dataset, unmatched)
-    return gathered(Path(path), dataset, rows, unmatched, _to_xywh)
+    return gather(Path(path), dataset, rows, unmatched, _to_xywh)
 
 
 def _rows(path: Path, dataset: Dataset, unmatched: Unmatched) -> Iterator[Row | None]:

@@ -1,4 +1,4 @@
-"""One door to the layouts of results: told from the files when reading, named when writing."""
+"""Reading and writing of result files; the layout is recognised or, for writing, named."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LOOKED_FOR = (
 def read_results(
     path: str | Path, dataset: Dataset, unmatched: Unmatched | None = None
 ) -> dict[str, Detections]:
-    """Saved detections by image id of `dataset`, whatever their layout.
+    """Read detections by image id of `dataset` from any layout.
 
     A folder that tools/detect.py wrote stands for the detections.json in it. Detections of images
-    or classes that the data set does not have are counted in `unmatched`; where no others are in
-    the file, it is an EvaluationError.
+    or classes that the data set does not have are counted in `unmatched`. Raises EvaluationError if
+    the file has no others.
     """
     unmatched = Unmatched() if unmatched is None else unmatched
     path = Path(path)
@@ -46,7 +46,7 @@ def read_results(
 def write_results(
     path: str | Path, dataset: Dataset, results: Mapping[str, Detections], layout: str
 ) -> None:
-    """Save detections: to a file, or, in VOC's layout, to a folder of files."""
+    """Save detections to a file or, in VOC's layout, to a folder of files."""
     writers: dict[Layout, Callable[[Path, Dataset, Mapping[str, Detections]], None]] = {
         "coco": coco_json.write_results,
         "voc": voc_results.write_voc_results,
@@ -57,7 +57,7 @@ def write_results(
 
 
 def check_layout(name: str) -> Layout:
-    """The layout of that name, or a SettingsError with the names that would do."""
+    """The layout named `name`. Raises SettingsError with the known names."""
     for layout in LAYOUTS:
         if layout == name:
             return layout
@@ -65,7 +65,7 @@ def check_layout(name: str) -> Layout:
 
 
 def layout_of(path: str | Path) -> Layout:
-    """The layout of saved detections; an error tells what was looked for."""
+    """The layout of saved detections. Raises EvaluationError with the expected ones."""
     path = Path(path)
     if path.is_dir():
         if next(path.glob(voc_results.FILES), None) is None:

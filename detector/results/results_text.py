@@ -1,4 +1,4 @@
-"""What the text layouts of results share: lines of numbers in, checked; detections out.
+"""Shared parts of the text layouts of results: checked numbers in, detections out.
 
 A row of a text file is an image, a class, a score and four corners. Scores are written in
 millionths and corners in hundredths of a pixel, so that the same detections give the same bytes.
@@ -27,7 +27,7 @@ Convert = Callable[[Array], Array]
 
 
 class Row(NamedTuple):
-    """One detection: the image's id, the class's label, and the box as the layout writes it."""
+    """One detection: image id, class label, score, and the box in the layout's form."""
 
     image: str
     label: int
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Finds the image (-> id) and the class (-> label) of a row; `unmatched` counts the others."""
+    """Look-up of a row's image (-> id) and class (-> label); `unmatched` counts the others."""
 
     find: Callable[[Any], str | None]
     labels: Mapping[Any, int]
@@ -45,22 +45,22 @@ class Names(NamedTuple):
     def row(
         self, where: str, image: object, name: object, score: float, box: Sequence[float]
     ) -> Row | None:
-        """The detection, or None where the data set has no such image or class."""
+        """The detection, or None if the data set has no such image or class."""
         try:
-            found = self.find(image)
+            image_id = self.find(image)
         except AmbiguousName as error:
             raise AmbiguousName(f"{where}: {error}", error.candidates) from None
-        if found is None:
+        if image_id is None:
             self.unmatched.images[str(image)] += 1
         elif name not in self.labels:
             self.unmatched.classes[str(name)] += 1
         else:
-            return Row(found, self.labels[name], score, box)
+            return Row(image_id, self.labels[name], score, box)
         return None
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """(place, text) of each line that is not blank; the place names file and line."""
+    """Yield (position, text) of each line that is not blank; the position names file and line."""
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         if line.strip():
             yield f"{path}: line {number}", line.strip()
@@ -74,9 +74,9 @@ def text_of(path: Path) -> str:
 
 
 def numbers(where: str, fields: Sequence[str], layout: str) -> list[float]:
-    """The fields as finite numbers, or an AnnotationError that shows the layout."""
+    """The fields as finite numbers. Raises AnnotationError that shows the layout."""
     try:
-        values = [float(one) for one in fields]
+        values = [float(field) for field in fields]
     except ValueError:
         values = []
     if len(values) != len(fields) or not all(math.isfinite(v) and abs(v) < 1e9 for v in values):
@@ -91,35 +91,37 @@ def whole_number(where: str, text: str, layout: str) -> int:
     return int(text)
 
 
-def gathered(
+def gather(
     path: Path,
     dataset: Dataset,
     rows: Iterable[Row | None],
     unmatched: Unmatched,
     to_xywh: Convert,
 ) -> dict[str, Detections]:
-    """Rows by image, in the file's order; None stands for one that `unmatched` has counted."""
+    """Gather rows by image, in the file's order; None stands for a row that `unmatched` has
+    counted.
+    """
     by_image: dict[str, list[Row]] = {}
     for row in rows:
         if row is not None:
             by_image.setdefault(row.image, []).append(row)
     unmatched.refuse_nothing(path, dataset, len(by_image))
-    found = {}
-    for image, mine in by_image.items():
-        boxes, scores, labels = zip(*((r.box, r.score, r.label) for r in mine), strict=True)
+    detections = {}
+    for image, image_rows in by_image.items():
+        boxes, scores, labels = zip(*((r.box, r.score, r.label) for r in image_rows), strict=True)
         xywh = to_xywh(np.array(boxes, np.float64))
         if (wrong := np.flatnonzero((xywh[:, 2:] < 0).any(1))).size:
             raise AnnotationError(
                 f"{path}: image {image}: the box {boxes[wrong[0]]} has a negative side"
             )
-        found[image] = Detections(
+        detections[image] = Detections(
             xyxy_from_coco(xywh), np.array(scores), np.array(labels), written=xywh
         )
-    return found
+    return detections
 
 
 def best_first(found: Detections, from_xyxy: Convert) -> Iterator[tuple[int, list[str]]]:
-    """(label, [score and corners as text]) of one image's detections; no side is rounded away."""
+    """Yield (label, [score and corners as text]), best first; no side is rounded to 0."""
     order = np.argsort(-found.scores.astype(np.float64), kind="stable")
     exact = found.boxes if found.written is None else xyxy_from_coco(found.written)
     boxes = exact[order].astype(np.float64).round(2)
@@ -135,7 +137,7 @@ def best_first(found: Detections, from_xyxy: Convert) -> Iterator[tuple[int, lis
 def results_of_images(
     dataset: Dataset, results: Mapping[str, Detections]
 ) -> Iterator[tuple[int, str, Detections]]:
-    """(position, image id, detections) of the images that have any, in the data set's order."""
+    """Yield (position, image id, detections) of images that have any, in the data set's order."""
     for position, sample in enumerate(dataset.samples):
         found = results.get(sample.image_id)
         if found is not None and len(found):

@@ -1,5 +1,5 @@
-"""What a file of detections holds and a data set does not: counted and said, and fatal only where
-nothing of the file is left.
+"""Detections whose image or class a data set does not have: counted and reported, and an error only
+if nothing else is in the file.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from detector.errors import EvaluationError
 
 
 class Unmatched:
-    """Where a reader of results writes down the detections that cannot be judged.
+    """Counts of the detections in a file that cannot be judged.
 
-    images   how many are of each image that the set does not have, by the file's name for it
-    classes  how many, of images that it has, are of each class that it does not have
+    images   detections of each image that the set does not have, by the file's name for it
+    classes  detections, in images that it has, of each class that it does not have
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Unmatched:
         return self.images.total() + self.classes.total()
 
     def counts(self) -> dict[str, int]:
-        """The numbers of detections, without those that are nothing."""
+        """The numbers of unmatched detections that are not 0."""
         counts = {
             "detections_of_other_images": self.images.total(),
             "detections_of_other_classes": self.classes.total(),
@@ -35,18 +35,18 @@ class Unmatched:
         return {name: number for name, number in counts.items() if number}
 
     def sentence(self, dataset: Dataset) -> str:
-        """All of it in one line, with the rule by which an image was left out where that is known;
-        nothing where nothing is.
+        """One line about all unmatched detections, with the rule that excluded an image if known;
+        empty if there are none.
         """
         parts = []
         rules = dataset.left_out()
-        listed = {one: n for one, n in self.images.items() if one in rules}
+        listed = {name: n for name, n in self.images.items() if name in rules}
         if listed:
-            why = ", ".join(sorted({rules[one] for one in listed}))
+            why = ", ".join(sorted({rules[name] for name in listed}))
             parts.append(
                 _part(listed, "image", f"that {dataset.name} lists but leaves out ({why})")
             )
-        others = {one: n for one, n in self.images.items() if one not in rules}
+        others = {name: n for name, n in self.images.items() if name not in rules}
         if others:
             or_leaves = " or leaves out" if rules else ""  # COCO's rules name ids, not files
             parts.append(_part(others, "image", f"that {dataset.name} does not have{or_leaves}"))
@@ -55,12 +55,12 @@ class Unmatched:
         return "; ".join(parts)
 
     def refuse_nothing(self, path: Path, dataset: Dataset, matched: int) -> None:
-        """An EvaluationError where there are detections and none can be judged."""
+        """Raise EvaluationError if there are detections and none can be judged."""
         if matched or not len(self):
             return
         said = f"{path}: {self.sentence(dataset)}, and nothing else is in the file"
         if self.images:
-            names = _few([one.path.name for one in dataset.samples])
+            names = _few([sample.path.name for sample in dataset.samples])
             raise EvaluationError(
                 f"{said}; {dataset.name} has {names}; choose the data set and split that was"
                 " detected on"
@@ -77,9 +77,9 @@ def _part(counts: Mapping[str, int], kind: str, what: str) -> str:
         f"a{'n' * (kind == 'image')} {kind}" if len(counts) == 1 else f"{len(counts)} {kinds[kind]}"
     )
     verb = "detection is" if number == 1 else "detections are"
-    return f"{number} {verb} of {of} {what}: {_few([repr(one) for one in counts])}"
+    return f"{number} {verb} of {of} {what}: {_few([repr(name) for name in counts])}"
 
 
 def _few(names: Sequence[str]) -> str:
-    some = ", ".join(one if len(one) <= 80 else f"{one[:80]}..." for one in names[:4])
+    some = ", ".join(name if len(name) <= 80 else f"{name[:80]}..." for name in names[:4])
     return some + (f", ... {len(names)} in all" if len(names) > 4 else "")

@@ -1,4 +1,4 @@
-"""Results as the PASCAL VOC development kit wants them: a file for each class.
+"""Results in the layout of the PASCAL VOC development kit: a file for each class.
 
 FOLDER/comp3_det_SPLIT_CLASS.txt with lines: image score xmin ymin xmax ymax, 1-based and inclusive.
 """
@@ -19,7 +19,7 @@ from detector.results.results_text import (
     Names,
     Row,
     best_first,
-    gathered,
+    gather,
     lines_of,
     numbers,
     results_of_images,
@@ -35,7 +35,7 @@ _NAME = re.compile(r"comp\d+_det_(?P<rest>.+)\.txt")
 def write_voc_results(
     folder: str | Path, dataset: Dataset, results: Mapping[str, Detections]
 ) -> None:
-    """One file for each class, an empty one where nothing was found.
+    """Write one file for each class, an empty one if nothing was found.
 
     comp3 is the devkit's name for detectors trained on VOC's own data alone.
     """
@@ -57,7 +57,7 @@ def write_voc_results(
 def read_voc_results(
     folder: str | Path, dataset: Dataset, unmatched: Unmatched
 ) -> dict[str, Detections]:
-    """The files of a folder by image id of `dataset`."""
+    """Read the files of a folder by image id of `dataset`."""
     folder = Path(folder)
     files = {path: _class_of(path, dataset) for path in sorted(folder.glob(FILES))}
     kinds = {path.name.removesuffix(f"_{name}.txt") for path, name in files.items() if name}
@@ -73,11 +73,11 @@ def read_voc_results(
         for path, name in files.items()
         for row in _rows(path, name or _name_after(prefix, path), names)
     )
-    return gathered(folder, dataset, rows, unmatched, _to_xywh)
+    return gather(folder, dataset, rows, unmatched, _to_xywh)
 
 
 def _rows(path: Path, name: str, names: Names) -> Iterator[Row | None]:
-    """Lines of five numbers after the image, whose name may have blanks."""
+    """Parse lines of five numbers after the image's name, which may have blanks."""
     for where, line in lines_of(path):
         image, *rest = line.rsplit(maxsplit=5)
         if len(rest) != 5:
@@ -95,7 +95,7 @@ def _class_of(path: Path, dataset: Dataset) -> str | None:
 
 
 def _name_after(prefix: str, path: Path) -> str:
-    """What a class that the data set does not have is called."""
+    """The name of a class that the data set does not have."""
     stem = path.name.removesuffix(".txt")
     return stem.removeprefix(prefix) if prefix else stem.rpartition("_")[2]
 

@@ -7,7 +7,7 @@ import pytest
 
 from detector.errors import EvaluationError
 from detector.evaluation.classification import Row, hits, table
-from detector.evaluation.scoring.probability_cache import KeptProbabilities
+from detector.evaluation.scoring.probability_cache import ProbabilityCache
 from detector.evaluation.views import SHORT_SIDES, views
 from detector.structures import FILL_MEAN
 
@@ -112,23 +112,23 @@ def test_the_table_has_the_papers_shape():
 
 
 def test_probabilities_are_kept_for_the_same_question_only(tmp_path):
-    kept = KeptProbabilities(tmp_path, "weights, 10 crops", (3, 2))
+    kept = ProbabilityCache(tmp_path, "weights, 10 crops", (3, 2))
     kept.put(np.array([1]), np.array([[0.25, 0.75]]))
-    again = KeptProbabilities(tmp_path, "weights, 10 crops", (3, 2))
+    again = ProbabilityCache(tmp_path, "weights, 10 crops", (3, 2))
     assert again.missing().tolist() == [0, 2]
     assert again.rows[1].tolist() == [0.25, 0.75]
-    assert len(KeptProbabilities(tmp_path, "weights, 1 crop", (3, 2)).missing()) == 3
+    assert len(ProbabilityCache(tmp_path, "weights, 1 crop", (3, 2)).missing()) == 3
 
 
 def test_a_damaged_file_of_probabilities_is_named(tmp_path):
-    path = KeptProbabilities(tmp_path, "x", (3, 2)).path
+    path = ProbabilityCache(tmp_path, "x", (3, 2)).path
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(EvaluationError, match=r"probabilities-\w+\.npy: cannot be used"):
-        KeptProbabilities(tmp_path, "x", (3, 2))
+        ProbabilityCache(tmp_path, "x", (3, 2))
 
 
 @pytest.mark.parametrize("rows", [np.zeros((3, 2)), np.zeros((2, 2), np.float32)], ids=str)
 def test_probabilities_of_another_type_or_shape_are_damage(tmp_path, rows):
-    np.save(KeptProbabilities(tmp_path, "x", (3, 2)).path, rows)
+    np.save(ProbabilityCache(tmp_path, "x", (3, 2)).path, rows)
     with pytest.raises(EvaluationError, match=r"probabilities-\w+\.npy: damaged; delete it"):
-        KeptProbabilities(tmp_path, "x", (3, 2))
+        ProbabilityCache(tmp_path, "x", (3, 2))

@@ -204,9 +204,9 @@ def test_a_kept_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
-            kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+            kept_probabilities.ProbabilityCache(tmp_path, "one", (3, 2))
     assert not list(tmp_path.iterdir())
-    kept = kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+    kept = kept_probabilities.ProbabilityCache(tmp_path, "one", (3, 2))
     assert kept.missing().tolist() == [0, 1, 2]
     assert np.isnan(np.load(kept.path)).all()
 
@@ -217,6 +217,6 @@ def test_a_disk_that_is_full_is_a_sentence_and_no_signal(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EvaluationError, match="No space left") as said:
-        kept_probabilities.KeptProbabilities(tmp_path, "one", (3, 2))
+        kept_probabilities.ProbabilityCache(tmp_path, "one", (3, 2))
     assert "None" not in str(said.value)
     assert not list(tmp_path.iterdir())

@@ -394,7 +394,7 @@ def test_a_workers_fault_is_one_sentence(pictures, tmp_path, monkeypatch, capsys
     def fault(*_: object) -> None:
         raise RuntimeError("out of ink")
 
-    monkeypatch.setattr(patch_batches, "resized", fault)
+    monkeypatch.setattr(patch_batches, "resize_patch", fault)
     assert train(pictures, tmp_path) == 3
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: step 0: making a patch of ")

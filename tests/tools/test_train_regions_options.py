@@ -576,7 +576,9 @@ def test_a_training_stopped_early_leaves_a_bundle_and_goes_on_to_the_same_bits(
     for name, at in stops.items():
         seen: list[int] = []
 
-        def stopping(self: batches.RegionCrops, batch: RegionBatch, step: int) -> batches.Seen:
+        def stopping(
+            self: batches.RegionCrops, batch: RegionBatch, step: int
+        ) -> batches.InputBatch:
             if len(seen) == at:  # noqa: B023 used at once
                 os.kill(os.getpid(), signal.SIGINT)
             seen.append(step)  # noqa: B023

@@ -14,7 +14,7 @@ from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
 from detector.training.engine.batches import RegionCrops
 from detector.training.regions.device_crops import (
-    AT_WORK,
+    CROP_BYTES,
     SHARE,
     DeviceCrops,
     fit_in_memory,
@@ -86,7 +86,7 @@ def test_an_image_that_went_bad_costs_its_own_regions(fault: str, dataset, pool)
 
 
 def test_only_a_cuda_device_takes_images_and_only_what_fits(monkeypatch, pool):
-    needed = 3 * 3 * 81 * 80 + AT_WORK
+    needed = 3 * 3 * 81 * 80 + CROP_BYTES
     assert needed_bytes(pool.sizes) == needed
     assert not fit_in_memory(pool.sizes, CPU)
     cuda = torch.device("cuda", 0)

@@ -176,7 +176,7 @@ def test_any_other_fault_of_a_worker_names_the_step_and_the_file(monkeypatch):
     def fault(*_: object) -> None:
         raise RuntimeError("out of ink")
 
-    monkeypatch.setattr(patch_batches, "resized", fault)
+    monkeypatch.setattr(patch_batches, "resize_patch", fault)
     with pytest.raises(TrainingError, match=r"step 1: .*\d\.png failed \(RuntimeError: out of ink"):
         batches(coloured())(1)
 

@@ -1,4 +1,4 @@
-"""Whether a score means what it says: of detections with score 0.7, are seven in ten right?
+"""Calibration of scores: the agreement of score and precision.
 
 Expected calibration error of Guo et al. (ICML 2017, arXiv 1706.04599), over detections.
 """
@@ -17,7 +17,7 @@ BINS = 10
 
 
 class Calibration(NamedTuple):
-    """Detections by score in BINS equal intervals of [0, 1].
+    """Detections by score, in BINS equal intervals of [0, 1].
 
     number     (BINS,) detections that are right or wrong
     score      (BINS,) their mean score;  precision  the share that is right; NaN in empty bins
@@ -31,26 +31,29 @@ class Calibration(NamedTuple):
 
 
 def calibration_of(matching: Matching) -> Calibration:
+    """The calibration of all detections that are right or wrong."""
     judged = matching.verdicts != NEITHER
     return calibration(matching.scores[judged], matching.verdicts[judged] == RIGHT)
 
 
 def calibration(scores: Array, right: Array) -> Calibration:
-    """Of scores (D,) in [0, 1] and whether each is right (D,) bool; error NaN where D is 0."""
+    """The calibration of scores (D,) in [0, 1], of which `right` (D,) bool are correct; the error
+    is NaN for D = 0.
+    """
     bins = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)
-    none = np.full(BINS, np.nan)
+    undefined = np.full(BINS, np.nan)
     score, precision = (
-        np.divide(np.bincount(bins, values, BINS), count, out=none.copy(), where=count > 0)
+        np.divide(np.bincount(bins, values, BINS), count, out=undefined.copy(), where=count > 0)
         for values in (scores.astype(np.float64), right.astype(np.float64))
     )
-    there = count > 0
-    gap = np.abs(precision - score)[there] @ count[there]
+    filled = count > 0
+    gap = np.abs(precision - score)[filled] @ count[filled]
     return Calibration(count, score, precision, float(gap / len(scores)) if len(scores) else np.nan)
 
 
 def best_threshold(matching: Matching) -> tuple[float, float]:
-    """The score from which on detections have the best F1, over all classes; and that F1.
+    """The score threshold with the best F1 over all classes, and that F1.
 
     (0.5, 0) where no detection is right.
     """
@@ -60,6 +63,6 @@ def best_threshold(matching: Matching) -> tuple[float, float]:
         return 0.5, 0.0
     objects = int(matching.objects.counted.sum())
     f1 = 2 * np.cumsum(right) / (np.arange(1, len(right) + 1) + objects)
-    f1[:-1][scores[:-1] == scores[1:]] = 0.0  # equal scores come together
+    f1[:-1][scores[:-1] == scores[1:]] = 0.0  # no threshold separates equal scores
     best = int(f1.argmax())
     return float(scores[best]), float(f1[best])

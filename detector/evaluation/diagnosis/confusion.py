@@ -1,4 +1,4 @@
-"""Which class is taken for which: one count for every object and every false alarm."""
+"""The confusion matrix of detections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from detector.structures import Array
 
 
 def confusion_of(matching: Matching, threshold: float) -> Array:
-    """(K+1, K+1) int64: rows are the truth, columns what was detected with at least `threshold`.
+    """The confusion matrix (K+1, K+1) int64: rows are the truth, columns the detected class at a
+    score of at least `threshold`.
 
     The last row is background (false alarms), the last column nothing (missed objects). Right
     detections come first; then, best first, each wrong one takes the object of another class that
@@ -39,9 +40,9 @@ def _free_object(matching: Matching, row: int, free: Array) -> int | None:
     image = matching.images[row]
     low, high = np.searchsorted(objects.images, [image, image + 1])
     usable = free[low:high] & (objects.labels[low:high] != matching.labels[row])
-    places = low + np.flatnonzero(usable)
-    if len(places) == 0:
+    rows = low + np.flatnonzero(usable)
+    if len(rows) == 0:
         return None
-    overlaps = iou(matching.boxes[row : row + 1], objects.boxes[places])[0]
+    overlaps = iou(matching.boxes[row : row + 1], objects.boxes[rows])[0]
     best = int(overlaps.argmax())
-    return int(places[best]) if overlaps[best] >= FOREGROUND_IOU else None
+    return int(rows[best]) if overlaps[best] >= FOREGROUND_IOU else None

@@ -1,4 +1,4 @@
-"""Why a mAP is what it is: errors by kind, misses by reason, slices, confusions, calibration."""
+"""The diagnosis of a mAP: errors by kind, misses by reason, slices, confusions, calibration."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from detector.structures import Array, Detections
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """All that is known of a set of detections.
+    """The complete diagnosis of a set of detections.
 
-    threshold   the score from which a detection counts in misses, confusions and slices
-    best_f1     of the threshold that has the best one, and `best_threshold`, that one
+    threshold   least score of detections in misses, confusions and slices
+    best_f1     the best F1 over all thresholds, reached at `best_threshold`
     gains       errors by TIDE's kinds, each with the mAP that mending it would add
     reasons     (G,) index into REASONS for each object of the matching, -1 where it was found
-    with_regions  whether the reasons could look at the scores of regions
+    with_regions  True if the reasons are based on the scores of regions
     oracles     mAP with one perfect stage
     confusion   (K+1, K+1) truth against detected, background last
     """
@@ -48,20 +48,20 @@ class Diagnosis:
     calibration: Calibration
 
     def misses(self) -> dict[str, int]:
-        """Missed objects by reason."""
-        return {name: int((self.reasons == place).sum()) for place, name in enumerate(REASONS)}
+        """The number of missed objects by reason."""
+        return {name: int((self.reasons == index).sum()) for index, name in enumerate(REASONS)}
 
     def to_json(self) -> str:
-        """Everything but the table of detections; numbers that do not exist are null."""
+        """The diagnosis as JSON without the table of detections; NaN becomes null."""
         content: dict[str, Any] = {
             "threshold": self.threshold,
             "best_threshold": self.best_threshold,
             "best_f1": self.best_f1,
-            "errors": [one._asdict() for one in self.gains],
+            "errors": [gain._asdict() for gain in self.gains],
             "misses": self.misses(),
             "misses_with_regions": self.with_regions,
             "oracles": dict(self.oracles),
-            "slices": [one._asdict() for one in self.slices],
+            "slices": [part._asdict() for part in self.slices],
             "classes": list(self.matching.classes),
             "confusion": self.confusion.tolist(),
             "calibration": {
@@ -78,10 +78,10 @@ def diagnose(
     threshold: float | None = None,
     evidence: Mapping[str, RegionEvidence] | None = None,
 ) -> Diagnosis:
-    """The diagnosis of `results` (image id -> detections), by VOC's rule at IoU 0.5.
+    """Diagnose `results` (image id -> detections) by VOC's rule at IoU 0.5.
 
     threshold  the operating point; None: the one with the best F1
-    evidence   what the regions said of the objects (diagnosis_misses.evidence_of); without it the
+    evidence   the scores of regions on the objects (misses.evidence_of); without it the
                reasons of misses come from the detections alone
 
     Raises EvaluationError where no object is to be found.
@@ -109,8 +109,8 @@ def diagnose(
 
 
 def worst_images(diagnosis: Diagnosis, count: int) -> list[tuple[int, int, int]]:
-    """The images with most errors at the threshold: (index, missed objects, false alarms), worst
-    first; those without any are left out.
+    """The images with most errors at the threshold, worst first: (index, missed objects, false
+    alarms); images without errors are omitted.
     """
     matching = diagnosis.matching
     images = 1 + max(int(one.max(initial=-1)) for one in (matching.images, matching.objects.images))

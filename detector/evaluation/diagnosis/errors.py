@@ -1,4 +1,4 @@
-"""What kind of error each false alarm is, and what mending each kind would bring.
+"""Errors by kind, and the mAP that mending each kind would add.
 
 TIDE (Bolya et al., ECCV 2020, arXiv 2008.08115): foreground from IoU 0.5, background up to 0.1.
 
@@ -34,7 +34,7 @@ NO_ERROR = -1
 
 
 class ErrorGain(NamedTuple):
-    """One kind of error: how often it occurs, and the mAP that mending all of it would add."""
+    """One kind of error: its number, and the mAP that mending all of it would add."""
 
     kind: str
     number: int
@@ -42,7 +42,7 @@ class ErrorGain(NamedTuple):
 
 
 def kinds_of(matching: Matching) -> Array:
-    """(D,) index into KINDS of every wrong detection, NO_ERROR for the others."""
+    """The kind of every wrong detection, (D,) index into KINDS; NO_ERROR for the others."""
     own, other = matching.own_iou, matching.other_iou
     kinds = np.select(
         [
@@ -58,7 +58,7 @@ def kinds_of(matching: Matching) -> Array:
 
 
 def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
-    """Each kind by itself, in the order of KINDS; then all false alarms, and all missed objects."""
+    """The gain of each kind in the order of KINDS, then of all false alarms and all misses."""
     kinds = kinds_of(matching)
     targets, claims = _claims(matching, kinds)
     base = matching.mean_ap()
@@ -85,8 +85,9 @@ def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
 
 
 def _claims(matching: Matching, kinds: Array) -> tuple[Array, Array]:
-    """(D,) the object that each detection would find if it were mended, -1 for none; and the rows
-    of those that would be first to it. TIDE mends one detection an object; the others go.
+    """The object (D,) that each detection would find if it were mended, -1 for none, and the rows
+    of the best such detection of each object. TIDE mends one detection per object and removes the
+    others.
     """
     targets = np.select(
         [kinds == LOCALISATION, kinds == CLASSIFICATION], [matching.own, matching.other], -1
@@ -101,7 +102,7 @@ def _claims(matching: Matching, kinds: Array) -> tuple[Array, Array]:
 def _map_with(
     matching: Matching, kept: Array, mended: Array, targets: Array, objects: Array | None = None
 ) -> float:
-    """The mean AP of the detections `kept`, of which those `mended` count as right."""
+    """The mean AP of the detections `kept`, with those `mended` counted as right."""
     labels = matching.labels.copy()
     labels[mended] = matching.objects.labels[targets[mended]]
     kept = kept & (matching.verdicts != NEITHER)

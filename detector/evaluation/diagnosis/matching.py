@@ -1,6 +1,6 @@
-"""Every detection beside the objects it overlaps: the table from which all of a diagnosis is read.
+"""Matching of detections and objects: the table that the whole diagnosis is computed from.
 
-Right and wrong are VOC's (voc.py), so the mean AP of the table is the one that voc12 reports.
+Verdicts follow VOC's rule (protocols/voc.py), so the table's mean AP is the one of voc12.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Matching:
     image_areas: Array
 
     def positives(self, among: Array | None = None) -> Array:
-        """(K,) objects to be found of each class, of those `among` (G,) bool."""
+        """The number (K,) of counted objects of each class, restricted to `among` (G,) bool."""
         counted = self.objects.counted if among is None else self.objects.counted & among
         return np.bincount(self.objects.labels[counted], minlength=len(self.classes))
 
@@ -73,7 +73,7 @@ class Matching:
         return mean_ap(self.labels[judged], self.verdicts[judged] == RIGHT, self.positives())
 
     def found_at(self, threshold: float) -> Array:
-        """(G,) bool: whether a right detection with at least this score found the object."""
+        """True (G,) where a right detection with at least this score found the object."""
         finder = self.objects.finder
         found = finder >= 0
         found[found] = self.scores[finder[found]] >= threshold
@@ -81,16 +81,24 @@ class Matching:
 
 
 def mean_ap(labels: Array, right: Array, positives: Array) -> float:
-    """The mean over classes that have objects, of detections (D,) best first; NaN without any."""
+    """The mean AP of detections (D,), best first, over the classes that have objects; NaN without
+    any.
+    """
     aps = []
     for label in np.flatnonzero(positives):
-        mine = right[labels == label]
-        aps.append(area_under_envelope(*precision_recall(mine, ~mine, float(positives[label]))))
+        class_right = right[labels == label]
+        aps.append(
+            area_under_envelope(
+                *precision_recall(class_right, ~class_right, float(positives[label]))
+            )
+        )
     return float(np.mean(aps)) if aps else float("nan")
 
 
 def match(dataset: Dataset, results: Mapping[str, Detections]) -> Matching:
-    """Detections and objects of the whole data set; classes not annotated in an image stay out."""
+    """Match all detections of a data set to its objects; classes not annotated in an image are left
+    out.
+    """
     check_results(dataset, results)
     parts = list(_of_images(dataset, results))
     columns = [np.concatenate(column) for column in zip(*(one for one, _ in parts), strict=True)]
@@ -111,7 +119,7 @@ def match(dataset: Dataset, results: Mapping[str, Detections]) -> Matching:
 def _of_images(
     dataset: Dataset, results: Mapping[str, Detections]
 ) -> Iterator[tuple[tuple[Array, ...], Objects]]:
-    """Columns of each image; indices of objects count through the data set."""
+    """The columns of each image; indices of objects count through the whole data set."""
     before = 0
     for image, sample in enumerate(dataset.samples):
         annotated = _annotated(sample)
@@ -132,7 +140,7 @@ def _of_images(
 
 
 def _annotated(sample: Sample) -> Annotations:
-    """The objects of classes that are annotated in this image."""
+    """The objects of the classes that are annotated in this image."""
     truth = sample.annotations
     return truth[np.array([sample.is_annotated(int(one)) for one in truth.labels], bool)]
 
@@ -156,13 +164,15 @@ def _best_first(sample: Sample, found: Detections | None) -> Detections:
 def _verdicts(found: Detections, truth: Annotations) -> Array:
     verdicts = np.full(len(found), WRONG, np.int8)
     for label in np.unique(found.labels):
-        mine, theirs = found.labels == label, truth.labels == label
-        verdicts[mine] = judge_voc(found.xywh[mine], truth.xywh[theirs], ignorable(truth)[theirs])
+        of_label, objects_of_label = found.labels == label, truth.labels == label
+        verdicts[of_label] = judge_voc(
+            found.xywh[of_label], truth.xywh[objects_of_label], ignorable(truth)[objects_of_label]
+        )
     return verdicts
 
 
 def _most(overlaps: Array, before: int) -> tuple[Array, Array]:
-    """Of each row the column with the greatest overlap, counted from `before`, and the overlap."""
+    """For each row the column of the greatest overlap, numbered from `before`, and the overlap."""
     if overlaps.shape[1] == 0:
         return np.full(len(overlaps), -1), np.zeros(len(overlaps))
     most = overlaps.max(1)

@@ -1,4 +1,4 @@
-"""Why each missed object was missed: at which stage, from region to detection, it was lost.
+"""Reasons of misses: the stage, from region to detection, at which each missed object was lost.
 
     below threshold  found, but with too low a score
     not proposed     no region has an IoU of 0.5 with it
@@ -34,11 +34,11 @@ Regions = Mapping[str, tuple[Proposals, Array]]
 
 
 class RegionEvidence(NamedTuple):
-    """What the regions of an image said about its G objects.
+    """The scores of an image's regions on its G objects.
 
     overlap   (G,) the largest IoU of a region
     score     (G,) the best score for the object's class, of the regions with IoU of 0.5 or more
-    says_own  (G,) bool: whether the region with that score has no better class
+    says_own  (G,) bool: True if the region with that score has no better class
     """
 
     overlap: Array
@@ -47,8 +47,8 @@ class RegionEvidence(NamedTuple):
 
 
 def region_evidence(truth: Annotations, proposals: Proposals, scores: Array) -> RegionEvidence:
-    """The evidence of N regions with scores (N, K+1); small, so that it can be kept of all images
-    while the scores pass by.
+    """The evidence of N regions with scores (N, K+1). It is small enough to be kept for all images
+    while their scores pass by.
     """
     count = len(truth)
     if len(proposals) == 0 or count == 0:
@@ -75,12 +75,13 @@ def reasons_of(
     threshold: float,
     evidence: Mapping[str, RegionEvidence] | None = None,
 ) -> Array:
-    """(G,) index into REASONS of every counted object that no detection of at least `threshold`
-    found, NOT_MISSED for the others. Images without evidence are judged by detections alone.
+    """The reason of every miss: (G,) index into REASONS of each counted object that no detection of
+    at least `threshold` found, NOT_MISSED for the others. Images without evidence are judged by
+    their detections alone.
     """
     objects = matching.objects
     missed = objects.counted & ~matching.found_at(threshold)
-    known = _in_one(dataset, evidence or {})
+    known = _concatenate(dataset, evidence or {})
     seen = ~np.isnan(known.overlap)
     covered, touched, mistaken = _detected(matching, threshold)
     conditions = [
@@ -97,8 +98,8 @@ def reasons_of(
 
 
 def _detected(matching: Matching, threshold: float) -> tuple[Array, Array, Array]:
-    """Of each object (G,) bool: whether its class was detected on it, whether it was nearby, and
-    whether another class was detected on it; by detections of at least `threshold`.
+    """For each object (G,) bool, by detections of at least `threshold`: its class was detected on
+    it; its class was detected nearby; another class was detected on it.
     """
     count = len(matching.objects.labels)
     covered, touched, mistaken = (np.zeros(count, bool) for _ in range(3))
@@ -117,18 +118,22 @@ def _detected(matching: Matching, threshold: float) -> tuple[Array, Array, Array
     return covered, touched, mistaken
 
 
-def _in_one(dataset: Dataset, evidence: Mapping[str, RegionEvidence]) -> RegionEvidence:
-    """The evidence of all objects in the order of the matching; overlap NaN where there is none."""
+def _concatenate(dataset: Dataset, evidence: Mapping[str, RegionEvidence]) -> RegionEvidence:
+    """The evidence for all objects in the order of the matching; overlap is NaN where there is
+    none.
+    """
     parts = []
     for sample in dataset.samples:
-        kept = _annotated(sample)
-        one = evidence.get(sample.image_id)
-        if one is None:
-            count = int(kept.sum())
-            one = RegionEvidence(np.full(count, np.nan), np.zeros(count), np.zeros(count, bool))
+        annotated = _annotated(sample)
+        of_image = evidence.get(sample.image_id)
+        if of_image is None:
+            count = int(annotated.sum())
+            of_image = RegionEvidence(
+                np.full(count, np.nan), np.zeros(count), np.zeros(count, bool)
+            )
         else:
-            one = RegionEvidence(*(column[kept] for column in one))
-        parts.append(one)
+            of_image = RegionEvidence(*(column[annotated] for column in of_image))
+        parts.append(of_image)
     return RegionEvidence(*map(np.concatenate, zip(*parts, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""The mAP (voc12) that one perfect stage would give, the others being as they are."""
+"""Oracle mAPs (voc12): one perfect stage, the others unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _ANY_SIZE = (1, 1)
 def oracles_of(
     dataset: Dataset, results: Mapping[str, Detections], matching: Matching, reasons: Array
 ) -> dict[str, float]:
-    """By name, in the order of the stages. Perfect proposals only where regions gave `reasons`.
+    """The oracle mAPs by name, in the order of the stages; perfect proposals only if regions gave
+    `reasons`.
 
     perfect proposals  objects that no region covers do not count
     perfect classes    each detection on an object (IoU 0.5) has its class, the others go
@@ -51,7 +52,9 @@ def _with_perfect_classes(dataset: Dataset, results: Mapping[str, Detections]) -
 
 
 def _with_perfect_boxes(matching: Matching) -> float:
-    """The best detection near each object finds it, the next ones are duplicates, as before."""
+    """The mAP with perfect boxes: the best detection near each object finds it, further ones stay
+    duplicates.
+    """
     near = (matching.own_iou >= BACKGROUND_IOU) & (matching.verdicts != NEITHER)
     rows = np.flatnonzero(near)
     _, first = np.unique(matching.own[rows], return_index=True)

@@ -1,4 +1,4 @@
-"""How well objects are found by their size and shape.
+"""Recall and AP by size and shape of the objects.
 
 Sizes in pixels are COCO's (32 x 32, 96 x 96); relative ones are shares of the image; shapes are
 width over height.
@@ -44,7 +44,7 @@ class Slice(NamedTuple):
 
 
 def slices_of(matching: Matching, threshold: float) -> tuple[Slice, ...]:
-    """Every slice in order; shares of the image only where all image sizes are known."""
+    """All slices in order; shares of the image only if all image sizes are known."""
     objects = matching.objects
     found_area = area(matching.boxes)
     measures = {

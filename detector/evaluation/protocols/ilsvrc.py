@@ -16,14 +16,16 @@ SLACK = 10.0  # pixels that a box may be wider and higher than its object
 
 
 def thresholds(objects: Array) -> Array:
-    """(G,) the overlap that each object asks for: min(0.5, wh / ((w + 10)(h + 10)))."""
+    """The least overlap (G,) of a right detection with each object: min(0.5, wh / ((w + 10)(h +
+    10))).
+    """
     width, height = np.asarray(objects, np.float64)[:, 2:].T
     return np.minimum(MAX_THRESHOLD, width * height / ((width + SLACK) * (height + SLACK)))
 
 
 def judge_ilsvrc(boxes: Array, objects: Array, ignored: Array) -> Array:
-    """Each detection takes, of the objects still free whose threshold it reaches, the nearest;
-    boxes are x, y, width, height.
+    """Match each detection to the object of largest overlap among those still free whose threshold
+    it reaches; boxes are x, y, width, height.
 
     Unlike VOC's rule, a taken object does not stand in the way of its neighbour. ILSVRC has no
     objects to ignore; where a data set has them, a detection that finds only such a one is neither

@@ -1,4 +1,4 @@
-"""Judging every detection of a data set: right, wrong, or neither. The rule comes from outside.
+"""Judging of every detection of a data set as right, wrong or neither, by a given rule.
 
 Detections are judged best first. Those with equal scores keep the order of the data set's images
 and, inside an image, the order in which they were given: the devkits leave ties to their sort, and
@@ -44,7 +44,7 @@ class Judged:
 def judge_all(
     dataset: Dataset, results: Mapping[str, Detections], judge: Judge
 ) -> tuple[Judged, ...]:
-    """The verdicts class by class. An image without results counts as one without detections."""
+    """Judge detections class by class; an image without results has no detections."""
     check_results(dataset, results)
     count = len(dataset.classes)
     positives = np.zeros((count, len(dataset)), np.int64)
@@ -53,34 +53,34 @@ def judge_all(
         truth = sample.annotations
         ignored = ignorable(truth)
         np.add.at(positives[:, image], truth.labels[~ignored], 1)
-        if sample.annotated is not None:  # what is not annotated here proves nothing either way
+        if sample.annotated is not None:  # unannotated classes prove nothing
             positives[[i for i in range(count) if i not in sample.annotated], image] = 0
-        found = results.get(sample.image_id, _NOTHING)
-        for label in map(int, np.unique(found.labels)):
+        detections = results.get(sample.image_id, _NOTHING)
+        for label in map(int, np.unique(detections.labels)):
             if not sample.is_annotated(label):
                 continue
-            scores, boxes = best_first(found, label)
-            mine = truth.labels == label
-            verdicts = judge(boxes, truth.xywh[mine], ignored[mine])
+            scores, boxes = best_first(detections, label)
+            of_label = truth.labels == label
+            verdicts = judge(boxes, truth.xywh[of_label], ignored[of_label])
             parts[label].append((scores, np.full(len(scores), image), verdicts))
     return tuple(_merged(parts[label], positives[label]) for label in range(count))
 
 
 def ignorable(truth: Annotations) -> Array:
-    """(G,) objects that earn neither reward nor penalty: VOC's difficult ones, COCO's crowds."""
+    """Objects (G,) that earn neither reward nor penalty: VOC's difficult ones, COCO's crowds."""
     return truth.difficult | truth.crowd
 
 
 def best_first(found: Detections, label: int) -> tuple[Array, Array]:
-    """Scores (float64) and boxes (x, y, width, height) of one class as they are judged."""
-    mine = np.flatnonzero(found.labels == label)
-    scores = found.scores[mine].astype(np.float64)
+    """Scores (float64) and boxes (x, y, width, height) of one class, in the order of judging."""
+    rows = np.flatnonzero(found.labels == label)
+    scores = found.scores[rows].astype(np.float64)
     order = np.argsort(-scores, kind="stable")
-    return scores[order], found.xywh[mine[order]]
+    return scores[order], found.xywh[rows[order]]
 
 
 def check_results(dataset: Dataset, results: Mapping[str, Detections]) -> None:
-    """Refuse results that belong to other images or to another class list."""
+    """Raise EvaluationError for results of other images or of another class list."""
     unknown = set(results) - {sample.image_id for sample in dataset.samples}
     if unknown:
         raise EvaluationError(

@@ -1,4 +1,4 @@
-"""One door to the four protocols: voc07, voc12, ilsvrc and coco."""
+"""Evaluation by the four protocols voc07, voc12, ilsvrc and coco."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from detector.structures import Array, Detections
 # (precision, recall) along the ranking -> average precision
 Average = Callable[[Array, Array], float]
 
-# Protocol -> (which detections are right, how the curve becomes a number). COCO's is a whole of its
-# own: ten thresholds, four ranges of area.
+# Protocol -> (rule for right detections, average of the curve). COCO's protocol is separate: it has
+# ten thresholds and four ranges of area.
 RULES: dict[str, tuple[Judge, Average]] = {
     "voc07": (judge_voc, eleven_point),
     "voc12": (judge_voc, area_under_envelope),
@@ -60,12 +60,13 @@ def evaluate(
 
 
 def check_objects(dataset: Dataset) -> None:
-    """An EvaluationError that names the cure where no object counts, so that there is no mAP."""
+    """Raise EvaluationError, with the cure, where no object counts, so that there is no mAP."""
     if (why := dataset.why_nothing_counts()) is not None:
         raise EvaluationError(f"{dataset.name}: {why}; so there is no mAP")
 
 
 def class_result(name: str, judged: Judged, average: Average) -> ClassResult:
+    """The result of one class from its verdicts."""
     counted = judged.verdicts != NEITHER
     verdicts = judged.verdicts[counted]
     positives = int(judged.positives.sum())
@@ -77,15 +78,15 @@ def class_result(name: str, judged: Judged, average: Average) -> ClassResult:
 
 
 def mean_over_classes(aps: list[float]) -> float:
-    """The mean of the classes that have objects to be found."""
-    there = [ap for ap in aps if not np.isnan(ap)]
-    if not there:
+    """The mean AP of the classes that have objects."""
+    defined = [ap for ap in aps if not np.isnan(ap)]
+    if not defined:
         raise EvaluationError("no class has an object to be found, so there is no mAP")
-    return float(np.mean(there))
+    return float(np.mean(defined))
 
 
 def check_protocol(name: str, known: Iterable[str] = PROTOCOLS) -> Protocol:
-    """The protocol of that name, or a SettingsError with the names that would do."""
+    """The protocol named `name`. Raises SettingsError with the known names."""
     for protocol in PROTOCOLS:
         if protocol == name and protocol in known:
             return protocol

@@ -17,8 +17,8 @@ MIN_OVERLAP = 0.5  # VOCopts.minoverlap
 
 
 def judge_voc(boxes: Array, objects: Array, ignored: Array) -> Array:
-    """Each detection is compared with the object that it overlaps most, taken or not; boxes are x,
-    y, width, height.
+    """Compare each detection with the object that it overlaps most, taken or not; boxes are x, y,
+    width, height.
 
     Right if they overlap by half and nobody claimed the object before, neither if the object is to
     be ignored, wrong otherwise.

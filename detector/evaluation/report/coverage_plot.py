@@ -1,4 +1,4 @@
-"""Recall and MABO of proposals against their number, several engines in one picture."""
+"""A plot of recall and MABO against the number of proposals, for several engines."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 from detector.files import write_atomically
 
-# Wong's palette (Nature Methods 2011): told apart by everybody.
+# Wong's palette (Nature Methods 2011): distinguishable with any colour vision.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def plot_coverage(summaries: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """A PNG from Coverage summaries by engine name: recall at 0.5 and 0.7 left, MABO right."""
+    """Draw Coverage summaries by engine name as a PNG: recall at 0.5 and 0.7 left, MABO right."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for position, (name, one) in enumerate(summaries.items()):
+    for position, (name, summary) in enumerate(summaries.items()):
         colour = _COLOURS[position % len(_COLOURS)]
-        boxes = one["boxes_per_image"]
+        boxes = summary["boxes_per_image"]
         label = name if len(name) <= 60 else name[:57] + "..."
-        left.plot(boxes, one["recall_0.5"], color=colour, marker=".", label=label)
-        left.plot(boxes, one["recall_0.7"], color=colour, marker=".", linestyle="--")
-        right.plot(boxes, one["mabo"], color=colour, marker=".", label=label)
+        left.plot(boxes, summary["recall_0.5"], color=colour, marker=".", label=label)
+        left.plot(boxes, summary["recall_0.7"], color=colour, marker=".", linestyle="--")
+        right.plot(boxes, summary["mabo"], color=colour, marker=".", label=label)
     for panel, title in (
         (left, "recall at IoU 0.5 (solid) and 0.7 (dashed)"),
         (right, "mean average best overlap"),

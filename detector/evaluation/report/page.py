@@ -1,4 +1,4 @@
-"""The report of an evaluation as one HTML file: no network, no scripts, pictures inside it."""
+"""The report of an evaluation as one HTML file without scripts or network, images embedded."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from detector.progress.messages import pluralise
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a page is made of.
+    """The contents of a page.
 
-    command   makes the page; it stands under every figure
-    interval  of the mAP, and coverage of the proposals, where they are known
-    judged    whose detections they are: weights, or a file
+    command   the command that makes the page, shown under every figure
+    interval  of the mAP, and coverage of the proposals, if known
+    judged    source of the detections: weights, or a file
     date      of the evaluation
     """
 
@@ -40,7 +40,7 @@ class Report:
 
 
 def report_html(report: Report) -> str:
-    """The whole page; everything that comes from files is escaped."""
+    """The whole page; all text from files is escaped."""
     evaluation, diagnosis, command = report.evaluation, report.diagnosis, report.command
     # In columns of a page these stand about equally high, one after the other.
     cards = [sections.errors(diagnosis, command), sections.misses(diagnosis, command)]
@@ -77,7 +77,7 @@ def report_html(report: Report) -> str:
 
 
 def _origin(report: Report) -> str:
-    """Whose detections, of which data, when."""
+    """The source of the detections, the data set, and the date."""
     parts = [("", report.judged), ("data ", report.dataset.name), ("", report.date)]
     known = [f"{kind}{value}" for kind, value in parts if value]
     return f'<p class="origin">{text(" · ".join(known))}</p>'
@@ -95,9 +95,9 @@ def _about(report: Report) -> str:
 def _numbers(report: Report) -> str:
     diagnosis, matching = report.diagnosis, report.diagnosis.matching
     counted = matching.objects.counted
-    at = diagnosis.threshold
-    found = int((counted & matching.found_at(at)).sum())
-    told = int(((matching.scores >= at) & (matching.verdicts != NEITHER)).sum())
+    threshold = diagnosis.threshold
+    found = int((counted & matching.found_at(threshold)).sum())
+    claimed = int(((matching.scores >= threshold) & (matching.verdicts != NEITHER)).sum())
     objects = int(counted.sum())
     share = "mAP"
     if report.interval is not None:
@@ -106,13 +106,16 @@ def _numbers(report: Report) -> str:
     rows = [
         (points(report.evaluation.mean_ap), share),
         (f"{objects}", "objects to be found"),
-        (f"{at:.2f}", "operating score" if at != diagnosis.best_threshold else "score of best F1"),
-        (points(found / told if told else np.nan), "precision there"),
+        (
+            f"{threshold:.2f}",
+            "operating score" if threshold != diagnosis.best_threshold else "score of best F1",
+        ),
+        (points(found / claimed if claimed else np.nan), "precision there"),
         (points(found / objects), "recall there"),
         (points(diagnosis.calibration.error), "calibration error, %"),
     ]
     return "".join(
-        f'<div class="number{" first" if place == 0 else ""}"><b>{value}</b>'
+        f'<div class="number{" first" if index == 0 else ""}"><b>{value}</b>'
         f"<span>{text(name)}</span></div>"
-        for place, (value, name) in enumerate(rows)
+        for index, (value, name) in enumerate(rows)
     )

@@ -1,4 +1,4 @@
-"""Pieces of a page: text that may come from anybody, figures, bars, tables, curves as SVG."""
+"""Building blocks of a page: escaped text, figures, bars, tables, curves as SVG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CURVES = ("curve", "curve second", "curve third")
 
 
 class Bar(NamedTuple):
-    """One row of a bar chart: `share` of the full width, and what is written beside it."""
+    """One row of a bar chart: `share` of the full width, and its labels."""
 
     name: str
     share: float
@@ -32,19 +32,20 @@ class Curve(NamedTuple):
 
 
 def text(value: object) -> str:
-    """Anything as text of the page; control characters and broken letters become visible."""
+    """Any value as HTML text; control characters and broken letters become visible."""
     return html.escape(escape_controls(str(value)), quote=True)
 
 
 def points(share: float) -> str:
-    """A share in points of a hundred; a dash where there is no number."""
+    """A share in per cent; a dash for NaN."""
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def figure(title: str, note: str, body: str, command: str, shape: str = "") -> str:
-    """A card: `body` is HTML, everything else is text. The command that makes it can be opened.
+    """A card with a title; `body` is HTML, everything else text. The command that makes it can be
+    unfolded.
 
-    shape  "wide" is as wide as the page; others stand in columns
+    shape  "wide" spans the page; others stand in columns
     """
     kind = f' class="{shape}"' if shape else ""
     return (
@@ -54,6 +55,7 @@ def figure(title: str, note: str, body: str, command: str, shape: str = "") -> s
 
 
 def bars(rows: Iterable[Bar]) -> str:
+    """A bar chart."""
     cells = []
     for row in rows:
         width = 100 * min(max(row.share, 0.0), 1.0) if math.isfinite(row.share) else 0.0
@@ -67,7 +69,7 @@ def bars(rows: Iterable[Bar]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are text."""
+    """A table of text cells."""
     top = "".join(f"<th>{text(name)}</th>" for name in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -81,10 +83,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def small_curve(curve: Curve) -> str:
     """A panel without labels: the unit square, its quarters, the curve and the area under it."""
     width, height = 150, 110
-    places = [(width * x, height * (1 - y)) for x, y in curve.points]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    corners = [(width * x, height * (1 - y)) for x, y in curve.points]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
     lines = "".join(f"M0 {height * k / 4:g}H{width}M{width * k / 4:g} 0V{height}" for k in range(5))
-    area = f"0,{height} {line} {places[-1][0]:.1f},{height}" if places else ""
+    area = f"0,{height} {line} {corners[-1][0]:.1f},{height}" if corners else ""
     return (
         f'<svg viewBox="-2 -2 {width + 4} {height + 4}" role="img" aria-label="{text(curve.name)}">'
         f'<path class="grid" d="{lines}"/><polygon class="area" points="{area}"/>'
@@ -102,7 +104,7 @@ def chart(
     columns: Sequence[tuple[float, float, float]] = (),
     ideal: bool = False,
 ) -> str:
-    """Curves over one horizontal axis that spans `x_ticks`; the vertical one is 0 to 1.
+    """Curves over a horizontal axis that spans `x_ticks`; the vertical axis is 0 to 1.
 
     columns  (from, to, height) drawn under the curves;  ideal  also draws the diagonal
     """
@@ -136,11 +138,11 @@ def chart(
     if ideal:
         ends = f"M{across(x_ticks[0]):.1f} {up(0):.1f}L{across(x_ticks[-1]):.1f} {up(1):.1f}"
         parts.append(f'<path class="ideal" d="{ends}"/>')
-    for place, curve in enumerate(curves):
+    for index, curve in enumerate(curves):
         line = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in curve.points)
-        if len(curve.points) == 1:  # a dot: the same place twice, with round ends
+        if len(curve.points) == 1:  # a dot: the same point twice, with round ends
             line = f"{line} {line}"
-        parts.append(f'<polyline class="{CURVES[place % len(CURVES)]}" points="{line}"/>')
+        parts.append(f'<polyline class="{CURVES[index % len(CURVES)]}" points="{line}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
         f'<text x="{middle:g}" y="{HEIGHT - 6}" text-anchor="middle">{text(x_label)}</text></svg>'

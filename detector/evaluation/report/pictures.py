@@ -1,5 +1,5 @@
-"""The worst images of a report: what was found, what was missed and what is not there, drawn small
-and put into the page itself.
+"""The worst images of a report with their found, missed and false boxes, drawn small and embedded
+in the page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_BOXES = 30  # of one image and kind: more hide each other
 
 
 def worst_pictures(dataset: Dataset, diagnosis: Diagnosis, count: int = COUNT) -> str:
-    """HTML of the images with most errors; those that cannot be read say so."""
+    """HTML of the images with most errors; unreadable ones say so."""
     classes, _ = drawable(dataset.classes)
     cells = list(_cells(dataset, classes, diagnosis, count))
     if not cells:

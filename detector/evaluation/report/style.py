@@ -1,4 +1,4 @@
-"""The looks of the report: light and dark by the reader's own setting, one column on a phone."""
+"""The style sheet of the report: light and dark by the reader's setting, one column on a phone."""
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --ink: #1b2330;

@@ -1,7 +1,7 @@
 """Class probabilities of labelled images: the mean over an image's crops, for one network.
 
 Section 7 of arXiv 1409.4842: "the softmax probabilities are averaged over multiple crops"; members
-are averaged the same way afterwards, so each is computed alone and kept.
+are averaged the same way afterwards, so each is computed alone and cached.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from detector.datasets.labelled.images import LabelledImages
 from detector.detection.ensemble import Ensemble, Member
 from detector.errors import ImageError
-from detector.evaluation.scoring.probability_cache import KeptProbabilities
+from detector.evaluation.scoring.probability_cache import ProbabilityCache
 from detector.evaluation.views import views
 from detector.images.decoding import decode
 from detector.models.inference.prepare import Precision
@@ -25,16 +25,18 @@ from detector.progress.prefetch import prefetched
 from detector.structures import Array
 
 _TOGETHER = 64
-"""Crops that are computed at once, at least: so that batches are full."""
+"""Least number of crops computed at once, so that batches are full."""
 
 
 @dataclass
 class ClassifierScores:
-    """Fills `kept` for one network; files that cannot be read go to `broken` and stay unknown."""
+    """Computes the cached probabilities of one network; unreadable files are listed in `broken` and
+    stay unknown.
+    """
 
     classifier: Classifier
     images: LabelledImages
-    kept: KeptProbabilities
+    kept: ProbabilityCache
     crops: int
     short_side: int
     broken: dict[str, str] = field(default_factory=dict)
@@ -48,7 +50,9 @@ class ClassifierScores:
         return len(self.groups)
 
     def run(self, precision: Precision, device: torch.device, threads: int) -> Iterator[int]:
-        """Compute what is missing; yields after each group of images, whose results are kept."""
+        """Compute the missing probabilities; yields after each group of images, whose results are
+        then cached.
+        """
         model, size = self.classifier.model, self.classifier.input_size
         member = Member(model, size, getattr(model, "normalisation", CENTRED))
         ensemble = Ensemble([member], precision=precision, device=device, workers=threads)
@@ -61,7 +65,7 @@ class ClassifierScores:
             yield number
 
     def _views(self, number: int) -> tuple[Array, Array]:
-        """Rows that can be read, and all their crops one after the other."""
+        """The readable rows of a group, and their crops one after the other."""
         size = self.classifier.input_size
         rows, pixels = [], [np.zeros((0, 3, size, size), np.float32)]
         for row in self.groups[number]:

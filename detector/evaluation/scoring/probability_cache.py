@@ -1,5 +1,5 @@
-"""Class probabilities of many images, kept on disk as they are computed: an interrupted evaluation
-goes on, and a table over models and crops computes nothing twice.
+"""A cache of class probabilities on disk: an interrupted evaluation resumes, and a table over
+models and crops computes nothing twice.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from detector.files import write_atomically
 from detector.structures import Array
 
 
-class KeptProbabilities:
+class ProbabilityCache:
     """An (N, K) float32 file whose rows are NaN until they are known."""
 
     def __init__(self, folder: str | Path, description: str, shape: tuple[int, int]) -> None:
-        """description  all that the numbers depend on; another one is another file"""
+        """Open or create the file for `description`, all that the probabilities depend on."""
         name = hashlib.sha256(f"{description}\n{shape}".encode()).hexdigest()[:16]
         self.path = Path(folder) / f"probabilities-{name}.npy"
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,11 +37,11 @@ class KeptProbabilities:
             raise EvaluationError(f"{self.path}: damaged; delete it")
 
     def missing(self) -> Array:
-        """Numbers of the rows that are not known yet, ascending."""
+        """The rows that are not known yet, ascending."""
         return np.flatnonzero(np.isnan(self.rows[:, 0]))
 
     def put(self, rows: Array, values: Array) -> None:
-        """values (R, K) finite, of the row numbers (R,)."""
+        """Store finite `values` (R, K) in the rows (R,)."""
         self.rows[rows] = values
 
 

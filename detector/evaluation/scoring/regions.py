@@ -1,7 +1,7 @@
-"""The class scores of every region of a data set; what costs minutes is done once and kept.
+"""Class scores of every region of a data set; the networks run once and their outputs are cached.
 
 Suppression, thresholds and protocols, the prior of sizes, temperatures and fewer regions can then
-be tried in seconds, and a run that was interrupted goes on where it stopped.
+be tried in seconds, and an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Pr
 
 
 def proposing_from(stored: StoredProposals) -> Proposing:
-    """The proposals of a file, whoever made them; an image without any is a ProposalError."""
+    """The stored proposals of a file. Raises ProposalError for an image without any."""
 
     def look_up(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
         for path in paths:
@@ -49,14 +49,13 @@ def proposing_from(stored: StoredProposals) -> Proposing:
 def region_store(
     folder: str | Path, detector: Detector, manifest: BundleManifest, proposals: str | None = None
 ) -> RegionStore:
-    """Where what the detector's members say is kept, by all that decides it.
+    """The cache of the members' outputs, addressed by all that decides them.
 
-    manifest   of the bundle that the detector was loaded from
-    proposals  the hash of the settings by which the regions were made, where it was not by the
-               detector's own proposer
+    manifest   of the detector's bundle
+    proposals  hash of the settings of the regions, if the detector's own proposer did not make them
     """
-    members, how = len(detector.ensemble.members), detector.settings
-    heads = manifest.heads_in_use(svm=how.svm, regression=how.regression, members=members)
+    members, settings = len(detector.ensemble.members), detector.settings
+    heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression, members=members)
     parts = parts_of(
         manifest, members, heads,
         proposals=proposals or settings_hash(describe(detector.propose_regions)),
@@ -73,17 +72,17 @@ def score_dataset(
     should_stop: Callable[[], bool] = lambda: False,
     begin: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Sample, RegionScores | ImageError]]:
-    """Each image with its scored regions or its error: as `ask_dataset`, concluded by the detector
-    as it is now (temperatures, prior of sizes).
+    """Each image with its scored regions or its error: the outputs of `forward_dataset`, aggregated
+    by the detector's present temperatures and prior.
     """
-    for sample, found in ask_dataset(detector, dataset, store, proposing, should_stop, begin):
+    for sample, found in forward_dataset(detector, dataset, store, proposing, should_stop, begin):
         if isinstance(found, ImageError):
             yield sample, found
             continue
         yield sample, detector.aggregate(found.proposals, found.outputs)
 
 
-def ask_dataset(
+def forward_dataset(
     detector: Detector,
     dataset: Dataset,
     store: RegionStore,
@@ -91,12 +90,12 @@ def ask_dataset(
     should_stop: Callable[[], bool] = lambda: False,
     begin: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
-    """Each image with what the members say of its regions, or its error: first those in the store,
+    """Each image with the members' outputs for its regions, or its error: first the cached images,
     then the rest.
 
     proposing    where the regions come from; by default the detector's own proposer
-    should_stop  asked before each new image; the images under way are still finished and stored
-    begin        called before the first new image, when all that was stored has been given
+    should_stop  checked before each new image; images under way are still finished and stored
+    begin        called before the first new image, after all cached ones
     """
     missing: list[tuple[Sample, str]] = []
     for sample in dataset.samples:
@@ -112,17 +111,19 @@ def ask_dataset(
             yield sample, regions
     begin()
     proposing = proposing or proposing_with(detector)
-    yield from _ask_missing(detector, missing, store, proposing, should_stop)
+    yield from _forward_missing(detector, missing, store, proposing, should_stop)
 
 
-def _ask_missing(
+def _forward_missing(
     detector: Detector,
     missing: list[tuple[Sample, str]],
     store: RegionStore,
     proposing: Proposing,
     should_stop: Callable[[], bool],
 ) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
-    """The network's batches run across images; results come in the order of the images."""
+    """Run the networks on images that are not cached. Batches run across images; results come in
+    the order of the images.
+    """
     under_way: deque[tuple[Sample, str, Proposals]] = deque()
     failed: list[tuple[Sample, ImageError]] = []
     limit = detector.settings.max_proposals
@@ -151,14 +152,12 @@ def _ask_missing(
 
 
 TRAINED_ON = 1000
-"""So many pictures a bundle remembers at most, evenly spaced: enough to tell that data are among
-those that it learnt from.
-"""
+"""Most training images that a bundle remembers, evenly spaced: enough to recognise its own data."""
 
 
 def picture_hashes(dataset: Dataset) -> tuple[str, ...]:
-    """What tells the pictures of a training again, wherever they lie: beginnings of their hashes,
-    of TRAINED_ON of them; those that cannot be read have none.
+    """Short content hashes that recognise the images of a training wherever they lie, of at most
+    TRAINED_ON of them; unreadable ones are skipped.
     """
     found = set()
     for sample in dataset.subset(min(TRAINED_ON, len(dataset))).samples:
@@ -168,7 +167,7 @@ def picture_hashes(dataset: Dataset) -> tuple[str, ...]:
 
 
 def trained_on(manifest: BundleManifest, dataset: Dataset) -> int:
-    """How many of these images are known to be among those that the bundle learnt from."""
+    """The number of these images that the bundle is known to have learnt from."""
     known, count = set(manifest.provenance.pictures), 0
     if known:
         for sample in dataset.samples:

@@ -1,9 +1,8 @@
-"""What networks and their heads say of the regions of images, kept on disk.
+"""A cache of the outputs of networks and their heads for the regions of images.
 
-Kept are logits and the heads' numbers, one folder for each network and for each kind of its heads,
-before anything is made of them. Temperatures, the mean over members and the prior of sizes come
-when they are read, so settings that differ there find the same files; and of a ranking of M regions
-that is kept, the first N <= M are the ranking of N.
+Raw logits and head outputs are stored in one folder per network and kind of head. Temperatures, the
+mean over members and the size prior are applied after reading, so settings that differ in them
+share the files; and of M stored regions the first N <= M serve a limit of N.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ DAMAGE = (
 
 
 class Part(NamedTuple):
-    """One thing that regions are asked: a network, or one kind of its heads.
+    """One output of a member: its logits, or those of one kind of its heads.
 
-    member    of the ensemble
+    member    index in the ensemble
     field     of MemberOutput
-    columns   of the numbers kept
-    settings  all that decides them
+    columns   number of values per region
+    settings  all that decides the values
     """
 
     member: int
@@ -53,7 +52,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RegionOutputs:
-    """The regions of one image and what each member says of them."""
+    """The regions of one image, and each member's outputs for them."""
 
     proposals: Proposals
     outputs: tuple[MemberOutput, ...]
@@ -68,42 +67,44 @@ def parts_of(
     precision: str,
     device: str,
 ) -> list[Part]:
-    """All that the first `members` networks and the `heads` in use say.
+    """The outputs of the first `members` networks and the `heads` in use.
 
-    proposals  the hash of the settings by which regions are made; not how many are used
+    proposals  hash of the settings that make the regions; their number in use does not count
     """
     classes = len(manifest.network_classes)
     parts = []
     for member in range(members):
-        how: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "format": FORMAT, "proposals": proposals, "precision": precision, "device": device,
             "network": _network(manifest, member, precision),
         }  # fmt: skip
-        parts.append(Part(member, "logits", classes + 1, how))
+        parts.append(Part(member, "logits", classes + 1, settings))
         for kind, field, columns in (
             ("svm", "svm", classes), ("class", "added", 1), ("regression", "deltas", 4 * classes)
         ):  # fmt: skip
-            own = [one.sha256 for one in heads if (one.kind, one.member) == (kind, member)]
-            if own:
-                parts.append(Part(member, field, columns * len(own), {**how, "heads": own}))
+            hashes = [h.sha256 for h in heads if (h.kind, h.member) == (kind, member)]
+            if hashes:
+                parts.append(
+                    Part(member, field, columns * len(hashes), {**settings, "heads": hashes})
+                )
     return parts
 
 
 def _network(manifest: BundleManifest, member: int, precision: str) -> dict[str, Any]:
-    """What decides the logits of a member: not its temperature, nor who runs beside it."""
+    """All that decides a member's logits: neither its temperature nor the other members."""
     entry = manifest.members[member]
     decides = {"architecture", "options", "input_size", "context", "mean", "std", "sha256"}
-    found = entry.model_dump(mode="json", include=decides)
+    chosen = entry.model_dump(mode="json", include=decides)
     if entry.trunk is not None:
         owner = manifest.members[entry.trunk.member]
-        found["trunk"] = {"after": entry.trunk.after, "sha256": owner.sha256}
+        chosen["trunk"] = {"after": entry.trunk.after, "sha256": owner.sha256}
     if precision == "int8":
-        found["activation_ranges"] = entry.activation_ranges
-    return found
+        chosen["activation_ranges"] = entry.activation_ranges
+    return chosen
 
 
-class _Kept(NamedTuple):
-    """A file: boxes (M, 4), the best ranked of `total`, and the numbers (M, columns) of each."""
+class _StoredFile(NamedTuple):
+    """One file: boxes (M, 4), the best ranked of `total`, and their values (M, columns)."""
 
     boxes: Array
     size: tuple[int, int]
@@ -111,42 +112,45 @@ class _Kept(NamedTuple):
     values: Array
 
     def suffices(self, limit: int | None) -> bool:
-        """Whether the first `limit` regions are there; None is all that were proposed."""
+        """True if the first `limit` regions are stored; None stands for all proposals."""
         return len(self.boxes) >= (self.total if limit is None else min(limit, self.total))
 
 
 class RegionStore:
-    """One file an image and part, named by the hash of the image's bytes, in the part's folder.
+    """A cache with one file per image and part, named by the hash of the image's bytes, in the
+    part's folder.
 
-    A file that is damaged counts as missing. Any number of processes may write at once.
+    A damaged file counts as missing. Several processes may write at once.
     """
 
     def __init__(self, folder: str | Path, parts: Sequence[Part]) -> None:
-        """`parts` in the order of the members, each member's logits first."""
+        """`parts` come in the order of the members, each member's logits first."""
         self.parts = tuple(parts)
         self.folders = [Path(folder) / settings_hash(part.settings)[:16] for part in parts]
         for one in self.folders:
             one.mkdir(parents=True, exist_ok=True)
 
     def get(self, content: str, limit: int | None = None) -> RegionOutputs | None:
-        """The `limit` best regions (None: all) of the image with this content hash; None where not
-        all parts have them.
+        """The `limit` best regions (None: all) of the image with this content hash; None unless all
+        parts have them.
         """
-        found = []
-        for place in range(len(self.parts)):
-            kept = self._read(place, content)
-            if kept is None or not kept.suffices(limit):
+        stored = []
+        for index in range(len(self.parts)):
+            file = self._read(index, content)
+            if file is None or not file.suffices(limit):
                 return None
-            found.append(kept)
-        boxes, size = found[0].boxes[:limit], found[0].size
-        if any(one.size != size or not np.array_equal(one.boxes[:limit], boxes) for one in found):
+            stored.append(file)
+        boxes, size = stored[0].boxes[:limit], stored[0].size
+        if any(s.size != size or not np.array_equal(s.boxes[:limit], boxes) for s in stored):
             return None
-        return RegionOutputs(Proposals(boxes, size), self._by_member(found, limit))
+        return RegionOutputs(Proposals(boxes, size), self._by_member(stored, limit))
 
-    def _by_member(self, found: Sequence[_Kept], limit: int | None) -> tuple[MemberOutput, ...]:
+    def _by_member(
+        self, stored: Sequence[_StoredFile], limit: int | None
+    ) -> tuple[MemberOutput, ...]:
         members: list[MemberOutput] = []
-        for part, kept in zip(self.parts, found, strict=True):
-            values = torch.from_numpy(kept.values[:limit])
+        for part, file in zip(self.parts, stored, strict=True):
+            values = torch.from_numpy(file.values[:limit])
             if part.field == "logits":
                 none = values[:, :0]
                 members.append(MemberOutput(values, none, none, none))
@@ -155,31 +159,33 @@ class RegionStore:
         return tuple(members)
 
     def put(self, content: str, regions: RegionOutputs, total: int) -> None:
-        """Keep what is not there yet; the regions are the best ranked of `total`."""
+        """Store the parts that are missing; the regions are the best ranked of `total`."""
         boxes, size = regions.proposals.boxes, regions.proposals.size
-        for place, part in enumerate(self.parts):
-            kept = self._read(place, content)
-            if kept and kept.suffices(len(boxes)) and (kept.boxes[: len(boxes)] == boxes).all():
+        for index, part in enumerate(self.parts):
+            file = self._read(index, content)
+            if file and file.suffices(len(boxes)) and (file.boxes[: len(boxes)] == boxes).all():
                 continue
             data = io.BytesIO()
             np.savez_compressed(
                 data, boxes=boxes, size=np.array(size), total=np.array(total),
                 values=getattr(regions.outputs[part.member], part.field).numpy(),
             )  # fmt: skip
-            write_atomically(self._path(place, content), data.getvalue())
+            write_atomically(self._path(index, content), data.getvalue())
 
-    def _read(self, place: int, content: str) -> _Kept | None:
+    def _read(self, index: int, content: str) -> _StoredFile | None:
         try:
-            data = io.BytesIO(self._path(place, content).read_bytes())
+            data = io.BytesIO(self._path(index, content).read_bytes())
             with np.load(data, allow_pickle=False) as file:
                 height, width = file["size"].tolist()
                 proposals = Proposals(file["boxes"], (height, width))
-                kept = _Kept(proposals.boxes, proposals.size, int(file["total"]), file["values"])
+                stored = _StoredFile(
+                    proposals.boxes, proposals.size, int(file["total"]), file["values"]
+                )
         except DAMAGE:
             return None
-        wanted = (len(kept.boxes), self.parts[place].columns)
-        fits = kept.values.shape == wanted and kept.values.dtype == np.float32
-        return kept if fits and kept.total >= len(kept.boxes) else None
+        wanted = (len(stored.boxes), self.parts[index].columns)
+        fits = stored.values.shape == wanted and stored.values.dtype == np.float32
+        return stored if fits and stored.total >= len(stored.boxes) else None
 
-    def _path(self, place: int, content: str) -> Path:
-        return self.folders[place] / f"{content}.npz"
+    def _path(self, index: int, content: str) -> Path:
+        return self.folders[index] / f"{content}.npz"

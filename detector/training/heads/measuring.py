@@ -15,7 +15,7 @@ from detector.detection.detector import Detector
 from detector.errors import DatasetError, ImageError
 from detector.evaluation.diagnosis.calibration import calibration, calibration_of
 from detector.evaluation.diagnosis.matching import match
-from detector.evaluation.scoring.regions import ask_dataset, proposing_with
+from detector.evaluation.scoring.regions import forward_dataset, proposing_with
 from detector.evaluation.scoring.store import RegionOutputs, RegionStore
 from detector.progress.bar import Pace, progress
 from detector.progress.messages import say_error
@@ -33,7 +33,7 @@ class ScoredImages:
     store: RegionStore
 
     def __iter__(self) -> Iterator[tuple[Sample, RegionOutputs]]:
-        for sample, found in ask_dataset(self.detector, self.dataset, self.store):
+        for sample, found in forward_dataset(self.detector, self.dataset, self.store):
             if isinstance(found, ImageError):  # it was readable a moment ago
                 raise found
             yield sample, found
@@ -46,7 +46,7 @@ def score_images(
     stderr.
     """
     proposing, pace = proposing_with(detector, proposals), Pace()
-    scored = ask_dataset(detector, dataset, store, proposing, begin=pace.begin)
+    scored = forward_dataset(detector, dataset, store, proposing, begin=pace.begin)
     readable = []
     for sample, found in progress(scored, "regions", len(dataset), quiet, pace=pace):
         if isinstance(found, ImageError):
