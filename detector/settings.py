@@ -82,7 +82,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         raise SettingsError(f"--set {cut(change)}: {error}") from None
 
 
-def validated(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
+def validate(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
     """The settings of `kind`, or a SettingsError that names the first fault and what would be
     right.
     """

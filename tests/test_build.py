@@ -27,7 +27,7 @@ from detector.hardware import (
 )
 from detector.models import build_model
 from detector.proposals.engines import build_engine
-from detector.settings import load_config, put, validated
+from detector.settings import load_config, put, validate
 from detector.training.classifier.recipes import with_recipe
 from detector.training.classifier.settings import ClassifierTrainingConfig
 from detector.training.engine.network import build_network
@@ -106,7 +106,7 @@ def test_only_a_command_keeps_float32_from_being_rounded_by_its_device(tmp_path:
 
 def test_changes_reach_the_setting_they_name():
     tree = load_config(None, ["optimiser.rate=0.5", "data=[{path: a}]", "member.freeze=[conv1.]"])
-    settings = validated(RegionTrainingConfig, tree, "options")
+    settings = validate(RegionTrainingConfig, tree, "options")
     assert settings.optimiser.rate == 0.5
     assert settings.data[0].path == "a"
     assert settings.member.freeze == ("conv1.",)
@@ -128,7 +128,7 @@ def test_changes_reach_the_setting_they_name():
 def test_a_fault_names_the_setting_and_what_would_be_right(change, message):
     def read() -> None:
         tree = load_config(None, ["optimiser.rate=1", change])
-        validated(RegionTrainingConfig, {"data": [], **tree}, "options")
+        validate(RegionTrainingConfig, {"data": [], **tree}, "options")
 
     with pytest.raises(SettingsError, match=message):
         read()
@@ -163,13 +163,13 @@ def test_every_configuration_in_the_repository_is_valid(path: Path, monkeypatch)
     if "trunk" in tree:  # of a MultiBox, whose settings are its tool's
         from detector.training.multibox.settings import MultiBoxTrainingConfig
 
-        validated(MultiBoxTrainingConfig, tree, str(path))
+        validate(MultiBoxTrainingConfig, tree, str(path))
         return
     if "recipe" in tree:  # of a classifier's training
-        settings = validated(ClassifierTrainingConfig, with_recipe(tree), str(path))
+        settings = validate(ClassifierTrainingConfig, with_recipe(tree), str(path))
         build_model(settings.network.architecture, 5, **settings.network.options)
         return
-    settings = validated(RegionTrainingConfig, tree, str(path))
+    settings = validate(RegionTrainingConfig, tree, str(path))
     build_engine(settings.proposals.engine, settings.proposals.options)
     build_model(settings.member.architecture, 5, **settings.member.options)
 
@@ -259,9 +259,9 @@ def test_each_process_of_torchrun_has_a_card_of_its_own(monkeypatch):
 
 def test_renaming_without_a_class_list_is_a_settings_error():
     source = {"path": "a", "rename": "coco-to-voc"}
-    assert validated(RegionTrainingConfig, {"data": [source], "classes": "voc"}, "x").data
+    assert validate(RegionTrainingConfig, {"data": [source], "classes": "voc"}, "x").data
     with pytest.raises(SettingsError, match="set classes, such as classes=voc"):
-        validated(RegionTrainingConfig, {"data": [source]}, "x")
+        validate(RegionTrainingConfig, {"data": [source]}, "x")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from detector.datasets.check import lint
 from detector.errors import AnnotationError, SettingsError, brief
 from detector.proposals.engines import parse_engine
 from detector.safe_yaml import YamlError, dump_yaml, load_yaml
-from detector.settings import Settings, load_config, save_config, validated
+from detector.settings import Settings, load_config, save_config, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,18 +141,18 @@ class _Named(Settings):
 def test_what_is_saved_is_read_back_as_the_same_text(tmp_path: Path, name: str) -> None:
     assert load_yaml(dump_yaml([name])) == yaml.safe_load(dump_yaml([name])) == [name]
     save_config(tmp_path / "c.yaml", _Named(name=name))
-    assert validated(_Named, load_config(tmp_path / "c.yaml"), "c") == _Named(name=name)
+    assert validate(_Named, load_config(tmp_path / "c.yaml"), "c") == _Named(name=name)
 
 
 def test_the_words_of_yaml_1_1_still_switch_a_setting() -> None:
     for word, value in (("on", True), ("no", False), ("true", True), ("off", False)):
-        assert validated(_Named, load_config(None, ["name=a", f"sure={word}"]), "s").sure is value
+        assert validate(_Named, load_config(None, ["name=a", f"sure={word}"]), "s").sure is value
 
 
 def test_a_message_never_holds_a_whole_value() -> None:
     for tree in ({"name": ["x" * 10**6] * 1000}, {"name": "a", "z" * 10**6: 1}):
         with pytest.raises(SettingsError) as refused:
-            validated(_Named, tree, "config.yaml")
+            validate(_Named, tree, "config.yaml")
         assert len(str(refused.value)) < 500
     with pytest.raises(SettingsError) as refused:
         load_config(None, ["x" * 10**5])

@@ -16,7 +16,7 @@ from detector.proposals.multibox.priors import free_priors
 from detector.proposals.opencv import OpenCVSelectiveSearch
 from detector.proposals.selective_search import SelectiveSearch
 from detector.seeds import LARGEST
-from detector.settings import validated
+from detector.settings import validate
 from detector.training.classifier.settings import OptimiserSettings
 from detector.training.engine.bank_settings import BankSettings
 from detector.training.regions.settings import HeadsConfig, OptimiserConfig
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("value", [-1, LARGEST + 1, 10**30])
 def test_a_seed_beyond_the_limit_is_a_settings_error(kind, name, value):
     with pytest.raises(SettingsError, match=name):
-        validated(kind, {"path": "a", name: value} if kind is DataSource else {name: value}, "x")
+        validate(kind, {"path": "a", name: value} if kind is DataSource else {name: value}, "x")
     assert f"{LARGEST}" in str(kind.model_json_schema())
 
 

@@ -15,7 +15,7 @@ from detector.errors import SettingsError
 from detector.heads.bbox_regression import RegressionSettings
 from detector.heads.few_shot import OneClassSettings
 from detector.heads.svm import SvmSettings
-from detector.settings import Settings, validated
+from detector.settings import Settings, validate
 from detector.training.augment import AugmentSettings
 from detector.training.classifier.settings import OptimiserSettings
 from detector.training.regions.box_loss import BoxLossSettings
@@ -67,13 +67,13 @@ def test_what_makes_no_sense_is_refused(kind, name, accepted, refused):
         assert getattr(kind(**{name: value}), name) == value
     for value in refused:
         with pytest.raises(SettingsError, match=f"^here: {name}: Input should be"):
-            validated(kind, {name: value}, "here")
+            validate(kind, {name: value}, "here")
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_a_number_that_is_not_finite_is_told_by_its_name(value):
     with pytest.raises(SettingsError, match=r"^optimiser: rate: .*finite"):
-        validated(OptimiserConfig, {"rate": value}, "optimiser")
+        validate(OptimiserConfig, {"rate": value}, "optimiser")
 
 
 def test_validating_only_at_the_end_and_clipping_nothing_may_be_told_as_infinity():
@@ -81,4 +81,4 @@ def test_validating_only_at_the_end_and_clipping_nothing_may_be_told_as_infinity
     assert (settings.validate_every, settings.clip) == (math.inf, math.inf)
     for name in ("validate_every", "clip"):
         with pytest.raises(SettingsError, match=name):
-            validated(OptimiserSettings, {name: math.nan}, "optimiser")
+            validate(OptimiserSettings, {name: math.nan}, "optimiser")

@@ -26,7 +26,7 @@ STAGES = {
     "textures": "texture",
     "describe": "histograms, boxes, neighbours",
     "group": "grouping",
-    "_ranked": "ranking",
+    "_rank": "ranking",
 }
 """Python functions by what they do; `prepare` contains `planes_of`."""
 EDGES = 4
@@ -47,7 +47,7 @@ def stages(images: Sequence[Array], rounds: int) -> dict[str, Any]:
     pixels = rounds * sum(image.shape[0] * image.shape[1] for image in images)
     times = dict.fromkeys(STAGES, 0.0)
     for (file, _, name), row in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        if name in times and "selective_search" in file and "native" not in file:
+        if name in times and "selective_search" in file and "numba" not in file:
             times[name] += 1e9 * row[3] / pixels
     times["prepare"] -= times["planes_of"]
     runs = len({(s.colour, s.k) for s in search.settings.chosen()})

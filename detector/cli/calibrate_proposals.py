@@ -51,7 +51,7 @@ def main(
     search = SelectiveSearch(threads=threads)
     engines: dict[str, Proposer] = {
         "multibox": MultiBox(trained, threads=threads),
-        "selective-search": search.scored,
+        "selective-search": search.proposals_with_scores,
     }
     dataset = countable(read_dataset(data, split)).subset(images)
     place = out or weights

@@ -86,7 +86,7 @@ def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array
     from detector.matching import IGNORE, match_to_objects
 
     image = read_image(sample.path)
-    boxes, numbers = search.described(image)
+    boxes, numbers = search.box_features(image)
     which, _ = match_to_objects(boxes, sample.annotations, iou)
     numbers, which = numbers[which != IGNORE], which[which != IGNORE]
     is_object = which >= 0

@@ -54,7 +54,7 @@ def main(
     """Train a classifier; run again to resume."""
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
-    from detector.settings import validated
+    from detector.settings import validate
     from detector.training.classifier.inputs import following_start, load_images
     from detector.training.classifier.outputs import say_what_to_try
     from detector.training.classifier.recipes import with_recipe
@@ -69,7 +69,7 @@ def main(
         "optimiser.epochs": epochs,
     }
     tree = with_recipe(following_start(tree_of(config, change, given), data_root))
-    settings: ClassifierTrainingConfig = validated(
+    settings: ClassifierTrainingConfig = validate(
         ClassifierTrainingConfig, tree, str(config or "options")
     )
     if settings.data.path is None:

@@ -49,7 +49,7 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Train MultiBox; run again to resume."""
-    from detector.settings import validated
+    from detector.settings import validate
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
     given = {
@@ -60,7 +60,7 @@ def main(
     tree = {"data": (), **tree_of(config, change, given)}
     without_licence(tree, change, bool(data or start))
     tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
-    settings: MultiBoxTrainingConfig = validated(
+    settings: MultiBoxTrainingConfig = validate(
         MultiBoxTrainingConfig, tree, str(config or "options")
     )
     check_options(settings, bank)

@@ -59,7 +59,7 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
-    from detector.settings import validated
+    from detector.settings import validate
     from detector.training.engine.network import following_start
     from detector.training.regions.settings import RegionTrainingConfig
 
@@ -72,7 +72,7 @@ def main(
     if config is None:  # which the numbers that are published with it would be changed by
         tree.setdefault("held_out", 0.1)
     without_licence(tree, change, bool(data or start))
-    settings: RegionTrainingConfig = validated(RegionTrainingConfig, tree, str(config or "options"))
+    settings: RegionTrainingConfig = validate(RegionTrainingConfig, tree, str(config or "options"))
     member = following_start(settings.member, data_root)
     settings = settings.model_copy(update={"member": member})
     check_options(settings, bank)

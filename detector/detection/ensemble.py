@@ -22,7 +22,7 @@ from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
 from detector.heads.linear import HeadLayers
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
-from detector.models.normalisation import CENTRED, Normalisation, is_possible
+from detector.models.normalisation import CENTRED, Normalisation, is_usable
 from detector.models.split import SharedTrunk, Top, Trunk
 from detector.structures import Array
 
@@ -63,7 +63,7 @@ class Member:
                 f"a member's context is {self.context}; expected 0 to {MOST_CONTEXT:g}, the share"
                 " of the crop's side around the region"
             )
-        if not is_possible(self.normalisation):
+        if not is_usable(self.normalisation):
             raise SettingsError(
                 f"a member's normalisation is {self.normalisation}; no picture is brought to that"
             )

@@ -11,7 +11,7 @@ from detector.hardware import choose_device
 from detector.jit import kernels_of, on_disk  # before torch: see there
 from detector.proposals.engines import ProposalConfig, build_engine, parse_engine
 from detector.proposals.merge import Proposer
-from detector.settings import validated
+from detector.settings import validate
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ def load_detector(
         raise SettingsError("threshold and settings' score_threshold differ; give one of them")
     chosen = _settings(manifest.thresholds, overrides)
     if proposer is None:
-        stored = validated(ProposalConfig, manifest.proposals, f"{folder}: proposals")
+        stored = validate(ProposalConfig, manifest.proposals, f"{folder}: proposals")
         proposer = _proposer(stored, proposals, threads)
     ensemble = Ensemble(
         _members(loaded, chosen), precision=_precision(precision, device), device=device,
@@ -98,7 +98,7 @@ def _settings(thresholds: Thresholds, overrides: Mapping[str, Any]) -> Detection
         "regression": thresholds.regression,
         **overrides,
     }
-    return validated(DetectionSettings, values, "detection settings")
+    return validate(DetectionSettings, values, "detection settings")
 
 
 def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) -> Proposer:

@@ -16,7 +16,7 @@ from detector.models.weights.tensor_files import (
     Layout,
     compare_layouts,
     layout_in_header,
-    naming,
+    name_file_in_errors,
     verified_bytes,
 )
 from detector.settings import Settings, TensorFile
@@ -78,7 +78,7 @@ def load_head(
     data = verified_bytes(folder, head.file, head.bytes, head.sha256)
     label = str(folder / head.file)
     compare_layouts(layout_in_header(data, label), _layout(head, classes, features), label)
-    with naming(label):
+    with name_file_in_errors(label):
         tensors = load(data)
     _check_values(tensors, label)
     return BoxRegression(**tensors) if head.kind == "regression" else LinearScores(**tensors)

@@ -29,7 +29,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_model(name: str, num_outputs: int, /, **options: Any) -> nn.Module:
-    """The network of that name with `num_outputs` logits."""
+    """Build the network of that name with `num_outputs` logits. Raises SettingsError."""
     if name not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise SettingsError(f"architecture {name!r} is not known; known are {known}")

@@ -19,7 +19,10 @@ from detector.models.normalisation import CENTRED, Normalisation
 
 
 class Widths(NamedTuple):
-    """One row of figure 5; `one` or `pooled` 0: no such convolution, and the grid halves."""
+    """Channel widths, one row of figure 5.
+
+    Where `one` or `pooled` is 0 there is no such convolution, and the grid is halved.
+    """
 
     one: int
     reduce3: int
@@ -48,7 +51,7 @@ FIGURE5: dict[str, Widths] = {
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvReLU:
-    """Padded so that the grid stays, or halves at stride 2."""
+    """Convolution padded to keep the grid, or to halve it at stride 2."""
     return ConvReLU(inputs, outputs, kernel, norm=True, stride=stride, padding=kernel // 2)
 
 
@@ -135,13 +138,13 @@ class BNInception(nn.Module):
             yield name, x
 
     def last_map(self, x: Tensor) -> Tensor:
-        """(N, 1024, S/32, S/32): the output of 5b."""
+        """The output of 5b: (N, 1024, S/32, S/32)."""
         for _, last in self.stages(x):
             x = last
         return x
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 1024): the average over the last map, what the linear layer sees."""
+        """Average over the last map, the input of the linear layer: (N, 1024)."""
         return self.last_map(x).mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:

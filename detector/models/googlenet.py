@@ -48,7 +48,7 @@ Form = Literal["v1", "bn", "torchvision"]
 
 
 class GoogLeNetOutput(NamedTuple):
-    """What training with auxiliary heads sees: three sets of logits (N, K+1)."""
+    """Output of training with auxiliary heads: three sets of logits (N, K+1)."""
 
     logits: Tensor
     auxiliary_4a: Tensor
@@ -56,7 +56,7 @@ class GoogLeNetOutput(NamedTuple):
 
 
 class AuxiliaryHead(nn.Module):
-    """A classifier on a middle layer: 5x5/3 average pool, 128 1x1 filters, 1024 units."""
+    """Auxiliary classifier (section 5): 5x5/3 average pool, 128 1x1 filters, 1024 units."""
 
     def __init__(self, inputs: int, num_outputs: int, *, form: Form, dropout: float = 0.7) -> None:
         super().__init__()
@@ -87,9 +87,9 @@ class GoogLeNet(nn.Module):
 
     In training with `auxiliary=True` the result is a `GoogLeNetOutput`. `classifier` is the last,
     linear layer. `dropout` is 0.4 as published unless given (torchvision: 0.2). `width` multiplies
-    the channels of the trunk. `separable_first` makes the first layer one that costs what Table 1
-    prints beside it (2.7K, 34M); public weights have the plain 7x7. `double_three` makes two 3x3 of
-    each 5x5: with form "bn", the network that the text of arXiv 1502.03167 describes.
+    the channels of the trunk. `separable_first` makes the first layer separable, at the cost that
+    Table 1 prints for it (2.7K, 34M); public weights have the plain 7x7. `double_three` replaces
+    each 5x5 by two 3x3: with form "bn", the network in the text of arXiv 1502.03167.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class GoogLeNet(nn.Module):
         initialise(self, generator)
 
     def stem(self, x: Tensor) -> Tensor:
-        """(N, 3, S, S) to (N, 192, S/4, S/4): everything above the first Inception module."""
+        """The layers before the first Inception module: (N, 3, S, S) to (N, 192, S/4, S/4)."""
         x = self.norm1(self.pool1(self.conv1(x)))
         return self.norm2(self.conv2(self.conv2_reduce(x)))
 
@@ -166,7 +166,7 @@ class GoogLeNet(nn.Module):
             yield name, x
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 1024): the average over the last map, what the linear layer sees."""
+        """Average over the last map, the input of the linear layer: (N, 1024)."""
         for _, last in self.stages(x):
             x = last
         return x.mean((2, 3), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The Inception module (arXiv 1409.4842, section 4 and figure 2b) and its parts."""
+"""The Inception module (arXiv 1409.4842, section 4 and figure 2b) and its layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Widths(NamedTuple):
         return self.one + self.three + self.five + self.pool
 
     def times(self, factor: float) -> Widths:
-        """Every width times `factor`, rounded."""
+        """Multiply every width by `factor` and round."""
         return Widths(*(round(width * factor) for width in self))
 
 
@@ -52,10 +52,10 @@ class ConvReLU(nn.Module):
 
 
 class SeparableConvReLU(nn.Module):
-    """`multiplier` k x k filters on each channel alone, then 1x1 across them, then ReLU.
+    """Separable convolution: `multiplier` k x k filters a channel, then 1x1 across, then ReLU.
 
-    With k = 7 and multiplier 8 it is the first layer of BN-Inception's authors (arXiv 1502.03167,
-    appendix). 7*7*3*8 + 24*64 = 2,712 weights and 34.0M multiply-adds on 112 x 112 are also what
+    With k = 7 and multiplier 8 it is the first layer of BN-Inception (arXiv 1502.03167, appendix).
+    7*7*3*8 + 24*64 = 2,712 weights and 34.0M multiply-adds on 112 x 112 are also what
     Table 1 of arXiv 1409.4842 prints for "convolution 7x7/2" (2.7K and 34M).
     """
 
@@ -75,12 +75,12 @@ class SeparableConvReLU(nn.Module):
         self.pointwise = ConvReLU(between, outputs, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.pointwise(self.depthwise(x))
-        return found
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
 
 
 class MaxPool(nn.Module):
-    """Maximum over windows; like Caffe, with `ceil` a window that hangs over the edge counts."""
+    """Max-pool; with `ceil`, as in Caffe, windows may extend beyond the edge."""
 
     def __init__(self, kernel: int = 3, *, stride: int, padding: int = 0, ceil: bool) -> None:
         super().__init__()
@@ -91,10 +91,10 @@ class MaxPool(nn.Module):
 
 
 class HalvingPool(nn.Module):
-    """Maximum over 3x3 at stride 2 of a map after a ReLU: n rows become ceil(n / 2).
+    """Max-pool 3x3 at stride 2 of a map after a ReLU: n rows become ceil(n / 2).
 
-    A padded 3x3 convolution at stride 2 gives as many, so both can stand side by side on any grid.
-    On an even side the last window hangs over the edge, on an odd one the first and the last do.
+    A padded 3x3 convolution at stride 2 gives as many, so both can be concatenated on any grid. On
+    an even side the last window extends beyond the edge, on an odd side the first and the last do.
     """
 
     def __init__(self) -> None:
@@ -104,15 +104,17 @@ class HalvingPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % 2 or width % 2:
-            x = F.pad(x, (width % 2, 0, height % 2, 0))  # zeros, which no maximum here is below
+            x = F.pad(
+                x, (width % 2, 0, height % 2, 0)
+            )  # zeros: after a ReLU no maximum is below them
         pooled: Tensor = self.pool(x)
         return pooled
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1x1, reduced 3x3, reduced 5x5, and a projected 3x3 max-pool.
+    """Four parallel branches: 1x1, reduced 3x3, reduced 5x5, and a projected 3x3 max-pool.
 
-    With `double_three` the 5x5 is two 3x3, each as wide as it was (arXiv 1502.03167, section 4.2).
+    With `double_three` the 5x5 is two 3x3 of the same width (arXiv 1502.03167, section 4.2).
     """
 
     def __init__(
@@ -153,24 +155,24 @@ class Inception(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-    """Response normalisation across channels: size 5, alpha 1e-4, beta 0.75 (BVLC GoogLeNet).
+    """Local response normalisation across channels: size 5, alpha 1e-4, beta 0.75 (BVLC GoogLeNet).
 
     The window sum over channels is a 1x1 convolution of the squares with a band matrix: one matrix
-    product, in any memory format and precision, where the framework's own operator is float32 only
-    and slow on a CPU.
+    product, in any memory format and precision, where torch's own operator is float32 only and slow
+    on a CPU.
     """
 
     band: Tensor
 
     def __init__(self, channels: int, *, size: int = 5, alpha: float = 1e-4) -> None:
         super().__init__()
-        # Never on the meta device, whose arithmetic imports the framework's compiler: seconds.
+        # Never on the meta device, whose arithmetic imports torch's compiler, which takes seconds.
         index = torch.arange(channels, device="cpu")
         near = (index[:, None] - index[None]).abs() <= size // 2
         self.register_buffer("band", (near * (alpha / size))[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_meta:  # where shapes are all there is, and no autocast
+        if x.is_meta:  # the meta device has shapes only, and no autocast
             return x
         # Autocast on CUDA would take the root, and all maps that follow, to float32.
         with torch.autocast(x.device.type, enabled=False):
@@ -180,7 +182,7 @@ class LocalResponseNorm(nn.Module):
 
 
 def initialise(model: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Xavier weights and bias 0.2 (as the BVLC replica), or He weights under batch norm."""
+    """Initialise with Xavier weights and bias 0.2 (as BVLC's), or He weights under batch norm."""
     for module in model.modules():
         if isinstance(module, ConvReLU) and module.bn is None and module.conv.bias is not None:
             nn.init.xavier_uniform_(module.conv.weight, generator=generator)

@@ -22,23 +22,23 @@ ROW, COLUMN = (1, 7), (7, 1)
 
 
 def _figure5(pooled: int, kernel: int) -> tuple[list[Branch], int]:
-    """35 x 35: the 5x5 is two 3x3; what was a 3x3 (`kernel`) is a 5x5 in the released network."""
+    """Figure 5, on 35 x 35: two 3x3 for a 5x5; `kernel`, 3 in the figure, is 5 as released."""
     return [[(64, 1)], [(48, 1), (64, kernel)], [(64, 1), (96, 3), (96, 3)]], pooled
 
 
 def _figure6(width: int) -> tuple[list[Branch], int]:
-    """17 x 17: n x n factorised into 1 x n and n x 1, n = 7."""
+    """Figure 6, on 17 x 17: n x n factorised into 1 x n and n x 1, n = 7."""
     once: Branch = [(width, 1), (width, ROW), (192, COLUMN)]
     twice: Branch = [(width, 1), (width, COLUMN), (width, ROW), (width, COLUMN), (192, ROW)]
     return [[(192, 1)], once, twice], 192
 
 
-# 8 x 8: the outputs spread over two factors side by side, for high-dimensional representations.
+# Figure 7, on 8 x 8: both factors in parallel, for high-dimensional representations.
 _FIGURE7: tuple[list[Branch], int] = (
     [[(320, 1)], [(384, 1), Fork(384)], [(448, 1), (384, 3), Fork(384)]],
     192,
 )
-# Figure 10: the grid halves in convolutions and in a max-pool side by side, whose width is 0 here.
+# Figure 10: the grid is halved by convolutions and, in parallel, by a max-pool (width 0 here).
 _TO_17: tuple[list[Branch], int] = ([[Halving(384)], [(64, 1), (96, 3), Halving(96)]], 0)
 _TO_8: tuple[list[Branch], int] = (
     [[(192, 1), Halving(320)], [(192, 1), (192, ROW), (192, COLUMN), Halving(192)]],
@@ -53,7 +53,7 @@ _FROM_17: dict[str, tuple[list[Branch], int]] = {
     "7b": _FIGURE7,
     "7c": _FIGURE7,
 }
-# The modules by their names in torchvision. Table 1 counts them by what they are given: 3 maps of
+# The modules by their names in torchvision. Table 1 counts them by their inputs: 3 maps of
 # 35 x 35 x 288 (the third halves the grid), 5 of 17 x 17 x 768 (so does the fifth), then 2. Widths
 # inside the modules are not in the paper; those of the released network give the printed depths.
 MODULES: dict[Layout, dict[str, tuple[list[Branch], int]]] = {
@@ -68,14 +68,14 @@ FEATURES = 2048
 
 
 class InceptionV3Output(NamedTuple):
-    """What training with the auxiliary head sees: two sets of logits (N, K+1)."""
+    """Output of training with the auxiliary head: two sets of logits (N, K+1)."""
 
     logits: Tensor
     auxiliary_6e: Tensor
 
 
 class AuxiliaryHead(nn.Module):
-    """A classifier on the last 17 x 17 map; batch norm in it is the paper's "BN-auxiliary".
+    """Auxiliary classifier on the last 17 x 17 map; with batch norm, the paper's "BN-auxiliary".
 
     Departs from the paper: with `adaptive` a map of any size is averaged to the 5 x 5 that a
     17 x 17 one has after its pool, so that the head can be trained on smaller crops.
@@ -101,10 +101,10 @@ class InceptionV3(nn.Module):
     or `adaptive_auxiliary=True` lets the head take any map.
     `padding_counts=False` leaves padding out of the average pools, as Keras does.
 
-    The paper arrives at v3 by steps, and each is an option: RMSProp and label smoothing are the
-    training's, `factorised_stem` makes three 3x3 of the first 7x7, `norm_auxiliary` adds batch norm
-    to the auxiliary head. `layout` "released" gives the widths that were published later. The
-    costs of the steps are in costs.py.
+    Table 3 of the paper arrives at v3 by steps, and each is an option: RMSProp and label smoothing
+    are settings of the training, `factorised_stem` replaces the first 7x7 by three 3x3,
+    `norm_auxiliary` adds batch norm to the auxiliary head. `layout` "released" has the widths that
+    were published later.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class InceptionV3(nn.Module):
         if layout not in MODULES:
             raise ValueError(f"layout {layout!r} is not one of 'table1', 'released'")
         self.normalisation: Normalisation = HALF
-        # 299 to 147, as the three that follow
+        # 299 to 147, as the three 3x3 below
         first: list[nn.Module] = [ConvReLU(3, 64, 7, norm=True, stride=2)]
         if factorised_stem:
             first = [
@@ -167,7 +167,7 @@ class InceptionV3(nn.Module):
             yield name, x
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 2048): the average over the last map, what the linear layer sees."""
+        """Average over the last map, the input of the linear layer: (N, 2048)."""
         for _, last in self.stages(x):
             x = last
         return x.mean((2, 3), dtype=torch.float32)
@@ -191,9 +191,9 @@ def inception_v2(
     norm_auxiliary: bool = False,
     **options: Any,
 ) -> InceptionV3:
-    """Inception-v2 as Table 1 of arXiv 1512.00567 prints it.
+    """Build Inception-v2 as in Table 1 of arXiv 1512.00567.
 
-    Table 1 has the factorised stem already, which Table 3 counts as a later step: the network
+    Table 1 already has the factorised stem, which Table 3 counts as a later step: the network
     before that step is `inception_v2(..., factorised_stem=False)`.
     """
     return InceptionV3(num_outputs, layout=layout, norm_auxiliary=norm_auxiliary, **options)

@@ -1,4 +1,4 @@
-"""The lower part of a network as something that gives maps: what MultiBox's heads stand on."""
+"""The lower part of a network as a trunk that returns feature maps, for MultiBox's heads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from detector.models.split import Trunk
 
 
 def map_trunk(whole: nn.Module, after: str) -> nn.Module:
-    """Crops (N, 3, S, S) to the map (N, C, h, w) of a module, such as "4e"; no pool behind it.
+    """Cut a network after a module, such as "4e": crops (N, 3, S, S) to maps (N, C, h, w).
 
-    GoogLeNet in all its forms, and BN-Inception. Parameters keep their names in the whole network.
+    For GoogLeNet in all its forms, and BN-Inception; others raise SettingsError. The pool after the
+    module is left out. Parameters keep their names in the whole network.
     """
     if isinstance(whole, GoogLeNet):
         return Trunk(whole, after, pool_behind=False)
@@ -28,7 +29,7 @@ def map_trunk(whole: nn.Module, after: str) -> nn.Module:
 
 
 class BNInceptionTrunk(nn.Module):
-    """A BN-Inception up to a module of figure 5."""
+    """BN-Inception up to a module of figure 5."""
 
     def __init__(self, whole: BNInception, after: str) -> None:
         super().__init__()
@@ -37,8 +38,8 @@ class BNInceptionTrunk(nn.Module):
             raise SettingsError(f"a BN-Inception is not cut after {after!r}; choose one of {names}")
         self.normalisation: Normalisation = whole.normalisation
         self.stem = whole.stem
-        own = names[: names.index(after) + 1]
-        self.inception = nn.ModuleDict({name: whole.inception[name] for name in own})
+        lower = names[: names.index(after) + 1]
+        self.inception = nn.ModuleDict({name: whole.inception[name] for name in lower})
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -49,10 +50,10 @@ class BNInceptionTrunk(nn.Module):
 
 @torch.no_grad()
 def map_shape(trunk: nn.Module, input_size: int) -> tuple[int, int, int]:
-    """(C, h, w) of the map of one crop."""
+    """Shape (C, h, w) of the map of one crop."""
     training = trunk.training
     like = next(trunk.parameters())
-    found = trunk.eval()(torch.zeros(1, 3, input_size, input_size, device=like.device))
+    maps = trunk.eval()(torch.zeros(1, 3, input_size, input_size, device=like.device))
     trunk.train(training)
-    channels, height, width = found.shape[1:]
+    channels, height, width = maps.shape[1:]
     return channels, height, width

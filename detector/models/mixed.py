@@ -1,6 +1,6 @@
-"""Inception modules written as tables (arXiv 1512.00567, figures 5 to 7 and 10).
+"""Inception modules as tables (arXiv 1512.00567, figures 5 to 7 and 10).
 
-One row a branch, one step (outputs, kernel) a convolution with batch norm and ReLU.
+Each row is a branch; each step (outputs, kernel) is a convolution with batch norm and ReLU.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Kernel = int | tuple[int, int]
 
 
 class Halving(NamedTuple):
-    """A convolution at stride 2 without padding, which ends a branch that shrinks the grid."""
+    """A convolution at stride 2 without padding, the last step of a branch that halves the grid."""
 
     outputs: int
     kernel: int = 3
 
 
 class Fork(NamedTuple):
-    """A 1x3 and a 3x1 convolution side by side (figure 7), each with so many outputs."""
+    """A 1x3 and a 3x1 convolution in parallel (figure 7), each with `outputs` channels."""
 
     outputs: int
 
@@ -46,7 +46,7 @@ class Forked(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side with a pool: average and 1x1 projection, or maximum at stride 2."""
+    """Parallel branches and a pool: average with 1x1 projection, or maximum at stride 2."""
 
     def __init__(
         self, inputs: int, branches: Sequence[Branch], pooled: int, *, padding_counts: bool
@@ -69,7 +69,7 @@ class Mixed(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel: Kernel, stride: int = 1) -> ConvReLU:
-    """Padded to keep the grid at stride 1, not padded at stride 2."""
+    """Convolution, padded to keep the grid at stride 1, not padded at stride 2."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (0, 0) if stride == 2 else (sides[0] // 2, sides[1] // 2)
     return ConvReLU(inputs, outputs, sides, norm=True, stride=stride, padding=padding)

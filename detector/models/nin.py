@@ -1,7 +1,7 @@
-"""Network in network (Lin, Chen and Yan, arXiv 1312.4400), which GoogLeNet's 1x1 layers are from.
+"""Network in network (Lin, Chen and Yan, arXiv 1312.4400), the source of GoogLeNet's 1x1 layers.
 
-The ImageNet network of its authors: each spatial convolution is followed by two 1x1 layers, and an
-average over the map takes the place of fully connected layers.
+The authors' ImageNet network: each spatial convolution is followed by two 1x1 layers, and an
+average over the map replaces the fully connected layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class NetworkInNetwork(nn.Module):
     """Crops (N, 3, S, S) to logits (N, num_outputs); S is 224, at least 64.
 
     Departs from the paper: its last 1x1 layer has a ReLU before the average. Without it the layer
-    commutes with the average, and is the linear classifier that a region's heads need.
+    commutes with the average, and is the linear classifier that the heads of a region need.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class NetworkInNetwork(nn.Module):
         initialise(self, generator)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 1024): the average over the last map, what the linear layer sees."""
+        """Average over the last map, the input of the linear layer: (N, 1024)."""
         return self.last(self.dropout(self.layers(x))).mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""What a network's input means: one convention for all crops, and how networks differ from it.
+"""Input normalisation: one convention for all crops, and its conversion for each network.
 
-Crops leave `detector.crops` as float32 RGB `(N, 3, S, S)` holding `pixel / 255 - FILL_MEAN`, so
-that what lies outside the image is exactly 0. A network that was trained on something else says
-so with a `Normalisation`.
+Crops leave `detector.crops` as float32 RGB `(N, 3, S, S)` with values `pixel / 255 - FILL_MEAN`, so
+that pixels outside the image are exactly 0. A network that was trained on other inputs declares
+them by a `Normalisation`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ Triple = tuple[float, float, float]
 
 
 class Normalisation(NamedTuple):
-    """The network was trained on `(pixel / 255 - mean) / std`, RGB."""
+    """Input on which a network was trained: `(pixel / 255 - mean) / std`, RGB."""
 
     mean: Triple = FILL_MEAN
     std: Triple = (1.0, 1.0, 1.0)
 
     @property
     def is_identity(self) -> bool:
-        """Whether crops can enter the network as they are."""
+        """True where crops need no conversion."""
         return self == CENTRED
 
     def scale_and_shift(self) -> tuple[Triple, Triple]:
-        """Per channel `a, b` such that `a * crop + b` is what the network was trained on."""
+        """Scale and shift of each channel: `scale * crop + shift` is the network's input."""
         scale = (1 / self.std[0], 1 / self.std[1], 1 / self.std[2])
         gap = [(fill - mean) for fill, mean in zip(FILL_MEAN, self.mean, strict=True)]
         return scale, (gap[0] * scale[0], gap[1] * scale[1], gap[2] * scale[2])
 
     def __call__(self, crops: Tensor) -> Tensor:
-        """Centred crops (N, 3, S, S) to this network's own input."""
+        """Convert centred crops (N, 3, S, S) to the input of the network."""
         if self.is_identity:
             return crops
         scale, shift = (
@@ -45,15 +45,15 @@ class Normalisation(NamedTuple):
         return torch.addcmul(shift, crops, scale)
 
 
-def is_possible(one: Normalisation) -> bool:
-    """Whether crops can be brought to it, in any number format."""
-    return all(abs(mean) <= MOST_MEAN for mean in one.mean) and all(
-        LEAST_STD <= std <= MOST_STD for std in one.std
+def is_usable(normalisation: Normalisation) -> bool:
+    """True where the conversion is finite in every number format."""
+    return all(abs(mean) <= MOST_MEAN for mean in normalisation.mean) and all(
+        LEAST_STD <= std <= MOST_STD for std in normalisation.std
     )
 
 
-# Networks that take 0 to 255 have deviations of 1/255. Beyond these limits nothing of a picture is
-# left, or float16 overflows.
+# Networks that take 0 to 255 have deviations of 1/255. Beyond these limits an image vanishes in
+# rounding, or float16 overflows.
 LEAST_STD, MOST_STD = 1e-4, 1e4
 MOST_MEAN = 1e4
 CENTRED = Normalisation()

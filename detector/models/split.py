@@ -1,8 +1,7 @@
-"""A GoogLeNet cut in two: the trunk, which crops pass once, and the top, which is trained or of
-which an ensemble has several.
+"""GoogLeNet split into a trunk, computed once for each crop, and a top.
 
-Parameters keep the names that they have in the whole network, so that the two states together are
-its state.
+The top is trained alone, or an ensemble has several tops on one trunk. Parameters keep their names
+in the whole network, so that both state dicts together are that of the whole.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from detector.models.normalisation import CENTRED, Normalisation
 
 
 class SharedTrunk(NamedTuple):
-    """The layers of member number `member` up to the module `after`."""
+    """Reference to the layers of an ensemble's member number `member` up to the module `after`."""
 
     member: int
     after: str
 
 
 class Trunk(nn.Module):
-    """Crops (N, 3, S, S) to maps (N, C, h, w): all up to a module, and the pool behind it.
+    """Crops (N, 3, S, S) to maps (N, C, h, w): the layers up to a module, and the next pool.
 
-    With `pool_behind=False` the map is that of the module itself: after 4e a finer grid.
+    With `pool_behind=False` the map is that of the module itself: after 4e, a finer grid.
     """
 
     def __init__(self, whole: nn.Module, after: str, *, pool_behind: bool = True) -> None:
         super().__init__()
-        model = _checked(whole, after)
+        model = _check_cut(whole, after)
         self.normalisation: Normalisation = model.normalisation
         self.conv1, self.pool1, self.norm1 = model.conv1, model.pool1, model.norm1
         self.conv2_reduce, self.conv2, self.norm2 = model.conv2_reduce, model.conv2, model.norm2
         names = list(model.inception)
-        own, self.next = names[: names.index(after) + 1], names[names.index(after) + 1]
-        self.inception = nn.ModuleDict({name: model.inception[name] for name in own})
-        pooled = (*own, self.next) if pool_behind else own
+        lower, self.next = names[: names.index(after) + 1], names[names.index(after) + 1]
+        self.inception = nn.ModuleDict({name: model.inception[name] for name in lower})
+        pooled = (*lower, self.next) if pool_behind else lower
         self.pools = nn.ModuleDict(
             {name: pool for name, pool in model.pools.items() if name in pooled}
         )
@@ -55,24 +54,24 @@ class Trunk(nn.Module):
 
 
 class Top(nn.Module):
-    """Maps of a trunk (N, C, h, w) to logits (N, num_outputs)."""
+    """The layers above a trunk: maps (N, C, h, w) to logits (N, num_outputs)."""
 
     normalisation = CENTRED
 
     def __init__(self, whole: nn.Module, after: str) -> None:
         super().__init__()
-        model = _checked(whole, after)
+        model = _check_cut(whole, after)
         names = list(model.inception)
-        own = names[names.index(after) + 1 :]
-        self.inception = nn.ModuleDict({name: model.inception[name] for name in own})
+        upper = names[names.index(after) + 1 :]
+        self.inception = nn.ModuleDict({name: model.inception[name] for name in upper})
         self.pools = nn.ModuleDict(
-            {name: pool for name, pool in model.pools.items() if name in own[1:]}
+            {name: pool for name, pool in model.pools.items() if name in upper[1:]}
         )
         self.dropout = model.dropout
         self.classifier = model.classifier
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 1024): what the linear layer sees."""
+        """Average over the last map, the input of the linear layer: (N, 1024)."""
         for name, block in self.inception.items():
             if name in self.pools:
                 x = self.pools[name](x)
@@ -84,7 +83,7 @@ class Top(nn.Module):
         return logits
 
 
-def _checked(model: nn.Module, after: str) -> GoogLeNet:
+def _check_cut(model: nn.Module, after: str) -> GoogLeNet:
     if not isinstance(model, GoogLeNet):
         raise SettingsError(f"only a GoogLeNet can be cut, not a {type(model).__name__}")
     names = list(model.inception)[:-1]

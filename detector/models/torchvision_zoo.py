@@ -45,9 +45,9 @@ class ZooNetwork(nn.Module):
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, F): what the last layer sees."""
-        found: Tensor = self.trunk(x)
-        return found.float()
+        """Input of the last layer: (N, F) float32."""
+        pooled: Tensor = self.trunk(x)
+        return pooled.float()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
@@ -56,7 +56,10 @@ class ZooNetwork(nn.Module):
 def load_torchvision_network(
     name: str, state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
 ) -> ZooNetwork:
-    """torchvision's AlexNet, VGG-16, ResNet-50 or DenseNet-121 by its state dict, exactly."""
+    """Load the state dict of torchvision's AlexNet, VGG-16, ResNet-50 or DenseNet-121 exactly.
+
+    Raises WeightsError where a tensor is missing or of another shape.
+    """
     from detector.models.weights.pretrained import fit, outputs_of
 
     last = LAST_LAYER[name] + "."

@@ -1,6 +1,6 @@
-"""What follows from an architecture where nobody sets it: its input size, and its first layers.
+"""Defaults that follow from an architecture: its input size and its first layers.
 
-A network that `ARCHITECTURES` gains gets its row here; a test holds the two tables together.
+Every network of `ARCHITECTURES` has its row here; a test compares the two tables.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 
 class Traits(NamedTuple):
-    """What an architecture brings along.
+    """Defaults of one architecture.
 
-    first  beginnings of the names of its first layers' parameters: what fine-tuning leaves alone,
-           about the first tenth of the depth, as R-CNN's successors did
-    side   of the crops it was made for
-    least  side of the smallest crops of which anything is left at its last layer
+    first  prefixes of the parameters that fine-tuning freezes: about the first tenth of the depth,
+           as in Fast R-CNN
+    side   of the crops for which it was designed
+    least  side of the smallest crops that leave a map at its last layer
     """
 
     first: tuple[str, ...]
@@ -47,5 +47,5 @@ TRAITS: dict[str, Traits] = {
 
 
 def traits_of(architecture: str) -> Traits:
-    """Those of the name; of one that is not known nothing is frozen."""
+    """Traits of an architecture; an unknown one freezes nothing."""
     return TRAITS.get(architecture, Traits(()))

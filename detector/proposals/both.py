@@ -1,8 +1,9 @@
 """Selective search joined with MultiBox (arXiv 1409.4842, section 8) in one ranking.
 
-The paper takes all regions of both. Here they have one order, in which a budget of N takes the best
-of both: scores of either engine become chances of covering an object (calibration.py), the better
-chance comes first, and what nearly repeats a better region steps back, whoever proposed it.
+The paper takes all regions of both. Here they share one ranking, so that a budget of N boxes holds
+the best of both: the scores of each engine are calibrated to the probability of covering an object
+(calibration.py), regions are sorted by it, and near-duplicates of a better region go to the end,
+whichever engine proposed them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from detector.errors import SettingsError
-from detector.proposals.merge import ranked
+from detector.proposals.merge import proposals_in_order
 from detector.proposals.multibox.predict import MultiBox, MultiBoxSettings
 from detector.proposals.selective_search import SelectiveSearch, SelectiveSearchSettings
-from detector.proposals.selective_search.learned_ranking import ordered
+from detector.proposals.selective_search.learned_ranking import order_by_score
 from detector.settings import Settings
 from detector.structures import Array, Proposals
 
@@ -23,7 +24,7 @@ CALIBRATED = ("multibox", "selective-search")
 
 
 class BothSettings(Settings):
-    """All that decides the boxes and their order."""
+    """Settings that determine the boxes and their order."""
 
     engine: Literal["both"] = "both"
     search: SelectiveSearchSettings
@@ -36,9 +37,9 @@ class Both:
 
     def __init__(self, search: SelectiveSearch, multibox: MultiBox) -> None:
         self.search, self.multibox = search, multibox
-        # max_boxes is for the join: near-duplicates step back there, and others take their places
+        # max_boxes limits the joint list: near-duplicates go to its end, so others take their ranks
         every = search.settings.model_copy(update={"max_boxes": None})
-        self._scored = SelectiveSearch.of(every, search.threads).scored
+        self._scored = SelectiveSearch.of(every, search.threads).proposals_with_scores
         self.calibration = multibox.trained.header.calibration
         if any(name not in self.calibration for name in CALIBRATED):
             raise SettingsError(
@@ -51,30 +52,34 @@ class Both:
         )  # fmt: skip
 
     @property
-    def beside_settings(self) -> dict[str, str | int]:
-        """What decides the order beside the settings, as in SelectiveSearch."""
-        return self.search.beside_settings
+    def derived_settings(self) -> dict[str, str | int]:
+        """Inputs beside the settings that determine the order, as in SelectiveSearch."""
+        return self.search.derived_settings
 
     def __call__(self, image: Array) -> Proposals:
-        found = dict(zip(CALIBRATED, (self.multibox(image), self._scored(image)), strict=True))
-        chances = [self.calibration[name](one.scores) for name, one in found.items()]  # type: ignore[arg-type]
-        boxes = np.concatenate([one.boxes for one in found.values()])
-        order = ordered(boxes, np.concatenate(chances))
-        return ranked(
+        lists = self.multibox(image), self._scored(image)
+        chances = [
+            self.calibration[name](proposals.scores)  # type: ignore[arg-type]
+            for name, proposals in zip(CALIBRATED, lists, strict=True)
+        ]
+        boxes = np.concatenate([proposals.boxes for proposals in lists])
+        order = order_by_score(boxes, np.concatenate(chances))
+        return proposals_in_order(
             boxes[order], (image.shape[0], image.shape[1]), self.search.settings.max_boxes
         )
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of both engines in one mapping, taken apart: MultiBox's, selective search's.
+    """Split the options of both engines: MultiBox's first, then selective search's.
 
-    Where it is not said, the search ranks by what it has learnt, for only that has scores.
+    `ranking` defaults to "learned", the only ranking of the search that has scores; any other is a
+    SettingsError.
     """
-    own = {name: value for name, value in options.items() if name in ("weights", *_OWN)}
+    of_multibox = {name: value for name, value in options.items() if name in ("weights", *_OWN)}
     search = {name: value for name, value in options.items() if name not in ("weights", *_OWN)}
     if search.setdefault("ranking", "learned") != "learned":
         raise SettingsError("both: selective search has scores only with ranking=learned")
-    return own, search
+    return of_multibox, search
 
 
 _OWN = ("keep", "near_duplicates", "scales")

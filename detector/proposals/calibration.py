@@ -1,8 +1,7 @@
-"""From an engine's scores to the chance that a region covers an object: what makes the scores of
-two engines comparable.
+"""Calibration of proposal scores: the probability that a region covers an object.
 
-Platt's scaling: a logistic function of the score, fitted on annotated images. "Covers" is an IoU of
-at least 0.5 with some object.
+It makes the scores of two engines comparable. Platt scaling: a logistic function of the score,
+fitted on annotated images. "Covers" is an IoU of at least 0.5 with some object.
 """
 
 from __future__ import annotations
@@ -20,19 +19,22 @@ LEAST_IOU = 0.5
 
 
 class Calibration(Settings):
-    """log-odds = slope * score + offset; a better score is never a smaller chance."""
+    """Platt scaling: log-odds = slope * score + offset, with a slope of at least 0."""
 
     slope: float = Field(ge=0, allow_inf_nan=False)
     offset: float = Field(allow_inf_nan=False)
 
     def __call__(self, scores: Array) -> Array:
-        """(N,) chances in [0, 1]."""
+        """Probabilities (N,) in [0, 1]."""
         odds = self.slope * np.asarray(scores, np.float64) + self.offset
         return 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
 
 
 def fit_calibration(scores: Array, covers: Array) -> Calibration:
-    """The likeliest logistic function for scores (N,) and what they were right about (N,) bool."""
+    """Fit by maximum likelihood to scores (N,) and `covers` (N,) bool.
+
+    Raises SettingsError where all regions cover an object, or none does.
+    """
     from sklearn.linear_model import LogisticRegression
 
     if not covers.any() or covers.all():
@@ -40,6 +42,7 @@ def fit_calibration(scores: Array, covers: Array) -> Calibration:
             f"calibration: {int(covers.sum())} of {len(covers)} regions cover an object;"
             " some must and some must not, so give other images"
         )
+    # Standardised: the weak L2 penalty (C = 1e6) must not depend on the scale of the scores.
     mean, spread = float(scores.mean()), float(scores.std()) or 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

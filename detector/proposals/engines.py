@@ -13,43 +13,45 @@ from detector.settings import Settings
 
 
 class ProposalConfig(Settings):
-    """Where regions come from."""
+    """The source of regions: an engine's name and its options."""
 
     engine: str = "selective-search"
     options: dict[str, Any] = {}
 
 
 def selective_search(options: Mapping[str, Any]) -> Proposer:
-    """Ours."""
+    """Build our own selective search."""
     from detector.proposals.selective_search import SelectiveSearch
 
     return SelectiveSearch(**options)
 
 
 def opencv(options: Mapping[str, Any]) -> Proposer:
-    """OpenCV's, which has a `mode` for a preset, and threads of its own."""
+    """Build OpenCV's selective search; it calls a preset `mode` and has threads of its own."""
     from detector.proposals.opencv import OpenCVSelectiveSearch
 
     names = {"preset": "mode"}
-    kept = {names.get(name, name): value for name, value in options.items() if name != "threads"}
-    return OpenCVSelectiveSearch(**kept)
+    arguments = {
+        names.get(name, name): value for name, value in options.items() if name != "threads"
+    }
+    return OpenCVSelectiveSearch(**arguments)
 
 
 def multibox(options: Mapping[str, Any]) -> Proposer:
-    """MultiBox; `weights` names its file. It has no chance in it, so a seed changes nothing."""
+    """Build MultiBox from the file `weights`; it is deterministic, so a seed is ignored."""
     from detector.proposals.multibox.predict import MultiBox
 
     return MultiBox(**{name: value for name, value in options.items() if name != "seed"})
 
 
 def both(options: Mapping[str, Any]) -> Proposer:
-    """MultiBox and selective search in one ranking; options of either."""
+    """Build the joint ranking of MultiBox and selective search; takes the options of either."""
     from detector.proposals.both import Both, split_options
     from detector.proposals.selective_search import SelectiveSearch
 
     threads = {"threads": options["threads"]} if "threads" in options else {}
-    own, search = split_options({k: v for k, v in options.items() if k != "threads"})
-    return Both(SelectiveSearch(**threads, **search), multibox({**threads, **own}))  # type: ignore[arg-type]
+    of_multibox, search = split_options({k: v for k, v in options.items() if k != "threads"})
+    return Both(SelectiveSearch(**threads, **search), multibox({**threads, **of_multibox}))  # type: ignore[arg-type]
 
 
 ENGINES: dict[str, Callable[[Mapping[str, Any]], Proposer]] = {
@@ -61,14 +63,15 @@ ENGINES: dict[str, Callable[[Mapping[str, Any]], Proposer]] = {
 
 
 def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
-    """NAME or NAME:SETTING=VALUE,... as a name and its settings (values read as YAML); None where
-    the text does not begin with an engine's name.
+    """Parse NAME or NAME:SETTING=VALUE,... into a name and its settings (values are YAML).
+
+    None where the text does not begin with an engine's name. Raises SettingsError.
     """
-    name, _, given = text.partition(":")
+    name, _, settings = text.partition(":")
     if name not in ENGINES:
         return None
     options: dict[str, Any] = {}
-    for pair in filter(None, given.split(",")):
+    for pair in filter(None, settings.split(",")):
         key, equals, value = pair.partition("=")
         if not equals:
             raise SettingsError(f"{text}: expected NAME:SETTING=VALUE,...")
@@ -80,12 +83,15 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def names_a_file(text: str) -> bool:
-    """Whether this is a proposal cache's path, where an engine or a file may be named."""
+    """True for the path of a proposal cache, where an engine or a file may be given."""
     return text.partition(":")[0] not in ENGINES and (os.sep in text or "." in text)
 
 
 def build_engine(name: str, options: Mapping[str, Any]) -> Any:
-    """A proposer by name. Options mean the same for every engine; one it lacks is an error."""
+    """Build a proposer by its engine's name.
+
+    Options mean the same for every engine. Raises SettingsError for one that the engine lacks.
+    """
     if name not in ENGINES:
         raise SettingsError(f"engine {name!r} is not known; choose {', '.join(ENGINES)}")
     try:
@@ -97,9 +103,9 @@ def build_engine(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:
-    """Compile what the engine needs, so that no worker has to.
+    """Compile the kernels of the engine, so that no worker process has to.
 
-    `announce` is told, in a sentence, if that is going to take a few seconds.
+    `announce` is called with a sentence if that is going to take a few seconds.
     """
     if name in ("selective-search", "both"):
         from detector.proposals.selective_search import warm_up as compile_kernels

@@ -1,6 +1,6 @@
-"""The seam behind which every source of regions stands, and the joining of several.
+"""The type of every source of regions, and the union of several sources.
 
-A proposer is a function of the image alone: the same pixels give the same regions, whatever was
+A proposer is a function of the image alone: the same pixels give the same regions, whatever it
 proposed before.
 """
 
@@ -19,11 +19,11 @@ Proposer = Callable[[Array], Proposals]
 
 
 FAR = 100.0
-"""Sides of an image from it: what a proposer, rounding or padding puts there is nearer."""
+"""Limit of the distance from the image, in image sides; rounding and padding stay far below."""
 
 
 def check_near(proposals: Proposals, label: str = "proposals") -> None:
-    """ProposalError where a box reaches far beyond its image: it is no region of that."""
+    """Raise ProposalError where a box lies so far outside its image that it is no region of it."""
     boxes, side = proposals.boxes, max(proposals.size)
     far = (np.abs(boxes) > (FAR + 1) * side).any(1) if len(boxes) else np.zeros(0, bool)
     if far.any():
@@ -35,16 +35,18 @@ def check_near(proposals: Proposals, label: str = "proposals") -> None:
 
 
 def whole_image(size: tuple[int, int]) -> Array:
-    """(1, 4): the box that is always proposed, so that no image is without a region."""
+    """The whole image as a box (1, 4); always proposed, so that every image has a region."""
     height, width = size
     return np.array([[0, 0, width, height]], np.float32)
 
 
-def ranked(boxes: Array, size: tuple[int, int], max_boxes: int | None = None) -> Proposals:
-    """Proposals from boxes in rank order: clipped, without repetitions, the whole image among them.
+def proposals_in_order(
+    boxes: Array, size: tuple[int, int], max_boxes: int | None = None
+) -> Proposals:
+    """Proposals from boxes in rank order: clipped, without repetitions, with the whole image.
 
-    The whole image comes first where the boxes do not hold it. Boxes that clipping leaves with less
-    than one pixel a side are dropped.
+    The whole image comes first where the boxes do not contain it. Boxes narrower than one pixel
+    after clipping are dropped.
     """
     boxes = box_ops.clip(np.asarray(boxes, np.float32).reshape(-1, 4), size)
     boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)]
@@ -53,19 +55,20 @@ def ranked(boxes: Array, size: tuple[int, int], max_boxes: int | None = None) ->
         boxes = np.concatenate([image, boxes])
     boxes = boxes[box_ops.unique(boxes)]
     if max_boxes is not None and len(boxes) > max_boxes:
-        kept = boxes[:max_boxes]
-        if not (np.round(kept) == image).all(1).any():
-            kept = np.concatenate([kept[:-1], image])
-        boxes = kept
+        first = boxes[:max_boxes]
+        if not (np.round(first) == image).all(1).any():
+            first = np.concatenate([first[:-1], image])
+        boxes = first
     return Proposals(boxes, size)
 
 
-def with_scores(
+def proposals_by_score(
     boxes: Array, scores: Array, size: tuple[int, int], max_boxes: int | None = None
 ) -> Proposals:
-    """Proposals from (N, 4) boxes and scores (N,), best first; otherwise as `ranked`.
+    """Proposals from (N, 4) boxes and scores (N,), best first; otherwise as
+    `proposals_in_order`.
 
-    The whole image comes last where the boxes do not hold it, with the least score (0 of none).
+    The whole image comes last where the boxes do not contain it, with the lowest score (or 0).
     """
     scores = np.asarray(scores, np.float32)
     boxes = box_ops.clip(np.asarray(boxes, np.float32).reshape(-1, 4), size)
@@ -82,17 +85,16 @@ def with_scores(
 
 
 def union(*proposers: Proposer) -> Proposer:
-    """Propose what any of them proposes: the ranks interleaved (first of each, second of each,
-    ...).
+    """Union of several proposers, with interleaved ranks (first of each, second of each, ...).
 
-    With interleaving, the first N of the union hold the best of every source, whatever N is; of
-    boxes that agree after rounding the better ranked stays.
+    So the first N of the union hold the best of every source, whatever N is; of boxes that are
+    equal after rounding the better ranked stays.
     """
 
     def propose(image: Array) -> Proposals:
-        found = [propose_one(image) for propose_one in proposers]
-        rank = np.concatenate([np.arange(len(one)) for one in found])
-        boxes = np.concatenate([one.boxes for one in found])
-        return ranked(boxes[np.argsort(rank, kind="stable")], found[0].size)
+        lists = [propose_one(image) for propose_one in proposers]
+        rank = np.concatenate([np.arange(len(proposals)) for proposals in lists])
+        boxes = np.concatenate([proposals.boxes for proposals in lists])
+        return proposals_in_order(boxes[np.argsort(rank, kind="stable")], lists[0].size)
 
     return propose

@@ -1,10 +1,9 @@
-"""OpenCV's selective search (cv2.ximgproc) as an engine by name: a peer to compare with, made
-reproducible.
+"""OpenCV's selective search (cv2.ximgproc) as an engine for comparison, made reproducible.
 
-What OpenCV returns depends on how often it was called before in the same process, and it ranks
-small regions first (its rank is a random number times the level from the leaves up). The *set* of
-boxes is a function of the image, however; so we take the set, sort it, and rank it ourselves: area
-times a seeded random number, largest first.
+OpenCV's order depends on how often it was called before in the same process, and it ranks small
+regions first (its rank is a random number times the level from the leaves up). The *set* of boxes
+is a function of the image, however; so the set is sorted, and ranked here: area times a seeded
+random number, largest first.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from detector.errors import SettingsError
 from detector.images.decoding import check_pixels
-from detector.proposals.merge import ranked
+from detector.proposals.merge import proposals_in_order
 from detector.seeds import Seed
 from detector.settings import Settings
 from detector.structures import Array, Proposals
@@ -46,8 +45,9 @@ class OpenCVSelectiveSearchSettings(Settings):
 
 
 class OpenCVSelectiveSearch:
-    """image (H, W, 3) uint8 RGB -> Proposals, in the original's pixels. The same image gives the
-    same bytes.
+    """Image (H, W, 3) uint8 RGB -> Proposals in the original's pixels.
+
+    The same image gives the same bytes.
     """
 
     def __init__(self, **settings: object) -> None:
@@ -65,7 +65,7 @@ class OpenCVSelectiveSearch:
         return self.rankings(image, [self.settings.seed])[0]
 
     def rankings(self, image: Array, seeds: Sequence[int]) -> list[Proposals]:
-        """The proposals under each of several seeds, for the time of one search."""
+        """Proposals under each of several seeds, for the cost of one search."""
         import cv2
 
         check_pixels(image)
@@ -81,12 +81,14 @@ class OpenCVSelectiveSearch:
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= self.settings.min_side).all(1)]
         back = np.array([width / inner[0], height / inner[1]] * 2)
         return [
-            ranked(_mixed(boxes, seed) * back, (height, width), self.settings.max_boxes)
+            proposals_in_order(
+                _shuffle_by_area(boxes, seed) * back, (height, width), self.settings.max_boxes
+            )
             for seed in seeds
         ]
 
     def _boxes(self, bgr: Array) -> Array:
-        """The set of boxes, sorted: (N, 4) xyxy pixels of the image given."""
+        """The set of boxes, sorted: (N, 4) xyxy pixels of `bgr`."""
         import cv2
 
         if min(bgr.shape[:2]) < 4 or (bgr == bgr[0, 0]).all():
@@ -106,8 +108,8 @@ class OpenCVSelectiveSearch:
         return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
-def _mixed(boxes: Array, seed: int) -> Array:
-    """Large first, mixed: by area times a random number in (0, 1]."""
+def _shuffle_by_area(boxes: Array, seed: int) -> Array:
+    """Sort by area times a random number in (0, 1], largest first."""
     chance = 1 - np.random.default_rng(seed).random(len(boxes))
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes[np.argsort(-(sides.prod(1) * chance), kind="stable")]

@@ -1,7 +1,7 @@
-"""Work shared among processes that may die or hang: restarted, each item tried twice.
+"""A pool of worker processes that may die or hang: restarted, with two tries for each item.
 
-A process, and not a thread, is what can be stopped when an image takes for ever, and what may be
-killed for its memory without taking the others with it.
+Processes and not threads: a process can be killed when an image takes too long, and when the system
+kills one for its memory, the others survive.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from detector.errors import ProposalError
 TRIES = 2
 START_LIMIT_S = 300.0
 
-# The child makes its own tools by calling `Prepare`; what that returns is called with each item.
+# Each child process calls `Prepare` once; the function that it returns is called with each item.
 Work = Callable[[Any], Any]
 Prepare = Callable[[], Work]
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What comes in place of a result when the workers at an item died, hung or raised."""
+    """Result of an item whose workers died, hung or raised."""
 
     reason: str
 
@@ -41,10 +41,10 @@ def work_on(
     time_limit: float,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Any, Any]]:
-    """(item, result or Lost) as they are done; once `stop()` is true, only what is under way.
+    """Yield (item, result or Lost) as items finish; once `stop()` is true no new item starts.
 
-    `prepare` and the items must be picklable. An item is given to another worker once, if the first
-    dies or takes over `time_limit` seconds.
+    `prepare` and the items must be picklable. An item goes to a second worker if the first dies or
+    takes over `time_limit` seconds. Raises ProposalError where the workers do not start.
     """
     waiting = deque((item, 1) for item in items)
     crew = [_Worker(prepare) for _ in range(max(1, min(workers, len(waiting))))]
@@ -64,7 +64,7 @@ def work_on(
 
 
 def _next_to_report(crew: list[_Worker]) -> list[_Worker]:
-    """Those that have said something, have died, or are late; waits for the first of them."""
+    """Wait for workers that have a result, have died or are late."""
     now = time.monotonic()
     # Woken at least once a second, so that a request to stop is seen while workers start.
     patience = min([1.0, *(max(0.0, worker.deadline - now) for worker in crew)])
@@ -98,12 +98,12 @@ class _LateError(Exception):
 
 
 class _StartError(Exception):
-    """What the worker's own preparation raised, as a text."""
+    """The worker's own preparation raised; holds its message."""
 
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """What is started here ignores Ctrl-C from its first instant, as a process inherits that."""
+    """Start processes that ignore Ctrl-C from their first instant: they inherit the handler."""
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if before is None or not in_main_thread:  # not ours to set
@@ -117,7 +117,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 class _Worker:
-    """A process, our end of the pipe to it, and what it is doing."""
+    """A process, our end of the pipe to it, and its current item."""
 
     def __init__(self, prepare: Prepare) -> None:
         self.prepare = prepare
@@ -145,7 +145,7 @@ class _Worker:
             self.deadline = 0.0  # it died while idle: found late at once, and replaced
 
     def listen(self) -> Any:
-        """What the worker says, after which it is idle."""
+        """Receive the worker's message, after which it is idle."""
         if not self.connection.poll():
             raise _LateError
         said = self.connection.recv()
@@ -177,7 +177,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, prepare: Prepare) -> None:
-    """A worker's life: get ready, then answer items until nobody asks any more."""
+    """Main loop of a worker process: prepare, then answer items until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

@@ -56,13 +56,13 @@ class Measured:
 
 def read_rows(path: Path) -> list[RowSettings]:
     """The rows of a table's file, each complete."""
-    from detector.settings import load_config, validated
+    from detector.settings import load_config, validate
 
-    table: Table = validated(Table, load_config(path), str(path))
+    table: Table = validate(Table, load_config(path), str(path))
     made = []
     for number, row in enumerate(table.rows, start=1):
         label = f"{path}: row {number}"
-        made.append(validated(RowSettings, {**table.common, **row}, label))
+        made.append(validate(RowSettings, {**table.common, **row}, label))
     names = [row.name for row in made]
     if len(set(names)) < len(names) or not all(names):
         from detector.errors import SettingsError

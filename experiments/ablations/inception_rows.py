@@ -69,11 +69,11 @@ def read_rows(
     changes  room.setting=value, of all rows; what a row changes itself stands
     over     further settings of all rows, by room.setting
     """
-    from detector.settings import load_config, validated
+    from detector.settings import load_config, validate
 
     load_config(None, changes)  # complains of them by their own names
     tree = load_config(path, [f"common.{change}" for change in changes])
-    table: Table = validated(Table, tree, str(path))
+    table: Table = validate(Table, tree, str(path))
     at = deepcopy(table.common)
     for name, value in (over or {}).items():
         _put(at, name, value, str(path))
@@ -81,7 +81,7 @@ def read_rows(
     rows: list[Row] = []
     for number, given in enumerate(table.rows, start=1):
         label = f"{path}: row {number}"
-        asked: RowSettings = validated(RowSettings, given, label)
+        asked: RowSettings = validate(RowSettings, given, label)
         for name, value in asked.change.items():
             _put(at, name, value, label)
         rows.append(_row(asked, at, label))
@@ -97,10 +97,10 @@ def differences(one: ClassifierTrainingConfig, other: ClassifierTrainingConfig) 
 
 
 def _row(asked: RowSettings, at: Mapping[str, Any], label: str) -> Row:
-    from detector.settings import validated
+    from detector.settings import validate
     from detector.training.classifier.recipes import with_recipe
 
-    settings = validated(ClassifierTrainingConfig, with_recipe(deepcopy(at)), label)
+    settings = validate(ClassifierTrainingConfig, with_recipe(deepcopy(at)), label)
     return Row(asked.name, asked.change, asked.paper, settings)
 
 

@@ -10,7 +10,7 @@ from dataset_files import write_ilsvrc
 
 from detector.datasets.sources import DataSource, build_dataset
 from detector.errors import SettingsError
-from detector.settings import load_config, validated
+from detector.settings import load_config, validate
 from detector.structures import Proposals
 from detector.training.engine.network import build_network
 from detector.training.regions.sampling import RegionPool
@@ -37,7 +37,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_the_recipe_of_the_repository_builds_and_draws_a_batch(data: Path) -> None:
-    settings: RegionTrainingConfig = validated(RegionTrainingConfig, load_config(CONFIG), "recipe")
+    settings: RegionTrainingConfig = validate(RegionTrainingConfig, load_config(CONFIG), "recipe")
     dataset = build_dataset(settings.data, settings.classes, data)
     assert len(dataset.classes) == 200
     assert sorted(s.positives_only for s in dataset.samples) == [False] * 4 + [True] * 5
@@ -74,4 +74,4 @@ def test_background_of_train_may_be_asked_for(data: Path) -> None:
 
 def test_a_cap_of_nothing_is_refused() -> None:
     with pytest.raises(SettingsError, match="cap_per_class"):
-        validated(RegionTrainingConfig, {"data": [{"path": "a", "cap_per_class": 0}]}, "options")
+        validate(RegionTrainingConfig, {"data": [{"path": "a", "cap_per_class": 0}]}, "options")

@@ -170,11 +170,11 @@ def _configs(_: Path) -> list[bytes]:
 
 
 def _read_config(data: bytes, folder: Path) -> object:
-    from detector.settings import load_config, validated
+    from detector.settings import load_config, validate
     from detector.training.regions.settings import RegionTrainingConfig
 
     tree = load_config(_written(folder, "config.yaml", data))
-    return validated(RegionTrainingConfig, tree, "config.yaml")
+    return validate(RegionTrainingConfig, tree, "config.yaml")
 
 
 def _manifests(_: Path) -> list[bytes]:

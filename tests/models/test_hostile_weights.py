@@ -25,7 +25,11 @@ from torch import nn
 from detector.errors import BundleError, WeightsError
 from detector.models.weights.pretrained import fit, read_tensors
 from detector.models.weights.start import load_start
-from detector.models.weights.tensor_files import compare_layouts, layout_in_header, naming
+from detector.models.weights.tensor_files import (
+    compare_layouts,
+    layout_in_header,
+    name_file_in_errors,
+)
 
 GOOD = {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}
 CANARY = "canary"
@@ -106,7 +110,7 @@ def read_as_member(data: bytes) -> None:
     from safetensors.torch import load
 
     compare_layouts(layout_in_header(data, "member"), {"weight": (3, 2), "bias": (3,)}, "member")
-    with naming("member"):
+    with name_file_in_errors("member"):
         load(data)
 
 

@@ -19,9 +19,9 @@ from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.inference.prepare import (
     FixedBatches,
     FusedConvReLU,
-    NativeMaxPool,
-    NativeResponseNorm,
-    folded,
+    NumbaMaxPool,
+    NumbaResponseNorm,
+    fold_batch_norm,
     prepare_for_inference,
 )
 from detector.models.normalisation import HALF
@@ -48,7 +48,7 @@ def test_norms_are_folded_for_a_device_without_float64():
     with FakeTensorMode(), torch.device("cuda"):  # nothing is computed, only where it would be
         conv, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).eval()
         with NoFloat64():
-            found = folded(conv, norm)
+            found = fold_batch_norm(conv, norm)
     assert [(one.device.type, one.dtype) for one in found] == [("cuda", torch.float32)] * 2
 
 
@@ -60,21 +60,21 @@ def test_norms_are_folded_for_a_device_without_float64():
 def test_the_compiled_pool_equals_the_frameworks(shape, dtype, stride, padding, ceil):
     x = positive(*shape, dtype=dtype)
     pool = MaxPool(stride=stride, padding=padding, ceil=ceil)
-    found = NativeMaxPool(pool)(x)
+    found = NumbaMaxPool(pool)(x)
     assert found.dtype == dtype
     assert torch.equal(found, pool(x))
 
 
 def test_the_compiled_pool_by_hand():
     x = torch.tensor([[1.0, 5.0, 2.0], [0.0, 3.0, 4.0], [7.0, 0.0, 0.0]]).view(1, 1, 3, 3)
-    pool = NativeMaxPool(MaxPool(stride=1, padding=1, ceil=False))
+    pool = NumbaMaxPool(MaxPool(stride=1, padding=1, ceil=False))
     assert pool(x).view(3, 3).tolist() == [[5, 5, 5], [7, 7, 5], [7, 7, 4]]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 64, 192])
 def test_the_compiled_response_norm_equals_the_frameworks(channels):
     x = positive(2, channels, 5, 6)
-    norm = NativeResponseNorm(LocalResponseNorm(channels))
+    norm = NumbaResponseNorm(LocalResponseNorm(channels))
     expected = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
     torch.testing.assert_close(norm(x), expected, rtol=1e-5, atol=1e-5)
     rounded = norm(x.bfloat16())
@@ -90,7 +90,7 @@ def test_batch_norm_folds_by_hand():
     conv.bn.running_var.fill_(4 - 1e-3)
     conv.bn.weight.data.fill_(3)
     conv.bn.bias.data.fill_(5)
-    weight, bias = folded(conv.conv, conv.bn)
+    weight, bias = fold_batch_norm(conv.conv, conv.bn)
     assert weight.item() == pytest.approx(3)
     assert bias.item() == pytest.approx(3.5)
 
@@ -262,7 +262,7 @@ def test_runs_side_by_side_leave_new_threads_their_count():
             return pool.submit(function).result()
 
     try:
-        first, second = inference._thread_count_kept(), inference._thread_count_kept()
+        first, second = inference._restoring_thread_count(), inference._restoring_thread_count()
         first.__enter__()
         alone(lambda: torch.set_num_threads(1))  # a worker starts
         alone(second.__enter__)  # in a thread that sees the worker's count

@@ -65,7 +65,7 @@ def test_the_numbers_of_a_hierarchy_of_two_halves():
         np.array([[0, 1]], np.int32),
         np.array([2**27], np.int64),
     )
-    left, _, whole = learned_ranking.numbers(tree, "SF", (20, 20))
+    left, _, whole = learned_ranking.region_features(tree, "SF", (20, 20))
     table = dict(zip(learned_ranking.NAMES, left, strict=False))
     assert table["log area"] == pytest.approx(np.log(0.5))
     assert table["log aspect"] == pytest.approx(np.log(0.5))
@@ -78,14 +78,14 @@ def test_the_numbers_of_a_hierarchy_of_two_halves():
 
 def test_equal_boxes_become_one_and_are_counted():
     boxes = np.array([[0, 0, 4, 4], [1, 1, 5, 5], [0, 0, 4, 4]])
-    first, table = learned_ranking.distinct(boxes, np.array([[1.0], [5.0], [3.0]]))
+    first, table = learned_ranking.merge_duplicates(boxes, np.array([[1.0], [5.0], [3.0]]))
     assert first.tolist() == [0, 1]
     assert table.tolist() == [[2.0, np.log(2)], [5.0, 0.0]]
 
 
 def test_near_duplicates_step_back_behind_what_is_new():
     boxes = np.array([[0, 0, 100, 100], [0, 0, 100, 90], [200, 0, 300, 100]], float)
-    assert learned_ranking.ordered(boxes, np.array([3.0, 2.0, 1.0])).tolist() == [0, 2, 1]
+    assert learned_ranking.order_by_score(boxes, np.array([3.0, 2.0, 1.0])).tolist() == [0, 2, 1]
 
 
 def test_a_logistic_regression_on_numbers_and_squares():

@@ -111,7 +111,7 @@ def test_proposals_are_ranked_inside_the_image_and_the_image_itself_is_among_the
 
 def test_the_prepared_proposer_says_what_the_network_says():
     trained = small()
-    found = MultiBox(trained, keep=100, near_duplicates=None)._predicted(picture())
+    found = MultiBox(trained, keep=100, near_duplicates=None)._predict(picture())
     from detector.crops.warp import crop_batch
 
     crops = crop_batch(picture(), np.array([[0, 0, 120, 90]]), 64, context=0)
@@ -135,7 +135,7 @@ def test_near_duplicates_go_and_threads_and_history_change_nothing():
 
 def test_parts_of_the_image_add_smaller_boxes_but_none_that_they_cut_off():
     found = [MultiBox(small(), keep=5000, near_duplicates=None, scales=n) for n in (1, 2)]
-    one, two = (propose._predicted(picture())[0] for propose in found)
+    one, two = (propose._predict(picture())[0] for propose in found)
     assert len(one) == 56
     assert 56 < len(two) <= 5 * 56
     cut = np.isclose(two[56:, 2], 80, atol=1) & (two[56:, 0] < 40)  # where left parts end
@@ -164,7 +164,7 @@ def test_both_hold_the_regions_of_either_once_and_a_budget_takes_the_surest_firs
     unsure = Calibration(slope=1.0, offset=-50.0)
     search = SelectiveSearch(threads=1, min_box_side=5)
     ours = MultiBox(small(), keep=30)(picture())
-    theirs = search.scored(picture())
+    theirs = search.proposals_with_scores(picture())
     for first, second, expected in ((sure, unsure, ours), (unsure, sure, theirs)):
         trained = small().calibrated({"multibox": first, "selective-search": second})
         found = Both(search, MultiBox(trained, keep=30))(picture())

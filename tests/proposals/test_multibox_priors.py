@@ -10,9 +10,9 @@ from detector.errors import SettingsError
 from detector.proposals.multibox.priors import (
     LEAST_DEVIATION,
     Priors,
+    count_on_grids,
     free_priors,
     grid_priors,
-    on_grids,
 )
 
 LEFT, RIGHT = [0.0, 0.0, 0.4, 0.4], [0.6, 0.6, 1.0, 1.0]
@@ -60,7 +60,7 @@ def test_boxes_on_the_border_are_as_good_as_others():
 
 def test_the_published_grids_hold_1420_priors_inside_the_image():
     priors = grid_priors(some_boxes(400))
-    assert len(priors) == on_grids((8, 6, 4, 3, 2)) == 11 * 129 + 1 == 1420
+    assert len(priors) == count_on_grids((8, 6, 4, 3, 2)) == 11 * 129 + 1 == 1420
     assert priors.boxes[-1].tolist() == [0, 0, 1, 1]
     assert priors.boxes.min() >= 0
     assert priors.boxes.max() <= 1

@@ -7,7 +7,7 @@ import pytest
 
 from detector.errors import ImageError, SettingsError
 from detector.proposals.engines import build_engine
-from detector.proposals.merge import ranked, union
+from detector.proposals.merge import proposals_in_order, union
 from detector.proposals.opencv import OpenCVSelectiveSearch
 from detector.structures import Array, Proposals
 
@@ -22,18 +22,20 @@ def _scene(height: int = 120, width: int = 160) -> Array:
 
 
 def test_the_whole_image_is_always_proposed_and_never_twice():
-    found = ranked(np.array([[5, 5, 20, 20], [0, 0, 40, 30]]), (30, 40))
+    found = proposals_in_order(np.array([[5, 5, 20, 20], [0, 0, 40, 30]]), (30, 40))
     assert found.boxes.tolist() == [[5, 5, 20, 20], [0, 0, 40, 30]]
-    assert ranked(np.zeros((0, 4)), (30, 40)).boxes.tolist() == [[0, 0, 40, 30]]
+    assert proposals_in_order(np.zeros((0, 4)), (30, 40)).boxes.tolist() == [[0, 0, 40, 30]]
 
 
 def test_a_limit_keeps_the_whole_image():
     boxes = np.array([[5, 5, 20, 20], [6, 6, 25, 25], [0, 0, 40, 30]])
-    assert ranked(boxes, (30, 40), 2).boxes.tolist() == [[5, 5, 20, 20], [0, 0, 40, 30]]
+    assert proposals_in_order(boxes, (30, 40), 2).boxes.tolist() == [[5, 5, 20, 20], [0, 0, 40, 30]]
 
 
 def test_boxes_are_clipped_and_slivers_dropped():
-    found = ranked(np.array([[-5, -5, 10, 10], [38, 0, 80, 30], [39.5, 0, 80, 30]]), (30, 40))
+    found = proposals_in_order(
+        np.array([[-5, -5, 10, 10], [38, 0, 80, 30], [39.5, 0, 80, 30]]), (30, 40)
+    )
     assert found.boxes.tolist() == [[0, 0, 40, 30], [0, 0, 10, 10], [38, 0, 40, 30]]
 
 

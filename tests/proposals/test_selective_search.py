@@ -117,26 +117,26 @@ def test_the_first_boxes_are_a_prefix_that_holds_the_whole_image(
 
 def test_an_early_stop_runs_whole_colour_spaces_and_no_more(photograph: Array) -> None:
     quality = SelectiveSearch(preset="quality", stop_at=1).regions(photograph)
-    assert {found.strategy.colour for found in quality.found} == {"HSV"}
+    assert {found.strategy.colour for found in quality.results} == {"HSV"}
     never = SelectiveSearch(preset="quality", stop_at=10_000_000)(photograph)
     np.testing.assert_array_equal(never.boxes, SelectiveSearch(preset="quality")(photograph).boxes)
 
 
 def test_scores_obey_the_early_stop_and_the_most_boxes(photograph: Array) -> None:
     one_space = SelectiveSearch(preset="quality", stop_at=1)
-    boxes, numbers = one_space.described(photograph)
+    boxes, numbers = one_space.box_features(photograph)
     assert len(boxes) == len(numbers) == len(one_space(photograph))
-    assert len(one_space.scored(photograph)) == len(boxes)
-    every = SelectiveSearch().scored(photograph)
-    best = SelectiveSearch(max_boxes=20).scored(photograph)
+    assert len(one_space.proposals_with_scores(photograph)) == len(boxes)
+    every = SelectiveSearch().proposals_with_scores(photograph)
+    best = SelectiveSearch(max_boxes=20).proposals_with_scores(photograph)
     assert len(best) == 20
     assert best.boxes[:19].tolist() == every.boxes[:19].tolist()  # the last is the whole image
-    assert len(SelectiveSearch(max_boxes=20).described(photograph)[0]) >= len(every)
+    assert len(SelectiveSearch(max_boxes=20).box_features(photograph)[0]) >= len(every)
 
 
 def test_the_early_stop_counts_what_is_found_and_not_what_is_kept(photograph: Array) -> None:
     stopped = SelectiveSearch(preset="quality", stop_at=100, max_boxes=10).regions(photograph)
-    assert {found.strategy.colour for found in stopped.found} == {"HSV"}
+    assert {found.strategy.colour for found in stopped.results} == {"HSV"}
 
 
 def test_larger_superpixels_mean_fewer_boxes(photograph: Array) -> None:

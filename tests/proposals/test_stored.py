@@ -129,9 +129,9 @@ def test_files_of_one_content_are_one_image_of_several_names(path):
         store.put(key(1), FAST, some(1))
         for name in ("b.jpg", "a.jpg", "b.jpg", "b.jp"):
             store.put(key(1), FAST, some(1), name)
-        store.also_called(key(1), "c.jpg")
+        store.add_name(key(1), "c.jpg")
         before = path.read_bytes(), store.size_on_disk()
-        store.also_called(key(1), "a.jpg")
+        store.add_name(key(1), "a.jpg")
         assert (path.read_bytes(), store.size_on_disk()) == before
         found = list(store.items(FAST))
         assert [name for name, _ in found] == ["a.jpg", "b.jp", "b.jpg", "c.jpg"]
@@ -438,7 +438,7 @@ def test_what_lies_in_a_column_of_another_type_is_damage_and_no_crash(path, tabl
             store.verify,
             store.total_boxes,
             lambda: store.get(key(1), engine),
-            lambda: store.also_called(key(1), "c.jpg"),
+            lambda: store.add_name(key(1), "c.jpg"),
             lambda: store.failures(engine),
         ):
             try:

@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_read_is_said_and_the_rest_go_on(tmp_path: Path
 class FiveRegions:
     """The object twice, a difficult one, one in a crowd, and one of nothing; numbered."""
 
-    def described(self, image: Array) -> tuple[Array, Array]:
+    def box_features(self, image: Array) -> tuple[Array, Array]:
         boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [50, 50, 60, 60], [0, 80, 9, 90]]
         return np.array(boxes, np.float32), np.arange(5)[:, None]
 

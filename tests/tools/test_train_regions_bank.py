@@ -20,7 +20,7 @@ from toy_regions import STILL, settings, train, write_config, write_squares
 from detector.detection.bundle import load_bundle, save_bundle, save_temperatures
 from detector.errors import ImageError, SettingsError
 from detector.progress.interruption import Stop
-from detector.settings import load_config, validated
+from detector.settings import load_config, validate
 from detector.training.engine.batches import ImageCache
 from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import BankBuilder
@@ -35,7 +35,7 @@ def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     from detector.training.engine.context import RunContext
     from detector.training.regions.inputs import build_setup, load_regions
 
-    chosen = validated(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
+    chosen = validate(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     context = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
     dataset, pool, *_ = load_regions(chosen, context, Group(), Stop())

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from detector.errors import SettingsError
-from detector.settings import load_config, validated
+from detector.settings import load_config, validate
 from detector.training.classifier.loss import classifier_loss
 from detector.training.classifier.recipes import RECIPES, with_recipe
 from detector.training.classifier.settings import ClassifierTrainingConfig, OptimiserSettings
@@ -25,21 +25,21 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def resolved(*changes: str, **tree) -> ClassifierTrainingConfig:
     given = {**tree, **load_config(None, changes)}
-    return validated(ClassifierTrainingConfig, with_recipe(given), "test")
+    return validate(ClassifierTrainingConfig, with_recipe(given), "test")
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_has_a_config_that_says_the_same(name):
     path = CONFIGS / f"imagenet_{name}.yaml"
     tree = yaml.safe_load(path.read_text())
-    settings = validated(ClassifierTrainingConfig, with_recipe(tree), str(path))
+    settings = validate(ClassifierTrainingConfig, with_recipe(tree), str(path))
     assert settings.model_copy(update={"data": RECIPES[name].data}) == RECIPES[name]
     assert path.read_text().startswith("#")
 
 
 def test_the_short_run_for_a_cpu_is_a_valid_config():
     tree = yaml.safe_load((CONFIGS / "tiny_imagenet.yaml").read_text())
-    settings = validated(ClassifierTrainingConfig, with_recipe(tree), "tiny")
+    settings = validate(ClassifierTrainingConfig, with_recipe(tree), "tiny")
     assert (settings.recipe, settings.network.architecture) == ("modern", "bn_googlenet")
     assert settings.optimiser.schedule == "cosine"
 
@@ -55,7 +55,7 @@ def test_the_recipes_own_architecture_named_again_keeps_the_recipes_network():
     for name in ("googlenet", "v3"):
         plain = resolved(recipe=name).network
         tree = {"recipe": name, "network": {"architecture": plain.architecture}}
-        assert validated(ClassifierTrainingConfig, with_recipe(tree), "test").network == plain
+        assert validate(ClassifierTrainingConfig, with_recipe(tree), "test").network == plain
     with pytest.raises(SettingsError, match="not known"):
         with_recipe({"recipe": ["v3"]})
 

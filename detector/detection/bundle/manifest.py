@@ -18,7 +18,7 @@ from detector.models.normalisation import (
     MOST_STD,
     Normalisation,
     Triple,
-    is_possible,
+    is_usable,
 )
 from detector.models.split import SharedTrunk
 from detector.models.weights.storage import StoredAs
@@ -49,7 +49,7 @@ class MemberManifest(Settings):
     @field_validator("mean", "std")
     @classmethod
     def _of_pixels(cls, values: Triple, info: ValidationInfo) -> Triple:
-        if not is_possible(Normalisation(**{str(info.field_name): values})):
+        if not is_usable(Normalisation(**{str(info.field_name): values})):
             raise ValueError(
                 f"every std must be {LEAST_STD:g} to {MOST_STD:g} and every mean at most"
                 f" {MOST_MEAN:g}, of pixels in 0 to 1"

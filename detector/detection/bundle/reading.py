@@ -25,7 +25,7 @@ from detector.models.weights.storage import decode, stored_layout
 from detector.models.weights.tensor_files import (
     compare_layouts,
     layout_in_header,
-    naming,
+    name_file_in_errors,
     verified_bytes,
 )
 
@@ -124,7 +124,7 @@ def _load_member(
     model = build_member(member, num_outputs, str(path))
     from safetensors.torch import load
 
-    with naming(str(path)):
+    with name_file_in_errors(str(path)):
         stored = load(data)
     for name, tensor in stored.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -1,4 +1,4 @@
-"""Layers in other words: what inference in any precision makes of them."""
+"""Batch-norm folding and pool sizes, shared by inference in all precisions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 
-def folded(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does the work of both, in float32 where it lies.
+def fold_batch_norm(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """Fold batch norm into the convolution: float32 weight and bias, on its device.
 
-    They are computed in float64 by the processor: Apple's devices have none.
+    Computed in float64 on the CPU, since Apple's GPUs have no float64.
     """
     device = conv.weight.device
     weight = _double(conv.weight)
@@ -27,6 +27,6 @@ def _double(values: Tensor) -> Tensor:
     return values.detach().cpu().double()
 
 
-def halved(side: int, ceil: bool) -> int:
-    """How many 3-wide windows at stride 2 lie along `side`."""
+def halved_side(side: int, ceil: bool) -> int:
+    """Number of 3-wide windows at stride 2 along `side`."""
     return (side - 3 + ceil) // 2 + 1

@@ -1,8 +1,8 @@
 """GoogLeNet in 8-bit integers, for CPUs that multiply them (VNNI): twice as fast as bfloat16.
 
-A map is kept as uint8 in steps of a 255th of its range, weights as int8 with one scale for each
-output channel, sums in int32. The ranges come from sample crops: `activation_ranges`. All sums are
-exact integers, so a crop's logits do not depend on its company.
+Maps are uint8 in steps of a 255th of their range, weights int8 with one scale for each output
+channel, sums int32. The ranges come from sample crops: `activation_ranges`. All sums are exact
+integers, so a crop's logits do not depend on the other crops of its batch.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import ConvReLU, Inception, LocalResponseNorm, MaxPool
-from detector.models.inference import numba_operators as native
-from detector.models.inference.folding import folded, halved
+from detector.models.inference import numba_operators
+from detector.models.inference.folding import fold_batch_norm, halved_side
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.weights.storage import quantise
 from detector.structures import FILL_MEAN
 
 OUTLIERS = 1e-5
-"""This share of a layer's activations may lie beyond its range; they are cut off there."""
+"""Share of a layer's activations that may lie beyond its range, and are clipped to it."""
 _BRANCHES = ("one", "three", "five", "project")
 _LAST = "5b"
 
@@ -33,18 +33,18 @@ _LAST = "5b"
 def activation_ranges(
     model: GoogLeNet, crops: Tensor, normalisation: Normalisation = CENTRED
 ) -> dict[str, float]:
-    """The largest activation of every layer that is rounded, over sample crops (N, 3, S, S).
+    """Measure the largest activation of every quantised layer over sample crops (N, 3, S, S).
 
-    The four branches of an Inception module share one, since they are concatenated. A few dozen
-    crops of the kind that will be classified are enough.
+    The four branches of an Inception module share one range, since they are concatenated. A few
+    dozen crops of the kind that will be classified are enough.
     """
-    found: defaultdict[str, float] = defaultdict(float)
+    ranges: defaultdict[str, float] = defaultdict(float)
 
     def record(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             allowed = int(output.numel() * OUTLIERS)
             largest = output.flatten().float().topk(allowed + 1).values[-1]
-            found[name] = max(found[name], float(largest))
+            ranges[name] = max(ranges[name], float(largest))
 
         return hook
 
@@ -62,17 +62,17 @@ def activation_ranges(
         model.train(training)
         for handle in handles:
             handle.remove()
-    return dict(found)
+    return dict(ranges)
 
 
 def _range_of(layer: str) -> str:
-    """The name under which a layer's range goes: a module's branches are one."""
+    """Name of a layer's range; the branches of a module share one."""
     *path, last = layer.removeprefix("inception.").split(".")
     return ".".join(path) if last in _BRANCHES else ".".join([*path, last])
 
 
 def runs_in_8_bits(device: torch.device | str) -> bool:
-    """Whether the device multiplies 8-bit integers into exact sums, and the framework uses it."""
+    """True where the CPU multiplies 8-bit integers into exact sums, and torch supports it."""
     supported = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
     has_operator = hasattr(torch.ops.onednn, "qconv_pointwise")
     return torch.device(device).type == "cpu" and bool(supported()) and has_operator
@@ -125,7 +125,7 @@ class QuantisedGoogLeNet(nn.Module):
         self.eval().requires_grad_(False)
 
     def features(self, crops: Tensor) -> Tensor:
-        """(N, 1024) float32: what the last layer sees."""
+        """Input of the last layer: (N, 1024) float32."""
         x = self.norm1(self.pool1(self.conv1(self.enter(crops))))
         x = self.norm2(self.conv2(self.conv2_reduce(x)))
         for name, block in self.inception.items():
@@ -139,12 +139,12 @@ class QuantisedGoogLeNet(nn.Module):
 
 
 def _five(model: GoogLeNet) -> nn.Module:
-    """What stands in the place of the first 5x5 convolution."""
+    """The first 5x5 convolution, or its replacement."""
     return cast(Inception, model.inception["3a"]).five
 
 
 class Steps(dict[str, float]):
-    """The step of each rounded layer, by the name of its range."""
+    """Quantisation step of each layer, by the name of its range."""
 
     def __missing__(self, name: str) -> float:
         raise SettingsError(
@@ -153,14 +153,14 @@ class Steps(dict[str, float]):
 
 
 def _norm(norm: nn.Module, before: str, after: str, step: Steps) -> tuple[nn.Module, float]:
-    """The response norm between two steps, if the form has one, and the step behind it."""
+    """Quantise the response norm, if the form has one; return it and the step of its output."""
     if isinstance(norm, LocalResponseNorm):
         return NormInSteps(norm, step[before], step[after]), step[after]
     return nn.Identity(), step[before]
 
 
 class QuantisedInception(nn.Module):
-    """An Inception module on uint8; the last one gives float32."""
+    """Inception module on uint8; the last one returns float32."""
 
     def __init__(self, block: Inception, name: str, source: float, step: Steps) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class QuantisedInception(nn.Module):
 
 
 class ToSteps(nn.Module):
-    """Centred crops to uint8 in steps that just cover every possible pixel, 0 included."""
+    """Quantise centred crops to uint8, in steps that just cover every possible pixel and 0."""
 
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class ToSteps(nn.Module):
         batch, _, height, width = x.shape
         out = _empty_map(batch, 3, height, width)
         length = 3 * width
-        native.to_steps(
+        numba_operators.to_steps(
             _pixels(x).reshape(-1, length),
             self.get_buffer("gain").repeat(width).numpy(),
             self.get_buffer("offset").repeat(width).numpy(),
@@ -216,11 +216,11 @@ class ToSteps(nn.Module):
 
 
 class QuantisedConvReLU(nn.Module):
-    """Convolution, folded norm and ReLU on uint8; the result in uint8 steps, or in float32."""
+    """Convolution, folded batch norm and ReLU on uint8; the output is uint8 or float32."""
 
     def __init__(self, source: ConvReLU, step: float, zero: int, out_step: float | None) -> None:
         super().__init__()
-        weight, bias = folded(source.conv, source.bn)
+        weight, bias = fold_batch_norm(source.conv, source.bn)
         integers, scale = quantise(weight)
         layout = torch.channels_last
         self.register_buffer("weight", integers.contiguous(memory_format=layout))
@@ -235,7 +235,7 @@ class QuantisedConvReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         packed = self.packed
         if packed is None or packed[0] != x.shape:
-            packed = self.packed = x.shape, self._packed(x)
+            packed = self.packed = x.shape, self._pack(x)
         shape = self.stride, self.padding, [1, 1], 1
         out = (1.0, 0, torch.float32) if self.out_step is None else (self.out_step, 0, torch.uint8)
         return torch.ops.onednn.qconv_pointwise(
@@ -243,7 +243,7 @@ class QuantisedConvReLU(nn.Module):
             *shape, *out, "relu", [], "",
         )  # fmt: skip
 
-    def _packed(self, x: Tensor) -> Tensor:
+    def _pack(self, x: Tensor) -> Tensor:
         shape = self.stride, self.padding, [1, 1], 1
         packed: Tensor = torch.ops.onednn.qconv_prepack(
             self.weight, self.scale, self.step, self.zero, *shape, list(x.shape)
@@ -252,7 +252,7 @@ class QuantisedConvReLU(nn.Module):
 
 
 class PoolInSteps(nn.Module):
-    """Max-pool of a uint8 map, compiled (the framework's refuses maps of a batch)."""
+    """Compiled max-pool of a uint8 map; torch's own refuses batches of uint8."""
 
     def __init__(self, pool: MaxPool) -> None:
         super().__init__()
@@ -267,15 +267,15 @@ class PoolInSteps(nn.Module):
             blocks = even.reshape(batch, height // 2, 2, width // 2, 2, channels)
             return blocks.amax((2, 4)).permute(0, 3, 1, 2)
         if pool.stride == 2:
-            height, width = (halved(side, pool.ceil) for side in (height, width))
+            height, width = (halved_side(side, pool.ceil) for side in (height, width))
         out = _empty_map(batch, channels, height, width)
-        run = native.pool_in_place_of if pool.stride == 1 else native.pool_halving
+        run = numba_operators.pool_in_place_of if pool.stride == 1 else numba_operators.pool_halving
         run(_pixels(x), _pixels(out))
         return out
 
 
 class NormInSteps(nn.Module):
-    """Response normalisation from one range of uint8 to another."""
+    """Response normalisation from one uint8 range to another."""
 
     def __init__(self, norm: LocalResponseNorm, step: float, out_step: float) -> None:
         super().__init__()
@@ -286,7 +286,7 @@ class NormInSteps(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         out = _empty_map(*x.shape)
         source, target = (_pixels(t).reshape(-1, x.shape[1]) for t in (x, out))
-        native.response_norm_in_steps(source, target, self.scale, self.step, self.out_step)
+        numba_operators.response_norm_in_steps(source, target, self.scale, self.step, self.out_step)
         return out
 
 
@@ -297,5 +297,5 @@ def _empty_map(batch: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def _pixels(x: Tensor) -> Any:
-    """A channels-last map (N, C, H, W) as a NumPy view (N, H, W, C)."""
+    """NumPy view (N, H, W, C) of a channels-last map (N, C, H, W)."""
     return x.permute(0, 2, 3, 1).numpy()

@@ -1,10 +1,10 @@
 """Compiled max-pool and response normalisation for a CPU, on channels-last maps that follow a ReLU.
 
-The maps come as the bits of their numbers: int16 for bfloat16, int32 for float32, and uint8 for
-8-bit steps, which need no such trick. Where no number is negative, the order of the numbers is the
-order of their bits read as signed integers (and minus zero comes below all), so a maximum is an
-integer maximum, which the processor does for 32 at once. The framework's own pool takes 5 to 14
-times as long in bfloat16, its response normalisation 3 to 7.
+Maps are passed as the bits of their numbers: int16 for bfloat16, int32 for float32, and uint8 for
+8-bit steps, which need no such trick. Where no number is negative, numbers sort as their bits do
+when read as signed integers (and minus zero sorts below all), so a maximum is an integer maximum,
+which the processor computes for 32 numbers at once. torch's own pool takes 5 to 14 times as long in
+bfloat16, its response normalisation 3 to 7.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 @intrinsic
 def _larger(_context: Any, a: Any, b: Any) -> Any:
-    """The larger of two integers, as one select: Python's max is compiled to branches."""
+    """Maximum of two integers as one select instruction: Python's max is compiled to branches."""
 
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
         compare = builder.icmp_signed if a.signed else builder.icmp_unsigned
@@ -36,7 +36,7 @@ def _larger(_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def _number(_context: Any, bits: Any) -> Any:
-    """The float32 whose bits, or whose upper half's bits, are given."""
+    """Reinterpret int32, or the int16 of a bfloat16, as float32."""
 
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
         value = args[0]
@@ -49,7 +49,7 @@ def _number(_context: Any, bits: Any) -> Any:
 
 @intrinsic
 def _bits(_context: Any, number: Any, like: Any) -> Any:
-    """The bits of a float32 in the integer type of `like`; bfloat16 is rounded to nearest even."""
+    """Reinterpret a float32 as the integer type of `like`; bfloat16 rounds to nearest even."""
 
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
         value = builder.bitcast(args[0], _I32)
@@ -64,7 +64,7 @@ def _bits(_context: Any, number: Any, like: Any) -> Any:
 
 @kernel
 def pool_in_place_of(x: Array, out: Array) -> None:
-    """3x3 maximum at stride 1 with padding 1: bits (N, H, W, C) to the same shape."""
+    """Max-pool 3x3 at stride 1 with padding 1: bits (N, H, W, C) to the same shape."""
     batch, height, width, channels = x.shape
     length = width * channels
     column = np.zeros(length + 2 * channels, x.dtype)  # a row's vertical maxima, between two zeros
@@ -85,7 +85,7 @@ def pool_in_place_of(x: Array, out: Array) -> None:
 
 @kernel
 def pool_halving(x: Array, out: Array) -> None:
-    """3x3 maximum at stride 2, no padding; where `out` is larger, windows hang over the edge."""
+    """Max-pool 3x3 at stride 2; where `out` is larger, windows extend beyond the edge."""
     batch, height, width, channels = x.shape
     length = width * channels
     column = np.zeros((2 * out.shape[2] + 1) * channels, x.dtype)
@@ -108,13 +108,13 @@ def pool_halving(x: Array, out: Array) -> None:
 
 @partial(kernel, fastmath=True)
 def response_norm(x: Array, out: Array, scale: float) -> None:
-    """x (1 + scale * sum of five neighbouring squares) ** -0.75 along the rows of bits (P, C)."""
+    """Response norm x (1 + scale * sum of five squares) ** -0.75 along rows of bits (P, C)."""
     pixels, channels = x.shape
     value = np.empty(channels, np.float32)
     square = np.zeros(channels + 4, np.float32)
     a, b, c = square[:channels], square[1 : channels + 1], square[2 : channels + 2]
     d, e = square[3 : channels + 3], square[4:]
-    one, factor = np.float32(1), np.float32(scale)
+    unit, factor = np.float32(1), np.float32(scale)
     for p in range(pixels):
         source, target = x[p], out[p]
         for k in range(channels):
@@ -122,7 +122,7 @@ def response_norm(x: Array, out: Array, scale: float) -> None:
             value[k] = number
             c[k] = number * number
         for k in range(channels):
-            root = np.sqrt(one + factor * (a[k] + b[k] + c[k] + d[k] + e[k]))
+            root = np.sqrt(unit + factor * (a[k] + b[k] + c[k] + d[k] + e[k]))
             target[k] = _bits(value[k] / (root * np.sqrt(root)), source[k])
 
 
@@ -130,13 +130,13 @@ def response_norm(x: Array, out: Array, scale: float) -> None:
 def response_norm_in_steps(
     x: Array, out: Array, scale: float, step: float, out_step: float
 ) -> None:
-    """The same on (P, C) uint8 in multiples of `step`, to uint8 in multiples of `out_step`."""
+    """Response norm of (P, C) uint8 in units of `step`, to uint8 in units of `out_step`."""
     pixels, channels = x.shape
     value = np.empty(channels, np.float32)
     square = np.zeros(channels + 4, np.float32)
     a, b, c = square[:channels], square[1 : channels + 1], square[2 : channels + 2]
     d, e = square[3 : channels + 3], square[4:]
-    one, half, top = np.float32(1), np.float32(0.5), np.float32(255)
+    unit, half, top = np.float32(1), np.float32(0.5), np.float32(255)
     factor, gain = np.float32(scale * step * step), np.float32(step / out_step)
     for p in range(pixels):
         source, target = x[p], out[p]
@@ -145,13 +145,13 @@ def response_norm_in_steps(
             value[k] = number * gain
             c[k] = number * number
         for k in range(channels):
-            root = np.sqrt(one + factor * (a[k] + b[k] + c[k] + d[k] + e[k]))
+            root = np.sqrt(unit + factor * (a[k] + b[k] + c[k] + d[k] + e[k]))
             target[k] = np.uint8(np.int32(min(value[k] / (root * np.sqrt(root)) + half, top)))
 
 
 @partial(kernel, fastmath=True)
 def to_steps(x: Array, gain: Array, offset: Array, out: Array) -> None:
-    """Rows (R, L) float32 to uint8: x * gain + offset, rounded, within 0 and 255."""
+    """Quantise rows (R, L) float32 to uint8: x * gain + offset, rounded, clipped to 0..255."""
     rows, length = x.shape
     zero, half, top = np.float32(0), np.float32(0.5), np.float32(255)
     for r in range(rows):

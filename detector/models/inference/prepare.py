@@ -1,8 +1,8 @@
-"""A trained network made fast for inference, and run in batches of one fixed shape.
+"""Inference: an optimised copy of a trained network, run in batches of one fixed shape.
 
-Batch norm is folded into the convolutions, ReLU fused with them, weights stored in the processor's
-own blocks, maps kept channels-last in bfloat16 where that is fast; on a CPU pools and response
-normalisation are compiled (native.py). The network given is not changed.
+Batch norm is folded into the convolutions, ReLU fused with them, weights stored in the CPU's own
+blocked layout, maps channels-last in bfloat16 where that is fast; on a CPU pools and response
+normalisation are compiled (numba_operators.py). The original network is not changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from detector.errors import is_out_of_memory
 from detector.hardware import has_fast_bfloat16
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
-from detector.models.inference.folding import folded, halved
+from detector.models.inference.folding import fold_batch_norm, halved_side
 from detector.models.normalisation import CENTRED, Normalisation
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -39,12 +39,12 @@ def prepare_for_inference(
     normalisation: Normalisation = CENTRED,
     activation_ranges: Mapping[str, float] | None = None,
 ) -> nn.Module:
-    """A copy of `model` that gives the same logits (to rounding) sooner; not for training.
+    """Make a faster copy of `model` with the same logits (to rounding), for inference only.
 
-    It takes centred crops of any float type and memory format, and gives float32 logits (or what
-    else the network gives, such as a trunk's maps). "int8" is
-    for a GoogLeNet whose activation ranges are known, on a CPU that has such products
-    (quantised.py).
+    It takes centred crops of any float type and memory format, and returns float32 logits (or the
+    network's other output, such as the maps of a trunk). "int8" is for a GoogLeNet with known
+    activation ranges, on a CPU with exact 8-bit products (int8.py). Raises SettingsError where
+    int8 is not possible.
     """
     if precision == "int8":
         from detector.models.inference.int8 import QuantisedGoogLeNet
@@ -55,8 +55,8 @@ def prepare_for_inference(
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
     _replace(model, ConvReLU, lambda conv: FusedConvReLU(conv, dtype))
     if on_cpu:
-        _replace(model, MaxPool, lambda pool: NativeMaxPool(pool) if pool.kernel == 3 else pool)
-        _replace(model, LocalResponseNorm, NativeResponseNorm)
+        _replace(model, MaxPool, lambda pool: NumbaMaxPool(pool) if pool.kernel == 3 else pool)
+        _replace(model, LocalResponseNorm, NumbaResponseNorm)
     model.to(memory_format=torch.channels_last).to(dtype)
     if hasattr(model, "classifier"):
         model.get_submodule("classifier").float()
@@ -71,7 +71,7 @@ def _replace(model: nn.Module, kind: type, make: Callable[[Any], nn.Module]) -> 
 
 
 class Prepared(nn.Module):
-    """The network's own forward on converted input; the last layer stays in float32."""
+    """The network on normalised input of `dtype`; the last layer stays in float32."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype, normalisation: Normalisation) -> None:
         super().__init__()
@@ -80,32 +80,32 @@ class Prepared(nn.Module):
         self.normalisation = normalisation
 
     def forward(self, crops: Tensor) -> Tensor:
-        return self.model(self._converted(crops)).float()
+        return self.model(self._convert(crops)).float()
 
     def features(self, crops: Tensor) -> Tensor:
-        """(N, F): what the last layer sees."""
+        """Input of the last layer: (N, F) float32."""
         features: Any = self.model.features
-        found: Tensor = features(self._converted(crops))
-        return found.float()
+        pooled: Tensor = features(self._convert(crops))
+        return pooled.float()
 
     @property
     def classifier(self) -> nn.Module:
         """The last layer: features (N, F) to logits."""
         return self.model.get_submodule("classifier")
 
-    def _converted(self, crops: Tensor) -> Tensor:
+    def _convert(self, crops: Tensor) -> Tensor:
         return self.normalisation(crops).to(self.dtype, memory_format=torch.channels_last)
 
 
 class FusedConvReLU(nn.Module):
-    """Convolution, folded norm and ReLU: one operator on a CPU, two elsewhere."""
+    """Convolution, folded batch norm and ReLU: one operator on a CPU, two elsewhere."""
 
     weight: Tensor
     bias: Tensor
 
     def __init__(self, source: ConvReLU, dtype: torch.dtype) -> None:
         super().__init__()
-        weight, bias = (t.to(dtype) for t in folded(source.conv, source.bn))
+        weight, bias = (t.to(dtype) for t in fold_batch_norm(source.conv, source.bn))
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", bias)
         self.stride: list[int] = list(source.conv.stride)
@@ -118,13 +118,13 @@ class FusedConvReLU(nn.Module):
             return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding), True)
         packed = self.packed
         if packed is None or packed[0] != x.shape:
-            # Blocked for this very shape: for another one oneDNN may reorder at every call.
-            packed = self.packed = x.shape, self._packed(x)
+            # Packed for this input shape: for others, oneDNN may reorder the weights at each call.
+            packed = self.packed = x.shape, self._pack(x)
         return torch.ops.mkldnn._convolution_pointwise(
             x, packed[1], self.bias, self.padding, self.stride, [1, 1], 1, "relu", [], ""
         )
 
-    def _packed(self, x: Tensor) -> Tensor:
+    def _pack(self, x: Tensor) -> Tensor:
         packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
             self.weight, self.padding, self.stride, [1, 1], 1, list(x.shape)
         )
@@ -132,7 +132,7 @@ class FusedConvReLU(nn.Module):
 
 
 def _has_fused_convolution(weight: Tensor) -> bool:
-    """Whether this build of the framework has the operators that its own compiler uses on CPUs."""
+    """True where this build of torch has the fused operators of its own compiler for CPUs."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     probe = torch.ones(1, 1, 1, 1, dtype=weight.dtype)
@@ -146,26 +146,28 @@ def _has_fused_convolution(weight: Tensor) -> bool:
 
 
 def _bits(x: Tensor) -> Any:
-    """A channels-last map (N, C, H, W) as the bits of its numbers, a NumPy view (N, H, W, C)."""
+    """NumPy view (N, H, W, C) of the bits of a channels-last map (N, C, H, W)."""
     kind = torch.int16 if x.dtype == torch.bfloat16 else torch.int32
     return x.permute(0, 2, 3, 1).view(kind).numpy()
 
 
-class NativeMaxPool(nn.Module):
-    """A 3x3 pool of a map without negative numbers, compiled."""
+class NumbaMaxPool(nn.Module):
+    """Compiled 3x3 max-pool of a map without negative numbers."""
 
     def __init__(self, pool: MaxPool) -> None:
         super().__init__()
-        from detector.models.inference import numba_operators as native
+        from detector.models.inference import numba_operators
 
         self.stride, self.ceil = pool.stride, pool.ceil
-        self.run = native.pool_in_place_of if pool.stride == 1 else native.pool_halving
+        self.run = (
+            numba_operators.pool_in_place_of if pool.stride == 1 else numba_operators.pool_halving
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
         if self.stride == 2:
-            height, width = (halved(side, self.ceil) for side in (height, width))
+            height, width = (halved_side(side, self.ceil) for side in (height, width))
         out = torch.empty(
             (batch, channels, height, width), dtype=x.dtype, memory_format=torch.channels_last
         )
@@ -173,15 +175,15 @@ class NativeMaxPool(nn.Module):
         return out
 
 
-class NativeResponseNorm(nn.Module):
-    """LocalResponseNorm, compiled: one pass over each pixel's channels."""
+class NumbaResponseNorm(nn.Module):
+    """Compiled LocalResponseNorm: one pass over the channels of each pixel."""
 
     def __init__(self, norm: LocalResponseNorm) -> None:
         super().__init__()
-        from detector.models.inference import numba_operators as native
+        from detector.models.inference import numba_operators
 
         self.scale = float(norm.band[0, 0, 0, 0])
-        self.run = native.response_norm
+        self.run = numba_operators.response_norm
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -196,9 +198,11 @@ _running, _thread_count = 0, 1
 
 
 @contextmanager
-def _thread_count_kept() -> Iterator[None]:
-    """A worker's own setting becomes the default of new threads: the first run reads what it was,
-    for a thread that starts meanwhile sees the workers', and the last one puts it back.
+def _restoring_thread_count() -> Iterator[None]:
+    """Restore torch's thread count after runs whose workers set it to 1.
+
+    A worker's setting becomes the default of new threads. So the first of several concurrent runs
+    saves the count, and the last one restores it.
     """
     global _running, _thread_count
     with _RUNS:
@@ -214,10 +218,10 @@ def _thread_count_kept() -> Iterator[None]:
 
 
 class FixedBatches:
-    """Run a network over any number of crops, in batches of one shape, zeros filling the last one.
+    """Run a network on any number of crops in batches of one shape, the last padded with zeros.
 
-    On a CPU each batch is computed by one thread, `workers` of them side by side. So a crop's
-    result depends neither on its company nor on the number of cores (and maps of a few crops stay
+    On a CPU each batch is computed by one thread, `workers` of them in parallel. So a crop's result
+    depends neither on the other crops nor on the number of cores (and the maps of a few crops stay
     in a core's cache, which is faster than many threads in each operator).
     """
 
@@ -234,16 +238,16 @@ class FixedBatches:
             self.pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1))
 
     def __call__(self, crops: Tensor, function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """(N, 3, S, S) to (N, ...) on the CPU: `function` (or else the network) of each batch.
+        """Apply `function`, or else the network: (N, 3, S, S) to (N, ...) on the CPU.
 
-        Where memory runs out, the same crops are tried again in batches of half the size, which
-        then stays; results may differ from before by rounding. At last one crop is tried after the
-        other, by one thread at a time. Raises MemoryError if that is too much.
+        When memory runs out, the same crops are tried again in batches of half the size, which is
+        kept from then on; results may differ from before by rounding. The last resort is one crop
+        at a time in one thread. Raises MemoryError if even that does not fit.
         """
         function = self.model if function is None else function
         alone = False
         while True:
-            size = self.batch_size  # of this try, whatever other threads make of it meanwhile
+            size = self.batch_size  # of this attempt: other threads may halve it meanwhile
             try:
                 return self._run(crops, function, size, alone=alone)
             except (RuntimeError, MemoryError) as error:
@@ -251,7 +255,7 @@ class FixedBatches:
                     raise
                 if alone:
                     raise MemoryError(f"one crop at a time does not fit: {error}") from error
-            # Outside the handler, whose traceback would keep the tensors of the failed batch.
+            # Outside the handler, whose traceback would hold the tensors of the failed batch.
             alone = size == 1
             with self._halving:
                 self.batch_size = min(self.batch_size, max(1, size // 2))
@@ -263,7 +267,7 @@ class FixedBatches:
     ) -> Tensor:
         batches = crops.split(size) if len(crops) else (crops,)
         compute = partial(self._compute, function, size)
-        with _thread_count_kept(), self._alone if alone else nullcontext():
+        with _restoring_thread_count(), self._alone if alone else nullcontext():
             if self.pool is None:
                 results = list(map(compute, batches))
             elif alone:

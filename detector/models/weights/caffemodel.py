@@ -1,6 +1,6 @@
-"""Reads the weights of a `.caffemodel`: of its messages only the few fields that hold them.
+"""Reader of the weights in a `.caffemodel`, which parses only the few fields that hold them.
 
-Nothing of Caffe or its generated classes is needed; what is not a blob is skipped.
+Neither Caffe nor its generated classes are needed; other fields are skipped.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from detector.errors import WeightsError
 from detector.models.weights.protobuf import as_bytes, fields, plausible_shape, varints
 
 # (field of the layers in NetParameter, of the name in a layer, of the blobs in a layer)
-_LAYOUTS = ((100, 1, 7), (2, 4, 6))  # today's, and the one before 2014's end
+_LAYOUTS = ((100, 1, 7), (2, 4, 6))  # the current layout, and that before the end of 2014
 _DATA, _SHAPE, _DIMENSIONS, _OLD_SHAPE = 5, 7, 1, (1, 2, 3, 4)
 
 
 def read_caffemodel(path: str | Path) -> dict[str, Tensor]:
-    """`layer.weight` and `layer.bias` of every layer that has them, float32."""
+    """Read `layer.weight` and `layer.bias` of every layer that has them, as float32.
+
+    Raises WeightsError.
+    """
     path = Path(path)
     try:
         data = memoryview(path.read_bytes())
@@ -48,10 +51,10 @@ def _layer(data: memoryview, name_field: int, blob_field: int) -> dict[str, Tens
         elif number == blob_field:
             blobs.append(_blob(as_bytes(value)))
     kinds = ("weight", "bias")
-    found = {f"{name}.{kind}": blob for kind, blob in zip(kinds, blobs, strict=False)}
-    if f"{name}.bias" in found:
-        found[f"{name}.bias"] = found[f"{name}.bias"].flatten()
-    return found
+    tensors = {f"{name}.{kind}": blob for kind, blob in zip(kinds, blobs, strict=False)}
+    if f"{name}.bias" in tensors:
+        tensors[f"{name}.bias"] = tensors[f"{name}.bias"].flatten()
+    return tensors
 
 
 def _blob(data: memoryview) -> Tensor:

@@ -1,6 +1,6 @@
-"""A trained classifier in one file: safetensors with our own names, and in its header what it is.
+"""A trained classifier in one safetensors file, with its architecture and classes in the header.
 
-`tools/train_regions.py --start` reads the tensors; tools/evaluate_classifier.py needs the rest too.
+Training can start from its tensors; the evaluation of classifiers needs the header too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.traits import traits_of
 from detector.models.weights.pretrained import (
     MOST_OUTPUTS,
-    built_to_fit,
+    build_to_fit,
     fit,
     outputs_of,
     read_tensors,
@@ -37,7 +37,7 @@ from detector.models.weights.start import (
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network with its last layer, and the names of its outputs where the file has them."""
+    """A network with its last layer; `classes` names its outputs where the file does."""
 
     model: nn.Module
     architecture: str
@@ -64,21 +64,23 @@ def save_classifier(
 ) -> None:
     """Write a trained network without its auxiliary heads, which inference does not use.
 
-    pixel_scale  what centred crops were multiplied by in training; the first layer takes it over
-    unfinished   how far a training came that was stopped
+    pixel_scale  factor of centred crops in training; it is folded into the first layer
+    unfinished   progress of a training that was stopped
 
     Raises WeightsError where a value is not finite.
     """
     from safetensors.torch import save
 
     plain = {name: value for name, value in options.items() if name != "auxiliary"}
-    kept = {name: t.detach().cpu() for name, t in state.items() if not name.startswith("auxiliary")}
-    for name, tensor in kept.items():
+    tensors = {
+        name: t.detach().cpu() for name, t in state.items() if not name.startswith("auxiliary")
+    }
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: tensor {name} is not finite; nothing was written")
     if pixel_scale != 1:
         first = f"{first_convolution(build_model(architecture, 1, **plain))}.weight"
-        kept[first] = kept[first] * pixel_scale
+        tensors[first] = tensors[first] * pixel_scale
     head = {
         "format": CLASSIFIER_FORMAT,
         "architecture": architecture,
@@ -88,11 +90,11 @@ def save_classifier(
         "normalisation": json.dumps(normalisation),
         **({"unfinished": unfinished} if unfinished else {}),
     }
-    write_atomically(path, save({k: t.contiguous() for k, t in kept.items()}, metadata=head))
+    write_atomically(path, save({k: t.contiguous() for k, t in tensors.items()}, metadata=head))
 
 
 def first_convolution(model: nn.Module) -> str:
-    """The name of the layer that sees the pixels."""
+    """Name of the first convolution, whose input is the image."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             return name
@@ -100,15 +102,17 @@ def first_convolution(model: nn.Module) -> str:
 
 
 def load_classifier(path: str | Path, architecture: str | None = None) -> Classifier:
-    """A classifier with its own last layer: our own file, BVLC GoogLeNet, or a torchvision network.
+    """Load a classifier with its last layer: our own file, BVLC GoogLeNet, or torchvision's.
 
-    architecture  needed where the names of the tensors do not tell
+    architecture  needed where the names of the tensors are ambiguous
+
+    Raises WeightsError.
     """
     path = Path(path)
     tensors = read_tensors(path)
-    own = own_kind(path)
-    if own is not None:
-        return _own(path, tensors, own)
+    kind = own_kind(path)
+    if kind is not None:
+        return _own(path, tensors, kind)
     name = architecture or architecture_of(tensors)
     if name is None:
         raise WeightsError(
@@ -127,7 +131,7 @@ def _own(path: Path, tensors: Mapping[str, Tensor], kind: StartKind) -> Classifi
     classes, size = kind.classes or (), kind.input_size or 0
     if not 1 <= len(classes) <= MOST_OUTPUTS or not 32 <= size <= 1024:
         raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
-    model: Any = built_to_fit(
+    model: Any = build_to_fit(
         lambda: build_model(kind.architecture, len(classes), **kind.options), tensors, str(path)
     )
     model.normalisation = kind.normalisation

@@ -36,9 +36,10 @@ _MAX_MANIFEST_BYTES = 16 * 2**20
 def load_keras_inception_v3(
     path: str | Path, num_outputs: int, generator: torch.Generator | None = None
 ) -> InceptionV3:
-    """The trunk of a Keras Inception-v3 with a fresh last layer; `path` is its `model.json`.
+    """Load the trunk of a Keras Inception-v3 from its `model.json`, with a fresh last layer.
 
-    Dense layers of the file are not used. The network was trained on pixels in 0..1.
+    Dense layers of the file are ignored. The network was trained on pixels in 0..1. Raises
+    WeightsError.
     """
     layers: dict[str, dict[int, dict[str, Array]]] = {"conv2d": {}, "batch_normalization": {}}
     for name, values in read_browser_weights(path).items():
@@ -49,7 +50,7 @@ def load_keras_inception_v3(
     model = InceptionV3(1, padding_counts=False)
     ours = {name: layer for name, layer in model.named_modules() if isinstance(layer, ConvReLU)}
     convolutions, norms = (
-        [layer for _, layer in sorted(found.items())] for found in layers.values()
+        [layer for _, layer in sorted(by_number.items())] for by_number in layers.values()
     )
     if not len(convolutions) == len(norms) == len(ours):
         raise WeightsError(
@@ -62,14 +63,14 @@ def load_keras_inception_v3(
         if name.startswith("classifier.") or name.endswith("num_batches_tracked")
     }
     for name, convolution, norm in zip(ours, convolutions, norms, strict=True):
-        state |= _converted(name, convolution, norm, str(path))
+        state |= _convert_layer(name, convolution, norm, str(path))
     fit(model, state, str(path))
     replace_classifier(model, num_outputs, generator)
     model.normalisation = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     return model
 
 
-def _converted(
+def _convert_layer(
     name: str, convolution: dict[str, Array], norm: dict[str, Array], source: str
 ) -> dict[str, Tensor]:
     try:
@@ -88,9 +89,10 @@ def _converted(
 
 
 def read_browser_weights(path: str | Path) -> dict[str, Array]:
-    """The named float32 arrays of a TensorFlow.js `model.json` and the shards beside it.
+    """Read the named float32 arrays of a TensorFlow.js `model.json` and the shards beside it.
 
-    Quantised values are byte * scale + min. Sizes are checked before anything is made of them.
+    Quantised values are byte * scale + min. Sizes are checked before arrays are made. Raises
+    WeightsError.
     """
     path = Path(path)
     try:
@@ -98,17 +100,17 @@ def read_browser_weights(path: str | Path) -> dict[str, Array]:
         if len(manifest) > _MAX_MANIFEST_BYTES:
             raise WeightsError(f"{path}: too large for a model.json")
         groups = json.loads(manifest)["weightsManifest"]
-        found: dict[str, Array] = {}
+        arrays: dict[str, Array] = {}
         for group in groups:
             data = b"".join(_shard(path.parent, name) for name in group["paths"])
-            found |= _arrays(group["weights"], data, path)
+            arrays |= _arrays(group["weights"], data, path)
     except OSError as error:
         raise WeightsError(f"{error.filename}: cannot be read ({error.strerror})") from None
     except (
         ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
         raise WeightsError(f"{path}: not a TensorFlow.js model ({type(error).__name__})") from None
-    return found
+    return arrays
 
 
 def _shard(folder: Path, name: str) -> bytes:
@@ -119,18 +121,18 @@ def _shard(folder: Path, name: str) -> bytes:
 
 
 def _arrays(weights: Any, data: bytes, path: Path) -> dict[str, Array]:
-    kinds = [_TYPES[one.get("quantization", one)["dtype"]] for one in weights]
-    counts = [math.prod(one["shape"]) for one in weights]
+    kinds = [_TYPES[entry.get("quantization", entry)["dtype"]] for entry in weights]
+    counts = [math.prod(entry["shape"]) for entry in weights]
     expected = sum(kind.itemsize * count for kind, count in zip(kinds, counts, strict=True))
     if expected != len(data) or min(counts, default=0) < 0:
         raise WeightsError(f"{path}: its shards hold {len(data)} bytes, expected {expected}")
     arrays: dict[str, Array] = {}
     at = 0
-    for one, kind, count in zip(weights, kinds, counts, strict=True):
-        values = np.frombuffer(data, kind, count, at).astype(np.float32).reshape(one["shape"])
+    for entry, kind, count in zip(weights, kinds, counts, strict=True):
+        values = np.frombuffer(data, kind, count, at).astype(np.float32).reshape(entry["shape"])
         at += kind.itemsize * count
-        if "quantization" in one:
-            steps = one["quantization"]
+        if "quantization" in entry:
+            steps = entry["quantization"]
             values = values * np.float32(steps["scale"]) + np.float32(steps["min"])
-        arrays[one["name"]] = values
+        arrays[entry["name"]] = values
     return arrays

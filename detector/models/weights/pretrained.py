@@ -1,7 +1,7 @@
-"""Weights from outside, fitted to a network exactly, and the BVLC GoogLeNet.
+"""Exact loading of outside weights into a network, and the BVLC GoogLeNet.
 
-Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. What does not fit is
-refused with the name of the file and of the tensor.
+Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. A tensor that does
+not fit is refused by name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file."""
+    """Read the named tensors of a `.safetensors`, `.pth`, `.pt` or `.caffemodel` file.
+
+    Raises WeightsError.
+    """
     path = Path(path)
     check_regular(path)
     if path.suffix == ".caffemodel":
@@ -39,14 +42,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         refuse_packed(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd pickles: what they hold decides
+            warnings.simplefilter("ignore")  # of odd pickles; the checks below decide
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise WeightsError(
             f"{path}: cannot be read as weights: holds more than tensors, and nothing else is "
             "unpickled; save the model's state_dict() and give that"
         ) from error
-    except Exception as error:  # whatever a damaged or hostile file provokes in the readers
+    except Exception as error:  # damaged files make the readers raise nearly every type
         if isinstance(error, WeightsError) or is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
@@ -64,10 +67,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_regular(path: Path) -> None:
-    """WeightsError unless a regular file of at most MAX_BYTES is there."""
+    """Raise WeightsError unless the path is a regular file of at most MAX_BYTES."""
     try:
         is_there = path.is_file()
-    except (OSError, ValueError):  # a name that cannot be
+    except (OSError, ValueError):  # an impossible file name
         is_there = False
     if not is_there:
         raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
@@ -77,9 +80,9 @@ def check_regular(path: Path) -> None:
 
 
 def refuse_packed(path: Path) -> None:
-    """WeightsError for a zip file that unpacks to more than it holds: torch stores, it never packs.
+    """Raise WeightsError for a compressed zip file: torch.save stores without compression.
 
-    A few kilobytes could otherwise become all of the memory.
+    A few kilobytes could otherwise unpack to more than the memory.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -90,7 +93,7 @@ def refuse_packed(path: Path) -> None:
 
 
 def outputs_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
-    """The number of outputs, by the last layer's weight: the tensor of that name."""
+    """Number of outputs, from the shape of the last layer's weight. Raises WeightsError."""
     if name not in tensors:
         raise WeightsError(f"{source}: tensor {name} is missing")
     shape = tuple(tensors[name].shape)
@@ -102,11 +105,13 @@ def outputs_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
     return shape[0]
 
 
-def built_to_fit(
+def build_to_fit(
     build: Callable[[], Network], tensors: Mapping[str, Tensor], source: str
 ) -> Network:
-    """The network that `build` makes, with these tensors. Nothing of it is allocated before it is
-    known to have their names and shapes: a few words of a header may describe gigabytes.
+    """Build a network and load the tensors into it. Raises WeightsError where they do not fit.
+
+    Names and shapes are compared on the meta device before anything is allocated, since a few words
+    of a header may describe gigabytes.
     """
     with torch.device("meta"):
         _check_layout(build(), tensors, source)
@@ -116,7 +121,10 @@ def built_to_fit(
 
 
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy `tensors` into `model`: every parameter and buffer, no other, same shapes, finite."""
+    """Copy `tensors` into `model`: exactly its parameters and buffers, same shapes, finite.
+
+    Raises WeightsError otherwise.
+    """
     wanted = model.state_dict()
     _check_layout(model, tensors, source)
     for name, tensor in tensors.items():
@@ -144,7 +152,7 @@ def _check_layout(model: nn.Module, tensors: Mapping[str, Tensor], source: str) 
 def replace_classifier(
     model: nn.Module, num_outputs: int, generator: torch.Generator | None = None
 ) -> None:
-    """A fresh last layer: Gaussian of deviation 0.01, no bias, as R-CNN begins fine-tuning."""
+    """Replace the last layer: Gaussian of deviation 0.01, zero bias, as R-CNN's fine-tuning."""
     old = model.classifier
     if not isinstance(old, nn.Linear):
         raise WeightsError(f"{type(model).__name__} has no linear layer named classifier")
@@ -187,9 +195,9 @@ def load_bvlc_googlenet(
     auxiliary: bool = False,
     generator: torch.Generator | None = None,
 ) -> GoogLeNet:
-    """The paper's own network as the Caffe team trained it on ILSVRC-2012 (Caffe's layer names).
+    """Load the BVLC GoogLeNet, which the Caffe team trained on ILSVRC-2012 (Caffe's layer names).
 
-    It was trained on blue-green-red pixels in 0..255 less (104, 117, 123). That mean is the crops'
+    It was trained on blue-green-red pixels in 0..255 minus (104, 117, 123). That mean is the crops'
     own FILL_MEAN, so the rest folds into the first convolution exactly: its input channels are
     reversed and scaled by 255. With `num_outputs` other than 1000 the last layer is a fresh one, in
     the auxiliary heads too; `auxiliary` needs a file that has them, as the original .caffemodel.
@@ -209,6 +217,6 @@ def load_bvlc_googlenet(
     model = GoogLeNet(1000, auxiliary=auxiliary)
     fit(model, ours, str(path))
     if num_outputs != 1000:
-        for one in (model, *model.auxiliary.values()):
-            replace_classifier(one, num_outputs, generator)
+        for network in (model, *model.auxiliary.values()):
+            replace_classifier(network, num_outputs, generator)
     return model

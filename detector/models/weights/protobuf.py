@@ -1,6 +1,6 @@
-"""Google's wire format (protocol buffers) without its library: messages as fields and values.
+"""Minimal decoder of protocol buffers: messages as fields and values.
 
-What is damaged raises ValueError or IndexError; a reader says which file it was.
+Damaged data raise ValueError or IndexError; the caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Value = int | memoryview
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """The (field number, value) pairs of one message; fixed-width values as their bytes."""
+    """Yield (field number, value) pairs of a message; fixed-width values as bytes."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -48,25 +48,25 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def varints(value: Value) -> list[int]:
-    """A repeated integer field: one of its values, or all of them packed."""
+    """Decode a repeated integer field: one value, or all of them packed."""
     if isinstance(value, int):
         return [value]
-    found, at = [], 0
+    values, at = [], 0
     while at < len(value):
-        one, at = _varint(value, at)
-        found.append(one)
-    return found
+        number, at = _varint(value, at)
+        values.append(number)
+    return values
 
 
 def plausible_shape(shape: list[int]) -> list[int]:
-    """The shape of a tensor as it was read; ValueError where no tensor can have it."""
+    """Return the shape, or raise ValueError where no tensor can have it."""
     if len(shape) > 8 or any(side >= 2**31 for side in shape):
         raise ValueError(f"a shape of {len(shape)} sides up to {max(shape)}")
     return shape
 
 
 def as_bytes(value: Value) -> memoryview:
-    """The value as a message; a number there is an error."""
+    """Return the bytes of a message; raises ValueError for a number."""
     if isinstance(value, int):
         raise ValueError("a number where a message was expected")
     return value

@@ -1,4 +1,4 @@
-"""What a network starts from: outside weights whose layout is recognised by their tensor names."""
+"""Initial weights of a training: the layout of a file is recognised by its tensor names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models import build_model
-from detector.models.normalisation import Normalisation, is_possible
+from detector.models.normalisation import Normalisation, is_usable
 from detector.models.torchvision_zoo import LAST_LAYER, load_torchvision_network
 from detector.models.weights.keras import load_keras_inception_v3
 from detector.models.weights.pretrained import (
@@ -30,12 +30,12 @@ from detector.models.weights.torchvision import (
 )
 
 CLASSIFIER_FORMAT = "classifier 1"
-"""In the header of a file of ours (classifier_file.py)."""
+"""Value of `format` in the header of our own files (classifier_file.py)."""
 
 
 @dataclass(frozen=True)
 class StartKind:
-    """What a file of weights says of its network, as far as it does."""
+    """Description of the network in a file of weights, as far as the file has it."""
 
     architecture: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -45,18 +45,18 @@ class StartKind:
 
 
 def kind_of_start(path: Path) -> StartKind | None:
-    """Which network the file holds; None where its names do not tell. Raises WeightsError."""
+    """Recognise the network of a file; None where its names are ambiguous. Raises WeightsError."""
     if path.suffix == ".json":
         return StartKind("inception_v3", {"padding_counts": False})
-    own = own_kind(path)
-    if own is not None:
-        return own
+    kind = own_kind(path)
+    if kind is not None:
+        return kind
     name = architecture_of(read_tensors(path))
     return None if name is None else StartKind(name)
 
 
 def own_kind(path: Path) -> StartKind | None:
-    """What the header of our own file says; None of another's. Raises WeightsError."""
+    """Read the header of our own file; None for other files. Raises WeightsError."""
     if path.suffix != ".safetensors":
         return None
     from safetensors import SafetensorError, safe_open
@@ -77,7 +77,7 @@ def own_kind(path: Path) -> StartKind | None:
         normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{path}: its header is damaged ({type(error).__name__})") from None
-    if not is_possible(normalisation):
+    if not is_usable(normalisation):
         raise WeightsError(
             f"{path}: its normalisation has mean {mean} and std {std}; expected finite numbers,"
             " and each std above 0"
@@ -86,7 +86,7 @@ def own_kind(path: Path) -> StartKind | None:
 
 
 def architecture_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """The architecture of an outside file by the names of its tensors, if they tell."""
+    """Recognise the architecture of an outside file by its tensor names, or None."""
     for sign, name in _SIGNS.items():
         if sign in tensors:
             return name
@@ -109,14 +109,14 @@ _SIGNS = {
 
 
 def _without_counters(names: Iterable[str]) -> set[str]:
-    """Older files have no counters of batch normalisation."""
+    """Drop the counters of batch normalisation, which older files lack."""
     return {name for name in names if not name.endswith("num_batches_tracked")}
 
 
 def load_start(
     path: Path, architecture: str, num_outputs: int, options: Mapping[str, Any]
 ) -> nn.Module:
-    """The named architecture with the weights of `path` and a fresh last layer of `num_outputs`.
+    """Build an architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
     Known layouts: BVLC GoogLeNet (Caffe's names, as safetensors or .caffemodel), torchvision's
     networks, Keras's Inception-v3 for browsers (its model.json), and our own. Raises WeightsError.
@@ -140,8 +140,8 @@ def load_start(
     outputs = outputs_of(tensors, "classifier.weight", str(path))
     model = build_model(architecture, outputs, **options)
     fit(model, tensors, str(path))
-    if (own := own_kind(path)) is not None:
-        model.normalisation = own.normalisation  # type: ignore[assignment]
+    if (kind := own_kind(path)) is not None:
+        model.normalisation = kind.normalisation  # type: ignore[assignment]
     if outputs != num_outputs:
         replace_classifier(model, num_outputs)
     return model
@@ -150,9 +150,9 @@ def load_start(
 def outside_network(
     path: Path, tensors: Mapping[str, Tensor], architecture: str
 ) -> nn.Module | None:
-    """The network of an outside file with all its weights; None where the names are our own.
+    """Load the network of an outside file with all its weights; None for files with our names.
 
-    Raises WeightsError where it is not of that architecture.
+    Raises WeightsError where it is of another architecture.
     """
     if "loss3/classifier.weight" in tensors:
         _must_be("googlenet", architecture, path)
@@ -171,7 +171,7 @@ def outside_network(
 def _adopt(
     theirs: nn.Module, architecture: str, num_outputs: int, options: Mapping[str, Any], path: Path
 ) -> nn.Module:
-    """The network that the options ask for with the trunk of `theirs`; all heads are fresh ones."""
+    """Build the network with these options, the trunk of `theirs` and fresh heads."""
     model = build_model(architecture, num_outputs, **options)
     replace_classifier(model, num_outputs)
     heads = ("classifier.", "auxiliary.")

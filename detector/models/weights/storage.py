@@ -1,4 +1,4 @@
-"""Weights at rest: float32, float16, or 8-bit integers with one scale for each output channel."""
+"""Stored weights: float32, float16, or 8-bit integers with a scale for each output channel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from detector.errors import WeightsError
 
 StoredAs = Literal["float32", "float16", "int8"]
 SCALE = ".scale"
-"""An 8-bit tensor `x` is stored beside `x.scale`, (outputs,) float32: value = byte * scale."""
+"""Suffix of the scales (outputs,) float32 of an 8-bit tensor: value = byte * scale."""
 
 
 def encode(state: Mapping[str, Tensor], precision: StoredAs) -> dict[str, Tensor]:
-    """Tensors to be written. Only matrices and kernels are rounded; biases and statistics stay."""
+    """Encode tensors; only matrices and kernels are rounded, not biases and statistics.
+
+    Raises WeightsError for values that are not finite, or too large for float16.
+    """
     stored: dict[str, Tensor] = {}
     for name, tensor in state.items():
         value = tensor.detach().cpu().contiguous()
@@ -37,14 +40,14 @@ def encode(state: Mapping[str, Tensor], precision: StoredAs) -> dict[str, Tensor
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(O, ...) to int8 in -127..127 and (O,) scales: symmetric, so that zero stays zero."""
+    """Quantise (O, ...) to int8 in -127..127 with scales (O,): symmetric, so zero stays zero."""
     rows = weight.flatten(1)
     scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny * 127) / 127
     return (rows / scale[:, None]).round().to(torch.int8).view_as(weight), scale
 
 
 def stored_layout(wanted: Mapping[str, Tensor], precision: StoredAs) -> dict[str, tuple[int, ...]]:
-    """The names and shapes that `encode` gives for an architecture's `state_dict`."""
+    """Names and shapes of the result of `encode` for a state dict."""
     layout = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     if precision == "int8":
         for name, tensor in wanted.items():
@@ -54,7 +57,10 @@ def stored_layout(wanted: Mapping[str, Tensor], precision: StoredAs) -> dict[str
 
 
 def decode(stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """What was encoded, in float32 (integers as they are). `source` is what errors name."""
+    """Invert `encode`, in float32 (integers as they are).
+
+    Raises WeightsError that names `source`.
+    """
     state: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         if tensor.dtype == torch.int8:

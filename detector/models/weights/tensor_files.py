@@ -1,7 +1,7 @@
-"""Safetensors files of strangers: nothing is believed before it is checked.
+"""Verification of untrusted safetensors files.
 
-Size and hash come before the content, names and shapes (by the file's own header) before the
-numbers; a fault is a BundleError that names the file and the tensor.
+Size and hash are checked before the content, names and shapes (in the file's header) before the
+numbers; every fault is a BundleError that names the file and the tensor.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pathlib import Path
 from detector.errors import BundleError, brief, cut
 
 Layout = Mapping[str, tuple[int, ...]]
-"""Shapes by the names of tensors."""
+"""Shapes of tensors by name."""
 
 
 def verified_bytes(folder: Path, file: str, size: int, sha256: str) -> bytes:
-    """The content of `folder / file`, which has this size and hash."""
+    """Read `folder / file` and verify its size and hash. Raises BundleError."""
     path = folder / file
     if not file or not path.is_file():
         raise BundleError(f"{path}: missing; the bundle is incomplete, copy it again")
-    found = path.stat().st_size
-    if found != size:
-        raise BundleError(f"{path}: {found} bytes, expected {size}; copy the bundle again")
+    actual = path.stat().st_size
+    if actual != size:
+        raise BundleError(f"{path}: {actual} bytes, expected {size}; copy the bundle again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BundleError(f"{path}: its SHA-256 is not the manifest's; copy the bundle again")
@@ -33,8 +33,8 @@ def verified_bytes(folder: Path, file: str, size: int, sha256: str) -> bytes:
 
 
 @contextmanager
-def naming(label: str) -> Iterator[None]:
-    """What safetensors itself refuses (offsets that overlap, or leave the file) names the file."""
+def name_file_in_errors(label: str) -> Iterator[None]:
+    """Convert safetensors' own errors, such as overlapping offsets, to BundleErrors with a name."""
     from safetensors import SafetensorError
 
     try:
@@ -44,7 +44,7 @@ def naming(label: str) -> Iterator[None]:
 
 
 def layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes by the file's own header, before any tensor is made of it."""
+    """Read names and shapes from the header, before any tensor is made. Raises BundleError."""
     known = ["F32", "F16", "I8", "I64"]
     try:
         length = int.from_bytes(data[:8], "little")
@@ -62,15 +62,15 @@ def layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:
     return layout
 
 
-def compare_layouts(found: Layout, wanted: Layout, label: str) -> None:
-    """BundleError unless both have the same names and shapes."""
+def compare_layouts(actual: Layout, wanted: Layout, label: str) -> None:
+    """Raise BundleError unless both layouts have the same names and shapes."""
     for name, shape in wanted.items():
-        if name not in found:
+        if name not in actual:
             raise BundleError(f"{label}: tensor {name} is missing")
-        if found[name] != shape:
+        if actual[name] != shape:
             raise BundleError(
-                f"{label}: tensor {name} has shape {brief(found[name])}, expected {shape}"
+                f"{label}: tensor {name} has shape {brief(actual[name])}, expected {shape}"
             )
-    for name in found:
+    for name in actual:
         if name not in wanted:
             raise BundleError(f"{label}: tensor {cut(name)} does not belong to the architecture")

@@ -1,4 +1,4 @@
-"""torchvision's GoogLeNet and Inception-v3 weights, fitted to our networks exactly."""
+"""Exact conversion of torchvision's GoogLeNet and Inception-v3 weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TORCHVISION_PARTS = {
 }
 
 
-def _renamed(name: str, prefixes: Mapping[str, str], parts: Mapping[str, str]) -> str:
+def _rename(name: str, prefixes: Mapping[str, str], parts: Mapping[str, str]) -> str:
     for theirs, ours in prefixes.items():
         if name.startswith(theirs):
             rest = name.removeprefix(theirs)
@@ -44,7 +44,7 @@ def _renamed(name: str, prefixes: Mapping[str, str], parts: Mapping[str, str]) -
 def load_torchvision_googlenet(
     state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
 ) -> GoogLeNet:
-    """torchvision's `GoogLeNet` as ours (form "torchvision"), with its auxiliary heads if any.
+    """Load torchvision's `GoogLeNet` as ours (form "torchvision"), with its auxiliary heads if any.
 
     The logits are those of torchvision's module with `transform_input=False`. The published weights
     expect `transform_input=True` on ImageNet-normalised pixels, which is `(pixel / 255 - 0.5) /
@@ -52,7 +52,7 @@ def load_torchvision_googlenet(
     """
     outputs = outputs_of(state_dict, "fc.weight", source)
     ours = {
-        _renamed(name, TORCHVISION_GOOGLENET, TORCHVISION_PARTS): tensor
+        _rename(name, TORCHVISION_GOOGLENET, TORCHVISION_PARTS): tensor
         for name, tensor in state_dict.items()
     }
     auxiliary = any(name.startswith("aux") for name in state_dict)
@@ -65,7 +65,7 @@ def load_torchvision_googlenet(
 def load_torchvision_inception_v3(
     state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
 ) -> InceptionV3:
-    """torchvision's `Inception3` as ours, with its auxiliary head if the weights have one.
+    """Load torchvision's `Inception3` as ours, with its auxiliary head if it has one.
 
     As with GoogLeNet: logits of `transform_input=False`, and the normalisation of the published
     weights, which is what `transform_input=True` makes of ImageNet-normalised pixels.

@@ -1,11 +1,10 @@
-"""Proposals as few bytes, and back bit for bit: what the cache keeps in a row.
+"""Lossless compression of the proposals of one image to one row of the cache.
 
 Proposals are computed on a grid (the image at a longer side of 500, say) and reported in the
-original's pixels, so their coordinates are whole numbers times a fixed ratio. The ratio is found
-again from the boxes themselves, and the whole numbers, two bytes each, go through LZMA: region
-proposals grow out of each other and share sides, which brings eight bytes a box down to four.
-Where there is no such ratio (boxes of a network), the floats are kept. Either way what comes back
-is what went in.
+original's pixels, so their coordinates are integers times a fixed ratio. The ratio is recovered
+from the boxes themselves, and the integers, two bytes each, go through LZMA: region proposals grow
+out of each other and share sides, which brings eight bytes a box down to four. Where there is no
+such ratio (boxes of a network), the floats are stored. Decoding is exact in either case.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ LARGEST_SIDE = 0xFFFF
 MOST_BOXES = 10_000_000
 
 _ON_GRID, _SCORED = 1, 2
-# Found by trying all: rows of four coordinates of two bytes, and floats, repeat at a multiple of 2.
+# The best of all combinations: coordinates of two bytes and floats repeat at multiples of 2.
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 1, "pb": 2}]
-# The preset's dictionary of 64 MB takes 50 ms to set up. This gives the same bytes where the data
-# are no longer than it is; readers take the large one, and so read all.
+# The preset's dictionary of 64 MB takes 50 ms to set up. A smaller one gives the same bytes for
+# data no longer than itself; the decoder always takes the large one, and so reads both.
 _SMALL_DICTIONARY = 1 << 20
 
 
 def encode(proposals: Proposals) -> bytes:
-    """A self-contained row: boxes, order and scores survive exactly."""
+    """Encode boxes, order and scores exactly, with a checksum at the end."""
     boxes, size = proposals.boxes, proposals.size
     grid = find_grid(boxes, size)
     flags = _ON_GRID * (grid is not None) + _SCORED * (proposals.scores is not None)
@@ -44,7 +43,7 @@ def encode(proposals: Proposals) -> bytes:
 
 
 def decode(row: bytes) -> Proposals:
-    """The proposals that `encode` was given. A damaged row is a ProposalError, not other boxes."""
+    """Decode a row of `encode`. Raises ProposalError where the row is damaged."""
     if len(row) < 8 or zlib.crc32(row[:-4]) != int.from_bytes(row[-4:], "little"):
         raise ProposalError("the stored row is damaged: its checksum does not match")
     try:
@@ -77,13 +76,16 @@ def _decode(row: bytes) -> Proposals:
 
 
 def find_grid(boxes: Array, size: tuple[int, int]) -> tuple[int, int] | None:
-    """The (rows, columns) on whose borders all boxes of an image of `size` lie exactly, if any."""
+    """Find the grid (rows, columns) on whose borders all boxes lie exactly, or None.
+
+    `size` is the (H, W) of the image.
+    """
     grid = _cells(boxes[:, 1::2], size[0]), _cells(boxes[:, 0::2], size[1])
     return grid if grid[0] and grid[1] else None
 
 
 def _cells(values: Array, side: int) -> int:
-    """The number of equal cells in `side` pixels of which all values are borders; 0 if none is."""
+    """The least number of equal cells in `side` pixels whose borders hold all values; 0 if none."""
     distinct = np.unique(values).astype(np.float64)
     if len(distinct) == 0:
         return 1
@@ -93,25 +95,28 @@ def _cells(values: Array, side: int) -> int:
         return side // int(np.gcd.reduce([side, *distinct.astype(np.int64)]))
     for cells in range(2, LARGEST_GRID + 1):
         index = np.round(distinct * cells / side)
-        if np.array_equal(on_grid(index, side, cells), distinct.astype(np.float32)):
+        if np.array_equal(grid_borders(index, side, cells), distinct.astype(np.float32)):
             return cells
     return 0
 
 
-def on_grid(index: Array, side: int, cells: int) -> Array:
-    """Pixel coordinates (float32) of a grid's borders: how proposals are scaled back."""
+def grid_borders(index: Array, side: int, cells: int) -> Array:
+    """Pixel coordinates (float32) of a grid's borders, as proposals are scaled back."""
     return (np.asarray(index, np.float64) * (side / cells)).astype(np.float32)
 
 
 def to_grid(boxes: Array, size: tuple[int, int], grid: tuple[int, int]) -> Array:
-    """Boxes in pixels of an image of `size` (H, W), as whole numbers on `grid` (rows, columns)."""
+    """Convert boxes in pixels of an image of `size` (H, W) to integers on `grid` (rows, cols)."""
     ratio = np.array([grid[1] / size[1], grid[0] / size[0]] * 2)
     return np.round(boxes.astype(np.float64) * ratio).astype(np.int64)
 
 
 def from_grid(whole: Array, size: tuple[int, int], grid: tuple[int, int]) -> Array:
-    """The inverse of `to_grid`, exactly."""
-    x, y = on_grid(whole[:, 0::2], size[1], grid[1]), on_grid(whole[:, 1::2], size[0], grid[0])
+    """Invert `to_grid` exactly."""
+    x, y = (
+        grid_borders(whole[:, 0::2], size[1], grid[1]),
+        grid_borders(whole[:, 1::2], size[0], grid[0]),
+    )
     return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
 
 
@@ -123,7 +128,7 @@ def _squeeze(values: Array, kind: str) -> bytes:
 
 
 def _unsqueeze(data: bytes, count: int, kind: str) -> Array:
-    """`count` numbers of a kind; never unpacks more than these, whatever the row says."""
+    """Decompress `count` numbers of a kind, and never more, whatever the row claims."""
     wanted = count * np.dtype(kind).itemsize
     unpacked = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA).decompress(data, wanted)
     if len(unpacked) != wanted:
@@ -132,7 +137,7 @@ def _unsqueeze(data: bytes, count: int, kind: str) -> Array:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the high bit says that more follow."""
+    """LEB128: seven bits a byte, the lowest first; the high bit says that more follow."""
     data = bytearray()
     while number >= 0x80:
         data.append(number & 0x7F | 0x80)

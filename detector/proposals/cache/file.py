@@ -1,4 +1,4 @@
-"""The SQLite file under the proposal cache: making, opening and refusing it."""
+"""The SQLite file of the proposal cache: create it, open it, check its format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detector.errors import ProposalError
 # Tells our files from other SQLite files: "IRCN", for Inception-RCNN.
 APPLICATION_ID = 0x4952434E
 FORMAT_VERSION = 1
-"""Of the tables and of the rows in them; another one is refused."""
+"""Version of the tables and rows; a file of another version is refused."""
 PATIENCE_S = 60.0
 
 # Small pages: a row of 6 kB then wastes 160 bytes of the file; in SQLite's usual pages 600.
@@ -30,7 +30,10 @@ _OURS = {"engines", "images", "regions", "failures"}
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open for reading ("r") or, making what is missing, for writing ("rw")."""
+    """Open for reading ("r") or for writing ("rw"), which creates a missing file.
+
+    Raises ProposalError where the file is missing or of another format.
+    """
     if mode == "rw":
         return _connect_to_write(path)
     if not path.is_file():
@@ -57,7 +60,7 @@ def _connect_to_read(path: Path, how: str) -> sqlite3.Connection:
     connection = _raw(path, how)
     try:
         if "vfs" in how:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # the log's index in own memory
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # index of the log in our memory
         _check_ours(connection, path)
     except BaseException:
         connection.close()
@@ -87,15 +90,16 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    """Tables in one transaction; whoever else is just creating them too is waited for."""
+    """Create the tables in one transaction; another process doing the same is waited for."""
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _keep_a_log(connection: sqlite3.Connection) -> None:
-    """Write ahead, of a file that was made and killed at once too. Where others are just opening
-    the file, SQLite does not wait for them but refuses: so it is asked again.
+    """Switch the file to a write-ahead log, even one whose creator was killed before it did.
+
+    SQLite does not wait here for processes that are just opening the file but fails: so retry.
     """
     end = time.monotonic() + PATIENCE_S
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
@@ -128,16 +132,16 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
         raise ProposalError(
             f"{path} is an SQLite file but not a proposal cache of this version; choose another"
         )
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found != FORMAT_VERSION:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != FORMAT_VERSION:
         raise ProposalError(
-            f"{path} is a proposal cache of format {found}, and this version reads format"
+            f"{path} is a proposal cache of format {version}, and this version reads format"
             f" {FORMAT_VERSION}; make it anew with inception-rcnn propose run"
         )
 
 
 def explain(path: Path, error: sqlite3.Error) -> str:
-    """SQLite's error in words that somebody can act on."""
+    """Explain an SQLite error: the file, the cause, the next step."""
     text = str(error)
     if path.is_dir():
         return f"{path} is a folder; a proposal cache is one file, such as {path / 'p.sqlite'}"

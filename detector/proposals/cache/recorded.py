@@ -1,4 +1,4 @@
-"""One image's way into the cache: what a worker of tools/propose.py does with each path."""
+"""The work on one image file: compute its proposals and store them in the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.proposals.engines import build_engine
 
 @dataclass(frozen=True)
 class Record:
-    """What became of an image. `error` is None where its proposals are in the cache."""
+    """Outcome for one image; `error` is None where its proposals are in the cache."""
 
     path: str
     boxes: int = 0
@@ -27,13 +27,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Prepares the function path -> Record in whatever process it is needed."""
+    """Picklable factory of the function path -> Record, called in each worker process."""
 
     store: Path
     engine: str
     options: dict[str, Any]
     settings: dict[str, Any] = field(repr=False)
-    """What the cache is to know of the proposer; see `describe`."""
+    """Description of the proposer for the cache; see `describe`."""
 
     def __call__(self) -> Callable[[str], Record]:
         propose = build_engine(self.engine, self.options)
@@ -44,17 +44,17 @@ class Recorder:
             try:
                 data = read_bytes(path)
                 content = content_hash(data)
-                found = store.get(content, key)  # None too where the row is damaged
-                if found is not None:
-                    store.also_called(content, Path(path).name)
-                    return Record(path, len(found), known=True)
+                stored = store.get(content, key)  # None too where the row is damaged
+                if stored is not None:
+                    store.add_name(content, Path(path).name)
+                    return Record(path, len(stored), known=True)
                 pixels = decode(data, path).pixels
                 started = time.perf_counter()
-                made = propose(pixels)
+                proposals = propose(pixels)
                 seconds = time.perf_counter() - started
-                store.put(content, key, made, Path(path).name)
+                store.put(content, key, proposals, Path(path).name)
             except DetectorError as error:
                 return Record(path, error=str(error))
-            return Record(path, len(made), seconds)
+            return Record(path, len(proposals), seconds)
 
         return record

@@ -1,6 +1,6 @@
 """The proposal cache: one SQLite file, keyed by the image file's content and by the settings.
 
-Nothing in it goes stale: other settings or other bytes are another key. Any number of processes may
+No entry becomes stale: other settings or other bytes are another key. Any number of processes may
 write at once, any of them may be killed at any instant, and a row that was damaged on disk counts
 as missing.
 """
@@ -23,11 +23,11 @@ from detector.proposals.cache import coding
 from detector.proposals.cache.file import connect, explain
 from detector.structures import Proposals
 
-# Raise it when an engine gives other boxes for the same settings: then every key changes.
+# Increase it when an engine gives other boxes for the same settings: then every key changes.
 ENGINE_VERSION = 1
 # 128 bits of a content hash tell images apart as well as 256 do.
 _KEY_BYTES = 16
-# A file name has no slash in it, so that it can part the names of an image.
+# No file name contains a slash, so it separates the names of an image.
 _NAME_IMAGE = """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (content)
     DO UPDATE SET name = CASE
         WHEN images.name IS NULL THEN excluded.name
@@ -36,14 +36,14 @@ _NAME_IMAGE = """INSERT INTO images (content, name) VALUES (?, ?) ON CONFLICT (c
         ELSE images.name || '/' || excluded.name END"""
 _FIND = """FROM regions
     JOIN images ON images.id = regions.image JOIN engines ON engines.id = regions.engine"""
-# Any type may lie in any column of a damaged file: what is read is made bytes or text by SQLite.
+# A damaged file may hold any type in any column: SQLite casts values to bytes or text on reading.
 _DATA = "IFNULL(CAST(data AS BLOB), x'')"
 _CONTENT, _HASH = "IFNULL(CAST(content AS BLOB), x'')", "IFNULL(CAST(hash AS BLOB), x'')"
 _NAMES = "IFNULL(CAST(name AS TEXT), '')"
 
 
 class Damage(NamedTuple):
-    """A row that cannot be what was written."""
+    """A damaged row and the reason why it cannot be decoded."""
 
     content: str
     settings: str
@@ -56,11 +56,11 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def describe(proposer: Any) -> dict[str, Any]:
-    """All that decides a proposer's boxes, its class and the weights of a learned ranking included:
-    what `settings_hash` is given.
+    """Everything that determines a proposer's boxes: its class, its settings and the weights of a
+    learned ranking. The argument of `settings_hash`.
     """
     settings = proposer.settings.model_dump(mode="json")
-    beside = getattr(proposer, "beside_settings", {})
+    beside = getattr(proposer, "derived_settings", {})
     return {"engine": type(proposer).__name__, **settings, **beside}
 
 
@@ -76,12 +76,12 @@ def _canonical(settings: Mapping[str, Any]) -> str:
 
 def _read_settings(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        settings = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        settings = None
+    if not isinstance(settings, dict):
         raise sqlite3.DatabaseError("malformed: settings that are no JSON object")
-    return found
+    return settings
 
 
 class ProposalStore:
@@ -119,8 +119,10 @@ class ProposalStore:
     def put(
         self, content: str, settings: str, proposals: Proposals, name: str | None = None
     ) -> None:
-        """Store or replace; `name` (of the image file, without its folder) is what exports call the
-        image. Files of the same content are one image with several names.
+        """Store or replace the proposals of an image.
+
+        `name` is the file's name without its folder, under which exports list the image. Files of
+        the same content are one image with several names.
         """
         data = coding.encode(proposals)
         key, engine = _key(content, settings)
@@ -133,8 +135,8 @@ class ProposalStore:
                 (len(proposals), data, key, engine),
             )
 
-    def also_called(self, content: str, name: str) -> None:
-        """A stored image goes by this name too; nothing is written where that is known."""
+    def add_name(self, content: str, name: str) -> None:
+        """Add a name to a stored image; writes nothing where the image has it already."""
         key = bytes.fromhex(content)[:_KEY_BYTES]
         with self._open() as connection:
             query = f"SELECT {_NAMES} FROM images WHERE content = ?"
@@ -144,7 +146,7 @@ class ProposalStore:
                 connection.execute(_NAME_IMAGE, (key, as_text(name)))
 
     def put_failure(self, name: str, settings: str, message: str) -> None:
-        """Remember that this image file gave no proposals, and why."""
+        """Record why an image file gave no proposals."""
         engine = bytes.fromhex(settings)
         with self._write() as connection:
             connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
@@ -154,21 +156,21 @@ class ProposalStore:
             )
 
     def clear_failure(self, name: str, settings: str) -> None:
-        """Forget it, the image having given proposals after all."""
+        """Delete the record of a failure, after the image gave proposals."""
         query = """DELETE FROM failures
                    WHERE name = ? AND engine = (SELECT id FROM engines WHERE hash = ?)"""
         with self._write() as connection:
             connection.execute(query, (as_text(name), bytes.fromhex(settings)))
 
     def failures(self, settings: str) -> dict[str, str]:
-        """Image file name -> why it gave no proposals."""
+        """Reason for each image file without proposals, by file name."""
         query = """SELECT name, message FROM failures JOIN engines ON engines.id = engine
                    WHERE hash = ? ORDER BY name"""
         with self._open() as connection:
             return dict(connection.execute(query, (bytes.fromhex(settings),)).fetchall())
 
     def put_settings(self, settings: Mapping[str, Any]) -> str:
-        """Write the settings themselves down beside their hash, which is returned."""
+        """Store the settings under their hash, which is returned."""
         key = settings_hash(settings)
         query = """INSERT INTO engines (hash, settings) VALUES (?, ?) ON CONFLICT (hash)
                    DO UPDATE SET settings = excluded.settings"""
@@ -177,13 +179,13 @@ class ProposalStore:
         return key
 
     def __contains__(self, key: tuple[str, str]) -> bool:
-        """Whether (content, settings) is stored; says nothing about damage."""
+        """True where (content, settings) is stored, even if its row is damaged."""
         query = f"SELECT 1 {_FIND} WHERE content = ? AND hash = ?"
         with self._open() as connection:
             return connection.execute(query, _key(*key)).fetchone() is not None
 
     def count(self, settings: str | None = None) -> int:
-        """Images stored, under one settings hash or under all."""
+        """Number of stored images, under one settings hash or under all."""
         query, values = "SELECT COUNT(*) FROM regions", []
         if settings is not None:
             query, values = f"SELECT COUNT(*) {_FIND} WHERE hash = ?", [bytes.fromhex(settings)]
@@ -196,13 +198,16 @@ class ProposalStore:
             return int(connection.execute(query).fetchone()[0])
 
     def size_on_disk(self) -> int:
-        """Bytes of the database, the part of it that still lies in the log included."""
+        """Bytes of the database, including pages that are still in the log."""
         with self._open() as connection:
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             return int(pages * connection.execute("PRAGMA page_size").fetchone()[0])
 
     def only_settings(self, settings: str | None = None) -> str:
-        """The cache's only settings hash; or of several, the one that begins like `settings`."""
+        """The only settings hash of the cache, or the only one that begins with `settings`.
+
+        Raises ProposalError where there is none, or more than one.
+        """
         known = self.settings()
         if not known:
             raise ProposalError(
@@ -219,7 +224,7 @@ class ProposalStore:
         )
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Settings hash -> settings, for every hash under which something is stored."""
+        """Settings by settings hash, for every hash with stored proposals."""
         query = f"""SELECT {_HASH}, CAST(settings AS TEXT) FROM engines
                    WHERE id IN (SELECT DISTINCT engine FROM regions) ORDER BY hash"""
         with self._open() as connection:
@@ -227,8 +232,9 @@ class ProposalStore:
             return {key.hex(): _read_settings(text or "{}") for key, text in rows}
 
     def items(self, settings: str) -> Iterator[tuple[str, Proposals]]:
-        """(image name, proposals) under one settings hash, by name; damaged rows are left out. An
-        image of several names comes under each.
+        """Yield (image name, proposals) under one settings hash, sorted by name.
+
+        Damaged rows are left out. An image of several names is yielded under each.
         """
         query = f"SELECT {_CONTENT}, {_NAMES} {_FIND} WHERE hash = ?"
         with self._open() as connection:
@@ -237,12 +243,15 @@ class ProposalStore:
             (name, key.hex()) for key, names in rows for name in (names or key.hex()).split("/")
         ]
         for name, content in sorted(named):
-            found = self.get(content, settings)
-            if found is not None:
-                yield name, found
+            proposals = self.get(content, settings)
+            if proposals is not None:
+                yield name, proposals
 
     def verify(self) -> list[Damage]:
-        """Check SQLite's own structure, then decode every row; returns the rows that cannot be."""
+        """Check SQLite's structure and decode every row; return the damaged rows.
+
+        Raises ProposalError where the structure of the file itself is damaged.
+        """
         with self._open() as connection:
             sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             rows = connection.execute(f"SELECT {_CONTENT}, {_HASH} {_FIND}").fetchall()
@@ -251,8 +260,8 @@ class ProposalStore:
         before, self.damaged = self.damaged, []
         for content, settings in rows:
             self.get(content.hex(), settings.hex())
-        found, self.damaged = self.damaged, before
-        return found
+        damaged, self.damaged = self.damaged, before
+        return damaged
 
     def close(self) -> None:
         with self._lock:
@@ -276,7 +285,7 @@ class ProposalStore:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        """One short transaction, taken at once, so that two writers wait and never collide."""
+        """One short transaction that locks at once, so that two writers wait and never collide."""
         if self.mode != "rw":
             raise ProposalError(f"{self.path} was opened for reading; open it with mode 'rw'")
         with self._open() as connection:
@@ -291,7 +300,10 @@ class ProposalStore:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """This process's connection (a fork must not use its parent's), with our errors."""
+        """Connection of this process, since a fork must not use its parent's.
+
+        SQLite's errors become ProposalErrors.
+        """
         with self._lock:
             try:
                 if self._connection is None or self._owner != os.getpid():

@@ -1,1 +1,1 @@
-"""Proposal files of other programs: read, written, and their layouts said explicitly."""
+"""Proposal files of other programs: readers, writers and explicit box layouts."""

@@ -1,4 +1,4 @@
-"""Writing proposals in the layouts that Detectron2 and MMDetection read."""
+"""Write proposals in the layouts that Detectron2 and MMDetection read."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ FORMATS = ("detectron2", "mmdetection", "mmdetection2")
 
 
 class Index(NamedTuple):
-    """The images of a data set in its order: file names (or stems) and ids."""
+    """Images of a data set in its order: file names (or stems) and ids."""
 
     names: tuple[str, ...]
     ids: tuple[int | str, ...]
 
 
 def read_index(path: str | Path) -> Index:
-    """A COCO .json (its images' file_name and id), or a text file with one image a line; what
-    follows a suffix and a blank does not belong to the name, nor do numbers after a stem, as in
-    VOC's lists of a class.
+    """Read a COCO .json (file_name and id of its images), or a text file with one image a line.
+
+    In a text file, whatever follows a suffix and a blank is ignored, and so are numbers after a
+    stem, as in VOC's lists of a class. Raises ProposalError.
     """
     path = Path(path)
     try:
@@ -45,7 +46,8 @@ def read_index(path: str | Path) -> Index:
     try:
         images = json.loads(text)["images"]
         return Index(
-            tuple(str(one["file_name"]) for one in images), tuple(one["id"] for one in images)
+            tuple(str(image["file_name"]) for image in images),
+            tuple(image["id"] for image in images),
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ProposalError(f"{path}: no COCO file with `images` of `file_name` and `id`") from None
@@ -59,7 +61,7 @@ def _name_in(line: str) -> str:
 def export(
     proposals: Mapping[str, Proposals], layout: str, index: Index | None = None, folder: str = ""
 ) -> bytes:
-    """The file's content; `proposals` are by image file name.
+    """Encode `proposals`, by image file name, as the content of a file.
 
     detectron2    DATASETS.PROPOSAL_FILES_TRAIN: ids as in the index, or file stems
     mmdetection   version 3, proposal_file: keys are `folder`/file name, the last folder of img_path
@@ -70,14 +72,14 @@ def export(
     if index is not None:
         proposals = _in_order(proposals, index)
     ids = index.ids if index is not None else tuple(Path(name).stem for name in proposals)
-    found = list(proposals.values())
+    in_order = list(proposals.values())
     content: Any
     if layout == "detectron2":
         _all_differ(ids, proposals, "id")
         content = {
             "ids": list(ids),
-            "boxes": [one.boxes for one in found],
-            "objectness_logits": [objectness(one) for one in found],
+            "boxes": [of_image.boxes for of_image in in_order],
+            "objectness_logits": [objectness(of_image) for of_image in in_order],
             "bbox_mode": 0,  # BoxMode.XYXY_ABS
         }
     elif layout == "mmdetection":
@@ -85,34 +87,37 @@ def export(
             raise SettingsError("MMDetection 3 names images by folder/file: give --folder")
         _all_differ((Path(name).name for name in proposals), proposals, "name")
         content = {
-            f"{folder}/{Path(name).name}": {"bboxes": one.boxes, "scores": objectness(one)}
-            for name, one in proposals.items()
+            f"{folder}/{Path(name).name}": {
+                "bboxes": of_image.boxes,
+                "scores": objectness(of_image),
+            }
+            for name, of_image in proposals.items()
         }
     else:
         if index is None:
             raise SettingsError("MMDetection 2 reads a list in the data set's order: give --index")
-        content = [np.column_stack([one.boxes, objectness(one)]) for one in found]
+        content = [np.column_stack([of_image.boxes, objectness(of_image)]) for of_image in in_order]
     return pickle.dumps(content, protocol=4)
 
 
 def objectness(proposals: Proposals) -> Array:
-    """(N,) float32 scores that sort as the ranks do: the proposer's own, or from 1 down to 0."""
+    """Scores (N,) float32 in rank order: the proposer's own, or else evenly from 1 down to 0."""
     if proposals.scores is not None:
         return proposals.scores
     return np.linspace(1, 0, len(proposals) + 1, dtype=np.float32)[:-1]
 
 
 def by_name(items: Iterable[tuple[str, Proposals]]) -> dict[str, Proposals]:
-    """A cache's items as a dictionary; two images of one name are an error."""
-    found: dict[str, Proposals] = {}
+    """Index the items of a cache by image name. Raises ProposalError where two share a name."""
+    named: dict[str, Proposals] = {}
     for name, proposals in items:
-        if name in found:
+        if name in named:
             raise ProposalError(
                 f"two images are called {name}, and the layouts know images by file name alone;"
                 " export one folder at a time: propose.py export CACHE FOLDER ..."
             )
-        found[name] = proposals
-    return found
+        named[name] = proposals
+    return named
 
 
 def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Proposals]:
@@ -138,14 +143,14 @@ def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Pro
             f"no proposals for {len(missing)} of {len(index.names)} images of the index,"
             f" for example {missing[0]}; make them with inception-rcnn propose run"
         )
-    return {name: proposals[one] for one, name in asked.items()}
+    return {name: proposals[image] for image, name in asked.items()}
 
 
 def _all_differ(keys: Iterable[object], proposals: Mapping[str, Proposals], what: str) -> None:
-    """No key stands for two images; for two names of one it may, since their boxes are the same."""
+    """Refuse a key that stands for two images; two names of one image may share it."""
     known: dict[str, str] = {}
-    for key, (name, one) in zip(map(str, keys), proposals.items(), strict=True):
-        if key in known and not np.array_equal(proposals[known[key]].boxes, one.boxes):
+    for key, (name, of_image) in zip(map(str, keys), proposals.items(), strict=True):
+        if key in known and not np.array_equal(proposals[known[key]].boxes, of_image.boxes):
             raise ProposalError(
                 f"{known[key]} and {name} would both have the {what} {key}; rename one, or give"
                 " an --index that tells them apart"

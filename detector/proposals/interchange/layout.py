@@ -1,8 +1,8 @@
-"""How other people's boxes are laid out, said explicitly, and checked against the images.
+"""Explicit layouts of foreign boxes, checked against the images.
 
 No file of boxes says whether x or y comes first, whether counting starts at 0 or 1, and whether the
-last pixel belongs to the box. A wrong guess costs recall silently, so there is no guess here: the
-person who imports says it, and boxes that contradict the images are an error that names the layout
+last pixel belongs to the box. A wrong guess costs recall silently, so nothing is guessed: whoever
+imports states the layout, and boxes that contradict the images are an error that names a layout
 under which they would fit.
 """
 
@@ -18,7 +18,7 @@ from detector.errors import ProposalError, SettingsError
 from detector.structures import Array, Proposals
 
 Order = Literal["xyxy", "yxyx", "xywh"]
-# What rounding may put a coordinate outside its image.
+# Pixels by which rounding may put a coordinate outside its image.
 SLACK = 0.5
 
 
@@ -31,9 +31,9 @@ class ForeignBoxes(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The order of the four numbers, what the first pixel is called, and whether ends belong.
+    """Order of the four numbers, index of the first pixel, and whether the last one is included.
 
-    inclusive  None for xywh, whose sizes are sizes
+    inclusive  None for xywh, where it has no meaning
     """
 
     order: Order
@@ -50,7 +50,7 @@ class Layout:
             )
 
     def xyxy(self, boxes: Array) -> Array:
-        """(N, 4) float64 in our convention: 0-based, ends exclusive."""
+        """Convert (N, 4) boxes to our convention: float64 xyxy, 0-based, ends exclusive."""
         boxes = np.asarray(boxes, np.float64)
         if self.order == "xywh":
             corner = boxes[:, :2] - self.base
@@ -64,11 +64,11 @@ class Layout:
 
 
 class Imported(NamedTuple):
-    """What an import yields.
+    """Result of an import.
 
     proposals  by image name
-    dropped    boxes without any area, left out
-    remark     a doubt that the boxes themselves raise, or None
+    dropped    number of boxes without area, which were left out
+    remark     a doubt about the layout that the boxes raise, or None
     """
 
     proposals: dict[str, Proposals]
@@ -79,92 +79,95 @@ class Imported(NamedTuple):
 def convert(
     found: Mapping[str, ForeignBoxes], sizes: Mapping[str, tuple[int, int]], layout: Layout
 ) -> Imported:
-    """Proposals from foreign boxes of images of known (H, W). Boxes that do not fit: an error."""
-    misfits = [name for name, one in found.items() if not _fits(one, sizes[name], layout)]
+    """Convert foreign boxes, by image name, to proposals of images of known (H, W).
+
+    Raises ProposalError where boxes lie outside their images, naming a layout that would fit.
+    """
+    misfits = [name for name, foreign in found.items() if not _fits(foreign, sizes[name], layout)]
     if misfits:
         raise ProposalError(_diagnosis(found, sizes, layout, misfits))
     proposals, dropped = {}, 0
-    for name, one in found.items():
+    for name, foreign in found.items():
         height, width = sizes[name]
-        boxes = np.clip(layout.xyxy(one.boxes), 0, [width, height] * 2)
-        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-        dropped += len(boxes) - len(kept)
-        proposals[name] = _ranked(boxes[kept], one.scores, kept, sizes[name])
+        boxes = np.clip(layout.xyxy(foreign.boxes), 0, [width, height] * 2)
+        with_area = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        dropped += len(boxes) - len(with_area)
+        proposals[name] = _proposals(boxes[with_area], foreign.scores, with_area, sizes[name])
     return Imported(proposals, dropped, _remark(proposals, layout))
 
 
-def _ranked(boxes: Array, scores: Array | None, kept: Array, size: tuple[int, int]) -> Proposals:
+def _proposals(boxes: Array, scores: Array | None, rows: Array, size: tuple[int, int]) -> Proposals:
     """In the file's order; where there are scores, by them."""
     if scores is None:
         return Proposals(boxes, size)
-    scores = np.asarray(scores, np.float32)[kept]
+    scores = np.asarray(scores, np.float32)[rows]
     order = np.argsort(-scores, kind="stable")
     return Proposals(boxes[order], size, scores[order])
 
 
-def _fits(one: ForeignBoxes, size: tuple[int, int], layout: Layout) -> bool:
-    boxes = layout.xyxy(one.boxes)
+def _fits(foreign: ForeignBoxes, size: tuple[int, int], layout: Layout) -> bool:
+    boxes = layout.xyxy(foreign.boxes)
     inside = (boxes >= -SLACK) & (boxes <= np.array([size[1], size[0]] * 2) + SLACK)
     forwards = boxes[:, 2:] >= boxes[:, :2]
     return bool(inside.all() and forwards.all())
 
 
 def _diagnosis(
-    found: Mapping[str, ForeignBoxes],
+    foreign: Mapping[str, ForeignBoxes],
     sizes: Mapping[str, tuple[int, int]],
     layout: Layout,
     misfits: list[str],
 ) -> str:
     name = misfits[0]
-    raw, size = found[name].boxes, sizes[name]
+    raw, size = foreign[name].boxes, sizes[name]
     worst = next(
         i for i in range(len(raw)) if not _fits(ForeignBoxes(raw[i : i + 1]), size, layout)
     )
     numbers = ", ".join(f"{value:g}" for value in raw[worst])
     text = (
-        f"{len(misfits)} of {len(found)} images have boxes that do not fit under {layout}; "
+        f"{len(misfits)} of {len(foreign)} images have boxes that do not fit under {layout}; "
         f"{name}: box {worst} is ({numbers}) in an image {size[1]} wide and {size[0]} high\n"
     )
     for other, mistake in _alternatives(layout):
-        if all(_fits(one, sizes[key], other) for key, one in found.items()):
+        if all(_fits(boxes, sizes[key], other) for key, boxes in foreign.items()):
             return text + f"all would fit with {other}: {mistake}"
     return text + "no other layout fits all either: are these the images that the boxes are from?"
 
 
 def _alternatives(layout: Layout) -> list[tuple[Layout, str]]:
-    """Other layouts with the mistake that each would mean, the likeliest first."""
+    """Other layouts, each with the mistake that it would explain, the likeliest first."""
     swapped: dict[Order, Order] = {"xyxy": "yxyx", "yxyx": "xyxy"}
-    found = []
+    alternatives = []
     if layout.order in swapped:
         other = replace(layout, order=swapped[layout.order])
-        found.append((other, "x and y are probably swapped"))
+        alternatives.append((other, "x and y are probably swapped"))
         off = replace(layout, inclusive=not layout.inclusive)
-        found.append((off, "the end of a box is probably counted otherwise"))
-    found.append(
+        alternatives.append((off, "the end of a box is probably counted otherwise"))
+    alternatives.append(
         (replace(layout, base=0 if layout.base else 1), "counting probably starts elsewhere")
     )
     if layout.order == "xywh":
         corners = Layout("xyxy", layout.base, False)
-        found.append((corners, "these are probably corners, not sizes"))
-        found.append((replace(corners, order="yxyx"), "these are probably corners, y first"))
+        alternatives.append((corners, "these are probably corners, not sizes"))
+        alternatives.append((replace(corners, order="yxyx"), "these are probably corners, y first"))
     else:
         sizes = Layout("xywh", layout.base, None)
-        found.append((sizes, "these are probably sizes, not corners"))
+        alternatives.append((sizes, "these are probably sizes, not corners"))
     if layout.order in swapped:
         other = Layout(swapped[layout.order], 1, True)
-        found.append((other, "x and y are probably swapped, and MATLAB wrote them"))
-    return [one for one in found if one[0] != layout]
+        alternatives.append((other, "x and y are probably swapped, and MATLAB wrote them"))
+    return [alternative for alternative in alternatives if alternative[0] != layout]
 
 
 def _remark(proposals: Mapping[str, Proposals], layout: Layout) -> str | None:
     """Regions touch the borders of their images; if not one does, counting is off by a pixel."""
     if sum(map(len, proposals.values())) < 100:
         return None
-    starts = min(one.boxes[:, :2].min() for one in proposals.values() if len(one))
+    starts = min(of_image.boxes[:, :2].min() for of_image in proposals.values() if len(of_image))
     ends = min(
-        (np.array([one.size[1], one.size[0]]) - one.boxes[:, 2:]).min()
-        for one in proposals.values()
-        if len(one)
+        (np.array([of_image.size[1], of_image.size[0]]) - of_image.boxes[:, 2:]).min()
+        for of_image in proposals.values()
+        if len(of_image)
     )
     if starts >= 1:
         return f"no box begins at pixel 0 under {layout}: is --base 1 meant?"

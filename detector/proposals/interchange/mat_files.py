@@ -1,7 +1,7 @@
-"""MATLAB's files of version 5 to 7, as far as proposals need them: numbers, texts, cells of them.
+"""Reader of MATLAB files of version 5 to 7, limited to numeric arrays, texts and cells of them.
 
 SciPy's reader crashes the process on some damaged files; this one checks every length before it
-believes it. The format is MathWorks' "MAT-File Format", level 5.
+uses it. The format is MathWorks' "MAT-File Format", level 5.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 HEADER = 128
 MOST_UNPACKED = 2**31
-"""Bytes that one compressed variable may become."""
+"""Limit in bytes of one decompressed variable."""
 DEEPEST = 4
-"""Cells within cells."""
+"""Limit of cells nested in cells."""
 
 _NUMBERS = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
@@ -35,12 +35,12 @@ class _Element(NamedTuple):
 
 class _File(NamedTuple):
     order: Literal["<", ">"]
-    """Of bytes."""
+    """Byte order."""
     wanted: frozenset[str]
 
 
 def read_mat(data: bytes, wanted: Sequence[str]) -> dict[str, Any]:
-    """The variables of these names: arrays, texts, and object arrays of such for cells.
+    """Read the variables of these names: arrays, texts, and object arrays for cells.
 
     Raises ValueError for anything that is not such a file; NotImplementedError for version 7.3.
     """
@@ -50,7 +50,7 @@ def read_mat(data: bytes, wanted: Sequence[str]) -> dict[str, Any]:
     if len(data) < HEADER or data[126:128] not in orders:
         raise ValueError("not a MATLAB file of version 5 to 7")
     file = _File(orders[data[126:128]], frozenset(wanted))
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     for element in _elements(file, memoryview(data)[HEADER:]):
         if element.kind == _COMPRESSED:
             unpacker = zlib.decompressobj()
@@ -64,12 +64,12 @@ def read_mat(data: bytes, wanted: Sequence[str]) -> dict[str, Any]:
         if element.kind == _MATRIX and len(element.data):
             name, value = _matrix(file, element.data, 0)
             if name in file.wanted:
-                found[name] = value
-    return found
+                variables[name] = value
+    return variables
 
 
 def _elements(file: _File, data: memoryview) -> Iterator[_Element]:
-    """What lies one after the other in `data`."""
+    """Yield the data elements of `data` in order."""
     at = 0
     while at + 8 <= len(data):
         first, size = struct.unpack_from(f"{file.order}II", data, at)
@@ -88,7 +88,7 @@ def _elements(file: _File, data: memoryview) -> Iterator[_Element]:
 
 
 def _matrix(file: _File, data: memoryview, depth: int) -> tuple[str, Any]:
-    """The name and the value of one variable or cell."""
+    """Name and value of one variable or cell."""
     if not len(data):
         return "", np.zeros((0, 0))
     if depth > DEEPEST:
@@ -119,13 +119,13 @@ def _matrix(file: _File, data: memoryview, depth: int) -> tuple[str, Any]:
 
 
 def _cells(file: _File, parts: Iterator[_Element], shape: tuple[int, ...], depth: int) -> Any:
-    cells = [_matrix(file, one.data, depth + 1)[1] for one in parts if one.kind == _MATRIX]
+    cells = [_matrix(file, part.data, depth + 1)[1] for part in parts if part.kind == _MATRIX]
     if len(cells) != _count(shape):
         raise ValueError(f"{len(cells)} cells for an array of {_count(shape)}")
-    found = np.empty(len(cells), object)
-    for place, cell in enumerate(cells):
-        found[place] = cell
-    return found.reshape(shape, order="F")
+    values = np.empty(len(cells), object)
+    for index, cell in enumerate(cells):
+        values[index] = cell
+    return values.reshape(shape, order="F")
 
 
 def _numbers(file: _File, element: _Element) -> Any:

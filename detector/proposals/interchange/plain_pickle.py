@@ -1,8 +1,8 @@
-"""Pickles of arrays, read without a class of NumPy's: a file can neither run code nor crash us.
+"""Safe reader of pickled arrays: a file can neither run code nor crash the process.
 
-NumPy's own `__setstate__` trusts what a file says: a type with a field at offset 2^30, or with an
-object in the middle of bytes, makes it read memory that is not its own. So a pickle gets stand-ins
-instead, which take plain numbers only and check every length.
+NumPy's own `__setstate__` trusts the file: a type with a field at offset 2^30, or with an object in
+the middle of bytes, makes it read foreign memory. So a pickle is given stand-ins for NumPy's
+classes, which accept plain numbers only and check every length.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _OBJECT = re.compile(r"\|?O[48]?")
 
 
 def load(data: bytes) -> Any:
-    """Arrays (as stand-ins that NumPy converts), lists, dictionaries, texts and numbers."""
+    """Load arrays (as stand-ins that NumPy converts), lists, dictionaries, texts and numbers.
+
+    Raises ProposalError for a pickle of anything else.
+    """
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except MemoryError:  # a few damaged bytes may ask for a table of gigabytes
@@ -45,7 +48,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Callable:
-    """What a pickle may call, and nothing else: neither subclassed nor changed, unlike a class."""
+    """A function that a pickle may call; unlike a class it cannot be subclassed or changed."""
 
     __slots__ = ("_call",)
 
@@ -60,7 +63,7 @@ class _Callable:
 
 
 class _Type:
-    """`numpy.dtype` for plain numbers; `plain` is None for the type of objects."""
+    """Stand-in for `numpy.dtype` of plain numbers; `plain` is None for the type of objects."""
 
     def __init__(self, code: Any) -> None:
         code = code.decode("latin1") if isinstance(code, bytes) else code
@@ -69,7 +72,7 @@ class _Type:
         self.plain = np.dtype(code) if _PLAIN.fullmatch(code) else None
 
     def __setstate__(self, state: Any) -> None:
-        """(version, byte order, None, None, None, ...): all that follows belongs to other types."""
+        """Take (version, byte order, None, None, None, ...); the rest belongs to other types."""
         if not isinstance(state, tuple) or len(state) < 5 or state[2:5] != (None, None, None):
             raise ProposalError("an array whose type has fields, expected plain numbers")
         order: Any = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
@@ -80,13 +83,13 @@ class _Type:
 
 
 class _Array:
-    """`numpy.ndarray`: empty until its state comes."""
+    """Stand-in for `numpy.ndarray`, empty until its state is set."""
 
     def __init__(self, values: Array | None = None) -> None:
         self.values: Array | list[Any] = np.zeros(0) if values is None else values
 
     def __setstate__(self, state: Any) -> None:
-        """(version, shape, type, whether the first index varies fastest, bytes or objects)."""
+        """Take (version, shape, type, Fortran order, bytes or list of objects)."""
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise ProposalError("an array without shape, type, order and content")
         shape, kind, fortran, data = state[-4:]
@@ -107,7 +110,7 @@ class _Array:
 
 
 def _values(data: Any, kind: Any, shape: Any, order: Literal["C", "F"]) -> Array:
-    """The numbers in `data`, whose length must be the shape's."""
+    """Array of the numbers in `data`, whose length must agree with the shape."""
     if isinstance(data, str):
         data = data.encode("latin1")  # Python 2's
     if (

@@ -1,4 +1,4 @@
-"""Reading other people's proposal files: .mat, .pkl, .npz and JSON; none of them can run code.
+"""Readers of foreign proposal files: .mat, .pkl, .npz and JSON; none of them can run code.
 
     .mat    R-CNN and Fast R-CNN: cell arrays `boxes` and, where it is there, `images`
     .pkl    Detectron's dictionary (ids, boxes, objectness_logits or scores), MMDetection's list of
@@ -6,7 +6,7 @@
     .npz    one (N, 4) or (N, 5) array an image, under its name
     .json   a dictionary name -> boxes, or COCO's list of (image_id or file_name, bbox, score)
 
-A fifth column is a score. Where a file has no names, the caller says in which order its images are.
+A fifth column is a score. Where a file has no names, the caller gives the order of its images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ _XYXY_ABS, _XYWH_ABS = 0, 1
 
 
 def read_foreign(path: str | Path, names: Sequence[str] | None = None) -> dict[str, ForeignBoxes]:
-    """Image name -> boxes as the file has them. `names` are the images of a file without names."""
+    """Read boxes in the file's own layout, by image name.
+
+    `names` lists the images of a file without names, in its order. Raises ProposalError.
+    """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -43,7 +46,7 @@ def read_foreign(path: str | Path, names: Sequence[str] | None = None) -> dict[s
         raise ProposalError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         content = reader(data)
-        return _named(content, names)
+        return _by_name(content, names)
     except ProposalError as error:
         raise ProposalError(f"{path}: {error}") from None
     except Exception as error:  # damaged files make their readers raise nearly every type
@@ -70,7 +73,7 @@ def _read_mat(data: bytes) -> Any:
     images = list(np.ravel(content["images"]))
     if not all(isinstance(name, str) for name in images):
         raise ProposalError("`images` is not a cell array of names")
-    return _paired(images, cells)
+    return _pair(images, cells)
 
 
 def _read_pickle(data: bytes) -> Any:
@@ -93,7 +96,7 @@ def _read_detectron(content: Mapping[str, Any]) -> Any:
             np.column_stack([_table(b), np.ravel(_shallow(s))])
             for b, s in zip(boxes, scores, strict=True)
         ]
-    return list(boxes) if ids is None else _paired([str(one) for one in ids], boxes)
+    return list(boxes) if ids is None else _pair([str(image_id) for image_id in ids], boxes)
 
 
 def _read_npz(data: bytes) -> Any:
@@ -106,12 +109,12 @@ def _read_json(data: bytes) -> Any:
         content = json.loads(data)
     except RecursionError:
         raise ProposalError("nested too deeply to be a list of boxes") from None
-    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         return content
     rows: dict[str, list[list[float]]] = {}
-    for one in content:
-        name = str(one.get("file_name", one.get("image_id")))
-        row = [*one["bbox"], one["score"]] if "score" in one else list(one["bbox"])
+    for entry in content:
+        name = str(entry.get("file_name", entry.get("image_id")))
+        row = [*entry["bbox"], entry["score"]] if "score" in entry else list(entry["bbox"])
         rows.setdefault(name, []).append(row)
     return rows
 
@@ -125,20 +128,20 @@ _READERS = {
 }
 
 
-def _named(content: Any, names: Sequence[str] | None) -> dict[str, ForeignBoxes]:
+def _by_name(content: Any, names: Sequence[str] | None) -> dict[str, ForeignBoxes]:
     if isinstance(content, (list, tuple)):
         if names is None:
             raise ProposalError(
                 f"has {len(content)} lists of boxes and no image names; give --names with the"
                 " image list that they follow, such as VOC's ImageSets/Main/val.txt"
             )
-        content = _paired(names, content)
+        content = _pair(names, content)
     if not isinstance(content, Mapping) or not content:
         raise ProposalError("holds no boxes by image")
     return {str(name): _foreign_boxes(str(name), value) for name, value in content.items()}
 
 
-def _paired(names: Sequence[str], boxes: Iterable[Any]) -> dict[str, Any]:
+def _pair(names: Sequence[str], boxes: Iterable[Any]) -> dict[str, Any]:
     boxes = list(boxes)
     if len(names) != len(boxes):
         raise ProposalError(f"{len(names)} image names for {len(boxes)} lists of boxes")
@@ -175,7 +178,7 @@ def _table(value: Any, name: str = "boxes") -> Array:
 
 
 def _shallow(value: Any) -> Any:
-    """The value, unless its lists go deeper than a table's: NumPy may follow them for ever."""
+    """Refuse lists nested deeper than a table's, which NumPy may follow without end."""
     lists = (list, tuple)
     rows = [row for row in value if isinstance(row, lists)] if isinstance(value, lists) else []
     if any(isinstance(one, lists) for row in rows for one in row):
@@ -184,14 +187,14 @@ def _shallow(value: Any) -> Any:
 
 
 def match_names(names: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]:
-    """Foreign image names -> image files, as `ImageNames` finds them.
+    """Match foreign image names to image files, as `ImageNames` does.
 
-    A name that fits two files, or a file that fits two names, is an error.
+    Raises ProposalError where a name fits two files, or a file two names.
     """
     from detector.datasets.image_names import ImageNames
 
     images = ImageNames.of_files({str(path): path for path in paths})
-    found: dict[str, Path] = {}
+    matched: dict[str, Path] = {}
     taken: dict[Path, str] = {}
     for name in names:
         try:
@@ -205,5 +208,5 @@ def match_names(names: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]:
             raise ProposalError(
                 f"the names {taken[path]} and {name} both fit {path}; give the images of both"
             )
-        found[name], taken[path] = path, name
-    return found
+        matched[name], taken[path] = path, name
+    return matched

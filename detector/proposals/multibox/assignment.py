@@ -1,8 +1,7 @@
-"""Which prediction is whose: one of its own for each object, so that all together cost least.
+"""Optimal bipartite matching of predictions to objects (arXiv 1312.2249, section 3.2).
 
-arXiv 1312.2249, section 3.2: the optimal bipartite matching. An object's cheapest M predictions (M
-objects) hold its partner in some optimal matching, so only those are given to the solver; the
-result costs the same as the matching over all K.
+With M objects, some optimal matching gives every object one of its M cheapest predictions, so only
+those are passed to the solver; the result costs the same as the matching over all K.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from detector.structures import Array
 
 
 def assign(cost: Array) -> tuple[Array, Array]:
-    """(M, K) costs to the objects matched and their predictions, both (min(M, K),)."""
+    """Match (M, K) costs: indices of objects and of their predictions, both (min(M, K),)."""
     from scipy.optimize import linear_sum_assignment
 
     objects, predictions = cost.shape

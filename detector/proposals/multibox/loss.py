@@ -3,8 +3,8 @@
     F_match = 1/2 sum of x_ij ||l_i - g_j||^2
     F_conf  = - sum of x_ij log c_i - sum of (1 - sum_j x_ij) log(1 - c_i)
 
-x_ij = 1 where prediction i is object j's, as the cheapest matching says. Distances are in units of
-a prior's deviation s, so alpha here is alpha * s^2 of a loss on plain fractions: the 1,000 of the
+x_ij = 1 where the optimal matching gives prediction i to object j. Distances are in units of a
+prior's deviation s, so alpha here is alpha * s^2 of a loss on plain fractions: the 1,000 of the
 public trainer of arXiv 1412.1441, on fractions, is 2.5 at s = 0.05; 0.3, as the paper is quoted,
 on google/multibox's units (s = 0.01) weighs a distance as 3,000 would on fractions. Both terms are
 sums over a view, not means.
@@ -28,18 +28,18 @@ from detector.structures import Array
 
 
 class LossSettings(Settings):
-    """The weight of the two terms, and by what objects are matched."""
+    """Weight of the location term, and the cost by which objects are matched."""
 
     alpha: float = Field(2.5, gt=0)
-    """Of the distance, in units of the priors' deviations."""
+    """Weight of the squared distance, which is in units of the priors' deviations."""
     match: Literal["predictions", "priors"] = "predictions"
-    """By the whole cost of the predictions, or by the distance to the priors alone, which the paper
-    found faster and the boxes more diverse.
+    """By the full cost of the predictions, or by the distance to the priors alone, which according
+    to the paper trains faster and gives more diverse boxes.
     """
 
 
 class Losses(NamedTuple):
-    """Each (B,) and summed over a view's predictions; `matched` counts objects."""
+    """Terms (B,), summed over the predictions of each view; `matched` counts objects."""
 
     location: Tensor
     confidence: Tensor
@@ -47,14 +47,15 @@ class Losses(NamedTuple):
 
 
 def residuals(boxes: Array, priors: Priors) -> Array:
-    """(M, K, 4) where (M, 4) boxes lie, seen from each prior in units of its deviation."""
-    found: Array = (boxes[:, None] - priors.boxes[None]) / priors.deviation[None]
-    return found
+    """Residuals (M, K, 4) of (M, 4) boxes to each prior, in units of its deviation."""
+    offsets: Array = (boxes[:, None] - priors.boxes[None]) / priors.deviation[None]
+    return offsets
 
 
 def matching_cost(targets: Array, location: Array, logits: Array, settings: LossSettings) -> Array:
-    """(M, K) by how much the loss grows if object j takes prediction i: alpha / 2 times the squared
-    distance, and -log c + log(1 - c), which is minus the logit.
+    """Costs (M, K): the increase of the loss if object j is matched with prediction i.
+
+    alpha / 2 times the squared distance, plus -log c + log(1 - c), which is minus the logit.
     """
     if settings.match == "priors":
         return (targets**2).sum(2)
@@ -65,7 +66,7 @@ def matching_cost(targets: Array, location: Array, logits: Array, settings: Loss
 def match(
     location: Array, logits: Array, boxes: Array, priors: Priors, settings: LossSettings
 ) -> tuple[Array, Array]:
-    """Predictions matched (m,) and their target locations (m, 4), of one view with (M, 4) boxes.
+    """Match one view's predictions with its (M, 4) boxes: indices (m,) and targets (m, 4).
 
     With more objects than predictions, as many objects as there are predictions are matched.
     """
@@ -84,17 +85,17 @@ def multibox_loss(
     priors: Priors,
     settings: LossSettings,
 ) -> Losses:
-    """Predictions (B, K, 4) and (B, K) against the boxes (M, 4) of each of B views.
+    """Loss of predictions (B, K, 4) and (B, K) against the boxes (M, 4) of each of B views.
 
-    complete  (B,) bool: every object is annotated. Elsewhere a prediction that is nobody's may be
-              an object that nobody boxed, so it adds nothing.
+    complete  (B,) bool: every object is annotated. Elsewhere an unmatched prediction may be an
+              object that nobody annotated, so it adds nothing.
 
-    A prediction that is not finite makes the loss of its view NaN, whatever it is matched with.
+    A prediction that is not finite makes the loss of its view NaN, even where it is unmatched.
     """
-    places, values = location.detach().cpu().numpy(), logits.detach().cpu().numpy()
+    locations, values = location.detach().cpu().numpy(), logits.detach().cpu().numpy()
     views, columns, targets = [], [], []
-    for view, own in enumerate(boxes):
-        chosen, residual = match(places[view], values[view], own, priors, settings)
+    for view, of_view in enumerate(boxes):
+        chosen, residual = match(locations[view], values[view], of_view, priors, settings)
         views.append(np.full(len(chosen), view))
         columns.append(chosen)
         targets.append(residual)

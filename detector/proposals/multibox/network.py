@@ -1,4 +1,4 @@
-"""MultiBox's heads: from a trunk's map to the locations and confidences of K boxes.
+"""MultiBox's heads: locations and confidences of K boxes from the feature map of a trunk.
 
 arXiv 1312.2249, section 3.1: locations are 4K linear outputs, confidences K outputs through a
 sigmoid, of the network's last hidden layer. arXiv 1412.1441 makes them convolutional: each cell of
@@ -20,23 +20,23 @@ from detector.proposals.multibox.priors import SHAPES, Priors
 from detector.settings import Settings
 
 EXPECTED_SHARE = 0.002
-"""Of the predictions that are an object's, before training: the confidences' bias."""
+"""Expected share of matched predictions before training; it sets the bias of the confidences."""
 
 
 class HeadSettings(Settings):
-    """What stands on the trunk."""
+    """Size and kind of the heads on the trunk."""
 
     priors: Literal[50, 100, 200, 400, 800] | Literal["grids"] = "grids"
     """K free priors, or the 1,420 on grids."""
     width: int = Field(128, ge=8, le=4096)
-    """Channels of the layers between."""
+    """Channels of the convolutions between the trunk and the outputs."""
     hidden: int = Field(512, ge=8, le=8192)
     """Units of the layer under free priors (the paper's network has 4,096)."""
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
 class Standardise(nn.Module):
-    """Each channel divided by its deviation, as `measure` found it on some maps."""
+    """Divide each channel by its standard deviation, which `measure` takes from sample maps."""
 
     deviation: Tensor
 
@@ -46,9 +46,10 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def measure(self, maps: Tensor) -> None:
-        """From maps (N, C, h, w)."""
-        found = maps.float().std((0, 2, 3))
-        self.deviation.copy_(found.clamp_min(0.05 * float(found.mean()) + 1e-6))
+        """Measure the deviations on maps (N, C, h, w)."""
+        deviation = maps.float().std((0, 2, 3))
+        # A floor of a twentieth of the mean keeps channels that are nearly dead from blowing up.
+        self.deviation.copy_(deviation.clamp_min(0.05 * float(deviation.mean()) + 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
         return x / self.deviation.to(x.dtype)[:, None, None]
@@ -105,9 +106,9 @@ class GridHeads(nn.Module):
         locations, logits = [], []
         parts = zip(self.sides, self.cells, self.locations, self.confidences, strict=True)
         for side, cell, location, confidence in parts:
-            seen = self.dropout(cell(F.adaptive_avg_pool2d(x, 2 * side)))
-            locations.append(location(seen).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
-            logits.append(confidence(seen).permute(0, 2, 3, 1).flatten(1))
+            features = self.dropout(cell(F.adaptive_avg_pool2d(x, 2 * side)))
+            locations.append(location(features).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
+            logits.append(confidence(features).permute(0, 2, 3, 1).flatten(1))
         return torch.cat(locations, 1).float(), torch.cat(logits, 1).float()
 
 
@@ -119,21 +120,21 @@ class MultiBoxNetwork(nn.Module):
         self.trunk, self.heads = trunk, heads
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = self.heads(self.trunk(crops))
-        return found
+        outputs: tuple[Tensor, Tensor] = self.heads(self.trunk(crops))
+        return outputs
 
 
 def build_heads(
     shape: tuple[int, int, int], priors: Priors, settings: HeadSettings
 ) -> FreeHeads | GridHeads:
-    """The heads for these priors on maps of `shape` (C, h, w)."""
+    """Build the heads for these priors on maps of `shape` (C, h, w)."""
     if priors.grids:
         return GridHeads(shape, priors.grids, settings)
     return FreeHeads(shape, len(priors), settings)
 
 
 def _start_at_the_priors(location: nn.Module, confidence: nn.Module) -> None:
-    """Before training a prediction is nearly its prior, and nearly surely no object."""
+    """Initialise so that each prediction is nearly its prior and almost certainly no object."""
     for layer, bias in (
         (location, 0.0),
         (confidence, math.log(EXPECTED_SHARE / (1 - EXPECTED_SHARE))),

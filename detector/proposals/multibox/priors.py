@@ -1,4 +1,4 @@
-"""Where boxes are expected: what MultiBox's predictions are residuals to (arXiv 1312.2249, 3).
+"""MultiBox's prior boxes, to which its predictions are residuals (arXiv 1312.2249, section 3).
 
 Free priors are the centres of K clusters of annotated boxes, corners in fractions of the image.
 Priors on grids (arXiv 1412.1441) are the same few shapes in every cell: 8 x 8, 6 x 6, 4 x 4, 3 x 3
@@ -18,14 +18,14 @@ from detector.structures import Array
 
 GRIDS = (8, 6, 4, 3, 2)
 SHAPES = 11
-"""Priors of a cell."""
+"""Priors of each cell."""
 LEAST_DEVIATION = 0.01
-"""google/multibox's deviation of all priors; ours are measured, but not below it."""
+"""Lower limit of the measured deviations; google/multibox uses it for all priors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """K boxes, and how far objects lie from them.
+    """K prior boxes with the deviation of objects from them.
 
     boxes      (K, 4) float32 xyxy in [0, 1]
     deviation  (K, 4) float32, above 0: a prediction is boxes + deviation * location
@@ -44,22 +44,26 @@ class Priors:
                 raise SettingsError(f"priors: {name} of shape {value.shape} is not finite (K, 4)")
         if not (self.deviation > 0).all():
             raise SettingsError("priors: deviations must be above 0")
-        if self.grids and len(self) != on_grids(self.grids):
+        if self.grids and len(self) != count_on_grids(self.grids):
             raise SettingsError(
-                f"priors: grids {self.grids} have {on_grids(self.grids)} places, not {len(self)}"
+                f"priors: grids {self.grids} have {count_on_grids(self.grids)} places,"
+                f" not {len(self)}"
             )
 
     def __len__(self) -> int:
         return len(self.boxes)
 
 
-def on_grids(grids: tuple[int, ...]) -> int:
-    """How many priors these grids hold, the one of the whole image included."""
+def count_on_grids(grids: tuple[int, ...]) -> int:
+    """Number of priors on these grids, including the one of the whole image."""
     return SHAPES * sum(side * side for side in grids) + 1
 
 
-def checked(boxes: Array) -> Array:
-    """(N, 4) float64 boxes in fractions of their images, at least one, all with an area."""
+def check_boxes(boxes: Array) -> Array:
+    """Check (N, 4) boxes in fractions of their images: at least one, all with an area.
+
+    Raises SettingsError.
+    """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     if not len(boxes):
         raise SettingsError("priors: there are no boxes to learn them from")
@@ -75,42 +79,42 @@ def checked(boxes: Array) -> Array:
 
 
 def free_priors(boxes: Array, count: int, *, seed: int = 0) -> Priors:
-    """`count` centres by k-means over the corners of (N, 4) boxes in fractions of their images.
+    """Fit `count` priors by k-means over the corners of (N, 4) boxes in fractions of their images.
 
-    Where there are fewer distinct boxes than priors, it is a SettingsError: ask for fewer.
+    Raises SettingsError where there are fewer distinct boxes than priors.
     """
-    boxes = checked(boxes)
+    boxes = check_boxes(boxes)
     centres, _ = _clusters(boxes, count, seed)
     return _with_deviation(centres, boxes, np.arange(count), ())
 
 
 def grid_priors(boxes: Array, *, grids: tuple[int, ...] = GRIDS, seed: int = 0) -> Priors:
-    """Priors on grids: shapes by k-means over the logarithms of widths and heights of (N, 4) boxes,
-    the smallest eleven on the finest grid.
+    """Fit priors on grids to (N, 4) boxes in fractions of their images.
 
-    A shape stands in the middle of each cell, cut to the image.
+    Shapes come from k-means over log width and log height, the smallest eleven on the finest grid.
+    Each shape is centred in every cell and clipped to the image. Raises SettingsError.
     """
-    boxes = checked(boxes)
+    boxes = check_boxes(boxes)
     sides = np.log(boxes[:, 2:] - boxes[:, :2])
     centres, _ = _clusters(sides, SHAPES * len(grids), seed)
     shapes = np.exp(centres[np.argsort(centres.sum(1), kind="stable")])
-    found, kinds = [], []
+    by_grid, kinds = [], []
     for position, grid in enumerate(grids):
-        own = shapes[position * SHAPES : (position + 1) * SHAPES]
+        of_grid = shapes[position * SHAPES : (position + 1) * SHAPES]
         middle = (np.arange(grid) + 0.5) / grid
         y, x = np.meshgrid(middle, middle, indexing="ij")
         centre = np.stack([x, y], -1)[:, :, None]  # rows, columns, 1, xy
-        cells = np.concatenate([centre - own / 2, centre + own / 2], -1)
-        found.append(cells.reshape(-1, 4))
+        cells = np.concatenate([centre - of_grid / 2, centre + of_grid / 2], -1)
+        by_grid.append(cells.reshape(-1, 4))
         kinds.append(position * SHAPES + np.tile(np.arange(SHAPES), grid * grid))
     whole = np.array([[0.0, 0.0, 1.0, 1.0]])
-    priors = np.clip(np.concatenate([*found, whole]), 0, 1)
+    priors = np.clip(np.concatenate([*by_grid, whole]), 0, 1)
     kind = np.concatenate([*kinds, [SHAPES * len(grids)]])
     return _with_deviation(priors, boxes, kind, grids)
 
 
 def _clusters(points: Array, count: int, seed: int) -> tuple[Array, Array]:
-    """(count, D) centres and the (N,) cluster of each point."""
+    """k-means: centres (count, D), and the cluster (N,) of each point."""
     from sklearn.cluster import KMeans
 
     distinct = len(np.unique(points, axis=0))
@@ -126,8 +130,8 @@ def _clusters(points: Array, count: int, seed: int) -> tuple[Array, Array]:
 
 
 def _with_deviation(priors: Array, boxes: Array, kind: Array, grids: tuple[int, ...]) -> Priors:
-    """Deviations as measured: the root mean square of box - prior over the boxes whose best prior
-    (by IoU) is of a kind; kinds that are nobody's best have that of all boxes.
+    """Measure the deviations of each kind of prior: root mean square of box - prior over the boxes
+    whose best prior (by IoU) is of that kind, shrunk towards that of all boxes.
     """
     best = np.concatenate(
         [box_ops.iou(boxes[i : i + 1000], priors).argmax(1) for i in range(0, len(boxes), 1000)]

@@ -1,4 +1,4 @@
-"""A trained MultiBox in one file: safetensors, with its priors and, in the header, what it is."""
+"""A trained MultiBox in one safetensors file: weights and priors, with a JSON header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detector.files import write_atomically
 from detector.models import build_model
 from detector.models.map_trunk import map_shape, map_trunk
 from detector.models.normalisation import Normalisation
-from detector.models.weights.pretrained import built_to_fit, read_tensors
+from detector.models.weights.pretrained import build_to_fit, read_tensors
 from detector.models.weights.storage import StoredAs, decode, encode
 from detector.proposals.calibration import Calibration
 from detector.proposals.multibox.network import HeadSettings, MultiBoxNetwork, build_heads
@@ -30,7 +30,7 @@ _PRIORS = ("priors.boxes", "priors.deviation")
 
 
 class MultiBoxHeader(Settings):
-    """What the header says of the tensors."""
+    """Header of the file: the architecture, the heads and where the weights come from."""
 
     format: str = _FORMAT
     architecture: str
@@ -41,7 +41,7 @@ class MultiBoxHeader(Settings):
     grids: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = ()
     stored_as: StoredAs = "float16"
     calibration: dict[str, Calibration] = {}
-    """By the name of an engine: from its scores to the chance of an object."""
+    """Calibration of scores to the probability of an object, by the name of the engine."""
     training_data: str = "not stated"
     licence: str = "not stated"
 
@@ -61,7 +61,7 @@ class TrainedMultiBox:
 
 
 def build_network(header: MultiBoxHeader, priors: Priors) -> MultiBoxNetwork:
-    """The network that a header describes, at random."""
+    """Build the network that a header describes, with random weights."""
     trunk = map_trunk(build_model(header.architecture, 1, **header.options), header.after)
     return on_trunk(trunk, header.input_size, priors, header.heads)
 
@@ -69,12 +69,12 @@ def build_network(header: MultiBoxHeader, priors: Priors) -> MultiBoxNetwork:
 def on_trunk(
     trunk: nn.Module, input_size: int, priors: Priors, settings: HeadSettings
 ) -> MultiBoxNetwork:
-    """Fresh heads on a trunk."""
+    """Put freshly initialised heads on a trunk."""
     return MultiBoxNetwork(trunk, build_heads(map_shape(trunk, input_size), priors, settings))
 
 
 def save_multibox(path: str | Path, trained: TrainedMultiBox) -> None:
-    """Write it in one step. Raises WeightsError where a value is not finite."""
+    """Write the file atomically. Raises WeightsError where a value is not finite."""
     from safetensors.torch import save
 
     header, priors = trained.header, trained.priors
@@ -86,7 +86,7 @@ def save_multibox(path: str | Path, trained: TrainedMultiBox) -> None:
 
 
 def load_multibox(path: str | Path) -> TrainedMultiBox:
-    """A file that `save_multibox` wrote, verified. Raises WeightsError."""
+    """Load and verify a file of `save_multibox`. Raises WeightsError."""
     path = Path(path)
     tensors: dict[str, Tensor] = read_tensors(path)
     header = _header(path)
@@ -98,15 +98,15 @@ def load_multibox(path: str | Path) -> TrainedMultiBox:
     try:
         priors = Priors(boxes, deviation, header.grids)
         state = decode(tensors, str(path))
-        network = built_to_fit(lambda: build_network(header, priors), state, str(path))
+        network = build_to_fit(lambda: build_network(header, priors), state, str(path))
     except (SettingsError, WeightsError) as error:
-        raise WeightsError(_of_file(path, error)) from None
+        raise WeightsError(_with_path(path, error)) from None
     return TrainedMultiBox(
         network.eval(), priors, header, hashlib.sha256(path.read_bytes()).hexdigest()
     )
 
 
-def _of_file(path: Path, error: Exception) -> str:
+def _with_path(path: Path, error: Exception) -> str:
     said = str(error)
     return said if said.startswith(str(path)) else f"{path}: {said}"
 
@@ -128,6 +128,6 @@ def _header(path: Path) -> MultiBoxHeader:
 
 
 def normalisation_of(network: MultiBoxNetwork) -> Normalisation:
-    """What the trunk makes of centred crops first."""
-    found: Normalisation = network.trunk.normalisation  # type: ignore[assignment]
-    return found
+    """The normalisation that the trunk expects."""
+    normalisation: Normalisation = network.trunk.normalisation  # type: ignore[assignment]
+    return normalisation

@@ -1,11 +1,11 @@
 """Selective search (Uijlings et al., IJCV 2013): exact, reproducible and fast.
 
-colour, filters, segmentation, similarity, grouping   the method, readable; plain.py runs it from
-end to end
-native/                                               the same, compiled; engine.py runs it, in
-threads
-strategies, settings, ranking, regions, search        what to run, in which order, and what comes
-out
+colour, filters, segmentation, similarity, grouping
+    the method in readable NumPy; plain.py runs it from end to end and is the reference
+numba/
+    the same integers from compiled kernels; engine.py runs them in threads
+strategies, settings, ranking, learned_ranking, regions, search
+    presets, settings, the order of the proposals, masks, and the class `SelectiveSearch`
 """
 
 from detector.proposals.selective_search.regions import Regions

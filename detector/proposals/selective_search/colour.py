@@ -1,10 +1,10 @@
 """The eight colour spaces of selective search (section 4.1, Table 2) as planes of bytes.
 
 Everything is integer or single-operation float32 arithmetic, so that the compiled version in
-native/ can give the same bytes whatever the compiler does. This is the readable one.
+numba/ gives the same bytes whatever the compiler does. This is the readable reference.
 
-A hue is an angle: one byte is 1/256 of a turn, differences wrap, and averages are taken of
-differences to the centre.
+A hue is an angle: one byte is 1/256 of a turn, differences wrap around, and a weighted mean is the
+centre plus the weighted mean of the differences to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLOURS: tuple[ColourName, ...] = get_args(ColourName)
 
 
 class Space(NamedTuple):
-    """How many planes a colour space has, and whether the first is a hue (an angle)."""
+    """Number of planes of a colour space; `hue` marks the first one as an angle."""
 
     planes: int
     hue: bool = False
@@ -38,25 +38,25 @@ SPACES: dict[str, Space] = {
 }
 
 _UNIT = 1 << 14
-"""Fixed point of the Lab tables."""
+"""One in the fixed-point tables of the Lab conversion."""
 
 
 def _srgb_to_linear() -> Array:
-    """(256,) int32: linear light of a byte, `_UNIT - 1` is white (IEC 61966-2-1)."""
+    """Linear light of each byte: (256,) int32, white is `_UNIT - 1` (IEC 61966-2-1)."""
     v = np.arange(256) / 255
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     return np.rint(linear * (_UNIT - 1)).astype(np.int32)
 
 
 def _lab_curve() -> Array:
-    """(_UNIT,) int32: CIE f(t), a cube root with a straight foot, `_UNIT` is 1."""
+    """CIE f(t), a cube root with a linear foot: (_UNIT,) int32, where `_UNIT` is 1."""
     t = np.arange(_UNIT) / (_UNIT - 1)
     f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t * (29 / 6) ** 2 / 3 + 4 / 29)
     return np.rint(f * _UNIT).astype(np.int32)
 
 
 def _xyz_matrix() -> Array:
-    """(3, 3) int32: sRGB's primaries over the D65 white point; every row sums to 4096."""
+    """sRGB's primaries over the D65 white point: (3, 3) int32, every row sums to 4096."""
     primaries = np.array(
         [
             [0.412453, 0.357580, 0.180423],
@@ -73,44 +73,47 @@ LINEAR, CURVE, XYZ = _srgb_to_linear(), _lab_curve(), _xyz_matrix()
 
 
 def planes(image: Array, colour: str) -> Array:
-    """(H, W, 3) uint8 RGB -> (C, H, W) uint8, every plane filling 0..255 over the space's range."""
+    """Convert (H, W, 3) uint8 RGB to planes (C, H, W) uint8 that span 0..255.
+
+    Raises ValueError for an unknown colour space.
+    """
     r, g, b = (image[:, :, i].astype(np.int32) for i in range(3))
     match colour:
         case "RGB":
-            found = [r, g, b]
+            channels = [r, g, b]
         case "I":
-            found = [_intensity(r, g, b)]
+            channels = [_intensity(r, g, b)]
         case "Lab":
-            found = _lab(r, g, b)
+            channels = _lab(r, g, b)
         case "rgI":
-            found = [_share(r, r + g + b), _share(g, r + g + b), _intensity(r, g, b)]
+            channels = [_share(r, r + g + b), _share(g, r + g + b), _intensity(r, g, b)]
         case "HSV":
-            found = [_hue(r, g, b), _saturation(r, g, b), np.maximum(np.maximum(r, g), b)]
+            channels = [_hue(r, g, b), _saturation(r, g, b), np.maximum(np.maximum(r, g), b)]
         case "rgb":
-            found = [_share(one, r + g + b) for one in (r, g, b)]
+            channels = [_share(channel, r + g + b) for channel in (r, g, b)]
         case "C":
-            found = _opponent(r, g, b)
+            channels = _opponent(r, g, b)
         case "H":
-            found = [_hue(r, g, b)]
+            channels = [_hue(r, g, b)]
         case _:
             raise ValueError(f"colour space {colour!r} is none of {', '.join(COLOURS)}")
-    return np.stack(found).astype(np.uint8)
+    return np.stack(channels).astype(np.uint8)
 
 
 def _intensity(r: Array, g: Array, b: Array) -> Array:
-    """Rec. 601 luma, as MATLAB's rgb2gray."""
+    """Rec. 601 luma in 1/65536, as MATLAB's rgb2gray."""
     return (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
 
 
 def _rounded_ratio(part: Array, whole: Array, empty: int) -> Array:
-    """round(part / whole) in float32 for part >= 0; `empty` where the whole is 0."""
+    """Round part / whole, in float32, for part >= 0; `empty` where the whole is 0."""
     ratio = part.astype(np.float32) / np.maximum(whole, 1).astype(np.float32)
     return np.where(whole > 0, (ratio + np.float32(0.5)).astype(np.int32), empty)
 
 
-def _share(one: Array, total: Array) -> Array:
-    """Normalised r, g or b: its share of R + G + B; black counts as grey."""
-    return _rounded_ratio(255 * one, total, 85)
+def _share(channel: Array, total: Array) -> Array:
+    """Normalised r, g or b: the channel's share of R + G + B; black counts as grey."""
+    return _rounded_ratio(255 * channel, total, 85)
 
 
 def _saturation(r: Array, g: Array, b: Array) -> Array:
@@ -119,7 +122,7 @@ def _saturation(r: Array, g: Array, b: Array) -> Array:
 
 
 def _hue(r: Array, g: Array, b: Array) -> Array:
-    """The angle on the colour hexagon, 256 to the turn; red, and grey, are 0."""
+    """Angle on the colour hexagon, 256 to the turn; red and grey are 0."""
     high, low = np.maximum(np.maximum(r, g), b), np.minimum(np.minimum(r, g), b)
     chroma = high - low
     sixths = np.where(
@@ -131,8 +134,9 @@ def _hue(r: Array, g: Array, b: Array) -> Array:
 
 
 def _opponent(r: Array, g: Array, b: Array) -> list[Array]:
-    """C: the opponent colours with intensity divided out, (R-G)/sum in [-1, 1] and (R+G-2B)/sum in
-    [-2, 1].
+    """Colour space C: opponent colours divided by the intensity.
+
+    (R-G)/sum lies in [-1, 1], and (R+G-2B)/sum in [-2, 1].
     """
     total = r + g + b
     red_green = _rounded_ratio(255 * (total + r - g), 2 * total, 128)
@@ -149,4 +153,4 @@ def _lab(r: Array, g: Array, b: Array) -> list[Array]:
     lightness = ((116 * y - 16 * _UNIT) * 255 + 50 * _UNIT) // (100 * _UNIT)
     red_green = 128 + ((500 * (x - y) + _UNIT // 2) >> 14)
     yellow_blue = 128 + ((200 * (y - z) + _UNIT // 2) >> 14)
-    return [np.clip(one, 0, 255) for one in (lightness, red_green, yellow_blue)]
+    return [np.clip(channel, 0, 255) for channel in (lightness, red_green, yellow_blue)]

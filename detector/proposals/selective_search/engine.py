@@ -1,8 +1,8 @@
 """The compiled pipeline from one image to the hierarchies of all strategies, in parallel threads.
 
-What strategies have in common is computed once: planes, sorted edges and textures for a colour
-space; superpixels, neighbours and histograms for a colour space and a k. The threads run kernels
-that release the GIL; each writes only its own arrays, so their number changes nothing but the time.
+Shared results are computed once: planes, sorted edges and textures for a colour space; superpixels,
+neighbours and histograms for a colour space and a k. The threads run kernels that release the GIL;
+each writes only its own arrays, so their number changes nothing but the time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from detector.proposals.selective_search.colour import ColourName
 from detector.proposals.selective_search.grouping import Hierarchy
-from detector.proposals.selective_search.numba import grouping as native_grouping
+from detector.proposals.selective_search.numba import grouping as numba_grouping
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
 from detector.proposals.selective_search.superpixels import (
@@ -30,15 +30,15 @@ from detector.proposals.selective_search.workspace import BufferPool
 from detector.structures import Array
 
 TOGETHER = 1_000_000
-"""Images of more pixels than this take their colour spaces one after the other, to bound memory."""
+"""Above this many pixels the colour spaces are computed one at a time, to bound the memory."""
 ABREAST = 6_000_000
-"""And of more than this, their k as well."""
+"""Above this many pixels the values of k are computed one at a time as well."""
 
 Map = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
 
-class Found(NamedTuple):
-    """One strategy's result: its hierarchy over the superpixels `labels`, (H, W) integers."""
+class StrategyResult(NamedTuple):
+    """Hierarchy of one strategy over its superpixels `labels`, (H, W) integers."""
 
     strategy: Strategy
     hierarchy: Hierarchy
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def group(leaves: Superpixels, terms: str) -> Hierarchy:
-    """The hierarchy over the superpixels under the chosen similarities."""
+    """Group the superpixels under the chosen similarities (letters of CTSF)."""
     count = len(leaves.sizes)
     total = 2 * count - 1
     sizes, boxes = np.empty(total, np.int32), np.empty((total, 4), np.int32)
@@ -57,7 +57,7 @@ def group(leaves: Superpixels, terms: str) -> Hierarchy:
     children, keys = np.empty((count - 1, 2), np.int32), np.empty(count - 1, np.int64)
     use = np.array([term in terms for term in "CTSF"])
     split = columns * 25 // 105
-    native_grouping.group(
+    numba_grouping.group(
         use,
         sizes,
         boxes,
@@ -74,11 +74,11 @@ def group(leaves: Superpixels, terms: str) -> Hierarchy:
 
 
 def hierarchies(
-    image: Array, settings: SelectiveSearchSettings, threads: int, shelf: BufferPool
-) -> Iterator[list[Found]]:
-    """All strategies' hierarchies in the order in which the settings name their colour spaces.
+    image: Array, settings: SelectiveSearchSettings, threads: int, buffer_pool: BufferPool
+) -> Iterator[list[StrategyResult]]:
+    """Yield the hierarchies of all strategies, in the order of the colour spaces in the settings.
 
-    They come in one list, or, where memory or an early stop asks for it, in one list a colour
+    One list holds them all; large images and an early stop (`stop_at`) give one list a colour
     space.
     """
     colours = list(dict.fromkeys(strategy.colour for strategy in settings.chosen()))
@@ -86,7 +86,7 @@ def hierarchies(
     waves = [[name] for name in colours] if apart else [colours]
     with _threads(threads) as each:
         for wave in waves:
-            yield _wave(image, wave, settings, each, shelf)
+            yield _wave(image, wave, settings, each, buffer_pool)
 
 
 def _wave(
@@ -94,58 +94,60 @@ def _wave(
     wave: list[ColourName],
     settings: SelectiveSearchSettings,
     each: Map,
-    shelf: BufferPool,
-) -> list[Found]:
+    buffer_pool: BufferPool,
+) -> list[StrategyResult]:
     chosen = [strategy for strategy in settings.chosen() if strategy.colour in wave]
     starts = [(s.colour, settings.scaled_k(s), settings.least_pixels(s)) for s in chosen]
     distinct = list(dict.fromkeys(starts))
-    with ExitStack() as room:
-        rooms = [room.enter_context(shelf.borrowed()) for _ in wave]
+    with ExitStack() as stack:
+        workspaces = [stack.enter_context(buffer_pool.borrowed()) for _ in wave]
         spaces = dict(
             zip(
                 wave,
                 each(
-                    lambda one: prepare(image, one[0], settings.sigma, one[1]),
-                    list(zip(wave, rooms, strict=True)),
+                    lambda pair: prepare(image, pair[0], settings.sigma, pair[1]),
+                    list(zip(wave, workspaces, strict=True)),
                 ),
                 strict=True,
             )
         )
 
-        def segmented(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
-            with shelf.borrowed() as own:
-                return segment(spaces[start[0]], start[1], start[2], own)
+        def segment_start(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
+            with buffer_pool.borrowed() as buffers:
+                return segment(spaces[start[0]], start[1], start[2], buffers)
 
-        def described(one: tuple[tuple[ColourName, int, int], tuple[Array, int]]) -> Superpixels:
-            (name, _, _), (labels, count) = one
-            with shelf.borrowed() as own:
-                found = describe(spaces[name].planes, codes[name], labels, count, own)
-            return found._replace(labels=_compact(labels, count))
+        def describe_segments(
+            segmentation: tuple[tuple[ColourName, int, int], tuple[Array, int]],
+        ) -> Superpixels:
+            (name, _, _), (labels, count) = segmentation
+            with buffer_pool.borrowed() as buffers:
+                superpixels = describe(spaces[name].planes, codes[name], labels, count, buffers)
+            return superpixels._replace(labels=_compact(labels, count))
 
         wide = image.shape[0] * image.shape[1] > ABREAST
-        labels = [segmented(start) for start in distinct] if wide else each(segmented, distinct)
-        spaced = list(zip(spaces.values(), rooms, strict=True))
-        codes = dict(zip(wave, each(lambda one: textures(*one), spaced), strict=True))
-        found = each(described, list(zip(distinct, labels, strict=True)))
-        leaves = dict(zip(distinct, found, strict=True))
+        labels = (
+            [segment_start(start) for start in distinct] if wide else each(segment_start, distinct)
+        )
+        spaced = list(zip(spaces.values(), workspaces, strict=True))
+        codes = dict(zip(wave, each(lambda pair: textures(*pair), spaced), strict=True))
+        all_superpixels = each(describe_segments, list(zip(distinct, labels, strict=True)))
+        leaves = dict(zip(distinct, all_superpixels, strict=True))
 
-    def grouped(one: tuple[Strategy, tuple[ColourName, int, int]]) -> Found:
-        strategy, start = one
-        return Found(strategy, group(leaves[start], strategy.terms), leaves[start].labels)
+    def group_job(job: tuple[Strategy, tuple[ColourName, int, int]]) -> StrategyResult:
+        strategy, start = job
+        return StrategyResult(strategy, group(leaves[start], strategy.terms), leaves[start].labels)
 
-    return each(grouped, list(zip(chosen, starts, strict=True)))
+    return each(group_job, list(zip(chosen, starts, strict=True)))
 
 
 def _compact(labels: Array, regions: int) -> Array:
-    """The same numbers in half the memory, where they fit: they stay as long as the result does."""
+    """Store labels as uint16 where they fit: they live as long as the result."""
     return labels.astype(np.uint16) if regions <= 1 << 16 else labels
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[Map]:
-    """A `map` over `count` threads that live as long as the call, so that a forked process never
-    inherits any.
-    """
+    """Yield a `map` over `count` threads, which end with the call: a fork never inherits any."""
     if count == 1:
         yield lambda function, items: [function(item) for item in items]
         return

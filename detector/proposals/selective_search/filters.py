@@ -1,6 +1,6 @@
 """Integer filters: Gaussian smoothing before the segmentation, Gaussian derivatives for texture.
 
-The readable version; native/ computes the same integers. Borders repeat the edge pixel.
+The readable version; numba/ computes the same integers. Borders repeat the edge pixel.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from detector.structures import Array
 
 WEIGHT_BITS = 12
 SMOOTH_BITS = 7
-"""Smoothed values are kept in 1/128 grey levels: 255 is 32640, and a whole turn of hue is 32768."""
+"""Smoothed values are in 1/128 grey levels: 255 is 32640, and a whole turn of hue is 32768."""
 TEXTURE_BITS = 4
-"""Gradients are kept in 1/16 grey levels a pixel."""
+"""Gradients are in 1/16 grey levels a pixel."""
 TEXTURE_SIGMA = 1.0
 DIAGONAL = 181
 """256 / sqrt(2): turns the sum of two perpendicular gradients into the one between them."""
 
 
 def gaussian(sigma: float) -> Array:
-    """(2r+1,) int32 weights that sum to 4096; a single one for sigma 0."""
+    """Gaussian weights (2r+1,) int32 that sum to 4096; a single one for sigma 0."""
     radius = math.ceil(3.5 * sigma)
     x = np.arange(-radius, radius + 1)
     density = np.exp(-(x**2) / (2 * sigma**2)) if sigma > 0 else np.ones(1)
     weights = np.rint(density / density.sum() * (1 << WEIGHT_BITS)).astype(np.int32)
+    # Rounding may miss the sum by a few; the centre takes the rest, so that flat areas stay exact.
     weights[radius] += (1 << WEIGHT_BITS) - weights.sum()
     return weights
 
 
 def gaussian_derivative(sigma: float) -> Array:
-    """(2r+1,) int32 antisymmetric weights; a ramp of one grey level a pixel gives 4096."""
+    """Antisymmetric weights (2r+1,) int32; a ramp of one grey level a pixel gives 4096."""
     radius = math.ceil(3.5 * sigma)
     x = np.arange(-radius, radius + 1)
     slope = x * np.exp(-(x**2) / (2 * sigma**2))
@@ -40,8 +41,9 @@ def gaussian_derivative(sigma: float) -> Array:
 
 
 def _weighted_differences(plane: Array, weights: Array, axis: int, turn: int) -> Array:
-    """Sum of weights times (neighbour - centre) along `axis`; differences wrap at half a `turn`
-    unless it is 0.
+    """Sum of weights times (neighbour - centre) along `axis`.
+
+    Differences wrap at half a `turn` (hue), unless it is 0.
     """
     radius = len(weights) // 2
     width = [(0, 0), (0, 0)]
@@ -62,7 +64,7 @@ def _rounded_shift(value: Array, bits: int) -> Array:
 
 
 def smooth(plane: Array, weights: Array, bits: int, hue: bool) -> Array:
-    """(H, W) bytes -> int32 in units of 1 / 2**bits, smoothed along rows and then along columns."""
+    """Smooth (H, W) bytes along rows, then columns: int32 in units of 1 / 2**bits."""
     turn = 256 << bits if hue else 0
     row = _smooth_rows(plane, weights, bits, hue)
     down = row + _rounded_shift(_weighted_differences(row, weights, 0, turn), WEIGHT_BITS)
@@ -77,8 +79,8 @@ def _smooth_rows(plane: Array, weights: Array, bits: int, hue: bool) -> Array:
 
 
 def gradients(plane: Array, hue: bool) -> tuple[Array, Array, Array, Array]:
-    """Gaussian derivatives along 0, 45, 90 and 135 degrees, int32 in 1/16 grey levels a pixel; (H,
-    W) each.
+    """Gaussian derivatives along 0, 45, 90 and 135 degrees: (H, W) int32 each, in 1/16 grey levels
+    a pixel.
     """
     bell, slope = gaussian(TEXTURE_SIGMA), gaussian_derivative(TEXTURE_SIGMA)
     turn = 256 if hue else 0

@@ -1,6 +1,6 @@
-"""Hierarchical grouping (Algorithm 1): join the two most similar neighbours until one is left.
+"""Hierarchical grouping (Algorithm 1): merge the two most similar neighbours until one is left.
 
-The readable version looks at every pair at every step; native/ keeps a heap.
+The readable version looks at every pair at every step; numba/ uses a heap.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from detector.structures import Array
 
 
 class Hierarchy(NamedTuple):
-    """R leaves and R - 1 joins: region R + t was made at step t; the last one is the whole image.
+    """Merge tree of R leaves: step t creates region R + t; the last region is the whole image.
 
     boxes     (2R - 1, 4) int32 xyxy pixels
     sizes     (2R - 1,) int32 pixels
-    children  (R - 1, 2) int32 the two regions joined at step t, lower number first
+    children  (R - 1, 2) int32 the two regions merged at step t, lower number first
     keys      (R - 1,) int64 their similarity in units of 2**-27
     """
 
@@ -29,10 +29,9 @@ class Hierarchy(NamedTuple):
 
 
 def group(terms: str, leaves: Regions, pairs: Array, pixels: int) -> Hierarchy:
-    """`leaves` and the (E, 2) pairs of neighbours -> their hierarchy.
+    """Merge `leaves` along the (E, 2) pairs of neighbours in an image of `pixels`.
 
-    Of equally similar pairs, the one whose younger region (higher number) is oldest goes first,
-    then the one whose older region is oldest.
+    Ties between equally similar pairs go to the lower higher number, then to the lower lower one.
     """
     grown = _with_room(leaves)
     alike = {
@@ -58,7 +57,7 @@ def group(terms: str, leaves: Regions, pairs: Array, pixels: int) -> Hierarchy:
 
 
 def _with_room(leaves: Regions) -> Regions:
-    """The same rows, with R - 1 empty ones after them."""
+    """Append R - 1 empty rows, for the regions to be created."""
 
     def extended(rows: Array) -> Array:
         return np.concatenate([rows, np.zeros((len(rows) - 1, *rows.shape[1:]), rows.dtype)])
@@ -74,7 +73,7 @@ def _join(regions: Regions, low: int, high: int, new: int) -> None:
 
 
 def _others(pair: tuple[int, int], low: int, high: int) -> list[int]:
-    """The neighbour that this pair gives to the union of `low` and `high`, if any."""
+    """Regions of this pair that become neighbours of the union of `low` and `high`: one or none."""
     if not {low, high} & set(pair):
         return []
     return [region for region in pair if region not in (low, high)]

@@ -1,9 +1,9 @@
-"""A ranking that has learnt which regions are objects, from how they lie and how they were merged.
+"""A learned ranking: logistic regression on the geometry and the merge tree of each region.
 
-Departs from the paper, whose order is position times chance: here a logistic regression looks at
-fifteen numbers of each region, none of which costs anything (the merge tree has them all), and
-near-duplicates step back behind what is new. It knows no class, and the same regions are proposed.
-The weights were fitted by tools/fit_ranking.py; `learned_ranking.json` says on what.
+Departs from the paper, whose order is position times a random number: here a logistic regression
+scores fifteen features of each region, all of which the merge tree has already, and near-duplicates
+are moved behind the other boxes. It is class-agnostic, and the set of regions stays the same. The
+weights were fitted by tools/fit_ranking.py; `learned_ranking.json` names the data.
 """
 
 from __future__ import annotations
@@ -26,54 +26,54 @@ NAMES = (
     "log area", "log aspect", "fill", "log size", "made at", "joined at", "made - joined",
     "log growth", "borders", "left", "top", "right", "bottom", "leaf", "log times found",
 )  # fmt: skip
-"""What is looked at, all relative to the image: `made at` is the similarity of a region's two parts
-and `joined at` the one at which it was merged away, `fill` its share of its box, `growth` how much
-larger the next box is, `borders` the sides of the image it touches, and `times found` the number of
-strategies that have the box.
+"""Features, all relative to the image: `made at` is the similarity of a region's two parts,
+`joined at` the one at which the region itself is merged, `fill` its share of its box, `growth` the
+ratio of the parent's box to its own, `borders` the number of image sides that it touches, and
+`times found` the number of strategies with the same box.
 """
 REACH = 4.0
-"""Standard deviations beyond which a number counts no further."""
+"""Features are clipped to this many standard deviations."""
 NEAR = 0.75
 """IoU above which a box is a near-duplicate of a better one."""
 FIRST = "93693ef7fee82f8c"
-"""The fingerprint of the first weights: caches that do not name theirs were made with these."""
+"""Fingerprint of the first weights, which caches without a fingerprint were made with."""
 CONSIDERED = 1000
-"""So many of the best boxes are looked at for near-duplicates."""
+"""Near-duplicates are looked for among this many of the best boxes."""
 
 
 class Weights(NamedTuple):
-    """A logistic regression on the numbers and their squares, standardised."""
+    """Logistic regression on the standardised features and their squares."""
 
     mean: Array
     deviation: Array
     linear: Array
     square: Array
 
-    def scores(self, numbers: Array) -> Array:
-        """(N, 15) -> (N,) log-odds of being an object, up to a constant."""
-        z = np.clip((numbers - self.mean) / self.deviation, -REACH, REACH)
+    def scores(self, region_features: Array) -> Array:
+        """Log-odds (N,) of being an object, up to a constant, for features (N, 15)."""
+        z = np.clip((region_features - self.mean) / self.deviation, -REACH, REACH)
         return (z * self.linear + z * z * self.square).sum(1)
 
 
 @cache
 def shipped() -> Weights:
-    """The weights that come with the package."""
+    """Load the weights that come with the package."""
     return read(WEIGHTS)
 
 
 @cache
 def fingerprint() -> str:
-    """Which weights those are: the beginning of a hash of their numbers."""
+    """Beginning of a SHA-256 of the shipped weights."""
     return hashlib.sha256(np.stack(shipped()).astype("<f8").tobytes()).hexdigest()[:16]
 
 
-def other_weights() -> dict[str, str]:
-    """What tells a cache that these are not the first weights; nothing where they are."""
+def version_of_weights() -> dict[str, str]:
+    """Fingerprint of the weights as a part of the cache key; empty for the first weights."""
     return {} if fingerprint() == FIRST else {"learned_ranking": fingerprint()}
 
 
 def read(path: Path) -> Weights:
-    """Weights that tools/fit_ranking.py wrote."""
+    """Read weights that tools/fit_ranking.py wrote. Raises SettingsError."""
     try:
         table = json.loads(path.read_text())
         rows = [np.array([table[name][column] for name in NAMES], float) for column in range(4)]
@@ -86,8 +86,8 @@ def read(path: Path) -> Weights:
     return Weights(*rows)
 
 
-def numbers(hierarchy: Hierarchy, terms: str, size: tuple[int, ...]) -> Array:
-    """(2R - 1, 14) numbers of one strategy's regions, in the order of NAMES less the last."""
+def region_features(hierarchy: Hierarchy, terms: str, size: tuple[int, ...]) -> Array:
+    """Features (2R - 1, 14) of one strategy's regions: NAMES without the last."""
     height, width = size
     count = len(hierarchy.boxes)
     leaves = (count + 1) // 2
@@ -97,42 +97,44 @@ def numbers(hierarchy: Hierarchy, terms: str, size: tuple[int, ...]) -> Array:
     parent = np.full(count, -1)
     parent[hierarchy.children.ravel()] = np.repeat(np.arange(leaves, count), 2)
     grown = parent >= 0
-    made = np.ones(count)
-    made[leaves:] = hierarchy.keys / 2.0**27 / len(terms)
-    joined = np.where(grown, made[parent], 0.0)
+    similarity = np.ones(count)
+    similarity[leaves:] = hierarchy.keys / 2.0**27 / len(terms)
+    joined = np.where(grown, similarity[parent], 0.0)
     edges = (x1 <= 0) * 1.0 + (y1 <= 0) + (x2 >= width) + (y2 >= height)
     columns = [
         np.log(area / pixels), np.log(wide / high), hierarchy.sizes / area,
-        np.log(hierarchy.sizes / pixels), made, joined, made - joined,
+        np.log(hierarchy.sizes / pixels), similarity, joined, similarity - joined,
         np.log(np.where(grown, area[parent], pixels) / area), edges,
         x1 / width, y1 / height, x2 / width, y2 / height, np.arange(count) < leaves,
     ]  # fmt: skip
     return np.stack(columns, 1)
 
 
-def distinct(boxes: Array, table: Array) -> tuple[Array, Array]:
-    """(N, 4) boxes and their (N, 14) numbers: the first places (M,) of the distinct boxes, and the
-    means of their numbers with `log times found` (M, 15).
+def merge_duplicates(boxes: Array, table: Array) -> tuple[Array, Array]:
+    """Merge equal rows of (N, 4) boxes with features (N, 14).
+
+    Returns the first index (M,) of each distinct box, and features (M, 15): the mean over its
+    repetitions and `log times found`.
     """
     _, first, inverse, times = np.unique(
         boxes, axis=0, return_index=True, return_inverse=True, return_counts=True
     )
     total = np.zeros((len(first), table.shape[1]))
     np.add.at(total, inverse.ravel(), table)
-    found = np.column_stack([total / times[:, None], np.log(times)])
+    means = np.column_stack([total / times[:, None], np.log(times)])
     order = np.argsort(first)
-    return first[order], found[order]
+    return first[order], means[order]
 
 
-def ordered(boxes: Array, scores: Array) -> Array:
-    """Places of (N, 4) boxes, best score first; but of the first, near-duplicates step back behind
-    the others.
+def order_by_score(boxes: Array, scores: Array) -> Array:
+    """Indices of (N, 4) boxes, best score first; among the first CONSIDERED, near-duplicates of a
+    better box are moved behind the others.
     """
     order = np.argsort(-scores, kind="stable")
     first = order[:CONSIDERED]
     near = box_ops.iou(boxes[first], boxes[first]) > NEAR
     new = np.ones(len(first), bool)
-    for place in range(len(first)):
-        if new[place]:
-            new[place + 1 :] &= ~near[place, place + 1 :]
+    for rank in range(len(first)):
+        if new[rank]:
+            new[rank + 1 :] &= ~near[rank, rank + 1 :]
     return np.concatenate([first[new], first[~new], order[CONSIDERED:]])

@@ -1,6 +1,4 @@
-"""The readable pipeline from one image to hierarchies: the judge of the compiled one in engine.py,
-and far slower.
-"""
+"""The readable pipeline from one image to a hierarchy: the reference for engine.py, far slower."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from detector.structures import Array
 
 
 def hierarchy(image: Array, strategy: Strategy, settings: SelectiveSearchSettings) -> Hierarchy:
-    """(H, W, 3) uint8 RGB -> one strategy's hierarchy, at the image's own size."""
+    """Hierarchy of one strategy on (H, W, 3) uint8 RGB, at the image's own size."""
     space = colour.SPACES[strategy.colour]
     planes = colour.planes(image, strategy.colour)
     labels = superpixels(planes, space.hue, strategy, settings)
@@ -31,7 +29,7 @@ def hierarchy(image: Array, strategy: Strategy, settings: SelectiveSearchSetting
 def superpixels(
     planes: Array, hue: bool, strategy: Strategy, settings: SelectiveSearchSettings
 ) -> Array:
-    """(C, H, W) uint8 planes -> (H, W) int32 labels."""
+    """Segment (C, H, W) uint8 planes into (H, W) int32 labels."""
     kernel = filters.gaussian(settings.sigma)
     smoothed = np.stack(
         [

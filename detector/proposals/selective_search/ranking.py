@@ -1,7 +1,7 @@
 """The order of the proposals (section 4.3): position in the hierarchy times a random number.
 
-Chance is a counter, not a stream: the numbers of a strategy depend on the seed and on its name
-alone, so neither threads, nor history, nor the company of other strategies change them.
+The generator is counter-based: the numbers of a strategy depend only on the seed and on its name,
+so neither threads, nor earlier calls, nor the other strategies change them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from detector.structures import Array
 
 
 def chance(seed: int, name: str, count: int) -> Array:
-    """(count,) float64 in (0, 1]: SplitMix64 counted from a hash of the seed and the strategy's
-    name.
-    """
+    """Random numbers (count,) float64 in (0, 1], from SplitMix64 with a hash of seed and name."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     start = np.frombuffer(digest, "<u8")
     z = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -27,8 +25,8 @@ def chance(seed: int, name: str, count: int) -> Array:
     return ((z >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
 
 
-def positions(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array:
-    """(2R - 1,) sort keys of one strategy's regions, lowest first."""
+def sort_keys(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array:
+    """Sort keys (2R - 1,) of one strategy's regions, lowest first."""
     count = len(hierarchy.boxes)
     drawn = chance(seed, name, count)
     if ranking == "area":
@@ -40,10 +38,11 @@ def positions(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array
     return drawn * np.arange(count, 0, -1)
 
 
-def merged(boxes: Array, keys: Array) -> Array:
-    """Indices of the distinct boxes in order of their best key; equal keys keep the given order."""
+def rank_distinct(boxes: Array, keys: Array) -> Array:
+    """Indices of the distinct boxes in order of their best key; ties keep their order."""
     order = np.argsort(keys, kind="stable")
     corners = boxes[order].astype(np.int64)
+    # One int64 a box sorts much faster than rows of four; collisions are checked for afterwards.
     packed = (corners[:, 0] << 32 | corners[:, 1]) * np.int64(1_000_003) ^ (
         corners[:, 2] << 32 | corners[:, 3]
     )
@@ -51,7 +50,7 @@ def merged(boxes: Array, keys: Array) -> Array:
 
 
 def _first_of_each(packed: Array, corners: Array) -> Array:
-    """Indices, in order, of the first occurrence of each row of `corners`."""
+    """Sorted indices of the first occurrence of each row of `corners`."""
     _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
     if (corners[first[inverse]] == corners).all():
         return np.sort(first)

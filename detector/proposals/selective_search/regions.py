@@ -1,6 +1,4 @@
-"""Proposals with what they were made of: superpixels and merge trees, from which any region's mask
-follows.
-"""
+"""Proposals with their superpixels and merge trees, which give the mask of any region."""
 
 from __future__ import annotations
 
@@ -8,32 +6,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.proposals.selective_search.engine import Found
+from detector.proposals.selective_search.engine import StrategyResult
 from detector.structures import Array, Proposals
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The proposals of one image and where each came from.
+    """Proposals of one image with the region that each box bounds.
 
     proposals  in rank order, in the original image's pixels
-    found      every strategy's hierarchy and superpixels, at the size of the computation
-    rows       (N, 2) for each proposal its place in `found` and its region there
+    results    every strategy's hierarchy and superpixels, at the size of the computation
+    rows       (N, 2) index into `results`, and the region there, of each proposal
     """
 
     proposals: Proposals
-    found: tuple[Found, ...]
+    results: tuple[StrategyResult, ...]
     rows: Array
 
     @staticmethod
     def of(
-        found: list[Found], rows: Array, inner: tuple[int, ...], outer: tuple[int, ...]
+        found: list[StrategyResult], rows: Array, inner: tuple[int, ...], outer: tuple[int, ...]
     ) -> Regions:
-        """Boxes computed at `inner` (H, W) are reported in the pixels of `outer`."""
+        """Scale boxes from the size of the computation, `inner` (H, W), to the image's, `outer`."""
         boxes = np.empty((len(rows), 4))
-        for place, one in enumerate(found):
-            mine = rows[:, 0] == place
-            boxes[mine] = one.hierarchy.boxes[rows[mine, 1]]
+        for index, strategy in enumerate(found):
+            of_strategy = rows[:, 0] == index
+            boxes[of_strategy] = strategy.hierarchy.boxes[rows[of_strategy, 1]]
         if inner != outer:
             boxes = np.rint(boxes * ([outer[1] / inner[1], outer[0] / inner[0]] * 2))
         return Regions(Proposals(boxes, (outer[0], outer[1])), tuple(found), rows)
@@ -42,15 +40,15 @@ class Regions:
         return len(self.rows)
 
     def mask(self, index: int) -> Array:
-        """(H, W) bool in the original image: the pixels of one proposal's region."""
-        place, region = self.rows[index]
-        found = self.found[place]
-        inside = np.zeros(len(found.hierarchy.sizes), bool)
-        inside[leaves(found.hierarchy.children, int(region))] = True
-        return _enlarged(inside[found.labels], self.proposals.size)
+        """Mask (H, W) bool of one proposal's region in the original image."""
+        strategy, region = self.rows[index]
+        searched = self.results[strategy]
+        inside = np.zeros(len(searched.hierarchy.sizes), bool)
+        inside[leaves(searched.hierarchy.children, int(region))] = True
+        return _enlarge(inside[searched.labels], self.proposals.size)
 
     def run_lengths(self, index: int) -> list[int]:
-        """The mask as COCO's uncompressed run-length code: runs down the columns, zeros first."""
+        """Mask as COCO's uncompressed run-length code: runs down the columns, zeros first."""
         flat = self.mask(index).ravel(order="F")
         turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
         runs = np.diff(np.concatenate([[0], turns, [flat.size]]))
@@ -58,20 +56,20 @@ class Regions:
 
 
 def leaves(children: Array, region: int) -> list[int]:
-    """The superpixels under a region of a merge tree, `children` (R - 1, 2)."""
+    """List the superpixels under a region of a merge tree, `children` (R - 1, 2)."""
     count = len(children) + 1
-    found, waiting = [], [region]
+    superpixels, waiting = [], [region]
     while waiting:
         node = waiting.pop()
         if node < count:
-            found.append(node)
+            superpixels.append(node)
         else:
             waiting.extend(children[node - count].tolist())
-    return found
+    return superpixels
 
 
-def _enlarged(mask: Array, size: tuple[int, int]) -> Array:
-    """Nearest neighbour to (H, W)."""
+def _enlarge(mask: Array, size: tuple[int, int]) -> Array:
+    """Resize to (H, W) by nearest neighbour."""
     height, width = size
     y = (np.arange(height) * 2 + 1) * mask.shape[0] // (2 * height)
     x = (np.arange(width) * 2 + 1) * mask.shape[1] // (2 * width)

@@ -1,4 +1,4 @@
-"""The front door: image in, proposals out."""
+"""`SelectiveSearch`, the proposer: image in, proposals out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from detector.errors import ImageError, SettingsError
 from detector.hardware import usable_cores
 from detector.images.decoding import check_pixels
-from detector.proposals.merge import with_scores
+from detector.proposals.merge import proposals_by_score
 from detector.proposals.selective_search import engine, learned_ranking, ranking
-from detector.proposals.selective_search.engine import Found
+from detector.proposals.selective_search.engine import StrategyResult
 from detector.proposals.selective_search.regions import Regions
-from detector.proposals.selective_search.settings import SelectiveSearchSettings, validated
+from detector.proposals.selective_search.settings import SelectiveSearchSettings, validate
 from detector.proposals.selective_search.workspace import BufferPool
 from detector.structures import Array, Proposals
 
@@ -21,7 +21,7 @@ MAX_PIXELS = 64_000_000
 
 
 class SelectiveSearch:
-    """Uijlings et al., IJCV 2013: segment, group the most alike neighbours, propose all boxes met.
+    """Uijlings et al., IJCV 2013: segment, merge the most similar neighbours, propose all boxes.
 
         search = SelectiveSearch(preset="fast", superpixel_scale=2.0, seed=0)
         proposals = search(image)      # image (H, W, 3) uint8 RGB
@@ -31,108 +31,113 @@ class SelectiveSearch:
     """
 
     def __init__(self, *, threads: int | None = None, **settings: Any) -> None:
-        self.settings = validated(settings)
+        self.settings = validate(settings)
         self.threads = _threads(threads)
-        self._shelf = BufferPool()
+        self._pool = BufferPool()
 
     @classmethod
     def of(cls, settings: SelectiveSearchSettings, threads: int | None = None) -> SelectiveSearch:
-        """From settings that were made elsewhere."""
+        """Build the proposer from a settings object."""
         return cls(threads=threads, **settings.model_dump(exclude_unset=True))
 
     @property
-    def beside_settings(self) -> dict[str, str | int]:
-        """What decides the boxes and their order beside the settings: the weights of the learned
-        ranking, and how an early stop counts. Caches of before either was known are those of the
-        first weights, and of searches that do not stop early.
+    def derived_settings(self) -> dict[str, str | int]:
+        """Inputs beside the settings that determine the boxes and their order.
+
+        The weights of the learned ranking, and the version of the early stop. Both are left out at
+        their first values, so that the keys of older caches stay valid.
         """
-        found: dict[str, str | int] = {}
+        extra: dict[str, str | int] = {}
         if self.settings.ranking == "learned":
-            found |= learned_ranking.other_weights()
+            extra |= learned_ranking.version_of_weights()
         if self.settings.stop_at is not None:
-            found["stops"] = 2
-        return found
+            extra["stops"] = 2
+        return extra
 
     def __call__(self, image: Array) -> Proposals:
         return self.regions(image).proposals
 
     def regions(self, image: Array) -> Regions:
-        """The proposals together with the superpixels and merge trees that they come from, for
-        masks.
-        """
-        found, size = self._searched(image)
-        return Regions.of(found, self._ranked(found, size), size, image.shape[:2])
+        """Propose, and return the superpixels and merge trees as well, for masks."""
+        searched, size = self._search(image)
+        return Regions.of(searched, self._rank(searched, size), size, image.shape[:2])
 
-    def scored(self, image: Array) -> Proposals:
-        """The boxes (the best `max_boxes` of them) with the learned ranking's log-odds of being an
-        object (up to a constant) as their scores, best first, near-duplicates in their places.
+    def proposals_with_scores(self, image: Array) -> Proposals:
+        """Propose with scores: the log-odds of the learned ranking, up to a constant, best first.
+
+        At most `max_boxes`; near-duplicates keep the rank of their score.
         """
-        boxes, table = self.described(image)
+        boxes, table = self.box_features(image)
         scores = learned_ranking.shipped().scores(table)
         size = (image.shape[0], image.shape[1])
-        return with_scores(boxes, scores, size, self.settings.max_boxes)
+        return proposals_by_score(boxes, scores, size, self.settings.max_boxes)
 
-    def described(self, image: Array) -> tuple[Array, Array]:
-        """Distinct boxes (N, 4) in the image's pixels, and the numbers (N, 15) by which the learned
-        ranking judges them: all of them, for `max_boxes` takes the best of an order.
+    def box_features(self, image: Array) -> tuple[Array, Array]:
+        """Distinct boxes (N, 4) in the image's pixels and their features (N, 15) for the learned
+        ranking: all boxes, whatever `max_boxes` says.
         """
-        found, size = self._searched(image)
-        boxes = np.concatenate([one.hierarchy.boxes for one in found])
-        kept = self._within_limits(boxes, size)
-        first, table = learned_ranking.distinct(boxes[kept], self._numbers(found, size)[kept])
+        searched, size = self._search(image)
+        boxes = np.concatenate([strategy.hierarchy.boxes for strategy in searched])
+        keep = self._within_limits(boxes, size)
+        first, table = learned_ranking.merge_duplicates(
+            boxes[keep], self._numbers(searched, size)[keep]
+        )
         factor = [image.shape[1] / size[1], image.shape[0] / size[0]] * 2
-        return boxes[kept][first] * factor, table
+        return boxes[keep][first] * factor, table
 
-    def _searched(self, image: Array) -> tuple[list[Found], tuple[int, int]]:
-        """What each strategy finds, until there are `stop_at` boxes, and the size (H, W) at which
-        it was searched.
+    def _search(self, image: Array) -> tuple[list[StrategyResult], tuple[int, int]]:
+        """Run the strategies until there are `stop_at` boxes; return their results and the size
+        (H, W) of the computation.
         """
         check_pixels(image)
-        small = _shrunk(image, self.settings.longest_side)
+        small = _shrink(image, self.settings.longest_side)
         size = (small.shape[0], small.shape[1])
         if size[0] * size[1] > MAX_PIXELS:
             raise ImageError(
                 f"selective search at {size[1]} x {size[0]} pixels: "
                 f"at most {MAX_PIXELS:,} are searched; set longest_side"
             )
-        found: list[Found] = []
-        for wave in engine.hierarchies(small, self.settings, self.threads, self._shelf):
-            found += wave
+        searched: list[StrategyResult] = []
+        for wave in engine.hierarchies(small, self.settings, self.threads, self._pool):
+            searched += wave
             if self.settings.stop_at is not None:
-                boxes = np.concatenate([one.hierarchy.boxes for one in found])
+                boxes = np.concatenate([strategy.hierarchy.boxes for strategy in searched])
                 distinct = np.unique(boxes[self._within_limits(boxes, size)], axis=0)
                 if len(distinct) >= self.settings.stop_at:
                     break
-        return found, size
+        return searched, size
 
     def _within_limits(self, boxes: Array, size: tuple[int, ...]) -> Array:
-        """Places of the boxes that are neither too narrow nor too large, and of the whole image."""
+        """Indices of boxes that are neither too narrow nor too large, and of the whole image."""
         settings, (height, width) = self.settings, size
         sides = boxes[:, 2:] - boxes[:, :2]
         fits = (sides >= settings.min_box_side).all(1)
         fits &= sides.prod(1, dtype=np.int64) <= settings.max_area_fraction * height * width
         return np.flatnonzero(fits | (sides == [width, height]).all(1))
 
-    def _numbers(self, found: list[Found], size: tuple[int, ...]) -> Array:
+    def _numbers(self, searched: list[StrategyResult], size: tuple[int, ...]) -> Array:
         return np.concatenate(
-            [learned_ranking.numbers(one.hierarchy, one.strategy.terms, size) for one in found]
+            [
+                learned_ranking.region_features(result.hierarchy, result.strategy.terms, size)
+                for result in searched
+            ]
         )
 
-    def _ranked(self, found: list[Found], size: tuple[int, ...]) -> Array:
-        """(N, 2) rows (strategy, region) of distinct boxes that pass the limits, best first."""
+    def _rank(self, searched: list[StrategyResult], size: tuple[int, ...]) -> Array:
+        """Rows (N, 2) of (strategy, region) for distinct boxes within the limits, best first."""
         settings, (height, width) = self.settings, size
-        boxes = np.concatenate([one.hierarchy.boxes for one in found])
-        counts = [len(one.hierarchy.boxes) for one in found]
+        boxes = np.concatenate([result.hierarchy.boxes for result in searched])
+        counts = [len(result.hierarchy.boxes) for result in searched]
         rows = np.stack(
             [
-                np.repeat(np.arange(len(found)), counts),
+                np.repeat(np.arange(len(searched)), counts),
                 np.concatenate([np.arange(n) for n in counts]),
             ],
             1,
         )
         whole = (boxes[:, 2:] - boxes[:, :2] == [width, height]).all(1)
-        kept = self._within_limits(boxes, size)
-        order = kept[self._order(found, boxes, kept, size)]
+        keep = self._within_limits(boxes, size)
+        order = keep[self._order(searched, boxes, keep, size)]
         if settings.max_boxes is not None and len(order) > settings.max_boxes:
             first = order[: settings.max_boxes]
             if not whole[first].any():  # the whole image is always a proposal
@@ -140,18 +145,23 @@ class SelectiveSearch:
             order = first
         return rows[order]
 
-    def _order(self, found: list[Found], boxes: Array, kept: Array, size: tuple[int, ...]) -> Array:
-        """Places in `kept` of the distinct boxes among those regions, best first."""
+    def _order(
+        self, searched: list[StrategyResult], boxes: Array, keep: Array, size: tuple[int, ...]
+    ) -> Array:
+        """Indices into `keep` of the distinct boxes, best first."""
         if self.settings.ranking == "learned":
-            numbers = self._numbers(found, size)
-            first, table = learned_ranking.distinct(boxes[kept], numbers[kept])
+            numbers = self._numbers(searched, size)
+            first, table = learned_ranking.merge_duplicates(boxes[keep], numbers[keep])
             scores = learned_ranking.shipped().scores(table)
-            return first[learned_ranking.ordered(boxes[kept][first], scores)]
+            return first[learned_ranking.order_by_score(boxes[keep][first], scores)]
         seed, name = self.settings.seed, self.settings.ranking
         keys = np.concatenate(
-            [ranking.positions(str(one.strategy), one.hierarchy, seed, name) for one in found]
+            [
+                ranking.sort_keys(str(result.strategy), result.hierarchy, seed, name)
+                for result in searched
+            ]
         )
-        return ranking.merged(boxes[kept], keys[kept])
+        return ranking.rank_distinct(boxes[keep], keys[keep])
 
 
 def _threads(count: int | None) -> int:
@@ -162,11 +172,11 @@ def _threads(count: int | None) -> int:
     return count
 
 
-def _shrunk(image: Array, longest_side: int | None) -> Array:
-    """The image, area-averaged to `longest_side` if it is larger; contiguous."""
+def _shrink(image: Array, longest_side: int | None) -> Array:
+    """Area-average the image to `longest_side` if it is larger; the result is contiguous."""
     height, width = image.shape[:2]
     if longest_side is None or max(height, width) <= longest_side:
-        # writeable too: for a read-only type of array every kernel would be compiled once more
+        # Writeable too: numba compiles every kernel once more for read-only arrays.
         return np.require(image, requirements=["C", "W"])
     import cv2
 

@@ -1,7 +1,7 @@
 """Felzenszwalb and Huttenlocher's graph-based segmentation (IJCV 2004): the superpixels.
 
 The readable version: edges of the 8-neighbour grid in order of weight, two components join if the
-weight is at most both their thresholds, weight of the last join + k / size. native/ gives the same
+weight is at most both their thresholds, weight of the last join + k / size. numba/ gives the same
 labels.
 """
 
@@ -17,9 +17,9 @@ DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 def edge_weights(smoothed: Array, hue: bool) -> Array:
-    """(C, H, W) in 1/128 grey levels -> (4, H, W) int32: distance to each direction's neighbour.
+    """Edge weights (4, H, W) int32 of (C, H, W) planes in 1/128 grey levels, by direction.
 
-    Euclidean, rounded down. Where the neighbour is outside the image the weight is -1.
+    The Euclidean distance to the neighbour, rounded down; -1 where that is outside the image.
     """
     height, width = smoothed.shape[1:]
     weights = np.full((4, height, width), -1, np.int32)
@@ -37,7 +37,7 @@ def edge_weights(smoothed: Array, hue: bool) -> Array:
 
 
 def sorted_edges(weights: Array) -> Array:
-    """(E, 3) int64 rows (weight, pixel, other pixel), lightest first; ties by pixel, then by
+    """Edges (E, 3) int64 of (weight, pixel, other pixel), lightest first; ties by pixel, then by
     direction.
     """
     height, width = weights.shape[1:]
@@ -53,7 +53,7 @@ def sorted_edges(weights: Array) -> Array:
 
 
 def segment(weights: Array, k: int, min_size: int) -> Array:
-    """(4, H, W) edge weights -> (H, W) int32 labels 0..R-1, by first pixel.
+    """Segment by (4, H, W) edge weights: labels (H, W) int32, 0..R-1 by first pixel.
 
     k is in the units of the weights. A component below `min_size` joins its nearest neighbour,
     lightest edge first.
@@ -69,26 +69,26 @@ def segment(weights: Array, k: int, min_size: int) -> Array:
             pixel = parent[pixel]
         return pixel
 
-    def join(one: int, other: int) -> None:
-        parent[other] = one
-        size[one] += size[other]
+    def join(root: int, other: int) -> None:
+        parent[other] = root
+        size[root] += size[other]
 
     edges = sorted_edges(weights).tolist()
     for weight, p, q in edges:
-        one, other = find(p), find(q)
-        if one != other and weight <= threshold[one] and weight <= threshold[other]:
-            join(one, other)
-            threshold[one] = weight + k // size[one]
+        root, other = find(p), find(q)
+        if root != other and weight <= threshold[root] and weight <= threshold[other]:
+            join(root, other)
+            threshold[root] = weight + k // size[root]
     for _, p, q in edges:
-        one, other = find(p), find(q)
-        if one != other and (size[one] < min_size or size[other] < min_size):
-            join(one, other)
+        root, other = find(p), find(q)
+        if root != other and (size[root] < min_size or size[other] < min_size):
+            join(root, other)
     roots = np.array([find(pixel) for pixel in range(height * width)])
     return in_order_of_appearance(roots).reshape(height, width)
 
 
 def in_order_of_appearance(names: Array) -> Array:
-    """Any names -> int32 0, 1, 2 ... by first appearance."""
+    """Renumber labels as int32 0, 1, 2 ... by first appearance."""
     _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int32)
     rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
@@ -96,8 +96,8 @@ def in_order_of_appearance(names: Array) -> Array:
 
 
 def neighbours(labels: Array) -> Array:
-    """(H, W) labels -> (E, 2) int32 pairs (lower, higher) of regions that touch, corners included,
-    sorted by (higher, lower).
+    """Pairs (E, 2) int32 (lower, higher) of regions that touch, corners included, sorted by
+    (higher, lower).
     """
     height, width = labels.shape
     pairs: set[tuple[int, int]] = set()
@@ -112,9 +112,9 @@ def neighbours(labels: Array) -> Array:
 
 
 def bounding_boxes(labels: Array) -> Array:
-    """(R, 4) int32 xyxy, x2 and y2 exclusive."""
-    found = []
+    """Bounding boxes (R, 4) int32 xyxy of the regions, x2 and y2 exclusive."""
+    boxes = []
     for label in range(int(labels.max()) + 1):
         y, x = np.nonzero(labels == label)
-        found.append((x.min(), y.min(), x.max() + 1, y.max() + 1))
-    return np.array(found, np.int32)
+        boxes.append((x.min(), y.min(), x.max() + 1, y.max() + 1))
+    return np.array(boxes, np.int32)

@@ -21,7 +21,7 @@ RankingName = Literal["paper", "area", "learned"]
 
 
 class SelectiveSearchSettings(Settings):
-    """What selective search computes; the number of threads is not here, for it changes nothing."""
+    """Settings that determine the proposals; the number of threads is not one of them."""
 
     engine: Literal["selective_search"] = "selective_search"
     preset: PresetName = "fast"
@@ -79,21 +79,21 @@ class SelectiveSearchSettings(Settings):
         return self
 
     def chosen(self) -> tuple[Strategy, ...]:
-        """The strategies to run, in the order of the preset or as given."""
+        """Strategies to run, in the order of the preset or of the list."""
         return self.strategies if self.strategies is not None else preset(self.preset)
 
     def scaled_k(self, strategy: Strategy) -> int:
-        """k of one strategy, scaled, in the 1/128 grey levels of the edge weights."""
+        """Scaled k of a strategy, in the 1/128 grey levels of the edge weights."""
         return max(1, round(strategy.k * self.superpixel_scale * (1 << SMOOTH_BITS)))
 
     def least_pixels(self, strategy: Strategy) -> int:
-        """min_size of one strategy, scaled."""
+        """Scaled min_size of a strategy, in pixels."""
         base = strategy.k if self.min_size is None else self.min_size
         return max(1, round(base * self.superpixel_scale))
 
 
-def validated(values: dict[str, Any]) -> SelectiveSearchSettings:
-    """Settings from keyword arguments; a SettingsError that says the range where one is wrong."""
+def validate(values: dict[str, Any]) -> SelectiveSearchSettings:
+    """Validate keyword arguments. Raises SettingsError, with the allowed range."""
     try:
         return SelectiveSearchSettings.model_validate(values)
     except ValidationError as error:
@@ -111,7 +111,7 @@ def _explained(error: ValidationError) -> str:
 
 
 def _range(name: str) -> str:
-    """ " (from 1 to 100)" for a setting with limits."""
+    """Describe the limits of a setting, such as " (range: from 1 to 100)"."""
     name = name.strip("(',)")
     field = SelectiveSearchSettings.model_fields.get(name)
     bounds = (

@@ -1,5 +1,6 @@
-"""Strategies (section 4): a colour space, a threshold k and a set of similarities each; and the
-published presets.
+"""Strategies (section 4) and the published presets.
+
+A strategy is a colour space, a threshold k and a set of similarities.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Strategy(Settings):
 
 
 def parse(text: object) -> object:
-    """ "HSV-100-CTSF" -> the fields of a Strategy; anything else is returned as it is."""
+    """Parse "HSV-100-CTSF" into the fields of a Strategy; other types are returned as they are."""
     if not isinstance(text, str):
         return text
     parts = text.split("-")
@@ -58,6 +59,6 @@ _PUBLISHED: dict[PresetName, tuple[tuple[ColourName, ...], tuple[int, ...], tupl
 
 
 def preset(name: PresetName) -> tuple[Strategy, ...]:
-    """The paper's three: 1, 8 or 80 strategies."""
+    """Strategies of a published preset: 1, 8 or 80 (Table 5)."""
     colours, ks, terms = _PUBLISHED[name]
     return tuple(Strategy(colour=c, k=k, terms=t) for c, k, t in product(colours, ks, terms))

@@ -1,4 +1,4 @@
-"""All kernels ready: loaded from the disk or, once on a machine, compiled."""
+"""Warm-up of the kernels: load them from disk or, once on a machine, compile them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ ROOM = "detector.proposals.selective_search"
 
 
 def warm_up(announce: Callable[[str], None] | None = None) -> None:
-    """Load or compile all kernels now. `announce` is told, in a sentence, if they have to be
-    compiled.
+    """Load or compile all kernels now.
+
+    `announce` is called with a sentence if they have to be compiled.
     """
     if announce is not None and not on_disk(kernels_of(ROOM)):
         announce("compiling selective search for this machine, once: about 10 s")

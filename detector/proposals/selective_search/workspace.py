@@ -1,4 +1,4 @@
-"""Memory that is used again: fresh pages from the system would cost a fifth of the time."""
+"""Reused buffers: fresh pages from the system would cost a fifth of the time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 from detector.structures import Array
 
 LARGEST = 64 * 1024 * 1024
-"""Workspaces of more bytes are given back to the system after use."""
+"""Workspaces of more bytes are freed after use."""
 
 
 class Workspace:
-    """Uninitialised arrays by name; an array is valid until its name is asked for again."""
+    """Uninitialised arrays by name; an array is valid until its name is requested again."""
 
     def __init__(self) -> None:
         self._held: dict[str, Array] = {}
@@ -24,18 +24,18 @@ class Workspace:
     def array(self, name: str, shape: tuple[int, ...] | int, dtype: npt.DTypeLike) -> Array:
         shape = (shape,) if isinstance(shape, int) else shape
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        held = self._held.get(name)
-        if held is None or len(held) < size:
-            held = self._held[name] = np.empty(size, np.uint8)
-        return held[:size].view(dtype).reshape(shape)
+        buffer = self._held.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._held[name] = np.empty(size, np.uint8)
+        return buffer[:size].view(dtype).reshape(shape)
 
     def size(self) -> int:
-        """Bytes held."""
+        """Bytes of all buffers."""
         return sum(len(held) for held in self._held.values())
 
 
 class BufferPool:
-    """Workspaces that nobody uses at the moment. Safe to share between threads."""
+    """Pool of idle workspaces, safe to share between threads."""
 
     def __init__(self) -> None:
         self._free: list[Workspace] = []

@@ -17,7 +17,7 @@ from detector.models.inference.prepare import FixedBatches, Precision, prepare_f
 from detector.models.split import Top
 from detector.progress.bar import progress
 from detector.progress.interruption import Stop
-from detector.settings import load_config, validated
+from detector.settings import load_config, validate
 from detector.structures import Annotations, Array
 from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
@@ -98,7 +98,7 @@ def _settings_of(run: Path) -> RegionTrainingConfig:
         raise SettingsError(
             f"{path}: no such file; give the --out folder of a training with a bank"
         )
-    settings: RegionTrainingConfig = validated(RegionTrainingConfig, load_config(path), str(path))
+    settings: RegionTrainingConfig = validate(RegionTrainingConfig, load_config(path), str(path))
     return settings
 
 

@@ -1,1 +1,1 @@
-"""The compiled kernels: the same integers as the readable modules one folder up, much faster."""
+"""Compiled kernels: the same integers as the readable modules one folder up, much faster."""

@@ -15,7 +15,7 @@ OUTSIDE = 65535
 
 @inner
 def _pad(row: Array, radius: int, padded: Array) -> None:
-    """A row of bytes with its first and last repeated `radius` times."""
+    """Copy a row of bytes and repeat its first and last `radius` times."""
     width = len(row)
     for x in range(radius):
         padded[x] = row[0]
@@ -50,7 +50,7 @@ def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
 
 @inner
 def _down_column(rows: Array, y: int, weights: Array, turn: Any, total: Array) -> None:
-    """The same along the columns, for row `y`."""
+    """Sums of weighted differences to the centre along the columns, for row `y`."""
     radius = len(weights) // 2
     centre = rows[y]
     half, mask = np.int32(turn >> 1), np.int32(turn - 1)
@@ -72,17 +72,17 @@ def _down_column(rows: Array, y: int, weights: Array, turn: Any, total: Array) -
 
 
 @inner
-def _moved(centre: Array, bits: Any, total: Array, drop: Any, mask: Any, out: Array) -> None:
-    """centre * 2**bits + total / 2**drop, rounded, and masked for a hue."""
+def _add_shifted(centre: Array, bits: Any, total: Array, drop: Any, mask: Any, out: Array) -> None:
+    """Compute centre * 2**bits + total / 2**drop, rounded, and masked for a hue."""
     half = np.int32(1 << drop >> 1)
     for x in range(len(total)):
-        moved = np.int32(np.int32(total[x] + half) >> drop)
-        out[x] = np.int32(np.int32(centre[x] << bits) + moved) & mask
+        shifted = np.int32(np.int32(total[x] + half) >> drop)
+        out[x] = np.int32(np.int32(centre[x] << bits) + shifted) & mask
 
 
 @inner
-def _squared(here: Array, there: Array, turn: Any, total: Array) -> None:
-    """total += (there - here) ** 2, on the circle for a hue."""
+def _add_squared_difference(here: Array, there: Array, turn: Any, total: Array) -> None:
+    """Add (there - here) ** 2 to `total`; differences of hues wrap around."""
     half, mask = np.int32(turn >> 1), np.int32(turn - 1)
     for x in range(len(total)):
         step = np.int32(np.int32(there[x]) - np.int32(here[x]) + half) & mask
@@ -92,9 +92,9 @@ def _squared(here: Array, there: Array, turn: Any, total: Array) -> None:
 
 @kernel
 def smooth(
-    planes: Array, weights: Array, hue: bool, padded: Array, total: Array, room: Array, out: Array
+    planes: Array, weights: Array, hue: bool, padded: Array, total: Array, buffer: Array, out: Array
 ) -> None:
-    """(C, H, W) uint8 -> int16 in 1/128 grey levels; `room` is as large as one plane."""
+    """Smooth (C, H, W) uint8 to int16 in 1/128 grey levels; `buffer` is as large as one plane."""
     count, height = planes.shape[:2]
     radius = len(weights) // 2
     for c in range(count):
@@ -103,15 +103,15 @@ def smooth(
         for y in range(height):
             _pad(planes[c, y], radius, padded)
             _along_row(padded, weights, turn, total)
-            _moved(planes[c, y], 7, total, 5, mask, room[y])
+            _add_shifted(planes[c, y], 7, total, 5, mask, buffer[y])
         for y in range(height):
-            _down_column(room, y, weights, 128 * turn, total)
-            _moved(room[y], 0 * turn, total, 12, mask, out[c, y])
+            _down_column(buffer, y, weights, 128 * turn, total)
+            _add_shifted(buffer[y], 0 * turn, total, 12, mask, out[c, y])
 
 
 @kernel
 def edge_weights(smoothed: Array, hue: bool, total: Array, out: Array) -> None:
-    """(C, H, W) int16 -> (4, H, W) uint16: distances to E, S, SE and SW neighbours, or OUTSIDE."""
+    """Distances (4, H, W) uint16 to E, S, SE and SW neighbours, or OUTSIDE, of int16 planes."""
     count, height, width = smoothed.shape
     for y in range(height):
         for d in range(4):
@@ -130,14 +130,16 @@ def edge_weights(smoothed: Array, hue: bool, total: Array, out: Array) -> None:
             for c in range(count):
                 here = smoothed[c, y, left:right]
                 there = smoothed[c, y + down, left + shift : right + shift]
-                _squared(here, there, 32768 if hue and c == 0 else 0, total[left:right])
+                _add_squared_difference(
+                    here, there, 32768 if hue and c == 0 else 0, total[left:right]
+                )
             for x in range(left, right):
                 target[x] = np.int32(np.sqrt(np.float32(total[x])))
 
 
 @inner
 def _code(gradient: Any, scale: Any) -> Any:
-    """Signed bin, 0..18: 9 is no gradient, 10..18 one way and 8..0 the other."""
+    """Signed bin 0..18 of a gradient: 9 is none, 10..18 positive, 8..0 negative."""
     size = min((abs(gradient) * scale) >> 16, 9)
     return 9 + size if gradient > 0 else 9 - size
 
@@ -151,29 +153,29 @@ def texture_codes(
     scale: int,
     padded: Array,
     total: Array,
-    room: Array,
+    buffer: Array,
     out: Array,
 ) -> None:
-    """(C, H, W) uint8 planes -> (C * 4, H, W) uint8 signed bins of gradients, 45 degrees apart.
+    """Signed bins (C * 4, H, W) uint8 of gradients 45 degrees apart, of (C, H, W) uint8 planes.
 
-    `padded` and `total` are room for rows of int32, `room` for (3, H, W) int16.
+    `padded` and `total` are buffers for rows of int32, `buffer` for (3, H, W) int16.
     """
     count, height, width = planes.shape
     radius = len(bell) // 2
-    blurred, rise, across = room[0], room[1], room[2, 0]
+    blurred, rise, across = buffer[0], buffer[1], buffer[2, 0]
     factor = np.int32(scale)
     for c in range(count):
         turn = 256 if hue and c == 0 else 0
         for y in range(height):
             _pad(planes[c, y], radius, padded)
             _along_row(padded, bell, turn, total)
-            _moved(planes[c, y], 4, total, 8, np.int32(16 * turn - 1), blurred[y])
+            _add_shifted(planes[c, y], 4, total, 8, np.int32(16 * turn - 1), blurred[y])
             _along_row(padded, slope, turn, total)
             for x in range(width):
                 rise[y, x] = np.int32(total[x] + np.int32(128)) >> 8
         for y in range(height):
             _down_column(rise, y, bell, 0 * turn, total)
-            _moved(rise[y], 0 * turn, total, 12, np.int32(-1), across)
+            _add_shifted(rise[y], 0 * turn, total, 12, np.int32(-1), across)
             _down_column(blurred, y, slope, 16 * turn, total)
             flat, up = out[4 * c, y], out[4 * c + 1, y]
             steep, back = out[4 * c + 2, y], out[4 * c + 3, y]

@@ -11,11 +11,11 @@ from detector.structures import Array
 
 
 @inner
-def _shared(one: Array, other: Array) -> Any:
+def _sum_of_minima(row: Array, other: Array) -> Any:
     """Sum of minima of two rows of uint16."""
     total = np.uint32(0)
-    for i in range(len(one)):
-        total = np.uint32(total + np.uint32(min(one[i], other[i])))
+    for i in range(len(row)):
+        total = np.uint32(total + np.uint32(min(row[i], other[i])))
     return np.int64(total)
 
 
@@ -27,37 +27,41 @@ def _normalise(counts: Array, size: int, out: Array) -> None:
 
 
 @inner
-def _alike(
+def _similarity(
     use: Array,
     sizes: Array,
     boxes: Array,
     scaled: Array,
     split: int,
-    one: int,
+    region: int,
     other: int,
     pixels: int,
 ) -> Any:
-    """similarity.similarity of two regions."""
+    """Similarity of two regions, the same integer as similarity.similarity."""
     total = 0.0
-    both = np.int64(sizes[one]) + np.int64(sizes[other])
+    both = np.int64(sizes[region]) + np.int64(sizes[other])
     if use[0]:
-        shared = _shared(scaled[one, :split], scaled[other, :split])
+        shared = _sum_of_minima(scaled[region, :split], scaled[other, :split])
         total += shared / ((split // 25) * 65535)
     if use[1]:
-        shared = _shared(scaled[one, split:], scaled[other, split:])
+        shared = _sum_of_minima(scaled[region, split:], scaled[other, split:])
         total += shared / (((scaled.shape[1] - split) // 10) * 65535)
     if use[2]:
         total += 1.0 - both / pixels
     if use[3]:
-        wide = np.int64(max(boxes[one, 2], boxes[other, 2])) - min(boxes[one, 0], boxes[other, 0])
-        high = np.int64(max(boxes[one, 3], boxes[other, 3])) - min(boxes[one, 1], boxes[other, 1])
+        wide = np.int64(max(boxes[region, 2], boxes[other, 2])) - min(
+            boxes[region, 0], boxes[other, 0]
+        )
+        high = np.int64(max(boxes[region, 3], boxes[other, 3])) - min(
+            boxes[region, 1], boxes[other, 1]
+        )
         total += 1.0 - (wide * high - both) / pixels
     return np.int64(total * 134217728)
 
 
 @inner
 def _push(heap: Array, length: int, key: int) -> None:
-    """Into a heap with the largest key on top."""
+    """Push a key onto a heap with the largest key on top."""
     at = length
     while at > 0:
         above = (at - 1) >> 1
@@ -88,7 +92,7 @@ def _pop(heap: Array, length: int) -> None:
 
 
 @inner
-def _longer(values: Array) -> Array:
+def _doubled(values: Array) -> Array:
     twice = np.empty(2 * len(values), values.dtype)
     for i in range(len(values)):
         twice[i] = values[i]
@@ -97,7 +101,7 @@ def _longer(values: Array) -> Array:
 
 @inner
 def _append(region: int, end: int, head: Array, tail: Array, link: Array) -> None:
-    """Put `end` (2 * pair + side) last in the region's list."""
+    """Append `end` (2 * pair + side) to the region's list of neighbours."""
     link[end] = -1
     if tail[region] < 0:
         head[region] = end
@@ -107,28 +111,30 @@ def _append(region: int, end: int, head: Array, tail: Array, link: Array) -> Non
 
 
 @inner
-def _living(at: int, ends: Array, link: Array, alive: Array) -> Any:
-    """The first link from `at` on whose other region is alive, or -1."""
+def _skip_dead(at: int, ends: Array, link: Array, alive: Array) -> Any:
+    """Follow links from `at` to the first whose other region is alive, or -1."""
     while at >= 0 and not alive[ends[at ^ 1]]:
         at = link[at]
     return at
 
 
 @inner
-def _united(one: int, other: int, ends: Array, link: Array, alive: Array, out: Array) -> Any:
+def _merge_neighbours(
+    end: int, other: int, ends: Array, link: Array, alive: Array, out: Array
+) -> Any:
     """Merge two ascending lists of neighbours into `out`, leaving out the dead."""
     count = 0
-    one = _living(one, ends, link, alive)
-    other = _living(other, ends, link, alive)
-    while one >= 0 or other >= 0:
-        first = ends[one ^ 1] if one >= 0 else np.int32(2147483647)
+    end = _skip_dead(end, ends, link, alive)
+    other = _skip_dead(other, ends, link, alive)
+    while end >= 0 or other >= 0:
+        first = ends[end ^ 1] if end >= 0 else np.int32(2147483647)
         second = ends[other ^ 1] if other >= 0 else np.int32(2147483647)
         out[count] = min(first, second)
         count += 1
         if first <= second:
-            one = _living(link[one], ends, link, alive)
+            end = _skip_dead(link[end], ends, link, alive)
         if second <= first:
-            other = _living(link[other], ends, link, alive)
+            other = _skip_dead(link[other], ends, link, alive)
     return count
 
 
@@ -160,13 +166,13 @@ def group(
     children: Array,
     keys: Array,
 ) -> None:
-    """Join the most alike neighbours: fills rows R.. of sizes, boxes and counts, and all the rest.
+    """Merge the most similar neighbours; fills rows R.. of sizes, boxes, counts, and the rest.
 
-    use     (4,) whether colour, texture, size and fill count
-    counts  (2R - 1, colour bins + texture bins) int32, or no columns where neither counts
-    scaled  room for (2R - 1, as many) uint16
-    rows    room for (4, 2R - 1) int32, all -1
-    split   how many of the columns are colour
+    use     (4,) bool for the terms colour, texture, size and fill
+    counts  (2R - 1, colour bins + texture bins) int32, or no columns where neither is used
+    scaled  buffer for (2R - 1, as many) uint16
+    rows    buffer for (4, 2R - 1) int32, all -1
+    split   number of columns that are colour
     pairs   (E,) int64 higher << 32 | lower, sorted
 
     The heap holds similarity << 34 | (2**34 - 1 - pair), so that of equals the earliest pair comes
@@ -182,16 +188,16 @@ def group(
     link = np.empty(8 * len(pairs) + 16, np.int32)
     heap = np.empty(4 * len(pairs) + 16, np.int64)
     head, tail, around, alive = rows[0], rows[1], rows[2], rows[3]
-    length = made = len(pairs) - len(pairs)
+    length = pair_count = len(pairs) - len(pairs)
     for pair in range(len(pairs)):
         low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32
         ends[2 * pair], ends[2 * pair + 1] = low, high
         _append(low, 2 * pair, head, tail, link)
         _append(high, 2 * pair + 1, head, tail, link)
-        key = _alike(use, sizes, boxes, scaled, split, low, high, pixels)
+        key = _similarity(use, sizes, boxes, scaled, split, low, high, pixels)
         _push(heap, length, key << 34 | (last - pair))
         length += 1
-        made += 1
+        pair_count += 1
     for new in range(leaves, total):
         pair = last - (heap[0] & last)
         while not alive[ends[2 * pair]] or not alive[ends[2 * pair + 1]]:
@@ -205,17 +211,17 @@ def group(
         length -= 1
         alive[low] = alive[high] = 0
         _join(low, high, new, sizes, boxes, counts, scaled)
-        near = _united(head[low], head[high], ends, link, alive, around)
-        while 2 * (made + near) > len(ends):
-            ends, link = _longer(ends), _longer(link)
+        near = _merge_neighbours(head[low], head[high], ends, link, alive, around)
+        while 2 * (pair_count + near) > len(ends):
+            ends, link = _doubled(ends), _doubled(link)
         while length + near > len(heap):
-            heap = _longer(heap)
+            heap = _doubled(heap)
         for i in range(near):
             other = np.int64(around[i])
-            ends[2 * made], ends[2 * made + 1] = other, new
-            _append(other, 2 * made, head, tail, link)
-            _append(new, 2 * made + 1, head, tail, link)
-            key = _alike(use, sizes, boxes, scaled, split, other, new, pixels)
-            _push(heap, length, key << 34 | (last - made))
+            ends[2 * pair_count], ends[2 * pair_count + 1] = other, new
+            _append(other, 2 * pair_count, head, tail, link)
+            _append(new, 2 * pair_count + 1, head, tail, link)
+            key = _similarity(use, sizes, boxes, scaled, split, other, new, pixels)
+            _push(heap, length, key << 34 | (last - pair_count))
             length += 1
-            made += 1
+            pair_count += 1

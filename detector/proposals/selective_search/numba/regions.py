@@ -1,4 +1,4 @@
-"""One pass each over the labels: sizes, boxes, neighbours and histograms of all regions."""
+"""Sizes, boxes, neighbours and histograms of all regions, each in one pass over the labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detector.structures import Array
 
 @kernel
 def outline(labels: Array, sizes: Array, boxes: Array) -> None:
-    """(H, W) int32 labels -> (R,) int32 sizes and (R, 4) int32 xyxy, run by run."""
+    """Sizes (R,) int32 and boxes (R, 4) int32 xyxy of (H, W) int32 labels, run by run."""
     height, width = labels.shape
     for r in range(len(sizes)):
         sizes[r] = 0
@@ -42,8 +42,9 @@ def _empty_table(size: Any) -> Any:
 
 @inner
 def _slot(table: Array, key: int) -> Any:
-    """Where `key` is in the hash table, or the empty place (-1) where it belongs."""
+    """Index of `key` in the hash table, or of the empty slot (-1) where it belongs."""
     mask = len(table) - 1
+    # Fibonacci hashing: 2**64 over the golden ratio spreads neighbouring keys over the table.
     at = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
     while table[at] != -1 and table[at] != key:
         at = (at + 1) & mask
@@ -52,7 +53,7 @@ def _slot(table: Array, key: int) -> Any:
 
 @kernel
 def neighbours(labels: Array, regions: int) -> Array:
-    """(H, W) labels -> int64 higher << 32 | lower of the regions that touch, -1 between them."""
+    """Hash table of touching regions: int64 higher << 32 | lower, with -1 in empty slots."""
     height, width = labels.shape
     size = 1 << 12
     while size < 16 * regions:
@@ -96,10 +97,10 @@ def neighbours(labels: Array, regions: int) -> Array:
 
 @kernel
 def histograms(labels: Array, planes: Array, codes: Array, signed: Array, out: Array) -> None:
-    """All regions' counts in one pass: `out` (R, C * (25 + 8 * 10)) int32, colour bins first.
+    """Histograms of all regions in one pass: `out` (R, C * (25 + 8 * 10)) int32, colour first.
 
-    A texture code stands for two opposite directions, of which at most one responds. The pixels
-    that do not respond in a direction, its bin 0, are what is left of the region's size. `signed`,
+    A texture code stands for two opposite directions, of which at most one responds. Pixels
+    that do not respond in a direction, its bin 0, are the rest of the region's size. `signed`,
     (R, C * 4 * 20) int32, and `out` start at 0.
     """
     count, height, width = planes.shape

@@ -2,8 +2,8 @@
 
 Edges are distributed over a few bands of weight, once for all k. For each k, band by band: drop
 the edges inside components and at complete ones (whose last + k / size is below all weights to
-come), sort the rest, join. Now and then the components are renumbered, so that the tables accessed
-at random shrink. All room comes from outside, since allocating here is slow to compile.
+come), sort the rest, join. After some bands the components are renumbered, so that the tables that
+are accessed at random shrink. Callers pass all buffers, since allocating here is slow to compile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from detector.jit import inner, kernel
 from detector.structures import Array
 
 SHARES = (0.12, 0.25, 0.36, 0.45, 0.53, 0.61, 0.69, 0.77, 0.85, 0.92, 1.0)
-"""Where the bands of weight end, as shares of all edges: narrow where most edges can be dropped."""
+"""Ends of the bands of weight, as shares of all edges: narrow where most edges are dropped."""
 BANDS = len(SHARES)
 SHRINK_AFTER = (1, 2, 4, BANDS - 1)
 """After these bands the components are renumbered."""
@@ -29,7 +29,7 @@ COARSE = 16384
 
 @kernel
 def count_weights(weights: Array, coarse: Array) -> None:
-    """Histogram of (4, H, W) uint16 weights in COARSE bins, added to `coarse`."""
+    """Add a histogram of (4, H, W) uint16 weights in COARSE bins to `coarse`."""
     for d in range(4):
         for y in range(weights.shape[1]):
             row = weights[d, y]
@@ -39,10 +39,10 @@ def count_weights(weights: Array, coarse: Array) -> None:
 
 @kernel
 def distribute(weights: Array, band_of: Array, at: Array, ids: Array, keys: Array) -> None:
-    """Edges of (4, H, W) uint16 weights into bands, in each by pixel and direction.
+    """Distribute edges of (4, H, W) uint16 weights to bands, ordered by pixel and direction.
 
     band_of    (COARSE,) uint8: the band of each coarse weight
-    at         (BANDS + 1,) int64 first place of each band, counted up
+    at         (BANDS + 1,) int64 first index of each band, counted up
     ids, keys  (4 * H * W,) uint32 4 * pixel + direction, and uint16 weight
     """
     height, width = weights.shape[1:]
@@ -59,9 +59,9 @@ def distribute(weights: Array, band_of: Array, at: Array, ids: Array, keys: Arra
 
 @inner
 def _root(parent: Array, node: Any) -> Any:
-    """The root above `node`, which is its own parent; the path is halved on the way.
+    """Find the root of `node`, halving the path on the way.
 
-    Nearly all nodes hang directly under their root, which makes the branch predictable.
+    Nearly all nodes are children of their root, which makes the branch predictable.
     """
     above = parent[node]
     higher = parent[above]
@@ -74,7 +74,7 @@ def _root(parent: Array, node: Any) -> Any:
 
 
 @inner
-def _ordered(
+def _counting_sort(
     keys: Array,
     pairs: Array,
     length: int,
@@ -84,7 +84,7 @@ def _ordered(
     out: Array,
     weights: Array,
 ) -> None:
-    """Counting sort of `pairs` and their `keys`, which are `low` to `low + span`, stable."""
+    """Sort `pairs` by their `keys`, which lie in [low, low + span): a stable counting sort."""
     for i in range(span):
         at[i] = 0
     for e in range(length):
@@ -96,36 +96,36 @@ def _ordered(
         total += count
     for e in range(length):
         key = keys[e] - low
-        place = at[key]
-        at[key] = place + 1
-        out[place] = pairs[e]
-        weights[place] = keys[e]
+        slot = at[key]
+        at[key] = slot + 1
+        out[slot] = pairs[e]
+        weights[slot] = keys[e]
 
 
 @inner
-def _joined(
+def _join(
     pairs: Array, keys: Array, length: int, k: Any, parent: Array, size: Array, last: Array
 ) -> None:
     """Join along sorted edges where the weight is at most last + k / size on both sides."""
     for e in range(length):
-        one = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
+        root = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
         other = _root(parent, np.uint32(pairs[e]))
         weight = np.int64(keys[e])
-        here, there = np.int64(size[one]), np.int64(size[other])
-        fits = (weight - np.int64(last[one])) * here <= k
+        here, there = np.int64(size[root]), np.int64(size[other])
+        fits = (weight - np.int64(last[root])) * here <= k
         fits &= (weight - np.int64(last[other])) * there <= k
-        if fits & (one != other):
+        if fits & (root != other):
             total = here + there
             swap = here < there
-            large = other if swap else one
-            parent[one] = large
+            large = other if swap else root
+            parent[root] = large
             parent[other] = large
             size[large] = total
             last[large] = weight
 
 
 @inner
-def _named(
+def _name_components(
     components: int,
     parent: Array,
     size: Array,
@@ -134,7 +134,7 @@ def _named(
     k: Any,
     name: Array,
 ) -> None:
-    """The root of every component, plus MARK where it cannot grow at weights of `low` and above."""
+    """Find the root of every component; add MARK where it cannot grow from weight `low` on."""
     for c in range(components):
         root = _root(parent, np.uint32(c))
         done = (low - np.int64(last[root])) * np.int64(size[root]) > k
@@ -142,12 +142,12 @@ def _named(
 
 
 @inner
-def _renumbered(
+def _renumber(
     labels: Array, components: int, parent: Array, size: Array, last: Array, name: Array
 ) -> Any:
-    """Number the roots 0, 1, 2 ..., move their rows there, and give all pixels their numbers.
+    """Number the roots 0, 1, 2 ..., move their rows there, and relabel all pixels.
 
-    Nothing here branches on whether a component is a root, which no processor could predict.
+    Nothing here branches on being a root, which no processor could predict.
     """
     used = 0
     for c in range(components):
@@ -185,15 +185,15 @@ def grow(
     pair_keys: Array,
     at: Array,
 ) -> Any:
-    """Join all pixels that k allows: the number of components is returned, their `labels` are set.
+    """Join all pixels that k allows; sets `labels` and returns the number of components.
 
     starts, limits             each band's first edge and lowest weight
     offset                     (4,) uint32 distance to each direction's neighbour
-    labels, parent, name       room for (H * W,) uint32
-    size, last                 room for as many int32 and uint16
-    near, near_keys            room for a band: uint64 pairs and uint16 weights
-    pairs, pair_keys           as much again
-    at                         room for (65536,) int32
+    labels, parent, name       buffers for (H * W,) uint32
+    size, last                 buffers for as many int32 and uint16
+    near, near_keys            buffers for a band: uint64 pairs and uint16 weights
+    pairs, pair_keys           the same again
+    at                         buffer for (65536,) int32
     """
     components = len(labels)
     for c in range(components):
@@ -204,17 +204,17 @@ def grow(
         length = 0 * components
         for e in range(starts[band], starts[band + 1]):
             pixel = np.uint32(ids[e] >> 2)
-            one = name[labels[pixel]]
+            component = name[labels[pixel]]
             other = name[labels[np.uint32(pixel + offset[ids[e] & np.uint32(3)])]]
-            near[length] = np.uint64(one) << np.uint64(32) | np.uint64(other)
+            near[length] = np.uint64(component) << np.uint64(32) | np.uint64(other)
             near_keys[length] = keys[e]
-            length += (one != other) & ((one | other) < MARK)
+            length += (component != other) & ((component | other) < MARK)
         low, span = limits[band], limits[band + 1] - limits[band]
-        _ordered(near_keys, near, length, low, span, at, pairs, pair_keys)
-        _joined(pairs, pair_keys, length, k, parent, size, last)
+        _counting_sort(near_keys, near, length, low, span, at, pairs, pair_keys)
+        _join(pairs, pair_keys, length, k, parent, size, last)
         if band in SHRINK_AFTER:
-            components = _renumbered(labels, components, parent, size, last, name)
-        _named(components, parent, size, last, limits[band + 1], k, name)
+            components = _renumber(labels, components, parent, size, last, name)
+        _name_components(components, parent, size, last, limits[band + 1], k, name)
     return components
 
 
@@ -222,9 +222,9 @@ def grow(
 def collect_small(
     weights: Array, labels: Array, large: Array, inside: Array, near: Array, near_keys: Array
 ) -> Any:
-    """Edges between components that are not both `large`, by pixel; their number is returned.
+    """Collect edges between components that are not both `large`, by pixel; return their number.
 
-    `inside` is room for (H + 1, W + 2) bytes, all 0; `near` and `near_keys` for all edges.
+    `inside` is a buffer for (H + 1, W + 2) bytes, all 0; `near` and `near_keys` for all edges.
     """
     height, width = labels.shape
     for y in range(height):
@@ -241,13 +241,13 @@ def collect_small(
                 key = weights[d, y, x]
                 if key == OUTSIDE:
                     continue
-                one = row[x]
+                component = row[x]
                 other = (
                     row[x + 1] if d == 0 else below[x + (0 if d == 1 else (1 if d == 2 else -1))]
                 )
-                near[length] = np.uint64(one) << np.uint64(32) | np.uint64(other)
+                near[length] = np.uint64(component) << np.uint64(32) | np.uint64(other)
                 near_keys[length] = key
-                length += (one != other) & ((large[one] & large[other]) == 0)
+                length += (component != other) & ((large[component] & large[other]) == 0)
     return length
 
 
@@ -265,15 +265,15 @@ def absorb(
     at: Array,
 ) -> None:
     """Join along edges, lightest first, where a side is below `least`, while any is `small`."""
-    _ordered(near_keys, near, length, 0 * length, OUTSIDE, at, pairs, pair_keys)
+    _counting_sort(near_keys, near, length, 0 * length, OUTSIDE, at, pairs, pair_keys)
     for e in range(length):
-        one = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
+        root = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
         other = _root(parent, np.uint32(pairs[e]))
-        if one != other and (size[one] < least or size[other] < least):
-            small -= (size[one] < least) + (size[other] < least)
-            swap = size[one] < size[other]
-            large = other if swap else one
-            little = one if swap else other
+        if root != other and (size[root] < least or size[other] < least):
+            small -= (size[root] < least) + (size[other] < least)
+            swap = size[root] < size[other]
+            large = other if swap else root
+            little = root if swap else other
             parent[little] = large
             size[large] += size[little]
             small += size[large] < least
@@ -283,9 +283,9 @@ def absorb(
 
 @kernel
 def relabel(labels: Array, parent: Array, name: Array, out: Array) -> Any:
-    """Components to int32 regions 0, 1, 2 ... in order of appearance; their number is returned.
+    """Relabel components as int32 regions 0, 1, 2 ... by first appearance; return their number.
 
-    `name` is room for a number a component, all MARK.
+    `name` is a buffer for one number a component, all MARK.
     """
     regions = 0
     for pixel in range(len(labels)):
