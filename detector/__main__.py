@@ -1,4 +1,4 @@
-"""`python -m detector`: the command inception-rcnn, where its script is not on the path."""
+"""`python -m detector`: the command inception-rcnn where its script is not on the path."""
 
 from detector.cli.main import main
 

@@ -1,5 +1,4 @@
-"""The typed errors of the project: each names the file or option, what was expected, and the next
-step.
+"""Typed errors: each names the file or option, what was expected, and the next step.
 
 A tool prints the message in at most three lines, without a traceback, and exits with `exit_code`:
 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130/143 interrupted.
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 
 class DetectorError(Exception):
-    """Anything that the person who called us can act on. `exit_code` is what a tool exits with."""
+    """Base class of errors that the user can act on; `exit_code` is that of the command."""
 
     exit_code = 3
 
@@ -96,7 +95,7 @@ _NO_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or this machine had no memory left; most libraries say so by text alone."""
+    """True where a device or the machine ran out of memory; most libraries say so in text only."""
     return isinstance(error, MemoryError) or (
         isinstance(error, (RuntimeError, ImportError, OSError))
         and any(text in str(error) for text in _NO_MEMORY)
@@ -104,7 +103,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def brief(value: object) -> str:
-    """Somebody's value in a message: its repr, of which no more is made than fits a line."""
+    """Shorten a foreign value for a message: its repr, cut to fit a line."""
     try:
         text = _SHORT.repr(value)
     except ValueError:  # an integer of more digits than Python writes
@@ -113,5 +112,5 @@ def brief(value: object) -> str:
 
 
 def cut(text: str, most: int = 80) -> str:
-    """Somebody's text in a message, of which the end is left out where it is long."""
+    """Shorten a foreign text for a message."""
     return text if len(text) <= most else text[: most - 3] + "..."

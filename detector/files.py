@@ -1,8 +1,7 @@
-"""Writing files so that a kill or a full disk never leaves half of one; reading regular files only;
-folders that one run has for itself.
+"""Atomic writes, reads of regular files only, and exclusive locks on folders.
 
-Temporary file, fsync, rename, fsync of the folder, in this order. Its writer holds a lock on the
-temporary file, so that anybody can tell it from what a killed one left.
+A write is: temporary file, fsync, rename, fsync of the folder. So a kill or a full disk never
+leaves half a file. The writer locks its temporary file, which tells it from those of killed ones.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from detector.errors import FolderInUseError
 
 NOT_REGULAR = "not a regular file"
 LOCK = ".lock"
-"""Held by the run whose folder it is; nobody's when the process ends, however that ends."""
+"""Lock file of a folder; the system releases the lock when the process ends, however it ends."""
 _TEMPORARY = ".writing-{}.tmp"
 _swept: set[Path] = set()
-"""Folders in which this process has looked for what killed writers left."""
+"""Folders that this process has cleared of temporary files of killed writers."""
 
 
 def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> None:
-    """Put `data` at `path` in one step: a reader sees the old file or the new one, nothing between.
+    """Write `data` to `path` atomically: readers see the old file or the new one, nothing between.
 
     Text is written as UTF-8 with the line endings that it has; pieces one after the other. The
     temporary file lies in the same folder, so that the rename never crosses a file system, and is
@@ -52,7 +51,7 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
                 os.fsync(file.fileno())
             os.replace(temporary, target)
     except OSError as error:
-        if error.errno:  # nobody knows the temporary file
+        if error.errno:  # name the file and not the temporary one
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(target.parent)
@@ -66,18 +65,19 @@ def write_json_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None
 
 @contextmanager
 def _temporary_in(folder: Path) -> Iterator[tuple[Path, int]]:
-    """A new file and its handle, which the caller closes; locked while the block lasts, and gone if
-    that fails.
+    """Create a temporary file, locked while the block lasts and removed if that fails.
+
+    Yields its path and handle; the caller closes the handle.
     """
     while True:
-        # Not derived from the file's own name, which may already reach the 255-byte limit.
+        # Not derived from the file's own name, which may already have 255 bytes, the limit.
         path = folder / _TEMPORARY.format(os.urandom(8).hex())
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         lock = os.dup(handle)
-        if _lock(lock, wait=True) is None:  # such a system may not rename a file that is open
+        if _lock(lock, wait=True) is None:  # a system without locks may not rename open files
             os.close(lock)
             lock = -1
-        if path.exists():  # else somebody took it for a leftover before it was locked
+        if path.exists():  # else another process removed it before it was locked
             break
         os.close(handle)
         os.close(lock)
@@ -93,8 +93,9 @@ def _temporary_in(folder: Path) -> Iterator[tuple[Path, int]]:
 
 
 def make_place_for(path: str | Path) -> None:
-    """Make the folder of a file that will be written after long work; an OSError where something
-    that is no file is in its place, or where nothing can be written.
+    """Create the folder of a file that will be written after long work, and check that it can be.
+
+    Raises OSError where the path is not a file, or where nothing can be written.
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,9 +108,7 @@ def make_place_for(path: str | Path) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of writers that were killed; those of others, who are writing at
-    this moment, stay.
-    """
+    """Remove the temporary files of killed writers; those of running ones are locked and stay."""
     for path in Path(folder).glob(_TEMPORARY.format("*")):
         with suppress(OSError):
             handle = os.open(path, os.O_WRONLY)
@@ -121,29 +120,31 @@ def remove_leftovers(folder: str | Path) -> None:
 
 
 class FolderLock(NamedTuple):
-    """A folder that is this run's until `release`."""
+    """Exclusive lock on a folder until `release`."""
 
     folder: Path
     name: str
     handle: int
-    made: tuple[Path, ...]
+    created: tuple[Path, ...]
 
     def release(self) -> None:
-        """Leave no lock behind, and no folder that was made for nothing."""
+        """Remove the lock file, and folders that were created and stayed empty."""
         with suppress(OSError):
             (self.folder / self.name).unlink()
         os.close(self.handle)
-        for folder in self.made:
+        for folder in self.created:
             with suppress(OSError):
                 folder.rmdir()
 
 
 def lock_folder(folder: str | Path, name: str = LOCK) -> FolderLock | None:
-    """Make the folder, hold it, and clear it of what a killed run left; None where another run
-    holds it. Where the system or a network's file system has no locks, everybody gets it.
+    """Create and lock a folder, and remove temporary files of killed runs.
+
+    None where another run holds it. Without locks, as on some network file systems, every run gets
+    it.
     """
     folder = Path(folder)
-    made = tuple(one for one in (folder, *folder.parents) if not one.exists())
+    created = tuple(ancestor for ancestor in (folder, *folder.parents) if not ancestor.exists())
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # another run has ended and removed its empty folder
@@ -153,14 +154,15 @@ def lock_folder(folder: str | Path, name: str = LOCK) -> FolderLock | None:
                 return None
             if _names(folder / name, handle):
                 remove_leftovers(folder)
-                return FolderLock(folder, name, handle, made)
-            os.close(handle)  # the lock of one that has just ended
+                return FolderLock(folder, name, handle, created)
+            os.close(handle)  # the lock file of a run that has just ended
 
 
 @contextmanager
 def exclusive_lock(folder: str | Path) -> Iterator[None]:
-    """Hold a folder of results, so that two runs do not mix theirs; a FolderInUseError where
-    another run holds it.
+    """Lock a folder of results, so that two runs never mix theirs.
+
+    Raises FolderInUseError where another run holds it.
     """
     lock = lock_folder(folder)
     if lock is None:
@@ -175,7 +177,7 @@ def exclusive_lock(folder: str | Path) -> Iterator[None]:
 
 
 def _names(path: Path, handle: int) -> bool:
-    """Whether the path is that of the open file."""
+    """True where the path is that of the open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:
@@ -183,7 +185,7 @@ def _names(path: Path, handle: int) -> bool:
 
 
 def _lock(handle: int, *, wait: bool = False) -> bool | None:
-    """Lock an open file: False where another holds it, None where there are no such locks."""
+    """Lock an open file: False where another process holds it, None without file locks."""
     try:
         import fcntl
 
@@ -196,20 +198,20 @@ def _lock(handle: int, *, wait: bool = False) -> bool | None:
 
 
 def _mode_of_old(path: Path) -> int | None:
-    """The permissions of the file that is there; None where there is none."""
+    """Permissions of an existing file, or None. Raises OSError for anything but a regular file."""
     try:
-        found = path.stat().st_mode
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return None
-    if stat.S_ISDIR(found):
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(found):
+    if not stat.S_ISREG(mode):
         raise FileExistsError(errno.EEXIST, NOT_REGULAR)
-    return stat.S_IMODE(found)
+    return stat.S_IMODE(mode)
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """A regular file opened for reading; an OSError for a pipe or a device."""
+    """Open a regular file for reading. Raises OSError for a pipe or a device."""
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to must not hang.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -222,13 +224,13 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def read_regular(path: str | Path, max_bytes: int = -1) -> bytes:
-    """The content (at most so many bytes) of a regular file; an OSError for a pipe or a device."""
+    """Read a regular file (at most `max_bytes`). Raises OSError for a pipe or a device."""
     with open_regular(path) as file:
         return file.read(max_bytes)
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the system can sync folders."""
+    """Sync a folder, so that a rename in it survives a power cut, where the system can."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

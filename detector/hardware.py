@@ -1,5 +1,6 @@
-"""What the machine can do. The tools ask; nothing else in the package chooses a device or a number
-format.
+"""Devices, cores and number formats of the machine.
+
+Commands choose them here; nothing else in the package does.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(group: Path = CONTROL_GROUP) -> int:
-    """How many cores this process may use; at least 1. A container's limit counts (docker run
-    --cpus 2): more threads than that stop each other.
+    """Number of cores that this process may use, at least 1.
+
+    A container's quota counts (docker run --cpus 2): more threads than that block each other.
     """
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -30,7 +32,7 @@ def usable_cores(group: Path = CONTROL_GROUP) -> int:
 
 
 def _quota_of(group: Path) -> float | None:
-    """Processors that a control group allows, or None without a limit."""
+    """Quota of a control group in cores, or None without a limit."""
     try:
         limit, period = (group / "cpu.max").read_text().split()
         return int(limit) / int(period)
@@ -39,8 +41,9 @@ def _quota_of(group: Path) -> float | None:
 
 
 def use_threads(asked: int | None) -> int:
-    """How many threads a tool's work on the CPU may have: as many as were asked for, else one for
-    each usable core. The framework's own operators are told too.
+    """Set and return the number of CPU threads: `asked`, or else one for each usable core.
+
+    It applies to torch's own operators too.
     """
     import torch
 
@@ -52,10 +55,12 @@ def use_threads(asked: int | None) -> int:
 def choose_device(
     name: str = "auto", environment: Mapping[str, str] = MappingProxyType({})
 ) -> torch.device:
-    """ "auto" is the first CUDA device, else Apple's, else the CPU; anything else must exist.
+    """Choose a device: "auto" is the first CUDA device, else Apple's, else the CPU.
 
-    Under torchrun (WORLD_SIZE, LOCAL_RANK in `environment`) "auto" and "cuda" give each process a
-    card of its own.
+    Raises SettingsError for one that does not exist.
+
+    Under torchrun (WORLD_SIZE, LOCAL_RANK in `environment`) "auto" and "cuda" give each process its
+    own GPU.
     """
     import torch
 
@@ -80,22 +85,18 @@ def choose_device(
 def use_device(
     name: str = "auto", environment: Mapping[str, str] = MappingProxyType({})
 ) -> torch.device:
-    """`choose_device` for a command, which owns its process: from then on float32 is float32 on a
-    card too, and not TF32.
-    """
+    """Choose a device for the whole process, and turn TF32 off: float32 is float32 on a GPU too."""
     import torch
 
     device = choose_device(name, environment)
-    # The framework lets a card's convolutions drop 13 of the 23 binary digits (TF32) by itself.
+    # By default torch lets convolutions on a GPU drop 13 of the 23 bits of the mantissa (TF32).
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are done by the hardware (AVX-512 BF16, AMX, Ampere and
-    later).
-    """
+    """True where the hardware multiplies bfloat16 (AVX-512 BF16, AMX, Ampere and later)."""
     import torch
 
     if device.type == "cuda":
@@ -107,7 +108,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 where the hardware has it, else float32."""
+    """Choose a number format: "auto" is bfloat16 where the hardware has it, else float32."""
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -119,8 +120,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def search_kernels(device: torch.device) -> None:
-    """Let a CUDA device try its convolutions at the first batch and keep the fastest; for batches
-    of one shape.
+    """Let cuDNN time its convolutions at the first batch and use the fastest; for batches of one
+    shape.
     """
     import torch
 

@@ -1,8 +1,7 @@
-"""How a function becomes a compiled kernel: without the interpreter's lock, kept on disk where the
-disk allows it.
+"""Compilation of kernels by numba: without the GIL, cached on disk where that is possible.
 
-No fast-math and no threads of numba's own: the same numbers everywhere, and callers may use their
-own threads.
+Without fast-math (unless a kernel asks for it) and without numba's own threads: results are the
+same everywhere, and callers may use their own threads.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from numba import njit
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
-# What numba imports at the first call of any kernel, scipy's OpenBLAS among it, comes now: before
-# photographs are in memory and not in a thread. Without memory OpenBLAS waits for ever for some.
+# Import now what numba would import at the first call of any kernel, scipy's OpenBLAS among it:
+# that call may come from a thread and when memory is short, where OpenBLAS waits for it for ever.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
@@ -27,11 +26,11 @@ _ROOM_BYTES = 128 << 20
 """More than loading or compiling one kernel takes."""
 
 KERNELS: list[Any] = []
-"""Every kernel that has been imported, in the order of definition."""
+"""All imported kernels, in the order of definition."""
 
 
 class _ForgivingCache(FunctionCache):
-    """A cache that is merely useless where its folder cannot be read or written, or is damaged."""
+    """A cache that is skipped where its folder cannot be read or written, or is damaged."""
 
     def load_overload(self, *arguments: Any) -> Any:
         _need_room()
@@ -56,13 +55,13 @@ def _need_room() -> None:
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compile as a part of the kernels that call it."""
+    """Compile a function as a part of the kernels that call it."""
     bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return njit(nogil=True, error_model="numpy", **bare)(function)
 
 
 def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
-    """Compile on first use; the result is kept beside the source or in the user's cache folder."""
+    """Compile a kernel on first use; cached beside the source or in the user's cache folder."""
     dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
     with contextlib.suppress(RuntimeError):  # no folder to write to: every process compiles
         dispatcher._cache = _ForgivingCache(function)
@@ -71,18 +70,23 @@ def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
 
 
 def kernels_of(room: str) -> list[Any]:
-    """The imported kernels of one module or package, such as "detector.crops.warp_numba"."""
-    return [one for one in KERNELS if f"{one.py_func.__module__}.".startswith(f"{room}.")]
+    """List the imported kernels of a module or package, such as "detector.crops.warp_numba"."""
+    return [
+        dispatcher
+        for dispatcher in KERNELS
+        if f"{dispatcher.py_func.__module__}.".startswith(f"{room}.")
+    ]
 
 
 def on_disk(kernels: list[Any] | None = None) -> bool:
-    """Whether all kernels (imported so far) are in memory already, or can be loaded instead of
-    compiled.
-    """
-    return all(one.signatures or _stored(one) for one in (KERNELS if kernels is None else kernels))
+    """True where the kernels (by default all imported ones) need no compilation."""
+    return all(
+        dispatcher.signatures or _is_cached(dispatcher)
+        for dispatcher in (KERNELS if kernels is None else kernels)
+    )
 
 
-def _stored(dispatcher: Any) -> bool:
+def _is_cached(dispatcher: Any) -> bool:
     try:
         return bool(dispatcher._cache._cache_file._load_index())
     except Exception:  # no cache, or another numba's internals: say "not stored"

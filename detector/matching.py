@@ -1,7 +1,7 @@
-"""What a region is by the annotations of its image: an object's, background, or neither.
+"""Matching of regions to annotated objects: an object, background, or ignored.
 
-Regions on `difficult` objects and in crowds are neither reward nor penalty where detections are
-judged, so nothing is learnt from them either.
+Evaluation neither rewards nor penalises detections of `difficult` objects and in crowds, so regions
+on them are ignored in training as well.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ BACKGROUND, IGNORE = -1, -2
 
 
 def match_to_objects(boxes: Array, truth: Annotations, iou: float) -> tuple[Array, Array]:
-    """Whose each region is, (N,) rows of `truth`: the object's that it overlaps best, if at IoU >=
-    `iou`; the others are IGNORE or BACKGROUND. And the IoU (N,) with that best object.
+    """Match boxes (N, 4): indices (N,) into `truth`, and the IoU (N,) with the best object.
+
+    A region is matched to the object of largest IoU if that is at least `iou`; otherwise its index
+    is IGNORE or BACKGROUND.
     """
     rows = np.flatnonzero(truth.real)
     best, which = np.zeros(len(boxes)), np.full(len(boxes), BACKGROUND)
@@ -28,12 +30,14 @@ def match_to_objects(boxes: Array, truth: Annotations, iou: float) -> tuple[Arra
 
 
 def set_aside(boxes: Array, truth: Annotations, iou: float) -> Array:
-    """(N,) bool: regions that overlap a `difficult` object by `iou`, or lie by half (by `iou`,
-    where that is less) in a crowd. A crowd has no outline to compare with, so what counts is the
-    region's own area, as in COCO's evaluation.
+    """Mask (N,) of regions to ignore: on a `difficult` object, or in a crowd.
+
+    On a difficult object means an IoU of at least `iou`. In a crowd means that at least half of the
+    region (or `iou`, where that is less) lies in it: a crowd has no outline to compare with, so the
+    share of the region's own area counts, as in COCO's evaluation.
     """
     on_difficult = box_ops.iou(boxes, truth.boxes[truth.difficult]) >= iou
     shared = box_ops.intersection(boxes, truth.boxes[truth.crowd])
     in_crowd = shared >= min(iou, 0.5) * box_ops.area(boxes)[:, None]
-    found: Array = np.logical_or(on_difficult.any(1), in_crowd.any(1))
-    return found
+    mask: Array = np.logical_or(on_difficult.any(1), in_crowd.any(1))
+    return mask

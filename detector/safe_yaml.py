@@ -1,8 +1,8 @@
-"""The one reader of YAML: data.yaml of strangers, configurations, and values on the command line.
+"""The YAML reader for foreign data.yaml files, configurations, and values on the command line.
 
-PyYAML's safe loader, with bounds on what a file may cost and YAML 1.2's notion of plain values
-(what JSON calls true, null or a number is that; all else is text as it is written, so that classes
-may be called on, no, 007 or 2024-01-01).
+PyYAML's safe loader, with limits on time and memory, and with the plain values of YAML 1.2: true,
+null and numbers as in JSON, all else is text as it is written, so that classes may be called on,
+no, 007 or 2024-01-01.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from detector.errors import brief, cut
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_EXPANDED = 2_000_000
-"""Characters and values once each alias stands for what it repeats; without aliases no file of
-MAX_BYTES comes near it.
+"""Limit of characters and values after aliases are expanded; no file of MAX_BYTES without aliases
+comes near it.
 """
 
 _CORE = "tag:yaml.org,2002:"
@@ -36,12 +36,13 @@ _RULES = {
     "exceeded maximum nesting depth": "too-deep",
     "found invalid Unicode character escape code": "not-utf8",
 }
-"""Of libyaml's own words."""
+"""Replacements for libyaml's wording."""
 
 
 class YamlError(ValueError):
-    """Text that is no YAML, or more than a data.yaml or a configuration has a use for; `rule` is
-    the linter's name for the fault. The message is one short line.
+    """Text that is no YAML, or exceeds a limit; `rule` is the linter's name for the fault.
+
+    The message is one short line.
     """
 
     def __init__(self, message: str, rule: str = "unreadable") -> None:
@@ -49,12 +50,15 @@ class YamlError(ValueError):
         self.rule = rule
 
 
-def load_yaml(given: bytes | str) -> Any:
-    """The content of a YAML file or value: None, bool, int, float, text, list and dict."""
-    if len(given) > MAX_BYTES:
-        size = f"{len(given) / 1e6:,.1f} MB is over the limit of {MAX_BYTES / 1e6:,.1f} MB"
+def load_yaml(source: bytes | str) -> Any:
+    """Parse a YAML file or value into None, bool, int, float, str, list and dict.
+
+    Raises YamlError.
+    """
+    if len(source) > MAX_BYTES:
+        size = f"{len(source) / 1e6:,.1f} MB is over the limit of {MAX_BYTES / 1e6:,.1f} MB"
         raise YamlError(size, "too-large")
-    text = given if isinstance(given, str) else _decoded(given)
+    text = source if isinstance(source, str) else _decode(source)
     _refuse_surrogates(text)
     loader = None
     try:
@@ -76,12 +80,12 @@ def load_yaml(given: bytes | str) -> Any:
 
 
 def dump_yaml(value: Any) -> str:
-    """YAML that load_yaml and readers of YAML 1.1 take for the same value."""
+    """Write YAML that load_yaml and readers of YAML 1.1 read as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
-def _decoded(data: bytes) -> str:
-    """UTF-8, or UTF-16 by its mark, which is what PowerShell writes."""
+def _decode(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte-order mark, which PowerShell writes."""
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-16" if wide else "utf-8-sig")
@@ -99,8 +103,9 @@ def _short(text: str) -> str:
 
 
 class _PlainValues(BaseResolver):
-    """YAML 1.2 without its hexadecimal and octal numbers: these, leading zeros, 1_000, 12:30 and
-    dates stay text.
+    """Resolver of YAML 1.2 without hexadecimal and octal numbers.
+
+    These, leading zeros, 1_000, 12:30 and dates stay text.
     """
 
 
@@ -116,12 +121,12 @@ for _tag, _pattern, _first in (
     ),
     ("merge", r"<<", "<"),
 ):
-    firsts = ["" if one == "\0" else one for one in _first]
+    firsts = ["" if character == "\0" else character for character in _first]
     _PlainValues.add_implicit_resolver(_CORE + _tag, re.compile(rf"(?:{_pattern})\Z"), firsts)
 
 
 class _PurePython(Reader, Scanner, Parser):
-    """Where PyYAML was built without libyaml, which is ten times as fast."""
+    """Parser for a PyYAML without libyaml, which is ten times as fast."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -130,7 +135,7 @@ class _PurePython(Reader, Scanner, Parser):
 
 
 class _Watched(Composer):
-    """Composes by PyYAML's own Python code, where depth, size and keys can be watched."""
+    """Composer in PyYAML's Python code, which checks depth, size and repeated keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,14 +166,14 @@ class _Watched(Composer):
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node: Any = super().compose_mapping_node(anchor)
-        seen = set()
+        keys = set()
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise YamlError(f"line {line}: a list or mapping as a key")
-            if (key.tag, key.value) in seen:
+            if (key.tag, key.value) in keys:
                 raise YamlError(f"line {line}: {brief(key.value)} is given twice")
-            seen.add((key.tag, key.value))
+            keys.add((key.tag, key.value))
         return node
 
     def _grow(self, by: int) -> None:
@@ -194,7 +199,7 @@ _Loader = _loader_on(getattr(getattr(yaml, "cyaml", None), "CParser", _PurePytho
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts quotes around what is text by YAML 1.1 and would be a number here, such as 1e5."""
+    """Dumper that quotes text of YAML 1.1 that is a number here, such as 1e5."""
 
 
 for _firsts, _resolvers in _PlainValues.yaml_implicit_resolvers.items():

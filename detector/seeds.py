@@ -1,4 +1,4 @@
-"""What a seed may be, wherever one is asked for: what numpy, torch and scikit-learn all take."""
+"""The range of seeds that numpy, torch and scikit-learn all accept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Interval  # pydantic's own, without pydantic: a tool's --help is quick
 
 LARGEST = 2**32 - 1
-"""scikit-learn's limit; a training multiplies it with its steps, within torch's 64 bits."""
+"""Limit of scikit-learn; a training multiplies seeds by steps, within torch's 64 bits."""
 
 Seed = Annotated[int, Interval(ge=0, le=LARGEST)]
 """The type of a seed among settings."""

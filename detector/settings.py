@@ -1,4 +1,4 @@
-"""What all settings, manifests and headers have in common."""
+"""Base class of all settings, manifests and headers, and the configuration file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ def _plain_name(file: str) -> str:
 
 
 TensorFile = Annotated[str, AfterValidator(_plain_name)]
-"""A file beside the manifest that names it, and nowhere else; "" where there is none yet."""
+"""A file name in the folder of its manifest; "" before it is saved."""
 
 
 class Settings(BaseModel):
-    """Values that nobody changes; unknown names and numbers that are not finite are errors."""
+    """Frozen values; unknown names and non-finite numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """A configuration file (or nothing) with `room.setting=value` changes, not yet validated."""
+    """Read a configuration file (or none) and apply `room.setting=value` changes, not validated.
+
+    Raises SettingsError.
+    """
     tree: Any = {}
     if path is not None:
         try:
@@ -56,7 +59,7 @@ def save_config(path: Path, settings: BaseModel) -> None:
 
 
 def put(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Set `room.setting` in a tree; a room that is missing or empty becomes one."""
+    """Set `room.setting` in a tree, creating a room that is missing or empty."""
     at = tree
     *rooms, last = name.split(".")
     for room in rooms:
@@ -83,8 +86,9 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def validate(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
-    """The settings of `kind`, or a SettingsError that names the first fault and what would be
-    right.
+    """Validate a tree as settings of `kind`.
+
+    Raises SettingsError that names the first fault and what was expected.
     """
     try:
         return kind.model_validate(tree)
@@ -93,9 +97,9 @@ def validate(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any
 
 
 def _settings_in(annotation: Any) -> Any:
-    """The settings of an annotation such as Settings, Settings | None or tuple[Settings, ...]."""
-    found = [one for one in (annotation, *get_args(annotation)) if hasattr(one, "model_fields")]
-    return found[0] if found else annotation
+    """Settings class in an annotation such as Settings, Settings | None or tuple[Settings, ...]."""
+    models = [part for part in (annotation, *get_args(annotation)) if hasattr(part, "model_fields")]
+    return models[0] if models else annotation
 
 
 def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
@@ -107,7 +111,7 @@ def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
             if part in getattr(at, "model_fields", {}):
                 at = _settings_in(at.model_fields[str(part)].annotation)
         fields = getattr(at, "model_fields", {})
-        known = ", ".join(one.alias or name for name, one in fields.items())
+        known = ", ".join(field.alias or name for name, field in fields.items())
         return f"unknown setting {where}; known: {known}"
     reason = fault["msg"].removeprefix("Value error, ")[:300]
     if fault["type"] == "value_error" and isinstance(fault.get("input"), dict):

@@ -1,18 +1,17 @@
-"""Regions to network input: R-CNN's warp with context (Girshick et al. 2014, Appendix A), without
-aliasing.
+"""Crops: R-CNN's warp with context (Girshick et al. 2014, appendix A), without aliasing.
 
 A region is stretched to a square of side S such that 16 of 227 pixels on each side are context from
-around it; where that reaches past the image, the mean colour is filled in. Crops are float32 RGB,
-`pixel / 255 - FILL_MEAN`, so that the filling is exactly zero; each network maps this to what it
-was trained on (models/normalisation.py).
+around it; where that extends beyond the image, the mean colour is filled in. Crops are float32 RGB,
+`pixel / 255 - FILL_MEAN`, so that the filling is exactly zero; each network converts this to its
+own input (models/normalisation.py).
 
 Departs from the paper: R-CNN sampled bilinearly at one point a pixel, which aliases when a large
 region shrinks. Here the filter widens with the region (a triangle as wide as two output pixels),
 and coordinates are not rounded.
 
-Three versions of one definition: `crop_reference` (one region, dense weights, the judge), a
-compiled one for the CPU that visits only the pixels under the filter, and one of matrix products
-for every other device, of one image or of as many images as regions (`crop_stack`).
+Three versions of one definition: `crop_reference` (one region, dense weights, the reference of the
+tests), a compiled one for the CPU that visits only the pixels under the filter, and one of matrix
+products for every other device, of one image or of many (`crop_stack`).
 """
 
 from __future__ import annotations
@@ -30,19 +29,17 @@ if TYPE_CHECKING:
     import torch
 
 FILL_COLOUR = tuple(round(255 * level) for level in FILL_MEAN)
-"""The filling as a pixel: what is beside an image that lies in a larger array."""
+"""The filling as a uint8 pixel, for images that are padded to a larger array."""
 
 CONTEXT = 16 / 227
-"""Share of the crop's side that is context, on each side: R-CNN's 16 pixels at 227, scaled to any
-S.
-"""
+"""Context on each side, as a share of the crop's side: R-CNN's 16 pixels at 227, for any S."""
 MOST_CONTEXT = 0.49
-"""Of which the region itself is a fiftieth of the crop; at a half it would vanish."""
+"""Largest context: the region is a fiftieth of the crop then, and would vanish at a half."""
 
 
 def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, Array]:
-    """Where crops of side `size` lie: (N, 2) left-top corners, and (N, 2) source pixels per output
-    pixel (x, y).
+    """Source windows of crops of side `size`: left-top corners (N, 2), and source pixels per output
+    pixel (N, 2), both (x, y).
     """
     if not 0 <= context <= MOST_CONTEXT:
         raise ValueError(f"context {context} is not in [0, {MOST_CONTEXT}]")
@@ -55,11 +52,9 @@ def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, A
 
 
 def filter_weights(start: float, step: float, size: int, length: int) -> Array:
-    """(S, L) weights of a triangle filter that samples `size` points, `step` apart, from `length`
-    pixels.
+    """Weights (S, L) of a triangle filter at `size` points, `step` apart, over `length` pixels.
 
-    Rows sum to one before the pixels outside [0, length) are left out: those have value zero, the
-    mean colour.
+    Rows sum to one including the pixels outside [0, length), whose value is zero, the mean colour.
     """
     reach = max(1.0, step)
     centre = start + (np.arange(size) + 0.5) * step
@@ -73,8 +68,9 @@ def filter_weights(start: float, step: float, size: int, length: int) -> Array:
 
 
 def crop_reference(image: Array, box: Array, size: int, context: float = CONTEXT) -> Array:
-    """One region of (H, W, 3) uint8 as (3, S, S) float32: slow, short and exact; the others are
-    judged by it.
+    """Crop one region of (H, W, 3) uint8 to (3, S, S) float32: slow, short and exact.
+
+    The reference for the fast versions.
     """
     centred = image.astype(np.float64) / 255 - FILL_MEAN
     corner, step = windows(box, size, context)
@@ -92,11 +88,10 @@ def crop_batch(
     device: torch.device | str = "cpu",
     threads: int = 1,
 ) -> torch.Tensor:
-    """All regions of one image: (H, W, 3) uint8 and (N, 4) xyxy -> (N, 3, S, S) float32 on
-    `device`.
+    """Crop the regions (N, 4) xyxy of one image (H, W, 3) uint8 to (N, 3, S, S) float32.
 
-    Within 1/255 of `crop_reference`. On the CPU the result is channels-last in memory, and
-    `threads` share the regions; it is the same for any number of them.
+    The result is on `device`, within 1/255 of `crop_reference`. On the CPU it is channels-last in
+    memory, and `threads` share the regions; it is the same for any number of them.
     """
     import torch
 
@@ -112,9 +107,7 @@ def crop_batch(
 def crop_into(
     image: Array, boxes: Array, out: Array, *, context: float = CONTEXT, threads: int = 1
 ) -> None:
-    """The CPU's version, into (N, S, S, 3) float32 that the caller owns (a part of a larger batch,
-    say).
-    """
+    """Crop on the CPU into `out` (N, S, S, 3) float32, such as a part of a larger batch."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     image = np.ascontiguousarray(image)
     corner, step = windows(boxes, out.shape[1], context)
@@ -136,7 +129,7 @@ def crop_into(
 def _crop_dense(
     image: Array, boxes: Array, size: int, context: float, device: torch.device
 ) -> torch.Tensor:
-    """Two matrix products with the whole image; weights are made on the device."""
+    """Crop by two matrix products with the whole image; weights are computed on the device."""
     import torch
 
     mean = torch.tensor(FILL_MEAN, device=device)
@@ -146,21 +139,24 @@ def _crop_dense(
     out = torch.empty(len(boxes), 3, size, size, device=device)
     for first in range(0, len(boxes), 64):
         part = slice(first, first + 64)
-        out[part] = _warped(planes, start[part], pitch[part], size)
+        out[part] = _warp(planes, start[part], pitch[part], size)
     return out
 
 
 STACK_BYTES = 2**28
-"""`crop_stack` works on so many bytes of pixels at a time, in float32."""
+"""Bytes of float32 pixels that `crop_stack` processes at a time."""
 
 
 def crop_stack(
     images: torch.Tensor, which: Array, boxes: Array, size: int, *, context: float = CONTEXT
 ) -> torch.Tensor:
-    """Regions of many images: (B, 3, H, W) uint8, (N,) which of them, and (N, 4) xyxy ->
-    (N, 3, S, S) float32, on the device of the images.
+    """Crop regions of many images on their device, to (N, 3, S, S) float32.
 
-    An image smaller than (H, W) lies in the left-top corner, FILL_COLOUR around it. Within 1/255 of
+    images  (B, 3, H, W) uint8
+    which   (N,) image of each region
+    boxes   (N, 4) xyxy
+
+    An image smaller than (H, W) is in the left-top corner, padded with FILL_COLOUR. Within 1/255 of
     `crop_reference`; the products are in float16 on CUDA.
     """
     import torch
@@ -170,20 +166,20 @@ def crop_stack(
     height, width = images.shape[2:]
     mean = torch.tensor(FILL_MEAN, device=device).view(3, 1, 1)
     start, pitch = _windows_on(device, boxes, size, context)
-    place = torch.as_tensor(which, device=device)
+    image_index = torch.as_tensor(which, device=device)
     out = torch.empty(len(boxes), 3, size, size, device=device)
     at_a_time = max(1, min(64, STACK_BYTES // (12 * height * width)))
     for first in range(0, len(boxes), at_a_time):
         part = slice(first, first + at_a_time)
-        centred = images[place[part]].float().div_(255).sub_(mean).to(exact)
-        out[part] = _warped(centred, start[part], pitch[part], size)
+        centred = images[image_index[part]].float().div_(255).sub_(mean).to(exact)
+        out[part] = _warp(centred, start[part], pitch[part], size)
     return out
 
 
 def _windows_on(
     device: torch.device, boxes: Array, size: int, context: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`windows` as float32 on a device, which holds pixel positions to 1e-4 and better."""
+    """`windows` on a device, in float32, whose rounding error is below 1e-4 pixels."""
     import torch
 
     corner, step = windows(boxes, size, context)
@@ -191,11 +187,12 @@ def _windows_on(
     return start, torch.as_tensor(step, dtype=torch.float32, device=device)
 
 
-def _warped(
+def _warp(
     centred: torch.Tensor, start: torch.Tensor, pitch: torch.Tensor, size: int
 ) -> torch.Tensor:
-    """Windows (N, 2) and (N, 2) of one centred image (3, H, W), or of one each (N, 3, H, W), to
-    (N, 3, S, S) in the number format of the image.
+    """Warp windows (N, 2) and (N, 2) to (N, 3, S, S), in the image's number format.
+
+    `centred` is one image (3, H, W) minus the mean, or one for each window (N, 3, H, W).
     """
     import torch
 
@@ -207,9 +204,7 @@ def _warped(
 
 
 def _dense_weights(start: torch.Tensor, step: torch.Tensor, size: int, length: int) -> torch.Tensor:
-    """(N, S, L): `filter_weights` for N regions. The sum over a full triangle is found without the
-    outside pixels.
-    """
+    """`filter_weights` of N regions: (N, S, L). The sum over a full triangle is in closed form."""
     import torch
 
     device = start.device
@@ -222,9 +217,7 @@ def _dense_weights(start: torch.Tensor, step: torch.Tensor, size: int, length: i
 
 
 def _triangle_sum(centre: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
-    """Sum of 1 - |i + 0.5 - centre| / reach over all integers i where it is positive, in closed
-    form.
-    """
+    """Sum of max(0, 1 - |i + 0.5 - centre| / reach) over all integers i, in closed form."""
     offset = centre - 0.5 - (centre - 0.5).floor()  # distance to the pixel at or left of the centre
     left = (reach - offset).floor()  # further pixels i = 0, -1, ... -left are under the filter
     right = (reach - (1 - offset)).floor()  # and 1, 2, ... 1 + right
@@ -241,6 +234,6 @@ def _kernel() -> Callable[..., None]:
 
 
 def warm_up() -> None:
-    """Compile (or load from the cache) what `crop_batch` needs on the CPU."""
+    """Compile the kernel of `crop_batch` on the CPU, or load it from the cache."""
     image = np.zeros((4, 4, 3), np.uint8)
     crop_into(image, np.array([[0, 0, 4, 4]]), np.empty((1, 8, 8, 3), np.float32))

@@ -1,4 +1,4 @@
-"""The compiled kernel of detector.crops: a separable filter over the pixels under it."""
+"""Compiled kernel of detector.crops: a separable filter that visits only the pixels under it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from detector.jit import inner, kernel
 from detector.structures import Array
 
 FEW = 2048
-"""Pixels under a filter that are added one by one; of more, beyond any photograph, the sum is found
-at once, so that the work is bounded by the image and not by the box.
+"""Up to this many pixels under a filter are summed one by one. For more, which no photograph has,
+the sum is the area of the triangle, so that the work is bounded by the image and not by the box.
 """
 
 
@@ -17,9 +17,7 @@ at once, so that the work is bounded by the image and not by the box.
 def _taps(
     start: float, step: float, size: int, length: int, first: Array, count: Array, weight: Array
 ) -> None:
-    """For each output point: the first pixel inside the image, how many, and their weights
-    (float32).
-    """
+    """For each output point: the first pixel inside the image, their number and float32 weights."""
     reach = max(1.0, step)
     for j in range(size):
         centre = start + (j + 0.5) * step - 0.5
@@ -41,7 +39,7 @@ def _taps(
 
 @kernel
 def crop_regions(image: Array, corner: Array, step: Array, mean: Array, out: Array) -> None:
-    """(H, W, 3) uint8, (N, 2) corners and steps (x, y), (3,) mean -> out (N, S, S, 3) float32."""
+    """Crop (H, W, 3) uint8 by (N, 2) corners and steps (x, y) to out (N, S, S, 3) float32."""
     height, width = image.shape[0], image.shape[1]
     size = out.shape[1]
     widest = 1.0
@@ -62,8 +60,7 @@ def crop_regions(image: Array, corner: Array, step: Array, mean: Array, out: Arr
                 left = min(left, first_x[j] * 3)
                 right = max(right, (first_x[j] + count_x[j]) * 3)
         for i in range(size):
-            # Down first: whole rows of the image, which the processor adds up many pixels at a
-            # time.
+            # Vertical pass first: it adds whole rows, which the processor does with SIMD.
             for x in range(left, right):
                 row[x] = 0
             covered = np.float32(0)

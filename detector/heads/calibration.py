@@ -1,8 +1,8 @@
-"""Margins to scores in [0, 1]: a logistic curve for each class (Platt 1999).
+"""Platt scaling of margins to scores in [0, 1]: a logistic curve for each class (Platt 1999).
 
-A score then means the share of regions with this margin that lie on an object of the class, so that
-one threshold suits all classes. The curve rises, so within a class the order of regions is the
-margins' own, across images too; that is all that average precision asks.
+A score estimates the probability that a region with this margin lies on an object of the class, so
+that one threshold suits all classes. The curve rises, so it keeps the order of regions within a
+class, across images too, on which average precision depends alone.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 from detector.structures import Array
 
 LEAST_SLOPE = 1e-3
-"""Margins that tell nothing, or the wrong thing, still keep their order."""
+"""Least slope, so that uninformative margins keep their order."""
 
 
 def fit_logistic(margins: Array, positive: Array) -> tuple[float, float]:
-    """Slope and offset of sigmoid(slope * margin + offset) for margins (N,) and truth (N,) bool.
+    """Fit slope and offset of sigmoid(slope * margin + offset) to margins (N,) and truth (N,) bool.
 
     Maximum likelihood with Platt's softened targets, (P + 1) / (P + 2) and 1 / (N + 2), so that it
-    is finite when the margins are perfect. The slope is at least `LEAST_SLOPE`.
+    is finite when the margins separate perfectly. The slope is at least `LEAST_SLOPE`.
     """
     margins = np.asarray(margins, np.float64)
     positive = np.asarray(positive, bool)
@@ -33,7 +33,7 @@ def fit_logistic(margins: Array, positive: Array) -> tuple[float, float]:
 
 
 def _newton(margins: Array, target: Array, offset: float) -> tuple[float, float]:
-    """Newton's steps, halved until the likelihood rises (Lin, Lin and Weng 2007)."""
+    """Newton's method, with steps halved until the likelihood rises (Lin, Lin and Weng 2007)."""
     at = np.array([0.0, offset])
     design = np.stack([margins, np.ones_like(margins)], 1)
     loss = _loss(design @ at, target)

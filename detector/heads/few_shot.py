@@ -1,11 +1,11 @@
-"""One class more, from a few boxes: a head beside the softmax, one against the rest.
+"""A new class from a few boxes: a one-against-rest SVM beside the softmax.
 
-The network stays as it is, so the other classes' scores do too. What is learnt from is chosen
-image by image (boxes first, pixels later), in two rounds: objects with a first helping of
-background, then further background of which only the hard part counts.
+The network stays as it is, and so do the scores of its own classes. Examples are chosen image by
+image (boxes first, crops later) in two rounds: objects with a first part of the background, then
+the rest of the background, of which only hard negatives count.
 
 Departs from the paper: with so few objects, R-CNN's "ground truth only" is too little. Positives
-are also mirrored and shifted objects and the proposals that fit an object well.
+are also mirrored and shifted objects, and proposals that fit an object well.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ LEAST_BOXES = 5
 
 
 class OneClassSettings(Settings):
-    """How a class is learnt from a few boxes."""
+    """Settings for the examples and the fit of a new class."""
 
     crops: int = Field(3000, ge=100)
-    """At most about so many regions go through the network: 90 seconds on two laptop cores."""
+    """Approximate limit of regions to classify: 3,000 take 90 seconds on two laptop cores."""
     positive_iou: float = Field(0.7, gt=0.5, lt=1)
     """Shifted boxes and proposals that overlap an object by at least this are positives."""
     shifted: int = Field(4, ge=0)
-    """Shifted boxes of each object."""
+    """Number of shifted boxes for each object."""
     proposals: int = Field(4, ge=0)
-    """Proposals of each object."""
+    """Number of proposals for each object."""
     first_share: float = Field(0.4, gt=0, lt=1)
-    """Of the background: what the first fit sees; the rest is searched for hard negatives."""
+    """Share of the background in the first fit; the rest is mined for hard negatives."""
     near_iou: float = Field(0.1, gt=0, lt=0.3)
-    """Half of the background overlaps an object by at least this: its parts, its surroundings."""
+    """Half of the background has at least this IoU with an object: its parts and surroundings."""
     folds: int = Field(3, ge=2)
-    """Scores are calibrated on images that the fit has not seen, a third at a time."""
+    """Folds over images for the calibration of scores, each on images outside its fit."""
     svm: SvmSettings = SvmSettings()
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Regions of one image to learn from.
+    """Examples from one image.
 
-    boxes     (N, 4), and
+    boxes     (N, 4) xyxy
     mirrored  (N,) bool: crops to be flipped
     """
 
@@ -67,26 +67,26 @@ def choose_positives(
     settings: OneClassSettings,
     rng: np.random.Generator,
 ) -> Examples:
-    """Each object of the class, its mirror image, shifted ones, and proposals (N, 4) that fit it.
+    """Choose positives: objects, their mirror images, shifted boxes, and proposals (N, 4) that fit.
 
-    `truth` has the objects of the class alone; `difficult` ones and crowds are passed over.
+    `truth` has the objects of this class only; `difficult` ones and crowds are skipped.
     """
-    found = [np.zeros((0, 4))]
+    boxes = [np.zeros((0, 4))]
     mirrored = [np.zeros(0, bool)]
     for box in truth.boxes[truth.real]:
         fitting = proposals[box_ops.iou(proposals, box[None])[:, 0] >= settings.positive_iou]
         fitting = fitting[rng.permutation(len(fitting))[: settings.proposals]]
-        around = np.concatenate([shifted(box, size, settings, rng), fitting])
-        found += [np.stack([box, box]), around]
+        around = np.concatenate([shifted_boxes(box, size, settings, rng), fitting])
+        boxes += [np.stack([box, box]), around]
         mirrored += [np.array([False, True]), rng.random(len(around)) < 0.5]
-    return Examples(np.concatenate(found), np.concatenate(mirrored))
+    return Examples(np.concatenate(boxes), np.concatenate(mirrored))
 
 
-def shifted(
+def shifted_boxes(
     box: Array, size: tuple[int, int], settings: OneClassSettings, rng: np.random.Generator
 ) -> Array:
-    """(n, 4): `box` (4,) with each edge moved by up to a sixth of its side, at IoU >= positive_iou,
-    inside an image of `size` (H, W).
+    """Copies (n, 4) of `box` (4,) with each edge moved by up to a sixth of its side, at IoU >=
+    positive_iou, inside an image of `size` (H, W).
     """
     sides = np.tile(box[2:] - box[:2], 2)
     tried = box + rng.uniform(-1 / 6, 1 / 6, (10 * settings.shifted, 4)) * sides
@@ -98,8 +98,8 @@ def shifted(
 def background_order(
     truth: Annotations, proposals: Array, settings: OneClassSettings, rng: np.random.Generator
 ) -> Array:
-    """Rows of proposals (N, 4) that are background, in the order in which to use them: by turns one
-    near an object and one far from all, each kind shuffled.
+    """Indices of background among proposals (N, 4), in order of use: one near an object and one far
+    from all in turn, both shuffled.
     """
     which, best = match_to_objects(proposals, truth, settings.svm.negative_iou)
     near, far = (
@@ -112,14 +112,14 @@ def background_order(
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Regions as features (N, F), with the number (N,) of the image of each."""
+    """Features (N, F) of regions, with the image number (N,) of each."""
 
     features: Array
     image: Array
 
     @staticmethod
     def stacked(parts: Sequence[Array]) -> Described:
-        """Of images 0, 1, ..., the features (n, F) of each."""
+        """Stack the features (n, F) of images 0, 1, ..."""
         counts = [len(part) for part in parts]
         return Described(np.concatenate(parts), np.repeat(np.arange(len(parts)), counts))
 
@@ -130,11 +130,11 @@ class Described:
 def fit_one_class(
     positives: Described, first: Described, second: Described, settings: OneClassSettings
 ) -> LinearScores:
-    """The head: fitted on all, its scores calibrated on images that were left out by turns.
+    """Fit a head on all examples, with scores calibrated by cross-validation over images.
 
-    first, second  the background of the two rounds
+    first, second  background of the two rounds
 
-    TrainingError where there is none, or where it or the objects are in too few images.
+    Raises TrainingError where there is none, or where it or the objects are in too few images.
     """
     if not len(first.image):
         raise TrainingError(
@@ -143,14 +143,14 @@ def fit_one_class(
         )
     every = np.concatenate([positives.features, first.features, second.features])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
-    parts = [Described(one.features * scale, one.image) for one in (positives, first, second)]
+    parts = [Described(value.features * scale, value.image) for value in (positives, first, second)]
     margins, truth = [np.zeros(0)], [np.zeros(0, bool)]
     for fold in range(settings.folds):
-        seen = [part.of(part.image % settings.folds != fold) for part in parts]
+        training = [part.of(part.image % settings.folds != fold) for part in parts]
         left_out = [part.of(part.image % settings.folds == fold) for part in parts]
-        if not (len(seen[0].image) and len(seen[1].image)):
+        if not (len(training[0].image) and len(training[1].image)):
             continue
-        weight, bias = _mined(seen, settings.svm)
+        weight, bias = _fit_with_mining(training, settings.svm)
         for part in left_out:
             margins.append(part.features @ weight + bias)
             truth.append(np.full(len(part.image), part is left_out[0]))
@@ -161,13 +161,13 @@ def fit_one_class(
             " that the fit has not seen, so give more"
         )
     slope, offset = fit_logistic(np.concatenate(margins), is_object)
-    weight, bias = _mined(parts, settings.svm)
+    weight, bias = _fit_with_mining(parts, settings.svm)
     row = (weight * scale).astype(np.float32)[None]
-    values = (np.array([one], np.float32) for one in (bias, slope, offset))
+    values = (np.array([value], np.float32) for value in (bias, slope, offset))
     return LinearScores(row, *values)
 
 
-def _mined(parts: Sequence[Described], settings: SvmSettings) -> tuple[Array, float]:
+def _fit_with_mining(parts: Sequence[Described], settings: SvmSettings) -> tuple[Array, float]:
     positives, first, second = parts
     mining = HardNegativeMining(positives.features, settings)
     mining.partial_fit(first.features)

@@ -1,4 +1,4 @@
-"""The heads of all classes of a network, from described images that pass by one at a time.
+"""Fit the heads of all classes of a network from a stream of images with features.
 
 Memory holds the objects, the hard negatives and the regions near objects, never all regions.
 """
@@ -18,14 +18,14 @@ from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.structures import Annotations, Array
 
 Images = Callable[[str], Iterable[DescribedImage]]
-"""All images once more, whenever asked; the name of the pass is for whoever watches."""
+"""Function that starts another pass over all images; its argument names the pass for progress."""
 
 LEAST_TO_MOVE = 10
-"""A class with fewer regions near its objects moves nothing."""
+"""Fewest regions near its objects for which a class gets a regression."""
 
 
 def mean_norm(images: Iterable[DescribedImage]) -> float:
-    """Of all regions' features, by which they are scaled to R-CNN's 20."""
+    """Mean norm of the features of all regions, by which they are scaled to R-CNN's 20."""
     total, count = 0.0, 0
     for image in images:
         total += float(np.linalg.norm(image.features, axis=1).sum())
@@ -36,25 +36,27 @@ def mean_norm(images: Iterable[DescribedImage]) -> float:
 def fit_svms(
     images: Images, classes: Sequence[str], norm: float, settings: SvmSettings
 ) -> LinearScores:
-    """One SVM a class with hard negative mining, and the logistic curves that make scores.
+    """Fit one SVM a class with hard negative mining, and the logistic curves of its scores.
 
-    norm  the mean norm of the features
+    norm  mean norm of the features
+
+    Raises TrainingError for a class without objects or without negatives.
     """
     scale = settings.target_norm / norm
     positives: list[list[Array]] = [[] for _ in classes]
     for image in images("objects"):
-        for label, own in enumerate(positives):
-            own.append(image.positives(label) * scale)
-    _need_every_class([sum(map(len, own)) for own in positives], classes)
-    mining = [HardNegativeMining(np.concatenate(own), settings) for own in positives]
+        for label, of_class in enumerate(positives):
+            of_class.append(image.positives(label) * scale)
+    _need_every_class([sum(map(len, of_class)) for of_class in positives], classes)
+    mining = [HardNegativeMining(np.concatenate(of_class), settings) for of_class in positives]
     for _ in range(settings.passes):
         for image in images("hard negatives"):
-            for label, one in enumerate(mining):
-                one.partial_fit(image.negatives(label, settings.negative_iou) * scale)
-    without = [c for c, one in zip(classes, mining, strict=True) if not len(one.negatives)]
+            for label, miner in enumerate(mining):
+                miner.partial_fit(image.negatives(label, settings.negative_iou) * scale)
+    without = [c for c, miner in zip(classes, mining, strict=True) if not len(miner.negatives)]
     if without:
         raise TrainingError(f"no background for {', '.join(without[:4])}; give more images")
-    fitted = [one.fit() for one in mining]
+    fitted = [miner.fit() for miner in mining]
     weight = (np.stack([row for row, _ in fitted]) * scale).astype(np.float32)
     bias = np.array([value for _, value in fitted], np.float32)
     slope, offset = _curves(images("scores"), weight, bias, settings)
@@ -62,8 +64,9 @@ def fit_svms(
 
 
 def need_every_class(truths: Iterable[Annotations], classes: Sequence[str]) -> None:
-    """A TrainingError where SVMs cannot be fitted for want of objects: asked of the annotations,
-    before the features of all regions are made.
+    """Raise TrainingError where a class has no objects.
+
+    Checked on the annotations, before the features of all regions are computed.
     """
     counts = np.zeros(len(classes), int)
     for truth in truths:
@@ -84,22 +87,22 @@ def _need_every_class(counts: Sequence[int], classes: Sequence[str]) -> None:
 def _curves(
     images: Iterable[DescribedImage], weight: Array, bias: Array, settings: SvmSettings
 ) -> tuple[Array, Array]:
-    """Slopes (K,) and offsets (K,), from the margins of proposals: on an object at IoU >= 0.5, or
-    below 0.3 with all of them.
+    """Fit slopes (K,) and offsets (K,) to the margins of proposals that have IoU >= 0.5 with an
+    object, or below 0.3 with all.
     """
     margins: list[list[Array]] = [[] for _ in bias]
     truth: list[list[Array]] = [[] for _ in bias]
     for image in images:
         proposed = np.arange(len(image.boxes)) >= len(image.objects)
-        found = image.features @ weight.T + bias
+        margin = image.features @ weight.T + bias
         for label in range(len(bias)):
             positive = image.is_object(label, 0.5)
             known = proposed & (positive | image.is_background(label, settings.negative_iou))
-            margins[label].append(found[known, label])
+            margins[label].append(margin[known, label])
             truth[label].append(positive[known])
     curves = [
-        fit_logistic(np.concatenate(one), np.concatenate(other))
-        for one, other in zip(margins, truth, strict=True)
+        fit_logistic(np.concatenate(values), np.concatenate(labels))
+        for values, labels in zip(margins, truth, strict=True)
     ]
     slope, offset = np.array(curves, np.float32).T
     return slope, offset
@@ -108,9 +111,9 @@ def _curves(
 def fit_regressions(
     images: Images, classes: Sequence[str], norm: float, settings: RegressionSettings
 ) -> BoxRegression:
-    """One box regression a class; a class with hardly any regions near its objects moves nothing.
+    """Fit one box regression a class; a class with too few regions near its objects gets zeros.
 
-    norm  the mean norm of the features
+    norm  mean norm of the features
     """
     scale = settings.target_norm / norm
     features: list[list[Array]] = [[] for _ in classes]
@@ -124,7 +127,9 @@ def fit_regressions(
             wanted[label].append(goals[labels == label])
     weight = np.zeros((len(classes), 4, width), np.float32)
     bias = np.zeros((len(classes), 4), np.float32)
-    enough = [label for label, own in enumerate(wanted) if sum(map(len, own)) >= LEAST_TO_MOVE]
+    enough = [
+        label for label, of_class in enumerate(wanted) if sum(map(len, of_class)) >= LEAST_TO_MOVE
+    ]
     if not enough:
         raise TrainingError(
             f"no class has {LEAST_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
@@ -132,7 +137,7 @@ def fit_regressions(
             " training heads.regression)"
         )
     for label in enough:
-        own = np.concatenate(features[label])
-        row, constant = fit_regression(own, np.concatenate(wanted[label]), settings)
+        of_class = np.concatenate(features[label])
+        row, constant = fit_regression(of_class, np.concatenate(wanted[label]), settings)
         weight[label], bias[label] = row * scale, constant
     return BoxRegression(weight.reshape(-1, width), bias.reshape(-1))

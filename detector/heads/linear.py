@@ -1,8 +1,8 @@
-"""What a fitted head is: a few rows of weights on the features (N, F) that the last layer sees.
+"""Fitted heads: rows of weights on the features (N, F), the input of the last layer.
 
-Departs from the paper: R-CNN's SVMs saw fc7, its regression the pool5 maps. An Inception network
-has no fully connected layer before its classifier, and its maps are too large for a linear fit
-from little data; both see the average over the last map, 1024 numbers in GoogLeNet.
+Departs from the paper: R-CNN's SVMs used fc7, its regression the pool5 maps. An Inception network
+has no fully connected layer before its classifier, and its maps are too large for a linear fit on
+little data; both use the average over the last map, 1024 numbers in GoogLeNet.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from detector.structures import Array
 
 @dataclass(frozen=True, eq=False)
 class LinearScores:
-    """Margins of K classes, and what makes a score in [0, 1] of each.
+    """Linear margins of K classes with a calibrated score in [0, 1] of each.
 
-    weight  (K, F) float32 on the features as they come (their scaling is folded in)
+    weight  (K, F) float32 on unscaled features (the scaling is folded in)
     bias    (K,)
-    slope   (K,) above 0, and
-    offset  (K,): score = sigmoid(slope * margin + offset), which keeps a class's order
+    slope   (K,) above 0, so that scores keep the order of margins
+    offset  (K,): score = sigmoid(slope * margin + offset)
     """
 
     weight: Array
@@ -31,17 +31,16 @@ class LinearScores:
     offset: Array
 
     def margins(self, features: Array) -> Array:
-        """(N, F) to (N, K): above 0 on the side of the objects."""
+        """Margins (N, K) of features (N, F): positive on the side of the objects."""
         margins: Array = features @ self.weight.T + self.bias
         return margins
 
 
 @dataclass(frozen=True, eq=False)
 class BoxRegression:
-    """How far each of K classes moves a region: (dx, dy, log dw, log dh) of one class after the
-    other.
+    """Box deltas of K classes: (dx, dy, log dw, log dh) of one class after the other.
 
-    weight  (4 K, F) float32 on the features as they come; zeros for a class that moves nothing
+    weight  (4 K, F) float32 on unscaled features; zeros for a class without a regression
     bias    (4 K,)
     """
 
@@ -51,13 +50,13 @@ class BoxRegression:
 
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """The heads of one network that are in use; by default none."""
+    """Heads of one network; by default none."""
 
     svm: LinearScores | None = None
-    """Scores of the network's classes, in place of its softmax."""
+    """Scores of the network's own classes, which replace its softmax."""
     regression: BoxRegression | None = None
     added: tuple[LinearScores, ...] = ()
-    """Classes that the network does not know, one row each."""
+    """New classes that the network was not trained on, one row each."""
 
     def __bool__(self) -> bool:
         return bool(self.svm or self.regression or self.added)
@@ -67,20 +66,20 @@ NO_HEADS = Heads()
 
 
 class HeadLayers(nn.Module):
-    """Heads as layers: features (N, F) to the columns of all heads side by side.
+    """Heads as layers: features (N, F) to the concatenated columns of all heads.
 
-    In order: scores of the SVMs (K), scores of added classes, regression (4 K); none where there
-    is no such head. They run inside the network's own batches of one fixed shape, so that a
-    region's result does not depend on its company.
+    In order: scores of the SVMs (K), scores of added classes, regression (4 K), each only where
+    there is such a head. They run inside the network's batches of one fixed shape, so that the
+    result of a region does not depend on the others.
     """
 
     def __init__(self, heads: Heads) -> None:
         super().__init__()
         scores = ([heads.svm] if heads.svm else []) + list(heads.added)
-        self.scores = nn.ModuleList(_layer(one.weight, one.bias) for one in scores)
-        for layer, one in zip(self.scores, scores, strict=True):
-            layer.register_buffer("slope", _tensor(one.slope))
-            layer.register_buffer("offset", _tensor(one.offset))
+        self.scores = nn.ModuleList(_layer(head.weight, head.bias) for head in scores)
+        for layer, head in zip(self.scores, scores, strict=True):
+            layer.register_buffer("slope", _tensor(head.slope))
+            layer.register_buffer("offset", _tensor(head.offset))
         self.regression = None
         if heads.regression is not None:
             self.regression = _layer(heads.regression.weight, heads.regression.bias)

@@ -1,4 +1,4 @@
-"""What the regions of one annotated image teach the heads of each class."""
+"""Regions of one annotated image as positives and negatives for the heads of each class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from detector.structures import Annotations, Array
 
 @dataclass(frozen=True, eq=False)
 class DescribedImage:
-    """Regions with their features, and the truth about them.
+    """Regions of one image with their features and annotations.
 
     boxes          (N, 4): first the objects that are neither `difficult` nor crowds, then proposals
     features       (N, F) float32
-    truth          the objects
-    background_of  labels that a region away from every box is known not to have; None stands for
-                   all
-    shown          (G,) bool: which of these G objects the first rows are; None stands for all
+    truth          annotated objects
+    background_of  labels for which regions away from every box are negatives; None stands for all
+    shown          (G,) bool mask of the G objects that are the first rows; None stands for all
     """
 
     boxes: Array
@@ -32,48 +31,49 @@ class DescribedImage:
 
     @staticmethod
     def regions(truth: Annotations, proposals: Array) -> Array:
-        """The boxes (N, 4) to be described."""
+        """Boxes (N, 4) of an image whose features are needed: objects, then proposals."""
         real = truth.boxes[truth.real]
         return np.concatenate([real, proposals]).astype(np.float32)
 
     @property
     def real(self) -> Annotations:
-        """The G objects."""
+        """The G objects that are neither `difficult` nor crowds."""
         return self.truth[self.truth.real]
 
     @property
     def objects(self) -> Annotations:
-        """Those of the first rows."""
+        """The objects of the first rows."""
         return self.real if self.shown is None else self.real[self.shown]
 
     def is_object(self, label: int, iou: float) -> Array:
-        """(N,) bool: regions that overlap an object of a class by at least `iou`."""
-        found: Array = self._owners(label, iou) >= 0
-        return found
+        """Mask (N,) of regions whose IoU with an object of the class is at least `iou`."""
+        mask: Array = self._owners(label, iou) >= 0
+        return mask
 
     def is_background(self, label: int, below: float) -> Array:
-        """(N,) bool: regions that overlap every object of a class by less than `below`, and are not
-        set aside; none where the image proves no absence of the class.
+        """Mask (N,) of regions whose IoU with every object of the class is less than `below`.
+
+        Ignored regions are left out; all False where the class is not annotated exhaustively.
         """
         if self.background_of is not None and label not in self.background_of:
             return np.zeros(len(self.boxes), bool)
-        found: Array = self._owners(label, below) == BACKGROUND
-        return found
+        mask: Array = self._owners(label, below) == BACKGROUND
+        return mask
 
     def _owners(self, label: int, iou: float) -> Array:
         return match_to_objects(self.boxes, self.truth[self.truth.labels == label], iou)[0]
 
     def positives(self, label: int) -> Array:
-        """Features of the objects of a class: ground truth only."""
+        """Features of the objects of a class, ground truth only."""
         return self.features[: len(self.objects)][self.objects.labels == label]
 
     def negatives(self, label: int, below: float) -> Array:
-        """Features of the regions that are background to a class."""
+        """Features of the regions that are background for a class."""
         return self.features[self.is_background(label, below)]
 
     def to_move(self, least_iou: float) -> tuple[Array, Array, Array]:
-        """Proposals that overlap their best object by more than `least_iou`: rows (M,), the
-        objects' labels (M,), and the targets (M, 4) that move them onto it.
+        """Proposals whose IoU with their best object is above `least_iou`: their rows (M,), the
+        objects' labels (M,), and the box deltas (M, 4).
         """
         real = self.real
         if not len(real):

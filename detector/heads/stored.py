@@ -1,4 +1,4 @@
-"""Heads on disk: one safetensors file each, verified as the networks' files are."""
+"""Stored heads: one safetensors file each, verified as the networks' files are."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from detector.settings import Settings, TensorFile
 
 
 class HeadManifest(Settings):
-    """One head. `file`, `bytes` and `sha256` are filled in when it is saved."""
+    """Manifest of a head; saving fills in `file`, `bytes` and `sha256`."""
 
     kind: Literal["svm", "regression", "class"]
-    """SVMs or box regression of the network's own classes, or one class that it does not know."""
+    """SVMs or box regression of the network's own classes, or one new class."""
     member: int = Field(default=0, ge=0)
-    """On whose features."""
+    """Number of the ensemble's member whose features it uses."""
     name: str = ""
-    """Of the class, where `kind` is "class"."""
+    """Name of the class, where `kind` is "class"."""
     recipe: dict[str, Any] = {}
-    """What it was fitted on, and how."""
+    """Data and settings of the fit."""
     file: TensorFile = ""
     bytes: int = Field(default=0, ge=0)
     sha256: str = ""
@@ -49,9 +49,11 @@ class HeadManifest(Settings):
 def encode_head(
     head: HeadManifest, fitted: LinearScores | BoxRegression, classes: int
 ) -> tuple[HeadManifest, bytes]:
-    """The file of a head, and its manifest that names it; BundleError if it could not be loaded.
+    """Encode a head: its manifest with the file's name, and the file's bytes.
 
-    classes  K, of the network
+    classes  K of the network
+
+    Raises BundleError for a head that could not be loaded.
     """
     from safetensors.numpy import save
 
@@ -60,8 +62,8 @@ def encode_head(
         for name in fitted.__dataclass_fields__
     }
     label = f"{head.kind} of member {head.member}"
-    found = {name: values.shape for name, values in tensors.items()}
-    compare_layouts(found, _layout(head, classes, fitted.weight.shape[1]), label)
+    layout = {name: values.shape for name, values in tensors.items()}
+    compare_layouts(layout, _layout(head, classes, fitted.weight.shape[1]), label)
     _check_values(tensors, label)
     data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
@@ -72,7 +74,7 @@ def encode_head(
 def load_head(
     folder: Path, head: HeadManifest, classes: int, features: int
 ) -> LinearScores | BoxRegression:
-    """The head in its file, for a network of so many classes and features; else BundleError."""
+    """Load a head for a network of so many classes and features. Raises BundleError."""
     from safetensors.numpy import load
 
     data = verified_bytes(folder, head.file, head.bytes, head.sha256)
@@ -87,14 +89,16 @@ def load_head(
 def heads_of_member(
     member: int, manifests: Sequence[HeadManifest], fitted: Sequence[LinearScores | BoxRegression]
 ) -> Heads:
-    """All the heads that stand on this member's features."""
-    own = [
-        (one.kind, head)
-        for one, head in zip(manifests, fitted, strict=True)
-        if one.member == member
+    """Collect the heads on the features of one member."""
+    of_member = [
+        (manifest.kind, head)
+        for manifest, head in zip(manifests, fitted, strict=True)
+        if manifest.member == member
     ]
-    by_kind: dict[str, Any] = dict(own)
-    added = tuple(head for kind, head in own if kind == "class" and isinstance(head, LinearScores))
+    by_kind: dict[str, Any] = dict(of_member)
+    added = tuple(
+        head for kind, head in of_member if kind == "class" and isinstance(head, LinearScores)
+    )
     return Heads(by_kind.get("svm"), by_kind.get("regression"), added)
 
 

@@ -1,8 +1,8 @@
-"""One linear SVM a class on a network's features, with hard negative mining (Girshick et al. 2014,
-section 2.3; numbers of rcnn_train.m).
+"""Linear SVMs on a network's features with hard negative mining (Girshick et al. 2014, section 2.3;
+constants of rcnn_train.m).
 
-Positives are the ground-truth boxes and nothing else. A region that overlaps no object of the class
-by 0.3 or more is a negative; what lies between is ignored.
+Positives are the ground-truth boxes only. A region whose IoU with every object of the class is
+below 0.3 is a negative; other regions are ignored.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from detector.structures import Array
 
 
 class SvmSettings(Settings):
-    """R-CNN's numbers."""
+    """R-CNN's constants."""
 
     negative_iou: float = Field(0.3, gt=0, lt=1)
-    """Below this with every object of the class: a negative (0.5 cost R-CNN 5 mAP, 0 cost 4)."""
+    """A negative has a lower IoU with every object (0.5 cost R-CNN 5 points of mAP, 0 cost 4)."""
     target_norm: float = Field(20.0, gt=0)
     """Features are scaled to this mean norm, so that C means the same for every network."""
     c: float = Field(1e-3, gt=0)
@@ -29,18 +29,18 @@ class SvmSettings(Settings):
     """
     positive_weight: float = Field(2.0, gt=0)
     hard_margin: float = -1.0001
-    """A negative above it is hard: it enters the cache."""
+    """A negative with a higher margin is hard, and enters the cache."""
     evict_margin: float = -1.2
-    """A negative below it leaves the cache after a fit."""
+    """A negative with a lower margin leaves the cache after a fit."""
     retrain_after: int = Field(2000, ge=1)
-    """Fit again when so many negatives are new."""
+    """Fit again after this many new negatives."""
     passes: int = Field(1, ge=1)
-    """Over all images; R-CNN found one to be enough."""
+    """Passes over all images; R-CNN found one to be enough."""
     seed: Seed = 0
 
 
 def fit_margin(positives: Array, negatives: Array, settings: SvmSettings) -> tuple[Array, float]:
-    """Weight (F,) and bias of the margin between (P, F) and (N, F): the hinge loss, L2."""
+    """Fit weight (F,) and bias to positives (P, F) and negatives (N, F): hinge loss with L2."""
     from sklearn.svm import LinearSVC
 
     machine = LinearSVC(
@@ -54,10 +54,10 @@ def fit_margin(positives: Array, negatives: Array, settings: SvmSettings) -> tup
 
 
 class HardNegativeMining:
-    """The SVM of one class while images pass by: `partial_fit` each one's negatives, then `fit`.
+    """SVM of one class on a stream of images: `partial_fit` with each one's negatives, then `fit`.
 
-    Features are expected scaled. The first negatives are all kept, later ones only if they are
-    hard for the machine of the moment.
+    Features must be scaled. The first negatives all enter the cache, later ones only if they are
+    hard for the current SVM.
     """
 
     def __init__(self, positives: Array, settings: SvmSettings) -> None:
@@ -70,7 +70,7 @@ class HardNegativeMining:
         self._seen: set[bytes] = set()
 
     def margins(self, features: Array) -> Array:
-        """(N, F) to (N,)."""
+        """Margins (N,) of features (N, F)."""
         assert self.weight is not None
         margins: Array = features @ self.weight + self.bias
         return margins

@@ -1,9 +1,9 @@
-"""What an image file claims of itself beyond its size: looked at before a decoder believes it.
+"""Checks of an image file's structure before it is decoded.
 
-A decoder's work and memory follow these claims, not the pixels that come out: an icon of 16 pixels
-may hold a PNG of a hundred megapixels, a TIFF of 16 pixels one tile of as many, and a JPEG of 30
-kilobytes thousands of passes over all its coefficients. And decoders trust: Pillow reads past the
-checksums of a PNG's pixels and the length that a WebP says it has.
+The time and memory of a decoder follow from what the file claims, not from the pixels of the
+result: an icon of 16 pixels may hold a PNG of a hundred megapixels, a TIFF of 16 pixels one tile of
+as many, and a JPEG of 30 kilobytes thousands of scans over all its coefficients. Pillow also skips
+the checksums of a PNG's pixels, and ignores the length in a WebP's header.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import numpy as np
 from detector.files import open_regular
 
 MAX_SCANS = 64
-"""Of a progressive JPEG. Encoders write about ten."""
-# The last 0xFF of any number of them: a `+` would make a run of them a quadratic search.
+"""Limit of scans in a progressive JPEG; encoders write about ten."""
+# Matches the last of several 0xFF bytes: `\xff+` would make the search quadratic in a run of them.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 MAX_ICONS = 64
-"""Pictures in one file, of which each may go on to the end of it."""
+"""Limit of pictures in one icon file, each of which may extend to its end."""
 MAX_STRIPS = 1 << 17
 _STRIPS, _TILES = 273, 324
 MAX_SLOW = 16 << 20
-"""Bytes of what Pillow decodes in Python, by some megabytes a second."""
+"""Limit in bytes for formats that Pillow decodes in Python, at a few megabytes a second."""
 _MAX_HEADER = 1 << 16
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])"
 _NETPBM = re.compile(rb"P([1-6])%b+(\d{1,10})%b+(\d{1,10})(?:%b+(\d{1,10}))?\s" % ((_GAP,) * 3))
@@ -40,14 +40,15 @@ _SAVE_IT = "save it as another image"
 _WEBP_FRAME = b"ANMF"
 _PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PARTS = 1 << 18
-"""Of a file that is written in parts which Pillow takes one by one: a PNG's chunks, a GIF's blocks,
-a JPEG's segments. Those of a photograph have some hundreds; 64 MB of full GIF blocks are 263,000.
+"""Limit of parts that Pillow reads in a Python loop: a PNG's chunks, a GIF's blocks, a JPEG's
+segments. A photograph has some hundreds; 64 MB of full GIF blocks are 263,000.
 """
 
 
 def icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """(width, height) of the pictures inside an .ico file, by their own headers; none if `data` is
-    none.
+    """Yield (width, height) of the pictures in an .ico file, from their own headers.
+
+    Yields nothing where `data` is no icon.
     """
     for start in _icon_starts(data):
         head = data[start : start + 24].ljust(24, b"\0")
@@ -61,46 +62,45 @@ def icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _icon_starts(data: bytes) -> set[int]:
-    """Where the pictures of an .ico file begin, each once."""
+    """Distinct offsets of the pictures in an .ico file."""
     if data[:4] != b"\0\0\1\0":
         return set()
     (count,) = struct.unpack_from("<H", data.ljust(6, b"\0"), 4)
-    places = range(6, min(6 + 16 * count, len(data) - 15), 16)
-    return {struct.unpack_from("<I", data, entry + 12)[0] for entry in places}
+    entries = range(6, min(6 + 16 * count, len(data) - 15), 16)
+    return {struct.unpack_from("<I", data, entry + 12)[0] for entry in entries}
 
 
 def tile_pixels(tags: Mapping[int, Any]) -> int:
-    """The pixels of one tile of a TIFF, by its tags; 0 where it has none."""
+    """Pixels of one tile of a TIFF, from its tags; 0 where it has no tiles."""
     sides = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
     return sides[0] * sides[1] if all(isinstance(side, int) for side in sides) else 0
 
 
 def jpeg_parts(data: bytes) -> tuple[int, int]:
-    """(segments, passes over the coefficients) of a JPEG, counted to its end or to one more than
-    MAX_PARTS or MAX_SCANS.
+    """Count (segments, scans) of a JPEG, to its end or to one more than MAX_PARTS or MAX_SCANS.
 
-    Segments are skipped by their lengths, so that thumbnails do not count; nor does what follows
-    the picture. A byte that lies between two of them counts as one: Pillow steps over it by itself.
+    Segments are skipped by their lengths, so thumbnails do not count; nor do bytes after the
+    picture. A stray byte between two segments counts as one, since Pillow steps over each of them.
     """
     at, segments, passes = 2, 0, 0
-    while segments <= MAX_PARTS and passes <= MAX_SCANS and (found := _MARKER.search(data, at)):
-        code = found[1][0]
-        segments += 1 if passes else 1 + found.start() - at
+    while segments <= MAX_PARTS and passes <= MAX_SCANS and (marker := _MARKER.search(data, at)):
+        code = marker[1][0]
+        segments += 1 if passes else 1 + marker.start() - at
         if code == _END_OF_IMAGE:
             break
         passes += code == _START_OF_SCAN
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return segments, passes
 
 
 class Claims(NamedTuple):
-    """What walking over a file's parts has shown, its pixels untouched.
+    """Result of walking over the parts of a file, without decoding its pixels.
 
-    fault       why the first picture cannot be what was written; None where nothing speaks against
-    later_fault whether something after the first picture is damaged
-    several     whether there is more than one frame
-    instead     a file that shows the first picture, where the decoder refuses this one for a later
-                picture, or takes it number by number
+    fault       why the first picture is damaged, or None
+    later_fault True where something after the first picture is damaged
+    several     True where there is more than one frame
+    instead     an equivalent file of the first picture, where the decoder would refuse this one for
+                a later picture, or would read it number by number
     """
 
     fault: str | None = None
@@ -110,8 +110,9 @@ class Claims(NamedTuple):
 
 
 def png_claims(data: bytes, start: int = 0) -> Claims:
-    """A PNG's chunks to its end, each with its checksum; the frames of an APNG after the first are
-    another matter.
+    """Check the chunks of a PNG with their checksums.
+
+    Damage in the frames of an APNG after the first one is only a `later_fault`.
     """
     at, animated, pictured = start + len(_PNG), False, False
     for _ in range(MAX_PARTS):
@@ -141,7 +142,7 @@ def _damaged(reason: str) -> str:
 
 
 def has_late_metadata(path: Path) -> bool:
-    """Whether a PNG has EXIF data or texts behind its pixels, which are stepped over."""
+    """True where a PNG has EXIF data or texts behind its pixels."""
     with open_regular(path) as file:
         pictured, at = False, len(_PNG)
         for _ in range(MAX_PARTS):
@@ -158,7 +159,7 @@ def has_late_metadata(path: Path) -> bool:
 
 
 def webp_claims(data: bytes) -> Claims:
-    """A WebP's chunks, which fill the length that it gives itself, and the file."""
+    """Check that the chunks of a WebP fill the length in its header, and the file."""
     end = 8 + int.from_bytes(data[4:8], "little")
     at, frames, first_end = 12, 0, 0
     for _ in range(MAX_PARTS):
@@ -166,11 +167,11 @@ def webp_claims(data: bytes) -> Claims:
             break
         frames += data[at : at + 4] == _WEBP_FRAME
         at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")
-        at += at % 2  # chunks begin at even places
+        at += at % 2  # chunks begin at even offsets
         first_end = first_end or at * (frames == 1)
     else:
         return Claims(f"over {MAX_PARTS:,} chunks; {_SAVE_IT}")
-    # What fills the last chunk up may be left out, of the length or of the file.
+    # The padding byte of the last chunk may be missing in the length or in the file.
     over = len(data) - max(at, end)
     if over <= 0 and len(data) >= max(at - 1, end):
         return Claims(several=frames > 1)
@@ -182,7 +183,7 @@ def webp_claims(data: bytes) -> Claims:
 
 
 def gif_claims(data: bytes) -> Claims:
-    """A GIF's blocks up to its second frame, which is not looked into."""
+    """Check the blocks of a GIF up to its second frame."""
     at, parts, pictured = 13 + _gif_colours(data, 10), 0, False
     while at < len(data) and data[at] != _GIF_END:
         if parts >= MAX_PARTS:
@@ -205,13 +206,13 @@ def gif_claims(data: bytes) -> Claims:
 
 
 def _gif_colours(data: bytes, at: int) -> int:
-    """The bytes of the palette that the flags at a place announce."""
+    """Bytes of the palette that the flags at `at` announce."""
     flags = data[at] if at < len(data) else 0
     return 3 << (flags & 7) + 1 if flags & 128 else 0
 
 
 def jpeg_fault(data: bytes) -> str | None:
-    """More of a JPEG's parts than any encoder writes."""
+    """Refuse a JPEG with more segments or scans than any encoder writes."""
     segments, passes = jpeg_parts(data)
     if segments > MAX_PARTS:
         return f"over {MAX_PARTS:,} segments; {_SAVE_IT}"
@@ -221,14 +222,15 @@ def jpeg_fault(data: bytes) -> str | None:
 
 
 def netpbm_claims(data: bytes) -> Claims:
-    """A PPM's header, and what Pillow would read in Python: numbers written out, and whole numbers
-    up to another limit than a byte's.
+    """Check the header of a PPM, PGM or PBM, and replace forms that Pillow decodes in Python.
+
+    Those are numbers as text, and samples whose maximum is neither 255 nor 65535.
     """
     header = _NETPBM.match(data[:_MAX_HEADER])
     if header is None or (header[1] not in b"14" and header[4] is None):
         too_long = len(data) > _MAX_HEADER
         return Claims(f"no header in {_MAX_HEADER:,} bytes; {_SAVE_IT}" if too_long else None)
-    kind, width, height, most = (int(one or 0) for one in header.groups())
+    kind, width, height, most = (int(field or 0) for field in header.groups())
     if kind <= 3 and len(data) > MAX_SLOW:
         return Claims(f"over {MAX_SLOW >> 20} MB of numbers written out; {_SAVE_IT}")
     if kind < 5 or most in (0, 255) or most > 65535 or (kind, most) == (5, 65535):
@@ -245,7 +247,7 @@ def netpbm_claims(data: bytes) -> Claims:
 
 
 def tiff_fault(data: bytes) -> str | None:
-    """More strips or tiles in a TIFF's first page than anyone writes: Pillow lists them all."""
+    """Refuse a TIFF with more strips or tiles in its first page than any encoder writes."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     start, count, entry = (order + "Q", order + "Q", 20) if big else (order + "I", order + "H", 12)
@@ -253,8 +255,8 @@ def tiff_fault(data: bytes) -> str | None:
         (at,) = struct.unpack_from(start, data, 8 if big else 4)
         (tags,) = struct.unpack_from(count, data, at)
         at += struct.calcsize(count)
-        for place in range(at, at + entry * min(tags, 65535), entry):
-            tag, _, values = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, place)
+        for position in range(at, at + entry * min(tags, 65535), entry):
+            tag, _, values = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, position)
             if tag in (_STRIPS, _TILES) and values > MAX_STRIPS:
                 return f"over {MAX_STRIPS:,} strips or tiles; {_SAVE_IT}"
     except struct.error:  # cut off: Pillow says so
@@ -263,14 +265,12 @@ def tiff_fault(data: bytes) -> str | None:
 
 
 def _is_run_length_bitmap(data: bytes, start: int = 0) -> bool:
-    """Whether the bitmap whose header begins there is in one of the codes that Pillow reads in
-    Python.
-    """
+    """True for a bitmap in one of the run-length codes that Pillow decodes in Python."""
     return int.from_bytes(data[start + 16 : start + 20], "little") in (1, 2)
 
 
 def claims_of(data: bytes) -> Claims:
-    """Of a file in any format; of one that has no parts to walk over, nothing."""
+    """Check a file of any format; one without parts passes."""
     if data.startswith(_PNG):
         return png_claims(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -291,4 +291,6 @@ def claims_of(data: bytes) -> Claims:
     if len(data) > MAX_SLOW and any(_is_run_length_bitmap(data, start) for start in bitmaps):
         return Claims(f"over {MAX_SLOW >> 20} MB of run-length codes; {_SAVE_IT}")
     pictures = [start for start in starts if data.startswith(_PNG, start)]
-    return next((one for one in map(partial(png_claims, data), pictures) if one.fault), Claims())
+    return next(
+        (claims for claims in map(partial(png_claims, data), pictures) if claims.fault), Claims()
+    )

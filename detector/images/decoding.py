@@ -1,20 +1,20 @@
-"""The one place that turns a file into pixels: upright RGB uint8, or a typed error.
+"""Decoding of image files: upright RGB uint8, or a typed error.
 
-What happens to each kind of file is a promise (tests hold golden hashes of it):
+The treatment of each kind of file is fixed (tests hold golden hashes):
 
     EXIF orientation     applied; the raw size and the orientation are reported
     1-bit, grey, palette expanded to RGB
-    LA, PA, RGBA         laid over white
+    LA, PA, RGBA         composited over white
     CMYK, YCbCr, Lab     converted by Pillow, without colour management
-    16-bit grey          value / 257, rounded; with a warning where few of 256 levels are left
+    16-bit grey          value / 257, rounded; with a warning where few of 256 levels remain
     32-bit integer       as 16-bit grey if all values fit it, else stretched from its minimum to its
                          maximum
-    float                [0, 1] is multiplied by 255, [0, 255] is kept, anything else is stretched;
+    float                [0, 1] is multiplied by 255, [0, 255] stays, anything else is stretched;
                          NaN counts as 0
     animations, pages    the first frame, with a warning
-    checksums, lengths   those that a PNG and a WebP hold must be right; other formats have none
+    checksums, lengths   must be right in a PNG and a WebP; other formats have none
 
-Only these formats are opened, so that no file can reach a decoder that starts other programs.
+No other formats are opened, so that no file can reach a decoder that starts other programs.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ SUFFIXES = frozenset(
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112
-# Pixels are converted so many at a time: wide intermediate values of a whole image take gigabytes.
+# Pixels converted at a time: wide intermediate values of a whole image would take gigabytes.
 _BAND_PIXELS = 1 << 20
 _SILENCE = threading.Lock()
-_silent = 0  # how many threads decode
+_silent = 0  # number of threads that decode
 _silencer: warnings.catch_warnings[None] = warnings.catch_warnings()
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """An image and how it came to be.
+    """A decoded image and remarks on the decoding.
 
     pixels       (H, W, 3) uint8 RGB, upright
     raw_size     (H, W) as stored in the file, before the orientation was applied
     orientation  EXIF orientation 1..8 (1 where the file says nothing)
-    warnings     what a careful reader of the results should know
+    warnings     remarks for a careful reader of the results
     """
 
     pixels: Array
@@ -92,18 +92,18 @@ class Decoded:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the upright pixels: the frame in which all boxes are given."""
+        """Size (H, W) of the upright pixels, the frame of all boxes."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
-    """The pixels of an image file: (H, W, 3) uint8 RGB, upright. Raises ImageError."""
+    """Read an image file: (H, W, 3) uint8 RGB, upright. Raises ImageError."""
     return decode(read_bytes(path), str(path), max_pixels=max_pixels).pixels
 
 
 def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of a regular file of at most `max_bytes`; pipes and devices are refused."""
-    with _opened(path, max_bytes) as file:
+    """Read a regular file of at most `max_bytes`. Raises ImageError, also for pipes and devices."""
+    with _open_regular(path, max_bytes) as file:
         try:
             return file.read(max_bytes + 1)
         except OSError as error:
@@ -111,10 +111,8 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def check_start(path: str | Path, *, max_bytes: int = MAX_BYTES) -> None:
-    """Raises ImageError where a file's first bytes are enough to know that it is no image: what can
-    be said before anything is loaded.
-    """
-    with _opened(path, max_bytes) as file:
+    """Raise ImageError where the first bytes of a file show already that it is no image."""
+    with _open_regular(path, max_bytes) as file:
         try:
             start = file.read(START)
         except OSError as error:
@@ -125,7 +123,7 @@ def check_start(path: str | Path, *, max_bytes: int = MAX_BYTES) -> None:
 
 
 @contextmanager
-def _opened(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
+def _open_regular(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
     try:
         file = open_regular(path)
     except OSError as error:
@@ -135,7 +133,7 @@ def _opened(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             start = file.read(START)
-            if known_as(start):  # a film is not to be made smaller
+            if known_as(start):  # the advice for a film is not to make it smaller
                 raise ImageError(f"{path}: {refusal(start)}")
             raise ImageError(
                 f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
@@ -147,29 +145,29 @@ def _opened(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
 
 
 def check_pixels(image: object) -> None:
-    """Raises ImageError unless `image` is as `read_image` gives it: (H, W, 3) uint8, not empty."""
+    """Raise ImageError unless `image` is a non-empty (H, W, 3) uint8 array, as of `read_image`."""
     if not isinstance(image, np.ndarray):
-        found = f"a {type(image).__name__}"
+        actual = f"a {type(image).__name__}"
     elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        found = f"{image.dtype} {image.shape}"
+        actual = f"{image.dtype} {image.shape}"
     else:
         return
     raise ImageError(
-        f"an image is a (H, W, 3) uint8 array, RGB, of at least one pixel; this is {found};"
+        f"an image is a (H, W, 3) uint8 array, RGB, of at least one pixel; this is {actual};"
         " read_image makes one of a file, numpy.asarray(picture.convert('RGB')) of Pillow's"
     )
 
 
 def content_hash(data: bytes) -> str:
-    """SHA-256 of a file's bytes: the key under which its proposals are stored."""
+    """SHA-256 of a file's bytes, the key of its proposals in the cache."""
     return hashlib.sha256(data).hexdigest()
 
 
 def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Decode an image held in memory; `name` is how errors call it. Raises ImageError."""
+    """Decode an image in memory. Raises ImageError, which calls it `name`."""
     from PIL import Image, UnidentifiedImageError
 
-    # Pillow's own limit and its remarks on odd metadata: ours are stricter and typed.
+    # Silences Pillow's size limit and remarks on odd metadata: ours are stricter and typed.
     with _quiet():
         try:
             for size in icon_sizes(data):  # Pillow decodes an icon as soon as it is opened
@@ -213,8 +211,9 @@ def picture_pixels(picture: Image) -> Array:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, in any number of threads: the first one in sets the filters, which are the
-    process's, aside and the last one out puts them back.
+    """Silence warnings in any number of threads.
+
+    Filters belong to the process: the first thread replaces them, the last one restores them.
     """
     global _silent, _silencer
     with _SILENCE:
@@ -252,15 +251,15 @@ def _check_tiles(image: Image, name: str, max_pixels: int) -> None:
 
 def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
     remarks, deep = [], is_deep(image)
-    # Of a PNG, to ask for EXIF data is to load it; so pixels come first, where errors are heard.
-    # A TIFF is turned by Pillow while it loads, which then forgets the orientation.
-    told = _orientation(image) if image.format == "TIFF" else None
+    # Asking a PNG for EXIF data loads it and hides errors; so its pixels are loaded first. Pillow
+    # rotates a TIFF while loading it and then drops the orientation, so that one is read before.
+    before_loading = _orientation(image) if image.format == "TIFF" else None
     image.load()
     pixels = _rgb_pixels(image)
     if deep and (levels := remark_on_levels(pixels, image)):
         remarks.append(levels)
     after = _orientation(image)
-    orientation, remark = told or after
+    orientation, remark = before_loading or after
     if after[0] == orientation:
         pixels = _upright(pixels, orientation)
     if claims.several or (image.format == "TIFF" and getattr(image, "is_animated", False)):
@@ -275,7 +274,7 @@ def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
 
 
 def _orientation(image: Image) -> tuple[int, str | None]:
-    """EXIF orientation, of an image whose pixels are loaded or come without asking."""
+    """EXIF orientation and a remark, or None; the pixels must be loaded, but for a TIFF."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
         orientation = int(value)
@@ -302,7 +301,7 @@ def _upright(pixels: Array, orientation: int) -> Array:
 
 
 def _rgb_pixels(image: Image) -> Array:
-    """(H, W, 3) uint8, a band of rows at a time."""
+    """Convert to (H, W, 3) uint8 in bands of rows."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     to_rgb = _conversion(image)
     for top, band in _bands(image):
@@ -311,7 +310,7 @@ def _rgb_pixels(image: Image) -> Array:
 
 
 def _bands(image: Image) -> Iterator[tuple[int, Image]]:
-    """(first row, rows) from top to bottom."""
+    """Yield (first row, band of rows) from top to bottom."""
     rows = max(1, _BAND_PIXELS // image.width)
     if image.height <= rows:
         yield 0, image
@@ -321,7 +320,7 @@ def _bands(image: Image) -> Iterator[tuple[int, Image]]:
 
 
 def _conversion(image: Image) -> Callable[[Image], Array]:
-    """What makes rows of this image RGB: (h, W, 3), or (h, W, 1) of grey."""
+    """Choose the conversion of a band of rows: to (h, W, 3) RGB, or (h, W, 1) grey."""
     if image.mode.startswith(("I", "F")):
         scale, low = _range_to_8_bit(image)
         return lambda band: _to_8_bit(band, scale, low)[:, :, None]
@@ -336,7 +335,7 @@ def _finite(band: Image) -> Array:
 
 
 def _range_to_8_bit(image: Image) -> tuple[float, float]:
-    """(scale, lowest value) of the whole image: 8 bits are (value - lowest) * scale."""
+    """Scale and lowest value of the whole image: 8 bits are (value - lowest) * scale."""
     ends = [(values.min(), values.max()) for values in (_finite(band) for _, band in _bands(image))]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
     if image.mode == "F" and low >= 0 and high <= 1:

@@ -1,7 +1,7 @@
-"""How many of the 256 levels a deep picture (over 8 bits a value) still uses when it has 8 bits.
+"""A warning for deep images (over 8 bits a value) that use few levels after conversion to 8 bits.
 
 Cameras of 10, 12 and 14 bits and thermal sensors fill a small part of 65,536 levels. Divided by 257
-as such files ask to be, the picture is nearly of one grey, and nothing is found in it.
+as the format implies, such an image is nearly uniform grey, and nothing is detected in it.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 FEW_LEVELS = 64
-"""Of 256: a full range of 14 bits."""
+"""Warn below this many of 256 levels, which is the full range of 14 bits."""
 REMARK = "it has more than 8 bits a value"
-"""With this a remark on levels begins."""
+"""Beginning of the remark on levels."""
 _RARE = 0.005
-"""Of the values, at either end: dead pixels and reflections say nothing of the range."""
+"""Share of the values at either end that is ignored: dead pixels and reflections."""
 _ROWS, _PIECE = 64, 1 << 16
-"""Rows that are looked at for values that were lost, and values that are counted at a time: the
-intermediate values of a whole image would take gigabytes.
+"""Rows sampled for lost values, and values counted at a time: the intermediate values of a whole
+image would take gigabytes.
 """
 
 
 def is_deep(image: Image) -> bool:
-    """Whether the file has more than 8 bits a value; asked before its pixels are loaded, which
-    for colours loses the others.
+    """True for more than 8 bits a value.
+
+    Call it before the pixels are loaded: Pillow then reduces colours to 8 bits.
     """
-    # Pillow describes what its decoders are to unpack: ";16B" and the like are 16 bits a value.
+    # The raw modes of Pillow's decoders tell the depth: ";16B" and the like are 16 bits a value.
     return image.mode.startswith(("I", "F")) or any(
         ";16" in str(part) for part in getattr(image, "tile", ())
     )
 
 
 def remark_on_levels(pixels: Array, image: Image) -> str | None:
-    """What to say of a deep picture that became `pixels` (H, W, 3) uint8, if it lost its levels."""
+    """Warn where the conversion of a deep image to `pixels` (H, W, 3) uint8 lost its levels."""
     flat = pixels.reshape(-1)
     pieces = (flat[first : first + _PIECE] for first in range(0, len(flat), _PIECE))
-    levels = sum((np.bincount(one, minlength=256) for one in pieces), np.zeros(256, np.int64))
+    levels = sum((np.bincount(piece, minlength=256) for piece in pieces), np.zeros(256, np.int64))
     reached = np.cumsum(levels) / levels.sum()
     low, high = (int(np.searchsorted(reached, share)) for share in (_RARE, 1 - _RARE))
     if high - low + 1 >= FEW_LEVELS or not _lost_levels(levels, pixels, image):
@@ -55,9 +56,7 @@ def remark_on_levels(pixels: Array, image: Image) -> str | None:
 
 
 def _lost_levels(levels: Array, pixels: Array, image: Image) -> bool:
-    """Whether the file tells more values apart than `pixels` do; a flat or a two-coloured picture
-    does not.
-    """
+    """True where the file has more distinct values than `pixels`, and more than two."""
     if not image.mode.startswith(("I", "F")):  # colours: Pillow kept 8 bits of them
         return int(np.count_nonzero(levels)) > 2
     rows = sorted({row * image.height // _ROWS for row in range(_ROWS)})

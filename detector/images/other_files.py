@@ -1,13 +1,11 @@
-"""Files that are no images that can be read: what they are by their first bytes, and what to do
-with them.
-"""
+"""Recognition of files that are not readable images, by their first bytes, with advice."""
 
 from __future__ import annotations
 
 import io
 
 START = 1024
-"""Bytes of a file that tell."""
+"""Bytes read from the beginning of a file."""
 _KNOWN = "JPEG, PNG, WebP, TIFF, GIF, BMP, PPM"
 _UNPACK = "an archive; unpack it and give the folder"
 _FRAMES = "a video; save frames as pictures first (ffmpeg -i VIDEO -vf fps=1 FOLDER/%05d.jpg)"
@@ -34,7 +32,7 @@ _BEGINNINGS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"FUJIFILMCCD-RAW", "a raw photograph" + _CONVERT),
     (0, b"version https://git-lfs", "a pointer of Git LFS, not the file; fetch it (git lfs pull)"),
 )  # fmt: skip
-"""(where, bytes, what the file is and what to do); the first that fits counts."""
+"""Rows of (offset, bytes, kind of file and advice); the first match counts."""
 _TEXTS: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype html", "a web page; download the image itself"),
     (b"<html", "a web page; download the image itself"),
@@ -43,7 +41,7 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
 
 
 def known_as(start: bytes) -> str | None:
-    """What a file that begins so is, and what to do with it; None where that is not known."""
+    """Name the kind of a file by its first bytes, with advice; None where it is unknown."""
     for at, magic, what in _BEGINNINGS:
         if start.startswith(magic, at):
             return what
@@ -52,26 +50,27 @@ def known_as(start: bytes) -> str | None:
 
 
 def refusal(start: bytes) -> str:
-    """Why a file that begins so is refused, and what to do."""
+    """Explain why a file with these first bytes is refused, with advice."""
     what = known_as(start)
     return f"not an image that can be read{f', but {what}' if what else f'; expected {_KNOWN}'}"
 
 
 def may_be_image(start: bytes, formats: tuple[str, ...]) -> bool:
-    """False where no decoder of these formats would open a file that begins so."""
+    """False where no decoder of these formats accepts these first bytes."""
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
     for name in formats:
         accept = Image.OPEN[name][1]
-        # As many bytes as Pillow gives them, of a file with fewer, too: some look without asking.
+        # Pillow passes 16 bytes; pad a shorter file, since some decoders do not check the length.
         if accept is not None and accept(start[:16].ljust(16, b"\0")) is True:
             return True
-    unmarked = [name for name in formats if Image.OPEN[name][1] is None]  # only its numbers tell
+    # formats without a signature
+    unmarked = [name for name in formats if Image.OPEN[name][1] is None]
     try:
         Image.open(io.BytesIO(start), formats=unmarked).close()
     except UnidentifiedImageError:
         return False
-    except Exception:  # what is more than the beginning must decide
+    except Exception:  # the rest of the file must decide
         return True
     return True
