@@ -80,7 +80,7 @@ def dealt(
     """(B,) bool by the name of each part."""
     import numpy as np
 
-    from detector.datasets.balanced_split import dealt_parts
+    from detector.datasets.balanced_split import stratified_parts
     from detector.datasets.near_duplicates import near_duplicates
     from detector.progress.bar import progress
 
@@ -96,10 +96,10 @@ def dealt(
                 " each kept on one side"
             )
     if val is not None:
-        part = dealt_parts(counts, (1 - val, val), groups, seed)
+        part = stratified_parts(counts, (1 - val, val), groups, seed)
         return {"train": part == 0, "val": part == 1}
     assert folds is not None
-    part = dealt_parts(counts, [1.0] * folds, groups, seed)
+    part = stratified_parts(counts, [1.0] * folds, groups, seed)
     return {
         f"fold{fold + 1}_{name}": (part == fold) == (name == "val")
         for fold in range(folds)

@@ -1,4 +1,4 @@
-"""Reading annotated images: every format becomes one `Dataset`."""
+"""Readers of annotated images: every format becomes a `Dataset`."""
 
 from detector.datasets.dataset import (
     COCO_TO_VOC,

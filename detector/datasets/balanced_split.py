@@ -1,4 +1,4 @@
-"""Parts of a data set in which every class occurs about equally often.
+"""Splits of a data set that are balanced by class.
 
 Girshick et al. (2014, section 4.2) halve ILSVRC's val into val1, to train on, and val2, to choose
 by: many candidate splits, each from a clustering of the images by their class counts followed by a
@@ -6,7 +6,7 @@ randomised local search; the one whose largest relative imbalance |a - b| / (a +
 taken (11 % there, with a median of 4 %).
 
 Departs from the paper: its clustering is not described. Here the images are grouped by the rarest
-class in them, and each group is dealt out alternately.
+class in them, and each group is divided alternately.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from detector.errors import DatasetError, SettingsError
 from detector.structures import Array
 
 CANDIDATES = 4
-_PATIENCE = 300  # exchanges tried in vain before a search ends
+_PATIENCE = 300  # exchanges without a gain after which a search ends
 
 
 @dataclass(frozen=True, eq=False)
 class Halves:
-    """A split and how balanced it is.
+    """A split into halves, and its balance.
 
     first      (B,) bool: the image belongs to the first half
     imbalance  (K,) |a - b| / (a + b) of each class's objects; NaN where there are none
@@ -41,7 +41,7 @@ class Halves:
 
     @property
     def worst(self) -> int:
-        """The class whose imbalance is largest."""
+        """Label of the class with the largest imbalance."""
         return int(np.nanargmax(self.imbalance))
 
     @property
@@ -49,11 +49,13 @@ class Halves:
         return float(np.nanmedian(self.imbalance))
 
 
-def dealt_parts(
+def stratified_parts(
     counts: Array, shares: Sequence[float], groups: Array | None = None, seed: int = 0
 ) -> Array:
-    """(B,) the part of each image, 0, 1, ...; each part gets its share of every class and of the
-    images, as nearly as whole groups allow. A function of its arguments alone.
+    """Part 0, 1, ... (B,) of each image, by iterative stratification.
+
+    Each part gets its share of every class and of the images, as nearly as whole groups allow. A
+    function of its arguments alone.
 
     groups  (B,) images of one group stay together
 
@@ -81,12 +83,12 @@ def dealt_parts(
     for empty in set(range(len(shares))) - set(part):
         full = part == np.bincount(part, minlength=len(shares)).argmax()
         part[np.flatnonzero(full)[have[full, -1].argmin()]] = empty
-    found: Array = part[group_of]
-    return found
+    parts: Array = part[group_of]
+    return parts
 
 
 def class_counts(dataset: Dataset) -> Array:
-    """(B, K) how many objects of each class each image has."""
+    """Number of objects of each class in each image: (B, K)."""
     counts = np.zeros((len(dataset), len(dataset.classes)), np.int64)
     for row, sample in zip(counts, dataset.samples, strict=True):
         np.add.at(row, sample.annotations.labels, 1)
@@ -94,7 +96,7 @@ def class_counts(dataset: Dataset) -> Array:
 
 
 def balanced_halves(counts: Array, seed: int = 0, candidates: int = CANDIDATES) -> Halves:
-    """The best of several candidates; a function of `counts` (B, K) and the seed alone.
+    """Choose the best of several candidate splits; a function of `counts` (B, K) and the seed.
 
     The halves differ by at most one image.
     """
@@ -102,8 +104,8 @@ def balanced_halves(counts: Array, seed: int = 0, candidates: int = CANDIDATES) 
         raise SettingsError(f"candidates is {candidates}; expected at least 1")
     if len(counts) < 2 or not counts.any():
         raise DatasetError("a split into halves needs at least two images, and objects in them")
-    found = [_candidate(counts, np.random.default_rng([seed, i])) for i in range(candidates)]
-    return min(found, key=lambda one: (one.largest, one.median))
+    splits = [_candidate(counts, np.random.default_rng([seed, i])) for i in range(candidates)]
+    return min(splits, key=lambda split: (split.largest, split.median))
 
 
 def _candidate(counts: Array, rng: np.random.Generator) -> Halves:
@@ -113,14 +115,14 @@ def _candidate(counts: Array, rng: np.random.Generator) -> Halves:
 
 
 def imbalance(counts: Array, first: Array) -> Array:
-    """(K,) |a - b| / (a + b), NaN for a class without objects."""
+    """Imbalance (K,) |a - b| / (a + b), NaN for a class without objects."""
     total, mine = counts.sum(0), counts[first].sum(0)
     gap = np.abs(2 * mine - total).astype(np.float64)
     return np.divide(gap, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def _dealt(counts: Array, rng: np.random.Generator) -> Array:
-    """Images that share their rarest class lie side by side, in random order; every other is first.
+    """Sort images by their rarest class, at random within it, and take every other one.
 
     Images without objects come last.
     """
@@ -134,10 +136,10 @@ def _dealt(counts: Array, rng: np.random.Generator) -> Array:
 
 
 def _search(counts: Array, first: Array, rng: np.random.Generator) -> None:
-    """Exchange images between the halves as long as the worst class may gain; changes `first`.
+    """Improve `first` in place by exchanging images between the halves.
 
-    Each try takes the class that is worst, an image of it from the half that has more, and any
-    image of the other half.
+    Each step takes the class of largest imbalance, an image of it from the half that has more, and
+    any image of the other half.
     """
     present = np.flatnonzero(counts.sum(0))
     counts = counts[:, present]
@@ -161,5 +163,5 @@ def _search(counts: Array, first: Array, rng: np.random.Generator) -> None:
 
 
 def _cost(gap: Array, total: Array) -> float:
-    """Large imbalances dominate: a smooth stand-in for the largest one."""
+    """Smooth approximation of the largest imbalance."""
     return float(((gap / total) ** 4).sum())

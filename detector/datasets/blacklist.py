@@ -1,4 +1,4 @@
-"""Images that are too ambiguous to be judged for some class: ILSVRC's blacklist.
+"""ILSVRC's blacklist: images that are too ambiguous to evaluate for some class.
 
 The development kit's ILSVRC2014_det_validation_blacklist.txt has a line for each image and class:
 the image's number in val.txt and the class's WordNet id (eval_detection.m reads it as '%d %s').
@@ -20,11 +20,11 @@ from detector.errors import AnnotationError
 MAX_BYTES = 50_000_000
 
 Pairs = dict[int, set[str]]
-"""Image index -> the names of its blacklisted classes."""
+"""Names of blacklisted classes by image index."""
 
 
 def read_blacklist(path: str | Path) -> Pairs:
-    """The pairs of a file; a class may stand there by its WordNet id or by its name."""
+    """Read the pairs of a file, which has classes by WordNet id or by name."""
     path = Path(path)
     pairs: Pairs = {}
     text = read_limited(path, MAX_BYTES).decode("utf-8", "replace")
@@ -40,10 +40,10 @@ def read_blacklist(path: str | Path) -> Pairs:
 
 
 def without_blacklisted(dataset: Dataset, pairs: Pairs) -> Dataset:
-    """The same images, in which the blacklisted classes are not annotated.
+    """Mark the blacklisted classes of each image as not annotated.
 
-    Evaluation then counts neither the objects nor the detections of such a class, as the
-    development kit does; training takes its objects neither for positives nor for background.
+    Evaluation then ignores objects and detections of such a class, as the development kit does;
+    training uses its objects neither as positives nor as background.
     """
     unknown = sorted(set().union(*pairs.values()) - set(dataset.classes))
     if unknown:

@@ -1,6 +1,6 @@
-"""At most so many boxes of each class to train on (R-CNN on ILSVRC: 1,000 of train, section 4.3).
+"""A limit of boxes a class for training (R-CNN on ILSVRC: 1,000 of train, section 4.3).
 
-Which ones R-CNN took is not described; here they are drawn at random, by a seed.
+The paper does not say which boxes; here they are drawn at random, by a seed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ RULE = "over-the-cap"
 
 
 def cap_boxes(dataset: Dataset, most: int, seed: int = 0) -> Dataset:
-    """The same set with at most `most` objects of each class to learn from.
+    """Keep at most `most` objects of each class as positives.
 
-    The others are set aside as VOC's difficult objects are: what overlaps them is neither an object
-    nor background. An image that could give positives only, and has none left, is left out. Both
-    are written down in `dropped`.
+    The others are ignored as VOC's difficult objects are: regions on them are neither positives nor
+    background. An image for positives only is left out if none remain. Both are recorded in
+    `dropped`.
     """
     if most < 1:
         raise SettingsError(f"cap_per_class is {most}; expected at least 1")
@@ -32,14 +32,14 @@ def cap_boxes(dataset: Dataset, most: int, seed: int = 0) -> Dataset:
     chosen = _chosen(np.where(counted, labels, -1), len(dataset.classes), most, seed)
     ends = np.cumsum([len(sample.annotations) for sample in dataset.samples])
     samples, dropped = [], []
-    for sample, kept in zip(dataset.samples, np.split(chosen, ends[:-1]), strict=True):
+    for sample, keep in zip(dataset.samples, np.split(chosen, ends[:-1]), strict=True):
         truth = sample.annotations
-        over = ~kept & ~(truth.difficult | truth.crowd)
+        over = ~keep & ~(truth.difficult | truth.crowd)
         dropped += [
             Dropped(sample.path.name, f"object {i + 1}", RULE, f"more than {most} of its class")
             for i in np.flatnonzero(over)
         ]
-        if kept.any() or not sample.positives_only:
+        if keep.any() or not sample.positives_only:
             aside = replace(truth, difficult=truth.difficult | over)
             samples.append(replace(sample, annotations=aside))
     return replace(
@@ -48,7 +48,7 @@ def cap_boxes(dataset: Dataset, most: int, seed: int = 0) -> Dataset:
 
 
 def _chosen(labels: Array, classes: int, most: int, seed: int) -> Array:
-    """(G,) bool: at most `most` objects of each label; a label of -1 is never chosen."""
+    """Random mask (G,) of at most `most` objects of each label; a label of -1 is never chosen."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in range(classes):

@@ -1,6 +1,6 @@
-"""What a data set is once it has been read: images, their objects, and what was left out and why.
+"""`Dataset`: images, their objects, and a record of everything that was left out.
 
-Every reader (voc, coco, yolo) makes one of these; training and evaluation know nothing else.
+Every reader returns one; training and evaluation use nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COCO_TO_VOC = {
 }
 
 MOST_WHY = 300
-"""Letters of a reason: somebody's names stand in it, which may have millions."""
+"""Limit of characters of a reason, which may contain foreign names of any length."""
 IMAGE_RULES = frozenset(
     (
         "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",
@@ -43,12 +43,12 @@ IMAGE_RULES = frozenset(
         "unreadable-image", "truncated-image", "wrong-size", "raw-frame",
     )
 )  # fmt: skip
-"""The linter's rules that leave out an image with all its objects."""
+"""Rules of the linter that leave out an image with all its objects."""
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """One annotation or image that was left out: where it stands, which rule it broke, and how."""
+    """An annotation or image that was left out: its file and id, the rule, and the reason."""
 
     file: str
     id: str
@@ -65,14 +65,11 @@ class Sample:
 
     size            (H, W) as the annotation file says, or None where it does not
     annotated       the labels that are annotated exhaustively in this image; None stands for all.
-                    Objects of a class outside it may stand here unboxed: the image proves no
-                    absence.
+                    Other classes may occur without boxes, so that no region is background for them.
     positives_only  training takes no background from this image (R-CNN's rule for ILSVRC's train)
     index           the number that the set's own lists give to the image, or None
-    size_declared   whether the size is told by the annotation file (YOLO's tell none: it is the
-                    image's own)
-    labelled        whether there is something that speaks of the image; without it, it is taken
-                    as empty
+    size_declared   False where the size is the image's own, since the format has none (YOLO)
+    labelled        False where no annotation mentions the image, which then counts as empty
     """
 
     image_id: str
@@ -90,9 +87,7 @@ class Sample:
 
     @property
     def background_of(self) -> frozenset[int] | None:
-        """The labels that a region away from every box is known not to have, as far as training is
-        to believe it; None stands for all.
-        """
+        """Labels for which regions away from every box are background in training; None for all."""
         return frozenset() if self.positives_only else self.annotated
 
 
@@ -131,10 +126,13 @@ class Dataset:
         return len(self.samples)
 
     def why_nothing_counts(self) -> str | None:
-        """Why there is no object to learn or to find, and the cure; None where there is one."""
+        """Explain why the set has no object for training or evaluation, with the cure, or None."""
         objects = [sample.annotations for sample in self.samples]
-        total, crowds = sum(map(len, objects)), sum(int(one.crowd.sum()) for one in objects)
-        if any(one.real.any() for one in objects):
+        total, crowds = (
+            sum(map(len, objects)),
+            sum(int(annotations.crowd.sum()) for annotations in objects),
+        )
+        if any(annotations.real.any() for annotations in objects):
             return None
         if not total:
             return "none of its images has an object; check the annotations and the class names"
@@ -150,16 +148,16 @@ class Dataset:
         )
 
     def indices(self) -> tuple[int, ...]:
-        """The numbers by which ILSVRC's files call the images: their lists' own, else 1, 2, ..."""
-        found = tuple(
+        """Image numbers in ILSVRC's files: those of the set's lists, else 1, 2, ..."""
+        numbers = tuple(
             position if sample.index is None else sample.index
             for position, sample in enumerate(self.samples, start=1)
         )
-        _refuse_repeats(list(map(str, found)), f"{self.name}: image index")
-        return found
+        _refuse_repeats(list(map(str, numbers)), f"{self.name}: image index")
+        return numbers
 
     def subset(self, chosen: int | Iterable[str]) -> Dataset:
-        """A fixed part in its own order: `chosen` evenly spaced images, or those with the ids."""
+        """Take a fixed part in its own order: `chosen` evenly spaced images, or those ids."""
         if isinstance(chosen, int):
             if chosen < 1:
                 raise DatasetError(f"{self.name}: a subset needs at least 1 image, not {chosen}")
@@ -176,7 +174,7 @@ class Dataset:
     def with_classes(
         self, names: Sequence[str], rename: Mapping[str, str] | None = None
     ) -> Dataset:
-        """The same images under another class list; objects of classes outside it are left out.
+        """Map the set to another class list; objects of other classes are left out.
 
         rename  this set's name -> the new list's name, for classes called differently, such as
                 COCO_TO_VOC. A class of the new list that this set does not know becomes one that
@@ -189,13 +187,11 @@ class Dataset:
             raise DatasetError(
                 f"{self.name}: none of its classes ({_some(self.classes)}) is among {_some(names)}"
             )
-        samples = tuple(_relabelled(s, new_label, len(names)) for s in self.samples)
+        samples = tuple(_relabel(s, new_label, len(names)) for s in self.samples)
         return replace(self, classes=tuple(names), samples=samples, category_ids=())
 
     def partial(self, names: Iterable[str]) -> Dataset:
-        """The same set, saying that only the classes `names` are annotated exhaustively in it; in
-        images where fewer are known to be, fewer stay.
-        """
+        """Mark only the classes `names` as annotated exhaustively, at most those marked already."""
         names = tuple(names)
         unknown = [name for name in names if name not in self.classes]
         if unknown:
@@ -210,11 +206,11 @@ class Dataset:
         return replace(self, samples=tuple(replace(s, annotated=known(s)) for s in self.samples))
 
     def with_positives_only(self, yes: bool) -> Dataset:
-        """The same set, of which training takes no background (or does)."""
+        """Exclude the images from background in training, or include them."""
         return replace(self, samples=tuple(replace(s, positives_only=yes) for s in self.samples))
 
     def not_empty(self) -> Dataset:
-        """This set, or a DatasetError that says why nothing is left of it."""
+        """Return the set itself. Raises DatasetError where it is empty, with the reason."""
         if self.samples:
             return self
         why = ", ".join(f"{n} x {rule}" for rule, n in self.dropped_by_rule().items())
@@ -222,30 +218,30 @@ class Dataset:
         raise DatasetError(f"{self.name}: no usable image ({why or 'none listed'}){example}")
 
     def notes(self) -> list[str]:
-        """What of its images is worth a sentence before they are used."""
+        """Remarks on the images, for the user to read before they are used."""
         bare = sum(not sample.labelled for sample in self.samples)
         have = "image has" if bare == 1 else "images have"
         return [f"{bare} {have} no label file: taken as empty"] if bare else []
 
     def dropped_by_rule(self) -> dict[str, int]:
-        """How many annotations each rule left out."""
-        return dict(sorted(Counter(one.rule for one in self.dropped).items()))
+        """Number of annotations that each rule left out."""
+        return dict(sorted(Counter(record.rule for record in self.dropped).items()))
 
     def left_out(self) -> dict[str, str]:
-        """The images that the set lists and that are not among its samples: id -> rule."""
+        """Rule by image id, for listed images that are not among the samples."""
         here = {sample.image_id for sample in self.samples}
-        entries = ((one.id, one.rule) for one in self.dropped if one.rule in IMAGE_RULES)
+        entries = (
+            (record.id, record.rule) for record in self.dropped if record.rule in IMAGE_RULES
+        )
         return {image: rule for image, rule in entries if image not in here}
 
     def dropped_by_file(self, most: int = 10) -> list[str]:
-        """What was left out, a line for each file and rule; where each image has a file of its own
-        and these lines are over `most`, one for each rule.
-        """
-        by_file = Counter((one.file, one.rule) for one in self.dropped)
+        """Summarise what was left out: a line a file and rule, or a line a rule if over `most`."""
+        by_file = Counter((record.file, record.rule) for record in self.dropped)
         if len(by_file) <= most:
             return [f"{n} x {rule} in {file}" for (file, rule), n in sorted(by_file.items())]
         files = Counter(rule for _, rule in by_file)
-        first = {one.rule: one for one in reversed(self.dropped)}
+        first = {record.rule: record for record in reversed(self.dropped)}
         return [
             f"{n} x {rule} in {files[rule]} files, such as {first[rule]}"
             if files[rule] > 1
@@ -255,7 +251,7 @@ class Dataset:
 
 
 def join(datasets: Sequence[Dataset]) -> Dataset:
-    """All the images as one set. Ids that occur in several sets get their set's name in front."""
+    """Join data sets of one class list. Ids that occur in several get the set's name as prefix."""
     if not datasets:
         raise DatasetError("there are no data sets to join")
     first = datasets[0]
@@ -265,26 +261,26 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
                 f"{first.name} and {other.name} have different classes ({_some(first.classes)} "
                 f"against {_some(other.classes)}); bring them to one list with with_classes"
             )
-    times = Counter(sample.image_id for one in datasets for sample in one.samples)
+    times = Counter(sample.image_id for dataset in datasets for sample in dataset.samples)
     samples: list[Sample] = []
-    for position, one in enumerate(datasets):
-        same_name = sum(other.name == one.name for other in datasets) > 1
-        prefix = f"{one.name}.{position}" if same_name else one.name
+    for position, dataset in enumerate(datasets):
+        same_name = sum(other.name == dataset.name for other in datasets) > 1
+        prefix = f"{dataset.name}.{position}" if same_name else dataset.name
         samples += [
             replace(s, image_id=f"{prefix}/{s.image_id}") if times[s.image_id] > 1 else s
-            for s in one.samples
+            for s in dataset.samples
         ]
     return Dataset(
-        name="+".join(one.name for one in datasets),
+        name="+".join(dataset.name for dataset in datasets),
         classes=first.classes,
         samples=tuple(samples),
-        dropped=tuple(record for one in datasets for record in one.dropped),
+        dropped=tuple(record for dataset in datasets for record in dataset.dropped),
         category_ids=first.category_ids,
     )
 
 
 class Ledger:
-    """Where a reader writes down what it leaves out; a strict one stops at the first entry."""
+    """Record of what a reader leaves out; a strict one raises AnnotationError at once."""
 
     def __init__(self, root: str | Path, strict: bool = False) -> None:
         self.root, self.strict = Path(root), strict
@@ -301,14 +297,16 @@ class Ledger:
         self.entries.append(entry)
 
 
-def _relabelled(sample: Sample, new_label: Array, classes: int) -> Sample:
+def _relabel(sample: Sample, new_label: Array, classes: int) -> Sample:
     objects = sample.annotations
     labels = new_label[objects.labels]
-    kept = replace(objects[labels >= 0], labels=labels[labels >= 0])
+    remaining = replace(objects[labels >= 0], labels=labels[labels >= 0])
     # A class made of several old ones is annotated exhaustively where all of them are.
     hidden = {int(new) for old, new in enumerate(new_label) if not sample.is_annotated(old)}
     covered = frozenset(int(new) for new in new_label if new >= 0) - hidden
-    return replace(sample, annotations=kept, annotated=None if len(covered) == classes else covered)
+    return replace(
+        sample, annotations=remaining, annotated=None if len(covered) == classes else covered
+    )
 
 
 def _refuse_repeats(values: Sequence[str], what: str) -> None:

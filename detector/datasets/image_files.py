@@ -16,17 +16,6 @@ SUFFIXES = (*_COMMON, *sorted(READABLE - set(_COMMON)))
 _ORIENTATION = 0x0112
 
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """The image files of one folder by their stem, hidden ones left out; where two share it, the
-    commoner format wins.
-    """
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    found = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
-    found = [name for name in found if is_file(folder / name)]
-    found.sort(key=lambda name: (-SUFFIXES.index(Path(name).suffix.lower()), name))
-    return {Path(name).stem: folder / name for name in found}
-
-
 def is_file(path: Path) -> bool:
     """Whether `path` is a regular file: no folder, pipe or device, and a name that can exist."""
     try:
@@ -50,16 +39,6 @@ def is_inside(name: str) -> bool:
     return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
 
 
-def named_in(folder: Path, name: str) -> Path:
-    """The file that annotations name, below the folder of the images. Programs on Windows write
-    `a\\b.jpg` for a/b.jpg; where their archive was unpacked elsewhere, a file may be called that.
-    """
-    plain = folder / name
-    if "\\" not in name or os.path.lexists(plain):
-        return plain
-    return folder / name.replace("\\", "/")
-
-
 def absence(path: Path) -> str:
     """The linter's name for a path at which there is no regular file."""
     return "not-a-file" if os.path.lexists(path) else "missing-image"
@@ -67,17 +46,17 @@ def absence(path: Path) -> str:
 
 def upright_size(path: Path) -> tuple[int, int] | None:
     """(H, W) from an image's header, as seen upright; None where it cannot be read."""
-    found = _header(path)
-    if found is None:
+    header = _header(path)
+    if header is None:
         return None
-    (height, width), orientation = found
+    (height, width), orientation = header
     return (width, height) if orientation >= 5 else (height, width)
 
 
 def is_turned(path: Path) -> bool:
     """Whether EXIF turns or mirrors the image, so that its raw and upright frames differ."""
-    found = _header(path)
-    return found is not None and found[1] != 1
+    header = _header(path)
+    return header is not None and header[1] != 1
 
 
 def is_deep(path: Path) -> bool:

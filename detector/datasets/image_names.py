@@ -63,23 +63,25 @@ class ImageNames:
         self.root = None if root is None else Path(os.path.abspath(root))
         self._paths = dict(paths)
         self._left_out = frozenset(left_out) - self._paths.keys()
-        self._by_path = _groups((path, one) for one, path in self._paths.items())
-        self._by_stem = _groups((without_extension(p), one) for one, p in self._paths.items())
+        self._by_path = _groups((path, image_id) for image_id, path in self._paths.items())
+        self._by_stem = _groups(
+            (without_extension(p), image_id) for image_id, p in self._paths.items()
+        )
         self._answers: dict[str, str | None] = {}
 
     @classmethod
     def in_folder(cls, folder: str | Path) -> ImageNames:
         """The image files below `folder`, hidden ones left out; their paths are their ids."""
-        found = []
+        paths = []
         for here, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            place = Path(os.path.relpath(here, folder))
-            found += [
-                (place / name).as_posix()
+            below = Path(os.path.relpath(here, folder))
+            paths += [
+                (below / name).as_posix()
                 for name in sorted(files)
                 if not name.startswith(".") and name.lower().endswith(SUFFIXES)
             ]
-        return cls({path: path for path in found}, folder)
+        return cls({path: path for path in paths}, folder)
 
     @classmethod
     def of(cls, dataset: Dataset) -> ImageNames:
@@ -90,10 +92,12 @@ class ImageNames:
     @classmethod
     def of_files(cls, files: Mapping[str, Path], left_out: Iterable[str] = ()) -> ImageNames:
         """Files by their ids, below the folder that holds them all."""
-        absolute = {one: os.path.abspath(path) for one, path in files.items()}
+        absolute = {image_id: os.path.abspath(path) for image_id, path in files.items()}
         folders = {os.path.dirname(path) for path in absolute.values()}
         root = os.path.commonpath(folders) if folders else os.sep
-        below = {one: Path(path).relative_to(root).as_posix() for one, path in absolute.items()}
+        below = {
+            image_id: Path(path).relative_to(root).as_posix() for image_id, path in absolute.items()
+        }
         return cls(below, root, left_out)
 
     def find(self, name: str) -> str | None:
@@ -132,7 +136,7 @@ class ImageNames:
             return self.find_id(image_id)
         text, name = as_id(image_id) or "", _tidy(file_name)
         same = self._by_name.get(file_name) or self._by_tidy_name.get(name) or []
-        alike = [one.id for one in same]
+        alike = [image.id for image in same]
         if text in alike:
             return text
         path = _tidy(text)
@@ -152,9 +156,9 @@ class ImageNames:
             *folders, name = written.split("/")
             for fitting in self._candidates(folders, name):
                 if fitting:
-                    found = self._only(text, sorted(one.id for one in fitting))
+                    image_id = self._only(text, sorted(image.id for image in fitting))
                     is_other = self._is_another(text, folders, name, fitting[0])
-                    return None if is_other else found
+                    return None if is_other else image_id
         return None
 
     def _candidates(self, folders: Sequence[str], name: str) -> Iterable[list[_Image]]:
@@ -172,73 +176,76 @@ class ImageNames:
         ):
             yield _fitting(index.get(key or "", []), folders)
 
-    def _only(self, text: str, found: Sequence[str]) -> str | None:
-        if len(found) > 1:
-            some = ", ".join(repr(self._paths[one]) for one in found[:4])
-            more = f", ... {len(found)} in all" if len(found) > 4 else ""
+    def _only(self, text: str, ids: Sequence[str]) -> str | None:
+        if len(ids) > 1:
+            some = ", ".join(repr(self._paths[image_id]) for image_id in ids[:4])
+            more = f", ... {len(ids)} in all" if len(ids) > 4 else ""
             cure = f"write the whole path below {self.root or 'the images'}"
-            raise AmbiguousName(f"{text!r} may mean {some}{more}; {cure}", found)
-        return found[0] if found else None
+            raise AmbiguousName(f"{text!r} may mean {some}{more}; {cure}", ids)
+        return ids[0] if ids else None
 
-    def _is_another(self, text: str, folders: Sequence[str], name: str, found: _Image) -> bool:
+    def _is_another(self, text: str, folders: Sequence[str], name: str, image: _Image) -> bool:
         """Whether the name as written is that of a file that is there and is not this image."""
         if self.root is None:
             return False
-        root, mine = str(self.root), os.path.join(self.root, self._paths[found.id])
+        root, mine = str(self.root), os.path.join(self.root, self._paths[image.id])
         names = [name] if "." in name else [name, name + os.path.splitext(mine)[1]]
-        ends = ["/".join((*folders[start:], one)) for start in range(len(folders)) for one in names]
+        ends = [
+            "/".join((*folders[start:], file)) for start in range(len(folders)) for file in names
+        ]
         places = [text, *names, *ends, *(f"/{end}" for end in ends[:2] if text.startswith("/"))]
-        tried = [os.path.join(root, place) for place in places]
+        tried = [os.path.join(root, candidate) for candidate in places]
         for up in self.root.parents[:2]:
             tried += [os.path.join(up, end) for end in ends]
-        return any(_is_file_but(place, mine) for place in tried if place != mine)
+        return any(_is_file_but(candidate, mine) for candidate in tried if candidate != mine)
 
     @cached_property
     def _images(self) -> list[_Image]:
         above = _tidy(self.root.as_posix()).split("/") if self.root else []
-        found = []
-        for one, path in self._paths.items():
+        images = []
+        for image_id, path in self._paths.items():
             *folders, name = _tidy(path).split("/")
-            found.append(_Image(one, (*above, *folders), len(folders), name))
-        return found
+            images.append(_Image(image_id, (*above, *folders), len(folders), name))
+        return images
 
     @cached_property
     def _by_name(self) -> dict[str, list[_Image]]:
-        return _groups((self._paths[one.id].rpartition("/")[2], one) for one in self._images)
+        return _groups((self._paths[image.id].rpartition("/")[2], image) for image in self._images)
 
     @cached_property
     def _by_tidy_name(self) -> dict[str, list[_Image]]:
-        return _groups((one.name, one) for one in self._images)
+        return _groups((image.name, image) for image in self._images)
 
     @cached_property
     def _by_tidy_stem(self) -> dict[str, list[_Image]]:
-        return _groups((without_extension(one.name), one) for one in self._images)
+        return _groups((without_extension(image.name), image) for image in self._images)
 
     @cached_property
     def _by_number(self) -> dict[str, list[_Image]]:
-        return _groups((_number(without_extension(one.name)), one) for one in self._images)
+        return _groups((_number(without_extension(image.name)), image) for image in self._images)
 
     @cached_property
     def _ids_by_tidy(self) -> dict[str, list[str]]:
-        return _groups((_tidy(one), one) for one in self._paths)
+        return _groups((_tidy(image_id), image_id) for image_id in self._paths)
 
     @cached_property
     def _ids_by_number(self) -> dict[str, list[str]]:
-        return _groups((_number(one), one) for one in self._paths)
+        return _groups((_number(image_id), image_id) for image_id in self._paths)
 
     @cached_property
     def _ids_are_names(self) -> bool:
         """Whether ids are the files' own names, as VOC's are and COCO's are not."""
         return all(
-            one.rpartition("/")[2] in (name := path.rpartition("/")[2], without_extension(name))
-            for one, path in self._paths.items()
+            image_id.rpartition("/")[2]
+            in (name := path.rpartition("/")[2], without_extension(name))
+            for image_id, path in self._paths.items()
         )
 
     @cached_property
     def _numbers_disagree(self) -> bool:
         """Whether a number is the id of one image and the file name of another."""
         return any(
-            {one.id for one in named} != set(self._ids_by_number[number])
+            {image.id for image in named} != set(self._ids_by_number[number])
             for number, named in self._by_number.items()
             if number in self._ids_by_number
         )
@@ -258,8 +265,8 @@ def listed_name(
     does not exist is given as it is written.
     """
     line = line.rstrip("\r\n")
-    if (found := find(line)) is not None:
-        return found, None
+    if (existing := find(line)) is not None:
+        return existing, None
     match = re.fullmatch(r"\s*(.*\S)\s+(-?[0-9]{1,18})\s*", line)
     if match and (numbers is None or int(match[2]) in numbers):
         return find(match[1]) or match[1], int(match[2])
@@ -280,10 +287,10 @@ def path_inside(root: str | Path, name: str) -> str | None:
         name = name.replace("\\", "/")
     if _DRIVE.match(name):
         return None
-    place = os.path.normpath(root / name)
+    path = os.path.normpath(root / name)
     for home in (str(root), os.path.realpath(root)):
-        if place.startswith(home.rstrip("/") + "/"):
-            return Path(place).relative_to(home).as_posix()
+        if path.startswith(home.rstrip("/") + "/"):
+            return Path(path).relative_to(home).as_posix()
     return None
 
 
@@ -306,8 +313,8 @@ def without_extension(name: str) -> str:
 def _is_file_but(path: str, mine: str) -> bool:
     """Whether `path` is a file that is there, and not the file `mine` by another name."""
     try:
-        found = os.stat(path)
-        return stat.S_ISREG(found.st_mode) and not os.path.samestat(found, os.stat(mine))
+        status = os.stat(path)
+        return stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(mine))
     except (OSError, ValueError):  # not there, or no name that can be
         return False
 
@@ -318,29 +325,29 @@ def _fitting(images: Sequence[_Image], folders: Sequence[str]) -> list[_Image]:
     images has tell nothing, so that all of these fit.
     """
     alike: dict[int, list[_Image]] = {}
-    for one in images:
-        same = _same_end(one.folders, folders)
-        if same >= min(one.below, len(folders)) and not _of_other_split(one, folders):
-            alike.setdefault(same, []).append(one)
+    for image in images:
+        same = _same_end(image.folders, folders)
+        if same >= min(image.below, len(folders)) and not _of_other_split(image, folders):
+            alike.setdefault(same, []).append(image)
     if not alike:
         return []
     return list(images) if folders and len(images) > 1 and set(alike) == {0} else alike[max(alike)]
 
 
-def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
-    most = min(len(one), len(other))
-    return next((i for i in range(most) if one[-1 - i] != other[-1 - i]), most)
+def _same_end(first: Sequence[str], second: Sequence[str]) -> int:
+    most = min(len(first), len(second))
+    return next((i for i in range(most) if first[-1 - i] != second[-1 - i]), most)
 
 
 def _of_other_split(image: _Image, folders: Sequence[str]) -> bool:
-    mine, given = _split_of(image.folders[-2 - image.below :]), _split_of(folders)
-    return mine is not None and given is not None and mine != given
+    mine, asked = _split_of(image.folders[-2 - image.below :]), _split_of(folders)
+    return mine is not None and asked is not None and mine != asked
 
 
 def _split_of(folders: Sequence[str]) -> str | None:
     """train, val or test, by the last of the folders that is called so."""
-    found = [match[1] for one in folders if (match := _SPLIT.fullmatch(one.lower()))]
-    return found[-1] if found else None
+    splits = [match[1] for folder in folders if (match := _SPLIT.fullmatch(folder.lower()))]
+    return splits[-1] if splits else None
 
 
 def _tidy(text: str) -> str:
@@ -372,8 +379,8 @@ def _number(text: str) -> str | None:
 
 def _groups(pairs: Iterable[tuple[str | None, V]]) -> dict[str, list[V]]:
     """The values by their keys; those without a key are left out."""
-    found: dict[str, list[V]] = {}
+    groups: dict[str, list[V]] = {}
     for key, value in pairs:
         if key is not None:
-            found.setdefault(key, []).append(value)
-    return found
+            groups.setdefault(key, []).append(value)
+    return groups

@@ -30,16 +30,16 @@ def licence_of(path: Path, split: str | None = None) -> str:
                     if line.strip("#= -\t"):
                         return line.strip("#= -\t")[:_MOST]
     with suppress(DetectorError, OSError):
-        found = detect_format(path)
-        if found.format == "coco":
-            return _of_coco(coco_file(found, split))
+        detected = detect_format(path)
+        if detected.format == "coco":
+            return _of_coco(coco_file(detected, split))
     return ""
 
 
 def _of_coco(path: Path) -> str:
     try:
         content: Any = json.loads(read_regular(path))
-        names = [one.get("name") for one in content.get("licenses") or []]
+        names = [licence.get("name") for licence in content.get("licenses") or []]
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return ""
     said = dict.fromkeys(name for name in names if isinstance(name, str) and name.strip())

@@ -31,10 +31,12 @@ def near_duplicates(paths: Iterable[Path]) -> Array:
     from scipy.sparse.csgraph import connected_components
 
     hashes = [difference_hash(path) for path in paths]
-    known = np.array([row for row, one in enumerate(hashes) if one is not None], np.int64)
+    known = np.array(
+        [row for row, image_hash in enumerate(hashes) if image_hash is not None], np.int64
+    )
     pairs = np.zeros((0, 2), np.int64)
     if len(known):
-        bits = np.stack([one for one in hashes if one is not None])
+        bits = np.stack([image_hash for image_hash in hashes if image_hash is not None])
         pairs = known[alike(bits)]
     shape = (len(hashes), len(hashes))
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape)
@@ -53,22 +55,22 @@ def difference_hash(path: Path) -> Array | None:
     small = cv2.resize(grey, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     if small.std() < LEAST_CONTRAST:
         return None
-    found: Array = small[:, :-1] < small[:, 1:]
-    return found
+    darker: Array = small[:, :-1] < small[:, 1:]
+    return darker
 
 
 def alike(bits: Array, block: int = 1024) -> Array:
     """(P, 2) rows of (N, 16, 16) hashes that differ in few bits, as they are or mirrored."""
     mirrored = ~bits[:, :, ::-1]  # what rises to the right falls in the mirror
     signs, others = (
-        (2.0 * one.reshape(len(bits), -1) - 1).astype(np.float32) for one in (bits, mirrored)
+        (2.0 * hashes.reshape(len(bits), -1) - 1).astype(np.float32) for hashes in (bits, mirrored)
     )
     least = signs.shape[1] - 2 * MOST_DIFFERENT  # of a product of signs
-    found = []
+    pairs_by_block = []
     for start in range(0, len(bits), block):
         rows = signs[start : start + block]
         close = np.maximum(rows @ signs.T, rows @ others.T) >= least
         first, second = np.nonzero(close)
-        found.append(np.stack([first + start, second], 1))
-    pairs = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+        pairs_by_block.append(np.stack([first + start, second], 1))
+    pairs = np.concatenate(pairs_by_block) if pairs_by_block else np.zeros((0, 2), np.int64)
     return pairs[pairs[:, 0] < pairs[:, 1]]

@@ -51,5 +51,5 @@ def cure_in(folder: Path) -> str | None:
 
 def _files_in(folder: Path) -> Iterator[Path]:
     for pattern in ("*.json", "*.xml", "*.csv", "*/*.json", "*/*.xml", "*/*.csv"):
-        found = (path for path in folder.glob(pattern) if path.name[0] != ".")
-        yield from (path for path in islice(found, 5) if is_file(path))
+        paths = (path for path in folder.glob(pattern) if path.name[0] != ".")
+        yield from (path for path in islice(paths, 5) if is_file(path))

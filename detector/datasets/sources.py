@@ -41,7 +41,9 @@ def build_dataset(
 ) -> Dataset:
     """The joined data sets under one class list; relative paths are taken from `root`."""
     root = Path(root)
-    return join([obeying(one, read_source(one, root), root, classes) for one in sources])
+    return join(
+        [apply_settings(source, read_source(source, root), root, classes) for source in sources]
+    )
 
 
 def read_source(source: DataSource, root: Path) -> Dataset:
@@ -49,19 +51,19 @@ def read_source(source: DataSource, root: Path) -> Dataset:
     return read_dataset(root / source.path, source.split)
 
 
-def obeying(
-    source: DataSource, found: Dataset, root: Path, classes: str | tuple[str, ...] = "own"
+def apply_settings(
+    source: DataSource, dataset: Dataset, root: Path, classes: str | tuple[str, ...] = "own"
 ) -> Dataset:
     """A data set under the class list, with everything that its settings say of it."""
     if source.blacklist is not None:
-        found = without_blacklisted(found, read_blacklist(root / source.blacklist))
+        dataset = without_blacklisted(dataset, read_blacklist(root / source.blacklist))
     if classes != "own":
         names = VOC_CLASSES if classes == "voc" else tuple(classes)
-        found = found.with_classes(names, COCO_TO_VOC if source.rename == "coco-to-voc" else {})
+        dataset = dataset.with_classes(names, COCO_TO_VOC if source.rename == "coco-to-voc" else {})
     if source.partial:
-        found = found.partial(source.partial)
+        dataset = dataset.partial(source.partial)
     if source.positives_only is not None:
-        found = found.with_positives_only(source.positives_only)
+        dataset = dataset.with_positives_only(source.positives_only)
     if source.cap_per_class is not None:
-        found = cap_boxes(found, source.cap_per_class, source.cap_seed)
-    return found.subset(source.images) if source.images else found
+        dataset = cap_boxes(dataset, source.cap_per_class, source.cap_seed)
+    return dataset.subset(source.images) if source.images else dataset

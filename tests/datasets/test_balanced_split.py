@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from detector.datasets.balanced_split import balanced_halves, dealt_parts, imbalance
+from detector.datasets.balanced_split import balanced_halves, imbalance, stratified_parts
 from detector.errors import DatasetError, SettingsError
 from detector.structures import Array
 
@@ -76,25 +76,25 @@ def test_what_cannot_be_halved_is_refused() -> None:
 
 def test_parts_get_their_share_of_every_class_and_of_the_images() -> None:
     counts = counts_of_many_classes(1000, 20, 30, 1000)
-    part = dealt_parts(counts, (0.8, 0.2))
+    part = stratified_parts(counts, (0.8, 0.2))
     assert 180 <= (part == 1).sum() <= 220
     share = counts[part == 1].sum(0) / counts.sum(0)
     assert 0.15 <= share.min() <= share.max() <= 0.25
-    folds = dealt_parts(counts, [1] * 5, seed=3)
+    folds = stratified_parts(counts, [1] * 5, seed=3)
     assert np.abs(np.bincount(folds) - 200).max() <= 20
     assert min(counts[folds == fold].sum(0).min() for fold in range(5)) >= 4  # of 30, six would be
-    assert (dealt_parts(counts, [1] * 5, seed=3) == folds).all()
-    assert (dealt_parts(counts, [1] * 5, seed=4) != folds).any()
+    assert (stratified_parts(counts, [1] * 5, seed=3) == folds).all()
+    assert (stratified_parts(counts, [1] * 5, seed=4) != folds).any()
 
 
 def test_groups_stay_together_and_no_part_is_empty() -> None:
     counts = counts_of_many_classes(60, 3, 10, 40)
     groups = np.arange(60) // 4
-    part = dealt_parts(counts, (0.75, 0.25), groups)
+    part = stratified_parts(counts, (0.75, 0.25), groups)
     assert all(len(set(part[groups == one])) == 1 for one in range(15))
     assert 12 <= (part == 1).sum() <= 20
     for images in (2, 3):
-        one_each = dealt_parts(np.ones((images, 1), int), (0.9, 0.1))
+        one_each = stratified_parts(np.ones((images, 1), int), (0.9, 0.1))
         assert sorted(set(one_each.tolist())) == [0, 1]
     with pytest.raises(DatasetError, match="4 images in 1 groups of near-duplicates"):
-        dealt_parts(np.ones((4, 1), int), (0.8, 0.2), np.zeros(4, int))
+        stratified_parts(np.ones((4, 1), int), (0.8, 0.2), np.zeros(4, int))

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from detector.datasets.labelled.images import class_key, labelled
+from detector.datasets.labelled.images import class_key, labelled_images
 from detector.datasets.labelled.recognise import detect_layout, read_labelled
 from detector.errors import DatasetError, ImageError
 
@@ -209,7 +209,7 @@ def test_of_a_folder_name_the_wnid_counts(name, key):
 
 
 def test_labels_follow_another_class_list():
-    images = labelled("x", [("n00000002_b", "1"), ("n00000003_c", "2")], lambda _: b"", [])
+    images = labelled_images("x", [("n00000002_b", "1"), ("n00000003_c", "2")], lambda _: b"", [])
     moved = images.under(["n00000003", "n00000001", "n00000002"])
     assert moved.labels.tolist() == [2, 0]
     with pytest.raises(DatasetError, match="n00000002_b and 0 others are not among"):
@@ -217,7 +217,7 @@ def test_labels_follow_another_class_list():
 
 
 def test_a_subset_is_evenly_spaced():
-    images = labelled("x", [("a", str(i)) for i in range(10)], lambda _: b"", [])
+    images = labelled_images("x", [("a", str(i)) for i in range(10)], lambda _: b"", [])
     assert images.subset(3).files == ("0", "3", "6")
     assert len(images.subset(99)) == 10
     with pytest.raises(DatasetError, match="at least 1"):

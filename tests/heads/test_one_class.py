@@ -13,7 +13,7 @@ from detector.heads.few_shot import (
     background_order,
     choose_positives,
     fit_one_class,
-    shifted,
+    shifted_boxes,
 )
 from detector.structures import Annotations
 
@@ -73,7 +73,7 @@ def test_without_an_object_everything_is_background(rng):
 
 def test_shifted_boxes_stay_close_and_inside(rng):
     for box in (OBJECT, np.array([0.0, 0, 100, 50])):
-        found = shifted(box, (50, 100) if box[0] == 0 else (100, 100), SETTINGS, rng)
+        found = shifted_boxes(box, (50, 100) if box[0] == 0 else (100, 100), SETTINGS, rng)
         assert len(found) == SETTINGS.shifted
         assert (box_ops.iou(found, box[None]) >= SETTINGS.positive_iou).all()
         assert found.min() >= 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.datasets.labelled.images import LabelledImages, labelled
+from detector.datasets.labelled.images import LabelledImages, labelled_images
 from detector.errors import ImageError, TrainingError
 from detector.structures import FILL_MEAN
 from detector.training.augment import AugmentSettings
@@ -102,7 +102,7 @@ def coloured(count: int = 6) -> LabelledImages:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         files[f"{number}.png"] = buffer.getvalue()
-    return labelled("x", [(str(int(f[0]) % 2), f) for f in files], files.__getitem__, [])
+    return labelled_images("x", [(str(int(f[0]) % 2), f) for f in files], files.__getitem__, [])
 
 
 def batches(images: LabelledImages, **other) -> PatchBatches:
@@ -160,7 +160,7 @@ def test_an_unreadable_image_costs_its_own_sample_and_is_named():
             raise ImageError("2.png: gone")
         return b"junk" if file == "3.png" else good.read(file)
 
-    spoilt = labelled("x", [(str(int(f[0]) % 2), f) for f in good.files], read, [])
+    spoilt = labelled_images("x", [(str(int(f[0]) % 2), f) for f in good.files], read, [])
     make, clean = batches(spoilt), batches(good)
     for step in range(3):  # two epochs
         one, other = make(step), clean(step)

@@ -1,6 +1,6 @@
-"""Looking for defects in somebody's annotated images; nothing of theirs is ever written.
+"""The linter of annotated data sets, which only reads.
 
-A further format needs one function (folder or file, Asked) -> Index, and its row in FORMATS.
+A new format needs a function (folder or file, Asked) -> Index, and its row in FORMATS.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["FORMATS", "RULES", "Finding", "Findings", "Report", "Rule", "lint"]
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what was found."""
+    """Findings in a data set, with its counts."""
 
     format: str
     path: Path
@@ -50,10 +50,10 @@ class Report:
 
     @property
     def defects(self) -> int:
-        return sum(one.is_defect for one in self.findings)
+        return sum(finding.is_defect for finding in self.findings)
 
     def describe(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Describe the report as a dictionary for JSON."""
         return {
             "format": self.format,
             "path": str(self.path),
@@ -64,7 +64,7 @@ class Report:
             "defects": self.defects,
             "notes": len(self.findings) - self.defects,
             "counts": {name: times for name, _, times in self.found.by_rule()},
-            "findings": [one.describe() for one in self.findings],
+            "findings": [finding.describe() for finding in self.findings],
         }
 
 
@@ -77,16 +77,16 @@ def lint(
     fast: bool = False,
     watch: Watch = lambda items, label: items,
 ) -> Report:
-    """Every defect of the data set at `path`: a folder, COCO's JSON or YOLO's YAML file.
+    """Find the defects of the data set at `path`: a folder, COCO's JSON or YOLO's YAML file.
 
     format       one of FORMATS, where it cannot be told from the files
     classes      VOC and YOLO: the class list, where the files do not hold it
     images_root  COCO: the folder of the images, where they lie far from the JSON file
-    fast         open no image: what only pixels tell is left out
+    fast         open no image, and skip the checks that need pixels
     watch        (items, label) -> items, for progress
 
-    Raises DatasetError where there is no data set of a known format, and SettingsError where
-    something is given that the format has no use for.
+    Raises DatasetError where there is no data set of a known format, and SettingsError for an
+    option that the format does not have.
     """
     path = Path(path)
     format, home = _recognised(path, format)
@@ -115,31 +115,31 @@ def lint(
 
 
 def _recognised(path: Path, format: str | None) -> tuple[str, Path]:
-    """The format, and the folder or file to read."""
+    """Recognise the format, and the folder or file to read."""
     if not path.exists():
         raise DatasetError(f"{path}: no such file or folder")
     if format is not None and format not in FORMATS:
         raise DatasetError(f"format {format!r} is not one of {', '.join(FORMATS)}")
     if path.is_file():
         by_name = "yolo" if is_yolo(path) else "coco" if path.suffix.lower() == ".json" else None
-        told = format or by_name
-        if told is None or told == "voc":
+        chosen = format or by_name
+        if chosen is None or chosen == "voc":
             raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a VOC folder")
-        return told, path
+        return chosen, path
     if format == "yolo":
         return format, _yaml_in(path)
     if format is not None:
         return format, path
-    found = detect_format(path)
-    if found.format not in FORMATS:
-        raise DatasetError(f"{path}: the linter reads {', '.join(FORMATS)}, not {found.format}")
-    return found.format, found.path
+    detected = detect_format(path)
+    if detected.format not in FORMATS:
+        raise DatasetError(f"{path}: the linter reads {', '.join(FORMATS)}, not {detected.format}")
+    return detected.format, detected.path
 
 
 def _yaml_in(folder: Path) -> Path:
-    """The file that a training takes, or the first one, if it takes none."""
-    if (found := yolo_in(folder)) is not None:
-        return found.path
+    """The YAML file that a training would use, or else the first one."""
+    if (detected := yolo_in(folder)) is not None:
+        return detected.path
     for path in sorted(folder.iterdir()):
         if is_yolo(path):
             return path

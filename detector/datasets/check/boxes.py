@@ -1,4 +1,4 @@
-"""Every box judged at once, whatever the format it came in."""
+"""Checks of all boxes at once, for every format."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from detector.structures import Array
 
 LARGEST = 1e9
 SLACK = 1.0
-"""Pixels over an edge that are rounding."""
+"""Pixels beyond the image that count as rounding."""
 LEAST_PROPOSAL, LONGEST_SIDE = 20, 500
-"""Selective search by its default settings: narrower boxes are dropped, in pixels of an image that
-is shrunk to this longer side.
+"""Defaults of selective search: narrower boxes are dropped, in pixels of the image shrunk to this
+longer side.
 """
 FEWEST = 4
-"""Boxes that it takes to tell one convention from another."""
+"""Fewest boxes for telling one convention from another."""
 
 
 def judge_boxes(index: Index, findings: Findings) -> None:
-    """One finding for each fault; a box that cannot be true is judged no further."""
+    """Add a finding for each faulty box; only the gravest fault of a box counts."""
     boxes = index.boxes
     if not boxes.written:
         return
@@ -46,8 +46,8 @@ def judge_boxes(index: Index, findings: Findings) -> None:
 
 
 def judge_reach(index: Index, findings: Findings) -> None:
-    """One note for all images, and one for all objects, that are too small for proposals."""
-    narrow = [one for one in index.pictures if _is_narrow(one.true or one.declared)]
+    """Add a note for all images, and one for all objects, that are too small for proposals."""
+    narrow = [picture for picture in index.pictures if _is_narrow(picture.true or picture.declared)]
     if narrow:
         why = (
             f"{len(narrow)} of {len(index.pictures)} images have a side under {LEAST_PROPOSAL}"
@@ -77,12 +77,14 @@ def _is_narrow(size: tuple[int, int] | None) -> bool:
 
 
 def sizes_of(index: Index) -> Array:
-    """(N, 2) sizes (H, W), one for each box: as declared, else as seen, else without limit.
+    """Image size (H, W) of each box: (N, 2), as declared, else as decoded, else infinite.
 
-    Shares of an unknown image are judged as shares of one pixel.
+    For fractions of an image of unknown size, it is one pixel.
     """
     unknown = (1, 1) if index.reading.shares else (np.inf, np.inf)
-    known = np.array([one.declared or one.true or unknown for one in index.pictures], np.float64)
+    known = np.array(
+        [picture.declared or picture.true or unknown for picture in index.pictures], np.float64
+    )
     return known[np.array(index.boxes.picture, int)]
 
 
@@ -93,9 +95,9 @@ def _as_floats(index: Index) -> Array:
 def _faults(
     index: Index, written: Array, xyxy: Array, sizes: Array, finite: Array, swapped: bool
 ) -> Iterator[tuple[str, Array, str]]:
-    """(rule, (N,) which boxes, why), the gravest first."""
+    """Yield (rule, mask (N,) of boxes, reason), the gravest first."""
     yield "not-finite", ~finite, "box {} is not finite"
-    # As boxes live, and as a reader judges them (datasets/objects.py).
+    # In float32, as the readers store and check them (formats/objects.py).
     xyxy = np.where(finite[:, None], xyxy, 0).astype(np.float32).astype(np.float64)
     width, height = (xyxy[:, 2:] - xyxy[:, :2]).T
     if swapped:
@@ -123,9 +125,9 @@ def _faults(
 
 
 def _swapped(index: Index, written: Array, sizes: Array) -> str | None:
-    """Why the boxes seem to be in the other convention, or None.
+    """Explain why the boxes seem to be in another convention, or None.
 
-    As the format reads them, a fifth cannot be true; as the other reads them, (nearly) all can.
+    In the format's convention a fifth of them is impossible, in the other nearly all are possible.
     """
     if len(written) < FEWEST:
         return None
@@ -148,7 +150,7 @@ def _plausible(xyxy: Array, sizes: Array, shares: bool) -> Array:
 
 
 def _repeated(index: Index, written: Array) -> Array:
-    """(N,) whether a row has image, label and box of an earlier one."""
+    """Mask (N,) of rows with the image, label and box of an earlier one."""
     keys = np.column_stack([index.boxes.picture, index.boxes.label, written])
     order = np.lexsort(keys.T)
     again = (keys[order][1:] == keys[order][:-1]).all(1)

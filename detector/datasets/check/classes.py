@@ -1,4 +1,4 @@
-"""How often each class occurs, and whether their names can be told apart."""
+"""Checks of the class list: counts of objects, and similar names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_TIMES = 100
 
 
 def judge_classes(index: Index, findings: Findings, where: str) -> None:
-    """`where` is the file that the class list belongs to."""
+    """Check the class list; `where` is its file."""
     counts = objects_by_class(index)
     spelt: dict[str, list[str]] = defaultdict(list)
     for name in index.classes:
@@ -34,9 +34,9 @@ def judge_classes(index: Index, findings: Findings, where: str) -> None:
 
 
 def judge_set_aside(index: Index, findings: Findings, where: str) -> None:
-    """A note for each class, or one for all, whose objects are all difficult or crowds."""
+    """Add a note for each class, or one for all, whose objects are all difficult or crowds."""
     counts = objects_by_class(index)
-    aside = np.array([bool(one) for one in index.boxes.aside], bool)
+    aside = np.array([bool(mark) for mark in index.boxes.aside], bool)
     kinds = sorted(set(index.boxes.aside) - {""})
     what = " or ".join({"crowd": "crowds (iscrowd 1)"}.get(kind, kind) for kind in kinds)
     labels = np.array(index.boxes.label, int)
@@ -52,15 +52,15 @@ def judge_set_aside(index: Index, findings: Findings, where: str) -> None:
 
 
 def judge_empty_pictures(index: Index, findings: Findings) -> None:
-    """One note for all annotated images without objects."""
+    """Add one note for all annotated images without objects."""
     filled = set(index.boxes.picture)
-    labelled = [(row, one) for row, one in enumerate(index.pictures) if one.labelled]
-    empty = [one for row, one in labelled if row not in filled]
+    labelled = [(row, picture) for row, picture in enumerate(index.pictures) if picture.labelled]
+    empty = [picture for row, picture in labelled if row not in filled]
     if empty:
         why = f"{len(empty)} of {len(labelled)} annotated images have no object"
         findings.add(empty[0].file, empty[0].id, "no-objects", why)
 
 
 def objects_by_class(index: Index) -> Array:
-    """(K,) how many boxes each class has."""
+    """Number of boxes of each class: (K,)."""
     return np.bincount(np.array(index.boxes.label, int), minlength=len(index.classes))

@@ -1,4 +1,4 @@
-"""What COCO's instances files say: one JSON file a split."""
+"""Index of COCO's instances files, one JSON file a split."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from detector.errors import AnnotationError, DatasetError
 from detector.structures import Array
 
 _MOST_DEPTH = 8
-"""Levels inside one entry; COCO's own have three (a list of polygons of numbers)."""
+"""Limit of levels in one entry; COCO's own have three (a list of polygons of numbers)."""
 
 
 def index_coco(path: Path, asked: Asked) -> Index:
-    """The file, or every instances file of the folder."""
+    """Index the file, or every instances file of the folder."""
     from detector.datasets.formats.recognise import instances_in
 
     files = [path] if path.is_file() else instances_in(path)
@@ -91,7 +91,7 @@ def _read(path: Path, asked: Asked) -> dict[str, list[Any]] | None:
 def _add_images(
     index: Index, path: Path, entries: list[Any], asked: Asked
 ) -> tuple[dict[str, int], Owners]:
-    """Image id -> its place in the index, and which image an annotation is of."""
+    """Add the images; returns their index by id, and the owners of annotations."""
     file, split = asked.findings.shown(path), split_of(path).rpartition("_")[2]
     if asked.images_root is not None:
         folder = Folder(asked.images_root)
@@ -102,12 +102,12 @@ def _add_images(
             folder = Folder(path.parent)
     images, same = images_of(file, entries, folder, asked.findings.add)
     rows: dict[str, int] = {}
-    for one, image in images.items():
+    for image_id, image in images.items():
         if asked.listing.size_of(image.path) == 0:
-            asked.findings.add(image.path, one, "empty-file", "has 0 bytes")
+            asked.findings.add(image.path, image_id, "empty-file", "has 0 bytes")
             continue
-        rows[one] = len(index.pictures)
-        index.pictures.append(Picture(one, image.path, file, (split,), image.size))
+        rows[image_id] = len(index.pictures)
+        index.pictures.append(Picture(image_id, image.path, file, (split,), image.size))
     return rows, Owners(entries, same)
 
 
@@ -119,9 +119,9 @@ def _add_annotations(
     ids: Counter[str | None] = Counter()
     unknown: list[tuple[str, str | None]] = []
     for position, entry in enumerate(asked.watch(entries, f"annotations of {path.name}")):
-        one, box = key_of(entry, "id"), box_of(entry)
-        name = one or f"annotations[{position}]"
-        ids[one] += 1
+        own_id, box = key_of(entry, "id"), box_of(entry)
+        name = own_id or f"annotations[{position}]"
+        ids[own_id] += 1
         image, rule, why = owners.of(entry)
         if image is None:
             findings.add(file, name, rule, why)
@@ -143,10 +143,10 @@ def _add_annotations(
 
 
 def _judge_ids(ids: Counter[str | None], file: str, findings: Findings) -> None:
-    """One note for all: nothing here asks for them, but other programs do."""
+    """Add one note for all faulty ids: nothing here needs them, but other programs do."""
     missing, again = ids.pop(None, 0), sum(times - 1 for times in ids.values())
     if missing or again:
-        first = next((one for one, times in ids.items() if times > 1), None)
+        first = next((identifier for identifier, times in ids.items() if times > 1), None)
         example = "" if first is None else f", such as {first}"
         why = f"{missing} annotations have no id, {again} one that was there before{example}"
         findings.add(file, "annotations", "annotation-ids", why)
@@ -168,4 +168,4 @@ def _is_deeper(value: Any, levels: int) -> bool:
     if levels == 0:
         return True
     inner = value.values() if isinstance(value, dict) else value
-    return any(_is_deeper(one, levels - 1) for one in inner if isinstance(one, (dict, list)))
+    return any(_is_deeper(child, levels - 1) for child in inner if isinstance(child, (dict, list)))

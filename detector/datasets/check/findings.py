@@ -1,4 +1,4 @@
-"""What the linter found: each finding names the file, the entry in it, and the rule it breaks."""
+"""Findings of the linter: each names the file, the entry in it, and the rule it breaks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detector.errors import cut
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One entry: `file` relative to the data set, `id` as the file calls it, `why` in numbers."""
+    """One finding: `file` relative to the data set, `id` as in the file, `why` with numbers."""
 
     file: str
     id: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Collects findings; paths under `root` are told relative to it."""
+    """Collector of findings; paths under `root` are shown relative to it."""
 
     root: Path
     entries: list[Finding] = field(default_factory=list)
@@ -56,6 +56,6 @@ class Findings:
         )
 
     def by_rule(self) -> list[tuple[str, Rule, int]]:
-        """(name, rule, how often), in the order of the table."""
-        times = Counter(one.rule for one in self.entries)
+        """Counts by rule: (name, rule, count), in the order of the table."""
+        times = Counter(finding.rule for finding in self.entries)
         return [(name, rule, times[name]) for name, rule in RULES.items() if times[name]]

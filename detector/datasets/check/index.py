@@ -1,4 +1,4 @@
-"""What the files of a data set say, before any of it is judged: pictures, boxes, classes."""
+"""Index of a data set before its checks: pictures, boxes, classes as the files have them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from detector.datasets.check.listing import Listing
 from detector.structures import Array
 
 Watch = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Goes through an iterable and tells somebody how far it has come: (items, label) -> items."""
+"""Wrapper of an iterable that reports progress: (items, label) -> items."""
 
 
 @dataclass(eq=False)
 class Picture:
-    """One image that is there.
+    """One existing image.
 
-    file      the annotation file that speaks of it, as findings call it
-    splits    the splits it stands in
+    file      its annotation file, as findings call it
+    splits    splits that contain it
     declared  (H, W) by the annotation file, or None
-    labelled  whether there is something that speaks of it
-    true      (H, W) of the upright pixels, where they were looked at
+    labelled  False where no annotation file mentions it
+    true      (H, W) of the upright pixels, once decoded
     """
 
     id: str
@@ -37,10 +37,10 @@ class Picture:
 
 @dataclass(eq=False)
 class Boxes:
-    """All boxes in parallel lists, in the file's own numbers.
+    """All boxes as parallel lists, in the file's own numbers.
 
     picture  position in Index.pictures;  written  four numbers as the file has them
-    aside    "difficult" or "crowd" of what earns neither reward nor penalty, else ""
+    aside    "difficult" or "crowd" for objects that evaluation ignores, else ""
     """
 
     file: list[str] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a format's four numbers become xyxy pixels, and what a mix-up would be.
+    """Conversion of a format's four numbers to xyxy pixels, and the convention confused with it.
 
     xyxy     (N, 4) written, (N, 2) sizes (H, W) -> (N, 4)
-    instead  the same for the convention that is mistaken for it
-    shares   the numbers are shares of the image, so that no size is needed to judge them
+    instead  the same for the convention that is confused with it
+    shares   the numbers are fractions of the image, so that checks need no size
     """
 
     name: str
@@ -80,7 +80,7 @@ class Reading:
 
 @dataclass(eq=False)
 class Index:
-    """A data set as it was found."""
+    """A data set as its files have it."""
 
     format: str
     reading: Reading
@@ -91,7 +91,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a format's part of the linter works with.
+    """Arguments of a format's part of the linter.
 
     classes      the class list, where the user gives one
     images_root  the folder of the images, where they lie far from the annotations

@@ -1,4 +1,4 @@
-"""What lies in the folders of a data set, each listed once, and reading its annotation files."""
+"""Cached listings of a data set's folders, and the reading of its annotation files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from detector.datasets.check.findings import Findings
 
 
 class Listing:
-    """Knows of each path whether a regular file is there, without asking the disk twice."""
+    """Cache of folder listings, which asks the disk once a folder."""
 
     def __init__(self) -> None:
         self._folders: dict[str, dict[str, os.DirEntry[str]]] = {}
 
     def names(self, folder: Path) -> list[str]:
-        """What a folder holds, sorted, hidden files left out, such as the `._NAME` that macOS puts
-        beside each file of an archive; nothing where there is no such folder.
+        """Sorted names in a folder without hidden files, such as the `._NAME` that macOS adds to
+        archives; empty where there is no such folder.
         """
         return sorted(name for name in self._entries(str(folder)) if not name.startswith("."))
 
     def size_of(self, path: Path) -> int | None:
-        """Bytes of the regular file at `path`; None where there is none."""
+        """Size in bytes of the regular file at `path`, or None."""
         folder, name = os.path.split(path)
         entry = self._entries(folder).get(name)
         try:
@@ -39,8 +39,8 @@ class Listing:
     def _entries(self, folder: str) -> dict[str, os.DirEntry[str]]:
         if folder not in self._folders:
             try:
-                with os.scandir(folder or ".") as found:
-                    self._folders[folder] = {entry.name: entry for entry in found}
+                with os.scandir(folder or ".") as entries:
+                    self._folders[folder] = {entry.name: entry for entry in entries}
             except (OSError, ValueError):
                 self._folders[folder] = {}
         return self._folders[folder]
@@ -49,9 +49,9 @@ class Listing:
 def read_annotations(
     path: Path, findings: Findings, listing: Listing, max_bytes: int, empty: bool = False
 ) -> bytes | None:
-    """The bytes of an annotation file, or None and a finding.
+    """Read an annotation file; on failure None, with a finding.
 
-    empty  a file of 0 bytes is as good as any
+    empty  a file of 0 bytes is allowed
     """
     size = listing.size_of(path)
     if size is None:
@@ -70,7 +70,7 @@ def read_annotations(
 
 
 def as_text(data: bytes, path: Path, findings: Findings) -> str | None:
-    """UTF-8, or None and a finding."""
+    """Decode UTF-8; on failure None, with a finding."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -80,9 +80,3 @@ def as_text(data: bytes, path: Path, findings: Findings) -> str | None:
         findings.add(path, path.stem, "not-utf8", "holds zero bytes")
         return None
     return text
-
-
-def numbered_lines(text: str) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
-    lines = enumerate(text.splitlines(), start=1)
-    return [(number, line.strip()) for number, line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""Every picture decoded once: can it be, how large is it, and was it there before?"""
+"""Checks that decode every picture once: readable, of the declared size, no copy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from detector.images.decoding import MAX_BYTES, MAX_PIXELS, Decoded, decode, rea
 
 
 def judge_pictures(index: Index, findings: Findings, watch: Watch) -> None:
-    """Fills in the true sizes."""
-    seen: dict[bytes, list[Picture]] = defaultdict(list)
+    """Decode all pictures, set their true sizes and add findings."""
+    by_pixels: dict[bytes, list[Picture]] = defaultdict(list)
     turned: list[Picture] = []
     for picture in watch(index.pictures, "look at images"):
         decoded = _decoded(picture, findings)
@@ -29,28 +29,28 @@ def judge_pictures(index: Index, findings: Findings, watch: Watch) -> None:
             turned.append(picture)
         pixels = hashlib.blake2b(repr(decoded.size).encode(), digest_size=16)
         pixels.update(decoded.pixels.data)
-        seen[pixels.digest()].append(picture)
-    for same in seen.values():
+        by_pixels[pixels.digest()].append(picture)
+    for same in by_pixels.values():
         _judge_copies(same, findings)
     _judge_frames(turned, index, findings)
 
 
 def judge_splits(index: Index, findings: Findings) -> None:
-    """No image may stand in two splits, unless one of them joins others (trainval)."""
+    """Find images in two splits, unless one of these joins others (trainval)."""
     members: dict[str, set[Path]] = defaultdict(set)
     for picture in index.pictures:
         for split in picture.splits:
             members[split].add(picture.path)
     joined = {split for split in members if _joins_others(split, members)}
     for picture in index.pictures:
-        apart = [one for one in picture.splits if one not in joined]
+        apart = [name for name in picture.splits if name not in joined]
         if len(apart) > 1:
             why = f"stands in {' and in '.join(apart)}"
             findings.add(picture.file, picture.id, "two-splits", why)
 
 
 def _joins_others(split: str, members: dict[str, set[Path]]) -> bool:
-    """Whether it is made of two or more other splits."""
+    """True where a split is the union of two or more others."""
     parts = [other for other in members.values() if other < members[split]]
     return len(parts) > 1 and set().union(*parts) == members[split]
 
@@ -84,20 +84,20 @@ def _judge_size(picture: Picture, decoded: Decoded, findings: Findings) -> None:
 
 
 def _tells_frame(picture: Picture, decoded: Decoded) -> bool:
-    """Whether the declared size can be that of one frame only."""
+    """True where the declared size fits only the raw or only the upright frame."""
     return picture.declared is not None and decoded.size != decoded.raw_size
 
 
 def _judge_frames(turned: list[Picture], index: Index, findings: Findings) -> None:
-    """One note for all objects of images that EXIF turns, unless something tells their frame."""
+    """Add one note for images that EXIF rotates and whose sizes leave the frame of boxes open."""
     filled = {id(index.pictures[row]) for row in index.boxes.picture}
-    found = [one for one in turned if id(one) in filled]
-    if found:
+    unclear = [picture for picture in turned if id(picture) in filled]
+    if unclear:
         why = (
-            f"{len(found)} of {len(filled)} images with objects are turned by EXIF, and nothing"
+            f"{len(unclear)} of {len(filled)} images with objects are turned by EXIF, and nothing"
             " tells whether their boxes are of the upright frame, as which they are read"
         )
-        findings.add(found[0].file, found[0].id, "unknown-frame", why)
+        findings.add(unclear[0].file, unclear[0].id, "unknown-frame", why)
 
 
 def _judge_copies(same: list[Picture], findings: Findings) -> None:

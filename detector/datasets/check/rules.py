@@ -1,6 +1,6 @@
-"""The rules of the linter as a table: what each means, and what cures it.
+"""Table of the linter's rules: the meaning of each, and its cure.
 
-A `defect` cannot be true or cannot be used; a `note` is worth a look and fails nothing.
+A `defect` is impossible or unusable; a `note` is worth a look and fails nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ Level = Literal["defect", "note"]
 
 
 class Rule(NamedTuple):
-    """One kind of defect."""
+    """Level, meaning and cure of a rule."""
 
     level: Level
     meaning: str

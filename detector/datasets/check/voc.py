@@ -1,4 +1,4 @@
-"""What PASCAL VOC's files say: one XML file an image, lists of images a split."""
+"""Index of PASCAL VOC's files: one XML file an image, lists of images a split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_DEPTH = 10
 
 
 def index_voc(root: Path, asked: Asked) -> Index:
-    """All annotations of the folder, those of no split too."""
+    """Index all annotations of the folder, including those of no split."""
     index = Index("voc", READING, ())
     trees: dict[tuple[str, str], ET.Element] = {}
     for part, layout in folders_of(root).items():
@@ -55,8 +55,8 @@ def _add_folder(
     index: Index, folder: VocFolder, part: str, trees: Mapping[str, ET.Element], asked: Asked
 ) -> None:
     _judge_copies(folder, asked)
-    splits = {one: [part] for one in trees} if part else _splits(folder, asked)
-    seen: dict[Path, str] = {}
+    splits = {image_id: [part] for image_id in trees} if part else _splits(folder, asked)
+    file_of: dict[Path, str] = {}
     for identifier, tree in trees.items():
         file, name = folder.file_of(identifier), f"{part}/{identifier}" if part else identifier
         _judge_filename(tree, Path(identifier).name, file, asked.findings)
@@ -68,23 +68,23 @@ def _add_folder(
         if path is None:
             why = f"no image {identifier} in {folder.layout.pictures}"
             asked.findings.add(file, name, "missing-image", why)
-        elif path in seen:
-            why = f"{path.name} is that of {seen[path]}"
+        elif path in file_of:
+            why = f"{path.name} is that of {file_of[path]}"
             asked.findings.add(file, name, "duplicate-image", why)
         else:
-            seen[path] = file
+            file_of[path] = file
             where = tuple(splits.get(identifier, ()))
             index.pictures.append(Picture(name, path, file, where, size_of(tree)))
             for position, node in enumerate(tree.findall("object"), start=1):
                 _add_object(index, f"object {position}", node, file, asked.findings)
     for identifier, path in sorted(folder.images.items()):
-        if path not in seen and identifier not in folder.files:
+        if path not in file_of and identifier not in folder.files:
             why = f"no {folder.file_of(identifier)}"
             asked.findings.add(path, identifier, "unlabelled-image", why)
 
 
 def _judge_copies(folder: VocFolder, asked: Asked) -> None:
-    """Files that are no images after all, and those of which another format is taken."""
+    """Find image files that are not regular, and those that another format replaces."""
     for path in folder.other_images():
         identifier = path.stem
         if asked.listing.size_of(path) is None:
@@ -110,7 +110,7 @@ READING = Reading("xmin, ymin, xmax, ymax", _xyxy, "x, y, width, height", _from_
 
 
 def _splits(folder: VocFolder, asked: Asked) -> dict[str, list[str]]:
-    """Image id -> the splits that list it."""
+    """Splits that list each image, by image id."""
     splits: dict[str, list[str]] = {}
     for split, paths in lists_of(folder.root).items():
         listed: dict[str, None] = {}
@@ -125,23 +125,23 @@ def _listed(folder: VocFolder, path: Path, asked: Asked) -> list[str]:
     data = read_annotations(path, asked.findings, asked.listing, MAX_LIST_BYTES)
     if data is None or as_text(data, path, asked.findings) is None:
         return []
-    seen: list[str] = []
+    ids: list[str] = []
     there = set(folder.files)
-    for number, one, fault in folder.listed_ids(path):
+    for number, image_id, fault in folder.listed_ids(path):
         if fault:
             asked.findings.add(path, f"line {number}", "ambiguous-name", fault)
-        elif not is_inside(one):
-            why = f"{one!r} is not a name inside the folder"
+        elif not is_inside(image_id):
+            why = f"{image_id!r} is not a name inside the folder"
             asked.findings.add(path, f"line {number}", "unsafe-path", why)
-        elif one in there:
-            seen.append(one)
-            there.remove(one)
-        elif one in folder.files:
-            asked.findings.add(path, one, "duplicate-image", "is listed more than once")
+        elif image_id in there:
+            ids.append(image_id)
+            there.remove(image_id)
+        elif image_id in folder.files:
+            asked.findings.add(path, image_id, "duplicate-image", "is listed more than once")
         else:
-            missing = "annotation" if one in folder.images else "annotation and no image"
-            asked.findings.add(path, one, "missing-annotation", f"there is no {missing}")
-    return seen
+            missing = "annotation" if image_id in folder.images else "annotation and no image"
+            asked.findings.add(path, image_id, "missing-annotation", f"there is no {missing}")
+    return ids
 
 
 def _read_tree(path: Path, identifier: str, asked: Asked) -> ET.Element | None:
@@ -182,8 +182,9 @@ def _is_deep(tree: ET.Element) -> bool:
 
 
 def _class_names(trees: Collection[ET.Element]) -> tuple[str, ...]:
-    """As the reader takes them; but where nine of ten objects of a set have VOC's names, and half
-    of those occur, another name is a slip.
+    """Class names as the reader takes them.
+
+    But where nine of ten objects have VOC's names, and half of these occur, other names are typos.
     """
     times = Counter(name for tree in trees for name in names_in(tree))
     of_voc = {name: times[name] for name in VOC_CLASSES if times[name]}

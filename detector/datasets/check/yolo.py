@@ -1,4 +1,4 @@
-"""What YOLO's files say: a data.yaml, image folders, a text file of boxes for each image."""
+"""Index of YOLO's files: a data.yaml, image folders, a text file of boxes for each image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from detector.structures import Array
 
 
 def index_yolo(path: Path, asked: Asked) -> Index:
-    """All splits that the data.yaml names."""
+    """Index all splits of the data.yaml."""
     settings = _read_settings(path, asked)
     if settings is None:
         return Index("yolo", READING, ())
@@ -43,7 +43,7 @@ def index_yolo(path: Path, asked: Asked) -> Index:
     classes = asked.classes or _class_names(path, settings, findings)
     index = Index("yolo", READING, classes)
     files = Files(root_of(path, settings))
-    found: dict[Path, Picture] = {}
+    pictures: dict[Path, Picture] = {}
     meanings: dict[Path, Meaning] = {}
     for split in splits_of(settings):
         images = _images_of(path, settings, split, files, findings)
@@ -55,18 +55,18 @@ def index_yolo(path: Path, asked: Asked) -> Index:
             settings = {key: value for key, value in settings.items() if key != "kpt_shape"}
             meaning = meaning_of(settings, texts_of(labels))
         for (image_id, image), text in zip(images.items(), labels, strict=True):
-            if image not in found:
+            if image not in pictures:
                 file = findings.shown(text or image)
-                found[image] = Picture(image_id, image, file, (), labelled=text is not None)
+                pictures[image] = Picture(image_id, image, file, (), labelled=text is not None)
                 meanings[image] = meaning
-            found[image].splits += (split,)
+            pictures[image].splits += (split,)
     numbers: dict[str, set[float]] = {split: set() for split in splits_of(settings)}
-    for image, picture in asked.watch(found.items(), "read labels"):
+    for image, picture in asked.watch(pictures.items(), "read labels"):
         mine: set[float] = set()
         _add_image(index, picture, files.labels_of(image), meanings[image], mine, asked)
         for split in picture.splits:
             numbers[split] |= mine
-    labels_without_image(found, files, findings.add)
+    labels_without_image(pictures, files, findings.add)
     for split, mine in numbers.items():
         if shift := shift_of(mine, len(classes)):
             findings.add(path, "class numbers", "shifted-classes", f"{split}: {shift}")
@@ -106,12 +106,12 @@ def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) ->
     except AnnotationError as error:
         rule = "missing-field" if error.rule == "unreadable" else error.rule
         findings.add(path, "names", rule, str(error))
-        given = settings.get("names")
-        given = given.values() if isinstance(given, dict) else given
-        if isinstance(given, str) or not isinstance(given, Iterable):
+        value = settings.get("names")
+        value = value.values() if isinstance(value, dict) else value
+        if isinstance(value, str) or not isinstance(value, Iterable):
             return ()
-        return tuple(cut(str(one)) for one in given)
-    for name in sorted({one for one in names if names.count(one) > 1}):
+        return tuple(cut(str(name)) for name in value)
+    for name in sorted({candidate for candidate in names if names.count(candidate) > 1}):
         findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
     if settings.get("nc") not in (None, len(names)):
         why = f"nc is {brief(settings['nc'])}, but names has {len(names)}"
@@ -122,13 +122,13 @@ def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) ->
 def _images_of(
     path: Path, settings: Mapping[str, Any], split: str, files: Files, findings: Findings
 ) -> dict[str, Path]:
-    """Of the places that are there, as a training takes them."""
+    """Images of the existing folders and lists of a split, as training takes them."""
     there = []
-    for place in places_in(settings, split):
-        if place_of(files.root, place) is None:
-            findings.add(path, split, "missing-split", f"names {cut(place)}, which is not there")
+    for entry in places_in(settings, split):
+        if place_of(files.root, entry) is None:
+            findings.add(path, split, "missing-split", f"names {cut(entry)}, which is not there")
         else:
-            there.append(place)
+            there.append(entry)
     before = len(findings.entries)
     images = images_of(path, {split: there}, split, files, findings.add) if there else {}
     if there and not images and len(findings.entries) == before:

@@ -55,7 +55,9 @@ def read_coco(
     content = parts_of(read_json(json_path), json_path)
     categories = categories_of(json_path, content["categories"], content["annotations"])
     shift, known = shift_of(content["annotations"], content["categories"]), categories.labels()
-    if shift and any(key_of(one, "category_id") in known for one in content["annotations"]):
+    if shift and any(
+        key_of(of_image, "category_id") in known for of_image in content["annotations"]
+    ):
         ids = f"{categories.ids[0]} to {categories.ids[-1]}"
         cure = f"use the ids of its categories, {ids}, and remove annotations of none of them"
         raise AnnotationError(f"{json_path}: {shift}; {cure}", "shifted-classes")
@@ -67,23 +69,23 @@ def read_coco(
         raise DatasetError(f"{images_root}: no such folder of images")
     images, same = images_of(file, content["images"], folder, ledger.drop)
     objects = {
-        key: Objects(file, one.size, ledger)
-        for key, one in images.items()
-        if not check_sizes or has_true_size(file, key, one.path, one.size, ledger)
+        key: Objects(file, of_image.size, ledger)
+        for key, of_image in images.items()
+        if not check_sizes or has_true_size(file, key, of_image.path, of_image.size, ledger)
     }
     owners, labels = Owners(content["images"], same), categories.labels()
-    seen: set[str | None] = set()
+    annotated: set[str | None] = set()
     for position, entry in enumerate(content["annotations"]):
         identifier = key_of(entry, "id") or f"annotations[{position}]"
         image, rule, why = owners.of(entry)
-        seen.add(image)
+        annotated.add(image)
         if image is None:
             ledger.drop(file, identifier, rule, why)
         elif image in objects:  # else the image is in the ledger
             _add_object(objects[image], identifier, entry, labels)
-    for key in objects.keys() - seen if None in seen else ():
+    for key in objects.keys() - annotated if None in annotated else ():
         objects[key].complete = False  # those of no image may belong to one that has none
-    samples = tuple(one.sample(key, images[key].path) for key, one in objects.items())
+    samples = tuple(of_image.sample(key, images[key].path) for key, of_image in objects.items())
     entries = tuple(ledger.entries)
     return Dataset(
         split_of(json_path), categories.names, samples, entries, categories.ids

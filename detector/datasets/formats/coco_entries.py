@@ -40,26 +40,26 @@ class Categories(NamedTuple):
 
     def labels(self) -> dict[str, int]:
         """Category id as text -> label."""
-        return {str(one): label for label, one in enumerate(self.ids)}
+        return {str(number): label for label, number in enumerate(self.ids)}
 
 
 def parts_of(content: Any, path: Path) -> dict[str, list[Any]]:
     """The three lists. LIVECell and some converters write mappings by id in their place."""
-    found = {}
+    parts = {}
     for part in PARTS:
         value = content.get(part) if isinstance(content, dict) else None
         if (
             isinstance(value, dict)
             and value
-            and all(isinstance(one, dict) for one in value.values())
+            and all(isinstance(entry, dict) for entry in value.values())
         ):
-            value = [{"id": key, **one} for key, one in value.items()]
+            value = [{"id": key, **entry} for key, entry in value.items()]
         if not isinstance(value, list):
             cure = cure_of(json.dumps(content).encode()) if part == PARTS[0] else None
             said = f"is {cure}" if cure else "expected COCO's instances layout"
             raise AnnotationError(f"{path}: has no list {part!r}; {said}")
-        found[part] = value
-    return found
+        parts[part] = value
+    return parts
 
 
 def key_of(entry: Any, name: str) -> str | None:
@@ -95,23 +95,23 @@ def categories_of(
             refuse(where, "missing-field", f"{where} needs a whole id and a name")
         elif fault := fault_of_class(class_name(name)):
             refuse(where, *fault)
-        elif (one := int(key)) in names:
-            refuse(where, "duplicate-class", f"id {one} was there before; give each its own")
+        elif (number := int(key)) in names:
+            refuse(where, "duplicate-class", f"id {number} was there before; give each its own")
         else:
-            names[one], parents[one] = class_name(name), entry.get("supercategory")
+            names[number], parents[number] = class_name(name), entry.get("supercategory")
     for group in _groups(names, parents, annotations):
         del names[group]
     for name, times in Counter(names.values()).items():
         if times > 1:
-            same = sorted(one for one in names if names[one] == name)
+            same = sorted(number for number in names if names[number] == name)
             why = f"ids {', '.join(map(str, same))} are all called {name!r}; rename or join them"
             refuse("categories", "duplicate-class", why)
-            for one in same[1:]:
-                del names[one]
+            for number in same[1:]:
+                del names[number]
     if not names:
         refuse("categories", "missing-field", "has no categories")
     ids = sorted(names)
-    return Categories(tuple(ids), tuple(names[one] for one in ids))
+    return Categories(tuple(ids), tuple(names[number] for number in ids))
 
 
 def _groups(
@@ -119,16 +119,18 @@ def _groups(
 ) -> set[int]:
     """The ids that stand for no class; never all of them."""
     above = {
-        one
-        for one, name in names.items()
-        if any(parent == name for other, parent in parents.items() if other != one)
+        number
+        for number, name in names.items()
+        if any(parent == name for other, parent in parents.items() if other != number)
     }
     if above:
         used = {key_of(entry, "category_id") for entry in annotations}
-        above = {one for one in above if str(one) not in used}
-    for one in sorted(above, reverse=True):  # of two that are each other's, the later is the class
-        if not any(parents[other] == names[one] for other in names.keys() - above):
-            above.discard(one)
+        above = {number for number in above if str(number) not in used}
+    for number in sorted(
+        above, reverse=True
+    ):  # of two that are each other's, the later is the class
+        if not any(parents[other] == names[number] for other in names.keys() - above):
+            above.discard(number)
     return above
 
 
@@ -140,9 +142,9 @@ def shift_of(annotations: Iterable[Any], categories: Iterable[Any]) -> str | Non
     ids = {key for entry in categories if (key := key_of(entry, "id")) is not None}
     if not used or used <= ids or not all(map(_is_whole_text, used)):
         return None
-    whole = {int(one) for one in used}
+    whole = {int(number) for number in used}
     for step, said in ((1, "low"), (-1, "high")):
-        if {str(one + step) for one in whole} <= ids:
+        if {str(number + step) for number in whole} <= ids:
             return f"every category_id is one too {said}: {min(whole)} to {max(whole)}"
     return None
 
@@ -170,11 +172,11 @@ class Folder:
         if inside is not None and is_file(self.root / inside):
             return self.root / inside, "", ""
         try:
-            found = self.names.find(name) if "\0" not in name else None
+            path = self.names.find(name) if "\0" not in name else None
         except AmbiguousName as error:
             return None, "ambiguous-name", str(error)
-        if found is not None and is_file(self.root / found):
-            return self.root / found, "", ""
+        if path is not None and is_file(self.root / path):
+            return self.root / path, "", ""
         if inside is None:
             return None, "unsafe-path", f"{name!r} leads out of the image folder"
         return None, absence(self.root / inside), f"no file {name!r} in {self.root.name}"
@@ -187,31 +189,31 @@ def images_of(
     named: dict[str | None, set[str | None]] = {}
     for entry in entries:
         named.setdefault(key_of(entry, "id"), set()).add(name_of(entry))
-    found: dict[str, Image] = {}
+    images: dict[str, Image] = {}
     first: dict[Path, str] = {}
     same: dict[str, str] = {}
     for position, entry in enumerate(entries):
-        one, name = key_of(entry, "id"), name_of(entry)
-        if one is None or name is None:
-            where = one or f"images[{position}]"
+        image_id, name = key_of(entry, "id"), name_of(entry)
+        if image_id is None or name is None:
+            where = image_id or f"images[{position}]"
             report(file, where, "missing-field", "an image needs an id and a file_name")
-        elif not is_unicode(one + name):
-            report(file, one, "unusable-name", f"{name!r} holds half a character")
-        elif len(named[one]) > 1:
-            report(file, one, "duplicate-id", f"{len(named[one])} images have this id")
-        elif one in found or one in same:
-            report(file, one, "duplicate-image", f"{name!r} was there before")
+        elif not is_unicode(image_id + name):
+            report(file, image_id, "unusable-name", f"{name!r} holds half a character")
+        elif len(named[image_id]) > 1:
+            report(file, image_id, "duplicate-id", f"{len(named[image_id])} images have this id")
+        elif image_id in images or image_id in same:
+            report(file, image_id, "duplicate-image", f"{name!r} was there before")
         else:
             path, rule, why = folder.file_of(name)
             if path is None:
-                report(file, one, rule, why)
+                report(file, image_id, rule, why)
             elif path in first:
-                report(file, one, "duplicate-image", f"{name!r} was there before")
-                same[one] = first[path]
+                report(file, image_id, "duplicate-image", f"{name!r} was there before")
+                same[image_id] = first[path]
             else:
-                first[path] = one
-                found[one] = Image(path, size_of(entry))
-    return found, same
+                first[path] = image_id
+                images[image_id] = Image(path, size_of(entry))
+    return images, same
 
 
 class Owners:
@@ -232,12 +234,12 @@ class Owners:
             return None, "missing-field", "needs an image_id"
         if key not in self._names:
             try:
-                found = self._images.find_id(key)
+                image = self._images.find_id(key)
             except AmbiguousName as error:
                 return None, "ambiguous-name", str(error)
-            if found is None:
+            if image is None:
                 return None, "unknown-image-id", f"there is no image {key}"
-            key = found
+            key = image
         return self._same.get(key, key), "", ""
 
 
@@ -250,7 +252,7 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
     tried = [home, home / split, home / "images" / split, home / "images"]
     tried += [home.parent / split, home.parent / "images" / split, home.parent / "images"]
     tried += [home.parent]
-    folders = [Folder(one) for one in dict.fromkeys(tried) if is_folder(one)]
+    folders = [Folder(candidate) for candidate in dict.fromkeys(tried) if is_folder(candidate)]
     names = [name for e in entries[:200] if (name := name_of(e)) is not None and is_unicode(name)]
     for there in (_lies_in, _is_found_in, _may_be_in):
         scores = [sum(there(folder, name) for name in names) for folder in folders]
@@ -284,7 +286,7 @@ def name_of(entry: Any) -> str | None:
 def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     """(H, W), or None where the file does not say."""
     sides = entry.get("height"), entry.get("width")
-    if not all(is_number(one) and 1 <= one < 1e9 and one == int(one) for one in sides):
+    if not all(is_number(side) and 1 <= side < 1e9 and side == int(side) for side in sides):
         return None
     return int(sides[0]), int(sides[1])  # type: ignore[arg-type]
 
@@ -324,11 +326,11 @@ def _box_of_outline(outline: Any) -> list[float] | None:
     if not isinstance(outline, list) or not outline:
         return None
     polygons = [outline] if all(map(is_number, outline)) else outline
-    for one in polygons:
-        if not isinstance(one, list) or len(one) % 2 or not all(map(is_number, one)):
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(is_number, polygon)):
             return None
-    x = [as_float(side) for one in polygons for side in one[0::2]]
-    y = [as_float(side) for one in polygons for side in one[1::2]]
+    x = [as_float(side) for polygon in polygons for side in polygon[0::2]]
+    y = [as_float(side) for polygon in polygons for side in polygon[1::2]]
     if len(x) < 2:
         return None
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]

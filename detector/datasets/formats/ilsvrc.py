@@ -103,8 +103,8 @@ def _read(
     check_sizes: bool,
 ) -> Dataset:
     synsets = synsets_of(root)
-    label_of = {one.name: label for label, one in enumerate(synsets)}
-    label_of |= {one.wnid: label for label, one in enumerate(synsets)}
+    label_of = {synset.name: label for label, synset in enumerate(synsets)}
+    label_of |= {synset.wnid: label for label, synset in enumerate(synsets)}
     ledger = Ledger(root, strict)
     samples: dict[str, Sample] = {}
     for line, (identifier, number) in enumerate(listed, start=1):
@@ -120,7 +120,7 @@ def _read(
             samples[identifier] = replace(sample, index=number if is_number else line)
     return Dataset(
         name=f"{root.resolve().name}/{Path(split).stem}",
-        classes=tuple(one.name for one in synsets),
+        classes=tuple(synset.name for synset in synsets),
         samples=tuple(samples.values()),
         dropped=tuple(ledger.entries),
     ).not_empty()
@@ -138,11 +138,11 @@ def _sample(
     if not is_inside(identifier):
         ledger.drop(LISTS, identifier, "unsafe-path", "is not a name inside the folder")
         return None
-    place, path = _image_of(root, identifier)
-    if place is None or path is None:
+    stem, path = _image_of(root, identifier)
+    if stem is None or path is None:
         ledger.drop(LISTS, identifier, "missing-image", f"no such image in {IMAGES}")
         return None
-    xml, part = ANNOTATIONS / place.parent / f"{place.name}.xml", place.parts[0]
+    xml, part = ANNOTATIONS / stem.parent / f"{stem.name}.xml", stem.parts[0]
     if part != "test" and not (root / ANNOTATIONS / part).is_dir():
         ledger.drop(xml, identifier, "missing-annotation", f"no folder {ANNOTATIONS / part}")
         return None
@@ -155,7 +155,7 @@ def _sample(
         path,
         objects.size,
         objects.annotations(),
-        annotated=_annotated(place, labels.get(identifier, {})),
+        annotated=_annotated(stem, labels.get(identifier, {})),
         positives_only=part == "train" or not objects.complete,
     )
 
@@ -184,26 +184,26 @@ def _read_objects(
     return True
 
 
-def _annotated(place: Path, said: Mapping[int, int]) -> frozenset[int] | None:
+def _annotated(stem: Path, class_labels: Mapping[int, int]) -> frozenset[int] | None:
     """The classes whose objects are all boxed: every one in val and in the images added in 2014."""
-    part = place.parts[0]
-    if part == "val" or place.name.startswith("ILSVRC2014_train_"):
+    part = stem.parts[0]
+    if part == "val" or stem.name.startswith("ILSVRC2014_train_"):
         return None
-    return frozenset(label for label, value in said.items() if value != 0)
+    return frozenset(label for label, value in class_labels.items() if value != 0)
 
 
 def _image_of(root: Path, identifier: str) -> tuple[Path | None, Path | None]:
     """(place below Data/DET without suffix, file). ILSVRC 2013's lists leave out the folders."""
     name = Path(identifier)
-    places: Sequence[Path] = [Path(part) / name for part in ("val", "train", "test")]
+    stems: Sequence[Path] = [Path(part) / name for part in ("val", "train", "test")]
     if name.parts[0] in ("val", "train", "test"):
-        places = [name, *places]
+        stems = [name, *stems]
     if len(name.parts) == 1:
         wnid = name.name.partition("_")[0]
-        places = [*places, Path("train") / "ILSVRC2013_train" / wnid / name]
-    for place in places:
+        stems = [*stems, Path("train") / "ILSVRC2013_train" / wnid / name]
+    for stem in stems:
         for suffix in _SUFFIXES:
-            path = root / IMAGES / place.parent / f"{place.name}{suffix}"
+            path = root / IMAGES / stem.parent / f"{stem.name}{suffix}"
             if is_file(path):
-                return place, path
+                return stem, path
     return None, None

@@ -80,7 +80,7 @@ def synsets_of(root: Path) -> tuple[Synset, ...]:
 
 
 def _read_map(path: Path) -> tuple[Synset, ...]:
-    found: dict[int, Synset] = {}
+    by_number: dict[int, Synset] = {}
     for number, line in enumerate(
         read_limited(path, MAX_LIST_BYTES).decode("utf-8", "replace").splitlines(), start=1
     ):
@@ -90,7 +90,7 @@ def _read_map(path: Path) -> tuple[Synset, ...]:
         if len(fields) != 3 or not fields[1].isdecimal():
             raise AnnotationError(f"{path}: line {number}: expected: wnid DET_id name")
         wnid, name = fields[0], fields[2].replace("_", " ")
-        found[int(fields[1])] = Synset(wnid, NAME_OF.get(wnid, name))
-    if sorted(found) != list(range(1, len(found) + 1)):
+        by_number[int(fields[1])] = Synset(wnid, NAME_OF.get(wnid, name))
+    if sorted(by_number) != list(range(1, len(by_number) + 1)):
         raise AnnotationError(f"{path}: the DET ids are not 1, 2, 3, ... without a gap")
-    return tuple(found[number] for number in sorted(found))
+    return tuple(by_number[number] for number in sorted(by_number))

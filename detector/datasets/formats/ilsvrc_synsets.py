@@ -27,4 +27,4 @@ def _read_table() -> tuple[Synset, ...]:
 SYNSETS = _read_table()
 """DET id 1 is the first."""
 
-NAME_OF = {one.wnid: one.name for one in SYNSETS}
+NAME_OF = {synset.wnid: synset.name for synset in SYNSETS}

@@ -12,7 +12,9 @@ def class_name(text: str) -> str:
     """One spelling of a class name: composed accents, and one blank for blanks, line breaks and
     control characters; none at the ends.
     """
-    text = "".join(" " if unicodedata.category(one) == "Cc" else one for one in text)
+    text = "".join(
+        " " if unicodedata.category(character) == "Cc" else character for character in text
+    )
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
@@ -29,7 +31,7 @@ def fault_of_class(name: str) -> tuple[str, str] | None:
 
 def is_unicode(text: str) -> bool:
     """Whether the text can be written to a file: no half of a pair of surrogates, no raw bytes."""
-    return not any("\ud800" <= one <= "\udfff" for one in text)
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def plain(text: str) -> str:

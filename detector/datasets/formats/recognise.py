@@ -32,7 +32,7 @@ _OTHER_WORDS = {"valid": "val", "validation": "val", "training": "train", "testi
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedFormat:
     """A recognised data set: its format, the folder or file to read, and the splits on offer."""
 
     format: Format
@@ -55,29 +55,29 @@ def read_dataset(
     images_root  COCO: the folder of the images, where they lie far from the JSON file
     strict       stop with an AnnotationError at the first defect instead of leaving it out
     """
-    found = detect_format(path)
-    if found.format == "coco":
-        return read_coco(coco_file(found, split), images_root, strict=strict)
-    if found.format == "ilsvrc" and split is not None and split.endswith(".txt"):
-        return read_ilsvrc(found.path, split, strict=strict)  # a list of the user's own
-    split = _only_split(found, split)
-    if found.format == "ilsvrc":
-        return read_ilsvrc(found.path, split or "val", strict=strict)
-    if found.format == "voc":
-        return read_voc(found.path, split, classes, strict=strict)
-    return read_yolo(found.path, split or "train", strict=strict)
+    detected = detect_format(path)
+    if detected.format == "coco":
+        return read_coco(coco_file(detected, split), images_root, strict=strict)
+    if detected.format == "ilsvrc" and split is not None and split.endswith(".txt"):
+        return read_ilsvrc(detected.path, split, strict=strict)  # a list of the user's own
+    split = _only_split(detected, split)
+    if detected.format == "ilsvrc":
+        return read_ilsvrc(detected.path, split or "val", strict=strict)
+    if detected.format == "voc":
+        return read_voc(detected.path, split, classes, strict=strict)
+    return read_yolo(detected.path, split or "train", strict=strict)
 
 
-def detect_format(path: str | Path) -> Found:
+def detect_format(path: str | Path) -> DetectedFormat:
     """What kind of data set lies at `path`; an error tells what was looked for."""
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: no such file or folder")
     if path.is_file():
         return _format_of_file(path)
-    found = _ilsvrc_in(path) or _voc_in(path) or yolo_in(path) or _coco_in(path)
-    found = found or _labelled_as_voc(path) or _yolo_without_yaml(path)
-    if found is None:
+    detected = _ilsvrc_in(path) or _voc_in(path) or yolo_in(path) or _coco_in(path)
+    detected = detected or _labelled_as_voc(path) or _yolo_without_yaml(path)
+    if detected is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
             yolo_files.classes_of(broken, yolo_files.read_settings(broken))  # says what is amiss
         if (cure := cure_in(path)) is not None:
@@ -86,7 +86,7 @@ def detect_format(path: str | Path) -> Found:
             f"{path}: no data set recognised; looked for {'; '.join(_LOOKED_FOR)}; "
             f"it holds {_content_of(path)}"
         )
-    return found
+    return detected
 
 
 def _content_of(folder: Path, most: int = 5) -> str:
@@ -95,15 +95,17 @@ def _content_of(folder: Path, most: int = 5) -> str:
     return (", ".join(names[:most]) or "nothing") + more
 
 
-def _format_of_file(path: Path) -> Found:
+def _format_of_file(path: Path) -> DetectedFormat:
     if path.suffix.lower() == ".json":
-        return Found("coco", path, ())
+        return DetectedFormat("coco", path, ())
     if is_yolo(path):
-        return Found("yolo", path, tuple(yolo_files.splits_of(yolo_files.read_settings(path))))
+        return DetectedFormat(
+            "yolo", path, tuple(yolo_files.splits_of(yolo_files.read_settings(path)))
+        )
     raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a folder in VOC's layout")
 
 
-def _voc_in(folder: Path) -> Found | None:
+def _voc_in(folder: Path) -> DetectedFormat | None:
     """The folder itself, or the one data set in it, as VOCdevkit holds VOC2012."""
     homes = [
         home
@@ -111,21 +113,25 @@ def _voc_in(folder: Path) -> Found | None:
         if holds_annotations(home / "Annotations")
     ]
     home = _only_home(folder, homes)
-    return Found("voc", home, tuple(voc_splits_of(home))) if home else None
+    return DetectedFormat("voc", home, tuple(voc_splits_of(home))) if home else None
 
 
-def _labelled_as_voc(folder: Path) -> Found | None:
+def _labelled_as_voc(folder: Path) -> DetectedFormat | None:
     """VOC's XML where labelling tools put it: last, for other formats have XML files, too."""
     if folders_of(folder):
-        return Found("voc", folder, tuple(voc_splits_of(folder)))
+        return DetectedFormat("voc", folder, tuple(voc_splits_of(folder)))
     return None
 
 
-def _ilsvrc_in(folder: Path) -> Found | None:
+def _ilsvrc_in(folder: Path) -> DetectedFormat | None:
     """The folder itself, or the one data set in it, as the archive's own folder is."""
-    homes = [one for one in (folder, *sorted(folder.glob("ILSVRC*"))) if ilsvrc_lists.is_home(one)]
+    homes = [
+        candidate
+        for candidate in (folder, *sorted(folder.glob("ILSVRC*")))
+        if ilsvrc_lists.is_home(candidate)
+    ]
     home = _only_home(folder, homes)
-    return Found("ilsvrc", home, tuple(ilsvrc_lists.splits_of(home))) if home else None
+    return DetectedFormat("ilsvrc", home, tuple(ilsvrc_lists.splits_of(home))) if home else None
 
 
 def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
@@ -141,7 +147,7 @@ def is_yolo(path: Path) -> bool:
     return path.suffix.lower() in known or path.name in yolo_files.CLASS_LISTS
 
 
-def yolo_in(folder: Path) -> Found | None:
+def yolo_in(folder: Path) -> DetectedFormat | None:
     """The folder's first YAML file that names classes, or Darknet's .data."""
     for pattern in ("[!.]*.yaml", "[!.]*.yml", "[!.]*.data"):
         for path in sorted(folder.glob(pattern)):
@@ -150,23 +156,23 @@ def yolo_in(folder: Path) -> Found | None:
             except AnnotationError:
                 continue  # some other YAML file
             if "names" in settings:
-                return Found("yolo", path, tuple(yolo_files.splits_of(settings)))
+                return DetectedFormat("yolo", path, tuple(yolo_files.splits_of(settings)))
     return None
 
 
-def _yolo_without_yaml(folder: Path) -> Found | None:
+def _yolo_without_yaml(folder: Path) -> DetectedFormat | None:
     """A list of class names with images and labels, as LabelImg and Label Studio write them."""
     for name in yolo_files.CLASS_LISTS:
         for path in (folder / name, folder / "labels" / name):
             if path.is_file():
                 splits = yolo_files.splits_of(yolo_files.read_settings(path))
-                return Found("yolo", path, tuple(splits))
+                return DetectedFormat("yolo", path, tuple(splits))
     return None
 
 
-def _coco_in(folder: Path) -> Found | None:
+def _coco_in(folder: Path) -> DetectedFormat | None:
     files = instances_in(folder)
-    return Found("coco", folder, tuple(map(split_of, files))) if files else None
+    return DetectedFormat("coco", folder, tuple(map(split_of, files))) if files else None
 
 
 def instances_in(folder: Path) -> list[Path]:
@@ -188,33 +194,33 @@ def _lists_images(path: Path) -> bool:
         return True
 
 
-def coco_file(found: Found, split: str | None) -> Path:
+def coco_file(detected: DetectedFormat, split: str | None) -> Path:
     """The one file, or the one whose name (or folder) says the split: val finds val2017."""
-    if found.path.is_file():
-        return found.path
-    files = instances_in(found.path)
+    if detected.path.is_file():
+        return detected.path
+    files = instances_in(detected.path)
     exact = [path for path in files if split in (split_of(path), path.stem.rpartition("_")[2])]
     named = [path for path in files if split and split in split_of(path)]
     for candidates in (files if split is None else exact, named):
         if len(candidates) == 1:
             return candidates[0]
-    raise DatasetError(_choose(found, split))
+    raise DatasetError(_choose(detected, split))
 
 
-def _only_split(found: Found, split: str | None) -> str | None:
-    if split is None and len(found.splits) == 1:
-        return found.splits[0]
-    same = [one for one in found.splits if _OTHER_WORDS.get(one, one) == split]
-    if split not in found.splits and len(same) == 1:
+def _only_split(detected: DetectedFormat, split: str | None) -> str | None:
+    if split is None and len(detected.splits) == 1:
+        return detected.splits[0]
+    same = [name for name in detected.splits if _OTHER_WORDS.get(name, name) == split]
+    if split not in detected.splits and len(same) == 1:
         return same[0]
-    if split not in found.splits and (split is not None or found.splits):
-        raise DatasetError(_choose(found, split))
+    if split not in detected.splits and (split is not None or detected.splits):
+        raise DatasetError(_choose(detected, split))
     return split
 
 
-def _choose(found: Found, split: str | None) -> str:
-    if not found.splits:
+def _choose(detected: DetectedFormat, split: str | None) -> str:
+    if not detected.splits:
         cure = "leave it out, or make train and val by inception-rcnn data split"
-        return f"{found.path}: has no splits, so no {split!r}; {cure}"
+        return f"{detected.path}: has no splits, so no {split!r}; {cure}"
     missing = "name a split" if split is None else f"there is no single split {split!r}"
-    return f"{found.path}: {missing}; it has: {', '.join(found.splits)}"
+    return f"{detected.path}: {missing}; it has: {', '.join(detected.splits)}"

@@ -129,7 +129,7 @@ def _ids_of(folder: VocFolder, lists: Sequence[Path], ledger: Ledger) -> list[st
         return list(folder.files)
     ids: dict[str, None] = {}
     for path in lists:
-        seen: set[str] = set()
+        ids_before: set[str] = set()
         for number, identifier, fault in folder.listed_ids(path):
             if fault:
                 ledger.drop(f"{path.name}", f"line {number}", "ambiguous-name", fault)
@@ -137,11 +137,11 @@ def _ids_of(folder: VocFolder, lists: Sequence[Path], ledger: Ledger) -> list[st
                 ledger.drop(
                     "ImageSets", identifier, "unsafe-path", "is not a name inside the folder"
                 )
-            elif identifier in seen:
+            elif identifier in ids_before:
                 ledger.drop("ImageSets", identifier, "duplicate-image", "is listed more than once")
             else:
                 ids[identifier] = None
-            seen.add(identifier)
+            ids_before.add(identifier)
     return list(ids)
 
 

@@ -57,22 +57,22 @@ class VocFolder:
     def files(self) -> dict[str, str]:
         """The XML files by their ids, sorted, below the root."""
         home = Path(self.layout.home)
-        found = sorted(name for name in _walk(self.root / home) if _is_xml(name))
-        return {name[:-4]: (home / name).as_posix() for name in found}
+        names = sorted(name for name in _walk(self.root / home) if _is_xml(name))
+        return {name[:-4]: (home / name).as_posix() for name in names}
 
     @cached_property
     def images(self) -> dict[str, Path]:
         """Image files by their names without extension; of two with one the commoner format's."""
         folder = self.root / self.layout.pictures
-        found = [name for name in _walk(folder) if _is_image(name) and is_file(folder / name)]
-        found.sort(key=lambda name: (-_rank(name), name))
-        return {os.path.splitext(name)[0]: folder / name for name in found}
+        names = [name for name in _walk(folder) if _is_image(name) and is_file(folder / name)]
+        names.sort(key=lambda name: (-_rank(name), name))
+        return {os.path.splitext(name)[0]: folder / name for name in names}
 
     def other_images(self) -> list[Path]:
         """Files with an image's name that are not among the images."""
         folder, taken = self.root / self.layout.pictures, set(self.images.values())
-        found = [folder / name for name in _walk(folder) if _is_image(name)]
-        return [path for path in found if path not in taken]
+        paths = [folder / name for name in _walk(folder) if _is_image(name)]
+        return [path for path in paths if path not in taken]
 
     def image_of(self, identifier: str, filename: str = "") -> Path | None:
         """The image of an XML file: that of its own name, else the one that it names itself, unless
@@ -81,9 +81,9 @@ class VocFolder:
         if identifier in self.images:
             return self.images[identifier]
         for name in (identifier, filename):
-            found = self._image_names.find(name) if name else None
-            if found is not None and found not in self.files:
-                return self.images[found]
+            image = self._image_names.find(name) if name else None
+            if image is not None and image not in self.files:
+                return self.images[image]
         return None
 
     def listed_ids(self, path: Path) -> Iterator[tuple[int, str, str]]:
@@ -120,7 +120,7 @@ class VocFolder:
         rising = all(int(a[-1]) < int(b[-1]) for a, b in pairwise(rows))
         names = {" ".join(row[:-1]) for row in rows}
         there = self.files.keys() | self.images.keys()
-        return rising and len(names) == len(rows) and not any(one in there for one in lines)
+        return rising and len(names) == len(rows) and not any(text in there for text in lines)
 
     def file_of(self, identifier: str) -> str:
         """The name below the root of an XML file, also of one that is not there."""
@@ -133,13 +133,13 @@ class VocFolder:
 
     @cached_property
     def _xml_names(self) -> ImageNames:
-        return ImageNames({one: one for one in self.files})
+        return ImageNames({stem: stem for stem in self.files})
 
     @cached_property
     def _image_names(self) -> ImageNames:
         folder = self.root / self.layout.pictures
         return ImageNames(
-            {one: path.relative_to(folder).as_posix() for one, path in self.images.items()}
+            {stem: path.relative_to(folder).as_posix() for stem, path in self.images.items()}
         )
 
 
@@ -153,15 +153,17 @@ def folders_of(root: Path) -> dict[str, Layout]:
     if layout is None:
         parts = {name: layout_of(root / name) for name in _folders_in(root) if _is_split(name)}
         return {
-            name: Layout(f"{name}/{one.home}", f"{name}/{one.pictures}")
-            for name, one in parts.items()
-            if one is not None
+            name: Layout(f"{name}/{part.home}", f"{name}/{part.pictures}")
+            for name, part in parts.items()
+            if part is not None
         }
     if lists_of(root):
         return {"": layout}
     names = {name.partition("/")[0] for name in VocFolder(root, layout).files}
-    if names and all(_is_split(one) and is_folder(root / layout.pictures / one) for one in names):
-        return {one: Layout(*(f"{place}/{one}" for place in layout)) for one in sorted(names)}
+    if names and all(
+        _is_split(part) and is_folder(root / layout.pictures / part) for part in names
+    ):
+        return {part: Layout(*(f"{folder}/{part}" for folder in layout)) for part in sorted(names)}
     return {"": layout}
 
 
@@ -170,10 +172,10 @@ def lists_of(root: Path) -> dict[str, list[Path]]:
     name) are splits only where there are no others, as VoTT leaves it: then together.
     """
     files: dict[str, Path] = {}
-    for place in LISTS:
-        found = sorted((root / place).glob("[!.]*.txt"))
+    for folder in LISTS:
+        lists = sorted((root / folder).glob("[!.]*.txt"))
         files = files or {
-            path.stem: path for path in found if place != Path(".") or _lists_files(path)
+            path.stem: path for path in lists if folder != Path(".") or _lists_files(path)
         }
     of_class = {stem for stem, path in files.items() if _lists_a_class(stem, path)}
     plain = {stem: [path] for stem, path in files.items() if stem not in of_class}
@@ -215,22 +217,22 @@ def layout_of(root: Path) -> Layout | None:
 
     Where capitals do not count in file names, the folder of the images tells the known ones apart.
     """
-    known = [one for one in KNOWN if holds_annotations(root / one.home)]
-    for one in known:
-        if is_folder(root / one.pictures):
-            return one
+    known = [candidate for candidate in KNOWN if holds_annotations(root / candidate.home)]
+    for candidate in known:
+        if is_folder(root / candidate.pictures):
+            return candidate
     if not known and any(_is_xml(name) for name in _walk(root, deepest=0)):
         return BESIDE
-    homes = [one.home for one in known]
+    homes = [candidate.home for candidate in known]
     homes = homes or [name for name in _folders_in(root) if holds_annotations(root / name)]
-    pairs = [Layout(home, found) for home in homes if (found := _pictures_of(root, home))]
-    apart = [one for one in pairs if one.home != one.pictures]
+    pairs = [Layout(home, folder) for home in homes if (folder := _pictures_of(root, home))]
+    apart = [candidate for candidate in pairs if candidate.home != candidate.pictures]
     if len(apart) > 1:
         some = ", ".join(f"{home} with {pictures}" for home, pictures in apart)
         raise DatasetError(f"{root}: holds several data sets ({some}); move them apart")
     if apart or known:
         return [*apart, *pairs, *known][0]
-    return BESIDE if any(_lie_side_by_side(root / one.home) for one in pairs) else None
+    return BESIDE if any(_lie_side_by_side(root / candidate.home) for candidate in pairs) else None
 
 
 def holds_annotations(folder: Path) -> bool:
@@ -246,22 +248,22 @@ def _pictures_of(root: Path, home: str) -> str | None:
     stems = {Path(name).stem for name in files}
     scores: dict[str, tuple[int, int]] = {}
     for folder in dict.fromkeys((home, *_folders_in(root), ".")):
-        names = [Path(one).name for one in _walk(root / folder, 0 if folder == "." else _DEEPEST)]
+        names = [Path(file).name for file in _walk(root / folder, 0 if folder == "." else _DEEPEST)]
         there = {name for name in names if _is_image(name)}
         scores[folder] = (len(said & there), len(stems & {Path(name).stem for name in there}))
     best = max(scores.values())
-    found = [folder for folder, score in scores.items() if score == best]
+    best_folders = [folder for folder, score in scores.items() if score == best]
     if best == (0, 0):
         return None
-    plain = [folder for folder in found if folder.lower() in _OF_IMAGES]
-    found = plain if len(plain) == 1 else found
-    if len(found) > 1 and home not in found:
-        places = " and in ".join(found)
+    plain = [folder for folder in best_folders if folder.lower() in _OF_IMAGES]
+    best_folders = plain if len(plain) == 1 else best_folders
+    if len(best_folders) > 1 and home not in best_folders:
+        places = " and in ".join(best_folders)
         raise DatasetError(
             f"{root}: the images of {home} may lie in {places}; call the right one JPEGImages and"
             " that of the XML Annotations"
         )
-    return home if home in found else found[0]
+    return home if home in best_folders else best_folders[0]
 
 
 def _lie_side_by_side(folder: Path) -> bool:
@@ -276,10 +278,10 @@ def _lie_side_by_side(folder: Path) -> bool:
 
 def _filename_in(path: Path) -> str:
     try:
-        found = _FILENAME.search(read_limited(path, 16_000_000)[:100_000])
+        match = _FILENAME.search(read_limited(path, 16_000_000)[:100_000])
     except AnnotationError:
         return ""
-    return re.split(r"[/\\]", found[1].decode("utf-8", "replace"))[-1] if found else ""
+    return re.split(r"[/\\]", match[1].decode("utf-8", "replace"))[-1] if match else ""
 
 
 def _walk(folder: Path, deepest: int = _DEEPEST) -> Iterator[str]:
@@ -288,15 +290,15 @@ def _walk(folder: Path, deepest: int = _DEEPEST) -> Iterator[str]:
         below = os.path.relpath(here, folder)
         depth = 0 if below == "." else below.count(os.sep) + 1
         folders[:] = sorted(name for name in folders if name[0] != "." and depth < deepest)
-        place = "" if below == "." else f"{Path(below).as_posix()}/"
+        prefix = "" if below == "." else f"{Path(below).as_posix()}/"
         for name in sorted(files):
             if name[0] != ".":
-                yield place + name
+                yield prefix + name
 
 
 def _folders_in(root: Path) -> list[str]:
-    found = root.iterdir() if is_folder(root) else ()
-    return sorted(one.name for one in found if one.name[0] != "." and one.is_dir())
+    entries = root.iterdir() if is_folder(root) else ()
+    return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
 
 
 def _is_split(name: str) -> bool:

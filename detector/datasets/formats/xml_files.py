@@ -64,7 +64,7 @@ def objects_of(tree: ET.Element, path: Path) -> list[ET.Element]:
     objects = tree.findall("object")
     others = [child for child in tree if child.tag not in _OF_VOC]
     if not objects and sum(map(_numbers_in, others)) >= _NUMBERS_OF_A_BOX:
-        some = ", ".join(dict.fromkeys(f"<{one.tag[:40]}>" for one in others[:3]))
+        some = ", ".join(dict.fromkeys(f"<{node.tag[:40]}>" for node in others[:3]))
         raise AnnotationError(
             f"{path}: no <object> of VOC's, but numbers that may be a box in {some}; export it"
             " again as PASCAL VOC"
@@ -74,7 +74,9 @@ def objects_of(tree: ET.Element, path: Path) -> list[ET.Element]:
 
 def _numbers_in(node: ET.Element) -> int:
     """How many numbers an element and all in it hold, as text or as attributes."""
-    texts = (text for one in node.iter() for text in (one.text, *one.attrib.values()) if text)
+    texts = (
+        text for element in node.iter() for text in (element.text, *element.attrib.values()) if text
+    )
     words = (word for text in texts for word in re.split(r"[\s,;]+", text))
     return sum(_NUMBER.fullmatch(word) is not None for word in words)
 

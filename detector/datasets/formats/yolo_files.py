@@ -64,25 +64,30 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _read_darknet(path: Path) -> dict[str, Any]:
     """`key = value` a line. `names` is a file; paths are of the folder where Darknet once ran."""
     pairs = (line.partition("=") for _, line in numbered_rows(read_text(path)))
-    found: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}
-    names = found.get("names")
-    place = None if names is None else place_of(path.parent, names)
-    if place is None or not is_file(place):
+    values: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}
+    names = values.get("names")
+    names_path = None if names is None else place_of(path.parent, names)
+    if names_path is None or not is_file(names_path):
         raise AnnotationError(f"{path}: names must tell the file of the class names")
-    known = {"names": _class_list(place)}
-    return known | {key: found[key] for key in (*SPLITS, *_ALSO_VAL) if found.get(key)}
+    known = {"names": _class_list(names_path)}
+    return known | {key: values[key] for key in (*SPLITS, *_ALSO_VAL) if values.get(key)}
 
 
 def _beside_class_list(path: Path) -> dict[str, Any]:
     """Images and labels in folders called so, which may hold one folder a split; else all here."""
     home = path.parent
     images = next(
-        (one for one in (home / "images", home.parent / "images") if is_folder(one)), home
+        (
+            folder_name
+            for folder_name in (home / "images", home.parent / "images")
+            if is_folder(folder_name)
+        ),
+        home,
     )
     known = (*SPLITS, *_ALSO_VAL)
-    names = [one for one in sorted(os.listdir(images)) if is_folder(images / one)]
-    splits = {one.lower(): images / one for one in names if one.lower() in known}
-    places = {name: str(place) for name, place in (splits or {"train": images}).items()}
+    names = [name for name in sorted(os.listdir(images)) if is_folder(images / name)]
+    splits = {name.lower(): images / name for name in names if name.lower() in known}
+    places = {name: str(folder) for name, folder in (splits or {"train": images}).items()}
     root = home if images == home else images.parent
     return {"path": str(root), "names": _class_list(path), **places}
 
@@ -112,7 +117,7 @@ def texts_of(paths: Iterable[Path | None]) -> Iterator[str]:
 
 
 def splits_of(settings: Mapping[str, Any]) -> list[str]:
-    return [one for one in SPLITS if settings.get(one)]
+    return [split for split in SPLITS if settings.get(split)]
 
 
 def classes_of(path: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -129,7 +134,7 @@ def class_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """
     names = settings.get("names")
     if isinstance(names, dict):
-        keys = [str(one) for one in names]
+        keys = [str(key) for key in names]
         if sorted(keys) != sorted(map(str, range(len(keys)))):
             raise AnnotationError(
                 "names must list the classes, or map 0, 1, 2, ... to them without a gap"
@@ -157,13 +162,13 @@ def root_of(path: Path, settings: Mapping[str, Any]) -> Path:
     or one without these splits.
     """
     home = path.parent
-    given = settings.get("path")
-    if isinstance(given, str):
-        named = home / given.replace("\\", "/")
-        wanted = [place for split in splits_of(settings) for place in places_in(settings, split)]
+    stated = settings.get("path")
+    if isinstance(stated, str):
+        named = home / stated.replace("\\", "/")
+        wanted = [listed for split in splits_of(settings) for listed in places_in(settings, split)]
         if is_folder(named) and (
-            any(place_of(named, one) for one in wanted)
-            or not any(place_of(home, one) for one in wanted)
+            any(place_of(named, entry) for entry in wanted)
+            or not any(place_of(home, entry) for entry in wanted)
         ):
             return named.resolve()
     return home.resolve()
@@ -172,8 +177,8 @@ def root_of(path: Path, settings: Mapping[str, Any]) -> Path:
 def places_in(settings: Mapping[str, Any], split: str) -> list[str]:
     """The folders and lists that a split names."""
     named = settings[split]
-    return [str(one) if isinstance(one, (str, int)) else brief(one)
-            for one in (named if isinstance(named, list) else [named])]  # fmt: skip
+    return [str(entry) if isinstance(entry, (str, int)) else brief(entry)
+            for entry in (named if isinstance(named, list) else [named])]  # fmt: skip
 
 
 def place_of(root: Path, named: str) -> Path | None:
@@ -182,18 +187,18 @@ def place_of(root: Path, named: str) -> Path | None:
     Roboflow writes `../train/images` of what lies beside its data.yaml, Windows `\\` for `/`, and
     a set that has moved names the folders of another machine by their whole paths.
     """
-    if (found := _existing(root / named)) is not None:
-        return found
+    if (path := _existing(root / named)) is not None:
+        return path
     name = named.replace("\\", "/")
-    if (found := _existing(root / name)) is not None:
-        return found
+    if (path := _existing(root / name)) is not None:
+        return path
     is_whole = name.startswith("/") or re.match(r"[A-Za-z]:/", name) is not None
     parts = [part for part in PurePosixPath(name).parts if part not in (".", "..", "/")]
     for first in range(len(parts) if is_whole or parts[:1] == ["data"] else min(1, len(parts))):
         if first and parts[first:] == ["images"]:
             break  # which may hold all splits
-        if (found := _existing(root.joinpath(*parts[first:]))) is not None:
-            return found
+        if (path := _existing(root.joinpath(*parts[first:]))) is not None:
+            return path
     return None
 
 
@@ -216,8 +221,8 @@ class Files:
         beside the image; None where it has none.
         """
         for folder in self.label_folders(image.parent):
-            if (found := self._text(folder, image.stem)) is not None:
-                return found
+            if (text := self._text(folder, image.stem)) is not None:
+                return text
         return None
 
     def label_folders(self, folder: Path) -> list[Path]:
@@ -253,12 +258,12 @@ class Files:
     def _texts_of(self, folder: Path) -> dict[str, list[str]]:
         """The text files of a folder by their composed stems."""
         if folder not in self._texts:
-            found: dict[str, list[str]] = {}
+            by_stem: dict[str, list[str]] = {}
             for name in sorted(self.names(folder)):
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() == ".txt" and not name.startswith("."):
-                    found.setdefault(unicodedata.normalize("NFC", stem), []).append(name)
-            self._texts[folder] = found
+                    by_stem.setdefault(unicodedata.normalize("NFC", stem), []).append(name)
+            self._texts[folder] = by_stem
         return self._texts[folder]
 
     def names(self, folder: Path) -> frozenset[str]:
@@ -273,20 +278,20 @@ class Files:
         """The image files in a folder and in all below it, as YOLO's own reader goes; hidden ones
         and folders of labels left out. Of two of one name the commoner format's stands first.
         """
-        seen: set[str] = set()
+        visited: set[str] = set()
         for here, folders, names in os.walk(folder, followlinks=True):
             real = os.path.realpath(here)
-            folders[:] = [] if real in seen else sorted(f for f in folders if f[:1] != ".")
-            if real in seen:  # a link to a folder above
+            folders[:] = [] if real in visited else sorted(f for f in folders if f[:1] != ".")
+            if real in visited:  # a link to a folder above
                 continue
-            seen.add(real)
-            for name in [one for one in folders if _is_image(one)]:
+            visited.add(real)
+            for name in [folder_name for folder_name in folders if _is_image(folder_name)]:
                 folders.remove(name)
                 names.append(name)
-            found = [name for name in names if name[:1] != "." and _is_image(name)]
-            found.sort(reverse=True)  # of x.JPG and x.jpg the second
-            found.sort(key=lambda name: (Path(name).stem, _rank(name)))
-            for name in found:
+            image_names = [name for name in names if name[:1] != "." and _is_image(name)]
+            image_names.sort(reverse=True)  # of x.JPG and x.jpg the second
+            image_names.sort(key=lambda name: (Path(name).stem, _rank(name)))
+            for name in image_names:
                 path = Path(here, name)
                 if is_file(path):
                     yield path
@@ -314,16 +319,16 @@ def images_of(
         raise DatasetError(f"{path}: no split {split!r}; it has: {known}")
     first: dict[tuple[Path, str], Path] = {}
     for named in places_in(settings, split):
-        place = place_of(files.root, named)
-        if place is None:
+        source = place_of(files.root, named)
+        if source is None:
             shown = cut(str(files.root / named), 300)
             raise DatasetError(f"{path}: {split} names {shown}, which is not there")
-        found = (
-            files.images_below(place, drop)
-            if is_folder(place)
-            else _listed_images(place, files.root, drop)
+        images = (
+            files.images_below(source, drop)
+            if is_folder(source)
+            else _listed_images(source, files.root, drop)
         )
-        for image in found:
+        for image in images:
             key = (image.parent, image.stem)  # of which there is one label file
             if (before := first.setdefault(key, image)) is not image:
                 again = "is listed more than once" if before == image else "has the same name"
@@ -380,17 +385,17 @@ def labels_without_image(images: Iterable[Path], files: Files, drop: Drop) -> No
     """Label files in folders of labels, and below them, of which no image is in the folder of
     images that lies as they do.
     """
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     for folder in sorted({path.parent for path in images}):
         for labels in files.label_folders(folder):
             if labels == folder:
                 continue  # beside the images, other text files may lie
             for here, below, _ in os.walk(labels):
                 below[:] = sorted(name for name in below if name[:1] != ".")
-                place = Path(here)
-                if place not in seen:
-                    seen.add(place)
-                    _judge_labels(place, folder / place.relative_to(labels), files, drop)
+                subfolder = Path(here)
+                if subfolder not in visited:
+                    visited.add(subfolder)
+                    _judge_labels(subfolder, folder / subfolder.relative_to(labels), files, drop)
 
 
 def _judge_labels(labels: Path, images: Path, files: Files, drop: Drop) -> None:

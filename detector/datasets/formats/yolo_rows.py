@@ -102,7 +102,7 @@ def meaning_of(settings: Mapping[str, Any], texts: Iterable[str]) -> Meaning:
         if (
             isinstance(shape, list)
             and len(shape) == 2
-            and all(isinstance(one, int) and not isinstance(one, bool) for one in shape)
+            and all(isinstance(side, int) and not isinstance(side, bool) for side in shape)
             and shape[0] >= 1
             and shape[1] in (2, 3)
         ):
@@ -169,7 +169,7 @@ def numbered_rows(text: str) -> list[tuple[str, str]]:
 
 def is_outline(values: Sequence[float]) -> bool:
     """Whether these can be three points or more, (x, y) after (x, y), in shares of the image."""
-    inside = all(-BEYOND <= one <= 1 + BEYOND for one in values)
+    inside = all(-BEYOND <= value <= 1 + BEYOND for value in values)
     return inside and len(values) >= 6 and len(values) % 2 == 0
 
 
@@ -197,25 +197,27 @@ def holds_what_follows(values: Sequence[float]) -> bool:
 def _are_key_points(points: Sequence[float], dimensions: int, box: Sequence[float]) -> bool:
     if not points or len(points) % dimensions:
         return False
-    found = [points[i : i + dimensions] for i in range(0, len(points), dimensions)]
+    labelled = [points[i : i + dimensions] for i in range(0, len(points), dimensions)]
     if dimensions == 3:
-        visible = [one[2] for one in found]
+        visible = [point[2] for point in labelled]
         # A detector writes how sure it is instead; such a row is told from an outline only where
         # its numbers do not pair up.
-        unpaired = (len(points) % 2 == 1) and all(0 <= one <= 1 for one in visible)
-        if not (unpaired or all(one in (0, 1, 2) for one in visible)):
+        unpaired = (len(points) % 2 == 1) and all(0 <= point <= 1 for point in visible)
+        if not (unpaired or all(point in (0, 1, 2) for point in visible)):
             return False
-        found = [one for one in found if one[2] > 0]
-    found = [one for one in found if one[0] > 0 or one[1] > 0]  # (0, 0) and (-1, -1): not labelled
+        labelled = [point for point in labelled if point[2] > 0]
+    labelled = [
+        point for point in labelled if point[0] > 0 or point[1] > 0
+    ]  # (0, 0) and (-1, -1): not labelled
     spread = []
     for axis in (0, 1):
         centre, side = box[axis], box[2 + axis]
         reach = side / 2 + AROUND * side
-        if not all(abs(one[axis] - centre) <= reach for one in found):
+        if not all(abs(point[axis] - centre) <= reach for point in labelled):
             return False
-        places = [one[axis] for one in found] or [0.0]
-        spread.append((max(places) - min(places)) / side)
-    return len(found) < 2 or max(spread) >= LEAST_SPREAD
+        coordinates = [point[axis] for point in labelled] or [0.0]
+        spread.append((max(coordinates) - min(coordinates)) / side)
+    return len(labelled) < 2 or max(spread) >= LEAST_SPREAD
 
 
 def _is_appendix(values: Sequence[float]) -> bool:
@@ -235,7 +237,7 @@ def _is_track(value: float) -> bool:
 
 def _numbers(fields: Sequence[str]) -> list[float] | None:
     try:
-        return [float(one) for one in fields]
+        return [float(field) for field in fields]
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from detector.datasets.dataset import Ledger
 from detector.datasets.formats.annotation_files import read_limited
 from detector.datasets.image_files import SUFFIXES
-from detector.datasets.labelled.images import LabelledImages, labelled
+from detector.datasets.labelled.images import LabelledImages, labelled_images
 from detector.images.decoding import read_bytes
 
 LISTED = "val_annotations.txt"
@@ -24,36 +24,36 @@ def read_image_folders(root: str | Path) -> LabelledImages:
     are not. Raises DatasetError where no image is found.
     """
     root = Path(root)
-    ledger, found = Ledger(root), []
+    ledger, pairs = Ledger(root), []
     if (root / LISTED).is_file():
-        return labelled(
-            root.resolve().name, _listed(root, ledger), FilesUnder(root), ledger.entries
+        return labelled_images(
+            root.resolve().name, _read_listing(root, ledger), FilesUnder(root), ledger.entries
         )
     for name in _folders_in(root):
         here = name if _images_in(root / name, None) else f"{name}/images"
         files = _images_in(root / here, ledger)
         if not files:
             ledger.drop(name, name, "empty-class", "holds no image")
-        found += [(name, f"{here}/{file}") for file in files]
-    return labelled(root.resolve().name, found, FilesUnder(root), ledger.entries)
+        pairs += [(name, f"{here}/{file}") for file in files]
+    return labelled_images(root.resolve().name, pairs, FilesUnder(root), ledger.entries)
 
 
-def _listed(root: Path, ledger: Ledger) -> list[tuple[str, str]]:
+def _read_listing(root: Path, ledger: Ledger) -> list[tuple[str, str]]:
     """The class and file of each line that names a file which is there."""
-    there, found = set(_images_in(root / "images", ledger)), []
+    there, pairs = set(_images_in(root / "images", ledger)), []
     text = read_limited(root / LISTED, _MAX_TEXT).decode("utf-8", errors="replace")
     for number, words in enumerate(map(str.split, text.splitlines()), start=1):
         if len(words) < 2:
             continue
         if words[0] in there:
             there.remove(words[0])
-            found.append((words[1], f"images/{words[0]}"))
+            pairs.append((words[1], f"images/{words[0]}"))
         else:
             why = f"there is no {words[0]!r}, or it was named before"
             ledger.drop(LISTED, f"line {number}", "missing-image", why)
     for name in sorted(there):
         ledger.drop("images", name, "no-label", f"{LISTED} does not name it")
-    return found
+    return pairs
 
 
 def has_class_folders(root: Path) -> bool:

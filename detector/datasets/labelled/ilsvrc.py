@@ -23,7 +23,7 @@ from detector.datasets.dataset import Ledger
 from detector.datasets.formats.annotation_files import read_limited
 from detector.datasets.image_files import SUFFIXES, is_inside
 from detector.datasets.labelled.folders import FilesUnder, has_class_folders, read_image_folders
-from detector.datasets.labelled.images import LabelledImages, labelled
+from detector.datasets.labelled.images import LabelledImages, labelled_images
 from detector.errors import AnnotationError, DatasetError, is_out_of_memory
 
 SOLUTION = "LOC_val_solution.csv"
@@ -48,15 +48,15 @@ def read_ilsvrc(home: Path, split: str) -> LabelledImages:
         raise DatasetError(f"{home}: no Data/CLS-LOC/{split}")
     listing = home / "ImageSets" / "CLS-LOC" / "train_cls.txt"
     if split == "train" and listing.is_file():
-        return _listed(images, listing)
+        return _read_listing(images, listing)
     if has_class_folders(images):
         return read_image_folders(images)
-    return _judged(images, wnids_of_val(home))
+    return _with_wnids(images, wnids_of_val(home))
 
 
-def _listed(images: Path, listing: Path) -> LabelledImages:
+def _read_listing(images: Path, listing: Path) -> LabelledImages:
     """Lines `n01440764/n01440764_10026 1`: a million names without asking the disk for each."""
-    ledger, found = Ledger(images), []
+    ledger, pairs = Ledger(images), []
     for number, line in enumerate(_text(listing, _MAX_TEXT).splitlines(), start=1):
         name = line.split(" ")[0].strip()
         if not name:
@@ -64,13 +64,13 @@ def _listed(images: Path, listing: Path) -> LabelledImages:
         if not is_inside(name) or name.count("/") != 1:
             ledger.drop(listing.name, f"line {number}", "unsafe-path", f"{name!r} is no class/name")
         else:
-            found.append((name.split("/")[0], f"{name}.JPEG"))
-    return labelled("ILSVRC/train", found, FilesUnder(images), ledger.entries)
+            pairs.append((name.split("/")[0], f"{name}.JPEG"))
+    return labelled_images("ILSVRC/train", pairs, FilesUnder(images), ledger.entries)
 
 
-def _judged(images: Path, wnids: dict[str, str]) -> LabelledImages:
+def _with_wnids(images: Path, wnids: dict[str, str]) -> LabelledImages:
     """The images of one folder by what `wnids` says of their stems."""
-    ledger, found = Ledger(images), []
+    ledger, pairs = Ledger(images), []
     with os.scandir(images) as entries:
         names = sorted(entry.name for entry in entries if not entry.is_dir())
     for name in names:
@@ -80,8 +80,8 @@ def _judged(images: Path, wnids: dict[str, str]) -> LabelledImages:
         elif stem not in wnids:
             ledger.drop("val", name, "no-label", "no ground truth names it")
         else:
-            found.append((wnids[stem], name))
-    return labelled("ILSVRC/val", found, FilesUnder(images), ledger.entries)
+            pairs.append((wnids[stem], name))
+    return labelled_images("ILSVRC/val", pairs, FilesUnder(images), ledger.entries)
 
 
 def wnids_of_val(home: Path) -> dict[str, str]:
@@ -93,9 +93,9 @@ def wnids_of_val(home: Path) -> dict[str, str]:
     if annotations.is_dir():
         return dict(_of_annotations(annotations))
     for folder in (home, home.parent):
-        for place in sorted((folder, *folder.glob("*devkit*"), *folder.glob("*devkit*/data"))):
-            if (place / TRUTH).is_file() and (place / META).is_file():
-                return _of_devkit(place / TRUTH, place / META)
+        for devkit in sorted((folder, *folder.glob("*devkit*"), *folder.glob("*devkit*/data"))):
+            if (devkit / TRUTH).is_file() and (devkit / META).is_file():
+                return _of_devkit(devkit / TRUTH, devkit / META)
     raise DatasetError(f"{home}: nothing says what is in the val images; looked for {LOOKED_FOR}")
 
 
@@ -109,9 +109,9 @@ def _of_solution(path: Path) -> Iterator[tuple[str, str]]:
 def _of_annotations(folder: Path) -> Iterator[tuple[str, str]]:
     """The first object's name: all objects of a CLS-LOC image are of its class."""
     for path in sorted(folder.glob("*.xml")):
-        found = _NAME.search(read_limited(path, _MAX_XML))
-        if found:
-            yield path.stem, found.group(1).decode()
+        match = _NAME.search(read_limited(path, _MAX_XML))
+        if match:
+            yield path.stem, match.group(1).decode()
 
 
 def _of_devkit(truth: Path, meta: Path) -> dict[str, str]:
@@ -121,7 +121,7 @@ def _of_devkit(truth: Path, meta: Path) -> dict[str, str]:
         synsets = scipy.io.loadmat(
             io.BytesIO(read_limited(meta, _MAX_META)), squeeze_me=True, variable_names=["synsets"]
         )["synsets"]
-        wnid_of = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
+        wnid_of = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
         ids = [int(line) for line in _text(truth, _MAX_TEXT).split()]
         return {
             f"ILSVRC2012_val_{number:08d}": wnid_of[identifier]

@@ -64,8 +64,8 @@ class LabelledImages:
         Classes match by name; of `n01440764_tench` and `n01440764` the wnid counts. A class that
         has images but no place in the new list is a DatasetError.
         """
-        place = {class_key(name): label for label, name in enumerate(classes)}
-        new = np.array([place.get(class_key(name), -1) for name in self.classes], np.int64)
+        label_of = {class_key(name): label for label, name in enumerate(classes)}
+        new = np.array([label_of.get(class_key(name), -1) for name in self.classes], np.int64)
         present = np.unique(self.labels)
         unknown = [self.classes[label] for label in present if new[label] < 0]
         if unknown:
@@ -80,7 +80,7 @@ class LabelledImages:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def skipped_by_rule(self) -> dict[str, int]:
-        return dict(sorted(Counter(one.rule for one in self.skipped).items()))
+        return dict(sorted(Counter(record.rule for record in self.skipped).items()))
 
     def not_empty(self) -> LabelledImages:
         """This set, or a DatasetError that says why nothing is left of it."""
@@ -92,16 +92,16 @@ class LabelledImages:
 
 def class_key(name: str) -> str:
     """What two names of one class have in common: the wnid where there is one."""
-    found = _WNID.match(name)
-    return found.group(1) if found else name
+    match = _WNID.match(name)
+    return match.group(1) if match else name
 
 
-def labelled(
-    name: str, found: Sequence[tuple[str, str]], read: ReadFile, skipped: Sequence[Dropped]
+def labelled_images(
+    name: str, pairs: Sequence[tuple[str, str]], read: ReadFile, skipped: Sequence[Dropped]
 ) -> LabelledImages:
     """A set of (class, file) pairs; the classes are those that occur, sorted."""
-    classes = tuple(sorted({one for one, _ in found}))
-    place = {one: label for label, one in enumerate(classes)}
-    labels = np.array([place[one] for one, _ in found], np.int64)
-    files = tuple(file for _, file in found)
+    classes = tuple(sorted({class_name for class_name, _ in pairs}))
+    label_of = {class_name: label for label, class_name in enumerate(classes)}
+    labels = np.array([label_of[class_name] for class_name, _ in pairs], np.int64)
+    files = tuple(file for _, file in pairs)
     return LabelledImages(name, classes, files, labels, read, tuple(skipped)).not_empty()

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from detector.datasets.dataset import Ledger
 from detector.datasets.image_files import SUFFIXES, is_inside
-from detector.datasets.labelled.images import LabelledImages, labelled
+from detector.datasets.labelled.images import LabelledImages, labelled_images
 from detector.errors import DatasetError, ImageError
 from detector.images.decoding import MAX_BYTES
 
@@ -54,7 +54,7 @@ def read_tar(path: str | Path) -> LabelledImages:
     count, of at most 64 MB; the rest is noted, but for hidden files.
     """
     path = Path(path)
-    ledger, found, places = Ledger(path.parent), [], {}
+    ledger, names, places = Ledger(path.parent), [], {}
     try:
         with tarfile.open(path, "r:") as archive:
             for count, member in enumerate(archive):
@@ -68,13 +68,13 @@ def read_tar(path: str | Path) -> LabelledImages:
                     ledger.drop(path.name, member.name, rule, why)
                     continue
                 places[member.name] = (member.offset_data, member.size)
-                found.append(member.name)
+                names.append(member.name)
     except tarfile.TarError as error:
         raise DatasetError(
             f"{path}: not a plain tar file ({error}); a compressed one must be unpacked to .tar"
         ) from None
-    pairs = sorted(zip(_classes_of(found), found, strict=True))
-    return labelled(path.name, pairs, TarFile(path, places), ledger.entries)
+    pairs = sorted(zip(_classes_of(names), names, strict=True))
+    return labelled_images(path.name, pairs, TarFile(path, places), ledger.entries)
 
 
 def _is_hidden(name: str) -> bool:

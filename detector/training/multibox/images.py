@@ -9,7 +9,7 @@ import numpy as np
 
 from detector.datasets import Dataset, Sample
 from detector.datasets.dataset import Dropped
-from detector.datasets.sources import obeying, read_source
+from detector.datasets.sources import apply_settings, read_source
 from detector.structures import Array
 from detector.training.multibox.settings import MultiBoxTrainingConfig
 
@@ -22,7 +22,7 @@ def load_images(settings: MultiBoxTrainingConfig, root: Path) -> Dataset:
     for position, source in enumerate(settings.data):
         raw = read_source(source, root)
         difficult = {sample.image_id: sample.annotations.difficult for sample in raw.samples}
-        filtered = obeying(source, raw, root)
+        filtered = apply_settings(source, raw, root)
         samples += [
             _as_objects(sample, position, difficult[sample.image_id]) for sample in filtered.samples
         ]
