@@ -79,9 +79,9 @@ def test_a_run_leaves_a_journal_its_settings_and_a_proposer(finished: Path):
 def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_path, monkeypatch):
     import contextlib
 
-    import detector.cli.app as cli
+    from detector.progress import interruption
 
-    class StopsSoon(cli.Stop):
+    class StopsSoon(interruption.Stop):
         def __bool__(self) -> bool:
             journal = tmp_path / "journal.jsonl"
             return journal.exists() and len(read_journal(journal)) == 2
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_p
         yield StopsSoon()
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "stop_gently", gently)
+        patch.setattr(interruption, "stop_gently", gently)
         train(config, tmp_path, "--bank", str(finished / "bank"))
     assert len(read_journal(tmp_path / "journal.jsonl")) == 2
     assert train(config, tmp_path, "--bank", str(finished / "bank")) == 0
@@ -164,7 +164,7 @@ def test_a_trunk_that_changed_in_its_place_is_noticed(config, tmp_path, capsys):
     assert "another start" in capsys.readouterr().err
     shutil.rmtree(out / "bank")
     assert train(config, out, *change) == 3  # the heads belong to the old trunk
-    assert "other settings" in capsys.readouterr().err
+    assert "run on other data" in capsys.readouterr().err
     write_start(0)
     assert train(config, out, *change) == 3
     assert "another start" in capsys.readouterr().err
