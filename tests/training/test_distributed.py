@@ -21,7 +21,7 @@ import torch
 
 network = torch.nn.Linear(2, 2)
 network(torch.ones(1, 2)).sum().backward()
-group.sum_gradients(network.parameters())
+group.all_reduce_gradients(network.parameters())
 torch.optim.AdamW(network.parameters()).step()
 open_threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 group.close()
@@ -80,7 +80,7 @@ one = Signalled()
 assert group.stops(one) and one.others
 assert group.agree(7)
 assert not group.agree(7 + group.rank)
-assert kept == ([1, 2, 3, 4, "closed"] if group.is_first else [])
+assert kept == ([1, 2, 3, 4, "closed"] if group.is_main else [])
 group.close()
 """
 
