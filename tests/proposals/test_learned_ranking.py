@@ -97,7 +97,7 @@ def test_a_logistic_regression_on_numbers_and_squares():
 @pytest.mark.parametrize("text", ["no", "{}", "[1]", json.dumps({"log area": [1, 2, 3]})])
 def test_weights_that_are_none_are_refused(tmp_path: Path, text: str):
     (tmp_path / "weights.json").write_text(text)
-    with pytest.raises(SettingsError, match="fit_ranking"):
+    with pytest.raises(SettingsError, match="fit ranking"):
         learned_ranking.read(tmp_path / "weights.json")
 
 

@@ -67,7 +67,7 @@ def drawn(number: int) -> Array:
 def assert_same(image: Array, text: str, **changes: object) -> None:
     strategy = Strategy.model_validate(parse(text))
     settings = SelectiveSearchSettings(strategies=(strategy,), superpixel_scale=1.0, **changes)
-    (wave,) = engine.hierarchies(image, settings, threads=1, shelf=BufferPool())
+    (wave,) = engine.hierarchies(image, settings, threads=1, buffer_pool=BufferPool())
     expected = plain.hierarchy(image, strategy, settings)
     for name, one, other in zip(expected._fields, wave[0].hierarchy, expected, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=f"{name} of {text}")
