@@ -47,7 +47,8 @@ def undisturbed(tool: ModuleType, arguments: list[str]) -> None:
 
 def started(tool: ModuleType, arguments: list[str]) -> subprocess.Popen[str]:
     """In a process group of its own, which can be killed as a whole."""
-    command = [sys.executable, str(tool.__file__), *arguments]
+    script = Path(__file__).resolve().parents[2] / "tools" / Path(str(tool.__file__)).name
+    command = [sys.executable, str(script), *arguments]
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,

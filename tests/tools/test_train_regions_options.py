@@ -688,7 +688,7 @@ def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_ou
         return capsys.readouterr().err
 
     said = run(tmp_path / "run")
-    assert "held out: 12 images with 12 objects, on which the temperature" in said
+    assert "held out: 12 images with 12 objects, on which temperature" in said
     made = read_manifest(tmp_path / "run" / "bundle")
     recipe = made.provenance.recipe["temperature"]
     assert recipe["data"] == "12 images held out"
