@@ -312,8 +312,6 @@ def test_help_names_every_option():
 def test_compiling_is_announced_where_this_run_has_something_to_compile(
     bundle, photos, tmp_path, capsys, monkeypatch
 ):
-    from detector import jit as compiled
-
     here = "nowhere"  # all kernels are there
     asked = []
 
@@ -322,7 +320,7 @@ def test_compiling_is_announced_where_this_run_has_something_to_compile(
         asked.extend(names)
         return not any(name.startswith(here) for name in names)
 
-    monkeypatch.setattr(compiled, "on_disk", on_disk)
+    monkeypatch.setattr("detector.detection.load.on_disk", on_disk)
     assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
     assert "first run" not in capsys.readouterr().err
     assert "detector.crops.warp_numba" in asked
