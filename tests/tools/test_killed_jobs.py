@@ -4,6 +4,7 @@ missing, nothing is there twice, and the output is that of an undisturbed run, b
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -174,5 +175,8 @@ def test_the_verdict_of_a_killed_evaluation_is_that_of_an_undisturbed_one(tmp_pa
     assert done == 3, "the job ended before the kills; make it longer"
     undisturbed(evaluate, [*options, str(out)])
     assert scored() == 30
-    for name in ("detections.json", "evaluation.json"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert (out / "detections.json").read_bytes() == (whole / "detections.json").read_bytes()
+    verdicts = [json.loads((folder / "evaluation.json").read_text()) for folder in (out, whole)]
+    for verdict in verdicts:  # the commands differ in their --out
+        assert verdict.pop("command").startswith("inception-rcnn evaluate detections ")
+    assert verdicts[0] == verdicts[1]
