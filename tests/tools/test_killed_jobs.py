@@ -178,6 +178,6 @@ def test_the_verdict_of_a_killed_evaluation_is_that_of_an_undisturbed_one(tmp_pa
     assert (out / "detections.json").read_bytes() == (whole / "detections.json").read_bytes()
     verdicts = [json.loads((folder / "evaluation.json").read_text()) for folder in (out, whole)]
     for verdict, folder in zip(verdicts, (out, whole), strict=True):  # they name their --out
-        assert verdict.pop("command").startswith("inception-rcnn evaluate detections ")
+        assert verdict.pop("command").startswith("inception-rcnn evaluate detections")
         assert verdict.pop("detections") == str(folder / "detections.json")
     assert verdicts[0] == verdicts[1]
