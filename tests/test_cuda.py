@@ -23,7 +23,6 @@ from detector.training.regions.device_crops import fit_in_memory
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 TOOLS = Path(__file__).parents[1] / "tools"
-sys.path.insert(0, str(Path(__file__).parent / "tools"))
 
 
 def test_crops_are_within_a_level_of_the_plain_ones(rng):

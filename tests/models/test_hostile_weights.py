@@ -118,7 +118,7 @@ def read_as_member(data: bytes) -> None:
     "name", [one for one in SAFETENSORS if one not in ("not a number", "infinite")]
 )
 def test_the_same_in_a_bundle(name: str) -> None:
-    """(Values that are not finite are found after this; tests/test_bundle.py.)"""
+    """(Values that are not finite are found after this; tests/detection/test_bundle.py.)"""
     with pytest.raises(BundleError, match="member"):
         read_as_member(SAFETENSORS[name])
 

@@ -1,14 +1,10 @@
-"""Tests of tools may import them by name; and the toy run that several of them begin with."""
+"""The toy run that several tests of commands begin with."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-for folder in ("experiments", "benchmarks"):
-    sys.path.append(str(Path(__file__).resolve().parents[2] / folder))
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from dataset_files import voc_object, voc_xml, write_ilsvrc, write_voc
 
 from detector.cli.app import run_tool
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "datasets"))
-from dataset_files import voc_object, voc_xml, write_ilsvrc, write_voc
 
 Run = Callable[..., tuple[Any, str, str]]
 ACCORDION, ANT, BOX = "n02672831", "n02219486", (10, 20, 29, 39)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from detector.datasets import read_dataset
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "datasets"))
 import test_export
 from dataset_files import (
     coco_content,
@@ -26,6 +20,9 @@ from dataset_files import (
     write_voc,
     write_yolo,
 )
+from PIL import Image
+
+from detector.datasets import read_dataset
 
 Run = Callable[..., tuple[Any, str, str]]
 run = test_export.run

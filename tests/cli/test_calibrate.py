@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import bench
 import numpy as np
 import pytest
 import torch
@@ -24,9 +24,6 @@ from detector.detection.bundle import (
 from detector.detection.load import load_detector
 from detector.models import build_model
 from detector.models.inference.int8 import runs_in_8_bits
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import bench
 
 
 def small_bundle(folder: Path, architecture: str, size: int) -> Path:
