@@ -6,7 +6,7 @@ import_chain      modules in the longest chain of module-level imports from the 
 dialect_percent   share of identifiers that are words of the private dialect
 comment_percent   share of the package's lines that have a comment
 riddles           docstrings that begin with What, Whether, Of or How
-most_options      the command with the most parameters
+most_options      the command with the most arguments and options
 readme_words      words of README.md
 """
 
@@ -18,6 +18,7 @@ import json
 import keyword
 import sys
 import tokenize
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,6 @@ def measure(root: Path) -> dict[str, Any]:
         if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
     ]
     comments = sum(token.type == tokenize.COMMENT for token in tokens)
-    commands = {
-        path.stem: len(node.args.args) + len(node.args.kwonlyargs)
-        for path in _sources(root / "detector" / "cli")
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef) and node.name == "main"
-    }
     return {
         "lines": lines + sum(_lines(path) for paths in others for path in paths),
         "test_lines": sum(_lines(path) for path in _sources(root / "tests")),
@@ -52,7 +47,7 @@ def measure(root: Path) -> dict[str, Any]:
         "dialect_percent": round(100 * sum(name in DIALECT for name in names) / len(names), 2),
         "comment_percent": round(100 * comments / lines, 2),
         "riddles": sum(_riddles(path) for path in package),
-        "most_options": max(commands.items(), key=lambda item: item[1]),
+        "most_options": max(_options(root), key=lambda item: item[1]),
         "readme_words": len((root / "README.md").read_text().split()),
     }
 
@@ -74,6 +69,17 @@ def _riddles(path: Path) -> int:
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
     texts = [ast.get_docstring(node) or "" for node in nodes]
     return sum(text.split(" ")[0] in ("What", "Whether", "Of", "How") for text in texts)
+
+
+def _options(root: Path) -> Iterator[tuple[str, int]]:
+    """Each command's function with the number of arguments and options that a user can give."""
+    for path in _sources(root / "detector" / "cli"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                parameters = [*node.args.args, *node.args.kwonlyargs]
+                names = [one.arg for one in parameters if one.arg != "context"]
+                if "typer.Option" in ast.unparse(node.args) or "option." in ast.unparse(node.args):
+                    yield f"{path.stem}.{node.name}", len(names)
 
 
 def _longest_chain(root: Path) -> int:

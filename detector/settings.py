@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -74,7 +75,7 @@ def put(tree: dict[str, Any], name: str, value: Any) -> None:
 def _apply(tree: dict[str, Any], change: str) -> None:
     name, equals, text = change.partition("=")
     if not equals or not name:
-        raise SettingsError(f"--set {cut(change)}: expected room.setting=value")
+        raise SettingsError(f"--set {cut(change)}: expected NAME=VALUE")
     try:
         value = load_yaml(text)
     except YamlError as error:
@@ -111,8 +112,10 @@ def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
             if part in getattr(at, "model_fields", {}):
                 at = _settings_in(at.model_fields[str(part)].annotation)
         fields = getattr(at, "model_fields", {})
-        known = ", ".join(field.alias or name for name, field in fields.items())
-        return f"unknown setting {where}; known: {known}"
+        known = [field.alias or name for name, field in fields.items()]
+        near = get_close_matches(str(fault["loc"][-1]), known, 1, 0.5)
+        hint = f"did you mean {near[0]}? known" if near else "known"
+        return f"unknown setting {where}; {hint}: {', '.join(known)}"
     reason = fault["msg"].removeprefix("Value error, ")[:300]
     if fault["type"] == "value_error" and isinstance(fault.get("input"), dict):
         return f"{where}: {reason}" if where else reason  # it names its settings itself

@@ -1,7 +1,8 @@
-"""The command of detector/cli/detect.py, run from a clone."""
+"""The command `inception-rcnn detect`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.detect import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["detect", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/doctor.py, run from a clone."""
+"""The command `inception-rcnn doctor`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.doctor import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["doctor", *sys.argv[1:]])

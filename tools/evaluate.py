@@ -1,7 +1,8 @@
-"""The command of detector/cli/evaluate.py, run from a clone."""
+"""The command `inception-rcnn evaluate detections`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.evaluate import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["evaluate", "detections", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/evaluate_proposals.py, run from a clone."""
+"""The command `inception-rcnn propose evaluate`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.evaluate_proposals import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["propose", "evaluate", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/fit_heads.py, run from a clone."""
+"""The command `inception-rcnn fit heads`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.fit_heads import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["fit", "heads", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/fit_ranking.py, run from a clone."""
+"""The command `inception-rcnn fit ranking`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.fit_ranking import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["fit", "ranking", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/fit_temperature.py, run from a clone."""
+"""The command `inception-rcnn fit temperature`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.fit_temperature import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["fit", "temperature", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/join.py, run from a clone."""
+"""The command `inception-rcnn bundle join`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.join import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["bundle", "join", *sys.argv[1:]])

@@ -1,9 +1,9 @@
-"""The command of detector/cli/propose.py, run from a clone."""
+"""The commands `inception-rcnn propose`, run from a clone; without a name it is `propose run`."""
 
 import sys
 
-from detector.cli.app import run_tool
-from detector.cli.propose import command_line
+from detector.cli.main import COMMANDS, main
 
 if __name__ == "__main__":
-    run_tool(command_line(sys.argv[1:]))
+    name = [] if sys.argv[1:2] and sys.argv[1] in COMMANDS["propose"] else ["run"]
+    main(["propose", *name, *sys.argv[1:]])

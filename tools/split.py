@@ -1,7 +1,8 @@
-"""The command of detector/cli/split.py, run from a clone."""
+"""The command `inception-rcnn data split`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.split import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["data", "split", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/train_classifier.py, run from a clone."""
+"""The command `inception-rcnn train classifier`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.train_classifier import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["train", "classifier", *sys.argv[1:]])

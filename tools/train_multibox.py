@@ -1,7 +1,8 @@
-"""The command of detector/cli/train_multibox.py, run from a clone."""
+"""The command `inception-rcnn train multibox`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.train_multibox import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["train", "multibox", *sys.argv[1:]])

@@ -1,7 +1,8 @@
-"""The command of detector/cli/train_regions.py, run from a clone."""
+"""The command `inception-rcnn train regions`, run from a clone."""
 
-from detector.cli.app import run_tool
-from detector.cli.train_regions import main
+import sys
+
+from detector.cli.main import main
 
 if __name__ == "__main__":
-    run_tool(main)
+    main(["train", "regions", *sys.argv[1:]])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -34,33 +35,42 @@ framework is loaded; changes no result.
 COMMON = "Every tool takes --version, and --debug, for the traceback of an error."
 
 
-def run_tool(tool: Callable[..., Any] | typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
+def run_tool(
+    tool: Callable[..., Any] | typer.Typer,
+    argv: Sequence[str] | None = None,
+    name: str | None = None,
+) -> NoReturn:
     """Run a tool's function (or its typer app, where it has several commands) and exit.
 
     The function's result is the exit code; None stands for 0. Every tool takes `--debug` and
     `--version` beside its own options: errors come with their traceback; nothing else is done.
+    The context's `obj` is the whole command line.
+
+    name  what the user called, such as `inception-rcnn data check`
     """
     _prepare_streams()
-    for name, value in PATIENT.items():
-        os.environ.setdefault(name, value)
+    for variable, value in PATIENT.items():
+        os.environ.setdefault(variable, value)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in arguments
     if VERSION in arguments:
         print(f"inception-rcnn {detector.__version__}")
         sys.exit(_close_streams(0))
     command = _command_of(tool)
+    name = name or os.path.basename(sys.argv[0])
     with _terminating():
         try:
             code = command(
                 [one for one in arguments if one != DEBUG],
-                prog_name=os.path.basename(sys.argv[0]),
+                prog_name=name,
                 standalone_mode=False,
+                obj=f"{name} {shlex.join(arguments)}",
             )
         except Exception as error:
             if debug:
                 traceback.print_exc()
             else:
-                say_error(error)
+                say_error(error, name)
             code = _exit_code_of(error)
         except SystemExit as leaving:  # a signal's, after the tool wrote what it had
             raise SystemExit(_close_streams(leaving.code)) from None
@@ -169,11 +179,13 @@ def members_of(ensemble: str) -> int | None:
 def reject_unused(context: typer.Context, names: Iterable[str], where: str) -> None:
     """An option that is given where it would change nothing is a mistake, and is said to be one.
 
-    names  of the tool's parameters
+    names  of the tool's parameters, or of its settings (--set)
     where  the reason: "with --compare"
     """
     said = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in context.command.params}
-    given = [said[name] for name in names if _is_given(context, name)]
+    changed = {one.partition("=")[0] for one in context.params.get("change", ())}
+    given = [said[name] for name in names if name in said and _is_given(context, name)]
+    given += [f"--set {name}" for name in names if name in changed]
     if given:
         context.fail(f"{', '.join(given)}: changes nothing {where}; leave it out")
 

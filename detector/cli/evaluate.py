@@ -7,7 +7,7 @@
 
 Saved detections may be COCO's results, a folder of VOC's files, ILSVRC's lines, or a table (.csv).
 With a bundle the scores of all regions are kept under --out: run the same command again to go on
-after an interruption, or with another --nms, --threshold or --protocol to try it in seconds.
+after an interruption, or with another --protocol or `--set nms_threshold=0.4` to try it in seconds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from detector.cli import options as option
 from detector.cli.app import exclusive_out, reject_unused
 
 if TYPE_CHECKING:
+    from detector.cli.evaluating.settings import EvaluateSettings
     from detector.datasets import Dataset
-    from detector.evaluation import Protocol
-    from detector.evaluation.protocols.coco_engines import CocoEngine
     from detector.structures import Detections
+
+SETTINGS = "detector.cli.evaluating.settings.EvaluateSettings"
 
 
 def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
@@ -52,139 +53,76 @@ def main(
         ),
     ] = None,
     protocol: Annotated[str, typer.Option(help="voc07, voc12, ilsvrc or coco.")] = "voc12",
-    coco_engine: Annotated[
-        str, typer.Option(help="Of --protocol coco: pycocotools, or fast (needs hotcoco).")
-    ] = "pycocotools",
-    max_dets: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Of --protocol coco: detections of a class that count in an image."
-        ),
-    ] = 100,
     classes: Annotated[
         str,
         typer.Option(help="own; voc: VOC's twenty, COCO's names mapped; weights: the bundle's."),
     ] = "own",
-    images: option.SomeImages = None,
-    blacklist: Annotated[
-        Path | None, typer.Option(help="Images not judged for a class (ILSVRC's FILE).")
-    ] = None,
-    per_class: Annotated[
-        int | None, typer.Option(min=1, help="Only the best of a class; R-CNN on ILSVRC: 30000.")
-    ] = None,
-    rounds: option.Rounds = 1000,
-    seed: option.BootstrapSeed = 0,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.01,
-    nms: Annotated[float, typer.Option(min=0, max=1, help="Most IoU within a class.")] = 0.3,
-    class_agnostic_nms: option.ClassAgnosticNms = None,
-    voting: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="IoU of box voting; 0 is none. [the bundle's]"),
-    ] = None,
-    max_detections: Annotated[int, typer.Option(min=1, help="Most in one image.")] = 300,
-    svm: option.Svm = None,
-    regression: option.Regression = None,
-    ensemble: option.Ensemble = "1",
-    proposals: option.Proposals = None,
-    max_proposals: option.MaxProposals = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Where new proposals go. [OUT/proposals.sqlite]")
-    ] = None,
-    device: option.Device = "auto",
-    precision: option.Precision = "auto",
-    threads: option.Threads = None,
     html: Annotated[
         bool, typer.Option("--report", help="Write report.html and diagnosis.json too.")
     ] = False,
-    operating: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Score that counts in the report. [that of the best F1]"),
-    ] = None,
+    device: option.Device = "auto",
+    change: Annotated[list[str], option.settings_of(SETTINGS)] = [],  # noqa: B006
     quiet: option.Quiet = False,
-    strict: option.Strict = False,
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
 ) -> int:
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
-    from detector.cli.detecting.loading import Running, settings_given
     from detector.cli.evaluating.running import detect, stages_of
-    from detector.cli.evaluating.verdict import report, report_comparison, write_report
+    from detector.cli.evaluating.settings import EvaluateSettings
+    from detector.cli.evaluating.verdict import Verdict
     from detector.detection.load import SHIPPED
-    from detector.evaluation.protocols.rules import check_objects
+    from detector.evaluation.protocols.rules import check_objects, check_protocol
 
-    rules, engine = known_protocol(protocol), known_engine(coco_engine)
-    check_options(context, protocol, html, proposals)
-    whole = read(data, split, classes, strict, weights, blacklist)
-    dataset = whole if images is None else whole.subset(images)
+    rules, chosen = check_protocol(protocol), option.chosen(EvaluateSettings, change)
+    check_options(context, chosen)
+    whole = read(data, split, classes, chosen.strict, weights, chosen.blacklist)
+    dataset = whole if chosen.images is None else whole.subset(chosen.images)
     check_objects(dataset)
+    verdict = Verdict(dataset, rules, chosen, out, context.obj)
     if compare is not None:
         first, second = (
-            results_of(path, whole, dataset, per_class, classes)[0] for path in compare
+            results_of(path, whole, dataset, chosen.per_class, classes)[0] for path in compare
         )
-        return report_comparison(dataset, first, second, rules, seed, rounds, out)
-    seen, stages, failed = None, None, 0
+        verdict.compare(first, second)
+        return 0
+    seen, stages, failed, judged = None, {}, 0, {}
     if detections is None:
-        settings = settings_given(
-            max_proposals, voting, svm=svm, regression=regression,
-            score_threshold=threshold, nms_threshold=nms, max_detections=max_detections,
-            class_agnostic_nms=class_agnostic_nms,
-        )  # fmt: skip
-        running = Running(weights, ensemble, proposals, device, precision, threads, settings)
-        seen, failed = detect(dataset, running, cache or out / "proposals.sqlite", out, quiet)
+        seen, failed = detect(dataset, weights, chosen, device, out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections = out / "detections.json"
-        judged = {"weights": str(weights or SHIPPED), "detections": str(detections)}
-    else:
-        judged = {"detections": str(detections)}
-    results, others = results_of(detections, whole, dataset, per_class, classes)
-    extras = {**(stages or {}), **others}
-    verdict = report(dataset, results, rules, engine, max_dets, seed, rounds, out, judged, extras)
+        judged = {"weights": str(weights or SHIPPED)}
+    judged["detections"] = str(detections)
+    results, others = results_of(detections, whole, dataset, chosen.per_class, classes)
+    evaluation, interval = verdict.report(results, judged, {**stages, **others})
     if html:
-        write_report(dataset, results, *verdict, operating, out, judged, seen)
+        verdict.write_page(results, evaluation, interval, judged, seen)
     return int(failed > 0)
 
 
-RUNNING = (
-    "threshold", "nms", "class_agnostic_nms", "voting", "max_detections", "svm", "regression",
-    "ensemble", "proposals", "max_proposals", "cache", "device", "precision", "threads",
-)  # fmt: skip
-"""Options of a bundle that is run: saved detections are what they are."""
-
-
-def check_options(context: typer.Context, protocol: str, html: bool, proposals: str | None) -> None:
+def check_options(context: typer.Context, chosen: EvaluateSettings) -> None:
     """One thing is judged, and every option that is given has something to do with it."""
+    from detector.cli.evaluating.settings import RUNNING
     from detector.proposals.engines import names_a_file
 
     given = [name for name in ("weights", "detections", "compare") if context.params[name]]
     if len(given) > 1:
         raise typer.BadParameter("give only one of --weights, --detections and --compare")
     if given == ["detections"]:
-        reject_unused(context, RUNNING, "with --detections")
+        reject_unused(context, (*RUNNING, "device"), "with --detections")
     if given == ["compare"]:
-        reject_unused(
-            context, (*RUNNING, "html", "operating", "coco_engine", "max_dets"), "with --compare"
-        )
-    if not html:
+        unused = (*RUNNING, "device", "html", "operating", "coco_engine", "max_dets")
+        reject_unused(context, unused, "with --compare")
+        if chosen.rounds == 0:
+            raise typer.BadParameter("--compare needs --set rounds=1 or more")
+    if not context.params["html"]:
         reject_unused(context, ["operating"], "without --report")
-    if protocol != "coco":
+    if context.params["protocol"] != "coco":
         reject_unused(context, ["coco_engine", "max_dets"], "without --protocol coco")
-    elif given != ["compare"] and context.params["rounds"]:
+    elif given != ["compare"] and chosen.rounds:
         reject_unused(context, ["rounds", "seed"], "with --protocol coco, which has no interval")
-    if not context.params["rounds"]:
-        reject_unused(context, ["seed"], "with --rounds 0")
-    if proposals is not None and names_a_file(proposals):
-        reject_unused(context, ["cache"], "with a proposal cache's FILE as --proposals")
-
-
-def known_protocol(name: str) -> Protocol:
-    from detector.evaluation.protocols.rules import check_protocol
-
-    return check_protocol(name)
-
-
-def known_engine(name: str) -> CocoEngine:
-    from detector.evaluation.protocols.coco_engines import check_engine
-
-    return check_engine(name)
+    if not chosen.rounds:
+        reject_unused(context, ["seed"], "with rounds=0")
+    if chosen.proposals is not None and names_a_file(chosen.proposals):
+        reject_unused(context, ["cache"], "with a proposal cache's FILE as proposals")
 
 
 def read(

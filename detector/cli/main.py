@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
+import detector
+
 PROGRAM = "inception-rcnn"
 
 
@@ -63,16 +65,14 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the arguments name, and exit with its code."""
-    from detector.cli.app import run_tool
-    from detector.progress.messages import VERSION
-
     arguments = list(sys.argv[1:] if argv is None else argv)
     words: list[str] = []
     found: Command | dict[str, Command] = COMMANDS  # type: ignore[assignment]
     while isinstance(found, dict):
         word = arguments.pop(0) if arguments else "--help"
-        if word == VERSION:
-            run_tool(_nothing, [VERSION])
+        if word == "--version":
+            print(f"{PROGRAM} {detector.__version__}")
+            sys.exit(0)
         if word in ("--help", "-h", "help"):
             print(_overview(words, found))
             sys.exit(0)
@@ -80,13 +80,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             _refuse(words, word, found)
         words.append(word)
         found = found[word]
+    from detector.cli.app import run_tool
+
     function = getattr(import_module(f"detector.cli.{found.module}"), found.function)
-    before = sys.argv[:]
-    sys.argv[:] = [" ".join([PROGRAM, *words]), *arguments]  # what messages and results name
-    try:
-        run_tool(function)
-    finally:
-        sys.argv[:] = before
+    run_tool(function, arguments, " ".join([PROGRAM, *words]))
 
 
 def _overview(words: Sequence[str], commands: dict[str, Command]) -> str:
@@ -111,7 +108,3 @@ def _refuse(words: Sequence[str], word: str, commands: dict[str, Command]) -> No
     hint = f"did you mean {usage} {near[0]}?" if near else f"commands: {', '.join(commands)}"
     print(f"error: {usage} has no command {word!r}; {hint}\nsee: {usage} --help", file=sys.stderr)
     sys.exit(2)
-
-
-def _nothing() -> None:
-    """Stands for a command where only the version is asked for."""

@@ -1,13 +1,57 @@
-"""Options that several tools have: one name, one limit and the same words everywhere."""
+"""Options that several commands have: one name, one limit and the same words everywhere.
+
+A command has at most twelve of its own. The rest are settings, `--set NAME=VALUE`, of one class
+that pydantic validates; `--set help` lists them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from detector.seeds import LARGEST
+
+if TYPE_CHECKING:
+    from detector.settings import Settings
+
+Chosen = TypeVar("Chosen", bound="Settings")
+
+
+def settings_of(kind: str, **rooms: str) -> Any:
+    """The option --set of a command.
+
+    kind   dotted name of the settings class, which --help does not import
+    rooms  those of further rooms
+    """
+
+    def list_them(changes: list[str]) -> list[str]:
+        if "help" in changes:
+            from detector.cli.settings_table import settings_table
+
+            typer.echo(settings_table(kind, rooms))
+            raise typer.Exit
+        return changes
+
+    # eager: the settings are listed where arguments are missing, too
+    return typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Another setting; may repeat. --set help lists them.",
+        callback=list_them,
+        is_eager=True,
+    )
+
+
+def chosen(kind: type[Chosen], changes: Sequence[str]) -> Chosen:
+    """The settings with changes, each NAME=VALUE. Raises SettingsError."""
+    from detector.settings import load_config, validate
+
+    settings: Chosen = validate(kind, load_config(None, changes), "--set")
+    return settings
+
 
 Data = Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")]
 Split = Annotated[str | None, typer.Option(help="Which part, such as train or val.")]

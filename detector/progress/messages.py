@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import Any
 
 from detector.errors import DetectorError, cut, is_out_of_memory
 
@@ -25,11 +26,13 @@ CURES = {
 """Cures for errors of the operating system."""
 
 
-def say_error(error: Exception) -> None:
+def say_error(error: Exception, command: str = "") -> None:
     """Print an error's message on stderr in at most three lines, each cut at MAX_LINE characters,
     with control characters escaped.
+
+    command  whose --help has the options, for an error of usage
     """
-    for line in _lines_of(error)[:MAX_LINES]:
+    for line in _lines_of(error, command)[:MAX_LINES]:
         say(cut(line, MAX_LINE))
 
 
@@ -38,11 +41,14 @@ def say(text: str) -> None:
     print(escape_controls(text), file=sys.stderr)
 
 
-def _lines_of(error: Exception) -> list[str]:
+def _lines_of(error: Exception, command: str) -> list[str]:
     if isinstance(error, DetectorError):
         return f"error: {error}".splitlines()
     if hasattr(error, "format_message"):  # click's usage errors, wherever typer keeps its click
-        return [f"error: {error.format_message()}", f"see: {sys.argv[0]} --help"]
+        lines = [f"error: {error.format_message()}", f"see: {command} --help"]
+        if hasattr(error, "option_name") and _takes_settings(error):
+            lines.insert(1, "settings are given as --set NAME=VALUE; --set help lists them")
+        return lines
     if type(error).__name__ == "Abort":
         return ["interrupted"]
     if is_out_of_memory(error):
@@ -56,6 +62,10 @@ def _lines_of(error: Exception) -> list[str]:
         f"internal error: {type(error).__name__}: {text[0] if text else ''}",
         f"please report it, with the traceback that {DEBUG} gives",
     ]
+
+
+def _takes_settings(error: Any) -> bool:
+    return any("--set" in one.opts for one in error.ctx.command.params)
 
 
 def pluralise(number: int, thing: str) -> str:

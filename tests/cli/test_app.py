@@ -12,12 +12,15 @@ from typing import Annotated
 
 import pytest
 import typer
+from pydantic import Field
 
 from detector import __version__
-from detector.cli.app import new_app, run_tool
+from detector.cli.app import new_app, reject_unused, run_tool
+from detector.cli.options import chosen, settings_of
 from detector.errors import ImageError, SettingsError
 from detector.progress.interruption import stop_gently
 from detector.progress.messages import pluralise, say_error
+from detector.settings import Settings
 
 
 def tool(
@@ -131,6 +134,48 @@ def test_a_bug_is_told_in_two_lines_and_its_traceback_only_on_request(
     assert "Traceback" not in said
     assert exit_code("bug", "--debug") == 3
     assert "Traceback" in capsys.readouterr().err
+
+
+class Sizes(Settings):
+    """Settings of the toy below."""
+
+    side: int = Field(3, ge=1, le=9)
+    """Pixels. More is slower."""
+    name: str | None = None
+
+
+def sized(
+    context: typer.Context,
+    file: str,
+    change: Annotated[list[str], settings_of(f"{__name__}.Sizes")] = [],  # noqa: B006
+) -> None:
+    chosen_sizes = chosen(Sizes, change)
+    if chosen_sizes.side == 1:
+        reject_unused(context, ["name"], "with one pixel")
+    print(file, chosen_sizes.side, chosen_sizes.name)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        ("a", 0, "a 3 None", ""),
+        ("a --set side=4 --set name=b", 0, "a 4 b", ""),
+        ("--set help", 0, "  side  whole number, 1 to 9 [3] Pixels.\n  name  text [null]", ""),
+        ("a --set side=12", 2, "", "--set: side: Input should be less than or equal to 9"),
+        ("a --set sid=4", 2, "", "unknown setting sid; did you mean side? known: side, name"),
+        ("a --set side", 2, "", "--set side: expected NAME=VALUE"),
+        ("a --side 4", 2, "", "settings are given as --set NAME=VALUE; --set help lists them"),
+        ("a --set side=1 --set name=b", 2, "", "--set name: changes nothing with one pixel"),
+    ],
+)  # fmt: skip
+def test_what_is_not_an_option_is_a_setting(
+    words: str, code: int, out: str, err: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(sized, words.split())
+    said = capsys.readouterr()
+    assert (stopped.value.code, said.out.rstrip()) == (code, out)
+    assert err in said.err
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["well", "--count", "0", "--version"]])

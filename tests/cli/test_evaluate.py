@@ -16,6 +16,7 @@ from PIL import Image
 
 from detector.cli import evaluate
 from detector.cli.app import run_tool
+from detector.cli.main import main
 from detector.datasets import VOC_CLASSES
 from detector.errors import EvaluationError
 
@@ -55,7 +56,7 @@ def run(tool: ModuleType, voc: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*options: object, data: Path = voc) -> tuple[Any, str, str]:
         out = ("--out", str(voc.parent / "out"))
         with pytest.raises(SystemExit) as stopped:
-            run_tool(tool.main, ["--data", str(data), *map(str, options), *out])
+            main(["evaluate", "detections", "--data", str(data), *map(str, options), *out])
         said = capsys.readouterr()
         return stopped.value.code, said.out, said.err
 
@@ -75,7 +76,7 @@ def detections(folder: Path, name: str, images: str, label: str = "cat") -> Path
 @pytest.mark.parametrize("protocol", ["voc07", "voc12", "ilsvrc", "coco"])
 def test_saved_detections_are_judged(run: Run, tmp_path: Path, protocol: str) -> None:
     path = detections(tmp_path, "a.json", "abcd")
-    rounds = () if protocol == "coco" else ("--rounds", 20)
+    rounds = () if protocol == "coco" else ("--set", "rounds=20")
     code, said, _ = run("--detections", path, "--protocol", protocol, *rounds)
     assert code == 0
     assert f"mAP 100.0 ({protocol})" in said
@@ -90,13 +91,15 @@ def test_saved_detections_are_judged(run: Run, tmp_path: Path, protocol: str) ->
 
 def test_a_subset_is_judged_on_its_own_images(run: Run, tmp_path: Path) -> None:
     path = detections(tmp_path, "a.json", "ac")
-    assert "mAP 50.0" in run("--detections", path, "--rounds", 0)[1]
-    assert "mAP 100.0" in run("--detections", path, "--rounds", 0, "--images", 1)[1]  # image a
+    assert "mAP 50.0" in run("--detections", path, "--set", "rounds=0")[1]
+    assert (
+        "mAP 100.0" in run("--detections", path, "--set", "rounds=0", "--set", "images=1")[1]
+    )  # image a
 
 
 def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None:
     path = detections(tmp_path, "a.json", "abc")
-    options = ("--detections", path, "--rounds", 20, "--report", "--operating", 0.5)
+    options = ("--detections", path, "--set", "rounds=20", "--report", "--set", "operating=0.5")
     code, said, _ = run(*options)
     assert code == 0
     assert said.endswith(f"report {tmp_path / 'out' / 'report.html'}\n")
@@ -110,7 +113,7 @@ def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None
 
 def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) -> None:
     path = detections(tmp_path, "a.json", "abc")
-    said = run("--detections", path, "--rounds", 40, "--seed", 3)[1]
+    said = run("--detections", path, "--set", "rounds=40", "--set", "seed=3")[1]
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     low, high = content["interval"]["low"], content["interval"]["high"]
     assert f"95 % interval {100 * low:.1f} to {100 * high:.1f}" in said
@@ -118,20 +121,20 @@ def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) 
     assert (content["rounds"], content["seed"], content["images"]) == (40, 3, 4)
     assert (content["detections"], content["data"]) == (str(path), "voc/val")
     assert content["command"].startswith("inception-rcnn evaluate detections")
-    run("--detections", path, "--rounds", 0)
+    run("--detections", path, "--set", "rounds=0")
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (content["interval"], content["rounds"], content["seed"]) == (None, 0, None)
 
 
 def test_an_earlier_report_does_not_stay_beside_newer_numbers(run: Run, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
-    run("--detections", detections(tmp_path, "a.json", "abcd"), "--rounds", 0, "--report")
+    run("--detections", detections(tmp_path, "a.json", "abcd"), "--set", "rounds=0", "--report")
     mine.write_text("mine")
     written = {"evaluation.json", "precision_recall.png"}
     assert {one.name for one in out.iterdir()} == written | {
         "diagnosis.json", "report.html", "notes.txt"
     }  # fmt: skip
-    run("--detections", detections(tmp_path, "b.json", "a"), "--rounds", 0)
+    run("--detections", detections(tmp_path, "b.json", "a"), "--set", "rounds=0")
     assert {one.name for one in out.iterdir()} == written | {"notes.txt"}
 
 
@@ -146,17 +149,17 @@ def test_a_report_takes_boxes_without_area_and_far_away(run: Run, tmp_path: Path
     ):
         rows += [{**rows[0], "bbox": box, "score": 0.95}, {**rows[0], "image_id": "d", "bbox": box}]
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    options = ("--detections", tmp_path / "a.json", "--rounds", 20, "--report")
+    options = ("--detections", tmp_path / "a.json", "--set", "rounds=20", "--report")
     code, _, err = run(*options)
     assert (code, err) == (0, "")
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert content["per_class"][CAT]["detections"] == 13
-    assert run("--compare", tmp_path / "a.json", tmp_path / "a.json", "--rounds", 20)[0] == 0
+    assert run("--compare", tmp_path / "a.json", tmp_path / "a.json", "--set", "rounds=20")[0] == 0
 
 
 def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
     one, two = detections(tmp_path, "1.json", "ab"), detections(tmp_path, "2.json", "abcd")
-    code, said, _ = run("--compare", one, two, "--rounds", 50)
+    code, said, _ = run("--compare", one, two, "--set", "rounds=50")
     assert code == 0
     assert "difference     50.0" in said
     assert said.endswith(f"{tmp_path / 'out'}/: comparison.json\n")
@@ -169,10 +172,10 @@ def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
 def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
     (voc / "JPEGImages/d.jpg").unlink()
     path = detections(tmp_path, "a.json", "abc")
-    code, said, err = run("--detections", path, "--rounds", 0)
+    code, said, err = run("--detections", path, "--set", "rounds=0")
     assert (code, "mAP 100.0" in said) == (0, True)
     assert err.startswith("left out: 1 x missing-image; for example Annotations/d.xml")
-    assert run("--detections", path, "--strict")[0] == 3
+    assert run("--detections", path, "--set", "strict=true")[0] == 3
 
 
 def test_detections_that_the_set_lacks_are_one_line_and_counted(
@@ -185,7 +188,7 @@ def test_detections_that_the_set_lacks_are_one_line_and_counted(
         {**rows[0], "bbox": [99, 20, 0, 9], "score": 0.1},
     ]
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    code, said, err = run("--detections", tmp_path / "a.json", "--rounds", 0)
+    code, said, err = run("--detections", tmp_path / "a.json", "--set", "rounds=0")
     assert (code, "mAP 100.0" in said) == (0, True)
     assert err.splitlines()[1:] == [
         f"not judged: {tmp_path / 'a.json'}: 1 detection is of an image that voc/val lists but"
@@ -210,9 +213,9 @@ def test_the_option_that_maps_classes_is_named_unless_it_is_given(run: Run, tmp_
     Image.new("RGB", (100, 80)).save(coco / "a.jpg")
     (coco / "instances_val.json").write_text(json.dumps(content))
     path = detections(tmp_path, "a.json", "a", "sofa")
-    code, _, err = run("--detections", path, "--rounds", 0, data=coco)
+    code, _, err = run("--detections", path, "--set", "rounds=0", data=coco)
     assert (code, "--classes voc maps" in err) == (3, True)
-    rounds = ("--rounds", 0, "--classes", "voc")
+    rounds = ("--set", "rounds=0", "--classes", "voc")
     assert "mAP 100.0" in run("--detections", path, *rounds, data=coco)[1]
     path = detections(tmp_path, "b.json", "a", "zebra")
     code, _, err = run("--detections", path, *rounds, data=coco)
@@ -227,44 +230,72 @@ def test_more_than_a_hundred_of_a_class_are_said_and_may_count(run: Run, tmp_pat
     code, said, err = run(*options)
     assert code == 0
     assert "1 of 4 images: more than 100 objects or detections" in err
-    assert "--max-dets" in err
+    assert "--set max_dets=" in err
     assert "AR100 " in said
-    assert run(*options, "--max-dets", 50)[2].endswith("the 50 best detections count\n")
-    code, said, err = run(*options, "--max-dets", 101)
+    assert run(*options, "--set", "max_dets=50")[2].endswith("the 50 best detections count\n")
+    code, said, err = run(*options, "--set", "max_dets=101")
     assert (code, err, "AR101 " in said, "beyond" in said) == (0, "", True, False)
 
 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--detections", "{a}", "--max-dets", "9"], 2, "--max-dets: changes nothing without"),
-        (["--detections", "{a}", "--protocol", "coco", "--max-dets", "0"], 2, "--max-dets"),
-        (["--compare", "{a}", "{a}", "--max-dets", "9"], 2, "--max-dets: changes nothing"),
+        (
+            ["--detections", "{a}", "--set", "max_dets=9"],
+            2,
+            "--set max_dets: changes nothing without",
+        ),
+        (
+            ["--detections", "{a}", "--protocol", "coco", "--set", "max_dets=0"],
+            2,
+            "max_dets: Input should be",
+        ),
+        (["--compare", "{a}", "{a}", "--set", "max_dets=9"], 2, "--set max_dets: changes nothing"),
         (["--detections", "{a}", "--protocol", "voc10"], 2, "voc07, voc12, ilsvrc, coco"),
         (["--detections", "{a}", "--compare", "{a}", "{a}"], 2, "only one of"),
         (["--detections", "{a}", "--split", "test"], 3, "it has: val"),
-        (["--detections", "{a}", "--images", "0"], 2, "--images"),
+        (["--detections", "{a}", "--set", "images=0"], 2, "images: Input"),
         (["--detections", "{a}", "--classes", "imagenet"], 2, "own, voc or weights"),
         (["--detections", "nowhere.json"], 3, "nowhere.json: No such file"),
         (["--detections", "{zebra}"], 3, "class lists must match"),
         (["--detections", "{other}"], 3, "of an image that voc/val does not have: 'z'"),
         (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
-        (["--compare", "{a}", "{a}", "--rounds", "0"], 2, "--rounds"),
+        (["--compare", "{a}", "{a}", "--set", "rounds=0"], 2, "--set rounds=1"),
         (["--compare", "{a}", "{a}", "--report"], 2, "--report: changes nothing with --compare"),
-        (["--compare", "{a}", "{a}", "--coco-engine", "fast"], 2, "--coco-engine: changes nothing"),
+        (
+            ["--compare", "{a}", "{a}", "--set", "coco_engine=fast"],
+            2,
+            "--set coco_engine: changes nothing",
+        ),
         (["--compare", "{a}"], 2, "a.json is only one"),
-        (["--compare", "{a}", "{a}", "--nms", "0.5", "--cache", "c"], 2, "--nms, --cache: changes"),
-        (["--detections", "{a}", "--no-svm"], 2, "changes nothing with --detections"),
-        (["--detections", "{a}", "--threads", "1"], 2, "--threads: changes nothing"),
-        (["--detections", "{a}", "--coco-engine", "fast"], 2, "--protocol coco"),
-        (["--detections", "{a}", "--protocol", "coco", "--rounds", "9"], 2, "--rounds: changes"),
-        (["--detections", "{a}", "--protocol", "coco", "--seed", "9"], 2, "has no interval"),
-        (["--detections", "{a}", "--rounds", "0", "--seed", "9"], 2, "nothing with --rounds 0"),
-        (["--proposals", "a.sqlite", "--cache", "b.sqlite"], 2, "--cache: changes nothing"),
-        (["--detections", "{a}", "--operating", "0.5"], 2, "--operating"),
+        (
+            ["--compare", "{a}", "{a}", "--set", "nms_threshold=0.5", "--set", "cache=c"],
+            2,
+            "--set nms_threshold, --set cache: changes",
+        ),
+        (["--detections", "{a}", "--set", "svm=false"], 2, "changes nothing with --detections"),
+        (["--detections", "{a}", "--set", "threads=1"], 2, "--set threads: changes nothing"),
+        (["--detections", "{a}", "--set", "coco_engine=fast"], 2, "--protocol coco"),
+        (
+            ["--detections", "{a}", "--protocol", "coco", "--set", "rounds=9"],
+            2,
+            "--set rounds: changes",
+        ),
+        (["--detections", "{a}", "--protocol", "coco", "--set", "seed=9"], 2, "has no interval"),
+        (
+            ["--detections", "{a}", "--set", "rounds=0", "--set", "seed=9"],
+            2,
+            "nothing with rounds=0",
+        ),
+        (
+            ["--set", "proposals=a.sqlite", "--set", "cache=b.sqlite"],
+            2,
+            "--set cache: changes nothing",
+        ),
+        (["--detections", "{a}", "--set", "operating=0.5"], 2, "--set operating: changes"),
         (["--weights", "nowhere"], 3, "nowhere"),
-        (["--ensemble", "none"], 2, "--ensemble none"),
-        (["--proposals", "nowhere.sqlite"], 3, "nowhere.sqlite"),
+        (["--set", "ensemble=none"], 2, "ensemble"),
+        (["--set", "proposals=nowhere.sqlite"], 3, "nowhere.sqlite"),
         (["--device", "abacus"], 2, "device abacus"),
     ],
 )
@@ -344,7 +375,17 @@ def test_images_that_a_bundle_learnt_from_are_said_to_flatter_before_the_work(
 def test_a_bundle_is_run_kept_and_not_run_again(
     run: Run, tool: ModuleType, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--weights", bundle, "--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    options = (
+        "--weights",
+        bundle,
+        "--set",
+        "rounds=0",
+        "--device",
+        "cpu",
+        "--set",
+        "threads=1",
+        "--quiet",
+    )
     voc.parent.joinpath("out").mkdir()
     (voc.parent / "out" / "run.json").write_text("{}")  # of tools/detect.py
     code, said, err = run(*options)
@@ -368,7 +409,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert (out / "detections.json").read_bytes() == first
     # The proposals of the cache, as a file of their own, give the same detections.
     monkeypatch.undo()
-    assert run(*options, "--proposals", out / "proposals.sqlite")[0] == 0
+    assert run(*options, "--set", f"proposals={out / 'proposals.sqlite'}")[0] == 0
     assert (out / "detections.json").read_bytes() == first
     # Those that were made otherwise are used, and it is said.
     from detector.cli.propose import main as propose
@@ -377,7 +418,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     with pytest.raises(SystemExit):
         run_tool(propose, [str(voc / "JPEGImages"), "--out", str(other), "--engine", "opencv",
                            "--seed", "3", "--quiet"])  # fmt: skip
-    code, _, err = run(*options, "--proposals", other)
+    code, _, err = run(*options, "--set", f"proposals={other}")
     expected = f"warning: {other} holds proposals of seed=3, but the weights' own have seed=0\n"
     assert (code, err) == (0, expected)
     # The report knows the regions.
@@ -388,7 +429,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert content["misses"]["unseen"] == 0
     # The saved detections give the same numbers by themselves.
     mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
-    again = run("--detections", out / "detections.json", "--rounds", 0)[1]
+    again = run("--detections", out / "detections.json", "--set", "rounds=0")[1]
     assert [line for line in again.splitlines() if line.startswith("mAP")] == mean_ap
 
 
@@ -397,7 +438,17 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
 ) -> None:
     from detector.detection.detector import Detector
 
-    options = ("--weights", bundle, "--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    options = (
+        "--weights",
+        bundle,
+        "--set",
+        "rounds=0",
+        "--device",
+        "cpu",
+        "--set",
+        "threads=1",
+        "--quiet",
+    )
     regions = voc.parent / "out" / "regions"
     classify = Detector._classify_chunk
 
@@ -424,7 +475,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_rest_go_on(
 ) -> None:
     broken = voc / "JPEGImages" / "b.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
-    code, said, err = run("--weights", bundle, "--rounds", 0, "--device", "cpu", "--quiet")
+    code, said, err = run("--weights", bundle, "--set", "rounds=0", "--device", "cpu", "--quiet")
     assert code == 1
     assert "images with detections 3" in said
     assert str(broken) in err
@@ -453,18 +504,18 @@ def test_heads_are_used_when_asked_for_and_kept_apart(
     still = BoxRegression(np.zeros((80, 1024), np.float32), np.zeros(80, np.float32))
     with_mugs = tmp_path / "mugs"
     save_heads(bundle, with_mugs, [(HeadManifest(kind="class", name="mug"), scores(1))])
-    common = ("--rounds", 0, "--device", "cpu", "--threads", 1, "--quiet")
+    common = ("--set", "rounds=0", "--device", "cpu", "--set", "threads=1", "--quiet")
     assert "--classes weights" in run("--weights", with_mugs, *common)[2]
     code, said, _ = run("--weights", with_mugs, "--classes", "weights", *common)
     assert code == 0
     assert "mug" in said
 
-    assert "no svm head" in run("--weights", bundle, "--svm", *common)[2]
+    assert "no svm head" in run("--weights", bundle, "--set", "svm=true", *common)[2]
     whole = tmp_path / "whole"
     heads = [(HeadManifest(kind="svm"), scores(20)), (HeadManifest(kind="regression"), still)]
     save_heads(bundle, whole, heads)
     out = voc.parent / "out"
-    for options in (("--svm",), ("--svm", "--regression")):
+    for options in (("--set", "svm=true"), ("--set", "svm=true", "--set", "regression=true")):
         assert run("--weights", whole, *options, *common)[0] == 0
         rows = json.loads((out / "detections.json").read_text())
         assert {row["score"] for row in rows} == {0.5}

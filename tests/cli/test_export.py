@@ -62,7 +62,7 @@ def test_results_go_out_come_back_and_are_judged_alike(
     back = tmp_path / "back.json"
     assert run("export", out, *data, "--to", "coco", "--out", back)[0] == 0
     assert [row["bbox"] for row in json.loads(back.read_text())] == [[10, 20, 20, 20]] * 2
-    options = ("--rounds", 0, "--out", tmp_path / "out")
+    options = ("--set", "rounds=0", "--out", tmp_path / "out")
     for path in (found, out, back):
         assert "mAP 66.7" in run("evaluate", *data, "--detections", path, *options)[1]
 
@@ -110,20 +110,20 @@ def test_ilsvrcs_lines_are_judged_with_its_blacklist_and_a_cap(
         "".join(f"{i} 1 0.{9 - i} 10 20 29 39\n" for i in (1, 2, 3)) + "4 1 0.1 80 0 99 9\n"
     )
     blacklist.write_text(f"2 {ANT}\n4 {ANT}\n4 {ACCORDION}\n")
-    options = ("--data", ilsvrc, "--detections", path, "--protocol", "ilsvrc", "--rounds", 0)
+    options = ("--data", ilsvrc, "--detections", path, "--protocol", "ilsvrc", "--set", "rounds=0")
     options = (*options, "--split", "val", "--out", tmp_path / "out")
     assert "mAP 37.5 (ilsvrc)" in run("evaluate", *options)[1]  # .75 and 0
-    assert "mAP 100.0 (ilsvrc)" in run("evaluate", *options, "--blacklist", blacklist)[1]
-    assert "mAP 25.0 (ilsvrc)" in run("evaluate", *options, "--per-class", 2)[1]  # .5 and 0
+    assert "mAP 100.0 (ilsvrc)" in run("evaluate", *options, "--set", f"blacklist={blacklist}")[1]
+    assert "mAP 25.0 (ilsvrc)" in run("evaluate", *options, "--set", "per_class=2")[1]  # .5 and 0
 
 
 def test_an_engine_that_does_not_exist_is_a_usage_error(
     run: Run, voc: Path, found: Path, tmp_path: Path
 ) -> None:
-    options = ("--data", voc, "--detections", found, "--coco-engine", "slow")
+    options = ("--data", voc, "--detections", found, "--set", "coco_engine=slow")
     code, said, err = run("evaluate", *options, "--out", tmp_path / "out")
     assert (code, said) == (2, "")
-    assert "choose one of pycocotools, fast" in err
+    assert "coco_engine: Input should be 'pycocotools' or 'fast'" in err
 
 
 def test_two_lists_are_written_and_their_balance_is_said(

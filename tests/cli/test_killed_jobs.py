@@ -22,10 +22,11 @@ from small_detector import save_detector
 from toy_regions import write_squares
 
 from detector.cli import evaluate, propose
-from detector.cli.app import run_tool
+from detector.cli.main import main
 from detector.proposals.cache.stored import ProposalStore
 
 IMAGES = 60
+NAMES = {propose: ["propose", "run"], evaluate: ["evaluate", "detections"]}
 SEARCH = ["--engine", "opencv", "--preset", "single", "--quiet"]
 
 
@@ -42,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 def undisturbed(tool: ModuleType, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run_tool(tool.main, arguments)
+        main([*NAMES[tool], *arguments])
     assert stopped.value.code == 0
 
 
@@ -161,8 +162,17 @@ def test_the_verdict_of_a_killed_evaluation_is_that_of_an_undisturbed_one(tmp_pa
     rng = np.random.default_rng(0)
     data, bundle = tmp_path / "squares", save_detector(tmp_path / "bundle", ("green", "red"))
     write_squares(data, images=30)
-    options = ["--data", str(data), "--split", "train", "--weights", str(bundle), "--rounds", "0"]
-    options += ["--device", "cpu", "--threads", "2", "--quiet", "--out"]
+    options = [
+        "--data",
+        str(data),
+        "--split",
+        "train",
+        "--weights",
+        str(bundle),
+        "--set",
+        "rounds=0",
+    ]
+    options += ["--device", "cpu", "--set", "threads=2", "--quiet", "--out"]
     out, whole = tmp_path / "out", tmp_path / "whole"
     undisturbed(evaluate, [*options, str(whole)])
 

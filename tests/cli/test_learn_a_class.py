@@ -23,9 +23,9 @@ def test_white_blood_cells_are_learnt_from_fifty_boxes(shared_data: Path, tmp_pa
     data, new = shared_data / "bccd", tmp_path / "with_wbc"
     learn = ("--add", "WBC", "--boxes", 50, "--out", new)
     run("tools/fit_heads.py", "--data", data, "--split", "train", *learn)
-    part = ("--images", 24, "--max-proposals", 200, "--rounds", 0, "--out", tmp_path)
+    part = ("--set", "images=24", "--set", "max_proposals=200", "--set", "rounds=0")
     names = ("--weights", new, "--classes", "weights")
-    run("tools/evaluate.py", "--data", data, "--split", "test", *names, *part)
+    run("tools/evaluate.py", "--data", data, "--split", "test", *names, *part, "--out", tmp_path)
     found = json.loads((tmp_path / "evaluation.json").read_text())["per_class"]
     (wbc,) = [one for one in found if one["name"] == "WBC"]
     assert wbc["positives"] >= 20

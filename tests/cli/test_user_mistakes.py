@@ -83,8 +83,8 @@ MISTAKES: list[tuple[str, ...]] = [
     ("evaluate --data voc --split test", "'test'", "train, val"),
     ("evaluate --data voc --split val --protocol voc10", "voc10", "voc12"),
     ("evaluate --data voc --split val --classes mine", "--classes", "own, voc or weights"),
-    ("evaluate --data voc --split val --images 0", "--images", "1"),
-    ("evaluate --data voc --split val --rounds -3", "--rounds", "0"),
+    ("evaluate --data voc --split val --set images=0", "images", "1"),
+    ("evaluate --data voc --split val --set rounds=-3", "rounds", "0"),
     ("evaluate --data voc --split val --detections others.json", "others.json", "choose the data"),
     ("evaluate --data voc --split val --detections object.json", "object.json", "expected COCO's"),
     ("evaluate --data voc --split val --detections none.json", "none.json", "No such file"),
@@ -101,7 +101,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("train_regions --data voc --split train", "--out", "--help"),
     (f"{TRAIN} --out run --set optimiser.stepz=3", "optimiser.stepz", "known: method"),
     (f"{TRAIN} --out run --set optimiser.steps=-5", "optimiser.steps", "greater than"),
-    (f"{TRAIN} --out run --set steps", "--set steps", "room.setting=value"),
+    (f"{TRAIN} --out run --set steps", "--set steps", "NAME=VALUE"),
     (f"{TRAIN} --out run --set data.path=1", "data.path", "--set"),
     (f"{TRAIN} --out file.txt", "file.txt", "folder"),
     (f"{TRAIN} --out run --start none.pth", "none.pth", "give the path"),
@@ -175,7 +175,7 @@ def test_more_members_than_there_are_is_an_error_of_usage(home, monkeypatch, cap
 
 
 @pytest.mark.parametrize("command", [
-    "evaluate --data voc --split val --detections none-found.json --rounds 0 --out sealed/out",
+    "evaluate --data voc --split val --detections none-found.json --set rounds=0 --out sealed/out",
     "lint voc --fast --quiet --out sealed/lint.json",
 ])  # fmt: skip
 def test_a_folder_that_cannot_be_written(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.cli.detecting.loading import Running, load
+from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import VOC_CLASSES, Dataset
 from detector.detection.bundle import BundleManifest, read_manifest
 from detector.detection.load import SHIPPED
@@ -30,26 +31,40 @@ from detector.structures import Detections, Proposals
 
 
 class Seen(NamedTuple):
-    """The regions of each image, and what they said of its objects."""
+    """The regions of each image, and their evidence of its objects."""
 
     regions: dict[str, Proposals]
     evidence: dict[str, RegionEvidence]
 
 
 def detect(
-    dataset: Dataset, running: Running, cache: Path, out: Path, quiet: bool
+    dataset: Dataset,
+    weights: Path | None,
+    chosen: EvaluateSettings,
+    device: str,
+    out: Path,
+    quiet: bool,
 ) -> tuple[Seen, int]:
-    """Run the bundle, write detections.json; what its regions were, and how many images failed."""
-    manifest = read_manifest(running.weights or SHIPPED)
+    """Run the bundle and write detections.json; its regions, and the number of failed images."""
+    manifest = read_manifest(weights or SHIPPED)
     warn_of_training(manifest, dataset)
-    detector, file = load(running, quiet)
+    detector, file = load(
+        Running(
+            weights, str(chosen.ensemble), chosen.proposals, device, chosen.precision,
+            chosen.threads, chosen.of_detection(),
+        ),
+        quiet,
+    )  # fmt: skip
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
     store = region_store(out / "regions", detector, manifest, file.key if file else None)
     seen = Seen({}, {})
     results: dict[str, Detections] = {}
     failed, pace = 0, Pace()
-    with ProposalStore(cache, "rw") as stored, stop_gently("the images under way") as stop:
+    with (
+        ProposalStore(chosen.cache or out / "proposals.sqlite", "rw") as stored,
+        stop_gently("the images under way") as stop,
+    ):
         proposing = proposing_from(file) if file else proposing_with(detector, stored)
         scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop), pace.begin)
         for sample, found in progress(scored, "score", len(dataset), quiet, pace=pace):
@@ -95,7 +110,7 @@ def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
 
 
 def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
-    """What the proposals allow: their recall, and the mAP of a perfect classifier on them."""
+    """The bounds that proposals set: their recall, and the mAP of a perfect classifier on them."""
     oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
     return {
         "proposals_per_image": sum(map(len, regions.values())) / len(regions),

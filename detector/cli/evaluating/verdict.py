@@ -1,19 +1,18 @@
-"""What is said of detections: the table, the JSON, the curves, the page, the comparison."""
+"""The verdict on detections: the table, the JSON, the curves, the page, the comparison."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from detector.cli.evaluating.running import Seen
+from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
 from detector.evaluation import (
     Evaluation,
@@ -25,7 +24,7 @@ from detector.evaluation import (
 )
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis.diagnosis import diagnose
-from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
+from detector.evaluation.protocols.coco_engines import MAX_DETS
 from detector.evaluation.report.page import Report, report_html
 from detector.evaluation.report.plots import plot_precision_recall
 from detector.files import write_atomically
@@ -33,84 +32,101 @@ from detector.progress.messages import escape_controls, pluralise
 from detector.structures import Detections
 
 WRITTEN = ("evaluation.json", "precision_recall.png", "diagnosis.json", "report.html")
-"""What an evaluation leaves, the last two with --report."""
+"""The files that an evaluation leaves, the last two with --report."""
 
 
-def report(
-    dataset: Dataset,
-    results: Mapping[str, Detections],
-    protocol: Protocol,
-    engine: CocoEngine,
-    max_dets: int,
-    seed: int,
-    rounds: int,
-    out: Path,
-    judged: Mapping[str, str],
-    extras: Mapping[str, float],
-) -> tuple[Evaluation, Interval | None]:
-    """Print and write the verdict with `extras` beside it, and return it. What an earlier run has
-    left in `out` goes, for it may be about something else.
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """A data set, the rules by which detections of it are judged, and the folder of the results.
 
-    judged  what the detections are: of which weights, or saved where
+    command  the command line, which the results name
     """
-    evaluation = evaluate(dataset, results, protocol, engine, max_dets)
-    if beyond := evaluation.extras.get("images_beyond_max_dets"):
-        print(
-            f"{beyond} of {pluralise(len(dataset), 'image')}: more than {max_dets} objects or"
-            f" detections of a class, of which the {max_dets} best detections count"
-            + ("; --max-dets sets another number" if max_dets == MAX_DETS else ""),
-            file=sys.stderr,
-        )
-    evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
-    interval = None
-    if rounds and protocol != "coco":
-        interval = bootstrap_interval(dataset, results, protocol, seed, rounds)
-    about = {
-        "interval": interval and asdict(interval),
-        "rounds": 0 if interval is None else rounds,
-        "seed": None if interval is None else seed,
-        "data": dataset.name,
-        "images": len(dataset),
-        **judged,
-        "command": command_line(),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    for name in WRITTEN:
-        (out / name).unlink(missing_ok=True)
-    write_atomically(out / "evaluation.json", evaluation.to_json(about))
-    plot_precision_recall(evaluation, out / "precision_recall.png")
-    show(evaluation, interval)
-    print(f"{out}/: evaluation.json, precision_recall.png")
-    return evaluation, interval
 
+    dataset: Dataset
+    protocol: Protocol
+    settings: EvaluateSettings
+    out: Path
+    command: str
 
-def command_line() -> str:
-    return shlex.join(["inception-rcnn", "evaluate", "detections", *sys.argv[1:]])
+    def report(
+        self,
+        results: Mapping[str, Detections],
+        judged: Mapping[str, str],
+        extras: Mapping[str, float],
+    ) -> tuple[Evaluation, Interval | None]:
+        """Print and write the verdict with `extras` beside it, and return it.
 
+        judged  the source of the detections: which weights, or which file
+        """
+        dataset, chosen, out = self.dataset, self.settings, self.out
+        most = chosen.max_dets
+        evaluation = evaluate(dataset, results, self.protocol, chosen.coco_engine, most)
+        if beyond := evaluation.extras.get("images_beyond_max_dets"):
+            print(
+                f"{beyond} of {pluralise(len(dataset), 'image')}: more than {most} objects or"
+                f" detections of a class, of which the {most} best detections count"
+                + ("; --set max_dets=NUMBER sets another" if most == MAX_DETS else ""),
+                file=sys.stderr,
+            )
+        evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
+        interval = None
+        if chosen.rounds and self.protocol != "coco":
+            interval = bootstrap_interval(
+                dataset, results, self.protocol, chosen.seed, chosen.rounds
+            )
+        about = {
+            "interval": interval and asdict(interval),
+            "rounds": 0 if interval is None else chosen.rounds,
+            "seed": None if interval is None else chosen.seed,
+            "data": dataset.name,
+            "images": len(dataset),
+            **judged,
+            "command": self.command,
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        for name in WRITTEN:  # of an earlier run, which may be about something else
+            (out / name).unlink(missing_ok=True)
+        write_atomically(out / "evaluation.json", evaluation.to_json(about))
+        plot_precision_recall(evaluation, out / "precision_recall.png")
+        show(evaluation, interval)
+        print(f"{out}/: evaluation.json, precision_recall.png")
+        return evaluation, interval
 
-def write_report(
-    dataset: Dataset,
-    results: Mapping[str, Detections],
-    evaluation: Evaluation,
-    interval: Interval | None,
-    operating: float | None,
-    out: Path,
-    judged: Mapping[str, str],
-    seen: Seen | None = None,
-) -> None:
-    """The diagnosis as diagnosis.json and, with curves and pictures, as one page."""
-    diagnosis = diagnose(dataset, results, operating, seen.evidence if seen else None)
-    covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
-    name = next(iter(judged.items()), ("", ""))  # the weights, if there are some
-    page = report_html(
-        Report(
-            dataset, evaluation, diagnosis, command_line(), interval, covered,
-            judged=" ".join(name), date=date.today().isoformat(),
-        )
-    )  # fmt: skip
-    write_atomically(out / "diagnosis.json", diagnosis.to_json())
-    write_atomically(out / "report.html", page)
-    print(f"report {out / 'report.html'}")
+    def write_page(
+        self,
+        results: Mapping[str, Detections],
+        evaluation: Evaluation,
+        interval: Interval | None,
+        judged: Mapping[str, str],
+        seen: Seen | None,
+    ) -> None:
+        """Write the diagnosis as diagnosis.json and, with curves and pictures, as one page."""
+        dataset, out = self.dataset, self.out
+        evidence = seen.evidence if seen else None
+        diagnosis = diagnose(dataset, results, self.settings.operating, evidence)
+        covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
+        page = report_html(
+            Report(
+                dataset, evaluation, diagnosis, self.command, interval, covered,
+                judged=" ".join(next(iter(judged.items()))),  # the weights, if there are some
+                date=date.today().isoformat(),
+            )
+        )  # fmt: skip
+        write_atomically(out / "diagnosis.json", diagnosis.to_json())
+        write_atomically(out / "report.html", page)
+        print(f"report {out / 'report.html'}")
+
+    def compare(self, first: Mapping[str, Detections], second: Mapping[str, Detections]) -> None:
+        """Print and write the difference of two sets of detections, paired over the images."""
+        rounds = self.settings.rounds
+        result = compare(self.dataset, first, second, self.protocol, self.settings.seed, rounds)
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.out / "comparison.json", result.to_json())
+        for name, interval in (("first", result.first), ("second", result.second)):
+            print(f"{name:10s} mAP {percent(interval.estimate)}{bounds(interval)}")
+        print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
+        print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
+        print(f"{self.out}/: comparison.json")
 
 
 def show(evaluation: Evaluation, interval: Interval | None) -> None:
@@ -129,29 +145,6 @@ def show(evaluation: Evaluation, interval: Interval | None) -> None:
         counts = isinstance(value, int) or name == "proposals_per_image"
         print(f"{name.replace('_', ' ')} {f'{value:.10g}' if counts else percent(value)}")
     print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(interval)}")
-
-
-def report_comparison(
-    dataset: Dataset,
-    first: Mapping[str, Detections],
-    second: Mapping[str, Detections],
-    protocol: Protocol,
-    seed: int,
-    rounds: int,
-    out: Path,
-) -> int:
-    """Print and write the difference of two sets of detections, paired over the images."""
-    if rounds == 0:
-        raise typer.BadParameter("--compare needs --rounds of at least 1")
-    result = compare(dataset, first, second, protocol, seed, rounds)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "comparison.json", result.to_json())
-    for name, interval in (("first", result.first), ("second", result.second)):
-        print(f"{name:10s} mAP {percent(interval.estimate)}{bounds(interval)}")
-    print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
-    print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
-    print(f"{out}/: comparison.json")
-    return 0
 
 
 def percent(share: float) -> str:

@@ -1,0 +1,63 @@
+"""Settings of `inception-rcnn evaluate detections`, as --set names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from detector.detection.suppression import DetectionSettings
+from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
+from detector.seeds import LARGEST
+
+RUNNING = (
+    *DetectionSettings.model_fields,
+    "ensemble", "proposals", "cache", "precision", "threads",
+)  # fmt: skip
+"""Those of a bundle that is run: saved detections are what they are."""
+
+
+class EvaluateSettings(DetectionSettings):
+    """Those of detection are the bundle's unless they stand here or are given."""
+
+    # R-CNN's protocol: low scores cost nothing in a mean average precision, and losing them does
+    score_threshold: float = Field(0.01, ge=0, le=1)
+    """Detections below it are dropped."""
+    nms_threshold: float = Field(0.3, ge=0, le=1)
+    """Per-class suppression above this IoU."""
+    max_detections: int = Field(300, ge=1)
+    """Of one image, over all classes."""
+    ensemble: PositiveInt | Literal["all"] = 1
+    """Members of the bundle in use."""
+    proposals: str | None = None
+    """An engine, NAME or NAME:SETTING=VALUE,..., or a proposal cache; null is the bundle's own."""
+    cache: Path | None = None
+    """Where new proposals go; null is OUT/proposals.sqlite."""
+    precision: str = "auto"
+    """auto, float32, bfloat16 or int8."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; null is all cores."""
+    images: int | None = Field(None, ge=1)
+    """Only so many images, evenly spaced."""
+    blacklist: Path | None = None
+    """Images not judged for a class (ILSVRC's file)."""
+    per_class: int | None = Field(None, ge=1)
+    """Only the best of a class; R-CNN on ILSVRC: 30000."""
+    rounds: int = Field(1000, ge=0)
+    """Bootstrap rounds; 0: no interval."""
+    seed: int = Field(0, ge=0, le=LARGEST)
+    """Seed of the bootstrap."""
+    coco_engine: CocoEngine = "pycocotools"
+    """The program of --protocol coco; fast needs hotcoco."""
+    max_dets: int = Field(MAX_DETS, ge=1)
+    """Detections of a class that count in an image, by --protocol coco."""
+    operating: float | None = Field(None, ge=0, le=1)
+    """Score that counts in the report; null is that of the best F1."""
+    strict: bool = False
+    """Stop at the first defective annotation."""
+
+    def of_detection(self) -> dict[str, Any]:
+        """The DetectionSettings in place of the bundle's, by name."""
+        given = self.model_fields_set | {"score_threshold", "nms_threshold", "max_detections"}
+        return self.model_dump(include=given & DetectionSettings.model_fields.keys())
