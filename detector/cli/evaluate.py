@@ -12,7 +12,6 @@ after an interruption, or with another --protocol or `--set nms_threshold=0.4` t
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +22,6 @@ from detector.cli.app import exclusive_out, reject_unused
 
 if TYPE_CHECKING:
     from detector.cli.evaluating.settings import EvaluateSettings
-    from detector.datasets import Dataset
-    from detector.structures import Detections
 
 SETTINGS = "detector.cli.evaluating.settings.EvaluateSettings"
 
@@ -66,6 +63,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the JSON and the curves.")] = Path("out"),
 ) -> int:
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
+    from detector.cli.evaluating.data import read_detections, read_judged
     from detector.cli.evaluating.running import detect, stages_of
     from detector.cli.evaluating.settings import EvaluateSettings
     from detector.cli.evaluating.verdict import Verdict
@@ -74,27 +72,26 @@ def main(
 
     rules, chosen = check_protocol(protocol), option.chosen(EvaluateSettings, change)
     check_options(context, chosen)
-    whole = read(data, split, classes, chosen.strict, weights, chosen.blacklist)
+    bundle = weights or SHIPPED
+    whole = read_judged(
+        data, split, classes, strict=chosen.strict, bundle=bundle, blacklist=chosen.blacklist
+    )
     dataset = whole if chosen.images is None else whole.subset(chosen.images)
     check_objects(dataset)
     verdict = Verdict(dataset, rules, chosen, out, context.obj)
     if compare is not None:
-        first, second = (
-            results_of(path, whole, dataset, chosen.per_class, classes)[0] for path in compare
-        )
+        first, second = (read_detections(path, whole, classes)[0] for path in compare)
         verdict.compare(first, second)
         return 0
     seen, stages, failed, judged = None, {}, 0, {}
     if detections is None:
-        seen, failed = detect(dataset, weights, chosen, device, out, quiet)
+        seen, failed = detect(dataset, bundle, chosen, device, out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections = out / "detections.json"
-        judged = {"weights": str(weights or SHIPPED)}
+        judged = {"weights": str(bundle)}
     judged["detections"] = str(detections)
-    results, others = results_of(detections, whole, dataset, chosen.per_class, classes)
-    evaluation, interval = verdict.report(results, judged, {**stages, **others})
-    if html:
-        verdict.write_page(results, evaluation, interval, judged, seen)
+    results, others = read_detections(detections, whole, classes)
+    verdict.report(results, judged, {**stages, **others}, html, seen)
     return int(failed > 0)
 
 
@@ -123,66 +120,3 @@ def check_options(context: typer.Context, chosen: EvaluateSettings) -> None:
         reject_unused(context, ["seed"], "with rounds=0")
     if chosen.proposals is not None and names_a_file(chosen.proposals):
         reject_unused(context, ["cache"], "with a proposal cache's FILE as proposals")
-
-
-def read(
-    data: Path,
-    split: str | None,
-    classes: str,
-    strict: bool,
-    weights: Path | None,
-    blacklist: Path | None,
-) -> Dataset:
-    """The data set under the class list asked for; what was left out is said on stderr."""
-    from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
-    from detector.datasets.blacklist import read_blacklist, without_blacklisted
-    from detector.detection.bundle import read_manifest
-    from detector.detection.load import SHIPPED
-    from detector.progress.messages import escape_controls
-
-    if classes not in ("own", "voc", "weights"):
-        raise typer.BadParameter(f"--classes is {classes!r}; choose own, voc or weights")
-    dataset = read_dataset(data, split, strict=strict)
-    if blacklist is not None:
-        dataset = without_blacklisted(dataset, read_blacklist(blacklist))
-    for note in dataset.notes():
-        print(f"note: {note}", file=sys.stderr)
-    if dataset.dropped:
-        counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
-        example = escape_controls(str(dataset.dropped[0]))
-        print(f"left out: {counts}; for example {example}", file=sys.stderr)
-    if classes == "weights":
-        return dataset.with_classes(read_manifest(weights or SHIPPED).classes)
-    return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
-
-
-def results_of(
-    path: Path, whole: Dataset, part: Dataset, per_class: int | None, classes: str
-) -> tuple[dict[str, Detections], dict[str, int]]:
-    """The saved detections of the images that are judged, and how many of the file's are of other
-    images or classes than the set's, which is said on stderr.
-    """
-    from detector.datasets import COCO_TO_VOC
-    from detector.errors import EvaluationError
-    from detector.evaluation.protocols.caps import cap_per_class
-    from detector.progress.messages import escape_controls
-    from detector.results.results import read_results
-    from detector.results.unmatched import Unmatched
-
-    wanted, unmatched = {sample.image_id for sample in part.samples}, Unmatched()
-
-    def cure() -> str:
-        renamed = {COCO_TO_VOC.get(name) for name in whole.classes} & unmatched.classes.keys()
-        return "; --classes voc maps COCO's names to VOC's" if renamed and classes == "own" else ""
-
-    try:
-        read = read_results(path, whole, unmatched)
-    except EvaluationError as error:
-        raise EvaluationError(f"{error}{cure()}") from error
-    if len(unmatched):
-        line = f"not judged: {path}: {unmatched.sentence(whole)}{cure()}"
-        print(escape_controls(line), file=sys.stderr)
-    found = {name: one for name, one in read.items() if name in wanted}
-    if per_class is not None:
-        found = cap_per_class(found, per_class)
-    return found, unmatched.counts()

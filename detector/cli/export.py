@@ -9,7 +9,6 @@ classes' ids.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,25 +31,13 @@ def main(
     """Convert saved detections to another layout."""
     from contextlib import nullcontext
 
-    from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
+    from detector.cli.evaluating.data import read_detections, read_judged
     from detector.files import exclusive_lock
-    from detector.progress.messages import escape_controls
-    from detector.results.results import check_layout, read_results, write_results
-    from detector.results.unmatched import Unmatched
+    from detector.results.results import check_layout, write_results
 
     layout = check_layout(to)
-    if classes not in ("own", "voc"):
-        raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
-    dataset = read_dataset(data, split)
-    if classes == "voc":
-        dataset = dataset.with_classes(VOC_CLASSES, COCO_TO_VOC)
-    unmatched = Unmatched()
-    results = read_results(detections, dataset, unmatched)
-    if len(unmatched):
-        print(
-            escape_controls(f"left out: {detections}: {unmatched.sentence(dataset)}"),
-            file=sys.stderr,
-        )
+    dataset = read_judged(data, split, classes)
+    results, _ = read_detections(detections, dataset, classes, "left out")
     out.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out) if layout == "voc" and not out.is_file() else nullcontext():
         write_results(out, dataset, results, layout)

@@ -10,7 +10,6 @@ from detector.cli.detecting.loading import Running, load
 from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import VOC_CLASSES, Dataset
 from detector.detection.bundle import BundleManifest, read_manifest
-from detector.detection.load import SHIPPED
 from detector.errors import EvaluationError, ImageError
 from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
@@ -39,18 +38,18 @@ class Seen(NamedTuple):
 
 def detect(
     dataset: Dataset,
-    weights: Path | None,
+    bundle: Path,
     chosen: EvaluateSettings,
     device: str,
     out: Path,
     quiet: bool,
 ) -> tuple[Seen, int]:
     """Run the bundle and write detections.json; its regions, and the number of failed images."""
-    manifest = read_manifest(weights or SHIPPED)
+    manifest = read_manifest(bundle)
     warn_of_training(manifest, dataset)
     detector, file = load(
         Running(
-            weights, str(chosen.ensemble), chosen.proposals, device, chosen.precision,
+            bundle, str(chosen.ensemble), chosen.proposals, device, chosen.precision,
             chosen.threads, chosen.of_detection(),
         ),
         quiet,

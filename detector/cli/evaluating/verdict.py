@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -24,11 +23,12 @@ from detector.evaluation import (
 )
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis.diagnosis import diagnose
+from detector.evaluation.protocols.caps import cap_per_class
 from detector.evaluation.protocols.coco_engines import MAX_DETS
 from detector.evaluation.report.page import Report, report_html
 from detector.evaluation.report.plots import plot_precision_recall
 from detector.files import write_atomically
-from detector.progress.messages import escape_controls, pluralise
+from detector.progress.messages import escape_controls, pluralise, say
 from detector.structures import Detections
 
 WRITTEN = ("evaluation.json", "precision_recall.png", "diagnosis.json", "report.html")
@@ -53,20 +53,23 @@ class Verdict:
         results: Mapping[str, Detections],
         judged: Mapping[str, str],
         extras: Mapping[str, float],
-    ) -> tuple[Evaluation, Interval | None]:
-        """Print and write the verdict with `extras` beside it, and return it.
+        html: bool,
+        seen: Seen | None,
+    ) -> None:
+        """Print and write the verdict with `extras` beside it.
 
         judged  the source of the detections: which weights, or which file
+        html    with the diagnosis as diagnosis.json and, with curves and pictures, as one page
+        seen    the regions of a bundle that was run
         """
-        dataset, chosen, out = self.dataset, self.settings, self.out
-        most = chosen.max_dets
+        dataset, chosen, out, most = self.dataset, self.settings, self.out, self.settings.max_dets
+        results = self._counted(results)
         evaluation = evaluate(dataset, results, self.protocol, chosen.coco_engine, most)
         if beyond := evaluation.extras.get("images_beyond_max_dets"):
-            print(
+            say(
                 f"{beyond} of {pluralise(len(dataset), 'image')}: more than {most} objects or"
                 f" detections of a class, of which the {most} best detections count"
-                + ("; --set max_dets=NUMBER sets another" if most == MAX_DETS else ""),
-                file=sys.stderr,
+                + ("; --set max_dets=NUMBER sets another" if most == MAX_DETS else "")
             )
         evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
         interval = None
@@ -90,36 +93,25 @@ class Verdict:
         plot_precision_recall(evaluation, out / "precision_recall.png")
         show(evaluation, interval)
         print(f"{out}/: evaluation.json, precision_recall.png")
-        return evaluation, interval
-
-    def write_page(
-        self,
-        results: Mapping[str, Detections],
-        evaluation: Evaluation,
-        interval: Interval | None,
-        judged: Mapping[str, str],
-        seen: Seen | None,
-    ) -> None:
-        """Write the diagnosis as diagnosis.json and, with curves and pictures, as one page."""
-        dataset, out = self.dataset, self.out
-        evidence = seen.evidence if seen else None
-        diagnosis = diagnose(dataset, results, self.settings.operating, evidence)
-        covered = coverage(dataset.subset(seen.regions), seen.regions) if seen else None
-        page = report_html(
-            Report(
-                dataset, evaluation, diagnosis, self.command, interval, covered,
-                judged=" ".join(next(iter(judged.items()))),  # the weights, if there are some
-                date=date.today().isoformat(),
-            )
-        )  # fmt: skip
-        write_atomically(out / "diagnosis.json", diagnosis.to_json())
-        write_atomically(out / "report.html", page)
-        print(f"report {out / 'report.html'}")
+        if html:
+            diagnosis = diagnose(dataset, results, chosen.operating, seen and seen.evidence)
+            page = report_html(
+                Report(
+                    dataset, evaluation, diagnosis, self.command, interval,
+                    seen and coverage(dataset.subset(seen.regions), seen.regions),
+                    judged=" ".join(next(iter(judged.items()))),  # the weights, if there are some
+                    date=date.today().isoformat(),
+                )
+            )  # fmt: skip
+            write_atomically(out / "diagnosis.json", diagnosis.to_json())
+            write_atomically(out / "report.html", page)
+            print(f"report {out / 'report.html'}")
 
     def compare(self, first: Mapping[str, Detections], second: Mapping[str, Detections]) -> None:
         """Print and write the difference of two sets of detections, paired over the images."""
-        rounds = self.settings.rounds
-        result = compare(self.dataset, first, second, self.protocol, self.settings.seed, rounds)
+        chosen, rounds = self.settings, self.settings.rounds
+        pair = self._counted(first), self._counted(second)
+        result = compare(self.dataset, *pair, self.protocol, chosen.seed, rounds)
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out / "comparison.json", result.to_json())
         for name, interval in (("first", result.first), ("second", result.second)):
@@ -127,6 +119,13 @@ class Verdict:
         print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
         print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
         print(f"{self.out}/: comparison.json")
+
+    def _counted(self, results: Mapping[str, Detections]) -> dict[str, Detections]:
+        """The detections of the images that are judged, the best of each class."""
+        wanted = {sample.image_id for sample in self.dataset.samples}
+        found = {name: one for name, one in results.items() if name in wanted}
+        most = self.settings.per_class
+        return found if most is None else cap_per_class(found, most)
 
 
 def show(evaluation: Evaluation, interval: Interval | None) -> None:
