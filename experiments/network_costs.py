@@ -148,7 +148,8 @@ def halved(*, pool_first: bool) -> nn.Module:
 
 def side_by_side() -> nn.Module:
     """Figure 10, and module 6a of Inception-v3: convolutions and a pool, all ending at stride 2."""
-    return Mixed(288, [[Halving(384)], [(64, 1), (96, 3), Halving(96)]], 0, padding_counts=True)
+    pool = MaxPool(stride=2, ceil=False)
+    return Mixed(288, [[Halving(384)], [(64, 1), (96, 3), Halving(96)]], pool, 0)
 
 
 ON_28, ON_14, LAST, ON_35, WHOLE = (

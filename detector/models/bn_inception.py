@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.models.inception import (
     ConvReLU,
     HalvingPool,
     MaxPool,
     SeparableConvReLU,
-    initialise,
+    StagedNetwork,
 )
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.mixed import Branch, Halving, Mixed
 
 
 class Widths(NamedTuple):
@@ -50,52 +49,27 @@ FIGURE5: dict[str, Widths] = {
 }
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> ConvReLU:
-    """Convolution padded to keep the grid, or to halve it at stride 2."""
-    return ConvReLU(inputs, outputs, kernel, norm=True, stride=stride, padding=kernel // 2)
-
-
-class DoubleInception(nn.Module):
+def _module(inputs: int, row: Widths) -> Mixed:
     """GoogLeNet's module with two 3x3 convolutions in place of the 5x5."""
 
-    def __init__(self, inputs: int, widths: Widths) -> None:
-        super().__init__()
-        stride = 1 if widths.one else 2
-        self.branches = nn.ModuleList()
-        if widths.one:
-            self.branches.append(_conv(inputs, widths.one, 1))
-        self.branches.append(
-            nn.Sequential(
-                _conv(inputs, widths.reduce3, 1),
-                _conv(widths.reduce3, widths.three, 3, stride),
-            )
-        )
-        self.branches.append(
-            nn.Sequential(
-                _conv(inputs, widths.reduce_double, 1),
-                _conv(widths.reduce_double, widths.double, 3),
-                _conv(widths.double, widths.double, 3, stride),
-            )
-        )
-        self.branches.append(_pool(inputs, widths))
-        passed = widths.pooled or inputs
-        self.outputs = widths.one + widths.three + widths.double + passed
+    def last(width: int) -> tuple[int, int] | Halving:
+        return (width, 3) if row.one else Halving(width, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-def _pool(inputs: int, widths: Widths) -> nn.Module:
-    if not widths.pooled:
-        return HalvingPool()
-    pool: nn.Module = nn.AvgPool2d(3, 1, 1)
-    if widths.pool == "max":
+    branches: list[Branch] = [[(row.one, 1)]] if row.one else []
+    branches += [
+        [(row.reduce3, 1), last(row.three)],
+        [(row.reduce_double, 1), (row.double, 3), last(row.double)],
+    ]
+    pool: nn.Module = HalvingPool()
+    if row.pooled and row.pool == "average":
+        pool = nn.AvgPool2d(3, 1, 1)
+    elif row.pooled:
         pool = MaxPool(stride=1, padding=1, ceil=False)
-    return nn.Sequential(pool, _conv(inputs, widths.pooled, 1))
+    return Mixed(inputs, branches, pool, row.pooled)
 
 
-class BNInception(nn.Module):
-    """Crops (N, 3, S, S) to logits (N, num_outputs); S is 224 in the paper, at least 32.
+class BNInception(StagedNetwork):
+    """BN-Inception; S is 224 in the paper, at least 32.
 
     `separable_first` makes the first layer separable, as in the paper's appendix (multiplier 8).
     """
@@ -105,47 +79,21 @@ class BNInception(nn.Module):
         num_outputs: int,
         *,
         separable_first: bool = False,
-        dropout: float = 0.0,
+        dropout: float = 0.0,  # none in the paper: batch norm makes it needless
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.normalisation: Normalisation = CENTRED
-        first: nn.Module = _conv(3, 64, 7, 2)
-        if separable_first:
-            first = SeparableConvReLU(3, 64, 7, norm=True, stride=2, padding=3)
+        first = SeparableConvReLU if separable_first else ConvReLU
         self.stem = nn.Sequential(
-            first,
+            first(3, 64, 7, norm=True, stride=2, padding=3),
             HalvingPool(),
-            _conv(64, 64, 1),
-            _conv(64, 192, 3),
+            ConvReLU(64, 64, 1, norm=True),
+            ConvReLU(64, 192, 3, norm=True, padding=1),
             HalvingPool(),
         )
-        self.inception = nn.ModuleDict()
+        self.begin_stages()
         channels = 192
-        for name, widths in FIGURE5.items():
-            block = DoubleInception(channels, widths)
-            self.inception[name] = block
+        for name, row in FIGURE5.items():
+            self.inception[name] = block = _module(channels, row)
             channels = block.outputs
-        self.dropout = nn.Dropout(dropout)  # none in the paper: batch norm makes it needless
-        self.classifier = nn.Linear(channels, num_outputs)
-        initialise(self, generator)
-
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the output of each module in turn, with its name in figure 5."""
-        x = self.stem(x)
-        for name, block in self.inception.items():
-            x = block(x)
-            yield name, x
-
-    def last_map(self, x: Tensor) -> Tensor:
-        """The output of 5b: (N, 1024, S/32, S/32)."""
-        for _, last in self.stages(x):
-            x = last
-        return x
-
-    def features(self, x: Tensor) -> Tensor:
-        """Average over the last map, the input of the linear layer: (N, 1024)."""
-        return self.last_map(x).mean((2, 3), dtype=torch.float32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.features(x)))
+        self.finish(channels, num_outputs, dropout, generator)

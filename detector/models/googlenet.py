@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +14,9 @@ from detector.models.inception import (
     LocalResponseNorm,
     MaxPool,
     SeparableConvReLU,
+    StagedNetwork,
     Widths,
-    initialise,
 )
-from detector.models.normalisation import CENTRED, Normalisation
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. Stages 3, 4 and 5 each begin with
 # a max-pool.
@@ -47,14 +44,6 @@ WIDER = 1.25
 Form = Literal["v1", "bn", "torchvision"]
 
 
-class GoogLeNetOutput(NamedTuple):
-    """Output of training with auxiliary heads: three sets of logits (N, K+1)."""
-
-    logits: Tensor
-    auxiliary_4a: Tensor
-    auxiliary_4d: Tensor
-
-
 class AuxiliaryHead(nn.Module):
     """Auxiliary classifier (section 5): 5x5/3 average pool, 128 1x1 filters, 1024 units."""
 
@@ -80,17 +69,16 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(self.dropout(x))
 
 
-class GoogLeNet(nn.Module):
-    """Crops (N, 3, S, S) to logits (N, num_outputs).
+class GoogLeNet(StagedNetwork):
+    """GoogLeNet; S is 224 in the paper, and without auxiliary heads any S >= 32 works.
 
-    S is 224 in the paper; without auxiliary heads any S >= 32 works.
-
-    In training with `auxiliary=True` the result is a `GoogLeNetOutput`. `classifier` is the last,
-    linear layer. `dropout` is 0.4 as published unless given (torchvision: 0.2). `width` multiplies
-    the channels of the trunk. `separable_first` makes the first layer separable, at the cost that
-    Table 1 prints for it (2.7K, 34M); public weights have the plain 7x7. `double_three` replaces
-    each 5x5 by two 3x3: with form "bn", the network in the text of arXiv 1502.03167.
+    `dropout` is 0.4 as published unless given (torchvision: 0.2). `width` multiplies the channels
+    of the trunk. `separable_first` makes the first layer separable, at the cost that Table 1 prints
+    for it (2.7K, 34M); public weights have the plain 7x7. `double_three` replaces each 5x5 by two
+    3x3: with form "bn", the network in the text of arXiv 1502.03167.
     """
+
+    stem_layers = ("conv1", "pool1", "norm1", "conv2_reduce", "conv2", "norm2")
 
     def __init__(
         self,
@@ -109,9 +97,7 @@ class GoogLeNet(nn.Module):
             raise ValueError(f"form {form!r} is not one of 'v1', 'bn', 'torchvision'")
         if not 1 / 16 <= width <= 16:
             raise ValueError(f"width {width} is not a factor from 1/16 to 16")
-        norm = form != "v1"
-        self.form: Form = form
-        self.normalisation: Normalisation = CENTRED
+        norm, ported = form != "v1", form == "torchvision"
         first, channels = round(64 * width), round(192 * width)
         layer = SeparableConvReLU if separable_first else ConvReLU
         self.conv1 = layer(3, first, 7, norm=norm, stride=2, padding=3)
@@ -120,64 +106,19 @@ class GoogLeNet(nn.Module):
         self.conv2_reduce = ConvReLU(first, first, 1, norm=norm)
         self.conv2 = ConvReLU(first, channels, 3, norm=norm, padding=1)
         self.norm2 = nn.Identity() if norm else LocalResponseNorm(channels)
-
-        self.pools = nn.ModuleDict(
-            {
-                "3a": MaxPool(stride=2, ceil=True),
-                "4a": MaxPool(stride=2, ceil=True),
-                "5a": MaxPool(2 if form == "torchvision" else 3, stride=2, ceil=True),
-            }
-        )
-        blocks: OrderedDict[str, nn.Module] = OrderedDict()
-        heads: OrderedDict[str, nn.Module] = OrderedDict()
-        for name, widths in TABLE1.items():
-            widths = widths.times(width)
-            blocks[name] = Inception(
-                channels,
-                widths,
-                norm=norm,
-                five_kernel=3 if form == "torchvision" else 5,
+        self.begin_stages()
+        for name in ("3a", "4a", "5a"):
+            kernel = 2 if ported and name == "5a" else 3
+            self.pools[name] = MaxPool(kernel, stride=2, ceil=True)
+        for name, published in TABLE1.items():
+            widths = published.times(width)
+            self.inception[name] = Inception(
+                channels, widths, norm=norm, five_kernel=3 if ported else 5,
                 double_three=double_three,
-            )
+            )  # fmt: skip
             channels = widths.out
             if auxiliary and name in AUXILIARY_AFTER:
-                heads[name] = AuxiliaryHead(channels, num_outputs, form=form)
-        self.inception = nn.ModuleDict(blocks)
-        self.auxiliary = nn.ModuleDict(heads)
-
-        self.dropout = nn.Dropout(
-            dropout if dropout is not None else 0.2 if form == "torchvision" else 0.4
-        )
-        self.classifier = nn.Linear(channels, num_outputs)
-        initialise(self, generator)
-
-    def stem(self, x: Tensor) -> Tensor:
-        """The layers before the first Inception module: (N, 3, S, S) to (N, 192, S/4, S/4)."""
-        x = self.norm1(self.pool1(self.conv1(x)))
-        return self.norm2(self.conv2(self.conv2_reduce(x)))
-
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the output of each Inception module in turn, with its name in Table 1."""
-        x = self.stem(x)
-        for name, block in self.inception.items():
-            if name in self.pools:
-                x = self.pools[name](x)
-            x = block(x)
-            yield name, x
-
-    def features(self, x: Tensor) -> Tensor:
-        """Average over the last map, the input of the linear layer: (N, 1024)."""
-        for _, last in self.stages(x):
-            x = last
-        return x.mean((2, 3), dtype=torch.float32)
-
-    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutput:
-        if not (self.training and self.auxiliary):
-            return self.classifier(self.dropout(self.features(x)))
-        extra = []
-        for name, x in self.stages(x):  # noqa: B020 the input is not needed again
-            if name in AUXILIARY_AFTER:
-                extra.append(self.auxiliary[name](x))
-        return GoogLeNetOutput(
-            self.classifier(self.dropout(x.mean((2, 3), dtype=torch.float32))), *extra
-        )
+                self.auxiliary[name] = AuxiliaryHead(channels, num_outputs, form=form)
+        if dropout is None:
+            dropout = 0.2 if ported else 0.4
+        self.finish(channels, num_outputs, dropout, generator)

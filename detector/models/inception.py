@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from detector.models.normalisation import CENTRED, Normalisation
 
 
 class Widths(NamedTuple):
@@ -75,8 +78,7 @@ class SeparableConvReLU(nn.Module):
         self.pointwise = ConvReLU(between, outputs, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pointwise(self.depthwise(x))
-        return out
+        return self.pointwise(self.depthwise(x))
 
 
 class MaxPool(nn.Module):
@@ -104,11 +106,9 @@ class HalvingPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % 2 or width % 2:
-            x = F.pad(
-                x, (width % 2, 0, height % 2, 0)
-            )  # zeros: after a ReLU no maximum is below them
-        pooled: Tensor = self.pool(x)
-        return pooled
+            # With zeros: after a ReLU no maximum is below them.
+            x = F.pad(x, (width % 2, 0, height % 2, 0))
+        return self.pool(x)
 
 
 class Inception(nn.Module):
@@ -194,3 +194,65 @@ def initialise(model: nn.Module, generator: torch.Generator | None = None) -> No
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight, generator=generator)
             nn.init.zeros_(module.bias)
+
+
+def run_blocks(
+    x: Tensor, blocks: nn.ModuleDict, pools: nn.ModuleDict
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the output of each module in turn; a pool comes before the module of its name."""
+    for name, block in blocks.items():
+        x = block(pools[name](x) if name in pools else x)
+        yield name, x
+
+
+class StagedNetwork(nn.Module):
+    """Crops (N, 3, S, S) to logits (N, num_outputs), through Inception modules that have names.
+
+    A stem, the modules, an average over the last map, dropout and one linear layer. In training a
+    network with auxiliary heads returns a tuple: its own logits and each head's (N, num_outputs).
+    """
+
+    stem_layers: tuple[str, ...] = ("stem",)
+    """Attributes of the layers before the first module."""
+    normalisation: Normalisation
+
+    def __init__(self, normalisation: Normalisation = CENTRED) -> None:
+        super().__init__()
+        self.normalisation = normalisation
+
+    def begin_stages(self) -> None:
+        """Make room for the modules, the pools before them, and the heads on their maps.
+
+        Called after the stem is made: layers are initialised and saved in the order of their birth.
+        """
+        self.pools, self.inception, self.auxiliary = (nn.ModuleDict() for _ in range(3))
+
+    def finish(
+        self, channels: int, num_outputs: int, dropout: float, generator: torch.Generator | None
+    ) -> None:
+        """Add what stands on the last map, and initialise all layers."""
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(channels, num_outputs)
+        initialise(self, generator)
+
+    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield the output of each module in turn, with its name."""
+        for layer in self.stem_layers:
+            x = self.get_submodule(layer)(x)
+        yield from run_blocks(x, self.inception, self.pools)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Average over the last map, the input of the linear layer: (N, F) float32."""
+        for _, last in self.stages(x):
+            x = last
+        return x.mean((2, 3), dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not (self.training and self.auxiliary):
+            return self.classifier(self.dropout(self.features(x)))
+        extra = []
+        for name, x in self.stages(x):  # noqa: B020 the input is not needed again
+            if name in self.auxiliary:
+                extra.append(self.auxiliary[name](x))
+        pooled = x.mean((2, 3), dtype=torch.float32)
+        return self.classifier(self.dropout(pooled)), *extra

@@ -6,16 +6,15 @@ of the paper prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, MaxPool, initialise
+from detector.models.inception import ConvReLU, MaxPool, StagedNetwork
 from detector.models.mixed import Branch, Fork, Halving, Mixed
-from detector.models.normalisation import HALF, Normalisation
+from detector.models.normalisation import HALF
 
 Layout = Literal["table1", "released"]
 ROW, COLUMN = (1, 7), (7, 1)
@@ -64,14 +63,6 @@ MODULES: dict[Layout, dict[str, tuple[list[Branch], int]]] = {
     },
 }  # fmt: skip
 AUXILIARY_AFTER = "6e"
-FEATURES = 2048
-
-
-class InceptionV3Output(NamedTuple):
-    """Output of training with the auxiliary head: two sets of logits (N, K+1)."""
-
-    logits: Tensor
-    auxiliary_6e: Tensor
 
 
 class AuxiliaryHead(nn.Module):
@@ -94,12 +85,11 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(x.mean((2, 3), dtype=torch.float32))
 
 
-class InceptionV3(nn.Module):
-    """Crops (N, 3, S, S) to logits (N, num_outputs); S is 299 in the paper, at least 75.
+class InceptionV3(StagedNetwork):
+    """Inception-v2 or v3; S is 299 in the paper, at least 75.
 
-    In training with `auxiliary=True` the result is an `InceptionV3Output`; S is at least 299 then,
-    or `adaptive_auxiliary=True` lets the head take any map.
-    `padding_counts=False` leaves padding out of the average pools, as Keras does.
+    With the auxiliary head S is at least 299 in training, or `adaptive_auxiliary=True` lets the
+    head take any map.
 
     Table 3 of the paper arrives at v3 by steps, and each is an option: RMSProp and label smoothing
     are settings of the training, `factorised_stem` replaces the first 7x7 by three 3x3,
@@ -114,16 +104,14 @@ class InceptionV3(nn.Module):
         auxiliary: bool = False,
         dropout: float = 0.5,
         layout: Layout = "released",
-        padding_counts: bool = True,
         factorised_stem: bool = True,
         norm_auxiliary: bool = True,
         adaptive_auxiliary: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(HALF)
         if layout not in MODULES:
             raise ValueError(f"layout {layout!r} is not one of 'table1', 'released'")
-        self.normalisation: Normalisation = HALF
         # 299 to 147, as the three 3x3 below
         first: list[nn.Module] = [ConvReLU(3, 64, 7, norm=True, stride=2)]
         if factorised_stem:
@@ -144,44 +132,17 @@ class InceptionV3(nn.Module):
                 ConvReLU(192, 288, 3, norm=True, padding=1),
             ]
         self.stem = nn.Sequential(*first, MaxPool(stride=2, ceil=False), *second)
-        self.mixed = nn.ModuleDict()
+        self.begin_stages()
         channels = 288 if layout == "table1" else 192
         for name, (branches, pooled) in MODULES[layout].items():
-            block = Mixed(channels, branches, pooled, padding_counts=padding_counts)
-            self.mixed[name] = block
+            pool = nn.AvgPool2d(3, 1, 1) if pooled else MaxPool(stride=2, ceil=False)
+            self.inception[name] = block = Mixed(channels, branches, pool, pooled)
             channels = block.outputs
-        self.auxiliary: AuxiliaryHead | None = None
         if auxiliary:
-            self.auxiliary = AuxiliaryHead(
+            self.auxiliary[AUXILIARY_AFTER] = AuxiliaryHead(
                 num_outputs, norm=norm_auxiliary, adaptive=adaptive_auxiliary
             )
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(channels, num_outputs)
-        initialise(self, generator)
-
-    def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the output of each module in turn, with its name in torchvision."""
-        x = self.stem(x)
-        for name, block in self.mixed.items():
-            x = block(x)
-            yield name, x
-
-    def features(self, x: Tensor) -> Tensor:
-        """Average over the last map, the input of the linear layer: (N, 2048)."""
-        for _, last in self.stages(x):
-            x = last
-        return x.mean((2, 3), dtype=torch.float32)
-
-    def forward(self, x: Tensor) -> Tensor | InceptionV3Output:
-        if self.auxiliary is None or not self.training:
-            return self.classifier(self.dropout(self.features(x)))
-        extra = None
-        for name, x in self.stages(x):  # noqa: B020 the input is not needed again
-            if name == AUXILIARY_AFTER:
-                extra = self.auxiliary(x)
-        assert extra is not None
-        logits = self.classifier(self.dropout(x.mean((2, 3), dtype=torch.float32)))
-        return InceptionV3Output(logits, extra)
+        self.finish(channels, num_outputs, dropout, generator)
 
 
 def inception_v2(

@@ -1,4 +1,4 @@
-"""Inception modules as tables (arXiv 1512.00567, figures 5 to 7 and 10).
+"""Inception modules as tables (arXiv 1502.03167, figure 5; arXiv 1512.00567, figures 5 to 10).
 
 Each row is a branch; each step (outputs, kernel) is a convolution with batch norm and ReLU.
 """
@@ -11,16 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, MaxPool
+from detector.models.inception import ConvReLU
 
 Kernel = int | tuple[int, int]
 
 
 class Halving(NamedTuple):
-    """A convolution at stride 2 without padding, the last step of a branch that halves the grid."""
+    """A 3x3 convolution at stride 2, the last step of a branch that halves the grid."""
 
     outputs: int
-    kernel: int = 3
+    padding: int = 0
 
 
 class Fork(NamedTuple):
@@ -46,10 +46,10 @@ class Forked(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Parallel branches and a pool: average with 1x1 projection, or maximum at stride 2."""
+    """Parallel branches, and a pool with a 1x1 projection onto `pooled` channels (0: none)."""
 
     def __init__(
-        self, inputs: int, branches: Sequence[Branch], pooled: int, *, padding_counts: bool
+        self, inputs: int, branches: Sequence[Branch], pool: nn.Module, pooled: int
     ) -> None:
         super().__init__()
         self.branches = nn.ModuleList()
@@ -58,21 +58,17 @@ class Mixed(nn.Module):
             steps, width = _branch(inputs, branch)
             self.branches.append(steps)
             self.outputs += width
-        if pooled:
-            self.pool: nn.Module = nn.AvgPool2d(3, 1, 1, count_include_pad=padding_counts)
-        else:
-            self.pool = MaxPool(stride=2, ceil=False)
+        self.pool = pool
         self.project = _conv(inputs, pooled, 1) if pooled else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([*(branch(x) for branch in self.branches), self.project(self.pool(x))], 1)
 
 
-def _conv(inputs: int, outputs: int, kernel: Kernel, stride: int = 1) -> ConvReLU:
-    """Convolution, padded to keep the grid at stride 1, not padded at stride 2."""
+def _conv(inputs: int, outputs: int, kernel: Kernel) -> ConvReLU:
+    """Convolution padded to keep the grid."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = (0, 0) if stride == 2 else (sides[0] // 2, sides[1] // 2)
-    return ConvReLU(inputs, outputs, sides, norm=True, stride=stride, padding=padding)
+    return ConvReLU(inputs, outputs, sides, norm=True, padding=(sides[0] // 2, sides[1] // 2))
 
 
 def _branch(inputs: int, branch: Branch) -> tuple[nn.Sequential, int]:
@@ -81,8 +77,12 @@ def _branch(inputs: int, branch: Branch) -> tuple[nn.Sequential, int]:
         if isinstance(step, Fork):
             steps.append(Forked(inputs, step.outputs))
             inputs = 2 * step.outputs
+        elif isinstance(step, Halving):
+            steps.append(
+                ConvReLU(inputs, step.outputs, 3, norm=True, stride=2, padding=step.padding)
+            )
+            inputs = step.outputs
         else:
-            stride = 2 if isinstance(step, Halving) else 1
-            steps.append(_conv(inputs, step[0], step[1], stride))
+            steps.append(_conv(inputs, *step))
             inputs = step[0]
     return steps, inputs

@@ -1,7 +1,8 @@
-"""GoogLeNet split into a trunk, computed once for each crop, and a top.
+"""A network split into a trunk, computed once for each crop, and a top.
 
-The top is trained alone, or an ensemble has several tops on one trunk. Parameters keep their names
-in the whole network, so that both state dicts together are that of the whole.
+The top is trained alone, or an ensemble has several tops on one trunk; MultiBox's heads stand on
+the map of a trunk. Parameters keep their names in the whole network, so that the state dicts of
+trunk and top together are that of the whole.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import SettingsError
-from detector.models.googlenet import AUXILIARY_AFTER, GoogLeNet
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.bn_inception import BNInception
+from detector.models.googlenet import GoogLeNet
+from detector.models.inception import StagedNetwork, run_blocks
+from detector.models.normalisation import CENTRED
 
 
 class SharedTrunk(NamedTuple):
@@ -31,26 +34,21 @@ class Trunk(nn.Module):
 
     def __init__(self, whole: nn.Module, after: str, *, pool_behind: bool = True) -> None:
         super().__init__()
-        model = _check_cut(whole, after)
-        self.normalisation: Normalisation = model.normalisation
-        self.conv1, self.pool1, self.norm1 = model.conv1, model.pool1, model.norm1
-        self.conv2_reduce, self.conv2, self.norm2 = model.conv2_reduce, model.conv2, model.norm2
-        names = list(model.inception)
-        lower, self.next = names[: names.index(after) + 1], names[names.index(after) + 1]
-        self.inception = nn.ModuleDict({name: model.inception[name] for name in lower})
-        pooled = (*lower, self.next) if pool_behind else lower
-        self.pools = nn.ModuleDict(
-            {name: pool for name, pool in model.pools.items() if name in pooled}
-        )
+        model, names, at = _check_cut(whole, after, to_the_end=not pool_behind)
+        self.normalisation, self.stem_layers = model.normalisation, model.stem_layers
+        for layer in model.stem_layers:
+            setattr(self, layer, model.get_submodule(layer))
+        self.inception = nn.ModuleDict({name: model.inception[name] for name in names[:at]})
+        pooled = names[: at + pool_behind]
+        self.pools = nn.ModuleDict({name: p for name, p in model.pools.items() if name in pooled})
+        self.last_pool = names[at] if pool_behind else ""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm1(self.pool1(self.conv1(x)))
-        x = self.norm2(self.conv2(self.conv2_reduce(x)))
-        for name, block in self.inception.items():
-            if name in self.pools:
-                x = self.pools[name](x)
-            x = block(x)
-        return self.pools[self.next](x) if self.next in self.pools else x
+        for layer in self.stem_layers:
+            x = self.get_submodule(layer)(x)
+        for _, last in run_blocks(x, self.inception, self.pools):
+            x = last
+        return self.pools[self.last_pool](x) if self.last_pool in self.pools else x
 
 
 class Top(nn.Module):
@@ -60,22 +58,16 @@ class Top(nn.Module):
 
     def __init__(self, whole: nn.Module, after: str) -> None:
         super().__init__()
-        model = _check_cut(whole, after)
-        names = list(model.inception)
-        upper = names[names.index(after) + 1 :]
-        self.inception = nn.ModuleDict({name: model.inception[name] for name in upper})
-        self.pools = nn.ModuleDict(
-            {name: pool for name, pool in model.pools.items() if name in upper[1:]}
-        )
-        self.dropout = model.dropout
-        self.classifier = model.classifier
+        model, names, at = _check_cut(whole, after)
+        self.inception = nn.ModuleDict({name: model.inception[name] for name in names[at:]})
+        pooled = names[at + 1 :]  # the first one's pool belongs to the trunk
+        self.pools = nn.ModuleDict({name: p for name, p in model.pools.items() if name in pooled})
+        self.dropout, self.classifier = model.dropout, model.classifier
 
     def features(self, x: Tensor) -> Tensor:
         """Average over the last map, the input of the linear layer: (N, 1024)."""
-        for name, block in self.inception.items():
-            if name in self.pools:
-                x = self.pools[name](x)
-            x = block(x)
+        for _, last in run_blocks(x, self.inception, self.pools):
+            x = last
         return x.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,12 +75,32 @@ class Top(nn.Module):
         return logits
 
 
-def _check_cut(model: nn.Module, after: str) -> GoogLeNet:
-    if not isinstance(model, GoogLeNet):
-        raise SettingsError(f"only a GoogLeNet can be cut, not a {type(model).__name__}")
-    names = list(model.inception)[:-1]
-    if after not in names:
-        raise SettingsError(f"a GoogLeNet is not cut after {after!r}; choose one of {names}")
-    if set(model.auxiliary) & set(AUXILIARY_AFTER):
-        raise SettingsError("a GoogLeNet with auxiliary heads is not cut; set auxiliary to false")
-    return model
+def _check_cut(
+    whole: nn.Module, after: str, *, to_the_end: bool = False
+) -> tuple[StagedNetwork, list[str], int]:
+    """The network, the names of its modules, and how many of them the trunk has."""
+    if not isinstance(whole, GoogLeNet | BNInception):
+        raise SettingsError(
+            f"a {type(whole).__name__} is not cut; choose googlenet, wide_googlenet, bn_googlenet,"
+            " torchvision_googlenet or bn_inception"
+        )
+    names = list(whole.inception)
+    known = names if to_the_end else names[:-1]
+    if after not in known:
+        raise SettingsError(
+            f"a {type(whole).__name__} is not cut after {after!r}; choose one of {known}"
+        )
+    if whole.auxiliary:
+        raise SettingsError("a network with auxiliary heads is not cut; set auxiliary to false")
+    return whole, names, names.index(after) + 1
+
+
+@torch.no_grad()
+def map_shape(trunk: nn.Module, input_size: int) -> tuple[int, int, int]:
+    """Shape (C, h, w) of the map of one crop."""
+    training = trunk.training
+    like = next(trunk.parameters())
+    maps = trunk.eval()(torch.zeros(1, 3, input_size, input_size, device=like.device))
+    trunk.train(training)
+    channels, height, width = maps.shape[1:]
+    return channels, height, width

@@ -5,8 +5,6 @@ The layers, their names and their weights are torchvision's; only the last linea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +28,6 @@ class ZooNetwork(nn.Module):
         super().__init__()
         import torchvision
 
-        if name not in LAST_LAYER:
-            raise ValueError(f"{name!r} is not one of {', '.join(LAST_LAYER)}")
         plain = {"init_weights": False} if name == "vgg16" else {}
         self.normalisation: Normalisation = IMAGENET
         self.trunk: nn.Module = getattr(torchvision.models, name)(weights=None, **plain)
@@ -51,23 +47,3 @@ class ZooNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
-
-
-def load_torchvision_network(
-    name: str, state_dict: Mapping[str, Tensor], source: str = "torchvision state dict"
-) -> ZooNetwork:
-    """Load the state dict of torchvision's AlexNet, VGG-16, ResNet-50 or DenseNet-121 exactly.
-
-    Raises WeightsError where a tensor is missing or of another shape.
-    """
-    from detector.models.weights.pretrained import fit, outputs_of
-
-    last = LAST_LAYER[name] + "."
-    outputs = outputs_of(state_dict, f"{last}weight", source)
-    ours = {
-        f"classifier.{key.removeprefix(last)}" if key.startswith(last) else f"trunk.{key}": value
-        for key, value in state_dict.items()
-    }
-    model = ZooNetwork(name, outputs)
-    fit(model, ours, source)
-    return model

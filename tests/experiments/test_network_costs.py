@@ -143,7 +143,7 @@ def test_three_ways_to_halve_a_grid_end_in_the_same_shape():
     for row in rows:
         with torch.device("meta"):
             assert row.build().eval()(torch.zeros(1, *row.shape)).shape == (1, 768, 17, 17)
-    ours, theirs = rows[2].build().state_dict(), InceptionV3(2).mixed["6a"].state_dict()
+    ours, theirs = rows[2].build().state_dict(), InceptionV3(2).inception["6a"].state_dict()
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
 

@@ -248,26 +248,6 @@ def _read_caffemodel(data: bytes, folder: Path) -> object:
     return read_caffemodel(_written(folder, "net.caffemodel", data))
 
 
-def _browser_models(_: Path) -> list[bytes]:
-    steps = {"dtype": "uint8", "scale": 0.5, "min": -1.0}
-    plain = [
-        {"name": "conv2d_1/kernel", "shape": [1, 1, 3, 2], "dtype": "float32"},
-        {"name": "conv2d_1/bias", "shape": [2], "dtype": "float32"},
-    ]
-    bytewise = [{"name": "a", "shape": [4, 4], "dtype": "float32", "quantization": steps}]
-    groups = [{"paths": ["one", "two"], "weights": plain}, {"paths": ["two"], "weights": bytewise}]
-    whole = {"format": "layers-model", "weightsManifest": groups}
-    return [json.dumps(whole).encode(), json.dumps(whole, indent=1).encode()]
-
-
-def _read_browser_model(data: bytes, folder: Path) -> object:
-    from detector.models.weights.keras import read_browser_weights
-
-    for name in ("one", "two"):
-        _written(folder, f"keras/{name}.bin", bytes(range(16)))
-    return read_browser_weights(_written(folder, "keras/model.json", data))
-
-
 def _small_multibox() -> Any:
     import torch
 
@@ -510,7 +490,6 @@ READERS = (
     Reader("safetensors", _weights, _read_weights),
     Reader("pth", _pth, _read_pth),
     Reader("caffemodel", _caffemodels, _read_caffemodel),
-    Reader("keras-json", _browser_models, _read_browser_model),
     Reader("multibox", _multiboxes, _read_multibox),
     Reader("multibox-header", _headers(_multiboxes), _read_header(_multiboxes, _read_multibox)),
     Reader("classifier", _classifiers, _read_classifier),

@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.models.googlenet import GoogLeNet
 from detector.models.normalisation import FILL_MEAN, HALF, IMAGENET, Normalisation
-from detector.models.weights.pretrained import (
-    fit,
+from detector.models.weights.outside import (
+    CAFFE_LAYERS,
     load_bvlc_googlenet,
-    read_tensors,
+    load_torchvision_inception,
 )
-from detector.models.weights.torchvision import (
-    load_torchvision_googlenet,
-    load_torchvision_inception_v3,
-)
+from detector.models.weights.pretrained import fit, read_tensors
 
 BVLC = "bvlc_googlenet.safetensors"
 
@@ -64,7 +61,7 @@ def randomised(model: nn.Module) -> nn.Module:
 
 
 def test_bvlc_googlenet_recognises_thirty_pictures(shared_data, shared_weights):
-    model = load_bvlc_googlenet(shared_weights / BVLC).eval()
+    model = load_bvlc_googlenet(read_tensors(shared_weights / BVLC)).eval()
     first, five, count = hits(model, shared_data / "imagenet_sample", slice(None, None, 34))
     assert count == 30
     assert first >= 21
@@ -73,7 +70,7 @@ def test_bvlc_googlenet_recognises_thirty_pictures(shared_data, shared_weights):
 
 @pytest.mark.slow
 def test_bvlc_googlenet_reproduces_its_measured_accuracy(shared_data, shared_weights):
-    model = load_bvlc_googlenet(shared_weights / BVLC).eval()
+    model = load_bvlc_googlenet(read_tensors(shared_weights / BVLC)).eval()
     first, five, count = hits(model, shared_data / "imagenet_sample", slice(None))
     assert count == 1000
     assert first / 10 == pytest.approx(73.9, abs=0.3)
@@ -83,8 +80,7 @@ def test_bvlc_googlenet_reproduces_its_measured_accuracy(shared_data, shared_wei
 def test_bvlc_equals_its_own_convention(shared_weights):
     """The folded first layer on centred RGB equals the stored one on BGR less (104, 117, 123)."""
     stored = load_file(shared_weights / BVLC)
-    model = load_bvlc_googlenet(shared_weights / BVLC, num_outputs=21)
-    assert model.classifier.out_features == 21
+    model = load_bvlc_googlenet(stored)
     rgb = torch.randint(0, 256, (1, 3, 32, 32), generator=torch.Generator().manual_seed(0)).float()
     caffe = rgb.flip(1) - torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1)
     ours = rgb / 255 - torch.tensor(FILL_MEAN).view(1, 3, 1, 1)
@@ -98,7 +94,7 @@ def test_torchvision_googlenet_gives_torchvisions_logits(auxiliary):
     from torchvision.models import GoogLeNet as Theirs
 
     theirs = randomised(Theirs(7, aux_logits=auxiliary, init_weights=False)).eval()
-    ours = load_torchvision_googlenet(theirs.state_dict()).eval()
+    ours = load_torchvision_inception("torchvision_googlenet", theirs.state_dict()).eval()
     x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected, found = theirs(x), ours(x)
@@ -117,7 +113,7 @@ def test_torchvision_inception_v3_gives_torchvisions_logits(auxiliary):
 
     theirs = randomised(Theirs(7, aux_logits=auxiliary, init_weights=False)).eval()
     shuffled = dict(sorted(theirs.state_dict().items()))  # a file may list them in any order
-    ours = load_torchvision_inception_v3(shuffled).eval()
+    ours = load_torchvision_inception("inception_v3", shuffled).eval()
     x = torch.randn(2, 3, 107, 107, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = theirs(x)
@@ -126,7 +122,7 @@ def test_torchvision_inception_v3_gives_torchvisions_logits(auxiliary):
         if auxiliary:
             y = torch.randn(2, 768, 17, 17, generator=torch.Generator().manual_seed(3))
             expected = theirs.AuxLogits(y)
-            torch.testing.assert_close(ours.auxiliary(y), expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(ours.auxiliary["6e"](y), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_half_normalisation_is_torchvisions_transform_input():
@@ -148,8 +144,6 @@ def test_normalisation_by_hand():
 
 def bvlc_with(change, tmp_path: Path) -> Path:
     """A synthetic file in Caffe's layout, spoiled by `change`."""
-    from detector.models.weights.pretrained import CAFFE_LAYERS
-
     ours = GoogLeNet(1000).state_dict()
     tensors = {
         f"{caffe}.{kind}": ours[f"{layer}.{kind}"].half()
@@ -185,7 +179,7 @@ def _wrong_shape(tensors):
 def test_weights_that_do_not_fit_are_refused_by_file_and_tensor(change, words, tmp_path):
     path = bvlc_with(change, tmp_path)
     with pytest.raises(WeightsError, match=words) as caught:
-        load_bvlc_googlenet(path)
+        load_bvlc_googlenet(read_tensors(path), str(path))
     assert str(path) in str(caught.value)
 
 

@@ -21,7 +21,8 @@ from detector.models.inference.int8 import (
 )
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
 from detector.models.normalisation import CENTRED, HALF
-from detector.models.weights.pretrained import load_bvlc_googlenet
+from detector.models.weights.outside import load_bvlc_googlenet
+from detector.models.weights.pretrained import read_tensors
 
 needs_vnni = pytest.mark.skipif(not runs_in_8_bits("cpu"), reason="no exact 8-bit products here")
 
@@ -116,7 +117,7 @@ def test_eight_bit_logits_are_close_and_do_not_depend_on_company(form):
 @needs_vnni
 def test_bvlc_googlenet_in_eight_bits_recognises_thirty_pictures(shared_data, shared_weights):
     """In float32 it is 22 and 26 (test_pretrained.py)."""
-    model = load_bvlc_googlenet(shared_weights / BVLC).eval()
+    model = load_bvlc_googlenet(read_tensors(shared_weights / BVLC)).eval()
     sample = shared_data / "imagenet_sample"
     calibration = slice(3, None, 80)
     seen: list[torch.Tensor] = []

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_keras_weights import keras_arrays, write_browser_model
 
 from detector.errors import WeightsError
 from detector.models import build_model
-from detector.models.inception_v3 import InceptionV3
 from detector.models.normalisation import HALF
 from detector.models.weights.start import load_start
 
@@ -40,14 +38,6 @@ def test_torchvisions_files_are_recognised(theirs, ours, first, tmp_path):
     stored = torch.load(path, weights_only=True)
     assert model.classifier.out_features == 4
     assert torch.equal(model.state_dict()[first[1]], stored[first[0]])
-
-
-def test_a_browser_model_is_recognised(tmp_path):
-    path = write_browser_model(tmp_path, keras_arrays(InceptionV3(2)))
-    options = {"padding_counts": False}
-    assert load_start(path, "inception_v3", 4, options).classifier.out_features == 4
-    with pytest.raises(WeightsError, match="padding_counts"):
-        load_start(path, "inception_v3", 4, {})
 
 
 @pytest.mark.parametrize("outputs", [3, 5])

@@ -7,7 +7,8 @@ import torch
 from test_pretrained import randomised
 
 from detector.errors import WeightsError
-from detector.models.torchvision_zoo import ZooNetwork, load_torchvision_network
+from detector.models.torchvision_zoo import ZooNetwork
+from detector.models.weights.outside import load_torchvision_network
 from detector.models.weights.pretrained import replace_classifier
 
 NAMES = [
@@ -53,8 +54,6 @@ def test_weights_of_another_network_are_refused_by_tensor():
         load_torchvision_network("vgg16", state, "file")
 
 
-def test_what_is_not_in_the_zoo_is_refused():
-    with pytest.raises(ValueError, match="alexnet"):
-        ZooNetwork("lenet", 5)
+def test_a_file_without_its_last_layer_is_refused():
     with pytest.raises(WeightsError, match=r"fc\.weight is missing"):
         load_torchvision_network("resnet50", {})

@@ -14,7 +14,7 @@ from small_multibox import priors_on, small
 
 from detector.errors import ImageError, SettingsError, WeightsError
 from detector.models import build_model
-from detector.models.map_trunk import map_shape, map_trunk
+from detector.models.split import Trunk, map_shape
 from detector.proposals.both import Both
 from detector.proposals.cache.stored import describe, settings_hash
 from detector.proposals.calibration import Calibration
@@ -59,16 +59,19 @@ def test_each_cell_of_a_grid_speaks_for_its_own_priors():
 @pytest.mark.parametrize("architecture", ["googlenet", "bn_googlenet", "torchvision_googlenet"])
 def test_the_trunk_ends_at_its_module_without_the_pool(architecture):
     whole = build_model(architecture, 1, width=0.125)
-    assert map_shape(map_trunk(whole, "3b"), 64) == (60, 8, 8)
-    assert map_shape(map_trunk(whole, "4e"), 64) == (104, 4, 4)
+    assert map_shape(Trunk(whole, "3b", pool_behind=False), 64) == (60, 8, 8)
+    assert map_shape(Trunk(whole, "4e", pool_behind=False), 64) == (104, 4, 4)
 
 
 def test_other_trunks_go_by_name_or_are_refused():
-    assert map_shape(map_trunk(build_model("bn_inception", 1), "3a"), 64)[1:] == (8, 8)
+    assert map_shape(Trunk(build_model("bn_inception", 1), "3a", pool_behind=False), 64)[1:] == (
+        8,
+        8,
+    )
     with pytest.raises(SettingsError, match="choose googlenet"):
-        map_trunk(build_model("nin", 1), "4e")
+        Trunk(build_model("nin", 1), "4e", pool_behind=False)
     with pytest.raises(SettingsError, match="not cut after '9z'"):
-        map_trunk(build_model("googlenet", 1, width=0.125), "9z")
+        Trunk(build_model("googlenet", 1, width=0.125), "9z", pool_behind=False)
 
 
 @pytest.mark.parametrize(("stored_as", "reach"), [("float32", 0), ("float16", 1e-3), ("int8", 0.1)])

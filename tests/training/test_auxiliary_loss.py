@@ -9,8 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from detector.errors import SettingsError
-from detector.models.googlenet import GoogLeNetOutput
-from detector.models.inception_v3 import InceptionV3Output
 from detector.training.classifier.loss import classifier_loss
 from detector.training.regions.loss import auxiliary_loss, region_loss
 
@@ -21,13 +19,13 @@ def logits(*probabilities: float) -> torch.Tensor:
 
 def test_googlenets_loss_by_hand():
     """-ln 0.5 of its own, 0.3 times -ln 0.25 and -ln 0.1 of the heads."""
-    output = GoogLeNetOutput(logits(0.5, 0.5), logits(0.25, 0.75), logits(0.1, 0.9))
+    output = (logits(0.5, 0.5), logits(0.25, 0.75), logits(0.1, 0.9))
     found = classifier_loss(output, torch.tensor([0])).item()
     assert found == pytest.approx(-math.log(0.5) - 0.3 * (math.log(0.25) + math.log(0.1)))
 
 
 def test_inception_v3s_loss_by_hand():
-    output = InceptionV3Output(logits(0.5, 0.5), logits(0.25, 0.75))
+    output = (logits(0.5, 0.5), logits(0.25, 0.75))
     found = classifier_loss(output, torch.tensor([1])).item()
     assert found == pytest.approx(-math.log(0.5) - 0.3 * math.log(0.75))
 
@@ -50,7 +48,7 @@ def test_the_loss_of_regions_keeps_one_value_a_region():
 
 def test_gradients_reach_every_head_by_its_weight():
     heads = [torch.zeros(1, 2, requires_grad=True) for _ in range(3)]
-    classifier_loss(GoogLeNetOutput(*heads), torch.tensor([0])).sum().backward()
+    classifier_loss(tuple(heads), torch.tensor([0])).sum().backward()
     grads = [head.grad.flatten().tolist() for head in heads]
     assert grads[0] == pytest.approx([-0.5, 0.5])
     assert grads[1] == grads[2] == pytest.approx([-0.15, 0.15])

@@ -16,8 +16,7 @@ from detector.datasets import Dataset, Sample
 from detector.errors import TrainingError
 from detector.models import build_model
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
-from detector.models.map_trunk import map_shape
-from detector.models.split import Trunk
+from detector.models.split import Trunk, map_shape
 from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
 from detector.training.engine.bank_settings import BankSettings

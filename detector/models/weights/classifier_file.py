@@ -19,20 +19,9 @@ from detector.files import write_atomically
 from detector.models import build_model
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.traits import traits_of
-from detector.models.weights.pretrained import (
-    MOST_OUTPUTS,
-    build_to_fit,
-    fit,
-    outputs_of,
-    read_tensors,
-)
-from detector.models.weights.start import (
-    CLASSIFIER_FORMAT,
-    StartKind,
-    architecture_of,
-    outside_network,
-    own_kind,
-)
+from detector.models.weights.outside import architecture_of, load_outside
+from detector.models.weights.pretrained import MOST_OUTPUTS, build_to_fit, read_tensors
+from detector.models.weights.start import CLASSIFIER_FORMAT, StartKind, load_own, own_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +107,7 @@ def load_classifier(path: str | Path, architecture: str | None = None) -> Classi
         raise WeightsError(
             f"{path}: which network it is cannot be told from its names; give --architecture"
         )
-    model = outside_network(path, tensors, name)
-    if model is None:
-        if "classifier.weight" not in tensors:
-            raise WeightsError(f"{path}: no classifier.weight in it, so it classifies nothing")
-        model = build_model(name, outputs_of(tensors, "classifier.weight", str(path)))
-        fit(model, tensors, str(path))
+    model = load_outside(path, tensors, name) or load_own(path, tensors, name, {})
     return Classifier(model, name, traits_of(name).side)
 
 

@@ -1,4 +1,4 @@
-"""Exact loading of outside weights into a network, and the BVLC GoogLeNet.
+"""Reading of weight files, and exact loading of their tensors into a network.
 
 Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. A tensor that does
 not fit is refused by name.
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import WeightsError, is_out_of_memory
-from detector.models.googlenet import TABLE1, GoogLeNet
 from detector.models.weights.caffemodel import read_caffemodel
 
 MAX_BYTES = 8_000_000_000
@@ -161,62 +160,3 @@ def replace_classifier(
         fresh.weight.normal_(0, 0.01, generator=generator)
         fresh.bias.zero_()
     model.classifier = fresh
-
-
-CAFFE_BRANCHES = {
-    "one": "1x1",
-    "reduce3": "3x3_reduce",
-    "three": "3x3",
-    "reduce5": "5x5_reduce",
-    "five": "5x5",
-    "project": "pool_proj",
-}
-CAFFE_LAYERS = {
-    "conv1.conv": "conv1/7x7_s2",
-    "conv2_reduce.conv": "conv2/3x3_reduce",
-    "conv2.conv": "conv2/3x3",
-    "classifier": "loss3/classifier",
-} | {
-    f"inception.{block}.{ours}.conv": f"inception_{block}/{theirs}"
-    for block in TABLE1
-    for ours, theirs in CAFFE_BRANCHES.items()
-}
-CAFFE_HEADS = {
-    f"auxiliary.{block}.{ours}": f"{theirs}/{layer}"
-    for block, theirs in (("4a", "loss1"), ("4d", "loss2"))
-    for ours, layer in (("conv.conv", "conv"), ("hidden", "fc"), ("classifier", "classifier"))
-}
-
-
-def load_bvlc_googlenet(
-    path: str | Path,
-    num_outputs: int = 1000,
-    *,
-    auxiliary: bool = False,
-    generator: torch.Generator | None = None,
-) -> GoogLeNet:
-    """Load the BVLC GoogLeNet, which the Caffe team trained on ILSVRC-2012 (Caffe's layer names).
-
-    It was trained on blue-green-red pixels in 0..255 minus (104, 117, 123). That mean is the crops'
-    own FILL_MEAN, so the rest folds into the first convolution exactly: its input channels are
-    reversed and scaled by 255. With `num_outputs` other than 1000 the last layer is a fresh one, in
-    the auxiliary heads too; `auxiliary` needs a file that has them, as the original .caffemodel.
-    """
-    theirs = read_tensors(path)
-    ours: dict[str, Tensor] = {}
-    for layer, caffe in (CAFFE_LAYERS | (CAFFE_HEADS if auxiliary else {})).items():
-        for kind in ("weight", "bias"):
-            if f"{caffe}.{kind}" not in theirs:
-                raise WeightsError(f"{path}: tensor {caffe}.{kind} is missing")
-            value = theirs[f"{caffe}.{kind}"].float()
-            if value.shape[:2] == (1, 1):  # Caffe's linear layers before 2014's end: (1, 1, O, I)
-                value = value.flatten(0, 2)
-            ours[f"{layer}.{kind}"] = value
-    if ours["conv1.conv.weight"].shape[1:2] == (3,):
-        ours["conv1.conv.weight"] = ours["conv1.conv.weight"].flip(1) * 255
-    model = GoogLeNet(1000, auxiliary=auxiliary)
-    fit(model, ours, str(path))
-    if num_outputs != 1000:
-        for network in (model, *model.auxiliary.values()):
-            replace_classifier(network, num_outputs, generator)
-    return model

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.normalisation import Normalisation, is_usable
-from detector.models.torchvision_zoo import LAST_LAYER, load_torchvision_network
-from detector.models.weights.keras import load_keras_inception_v3
+from detector.models.weights.outside import architecture_of, load_outside
 from detector.models.weights.pretrained import (
     check_regular,
     fit,
-    load_bvlc_googlenet,
     outputs_of,
     read_tensors,
     replace_classifier,
-)
-from detector.models.weights.torchvision import (
-    load_torchvision_googlenet,
-    load_torchvision_inception_v3,
 )
 
 CLASSIFIER_FORMAT = "classifier 1"
@@ -46,8 +39,6 @@ class StartKind:
 
 def kind_of_start(path: Path) -> StartKind | None:
     """Recognise the network of a file; None where its names are ambiguous. Raises WeightsError."""
-    if path.suffix == ".json":
-        return StartKind("inception_v3", {"padding_counts": False})
     kind = own_kind(path)
     if kind is not None:
         return kind
@@ -85,54 +76,30 @@ def own_kind(path: Path) -> StartKind | None:
     return StartKind(name, options, size, normalisation, classes)
 
 
-def architecture_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """Recognise the architecture of an outside file by its tensor names, or None."""
-    for sign, name in _SIGNS.items():
-        if sign in tensors:
-            return name
-    import torchvision
-
-    names = _without_counters(tensors)
-    for name in LAST_LAYER:
-        with torch.device("meta"):
-            theirs = getattr(torchvision.models, name)(weights=None).state_dict()
-        if _without_counters(theirs) == names:
-            return name
-    return None
-
-
-_SIGNS = {
-    "loss3/classifier.weight": "googlenet",
-    "inception3a.branch1.conv.weight": "torchvision_googlenet",
-    "Mixed_5b.branch1x1.conv.weight": "inception_v3",
-}
-
-
-def _without_counters(names: Iterable[str]) -> set[str]:
-    """Drop the counters of batch normalisation, which older files lack."""
-    return {name for name in names if not name.endswith("num_batches_tracked")}
-
-
 def load_start(
     path: Path, architecture: str, num_outputs: int, options: Mapping[str, Any]
 ) -> nn.Module:
     """Build an architecture with the weights of `path` and a fresh last layer of `num_outputs`.
 
-    Known layouts: BVLC GoogLeNet (Caffe's names, as safetensors or .caffemodel), torchvision's
-    networks, Keras's Inception-v3 for browsers (its model.json), and our own. Raises WeightsError.
+    Known layouts: those of `OUTSIDE` (outside.py), torchvision's zoo, and our own. Raises
+    WeightsError.
     """
-    if path.suffix == ".json":
-        _must_be("inception_v3", architecture, path)
-        if options.get("padding_counts", True):
-            raise WeightsError(
-                f"{path}: Keras leaves padding out of its pools; set options.padding_counts"
-                " to false"
-            )
-        return _adopt(load_keras_inception_v3(path, 1), architecture, num_outputs, options, path)
     tensors = read_tensors(path)
-    theirs = outside_network(path, tensors, architecture)
+    theirs = load_outside(path, tensors, architecture)
     if theirs is not None:
         return _adopt(theirs, architecture, num_outputs, options, path)
+    model = load_own(path, tensors, architecture, options)
+    if (kind := own_kind(path)) is not None:
+        model.normalisation = kind.normalisation  # type: ignore[assignment]
+    if len(tensors["classifier.weight"]) != num_outputs:
+        replace_classifier(model, num_outputs)
+    return model
+
+
+def load_own(
+    path: Path, tensors: Mapping[str, Tensor], architecture: str, options: Mapping[str, Any]
+) -> nn.Module:
+    """Load tensors with our own names, whose number of outputs they tell. Raises WeightsError."""
     if "classifier.weight" not in tensors:
         raise WeightsError(
             f"{path}: no classifier.weight in it; expected BVLC, torchvision or our own names"
@@ -140,32 +107,7 @@ def load_start(
     outputs = outputs_of(tensors, "classifier.weight", str(path))
     model = build_model(architecture, outputs, **options)
     fit(model, tensors, str(path))
-    if (kind := own_kind(path)) is not None:
-        model.normalisation = kind.normalisation  # type: ignore[assignment]
-    if outputs != num_outputs:
-        replace_classifier(model, num_outputs)
     return model
-
-
-def outside_network(
-    path: Path, tensors: Mapping[str, Tensor], architecture: str
-) -> nn.Module | None:
-    """Load the network of an outside file with all its weights; None for files with our names.
-
-    Raises WeightsError where it is of another architecture.
-    """
-    if "loss3/classifier.weight" in tensors:
-        _must_be("googlenet", architecture, path)
-        return load_bvlc_googlenet(path)
-    if "inception3a.branch1.conv.weight" in tensors:
-        _must_be("torchvision_googlenet", architecture, path)
-        return load_torchvision_googlenet(tensors, str(path))
-    if "Mixed_5b.branch1x1.conv.weight" in tensors:
-        _must_be("inception_v3", architecture, path)
-        return load_torchvision_inception_v3(tensors, str(path))
-    if architecture in LAST_LAYER and not any(name.startswith("trunk.") for name in tensors):
-        return load_torchvision_network(architecture, tensors, str(path))
-    return None
 
 
 def _adopt(
@@ -182,11 +124,3 @@ def _adopt(
     fit(model, state, str(path))
     model.normalisation = theirs.normalisation
     return model
-
-
-def _must_be(right: str, architecture: str, path: Path) -> None:
-    if architecture != right:
-        raise WeightsError(
-            f"{path} holds a {right}, but architecture is set to {architecture}; leave the"
-            " architecture out, and it follows from the file"
-        )

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from detector.errors import SettingsError, WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
-from detector.models.map_trunk import map_shape, map_trunk
 from detector.models.normalisation import Normalisation
+from detector.models.split import Trunk, map_shape
 from detector.models.weights.pretrained import build_to_fit, read_tensors
 from detector.models.weights.storage import StoredAs, decode, encode
 from detector.proposals.calibration import Calibration
@@ -62,7 +62,9 @@ class TrainedMultiBox:
 
 def build_network(header: MultiBoxHeader, priors: Priors) -> MultiBoxNetwork:
     """Build the network that a header describes, with random weights."""
-    trunk = map_trunk(build_model(header.architecture, 1, **header.options), header.after)
+    trunk = Trunk(
+        build_model(header.architecture, 1, **header.options), header.after, pool_behind=False
+    )
     return on_trunk(trunk, header.input_size, priors, header.heads)
 
 

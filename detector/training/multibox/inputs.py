@@ -13,7 +13,7 @@ import typer
 from detector.datasets import Dataset
 from detector.errors import DatasetError
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
-from detector.models.map_trunk import map_shape, map_trunk
+from detector.models.split import Trunk, map_shape
 from detector.progress.bar import progress
 from detector.progress.interruption import Stop
 from detector.progress.messages import pluralise
@@ -96,7 +96,9 @@ def build_setup(
         options=trunk_settings.options,
         weights=trunk_settings.weights,
     )
-    trunk = map_trunk(build_network(member, 1, context.data_root), trunk_settings.after)
+    trunk = Trunk(
+        build_network(member, 1, context.data_root), trunk_settings.after, pool_behind=False
+    )
     whole = on_trunk(trunk, trunk_settings.input_size, priors, settings.heads)
     whole = whole.to(context.device).to(memory_format=torch.channels_last)
     group.broadcast_weights(whole)

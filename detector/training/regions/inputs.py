@@ -16,8 +16,7 @@ from detector.errors import DatasetError, ImageError
 from detector.hardware import choose_precision
 from detector.heads.fit import need_every_class
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
-from detector.models.map_trunk import map_shape
-from detector.models.split import Top, Trunk
+from detector.models.split import Top, Trunk, map_shape
 from detector.progress.bar import progress
 from detector.progress.interruption import Stop
 from detector.progress.messages import pluralise

@@ -52,7 +52,7 @@ def auxiliary_loss(
     """`loss` of the logits plus `weight` times `loss` of each auxiliary head's logits.
 
     `output` is what a network gives in training: logits (N, K+1), or a tuple of them whose first is
-    the network's own (`GoogLeNetOutput`, `InceptionV3Output`). `loss` maps logits to any one shape.
+    the network's own. `loss` maps logits to any one shape.
     """
     if not weight >= 0:
         raise SettingsError(f"the weight of auxiliary losses is {weight}, expected 0 or more")
