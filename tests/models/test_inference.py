@@ -16,14 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
-from detector.models.inference.prepare import (
-    FixedBatches,
+from detector.models.inference.operators import (
     FusedConvReLU,
     NumbaMaxPool,
     NumbaResponseNorm,
     fold_batch_norm,
-    prepare_for_inference,
 )
+from detector.models.inference.prepare import FixedBatches, prepare_for_inference
 from detector.models.normalisation import HALF
 
 

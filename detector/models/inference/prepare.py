@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from detector.errors import is_out_of_memory
 from detector.hardware import has_fast_bfloat16
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
-from detector.models.inference.folding import fold_batch_norm, halved_side
 from detector.models.normalisation import CENTRED, Normalisation
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -38,7 +37,7 @@ def prepare_for_inference(
     precision: Precision = "float32",
     normalisation: Normalisation = CENTRED,
     activation_ranges: Mapping[str, float] | None = None,
-) -> nn.Module:
+) -> Prepared:
     """Make a faster copy of `model` with the same logits (to rounding), for inference only.
 
     It takes centred crops of any float type and memory format, and returns float32 logits (or the
@@ -46,151 +45,52 @@ def prepare_for_inference(
     activation ranges, on a CPU with exact 8-bit products (int8.py). Raises SettingsError where
     int8 is not possible.
     """
-    if precision == "int8":
-        from detector.models.inference.int8 import QuantisedGoogLeNet
+    # Here, since they import the compiler of kernels, and not every user of this file prepares.
+    from detector.models.inference import int8, operators
 
-        return QuantisedGoogLeNet(model, activation_ranges, normalisation)
+    if precision == "int8":
+        enter = int8.ToSteps(normalisation)
+        return Prepared(int8.quantised(model, activation_ranges, enter), enter)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     model = copy.deepcopy(model).eval().requires_grad_(False)
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
-    _replace(model, ConvReLU, lambda conv: FusedConvReLU(conv, dtype))
-    if on_cpu:
-        _replace(model, MaxPool, lambda pool: NumbaMaxPool(pool) if pool.kernel == 3 else pool)
-        _replace(model, LocalResponseNorm, NumbaResponseNorm)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is ConvReLU:
+                setattr(module, name, operators.FusedConvReLU(child, dtype))
+            elif type(child) is MaxPool and child.kernel == 3 and on_cpu:
+                setattr(module, name, operators.NumbaMaxPool(child))
+            elif type(child) is LocalResponseNorm and on_cpu:
+                setattr(module, name, operators.NumbaResponseNorm(child))
     model.to(memory_format=torch.channels_last).to(dtype)
     if hasattr(model, "classifier"):
         model.get_submodule("classifier").float()
-    return Prepared(model, dtype, normalisation)
 
+    def enter_float(crops: Tensor) -> Tensor:
+        return normalisation(crops).to(dtype, memory_format=torch.channels_last)
 
-def _replace(model: nn.Module, kind: type, make: Callable[[Any], nn.Module]) -> None:
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is kind:
-                setattr(module, name, make(child))
+    return Prepared(model, enter_float)
 
 
 class Prepared(nn.Module):
-    """The network on normalised input of `dtype`; the last layer stays in float32."""
+    """A prepared network; `enter` makes its input of centred crops. The last layer is float32."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, normalisation: Normalisation) -> None:
+    def __init__(self, model: nn.Module, enter: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.model = model
-        self.dtype = dtype
-        self.normalisation = normalisation
+        self.model, self.enter = model, enter
 
     def forward(self, crops: Tensor) -> Tensor:
-        return self.model(self._convert(crops)).float()
+        return self.model(self.enter(crops)).float()
 
     def features(self, crops: Tensor) -> Tensor:
         """Input of the last layer: (N, F) float32."""
-        features: Any = self.model.features
-        pooled: Tensor = features(self._convert(crops))
-        return pooled.float()
+        model: Any = self.model
+        return model.features(self.enter(crops)).float()
 
     @property
     def classifier(self) -> nn.Module:
         """The last layer: features (N, F) to logits."""
         return self.model.get_submodule("classifier")
-
-    def _convert(self, crops: Tensor) -> Tensor:
-        return self.normalisation(crops).to(self.dtype, memory_format=torch.channels_last)
-
-
-class FusedConvReLU(nn.Module):
-    """Convolution, folded batch norm and ReLU: one operator on a CPU, two elsewhere."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, source: ConvReLU, dtype: torch.dtype) -> None:
-        super().__init__()
-        weight, bias = (t.to(dtype) for t in fold_batch_norm(source.conv, source.bn))
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
-        self.register_buffer("bias", bias)
-        self.stride: list[int] = list(source.conv.stride)
-        self.padding: Any = list(source.conv.padding)
-        self.fused = _has_fused_convolution(self.weight)
-        self.packed: tuple[torch.Size, Tensor] | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.fused:
-            return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding), True)
-        packed = self.packed
-        if packed is None or packed[0] != x.shape:
-            # Packed for this input shape: for others, oneDNN may reorder the weights at each call.
-            packed = self.packed = x.shape, self._pack(x)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, packed[1], self.bias, self.padding, self.stride, [1, 1], 1, "relu", [], ""
-        )
-
-    def _pack(self, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-            self.weight, self.padding, self.stride, [1, 1], 1, list(x.shape)
-        )
-        return packed
-
-
-def _has_fused_convolution(weight: Tensor) -> bool:
-    """True where this build of torch has the fused operators of its own compiler for CPUs."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    probe = torch.ones(1, 1, 1, 1, dtype=weight.dtype)
-    plain = [0, 0], [1, 1], [1, 1], 1
-    try:
-        packed = torch.ops.mkldnn._reorder_convolution_weight(probe, *plain, [1, 1, 1, 1])
-        out = torch.ops.mkldnn._convolution_pointwise(probe, packed, None, *plain, "relu", [], "")
-    except (RuntimeError, AttributeError, TypeError):
-        return False
-    return bool((out == 1).all())
-
-
-def _bits(x: Tensor) -> Any:
-    """NumPy view (N, H, W, C) of the bits of a channels-last map (N, C, H, W)."""
-    kind = torch.int16 if x.dtype == torch.bfloat16 else torch.int32
-    return x.permute(0, 2, 3, 1).view(kind).numpy()
-
-
-class NumbaMaxPool(nn.Module):
-    """Compiled 3x3 max-pool of a map without negative numbers."""
-
-    def __init__(self, pool: MaxPool) -> None:
-        super().__init__()
-        from detector.models.inference import numba_operators
-
-        self.stride, self.ceil = pool.stride, pool.ceil
-        self.run = (
-            numba_operators.pool_in_place_of if pool.stride == 1 else numba_operators.pool_halving
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        batch, channels, height, width = x.shape
-        if self.stride == 2:
-            height, width = (halved_side(side, self.ceil) for side in (height, width))
-        out = torch.empty(
-            (batch, channels, height, width), dtype=x.dtype, memory_format=torch.channels_last
-        )
-        self.run(_bits(x), _bits(out))
-        return out
-
-
-class NumbaResponseNorm(nn.Module):
-    """Compiled LocalResponseNorm: one pass over the channels of each pixel."""
-
-    def __init__(self, norm: LocalResponseNorm) -> None:
-        super().__init__()
-        from detector.models.inference import numba_operators
-
-        self.scale = float(norm.band[0, 0, 0, 0])
-        self.run = numba_operators.response_norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        out = torch.empty_like(x)
-        channels = x.shape[1]
-        self.run(_bits(x).reshape(-1, channels), _bits(out).reshape(-1, channels), self.scale)
-        return out
 
 
 _RUNS = threading.Lock()
