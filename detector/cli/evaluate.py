@@ -68,7 +68,8 @@ def main(
     from detector.cli.evaluating.settings import EvaluateSettings
     from detector.cli.evaluating.verdict import Verdict
     from detector.detection.load import SHIPPED
-    from detector.evaluation.protocols.rules import check_objects, check_protocol
+    from detector.evaluation.evaluating import check_objects
+    from detector.evaluation.protocols.rules import check_protocol
 
     rules, chosen = check_protocol(protocol), option.chosen(EvaluateSettings, change)
     check_options(context, chosen)

@@ -1,9 +1,9 @@
 """Evaluation of detections against annotations by the published rules."""
 
-from detector.evaluation.bootstrap import Comparison, Interval, bootstrap_interval, compare
-from detector.evaluation.oracle import oracle_detections
-from detector.evaluation.protocols.rules import evaluate
-from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Protocol
+from detector.evaluation.bootstrap import Comparison
+from detector.evaluation.diagnosis.oracles import oracle_detections
+from detector.evaluation.evaluating import compare, evaluate
+from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Interval, Protocol
 
 __all__ = [
     "PROTOCOLS",
@@ -12,7 +12,6 @@ __all__ = [
     "Evaluation",
     "Interval",
     "Protocol",
-    "bootstrap_interval",
     "compare",
     "evaluate",
     "oracle_detections",

@@ -7,36 +7,19 @@ an image drawn k times counts its detections and objects k times.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError, SettingsError
-from detector.evaluation.protocols.matching import NEITHER, RIGHT, Judged, judge_all
-from detector.evaluation.protocols.rules import (
-    RULES,
-    Average,
-    check_protocol,
-    class_result,
-    mean_over_classes,
-)
-from detector.evaluation.result import Protocol
-from detector.structures import Array, Detections
+from detector.evaluation.protocols.matching import RIGHT, Matching
+from detector.evaluation.protocols.rules import Average
+from detector.evaluation.result import Interval
+from detector.structures import Array
 
 ROUNDS = 1000
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate, and bounds that span the central `confidence` of the resampled values."""
-
-    estimate: float
-    low: float
-    high: float
-    confidence: float = CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -57,75 +40,35 @@ class Comparison:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def bootstrap_interval(
-    dataset: Dataset,
-    results: Mapping[str, Detections],
-    protocol: Protocol = "voc12",
-    seed: int = 0,
-    rounds: int = ROUNDS,
-) -> Interval:
-    """The mean AP of `results` with its bootstrap interval."""
-    check_protocol(protocol, RULES)
-    mean_ap, means = _resampled(dataset, results, protocol, image_draws(len(dataset), seed, rounds))
-    return _within(_interval(mean_ap, means))
+class Resampled(NamedTuple):
+    """The APs of K classes (R, K) in R rounds, and their means (R,); NaN without an object."""
+
+    aps: Array
+    means: Array
 
 
-def compare(
-    dataset: Dataset,
-    first: Mapping[str, Detections],
-    second: Mapping[str, Detections],
-    protocol: Protocol = "voc12",
-    seed: int = 0,
-    rounds: int = ROUNDS,
-) -> Comparison:
-    """Compare two sets of results on the same resampled images."""
-    check_protocol(protocol, RULES)
-    draws = image_draws(len(dataset), seed, rounds)
-    first_ap, first_aps = _resampled(dataset, first, protocol, draws)
-    second_ap, second_aps = _resampled(dataset, second, protocol, draws)
-    difference = second_aps - first_aps
-    drawn = difference[~np.isnan(difference)]
-    return Comparison(
-        first=_within(_interval(first_ap, first_aps)),
-        second=_within(_interval(second_ap, second_aps)),
-        difference=_interval(second_ap - first_ap, difference),
-        p_worse=float((drawn - drawn.mean() + second_ap - first_ap <= 0).mean()),
-    )
-
-
-def _resampled(
-    dataset: Dataset, results: Mapping[str, Detections], protocol: Protocol, draws: Array
-) -> tuple[float, Array]:
-    """The mean AP, and the resampled ones (R,); every detection is judged once for both."""
-    judge, average = RULES[protocol]
-    classes = judge_all(dataset, results, judge)
-    rows = [class_result(*pair, average) for pair in zip(dataset.classes, classes, strict=True)]
-    aps = np.stack([_resampled_aps(judged, draws, average) for judged in classes], axis=1)  # (R, K)
+def resample(matching: Matching, average: Average, draws: Array) -> Resampled:
+    """The APs of each round; `draws` (R, B) say how often it draws each image."""
+    columns = [_aps_of(matching, *one, draws, average) for one in matching.of_classes()]
+    aps = np.stack(columns, axis=1)
     defined = ~np.isnan(aps)
     count = defined.sum(1)
     total = np.where(defined, aps, 0.0).sum(1)
-    means = np.divide(total, count, out=np.full(len(draws), np.nan), where=count > 0)
-    return mean_over_classes([row.ap for row in rows]), means
+    return Resampled(aps, np.divide(total, count, out=np.full(len(draws), np.nan), where=count > 0))
 
 
-def _resampled_aps(judged: Judged, draws: Array, average: Average) -> Array:
-    """The APs (R,) of one class. Precision is computed at the right detections only: the wrong ones
-    between them add no recall, and precision is never greater there.
-    """
-    counted = judged.verdicts != NEITHER
-    images, right = judged.images[counted], judged.verdicts[counted] == RIGHT
-    rights = np.flatnonzero(right)
-    aps = np.full(len(draws), np.nan)
-    for row, positives in enumerate(draws @ judged.positives):
-        if positives == 0:
-            continue
-        weight = draws[row].astype(np.float64)[images]
-        true_positives, ranked = np.cumsum(weight[rights]), np.cumsum(weight)[rights]
-        precision = np.divide(
-            true_positives, ranked, out=np.zeros_like(true_positives), where=ranked > 0
-        )
-        aps[row] = average(precision, true_positives / positives)
-    return aps
+def compare_resampled(
+    first_ap: float, first: Resampled, second_ap: float, second: Resampled
+) -> Comparison:
+    """Compare two detectors by their mean APs, resampled with the same draws."""
+    difference = second.means - first.means
+    drawn = difference[~np.isnan(difference)]
+    return Comparison(
+        first=interval_of_ap(first_ap, first.means),
+        second=interval_of_ap(second_ap, second.means),
+        difference=interval_of(second_ap - first_ap, difference),
+        p_worse=float((drawn - drawn.mean() + second_ap - first_ap <= 0).mean()),
+    )
 
 
 def image_draws(images: int, seed: int, rounds: int) -> Array:
@@ -136,7 +79,7 @@ def image_draws(images: int, seed: int, rounds: int) -> Array:
     return np.random.default_rng(seed).multinomial(images, share, size=rounds)
 
 
-def _interval(estimate: float, resampled: Array) -> Interval:
+def interval_of(estimate: float, resampled: Array) -> Interval:
     """The estimate with the spread of the resampled values about their own mean.
 
     Repeated images make the curve rougher, and the envelope lifts a rough curve, so all resampled
@@ -147,9 +90,31 @@ def _interval(estimate: float, resampled: Array) -> Interval:
         raise EvaluationError("no resampled set of images has an object to be found")
     tail = (1 - CONFIDENCE) / 2
     low, high = estimate + np.quantile(resampled, [tail, 1 - tail]) - resampled.mean()
-    return Interval(estimate, float(low), float(high))
+    return Interval(estimate, float(low), float(high), CONFIDENCE)
 
 
-def _within(interval: Interval) -> Interval:
-    """Clip the interval of a mean AP to 0 and 1."""
-    return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))
+def interval_of_ap(estimate: float, resampled: Array) -> Interval:
+    """The interval of a (mean) AP, which lies within 0 and 1."""
+    found = interval_of(estimate, resampled)
+    return Interval(estimate, max(found.low, 0.0), min(found.high, 1.0), CONFIDENCE)
+
+
+def _aps_of(
+    matching: Matching, rows: Array, positives: Array, draws: Array, average: Average
+) -> Array:
+    """The APs (R,) of one class: its detections, and its objects (B,) in each image."""
+    images = matching.images[rows]
+    # Only at the right detections: the wrong ones between them add no recall, and precision is
+    # never greater there.
+    rights = np.flatnonzero(matching.verdicts[rows] == RIGHT)
+    aps = np.full(len(draws), np.nan)
+    for row, count in enumerate(draws @ positives):
+        if count == 0:
+            continue
+        weight = draws[row].astype(np.float64)[images]
+        true_positives, ranked = np.cumsum(weight[rights]), np.cumsum(weight)[rights]
+        precision = np.divide(
+            true_positives, ranked, out=np.zeros_like(true_positives), where=ranked > 0
+        )
+        aps[row] = average(precision, true_positives / count)
+    return aps

@@ -1,12 +1,13 @@
-"""What an evaluation says: one number, one row a class, and the curves behind them."""
+"""The result of an evaluation: one number, one row a class, and the curves behind them."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,9 +15,19 @@ from detector.evaluation.protocols.average_precision import envelope
 from detector.structures import Array
 
 Protocol = Literal["voc07", "voc12", "ilsvrc", "coco"]
-PROTOCOLS: tuple[Protocol, ...] = ("voc07", "voc12", "ilsvrc", "coco")
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 CURVE_POINTS = np.arange(101) / 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, and bounds that span the central `confidence` of the resampled values."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +37,7 @@ class ClassResult:
     ap          average precision, NaN where there is no object to be found
     positives   objects to be found;  detections  those that were judged right or wrong
     recall, precision, scores  along the ranking, best first (COCO: at its 101 recall levels)
+    interval    of the AP over images; None where there is none
     """
 
     name: str
@@ -35,6 +47,7 @@ class ClassResult:
     recall: Array
     precision: Array
     scores: Array
+    interval: Interval | None = None
 
     @property
     def best_recall(self) -> float:
@@ -51,24 +64,30 @@ class ClassResult:
 class Evaluation:
     """The verdict on a set of detections by one protocol.
 
-    mean_ap  the mean over the classes that have objects (COCO: over its ten thresholds as well)
-    extras   what else the protocol gives (COCO's twelve numbers), and counts
+    mean_ap   the mean over the classes that have objects (COCO: over its ten thresholds as well)
+    extras    what else the protocol gives (COCO's twelve numbers), and counts
+    interval  of the mean AP over images, by `rounds` rounds of the bootstrap with this seed; COCO's
+              protocol has none
     """
 
     protocol: Protocol
     mean_ap: float
     per_class: tuple[ClassResult, ...]
     extras: Mapping[str, float] = field(default_factory=dict)
+    interval: Interval | None = None
+    rounds: int = 0
+    seed: int | None = None
 
     def to_json(self, about: Mapping[str, Any] | None = None) -> str:
         """Everything as JSON, curves at 101 recall levels; numbers that do not exist are null.
 
-        about  what else is to be said of the evaluation: its interval, what was judged, and how
+        about  what else is to be said of the evaluation: what was judged, and how
         """
         rows = [
             {
                 "name": one.name,
                 "ap": one.ap,
+                "interval": one.interval and [one.interval.low, one.interval.high],
                 "positives": one.positives,
                 "detections": one.detections,
                 "recall": one.best_recall,
@@ -79,14 +98,25 @@ class Evaluation:
         content = {
             "protocol": self.protocol,
             "mean_ap": self.mean_ap,
+            "interval": self.interval and asdict(self.interval),
+            "rounds": self.rounds,
+            "seed": self.seed,
             **(about or {}),
             "extras": dict(self.extras),
             "per_class": rows,
         }
         return json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
 
+    def plot(self, path: str | Path) -> None:
+        """Draw the precision-recall curves as a PNG: a small panel a class, best first."""
+        # Here: it brings matplotlib's part of the house, which an evaluation does not need.
+        from detector.evaluation.report.plots import plot_precision_recall
+
+        plot_precision_recall(self, path)
+
 
 def without_nan(value: Any) -> Any:
+    """Plain values for JSON, which has no NaN: null stands for a number that does not exist."""
     if isinstance(value, dict):
         return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list):

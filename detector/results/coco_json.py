@@ -61,8 +61,8 @@ def write_detections(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Non
     write_json_rows(path, rows)
 
 
-def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Detections]) -> None:
-    """Write the results of a data set's images, in its order and with its category ids."""
+def rows_of(dataset: Dataset, results: Mapping[str, Detections]) -> list[dict[str, Any]]:
+    """The rows of a data set's images, in its order and with its category ids."""
     rows: list[dict[str, Any]] = []
     ids = ids_of_one_type(sample.image_id for sample in dataset.samples)
     for sample in dataset.samples:
@@ -70,7 +70,17 @@ def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Dete
         rows += detection_rows(
             ids[sample.image_id], sample.path.name, found, dataset.classes, dataset.category_ids
         )
-    write_detections(path, rows)
+    return rows
+
+
+def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Detections]) -> None:
+    """Write the results of a data set's images, in its order and with its category ids."""
+    write_detections(path, rows_of(dataset, results))
+
+
+def as_saved(dataset: Dataset, results: Mapping[str, Detections]) -> dict[str, Detections]:
+    """The results as they come back from their file, rounded as there."""
+    return _detections(Path(FILE), rows_of(dataset, results), dataset, Unmatched())
 
 
 def read_detections(
@@ -86,6 +96,12 @@ def read_detections(
     content = read_json(path)
     if not isinstance(content, list):
         raise AnnotationError(f"{path}: expected COCO's results layout, a list of detections")
+    return _detections(path, content, dataset, unmatched)
+
+
+def _detections(
+    path: Path, content: list[Any], dataset: Dataset, unmatched: Unmatched
+) -> dict[str, Detections]:
     rows = _rows(path, content, dataset, unmatched)
     return gather(path, dataset, rows, unmatched, np.asarray)
 

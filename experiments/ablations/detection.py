@@ -126,18 +126,18 @@ def measure(
 
 def judged(dataset: Dataset, rows: list[Measured], seed: int, rounds: int) -> list[dict[str, Any]]:
     """VOC2012's mAP of each row and its difference from the first, with bootstrap intervals."""
-    from detector.evaluation import bootstrap_interval, compare, evaluate
+    from detector.evaluation import compare, evaluate
 
     found = []
     for row in rows:
+        verdict = evaluate(dataset, row.results, "voc12", rounds=rounds, seed=seed)
         one: dict[str, Any] = {
             "name": row.settings.name, "paper": row.settings.paper, "boxes": row.boxes,
-            "mAP": float(evaluate(dataset, row.results, "voc12").mean_ap),
+            "mAP": verdict.mean_ap,
             "settings": row.settings.model_dump(mode="json"),
         }  # fmt: skip
-        if rounds:
-            interval = bootstrap_interval(dataset, row.results, "voc12", seed, rounds)
-            one["interval"] = [interval.low, interval.high]
+        if verdict.interval is not None:
+            one["interval"] = [verdict.interval.low, verdict.interval.high]
             if row is not rows[0]:
                 found_first = rows[0].results
                 gain = compare(dataset, found_first, row.results, "voc12", seed, rounds).difference

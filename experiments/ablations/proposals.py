@@ -228,7 +228,7 @@ def mean_precisions(
     """Add to each row VOC2012's mAP on its regions, the bootstrap interval, and the paired
     difference from the row it is compared with; what the networks say of regions is kept in `out`.
     """
-    from detector.evaluation import bootstrap_interval, compare, evaluate
+    from detector.evaluation import compare, evaluate
 
     made = {
         "rows": [[row.settings, row.limit] for row in rows],
@@ -237,10 +237,10 @@ def mean_precisions(
     store = region_store(out / "regions", detector, manifest, settings_hash(made))
     found = detect_by_rows(dataset, rows, detector, store, watched)
     for row, one, result in zip(rows, found, results, strict=True):
-        result["mAP"] = float(evaluate(dataset, one, "voc12").mean_ap)
-        if rounds:
-            interval = bootstrap_interval(dataset, one, "voc12", seed, rounds)
-            result["mAP_interval"] = [interval.low, interval.high]
+        verdict = evaluate(dataset, one, "voc12", rounds=rounds, seed=seed)
+        result["mAP"] = verdict.mean_ap
+        if verdict.interval is not None:
+            result["mAP_interval"] = [verdict.interval.low, verdict.interval.high]
         if rounds and row.against is not None:
             other = found[rows.index(row.against)]
             gain = compare(dataset, other, one, "voc12", seed, rounds).difference

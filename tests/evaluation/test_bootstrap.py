@@ -11,9 +11,26 @@ from evaluation_cases import dataset_of, random_case
 
 from detector.datasets import Dataset
 from detector.errors import EvaluationError, SettingsError
-from detector.evaluation import bootstrap_interval, compare, evaluate
-from detector.evaluation.bootstrap import _interval, _resampled, image_draws
+from detector.evaluation import Interval, compare, evaluate
+from detector.evaluation.bootstrap import image_draws, interval_of, interval_of_ap, resample
+from detector.evaluation.protocols.matching import match
+from detector.evaluation.protocols.rules import RULES
 from detector.structures import Annotations, Detections
+
+
+def bootstrap_interval(
+    dataset: Dataset, results: dict[str, Detections], *protocol: str, **how: int
+) -> Interval:
+    interval = evaluate(dataset, results, *protocol, **how).interval  # type: ignore[arg-type]
+    assert interval is not None
+    return interval
+
+
+def resampled_means(
+    dataset: Dataset, results: dict[str, Detections], protocol: str, draws: np.ndarray
+) -> np.ndarray:
+    judge, average = RULES[protocol]
+    return resample(match(dataset, results, judge), average, draws).means
 
 
 def drawn(
@@ -36,8 +53,8 @@ def test_a_round_equals_evaluating_the_images_drawn(protocol: str, seed: int) ->
     rng = np.random.default_rng(seed)
     dataset, results = random_case(rng, images=8, ties=False)
     times = rng.multinomial(8, np.full(8, 1 / 8))
-    fast = _resampled(dataset, results, protocol, times[None])[1][0]  # type: ignore[arg-type]
-    slow = evaluate(*drawn(dataset, results, times), protocol).mean_ap  # type: ignore[arg-type]
+    fast = resampled_means(dataset, results, protocol, times[None])[0]
+    slow = evaluate(*drawn(dataset, results, times), protocol, rounds=0).mean_ap  # type: ignore
     assert fast == pytest.approx(slow, abs=1e-12)
 
 
@@ -65,7 +82,7 @@ def test_half_of_two_images_found_gives_the_binomial_shares() -> None:
     dataset = dataset_of(truth, truth)
     results = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
     draws = np.array([[2, 0], [1, 1], [0, 2]])
-    assert _resampled(dataset, results, "voc12", draws)[1].tolist() == [1.0, 0.5, 0.0]
+    assert resampled_means(dataset, results, "voc12", draws).tolist() == [1.0, 0.5, 0.0]
 
 
 def test_a_detector_does_not_differ_from_itself() -> None:
@@ -96,10 +113,9 @@ def test_the_share_of_rounds_without_a_gain_is_the_binomial_one() -> None:
     assert result.p_worse == pytest.approx(7 / 27, abs=0.04)  # four standard deviations
 
 
-def test_coco_is_refused_with_the_protocols_that_can() -> None:
+def test_coco_has_no_interval_and_no_comparison() -> None:
     dataset, results = random_case(np.random.default_rng(0))
-    with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):
-        bootstrap_interval(dataset, results, "coco")
+    assert evaluate(dataset, results, "coco").interval is None
     with pytest.raises(SettingsError, match="voc07, voc12, ilsvrc"):
         compare(dataset, results, results, "coco")
 
@@ -109,13 +125,13 @@ def test_a_round_without_objects_does_not_count() -> None:
     dataset = dataset_of(truth, Annotations.empty())
     results = {"a": Detections([[0, 0, 10, 10]], [0.9], [0])}
     draws = np.array([[0, 2], [2, 0]])
-    means = _resampled(dataset, results, "voc12", draws)[1]
+    means = resampled_means(dataset, results, "voc12", draws)
     assert means == pytest.approx([np.nan, 1.0], nan_ok=True)
     # Of single rounds, the seeds that draw image a twice or once have a mAP, the others have none.
     refused = 0
     for seed in range(12):
         try:
-            bootstrap_interval(dataset, results, "voc12", seed, rounds=1)
+            bootstrap_interval(dataset, results, "voc12", seed=seed, rounds=1)
         except EvaluationError:
             refused += 1
     assert 0 < refused < 12
@@ -151,14 +167,16 @@ def test_bounds_lie_about_the_estimate_though_resampling_lifts_the_mean() -> Non
 def test_no_rounds_and_no_objects_are_refused() -> None:
     dataset, results = random_case(np.random.default_rng(0))
     with pytest.raises(SettingsError, match="rounds is 0"):
-        bootstrap_interval(dataset, results, rounds=0)
+        compare(dataset, results, results, rounds=0)
+    with pytest.raises(SettingsError, match="rounds is -1"):
+        bootstrap_interval(dataset, results, rounds=-1)
     with pytest.raises(EvaluationError):
         bootstrap_interval(dataset_of(Annotations.empty()), {})
 
 
 def test_the_bounds_leave_a_fortieth_on_either_side() -> None:
     """Resampled 0, 0.001, ..., 1: 95 % lie from 0.025 to 0.975, about a mean of one half."""
-    found = _interval(0.7, np.append(np.arange(1001) / 1000, np.nan))
+    found = interval_of(0.7, np.append(np.arange(1001) / 1000, np.nan))
     assert (found.estimate, found.confidence) == (0.7, 0.95)
     assert (found.low, found.high) == (pytest.approx(0.225), pytest.approx(1.175))
 
@@ -170,10 +188,24 @@ def test_unless_told_otherwise_a_thousand_rounds_are_drawn_with_seed_0() -> None
     assert compare(dataset, results, results).first == expected
 
 
-def test_the_bounds_of_a_mean_ap_stay_within_0_and_1():
-    from detector.evaluation import bootstrap
+def test_the_bounds_of_a_mean_ap_stay_within_0_and_1() -> None:
+    assert interval_of_ap(0.99, np.array([0.7, 0.8, 0.99])).high == 1.0
+    assert interval_of_ap(0.01, np.array([0.01, 0.2, 0.3])).low == 0.0
 
-    high = bootstrap._within(bootstrap._interval(0.99, np.array([0.7, 0.8, 0.99])))
-    low = bootstrap._within(bootstrap._interval(0.01, np.array([0.01, 0.2, 0.3])))
-    assert high.high == 1.0
-    assert low.low == 0.0
+
+def test_each_class_has_the_interval_of_an_evaluation_of_its_own() -> None:
+    dataset, results = random_case(np.random.default_rng(3), images=20)
+    whole = evaluate(dataset, results, rounds=50)
+    for label, one in enumerate(whole.per_class):
+        of_class = [
+            replace(s, annotations=s.annotations[s.annotations.labels == label])
+            for s in dataset.samples
+        ]
+        found = {name: some[some.labels == label] for name, some in results.items()}
+        alone = evaluate(replace(dataset, samples=tuple(of_class)), found, rounds=50)
+        assert one.interval == alone.interval
+
+
+def test_a_class_without_objects_has_no_interval() -> None:
+    result = evaluate(dataset_of(Annotations([[0, 0, 10, 10]], [0])), {}, rounds=5)
+    assert [one.interval is None for one in result.per_class] == [False, True]

@@ -58,7 +58,7 @@ def test_overlaps_are_pycocotools_own_to_the_last_bit(seed: int) -> None:
     corners = iou(xyxy_from_coco(found), xyxy_from_coco(objects))
     assert ((corners >= 0.5) != (theirs >= 0.5)).any()  # what rounding would change
     right = [
-        judge_voc(f[None], o[None], np.array([False]))[0] == RIGHT
+        judge_voc(iou_xywh(f[None], o[None]), o[None], np.array([False]))[0] == RIGHT
         for f, o in zip(found, objects, strict=True)
     ]
     assert right == (np.diag(theirs) >= 0.5).tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.boxes import coco_from_xyxy
+from detector.boxes import coco_from_xyxy, iou_xywh
 from detector.evaluation.protocols.ilsvrc import judge_ilsvrc, thresholds
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
 
@@ -27,7 +27,7 @@ def test_small_objects_ask_for_less(width: float, height: float, expected: float
 
 def judge(boxes: list[list[float]], objects: list[list[float]], ignored: list[bool]) -> list[int]:
     found, there = (coco_from_xyxy(np.array(one).reshape(-1, 4)) for one in (boxes, objects))
-    return judge_ilsvrc(found, there, np.array(ignored, bool)).tolist()
+    return judge_ilsvrc(iou_xywh(found, there), there, np.array(ignored, bool)).tolist()
 
 
 SMALL = [10.0, 10, 20, 20]

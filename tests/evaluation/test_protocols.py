@@ -34,7 +34,7 @@ def test_random_cases_equal_the_devkits_loops(protocol: str, seed: int) -> None:
             expected.append(math.nan)
     if all(map(math.isnan, expected)):
         pytest.skip("no object in this case")
-    result = evaluate(dataset, results, protocol)  # type: ignore[arg-type]
+    result = evaluate(dataset, results, protocol, rounds=0)  # type: ignore[arg-type]
     assert [one.ap for one in result.per_class] == pytest.approx(expected, abs=1e-12, nan_ok=True)
     assert result.mean_ap == pytest.approx(np.nanmean(expected), abs=1e-12)
 
@@ -110,16 +110,20 @@ def test_equal_scores_keep_the_order_of_the_images() -> None:
 def test_the_json_is_plain_and_has_no_nan() -> None:
     dataset = dataset_of(Annotations([[0, 0, 10, 10]], [CAT]))
     results = {"a": Detections([[0, 0, 10, 10]], [0.9], [CAT])}
-    result = evaluate(dataset, results, "voc12")
+    result = evaluate(dataset, results, "voc12", rounds=0)
     content = json.loads(result.to_json())
-    assert list(content) == ["protocol", "mean_ap", "extras", "per_class"]
+    assert list(content) == [
+        "protocol", "mean_ap", "interval", "rounds", "seed", "extras", "per_class",
+    ]  # fmt: skip
+    assert (content["interval"], content["rounds"], content["seed"]) == (None, 0, None)
     assert content["extras"] == {"images": 1, "images_with_detections": 1}
     assert content["protocol"] == "voc12"
     assert content["mean_ap"] == 1.0
-    dog = {"name": "dog", "ap": None, "positives": 0, "detections": 0, "recall": 0.0}
+    dog = {"name": "dog", "ap": None, "interval": None, "positives": 0, "detections": 0}
+    dog |= {"recall": 0.0}
     assert content["per_class"][DOG] == {**dog, "curve": [0.0] * 101}
     assert content["per_class"][CAT]["curve"] == [1.0] * 101
-    assert result.to_json() == evaluate(dataset, results, "voc12").to_json()
+    assert result.to_json() == evaluate(dataset, results, "voc12", rounds=0).to_json()
 
 
 def test_the_curve_falls_to_zero_beyond_the_recall_that_is_reached() -> None:

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from detector.datasets import Dataset, Sample
-from detector.evaluation import evaluate
+from detector.evaluation import Interval, evaluate
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis.diagnosis import diagnose
 from detector.evaluation.diagnosis.misses import evidence_of
-from detector.evaluation.report.page import Report, report_html
-from detector.evaluation.report.parts import Bar, Curve, bars, chart, points, small_curve
+from detector.evaluation.report.charts import Chart, percent
+from detector.evaluation.report.page import Bar, Report, report_html
 from detector.structures import Annotations, Detections, Proposals
 
 HOSTILE = "<script>alert(1)</script>&\"'\x07"
@@ -50,7 +50,7 @@ def report(tmp_path: Path) -> Report:
     boxes = {name: found for name, (found, _) in regions.items()}
     return Report(
         dataset,
-        evaluate(dataset, results),
+        evaluate(dataset, results, rounds=0),
         diagnosis,
         "python tools/evaluate.py --data 'a<b' --report",
         coverage=coverage(dataset, boxes, [1, None]),
@@ -67,7 +67,7 @@ def test_the_page_stands_by_itself_and_says_what_was_found(report: Report) -> No
         "Calibration", "By size and shape", "What each stage allows", "Classes",
         "Precision and recall", "Confusions", "Worst images",
     ]  # fmt: skip
-    command = "python tools/evaluate.py --data &#x27;a&lt;b&#x27; --report"
+    command = "python tools/evaluate.py --data &#39;a&lt;b&#39; --report"
     assert page.count(f"<code>{command}</code>") == len(figures)
     assert page.count("data:image/jpeg;base64,") == 3
     assert "<b>33.3</b><span>mAP</span>" in page  # one of three cats, first in the ranking
@@ -111,7 +111,7 @@ def test_names_from_files_are_text_and_never_markup(report: Report) -> None:
     page = report_html(replace(report, dataset=hostile, command=HOSTILE))
     assert "<script" not in page
     assert "\x07" not in page
-    assert "<h1>&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;&#x27;\\x07</h1>" in page
+    assert "<h1>&lt;script&gt;alert(1)&lt;/script&gt;&amp;&#34;&#39;\\x07</h1>" in page
     page.encode()  # half a letter of a file name was made visible
 
 
@@ -127,16 +127,25 @@ def test_without_regions_there_is_no_curve_of_proposals(report: Report) -> None:
     assert "Recall against proposals" not in page
 
 
+def test_the_interval_stands_beside_the_map(report: Report) -> None:
+    interval = Interval(1 / 3, 0.1, 0.625)
+    evaluation = replace(report.evaluation, interval=interval)
+    page = report_html(replace(report, evaluation=evaluation))
+    assert "<b>33.3</b><span>mAP, 95 % interval 10.0 to 62.5</span>" in page
+
+
 def test_a_chart_puts_its_ends_on_the_corners_of_the_frame() -> None:
-    drawn = chart(
-        "c", [Curve("one", [(1, 0.0), (10, 0.5), (100, 1.0)])], "x", (1, 100), logarithmic=True
-    )
-    assert 'points="40.0,212.0 214.0,110.0 388.0,8.0"' in drawn
+    curve = (np.array([1, 10, 100]), np.array([0.0, 0.5, 1.0]))
+    assert Chart("c", [curve], "x", (1, 100), logarithmic=True).lines() == [
+        "40.0,212.0 214.0,110.0 388.0,8.0"
+    ]
 
 
-def test_an_empty_curve_and_a_bar_without_a_number_are_drawn_as_nothing() -> None:
-    assert 'points=""' in small_curve(Curve("none", []))
-    assert "width:0.0%" in bars([Bar("none", float("nan"), points(float("nan")))])
+def test_a_number_that_does_not_exist_is_a_dash_and_its_bar_has_no_width() -> None:
+    assert percent(float("nan")) == "–"
+    assert [Bar("", share, "").width for share in (float("nan"), -0.1, 0.25, 1.5)] == [
+        "0.0", "0.0", "25.0", "100.0",
+    ]  # fmt: skip
 
 
 PROBE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.boxes import coco_from_xyxy, iou, xyxy_from_voc
+from detector.boxes import coco_from_xyxy, iou, iou_xywh, xyxy_from_voc
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
 from detector.evaluation.protocols.voc import judge_voc
 
@@ -14,7 +14,7 @@ OBJECT = [10.0, 10, 20, 20]
 
 def judge(boxes: list[list[float]], objects: list[list[float]], ignored: list[bool]) -> list[int]:
     found, there = (coco_from_xyxy(np.array(one).reshape(-1, 4)) for one in (boxes, objects))
-    return judge_voc(found, there, np.array(ignored, bool)).tolist()
+    return judge_voc(iou_xywh(found, there), there, np.array(ignored, bool)).tolist()
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from detector.cli.detecting.loading import Running, load
 from detector.cli.evaluating.settings import EvaluateSettings
-from detector.datasets import VOC_CLASSES, Dataset
+from detector.datasets import Dataset
 from detector.detection.bundle import BundleManifest, read_manifest
-from detector.errors import EvaluationError, ImageError
+from detector.errors import ImageError
 from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis.misses import RegionEvidence, region_evidence
+from detector.evaluation.evaluating import check_classes
 from detector.evaluation.scoring.regions import (
     proposing_from,
     proposing_with,
@@ -91,26 +92,9 @@ def warn_of_training(manifest: BundleManifest, dataset: Dataset) -> None:
         )
 
 
-def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
-    """The detector's list is the data set's; else an EvaluationError that names the option."""
-    if classes == dataset.classes:
-        return
-    apart = sorted(set(classes) ^ set(dataset.classes))
-    shown = ", ".join(apart[:3]) + (", ..." if len(apart) > 3 else "")
-    cure = "no name is in both, so these weights cannot be judged on it"
-    if set(classes) & set(dataset.classes):
-        cure = "--classes weights judges under the list of the weights, by name"
-    if classes == VOC_CLASSES:
-        cure = "--classes voc judges under VOC's twenty, with COCO's names for them, too"
-    raise EvaluationError(
-        f"{dataset.name} has {pluralise(len(dataset.classes), 'class')}, the weights {len(classes)}"
-        f" ({f'not in both: {shown}' if apart else 'in another order'}); {cure}"
-    )
-
-
 def stages_of(dataset: Dataset, regions: Mapping[str, Proposals]) -> dict[str, float]:
     """The bounds that proposals set: their recall, and the mAP of a perfect classifier on them."""
-    oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12")
+    oracle = evaluate(dataset, oracle_detections(dataset, regions), "voc12", rounds=0)
     return {
         "proposals_per_image": sum(map(len, regions.values())) / len(regions),
         "proposal_recall": float(coverage(dataset, regions, [None]).recall(0.5)[0]),

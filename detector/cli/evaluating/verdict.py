@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -13,20 +13,12 @@ from rich.table import Table
 from detector.cli.evaluating.running import Seen
 from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
-from detector.evaluation import (
-    Evaluation,
-    Interval,
-    Protocol,
-    bootstrap_interval,
-    compare,
-    evaluate,
-)
+from detector.evaluation import Evaluation, Interval, Protocol, compare, evaluate
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis.diagnosis import diagnose
 from detector.evaluation.protocols.caps import cap_per_class
 from detector.evaluation.protocols.coco_engines import MAX_DETS
 from detector.evaluation.report.page import Report, report_html
-from detector.evaluation.report.plots import plot_precision_recall
 from detector.files import write_atomically
 from detector.progress.messages import escape_controls, pluralise, say
 from detector.structures import Detections
@@ -64,7 +56,10 @@ class Verdict:
         """
         dataset, chosen, out, most = self.dataset, self.settings, self.out, self.settings.max_dets
         results = self._counted(results)
-        evaluation = evaluate(dataset, results, self.protocol, chosen.coco_engine, most)
+        evaluation = evaluate(
+            dataset, results, self.protocol, chosen.coco_engine, most,
+            rounds=chosen.rounds, seed=chosen.seed,
+        )  # fmt: skip
         if beyond := evaluation.extras.get("images_beyond_max_dets"):
             say(
                 f"{beyond} of {pluralise(len(dataset), 'image')}: more than {most} objects or"
@@ -72,15 +67,7 @@ class Verdict:
                 + ("; --set max_dets=NUMBER sets another" if most == MAX_DETS else "")
             )
         evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
-        interval = None
-        if chosen.rounds and self.protocol != "coco":
-            interval = bootstrap_interval(
-                dataset, results, self.protocol, chosen.seed, chosen.rounds
-            )
         about = {
-            "interval": interval and asdict(interval),
-            "rounds": 0 if interval is None else chosen.rounds,
-            "seed": None if interval is None else chosen.seed,
             "data": dataset.name,
             "images": len(dataset),
             **judged,
@@ -90,14 +77,14 @@ class Verdict:
         for name in WRITTEN:  # of an earlier run, which may be about something else
             (out / name).unlink(missing_ok=True)
         write_atomically(out / "evaluation.json", evaluation.to_json(about))
-        plot_precision_recall(evaluation, out / "precision_recall.png")
-        show(evaluation, interval)
+        evaluation.plot(out / "precision_recall.png")
+        show(evaluation)
         print(f"{out}/: evaluation.json, precision_recall.png")
         if html:
             diagnosis = diagnose(dataset, results, chosen.operating, seen and seen.evidence)
             page = report_html(
                 Report(
-                    dataset, evaluation, diagnosis, self.command, interval,
+                    dataset, evaluation, diagnosis, self.command,
                     seen and coverage(dataset.subset(seen.regions), seen.regions),
                     judged=" ".join(next(iter(judged.items()))),  # the weights, if there are some
                     date=date.today().isoformat(),
@@ -128,7 +115,7 @@ class Verdict:
         return found if most is None else cap_per_class(found, most)
 
 
-def show(evaluation: Evaluation, interval: Interval | None) -> None:
+def show(evaluation: Evaluation) -> None:
     """A table of the classes, and the mean."""
     table = Table("class", box=None, header_style="bold")
     for name in ("AP", "objects", "detections", "recall"):
@@ -143,7 +130,7 @@ def show(evaluation: Evaluation, interval: Interval | None) -> None:
     for name, value in evaluation.extras.items():
         counts = isinstance(value, int) or name == "proposals_per_image"
         print(f"{name.replace('_', ' ')} {f'{value:.10g}' if counts else percent(value)}")
-    print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(interval)}")
+    print(f"mAP {percent(evaluation.mean_ap)} ({evaluation.protocol}){bounds(evaluation.interval)}")
 
 
 def percent(share: float) -> str:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.evaluation.diagnosis.matching import Matching
-from detector.evaluation.protocols.matching import NEITHER, RIGHT
+from detector.evaluation.protocols.matching import RIGHT, Matching
 from detector.structures import Array
 
 BINS = 10
@@ -32,7 +31,7 @@ class Calibration(NamedTuple):
 
 def calibration_of(matching: Matching) -> Calibration:
     """The calibration of all detections that are right or wrong."""
-    judged = matching.verdicts != NEITHER
+    judged = matching.judged
     return calibration(matching.scores[judged], matching.verdicts[judged] == RIGHT)
 
 
@@ -57,7 +56,7 @@ def best_threshold(matching: Matching) -> tuple[float, float]:
 
     (0.5, 0) where no detection is right.
     """
-    judged = matching.verdicts != NEITHER
+    judged = matching.judged
     right, scores = matching.verdicts[judged] == RIGHT, matching.scores[judged]
     if not right.any():
         return 0.5, 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from detector.boxes import iou
-from detector.evaluation.diagnosis.matching import FOREGROUND_IOU, Matching
-from detector.evaluation.protocols.matching import RIGHT, WRONG
+from detector.evaluation.diagnosis.errors import FOREGROUND_IOU
+from detector.evaluation.protocols.matching import RIGHT, WRONG, Matching
 from detector.structures import Array
 
 

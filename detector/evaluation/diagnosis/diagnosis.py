@@ -14,10 +14,11 @@ from detector.errors import EvaluationError
 from detector.evaluation.diagnosis.calibration import Calibration, best_threshold, calibration_of
 from detector.evaluation.diagnosis.confusion import confusion_of
 from detector.evaluation.diagnosis.errors import NO_ERROR, ErrorGain, error_gains, kinds_of
-from detector.evaluation.diagnosis.matching import Matching, match
 from detector.evaluation.diagnosis.misses import REASONS, RegionEvidence, reasons_of
 from detector.evaluation.diagnosis.oracles import oracles_of
 from detector.evaluation.diagnosis.slices import Slice, slices_of
+from detector.evaluation.protocols.matching import Matching
+from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.result import without_nan
 from detector.structures import Array, Detections
 
@@ -86,10 +87,13 @@ def diagnose(
 
     Raises EvaluationError where no object is to be found.
     """
-    matching = match(dataset, results) if len(dataset) else None
-    if matching is None or not matching.objects.counted.any():
-        why = dataset.why_nothing_counts() or "has no object to be found"
+    if (why := dataset.why_nothing_counts()) is not None:
         raise EvaluationError(f"{dataset.name}: {why}; there is nothing to diagnose")
+    matching = match_voc(dataset, results)
+    if not matching.objects.counted.any():
+        raise EvaluationError(
+            f"{dataset.name}: no object to be found; there is nothing to diagnose"
+        )
     best, f1 = best_threshold(matching)
     threshold = best if threshold is None else threshold
     reasons = reasons_of(dataset, matching, threshold, evidence)

@@ -19,15 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.evaluation.diagnosis.matching import (
-    BACKGROUND_IOU,
-    FOREGROUND_IOU,
-    Matching,
-    mean_ap,
-)
-from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
+from detector.evaluation.protocols.matching import RIGHT, WRONG, Matching
+from detector.evaluation.protocols.rules import mean_ap
 from detector.structures import Array
 
+FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KINDS))
 NO_ERROR = -1
@@ -61,27 +57,36 @@ def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
     """The gain of each kind in the order of KINDS, then of all false alarms and all misses."""
     kinds = kinds_of(matching)
     targets, claims = _claims(matching, kinds)
-    base = matching.mean_ap()
+    mendable = np.zeros(len(kinds), bool)
+    mendable[claims] = True
+    nothing = np.zeros(len(kinds), bool)
+
+    def map_with(kept: Array, mended: Array = nothing, objects: Array | None = None) -> float:
+        """The mean AP of the detections `kept`, with those `mended` counted as right."""
+        labels = matching.labels.copy()
+        labels[mended] = matching.objects.labels[targets[mended]]
+        kept = kept & matching.judged
+        right = (matching.verdicts == RIGHT) | mended
+        return mean_ap(labels[kept], right[kept], matching.positives(objects))
+
+    base = map_with(~nothing)
     rows = []
     for kind in range(MISSED):
         wrong = kinds == kind
-        mended = np.isin(np.arange(len(kinds)), claims) & wrong
-        gain = _map_with(matching, ~wrong | mended, mended, targets) - base
+        mended = mendable & wrong
+        gain = map_with(~wrong | mended, mended) - base
         rows.append(ErrorGain(KINDS[kind], int(wrong.sum()), gain))
-    objects = matching.objects
-    unfound = objects.counted & (objects.finder < 0)
+    unfound = matching.objects.counted & (matching.finder < 0)
     missed = unfound.copy()
     missed[targets[claims]] = False
-    everything = np.ones(len(kinds), bool)
-    nothing = ~everything
-    for name, left_out in ((KINDS[MISSED], missed), ("all missed objects", unfound)):
-        gain = _map_with(matching, everything, nothing, targets, ~left_out) - base
-        rows.append(ErrorGain(name, int(left_out.sum()), gain))
     wrong = kinds != NO_ERROR
-    alarms = ErrorGain(
-        "all false alarms", int(wrong.sum()), _map_with(matching, ~wrong, nothing, targets) - base
-    )
-    return (*rows[:-1], alarms, rows[-1])
+    for name, number, value in (
+        (KINDS[MISSED], missed.sum(), map_with(~nothing, objects=~missed)),
+        ("all false alarms", wrong.sum(), map_with(~wrong)),
+        ("all missed objects", unfound.sum(), map_with(~nothing, objects=~unfound)),
+    ):
+        rows.append(ErrorGain(name, int(number), value - base))
+    return tuple(rows)
 
 
 def _claims(matching: Matching, kinds: Array) -> tuple[Array, Array]:
@@ -92,19 +97,7 @@ def _claims(matching: Matching, kinds: Array) -> tuple[Array, Array]:
     targets = np.select(
         [kinds == LOCALISATION, kinds == CLASSIFICATION], [matching.own, matching.other], -1
     )
-    taken = matching.objects.finder >= 0
     rows = np.flatnonzero(targets >= 0)
-    rows = rows[~taken[targets[rows]]]
+    rows = rows[matching.finder[targets[rows]] < 0]
     _, first = np.unique(targets[rows], return_index=True)  # rows are best first
     return targets, rows[first]
-
-
-def _map_with(
-    matching: Matching, kept: Array, mended: Array, targets: Array, objects: Array | None = None
-) -> float:
-    """The mean AP of the detections `kept`, with those `mended` counted as right."""
-    labels = matching.labels.copy()
-    labels[mended] = matching.objects.labels[targets[mended]]
-    kept = kept & (matching.verdicts != NEITHER)
-    right = (matching.verdicts == RIGHT) | mended
-    return mean_ap(labels[kept], right[kept], matching.positives(objects))

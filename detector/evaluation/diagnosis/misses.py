@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.boxes import iou
-from detector.datasets.dataset import Dataset, Sample
-from detector.evaluation.diagnosis.matching import BACKGROUND_IOU, FOREGROUND_IOU, Matching
+from detector.datasets.dataset import Dataset
+from detector.evaluation.diagnosis.errors import BACKGROUND_IOU, FOREGROUND_IOU
+from detector.evaluation.protocols.matching import Matching
 from detector.structures import Annotations, Array, Proposals
 
 REASONS = (
@@ -86,7 +87,7 @@ def reasons_of(
     covered, touched, mistaken = _detected(matching, threshold)
     conditions = [
         ~missed,
-        objects.finder >= 0,
+        matching.finder >= 0,
         seen & (known.overlap < FOREGROUND_IOU),
         covered | (seen & (known.score >= threshold)),
         touched,
@@ -124,19 +125,10 @@ def _concatenate(dataset: Dataset, evidence: Mapping[str, RegionEvidence]) -> Re
     """
     parts = []
     for sample in dataset.samples:
-        annotated = _annotated(sample)
-        of_image = evidence.get(sample.image_id)
-        if of_image is None:
-            count = int(annotated.sum())
-            of_image = RegionEvidence(
-                np.full(count, np.nan), np.zeros(count), np.zeros(count, bool)
-            )
-        else:
-            of_image = RegionEvidence(*(column[annotated] for column in of_image))
-        parts.append(of_image)
+        labels = sample.annotations.labels
+        count = len(labels)
+        nothing = RegionEvidence(np.full(count, np.nan), np.zeros(count), np.zeros(count, bool))
+        annotated = np.array([sample.is_annotated(int(label)) for label in labels], bool)
+        of_image = evidence.get(sample.image_id, nothing)
+        parts.append(RegionEvidence(*(column[annotated] for column in of_image)))
     return RegionEvidence(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _annotated(sample: Sample) -> Array:
-    labels = sample.annotations.labels
-    return np.array([sample.is_annotated(int(label)) for label in labels], bool)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from detector.boxes import iou
 from detector.datasets.dataset import Dataset
-from detector.evaluation.diagnosis.matching import BACKGROUND_IOU, Matching, mean_ap
+from detector.errors import EvaluationError
+from detector.evaluation.diagnosis.errors import BACKGROUND_IOU, FOREGROUND_IOU
 from detector.evaluation.diagnosis.misses import NOT_PROPOSED
-from detector.evaluation.oracle import oracle_detections
-from detector.evaluation.protocols.matching import NEITHER, RIGHT
-from detector.evaluation.protocols.rules import evaluate
-from detector.structures import Array, Detections, Proposals
-
-_ANY_SIZE = (1, 1)
+from detector.evaluation.protocols.matching import RIGHT, Matching
+from detector.evaluation.protocols.rules import match_voc, mean_ap
+from detector.structures import Annotations, Array, Detections, Proposals
 
 
 def oracles_of(
@@ -27,38 +26,69 @@ def oracles_of(
     perfect classes    each detection on an object (IoU 0.5) has its class, the others go
     perfect boxes      each detection near an object of its class (IoU 0.1) has its box
     """
-    oracles = {"as measured": matching.mean_ap()}
+    oracles = {"as measured": map_of(matching)}
     unproposed = reasons == NOT_PROPOSED
     if unproposed.any():
-        judged = matching.verdicts != NEITHER
-        oracles["perfect proposals"] = mean_ap(
-            matching.labels[judged],
-            matching.verdicts[judged] == RIGHT,
-            matching.positives(~unproposed),
-        )
-    oracles["perfect classes"] = _with_perfect_classes(dataset, results)
-    oracles["perfect boxes"] = _with_perfect_boxes(matching)
+        oracles["perfect proposals"] = map_of(matching, objects=~unproposed)
+    oracles["perfect classes"] = map_of(_with_perfect_classes(dataset, results))
+    # The best detection near each object finds it, further ones stay duplicates.
+    rows = np.flatnonzero((matching.own_iou >= BACKGROUND_IOU) & matching.judged)
+    _, first = np.unique(matching.own[rows], return_index=True)
+    right = np.zeros(len(matching.own), bool)
+    right[rows[first]] = True
+    oracles["perfect boxes"] = map_of(matching, right)
     return oracles
 
 
-def _with_perfect_classes(dataset: Dataset, results: Mapping[str, Detections]) -> float:
-    nothing = Detections.empty()
-    proposals = {}
+def map_of(matching: Matching, right: Array | None = None, objects: Array | None = None) -> float:
+    """VOC2012's mAP; of other right detections (D,), or of some of the objects (G,), if given."""
+    right = matching.verdicts == RIGHT if right is None else right
+    judged = matching.judged
+    return mean_ap(matching.labels[judged], right[judged], matching.positives(objects))
+
+
+def oracle_detections(
+    dataset: Dataset, proposals: Mapping[str, Proposals]
+) -> dict[str, Detections]:
+    """Detections of a classifier that knows every object, and a suppression that never errs.
+
+    A proposal gets the label of the object that it overlaps most, and their IoU for a score, if
+    that is at least a half; of the proposals for one object, the best stays. Their mAP is the
+    ceiling that the proposals set.
+    """
+    missing = [s.image_id for s in dataset.samples if s.image_id not in proposals]
+    if missing:
+        raise EvaluationError(
+            f"{dataset.name}: no proposals for {len(missing)} of {len(dataset)} images, "
+            f"for example {missing[0]!r}; make them with inception-rcnn propose run"
+        )
+    return {s.image_id: _oracle(s.annotations, proposals[s.image_id]) for s in dataset.samples}
+
+
+def _oracle(truth: Annotations, proposals: Proposals) -> Detections:
+    overlaps = iou(proposals.boxes, truth.boxes)  # (N, G)
+    rows, scores, labels = [], [], []
+    # Class by class, since one region may stand for a rider and for the horse.
+    for label in np.unique(truth.labels) if len(proposals) else ():
+        mine = overlaps[:, truth.labels == label]
+        nearest = mine.argmax(1)
+        for target in range(mine.shape[1]):
+            shared = np.where(nearest == target, mine[:, target], 0.0)
+            best = int(shared.argmax())
+            if shared[best] >= FOREGROUND_IOU:
+                rows.append(best)
+                scores.append(shared[best])
+                labels.append(label)
+    order = np.argsort(-np.array(scores), kind="stable")
+    return Detections(proposals.boxes[np.array(rows, int)], np.array(scores), np.array(labels))[
+        order
+    ]
+
+
+def _with_perfect_classes(dataset: Dataset, results: Mapping[str, Detections]) -> Matching:
+    nothing, proposals = Detections.empty(), {}
     for sample in dataset.samples:
         boxes = results.get(sample.image_id, nothing).boxes
         boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]  # those of a file may have no area
-        proposals[sample.image_id] = Proposals(boxes, sample.size or _ANY_SIZE)
-    return evaluate(dataset, oracle_detections(dataset, proposals), "voc12").mean_ap
-
-
-def _with_perfect_boxes(matching: Matching) -> float:
-    """The mAP with perfect boxes: the best detection near each object finds it, further ones stay
-    duplicates.
-    """
-    near = (matching.own_iou >= BACKGROUND_IOU) & (matching.verdicts != NEITHER)
-    rows = np.flatnonzero(near)
-    _, first = np.unique(matching.own[rows], return_index=True)
-    right = np.zeros(len(near), bool)
-    right[rows[first]] = True
-    judged = matching.verdicts != NEITHER
-    return mean_ap(matching.labels[judged], right[judged], matching.positives())
+        proposals[sample.image_id] = Proposals(boxes, sample.size or (1, 1))
+    return match_voc(dataset, oracle_detections(dataset, proposals))

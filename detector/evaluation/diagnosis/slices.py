@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.boxes import area
-from detector.evaluation.diagnosis.matching import Matching, mean_ap
-from detector.evaluation.protocols.matching import RIGHT, WRONG
+from detector.evaluation.protocols.matching import RIGHT, WRONG, Matching
+from detector.evaluation.protocols.rules import mean_ap
 from detector.structures import Array
 
 EDGES: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
@@ -74,7 +74,7 @@ def _slice(
     """`mine` (G,) and `theirs` (D,) say which objects and which detections are in the slice."""
     objects = matching.objects
     counted = objects.counted & mine
-    found, found_at = objects.finder >= 0, matching.found_at(threshold)
+    found, found_at = matching.finder >= 0, matching.found_at(threshold)
     on_mine = np.zeros(len(matching.own), bool)
     right = matching.verdicts == RIGHT
     on_mine[right] = mine[matching.own[right]]

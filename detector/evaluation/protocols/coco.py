@@ -5,15 +5,21 @@ Here is what goes in and comes out; the programs that compute are in coco_engine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from detector.datasets.dataset import Dataset, Sample
 from detector.errors import EvaluationError
-from detector.evaluation.protocols.coco_engines import MAX_DETS, Accumulated, CocoEngine, accumulate
-from detector.evaluation.protocols.matching import check_results, ignorable
+from detector.evaluation.protocols.coco_engines import (
+    MAX_DETS,
+    Accumulated,
+    CocoEngine,
+    Content,
+    accumulate,
+)
+from detector.evaluation.protocols.matching import check_results, judgeable
 from detector.evaluation.result import ClassResult, Evaluation
 from detector.structures import Array, Detections
 
@@ -39,9 +45,11 @@ def evaluate_coco(
     """
     check_results(dataset, results)
     truth, found = _truth(dataset), _found(dataset, results)
-    classes = len(dataset.classes)
     real = [one for one in truth["annotations"] if not one["iscrowd"]]
-    positives, detections = _per_class(real, classes), _per_class(found["annotations"], classes)
+    positives, detections = (
+        np.bincount([row["category_id"] - 1 for row in rows], minlength=len(dataset.classes))
+        for rows in (real, found["annotations"])
+    )
     run = accumulate(truth, found, engine, max_dets)
     numbers = [float(number) if number > -1 else float("nan") for number in run.statistics]
     if np.isnan(numbers[0]):
@@ -59,66 +67,49 @@ def evaluate_coco(
 
 
 def images_beyond(dataset: Dataset, results: Mapping[str, Detections], max_dets: int) -> int:
-    """How many images have more objects or detections of a class than `max_dets` lets count."""
+    """The number of images with more objects or detections of a class than `max_dets`."""
     none = Detections.empty()
     return sum(
-        max(_most(sample.annotations.labels), _most(results.get(sample.image_id, none).labels))
-        > max_dets
+        any(
+            np.bincount(labels).max(initial=0) > max_dets
+            for labels in (sample.annotations.labels, results.get(sample.image_id, none).labels)
+        )
         for sample in dataset.samples
     )
 
 
-def _most(labels: Array) -> int:
-    return int(np.bincount(labels).max(initial=0))
-
-
-def _per_class(rows: list[dict[str, Any]], classes: int) -> Array:
-    """(K,) how many rows each class has."""
-    return np.bincount([row["category_id"] - 1 for row in rows], minlength=classes)
-
-
-def _truth(dataset: Dataset) -> dict[str, list[Any]]:
+def _truth(dataset: Dataset) -> Content:
     """The data set in COCO's layout; ids count from 1, since pycocotools takes 0 for no match."""
     objects: list[dict[str, Any]] = []
     for image, sample in enumerate(_in_coco_order(dataset), start=1):
         truth = sample.annotations
-        rows = zip(
-            truth.xywh.tolist(),
-            truth.labels.tolist(),
-            truth.areas.tolist(),
-            ignorable(truth).tolist(),
-            strict=True,
-        )
+        columns = (truth.xywh, truth.labels, truth.areas, ~truth.real)
         objects += [
-            {
-                "image_id": image,
-                "category_id": label + 1,
-                "bbox": box,
-                "area": size,
-                "iscrowd": int(c),
-            }
-            for box, label, size, c in rows
+            {**_row(image, box, label, size), "iscrowd": int(ignored)}
+            for box, label, size, ignored in _rows(*columns)
             if sample.is_annotated(label)
         ]
     return _in_layout(dataset, objects)
 
 
-def _found(dataset: Dataset, results: Mapping[str, Detections]) -> dict[str, list[Any]]:
+def _found(dataset: Dataset, results: Mapping[str, Detections]) -> Content:
     objects: list[dict[str, Any]] = []
     for image, sample in enumerate(_in_coco_order(dataset), start=1):
-        found = _judgeable(sample, results.get(sample.image_id))
-        rows = zip(
-            found.xywh.tolist(),
-            found.labels.tolist(),
-            (found.xywh[:, 2] * found.xywh[:, 3]).tolist(),
-            found.scores.tolist(),
-            strict=True,
-        )
+        found = judgeable(sample, results.get(sample.image_id))
+        columns = (found.xywh, found.labels, found.xywh[:, 2] * found.xywh[:, 3], found.scores)
         objects += [
-            {"image_id": image, "category_id": label + 1, "bbox": box, "area": size, "score": score}
-            for box, label, size, score in rows
+            {**_row(image, box, label, size), "score": score}
+            for box, label, size, score in _rows(*columns)
         ]
     return _in_layout(dataset, objects)
+
+
+def _rows(*columns: Array) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _row(image: int, box: list[float], label: int, size: float) -> dict[str, Any]:
+    return {"image_id": image, "category_id": label + 1, "bbox": box, "area": size}
 
 
 def _in_coco_order(dataset: Dataset) -> list[Sample]:
@@ -129,16 +120,7 @@ def _in_coco_order(dataset: Dataset) -> list[Sample]:
     return samples
 
 
-def _judgeable(sample: Sample, found: Detections | None) -> Detections:
-    """The detections of classes that are annotated in this image; the others prove nothing."""
-    if found is None:
-        return Detections.empty()
-    if sample.annotated is None:
-        return found
-    return found[np.isin(found.labels, sorted(sample.annotated))]
-
-
-def _in_layout(dataset: Dataset, objects: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _in_layout(dataset: Dataset, objects: list[dict[str, Any]]) -> Content:
     for identifier, one in enumerate(objects, start=1):
         one["id"] = identifier
     return {

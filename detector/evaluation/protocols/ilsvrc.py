@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.boxes import iou_xywh
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
 from detector.structures import Array
 
@@ -23,22 +22,19 @@ def thresholds(objects: Array) -> Array:
     return np.minimum(MAX_THRESHOLD, width * height / ((width + SLACK) * (height + SLACK)))
 
 
-def judge_ilsvrc(boxes: Array, objects: Array, ignored: Array) -> Array:
+def judge_ilsvrc(overlaps: Array, objects: Array, ignored: Array) -> Array:
     """Match each detection to the object of largest overlap among those still free whose threshold
-    it reaches; boxes are x, y, width, height.
+    it reaches.
 
     Unlike VOC's rule, a taken object does not stand in the way of its neighbour. ILSVRC has no
     objects to ignore; where a data set has them, a detection that finds only such a one is neither
     right nor wrong, and the object is never used up.
     """
-    verdicts = np.full(len(boxes), WRONG, np.int8)
-    if len(objects) == 0 or len(boxes) == 0:
-        return verdicts
-    overlaps = iou_xywh(boxes, objects)
+    verdicts = np.full(len(overlaps), WRONG, np.int8)
     near = overlaps >= thresholds(objects)
-    free = np.ones(len(objects), bool)
+    free = ~ignored
     for row in np.flatnonzero(near.any(1)):
-        wanted = near[row] & free & ~ignored
+        wanted = near[row] & free
         if wanted.any():
             verdicts[row] = RIGHT
             free[np.where(wanted, overlaps[row], -1.0).argmax()] = False

@@ -1,4 +1,4 @@
-"""Judging of every detection of a data set as right, wrong or neither, by a given rule.
+"""The table of a data set's detections and objects, from which every measure is computed.
 
 Detections are judged best first. Those with equal scores keep the order of the data set's images
 and, inside an image, the order in which they were given: the devkits leave ties to their sort, and
@@ -7,76 +7,136 @@ this is what a stable one does with a result file in that order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from detector.datasets.dataset import Dataset
+from detector.boxes import iou_xywh
+from detector.datasets.dataset import Dataset, Sample
 from detector.errors import EvaluationError
 from detector.structures import Annotations, Array, Detections
 
 RIGHT, WRONG, NEITHER = 1, 0, -1
 
-_NOTHING = Detections.empty()
-
-# One image and one class: boxes (D, 4) best first, objects (G, 4), both x, y, width, height as the
-# files give them, and which objects are to be ignored (G,) -> verdicts (D,).
+# One image and one class: overlaps (D, G) of detections, best first, with objects; the objects
+# (G, 4) as x, y, width, height; which of them are ignored (G,) -> verdicts (D,).
 Judge = Callable[[Array, Array, Array], Array]
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """All detections of one class over the data set, best first.
+class Objects(NamedTuple):
+    """The G objects of a data set that are annotated exhaustively in their image.
 
-    scores     (D,) float64
-    images     (D,) int64 index into the data set's samples
-    verdicts   (D,) int8: RIGHT, WRONG or NEITHER
-    positives  (B,) int64 number of objects to be found, per image
+    images   (G,) index into the data set's samples, ascending
+    areas    (G,) pixels inside the outline, where it is known
+    counted  (G,) bool: to be found; the others (difficult, crowds) are neither reward nor penalty
     """
 
-    scores: Array
     images: Array
+    labels: Array
+    boxes: Array
+    areas: Array
+    counted: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """The D detections of a data set, best first, and its objects.
+
+    images, labels, scores, boxes  (D,) ... (D, 4); images are indices of the data set's samples
+    verdicts         (D,) RIGHT, WRONG or NEITHER
+    own, own_iou     (D,) the counted object of its class that it overlaps most (-1: none), and how
+    other, other_iou (D,) the same among the objects of other classes
+    image_areas      (B,) pixels of each image, NaN where the data set does not say
+    """
+
+    classes: tuple[str, ...]
+    images: Array
+    labels: Array
+    scores: Array
+    boxes: Array
     verdicts: Array
-    positives: Array
+    own: Array
+    own_iou: Array
+    other: Array
+    other_iou: Array
+    objects: Objects
+    image_areas: Array
+
+    @cached_property
+    def judged(self) -> Array:
+        """True (D,) for detections that are right or wrong."""
+        return self.verdicts != NEITHER
+
+    @cached_property
+    def finder(self) -> Array:
+        """The right detection (G,) of each object by VOC's rule, -1 where there is none."""
+        finder = np.full(len(self.objects.labels), -1)
+        right = np.flatnonzero(self.verdicts == RIGHT)
+        finder[self.own[right]] = right
+        return finder
+
+    def found_at(self, threshold: float) -> Array:
+        """True (G,) where a right detection with at least this score found the object."""
+        found = self.finder >= 0
+        found[found] = self.scores[self.finder[found]] >= threshold
+        return found
+
+    def positives(self, among: Array | None = None) -> Array:
+        """The number (K,) of counted objects of each class, restricted to `among` (G,) bool."""
+        counted = self.objects.counted if among is None else self.objects.counted & among
+        return np.bincount(self.objects.labels[counted], minlength=len(self.classes))
+
+    def of_classes(self) -> Iterator[tuple[Array, Array]]:
+        """For each class its judged detections, best first, and its objects (B,) in each image."""
+        rows = np.flatnonzero(self.judged)
+        rows = rows[np.argsort(self.labels[rows], kind="stable")]
+        ends = np.searchsorted(self.labels[rows], np.arange(len(self.classes) + 1))
+        for label in range(len(self.classes)):
+            mine = self.objects.counted & (self.objects.labels == label)
+            positives = np.bincount(self.objects.images[mine], minlength=len(self.image_areas))
+            yield rows[ends[label] : ends[label + 1]], positives
 
 
-def judge_all(
-    dataset: Dataset, results: Mapping[str, Detections], judge: Judge
-) -> tuple[Judged, ...]:
-    """Judge detections class by class; an image without results has no detections."""
+def match(dataset: Dataset, results: Mapping[str, Detections], judge: Judge) -> Matching:
+    """Judge every detection by the rule `judge`; an image without results has none.
+
+    Raises EvaluationError for results of other images or of another class list.
+    """
     check_results(dataset, results)
-    count = len(dataset.classes)
-    positives = np.zeros((count, len(dataset)), np.int64)
-    parts: list[list[tuple[Array, Array, Array]]] = [[] for _ in range(count)]
+    columns: list[tuple[Array, ...]] = []
+    objects: list[Objects] = []
+    before = 0
     for image, sample in enumerate(dataset.samples):
-        truth = sample.annotations
-        ignored = ignorable(truth)
-        np.add.at(positives[:, image], truth.labels[~ignored], 1)
-        if sample.annotated is not None:  # unannotated classes prove nothing
-            positives[[i for i in range(count) if i not in sample.annotated], image] = 0
-        detections = results.get(sample.image_id, _NOTHING)
-        for label in map(int, np.unique(detections.labels)):
-            if not sample.is_annotated(label):
-                continue
-            scores, boxes = best_first(detections, label)
-            of_label = truth.labels == label
-            verdicts = judge(boxes, truth.xywh[of_label], ignored[of_label])
-            parts[label].append((scores, np.full(len(scores), image), verdicts))
-    return tuple(_merged(parts[label], positives[label]) for label in range(count))
+        truth = _annotated(sample)
+        found = judgeable(sample, results.get(sample.image_id))
+        found = found[np.argsort(-found.scores.astype(np.float64), kind="stable")]
+        columns.append(_columns(image, found, truth, judge, before))
+        objects.append(
+            Objects(np.full(len(truth), image), truth.labels, truth.boxes, truth.areas, truth.real)
+        )
+        before += len(truth)
+    table = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
+    order = np.argsort(-table[2], kind="stable")
+    images, labels, scores, boxes, verdicts, own, own_iou, other, other_iou = (
+        column[order] for column in table
+    )
+    pixels = [np.nan if one.size is None else np.prod(one.size) for one in dataset.samples]
+    return Matching(
+        dataset.classes, images, labels, scores, boxes, verdicts, own, own_iou, other, other_iou,
+        Objects(*map(np.concatenate, zip(*objects, strict=True))), np.array(pixels, np.float64),
+    )  # fmt: skip
 
 
-def ignorable(truth: Annotations) -> Array:
-    """Objects (G,) that earn neither reward nor penalty: VOC's difficult ones, COCO's crowds."""
-    return truth.difficult | truth.crowd
-
-
-def best_first(found: Detections, label: int) -> tuple[Array, Array]:
-    """Scores (float64) and boxes (x, y, width, height) of one class, in the order of judging."""
-    rows = np.flatnonzero(found.labels == label)
-    scores = found.scores[rows].astype(np.float64)
-    order = np.argsort(-scores, kind="stable")
-    return scores[order], found.xywh[rows[order]]
+def judgeable(sample: Sample, found: Detections | None) -> Detections:
+    """The detections of classes that are annotated in this image; the others prove nothing."""
+    if found is None:
+        return Detections.empty()
+    if sample.annotated is None:
+        return found
+    return found[np.isin(found.labels, sorted(sample.annotated))]
 
 
 def check_results(dataset: Dataset, results: Mapping[str, Detections]) -> None:
@@ -95,10 +155,34 @@ def check_results(dataset: Dataset, results: Mapping[str, Detections]) -> None:
             )
 
 
-def _merged(parts: list[tuple[Array, Array, Array]], positives: Array) -> Judged:
-    if not parts:
-        empty = np.zeros(0, np.int64)
-        return Judged(np.zeros(0), empty, empty.astype(np.int8), positives)
-    scores, images, verdicts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(-scores, kind="stable")
-    return Judged(scores[order], images[order], verdicts[order].astype(np.int8), positives)
+def _columns(
+    image: int, found: Detections, truth: Annotations, judge: Judge, before: int
+) -> tuple[Array, ...]:
+    """The columns of one image, best first; indices of objects begin at `before`."""
+    overlaps = iou_xywh(found.xywh, truth.xywh)
+    ignored = ~truth.real  # VOC's difficult objects, COCO's crowds
+    verdicts = np.full(len(found), WRONG, np.int8)
+    for label in np.unique(found.labels):
+        rows, mine = found.labels == label, truth.labels == label
+        verdicts[rows] = judge(overlaps[np.ix_(rows, mine)], truth.xywh[mine], ignored[mine])
+    counted = np.where(ignored, 0.0, overlaps)
+    same = found.labels[:, None] == truth.labels[None]
+    return (
+        np.full(len(found), image), found.labels, found.scores.astype(np.float64), found.boxes,
+        verdicts, *_most(counted * same, before), *_most(counted * ~same, before),
+    )  # fmt: skip
+
+
+def _annotated(sample: Sample) -> Annotations:
+    truth = sample.annotations
+    if sample.annotated is None:
+        return truth
+    return truth[np.isin(truth.labels, sorted(sample.annotated))]
+
+
+def _most(overlaps: Array, before: int) -> tuple[Array, Array]:
+    """For each row the column of the greatest overlap, numbered from `before`, and the overlap."""
+    if overlaps.shape[1] == 0:
+        return np.full(len(overlaps), -1), np.zeros(len(overlaps))
+    most = overlaps.max(1)
+    return np.where(most > 0, overlaps.argmax(1) + before, -1), most

@@ -1,4 +1,4 @@
-"""Evaluation by the four protocols voc07, voc12, ilsvrc and coco."""
+"""VOC's and ILSVRC's protocols: a rule for right detections, and an average of the curve."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from detector.evaluation.protocols.average_precision import (
     eleven_point,
     precision_recall,
 )
-from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
 from detector.evaluation.protocols.ilsvrc import judge_ilsvrc
-from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG, Judge, Judged, judge_all
+from detector.evaluation.protocols.matching import RIGHT, Judge, Matching, match
 from detector.evaluation.protocols.voc import judge_voc
-from detector.evaluation.result import PROTOCOLS, ClassResult, Evaluation, Protocol
+from detector.evaluation.result import PROTOCOLS, ClassResult, Protocol
 from detector.structures import Array, Detections
 
 # (precision, recall) along the ranking -> average precision
 Average = Callable[[Array, Array], float]
 
-# Protocol -> (rule for right detections, average of the curve). COCO's protocol is separate: it has
-# ten thresholds and four ranges of area.
+# COCO's protocol is separate: it has ten thresholds and four ranges of area.
 RULES: dict[str, tuple[Judge, Average]] = {
     "voc07": (judge_voc, eleven_point),
     "voc12": (judge_voc, area_under_envelope),
@@ -32,54 +30,38 @@ RULES: dict[str, tuple[Judge, Average]] = {
 }
 
 
-def evaluate(
-    dataset: Dataset,
-    results: Mapping[str, Detections],
-    protocol: Protocol = "voc12",
-    coco_engine: CocoEngine = "pycocotools",
-    max_dets: int = MAX_DETS,
-) -> Evaluation:
-    """Judge `results` (image id -> detections) against the data set by a published protocol.
+def match_voc(dataset: Dataset, results: Mapping[str, Detections]) -> Matching:
+    """Match by VOC's rule, as the diagnosis does whatever the protocol of the mAP."""
+    return match(dataset, results, judge_voc)
 
-    coco_engine  the program that computes COCO's numbers; both give the same
-    max_dets     COCO: detections of a class that count in an image
+
+def class_results(matching: Matching, average: Average) -> tuple[ClassResult, ...]:
+    """The result of every class."""
+    rows = []
+    for name, (mine, per_image) in zip(matching.classes, matching.of_classes(), strict=True):
+        right = matching.verdicts[mine] == RIGHT
+        positives = int(per_image.sum())
+        precision, recall = precision_recall(right, ~right, max(positives, 1))
+        ap = average(precision, recall) if positives else float("nan")
+        scores = matching.scores[mine]
+        rows.append(ClassResult(name, ap, positives, len(mine), recall, precision, scores))
+    return tuple(rows)
+
+
+def mean_ap(labels: Array, right: Array, positives: Array) -> float:
+    """VOC2012's mean AP of detections (D,), best first, over the classes that have objects; NaN
+    without any.
     """
-    check_protocol(protocol)
-    check_objects(dataset)
-    if protocol == "coco":
-        from detector.evaluation.protocols.coco import evaluate_coco
-
-        return evaluate_coco(dataset, results, coco_engine, max_dets)
-    judge, average = RULES[protocol]
-    rows = tuple(
-        class_result(name, judged, average)
-        for name, judged in zip(dataset.classes, judge_all(dataset, results, judge), strict=True)
-    )
-    extras = {"images": len(dataset), "images_with_detections": len(results)}
-    return Evaluation(protocol, mean_over_classes([row.ap for row in rows]), rows, extras)
+    aps = []
+    for label in np.flatnonzero(positives):
+        mine = right[labels == label]
+        aps.append(area_under_envelope(*precision_recall(mine, ~mine, float(positives[label]))))
+    return float(np.mean(aps)) if aps else float("nan")
 
 
-def check_objects(dataset: Dataset) -> None:
-    """Raise EvaluationError, with the cure, where no object counts, so that there is no mAP."""
-    if (why := dataset.why_nothing_counts()) is not None:
-        raise EvaluationError(f"{dataset.name}: {why}; so there is no mAP")
-
-
-def class_result(name: str, judged: Judged, average: Average) -> ClassResult:
-    """The result of one class from its verdicts."""
-    counted = judged.verdicts != NEITHER
-    verdicts = judged.verdicts[counted]
-    positives = int(judged.positives.sum())
-    precision, recall = precision_recall(verdicts == RIGHT, verdicts == WRONG, max(positives, 1))
-    ap = average(precision, recall) if positives else float("nan")
-    return ClassResult(
-        name, ap, positives, len(verdicts), recall, precision, judged.scores[counted]
-    )
-
-
-def mean_over_classes(aps: list[float]) -> float:
+def mean_over_classes(rows: Iterable[ClassResult]) -> float:
     """The mean AP of the classes that have objects."""
-    defined = [ap for ap in aps if not np.isnan(ap)]
+    defined = [row.ap for row in rows if not np.isnan(row.ap)]
     if not defined:
         raise EvaluationError("no class has an object to be found, so there is no mAP")
     return float(np.mean(defined))

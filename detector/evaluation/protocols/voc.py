@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.boxes import iou_xywh
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG
 from detector.structures import Array
 
 MIN_OVERLAP = 0.5  # VOCopts.minoverlap
 
 
-def judge_voc(boxes: Array, objects: Array, ignored: Array) -> Array:
-    """Compare each detection with the object that it overlaps most, taken or not; boxes are x, y,
-    width, height.
+def judge_voc(overlaps: Array, _objects: Array, ignored: Array) -> Array:
+    """Compare each detection with the object that it overlaps most, taken or not.
 
     Right if they overlap by half and nobody claimed the object before, neither if the object is to
     be ignored, wrong otherwise.
     """
-    verdicts = np.full(len(boxes), WRONG, np.int8)
-    if len(objects) == 0 or len(boxes) == 0:
+    verdicts = np.full(len(overlaps), WRONG, np.int8)
+    if overlaps.size == 0:
         return verdicts
-    overlaps = iou_xywh(boxes, objects)
     best = overlaps.argmax(1)  # the first of equal ones, as in the devkit
-    claims = np.flatnonzero(overlaps.max(1) >= MIN_OVERLAP)
-    taken = np.zeros(len(objects), bool)
-    for row in claims:
+    taken = np.zeros(len(ignored), bool)
+    for row in np.flatnonzero(overlaps.max(1) >= MIN_OVERLAP):
         target = best[row]
         if ignored[target]:
             verdicts[row] = NEITHER

@@ -1,20 +1,20 @@
-"""The worst images of a report with their found, missed and false boxes, drawn small and embedded
-in the page.
-"""
+"""The worst images of an evaluation with their found, missed and false boxes, drawn small."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from detector.datasets.dataset import Dataset
 from detector.errors import ImageError
 from detector.evaluation.diagnosis.diagnosis import Diagnosis, worst_images
 from detector.evaluation.protocols.matching import RIGHT, WRONG
-from detector.evaluation.report.parts import text
 from detector.images.decoding import read_image
 from detector.images.drawing import Tag, place_tag, shared, write_tag
 from detector.images.lettering import drawable
@@ -24,38 +24,39 @@ COUNT = 20
 SIDE = 420  # pixels of the longer side
 QUALITY = 72
 LETTERS = 12  # pixels; a name that would lie on another is left out
-FOUND, ALARM, MISSED = (47, 190, 100), (235, 80, 55), (70, 150, 255)
+FOUND, ALARM, MISSED = (47, 190, 100), (235, 80, 55), (70, 150, 255)  # as report.html.j2 says
 MOST_BOXES = 30  # of one image and kind: more hide each other
 
 
-def worst_pictures(dataset: Dataset, diagnosis: Diagnosis, count: int = COUNT) -> str:
-    """HTML of the images with most errors; unreadable ones say so."""
+class WorstPicture(NamedTuple):
+    """An image with its errors drawn: a JPEG of `size` (W, H), empty where it cannot be read."""
+
+    name: str
+    missed: int
+    alarms: int
+    jpeg: bytes
+    size: tuple[int, int]
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.jpeg).decode()
+
+
+def worst_pictures(
+    dataset: Dataset, diagnosis: Diagnosis, count: int = COUNT
+) -> Iterator[WorstPicture]:
+    """Draw the images with most errors, worst first."""
     classes, _ = drawable(dataset.classes)
-    cells = list(_cells(dataset, classes, diagnosis, count))
-    if not cells:
-        return '<p class="note">No image has an error at this threshold.</p>'
-    keys = "".join(
-        f'<span class="key" style="border-color:rgb{colour}"></span>{name}'
-        for name, colour in (("found", FOUND), ("false alarm", ALARM), ("missed", MISSED))
-    )
-    return f'<p class="note">{keys}</p><div class="worst">{"".join(cells)}</div>'
-
-
-def _cells(
-    dataset: Dataset, classes: Sequence[str], diagnosis: Diagnosis, count: int
-) -> Iterator[str]:
     for index, missed, alarms in worst_images(diagnosis, count):
-        sample = dataset.samples[index]
-        try:
-            shown = _drawn(read_image(sample.path), index, classes, diagnosis)
-        except ImageError:
-            shown = '<p class="note">cannot be read</p>'
-        yield f"<div>{shown}<b>{text(sample.image_id)}</b> {missed} missed, {alarms} false</div>"
+        sample, jpeg, size = dataset.samples[index], b"", (0, 0)
+        with suppress(ImageError):  # gone since it was judged: that costs only its picture
+            jpeg, size = _drawn(read_image(sample.path), index, classes, diagnosis)
+        yield WorstPicture(sample.image_id, missed, alarms, jpeg, size)
 
 
-def _drawn(image: Array, index: int, classes: Sequence[str], diagnosis: Diagnosis) -> str:
-    from PIL import Image, ImageDraw
-
+def _drawn(
+    image: Array, index: int, classes: Sequence[str], diagnosis: Diagnosis
+) -> tuple[bytes, tuple[int, int]]:
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -77,11 +78,7 @@ def _drawn(image: Array, index: int, classes: Sequence[str], diagnosis: Diagnosi
                 tags.append(tag)
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=QUALITY, optimize=True)
-    data = base64.b64encode(content.getvalue()).decode()
-    return (
-        f'<img src="data:image/jpeg;base64,{data}" width="{size[0]}" height="{size[1]}" '
-        'loading="eager" alt="the image with its errors drawn">'
-    )
+    return content.getvalue(), size
 
 
 def _layers(

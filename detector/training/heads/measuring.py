@@ -14,7 +14,7 @@ from detector.detection.aggregate import softmax_of
 from detector.detection.detector import Detector
 from detector.errors import DatasetError, ImageError
 from detector.evaluation.diagnosis.calibration import calibration, calibration_of
-from detector.evaluation.diagnosis.matching import match
+from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import forward_dataset, proposing_with
 from detector.evaluation.scoring.store import RegionOutputs, RegionStore
 from detector.progress.bar import Pace, progress
@@ -130,4 +130,4 @@ def detections_of(images: ScoredImages) -> dict[str, Detections]:
 
 
 def _detection_error(images: ScoredImages) -> float:
-    return calibration_of(match(images.dataset, detections_of(images))).error
+    return calibration_of(match_voc(images.dataset, detections_of(images))).error

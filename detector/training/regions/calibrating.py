@@ -11,7 +11,7 @@ from detector.detection.bundle import read_manifest, save_temperatures
 from detector.detection.load import load_detector
 from detector.errors import DatasetError, TrainingError
 from detector.evaluation.diagnosis.calibration import best_threshold
-from detector.evaluation.diagnosis.matching import match
+from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import region_store
 from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
@@ -60,7 +60,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     first.ensemble.temperatures = tuple(temperatures[:1])
     first_store = region_store(context.out / "held_out", first, manifest)
     first_images = ScoredImages(images.dataset, first, first_store)
-    score, f1 = best_threshold(match(images.dataset, detections_of(first_images)))
+    score, f1 = best_threshold(match_voc(images.dataset, detections_of(first_images)))
     least = (
         math.floor(1000 * score) / 1000 if f1 else None
     )  # rounded down: that score itself still counts
