@@ -27,14 +27,14 @@ def measure(images: int = IMAGES, objects: int = OBJECTS) -> dict[str, Any]:
         before, processor = time.perf_counter(), time.process_time()
         report = lint(path, fast=True)
         wall, used = time.perf_counter() - before, time.process_time() - processor
-    if (report.images, report.defects) != (images, DEFECTS):
-        raise RuntimeError(f"{report.images} images and {report.defects} defects were found")
+    if (report.images, len(report.defects)) != (images, DEFECTS):
+        raise RuntimeError(f"{report.images} images and {len(report.defects)} defects were found")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "images": report.images,
         "objects": report.objects,
         "megabytes": round(size / 1e6, 1),
-        "defects": report.defects,
+        "defects": len(report.defects),
         "wall_seconds": round(wall, 1),
         "processor_seconds": round(used, 1),
         "peak_megabytes": round(peak),

@@ -67,25 +67,26 @@ def main(
         typer.echo(text, nl=False)
     else:
         show(report, most)
-    return int(report.defects > 0)
+    return int(bool(report.defects))
 
 
 def show(report: Report, most: int) -> None:
     """The first findings of each rule under what the rule means and what cures it."""
+    from detector.errors import cut
     from detector.progress.messages import escape_controls
 
-    for name, rule, times in report.found.by_rule():
+    for name, rule, times in report.by_rule():
         typer.echo(f"{rule.level} {name}: {times} x {rule.meaning}")
         typer.echo(f"  cure: {rule.cure}")
         shown = [one for one in report.findings if one.rule == name][:most]
         for one in shown:
-            typer.echo(escape_controls(f"  {one.file}: {one.id}: {one.why}"))
+            typer.echo(escape_controls(f"  {cut(one.file, 300)}: {cut(one.id, 300)}: {one.why}"))
         if times > len(shown):
             typer.echo(f"  ... and {times - len(shown)} more (--most, --json)")
-    notes = len(report.findings) - report.defects
+    notes = len(report.findings) - len(report.defects)
     typer.echo(
         f"{report.path}: {report.format}, {pluralise(report.images, 'image')},"
         f" {pluralise(report.objects, 'object')}, {pluralise(len(report.classes), 'class')}:"
-        f" {pluralise(report.defects, 'defect')}, {pluralise(notes, 'note')}"
+        f" {pluralise(len(report.defects), 'defect')}, {pluralise(notes, 'note')}"
         + (" (images not opened)" if report.fast else "")
     )

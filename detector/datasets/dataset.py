@@ -280,21 +280,32 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
 
 
 class Ledger:
-    """Record of what a reader leaves out; a strict one raises AnnotationError at once."""
+    """Record of what a reader leaves out, or the linter finds; a strict one raises AnnotationError
+    at the first entry.
+    """
 
     def __init__(self, root: str | Path, strict: bool = False) -> None:
         self.root, self.strict = Path(root), strict
         self.entries: list[Dropped] = []
 
-    def drop(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
+    def add(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
         why = plain(cut(why, MOST_WHY))
-        entry = Dropped(plain(str(file)), plain(str(identifier)), rule, why)
+        entry = Dropped(plain(self.shown(file)), plain(str(identifier)), rule, why)
         if self.strict:
             raise AnnotationError(
                 f"{self.root / entry.file}: {cut(entry.id)}: {entry.why} ({rule}); "
                 "correct it, or read without strict to leave it out"
             )
         self.entries.append(entry)
+
+    def refuse(self, file: Path, identifier: object, error: AnnotationError) -> None:
+        """Record a file that cannot be read."""
+        self.add(file, identifier, error.rule, str(error).removeprefix(f"{file}: "))
+
+    def shown(self, file: str | Path) -> str:
+        """Name a file as in the record: relative to the root where it lies below it."""
+        is_below = isinstance(file, Path) and file.is_relative_to(self.root)
+        return Path(file).relative_to(self.root).as_posix() if is_below else str(file)
 
 
 def _relabel(sample: Sample, new_label: Array, classes: int) -> Sample:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
-from detector.datasets.dataset import Ledger
 from detector.images.claims import has_late_metadata
 from detector.images.decoding import SUFFIXES as READABLE
 
@@ -17,7 +17,7 @@ _ORIENTATION = 0x0112
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a regular file: no folder, pipe or device, and a name that can exist."""
+    """True of a regular file: no folder, pipe or device, and a name that can exist."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long, forbidden characters, no permission
@@ -25,7 +25,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder, and a name that can exist."""
+    """True of a folder with a name that can exist."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -33,7 +33,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name from somebody's annotations stays below the folder it is joined to."""
+    """True where a name from somebody's annotations stays below the folder it is joined to."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     absolute = posix.is_absolute() or bool(windows.drive or windows.root)
     return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
@@ -44,23 +44,36 @@ def absence(path: Path) -> str:
     return "not-a-file" if os.path.lexists(path) else "missing-image"
 
 
+class Frame(NamedTuple):
+    """An image's header: (H, W) of the raw frame, and the EXIF orientation 1..8 that turns it."""
+
+    raw: tuple[int, int]
+    orientation: int
+
+    @property
+    def is_quarter_turned(self) -> bool:
+        return self.orientation >= 5
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) as seen upright."""
+        return self.raw[::-1] if self.is_quarter_turned else self.raw
+
+
 def upright_size(path: Path) -> tuple[int, int] | None:
-    """(H, W) from an image's header, as seen upright; None where it cannot be read."""
-    header = _header(path)
-    if header is None:
-        return None
-    (height, width), orientation = header
-    return (width, height) if orientation >= 5 else (height, width)
+    """Read (H, W) as seen upright from an image's header; None where it cannot be read."""
+    frame = frame_of(path)
+    return None if frame is None else frame.size
 
 
 def is_turned(path: Path) -> bool:
-    """Whether EXIF turns or mirrors the image, so that its raw and upright frames differ."""
-    header = _header(path)
-    return header is not None and header[1] != 1
+    """True where EXIF turns or mirrors the image, so that its raw and upright frames differ."""
+    frame = frame_of(path)
+    return frame is not None and frame.orientation != 1
 
 
 def is_deep(path: Path) -> bool:
-    """Whether the file has more than 8 bits a value; JPEGs, which have not, are not opened."""
+    """True of more than 8 bits a value; JPEGs, which have not, are not opened."""
     from PIL import Image
 
     from detector.images import levels
@@ -76,8 +89,8 @@ def is_deep(path: Path) -> bool:
         return False
 
 
-def _header(path: Path) -> tuple[tuple[int, int], int] | None:
-    """(H, W) of the raw frame, and the EXIF orientation 1..8 by which it is seen upright."""
+def frame_of(path: Path) -> Frame | None:
+    """Read an image's header; None where it cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -91,29 +104,4 @@ def _header(path: Path) -> tuple[tuple[int, int], int] | None:
                 orientation = exif.get(_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
-    return (height, width), orientation if orientation in range(2, 9) else 1
-
-
-def has_true_size(
-    file: str | Path,
-    identifier: str,
-    path: Path,
-    declared: tuple[int, int] | None,
-    ledger: Ledger,
-) -> bool:
-    """Whether the annotation file and the image agree on its size; if not, that is written down.
-
-    An unreadable image passes: what becomes of it is decided where images are decoded.
-    """
-    header = _header(path)
-    if declared is None or header is None:
-        return True
-    raw, orientation = header
-    turned = orientation >= 5
-    true = (raw[1], raw[0]) if turned else raw
-    if true == declared:
-        return True
-    said, is_ = f"{declared[1]}x{declared[0]}", f"{true[1]}x{true[0]}"
-    rule = "raw-frame" if turned and declared == raw else "wrong-size"
-    ledger.drop(file, identifier, rule, f"is said to be {said} pixels, but is {is_}")
-    return False
+    return Frame((height, width), orientation if orientation in range(2, 9) else 1)

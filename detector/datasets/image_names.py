@@ -150,6 +150,8 @@ class ImageNames:
         for exact in (self._by_path, self._by_stem):
             if text in exact:
                 return self._only(text, exact[text])
+        if text.rstrip().endswith(("/", "\\")):  # a folder, and no image of that name
+            return None
         if self._ids_are_names and {text, without_extension(text)} & self._left_out:
             return None
         for written in dict.fromkeys((_tidy(text), _tidy(_decoded(text)))):

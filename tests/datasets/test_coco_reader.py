@@ -41,7 +41,7 @@ def test_names_that_a_windows_program_wrote_are_found(tmp_path: Path) -> None:
     content = coco_content([coco_image(1, "train\\1.jpg")], [coco_object()])
     (sample,) = read_coco(write_coco(tmp_path, content, "result.json")).samples
     assert sample.path == tmp_path / "train" / "1.jpg"
-    assert lint(tmp_path).defects == 0
+    assert lint(tmp_path).defects == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there a backslash parts folders")
@@ -51,7 +51,7 @@ def test_a_file_whose_own_name_holds_a_backslash_is_found(tmp_path: Path) -> Non
     write_image(tmp_path / "train" / "a.jpg").rename(tmp_path / "train" / "images\\a.jpg")
     (sample,) = read_coco(path).samples
     assert sample.path.name == "images\\a.jpg"
-    assert lint(tmp_path).defects == 0
+    assert lint(tmp_path).defects == []
 
 
 def test_images_without_objects_are_samples_too(tmp_path: Path) -> None:

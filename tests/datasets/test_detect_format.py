@@ -86,7 +86,7 @@ def test_roboflows_coco_export_has_its_folders_as_splits(tmp_path: Path) -> None
     assert read_dataset(tmp_path, "val").name == "valid"
     with pytest.raises(DatasetError, match="name a split; it has: train, valid"):
         read_dataset(tmp_path)
-    rules = {one.rule for one in lint(tmp_path).findings if one.is_defect}
+    rules = {one.rule for one in lint(tmp_path).defects}
     assert "leak" in rules
     assert "same-image" not in rules
 
@@ -133,9 +133,7 @@ def test_vocs_xml_is_found_where_labelling_tools_put_it(
     file = "b.xml" if home == "." else "annotations/b.xml"
     assert [(one.file, one.rule) for one in found.dropped] == [(file, "missing-image")]
     linted = lint(tmp_path)
-    assert [(one.file, one.rule) for one in linted.findings if one.is_defect] == [
-        (file, "missing-image")
-    ]
+    assert [(one.file, one.rule) for one in linted.defects] == [(file, "missing-image")]
     write_image(tmp_path / pictures / "c.jpg")
     assert {one.rule for one in lint(tmp_path).findings} >= {"unlabelled-image"}
 
@@ -148,7 +146,7 @@ def test_where_capitals_do_not_count_the_images_tell_the_layout(tmp_path: Path) 
     if not (tmp_path / "Annotations").exists():
         (tmp_path / "Annotations").symlink_to("annotations")
     assert [one.image_id for one in read_dataset(tmp_path).samples] == ["a"]
-    assert lint(tmp_path).defects == 0
+    assert lint(tmp_path).defects == []
 
 
 def test_a_stray_xml_file_does_not_move_vocs_annotations(tmp_path: Path) -> None:

@@ -40,11 +40,12 @@ def write_noise(path: Path, seed: int, size: tuple[int, int] = (100, 80), turn: 
 
 def defects(path: Path, **how: Any) -> set[tuple[str, str, str]]:
     """(file, id, rule) of every defect."""
-    return {(one.file, one.id, one.rule) for one in lint(path, **how).findings if one.is_defect}
+    return {(one.file, one.id, one.rule) for one in lint(path, **how).defects}
 
 
 def notes(path: Path, **how: Any) -> set[tuple[str, str]]:
-    return {(one.id, one.rule) for one in lint(path, **how).findings if not one.is_defect}
+    report = lint(path, **how)
+    return {(one.id, one.rule) for one in report.findings if one not in report.defects}
 
 
 def voc(root: Path, *objects: str, **change: Any) -> Path:
@@ -178,6 +179,7 @@ def _copy(name: str, to: str) -> Callable[[Path], None]:
 
 
 XML, JPG, LIST = "Annotations/a.xml", "JPEGImages/a.jpg", "ImageSets/Main/train.txt"
+DEEP = b"<annotation>" + b"<a>" * 30 + b"</a>" * 30 + b"</annotation>"
 BOMB = b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation>&y;</annotation>'
 
 
@@ -188,7 +190,7 @@ BOMB = b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation>&y;</ann
         (_bytes(XML, b"<annotation>"), (XML, "a", "unreadable")),
         (_bytes(XML, b"<a>\xff\xfe</a>"), (XML, "a", "not-utf8")),
         (_bytes(XML, BOMB), (XML, "a", "entities")),
-        (_bytes(XML, b"<a>" * 30 + b"</a>" * 30), (XML, "a", "too-deep")),
+        (_bytes(XML, DEEP), (XML, "a", "too-deep")),
         (_pipe(XML), (XML, "a", "not-a-file")),
         (_loop(XML), (XML, "a", "not-a-file")),
         (_bytes(JPG, b""), (JPG, "a", "empty-file")),
@@ -200,7 +202,7 @@ BOMB = b'<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation>&y;</ann
         (_copy(JPG, "JPEGImages/a.png"), ("JPEGImages/a.png", "a", "duplicate-image")),
         (_append(LIST, "c\n"), (LIST, "c", "missing-annotation")),
         (_append(LIST, "a\n"), (LIST, "a", "duplicate-image")),
-        (_append(LIST, "../../etc/passwd\n"), (LIST, "line 3", "unsafe-path")),
+        (_append(LIST, "../../etc/passwd\n"), (LIST, "../../etc/passwd", "unsafe-path")),
         (_bytes(LIST, b""), (LIST, "train", "empty-file")),
         (_bytes("ImageSets/Main/val.txt", b"b\n"), ("Annotations/b.xml", "b", "two-splits")),
     ],

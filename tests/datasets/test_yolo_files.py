@@ -37,7 +37,7 @@ def objects_by_id(path: Path, split: str | None = "train") -> dict[str, int]:
 
 
 def defects(path: Path) -> set[tuple[str, str]]:
-    return {(one.file, one.rule) for one in lint(path).findings if one.is_defect}
+    return {(one.file, one.rule) for one in lint(path).defects}
 
 
 def test_folders_below_a_split_are_its_own(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_what_a_list_cannot_mean_is_left_out(tmp_path: Path) -> None:
         ("line 1", "ambiguous-name"), ("b", "duplicate-image"), ("line 4", "missing-image"),
         ("line 5", "unsafe-path"), ("line 6", "unsafe-path"), ("line 7", "unsafe-path"),
     }  # fmt: skip
-    assert {(one.id, one.rule) for one in lint(path).findings if one.is_defect} == rules
+    assert {(one.id, one.rule) for one in lint(path).defects} == rules
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def boxes_in(path: Path) -> list[list[list[float]]]:
 def rules_in(path: Path) -> set[str]:
     """What reader and linter say alike."""
     left_out = {(one.file, one.id, one.rule) for one in read_yolo(path).dropped}
-    defects = {(one.file, one.id, one.rule) for one in lint(path).findings if one.is_defect}
+    defects = {(one.file, one.id, one.rule) for one in lint(path).defects}
     assert left_out == defects - {one for one in defects if one[2] == "same-image"}
     return {rule for _, _, rule in left_out}
 
@@ -153,7 +153,7 @@ def test_a_kpt_shape_that_is_none_is_one_error(tmp_path: Path, shape: str) -> No
     path.write_text(path.read_text() + f"kpt_shape: {shape}\n")
     with pytest.raises(AnnotationError, match=r"data\.yaml: kpt_shape is .*expected \[points"):
         read_yolo(path)
-    first = next(one for one in lint(path).findings if one.is_defect)
+    first = lint(path).defects[0]
     assert (first.id, first.rule) == ("kpt_shape", "unreadable")
 
 

@@ -5,6 +5,7 @@ A new format needs a function (folder or file, Asked) -> Index, and its row in F
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,12 @@ from typing import Any
 from detector.datasets.check.boxes import judge_boxes, judge_reach
 from detector.datasets.check.classes import judge_classes, judge_empty_pictures, judge_set_aside
 from detector.datasets.check.coco import index_coco
-from detector.datasets.check.findings import Finding, Findings
 from detector.datasets.check.index import Asked, Index, Watch
-from detector.datasets.check.listing import Listing
 from detector.datasets.check.pictures import judge_pictures, judge_splits
 from detector.datasets.check.rules import RULES, Rule
 from detector.datasets.check.voc import index_voc
 from detector.datasets.check.yolo import index_yolo
+from detector.datasets.dataset import Dropped, Ledger
 from detector.datasets.formats.recognise import detect_format, is_yolo, yolo_in
 from detector.errors import DatasetError, SettingsError
 
@@ -29,7 +29,7 @@ FORMATS: dict[str, Callable[[Path, Asked], Index]] = {
     "yolo": index_yolo,
 }
 
-__all__ = ["FORMATS", "RULES", "Finding", "Findings", "Report", "Rule", "lint"]
+__all__ = ["FORMATS", "RULES", "Report", "Rule", "lint"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,16 @@ class Report:
     objects: int
     classes: tuple[str, ...]
     fast: bool
-    found: Findings
+    findings: list[Dropped]
 
     @property
-    def findings(self) -> list[Finding]:
-        return self.found.entries
+    def defects(self) -> list[Dropped]:
+        return [finding for finding in self.findings if RULES[finding.rule].level == "defect"]
 
-    @property
-    def defects(self) -> int:
-        return sum(finding.is_defect for finding in self.findings)
+    def by_rule(self) -> list[tuple[str, Rule, int]]:
+        """Count the findings: (name, rule, count), in the order of the table."""
+        times = Counter(finding.rule for finding in self.findings)
+        return [(name, rule, times[name]) for name, rule in RULES.items() if times[name]]
 
     def describe(self) -> dict[str, Any]:
         """Describe the report as a dictionary for JSON."""
@@ -61,10 +62,20 @@ class Report:
             "objects": self.objects,
             "classes": list(self.classes),
             "fast": self.fast,
-            "defects": self.defects,
-            "notes": len(self.findings) - self.defects,
-            "counts": {name: times for name, _, times in self.found.by_rule()},
-            "findings": [finding.describe() for finding in self.findings],
+            "defects": len(self.defects),
+            "notes": len(self.findings) - len(self.defects),
+            "counts": {name: times for name, _, times in self.by_rule()},
+            "findings": [
+                {
+                    "file": finding.file,
+                    "id": finding.id,
+                    "rule": finding.rule,
+                    "level": RULES[finding.rule].level,
+                    "why": finding.why,
+                    "cure": RULES[finding.rule].cure,
+                }
+                for finding in self.findings
+            ],
         }
 
 
@@ -94,24 +105,22 @@ def lint(
         raise SettingsError(f"{path} is {format}: a folder of images is COCO's; leave --images out")
     if classes and format == "coco":
         raise SettingsError(f"{path} is coco: its file lists the classes; leave --classes out")
-    root = home if home.is_dir() else home.parent
-    findings = Findings(root.resolve() if format == "yolo" else root)
-    asked = Asked(
-        findings, Listing(), watch, tuple(classes) if classes else None,
-        Path(images_root) if images_root is not None else None,
-    )  # fmt: skip
-    index = FORMATS[format](home.resolve() if format == "yolo" else home, asked)
-    if not fast:
-        judge_pictures(index, findings, watch)
-    judge_splits(index, findings)
-    judge_boxes(index, findings)
-    judge_reach(index, findings)
-    judge_classes(index, findings, home.name)
-    judge_set_aside(index, findings, home.name)
-    judge_empty_pictures(index, findings)
-    return Report(
-        format, path, len(index.pictures), len(index.boxes.written), index.classes, fast, findings
+    home = home.resolve() if format == "yolo" else home
+    ledger = Ledger(home if home.is_dir() else home.parent)
+    images_root = None if images_root is None else Path(images_root)
+    index = FORMATS[format](
+        home, Asked(ledger, watch, tuple(classes) if classes else None, images_root)
     )
+    if not fast:
+        judge_pictures(index, ledger, watch)
+    judge_splits(index, ledger)
+    judge_boxes(index, ledger)
+    judge_reach(index, ledger)
+    judge_classes(index, ledger, home.name)
+    judge_set_aside(index, ledger, home.name)
+    judge_empty_pictures(index, ledger)
+    images, objects = len(index.pictures), len(index.boxes.rows)
+    return Report(format, path, images, objects, index.classes, fast, ledger.entries)
 
 
 def _recognised(path: Path, format: str | None) -> tuple[str, Path]:

@@ -1,15 +1,15 @@
-"""Index of a data set before its checks: pictures, boxes, classes as the files have them."""
+"""Index of a data set before its checks: pictures and classes as the files have them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from detector.datasets.check.findings import Findings
-from detector.datasets.check.listing import Listing
-from detector.structures import Array
+from detector.datasets.dataset import Ledger
+from detector.datasets.formats.entries import Boxes, Convention, Entry
 
 Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wrapper of an iterable that reports progress: (items, label) -> items."""
@@ -19,74 +19,42 @@ Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 class Picture:
     """One existing image.
 
-    file      its annotation file, as findings call it
-    splits    splits that contain it
-    declared  (H, W) by the annotation file, or None
-    labelled  False where no annotation file mentions it
-    true      (H, W) of the upright pixels, once decoded
+    splits  those that contain it
+    true    (H, W) of the upright pixels, once decoded
     """
 
-    id: str
-    path: Path
-    file: str
+    entry: Entry
     splits: tuple[str, ...] = ()
-    declared: tuple[int, int] | None = None
-    labelled: bool = True
     true: tuple[int, int] | None = None
 
+    @property
+    def file(self) -> str:
+        return self.entry.file
 
-@dataclass(eq=False)
-class Boxes:
-    """All boxes as parallel lists, in the file's own numbers.
+    @property
+    def id(self) -> str:
+        return self.entry.image_id
 
-    picture  position in Index.pictures;  written  four numbers as the file has them
-    aside    "difficult" or "crowd" for objects that evaluation ignores, else ""
-    """
-
-    file: list[str] = field(default_factory=list)
-    id: list[str] = field(default_factory=list)
-    picture: list[int] = field(default_factory=list)
-    label: list[int] = field(default_factory=list)
-    written: list[Sequence[float]] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
-
-    def add(
-        self, file: str, identifier: str, picture: int, label: int, written: Sequence[float],
-        aside: str = "",
-    ) -> None:  # fmt: skip
-        self.file.append(file)
-        self.id.append(identifier)
-        self.picture.append(picture)
-        self.label.append(label)
-        self.written.append(written)
-        self.aside.append(aside)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Conversion of a format's four numbers to xyxy pixels, and the convention confused with it.
-
-    xyxy     (N, 4) written, (N, 2) sizes (H, W) -> (N, 4)
-    instead  the same for the convention that is confused with it
-    shares   the numbers are fractions of the image, so that checks need no size
-    """
-
-    name: str
-    xyxy: Callable[[Array, Array], Array]
-    instead_name: str
-    instead: Callable[[Array, Array], Array]
-    shares: bool = False
+    @property
+    def path(self) -> Path:
+        return self.entry.path
 
 
 @dataclass(eq=False)
 class Index:
     """A data set as its files have it."""
 
-    format: str
-    reading: Reading
-    classes: tuple[str, ...]
+    how: Convention
+    classes: tuple[str, ...] = ()
     pictures: list[Picture] = field(default_factory=list)
-    boxes: Boxes = field(default_factory=Boxes)
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """All boxes in images of their declared sizes, else the decoded ones."""
+        # Shares of an image of unknown size are judged as if it were one pixel.
+        unknown = (1, 1) if self.how.shares else (float("inf"), float("inf"))
+        sizes = [picture.entry.size or picture.true or unknown for picture in self.pictures]
+        return Boxes(self.how, [picture.entry for picture in self.pictures], sizes)
 
 
 @dataclass(frozen=True)
@@ -97,8 +65,14 @@ class Asked:
     images_root  the folder of the images, where they lie far from the annotations
     """
 
-    findings: Findings
-    listing: Listing
+    ledger: Ledger
     watch: Watch
     classes: tuple[str, ...] | None = None
     images_root: Path | None = None
+
+    def has_bytes(self, entry: Entry) -> bool:
+        """Record an image file of 0 bytes."""
+        if entry.path.stat().st_size == 0:
+            self.ledger.add(entry.path, entry.image_id, "empty-file", "has 0 bytes")
+            return False
+        return True

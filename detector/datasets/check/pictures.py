@@ -6,36 +6,37 @@ import hashlib
 from collections import defaultdict
 from pathlib import Path
 
-from detector.datasets.check.findings import Findings
 from detector.datasets.check.index import Index, Picture, Watch
+from detector.datasets.dataset import Ledger
+from detector.datasets.formats.entries import wrong_size
 from detector.datasets.image_files import upright_size
 from detector.errors import ImageError
 from detector.images.decoding import MAX_BYTES, MAX_PIXELS, Decoded, decode, read_bytes
 
 
-def judge_pictures(index: Index, findings: Findings, watch: Watch) -> None:
-    """Decode all pictures, set their true sizes and add findings."""
+def judge_pictures(index: Index, ledger: Ledger, watch: Watch) -> None:
+    """Decode all pictures, set their true sizes and add ledger."""
     by_pixels: dict[bytes, list[Picture]] = defaultdict(list)
     turned: list[Picture] = []
     for picture in watch(index.pictures, "look at images"):
-        decoded = _decoded(picture, findings)
+        decoded = _decoded(picture, ledger)
         if decoded is None:
             continue
         picture.true = decoded.size
-        _judge_size(picture, decoded, findings)
+        _judge_size(picture, decoded, ledger)
         for warning in decoded.warnings:
-            findings.add(picture.path, picture.id, "image-warning", warning)
+            ledger.add(picture.path, picture.id, "image-warning", warning)
         if decoded.orientation != 1 and not _tells_frame(picture, decoded):
             turned.append(picture)
         pixels = hashlib.blake2b(repr(decoded.size).encode(), digest_size=16)
         pixels.update(decoded.pixels.data)
         by_pixels[pixels.digest()].append(picture)
     for same in by_pixels.values():
-        _judge_copies(same, findings)
-    _judge_frames(turned, index, findings)
+        _judge_copies(same, ledger)
+    _judge_frames(turned, index, ledger)
 
 
-def judge_splits(index: Index, findings: Findings) -> None:
+def judge_splits(index: Index, ledger: Ledger) -> None:
     """Find images in two splits, unless one of these joins others (trainval)."""
     members: dict[str, set[Path]] = defaultdict(set)
     for picture in index.pictures:
@@ -46,7 +47,7 @@ def judge_splits(index: Index, findings: Findings) -> None:
         apart = [name for name in picture.splits if name not in joined]
         if len(apart) > 1:
             why = f"stands in {' and in '.join(apart)}"
-            findings.add(picture.file, picture.id, "two-splits", why)
+            ledger.add(picture.file, picture.id, "two-splits", why)
 
 
 def _joins_others(split: str, members: dict[str, set[Path]]) -> bool:
@@ -55,55 +56,51 @@ def _joins_others(split: str, members: dict[str, set[Path]]) -> bool:
     return len(parts) > 1 and set().union(*parts) == members[split]
 
 
-def _decoded(picture: Picture, findings: Findings) -> Decoded | None:
+def _decoded(picture: Picture, ledger: Ledger) -> Decoded | None:
     try:
         data = read_bytes(picture.path)
         return decode(data, picture.path.name)
     except ImageError as error:
         why = str(error).partition(": ")[2] or str(error)
-    if picture.path.stat().st_size == 0:
-        rule = "empty-file"
-    elif picture.path.stat().st_size > MAX_BYTES:
+    if picture.path.stat().st_size > MAX_BYTES:
         rule = "too-large"
     elif (size := upright_size(picture.path)) is None:
         rule = "unreadable-image"
     else:
         rule = "too-large" if size[0] * size[1] > MAX_PIXELS else "truncated-image"
-    findings.add(picture.path, picture.id, rule, why)
+    ledger.add(picture.path, picture.id, rule, why)
     return None
 
 
-def _judge_size(picture: Picture, decoded: Decoded, findings: Findings) -> None:
-    if picture.declared in (None, decoded.size):
-        return
-    height, width = picture.declared  # type: ignore[misc]
-    why = f"is said to be {width}x{height} pixels, but is {decoded.size[1]}x{decoded.size[0]}"
-    turned = decoded.orientation >= 5 and picture.declared == decoded.raw_size
-    rule = "raw-frame" if turned else "wrong-size"
-    findings.add(picture.file, picture.id, rule, why)
+def _judge_size(picture: Picture, decoded: Decoded, ledger: Ledger) -> None:
+    declared = picture.entry.size
+    if declared is not None and declared != decoded.size:
+        turned = decoded.orientation >= 5 and declared == decoded.raw_size
+        rule = "raw-frame" if turned else "wrong-size"
+        ledger.add(picture.file, picture.id, rule, wrong_size(declared, decoded.size))
 
 
 def _tells_frame(picture: Picture, decoded: Decoded) -> bool:
     """True where the declared size fits only the raw or only the upright frame."""
-    return picture.declared is not None and decoded.size != decoded.raw_size
+    return picture.entry.size is not None and decoded.size != decoded.raw_size
 
 
-def _judge_frames(turned: list[Picture], index: Index, findings: Findings) -> None:
+def _judge_frames(turned: list[Picture], index: Index, ledger: Ledger) -> None:
     """Add one note for images that EXIF rotates and whose sizes leave the frame of boxes open."""
-    filled = {id(index.pictures[row]) for row in index.boxes.picture}
-    unclear = [picture for picture in turned if id(picture) in filled]
+    unclear = [picture for picture in turned if picture.entry.rows]
     if unclear:
+        filled = sum(bool(picture.entry.rows) for picture in index.pictures)
         why = (
-            f"{len(unclear)} of {len(filled)} images with objects are turned by EXIF, and nothing"
+            f"{len(unclear)} of {filled} images with objects are turned by EXIF, and nothing"
             " tells whether their boxes are of the upright frame, as which they are read"
         )
-        findings.add(unclear[0].file, unclear[0].id, "unknown-frame", why)
+        ledger.add(unclear[0].file, unclear[0].id, "unknown-frame", why)
 
 
-def _judge_copies(same: list[Picture], findings: Findings) -> None:
+def _judge_copies(same: list[Picture], ledger: Ledger) -> None:
     first = same[0]
     for other in same[1:]:
         apart = first.splits and other.splits and not set(first.splits) & set(other.splits)
         where = f" ({first.splits[0]} and {other.splits[0]})" if apart else ""
-        why = f"has the pixels of {findings.shown(first.path)}{where}"
-        findings.add(other.path, other.id, "leak" if apart else "same-image", why)
+        why = f"has the pixels of {ledger.shown(first.path)}{where}"
+        ledger.add(other.path, other.id, "leak" if apart else "same-image", why)

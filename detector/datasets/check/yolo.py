@@ -1,4 +1,4 @@
-"""Index of YOLO's files: a data.yaml, image folders, a text file of boxes for each image."""
+"""Index of YOLO's files, with the checks that are YOLO's alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from detector.boxes import xyxy_from_yolo
-from detector.datasets.check.findings import Findings
-from detector.datasets.check.index import Asked, Index, Picture, Reading
+from detector.datasets.check.index import Asked, Index, Picture
+from detector.datasets.dataset import Ledger
+from detector.datasets.formats.yolo import CONVENTION, entry_of, read_labels
 from detector.datasets.formats.yolo_files import (
     Files,
     class_names,
@@ -17,153 +17,104 @@ from detector.datasets.formats.yolo_files import (
     place_of,
     places_in,
     read_settings,
-    read_text,
     root_of,
     splits_of,
     texts_of,
 )
-from detector.datasets.formats.yolo_rows import (
-    Fault,
-    Meaning,
-    meaning_of,
-    numbered_rows,
-    read_row,
-    shift_of,
-)
+from detector.datasets.formats.yolo_rows import Meaning, meaning_of, shift_of
 from detector.errors import AnnotationError, brief, cut
-from detector.structures import Array
 
 
 def index_yolo(path: Path, asked: Asked) -> Index:
     """Index all splits of the data.yaml."""
-    settings = _read_settings(path, asked)
-    if settings is None:
-        return Index("yolo", READING, ())
-    findings = asked.findings
-    classes = asked.classes or _class_names(path, settings, findings)
-    index = Index("yolo", READING, classes)
+    ledger = asked.ledger
+    try:
+        settings = _settings_of(path)
+    except AnnotationError as error:
+        ledger.refuse(path, path.stem, error)
+        return Index(CONVENTION)
+    index = Index(CONVENTION, asked.classes or _class_names(path, settings, ledger))
     files = Files(root_of(path, settings))
     pictures: dict[Path, Picture] = {}
+    labels: dict[Path, Path | None] = {}
     meanings: dict[Path, Meaning] = {}
     for split in splits_of(settings):
-        images = _images_of(path, settings, split, files, findings)
-        labels = [files.labels_of(image) for image in images.values()]
+        images = _images_of(path, settings, split, files, ledger)
+        labels |= {image: files.labels_of(image) for image in images.values()}
+        texts = [labels[image] for image in images.values()]
         try:
-            meaning = meaning_of(settings, texts_of(labels))
+            meaning = meaning_of(settings, texts_of(texts))
         except AnnotationError as error:
-            findings.add(path, "kpt_shape", error.rule, str(error))
+            ledger.add(path, "kpt_shape", error.rule, str(error))
             settings = {key: value for key, value in settings.items() if key != "kpt_shape"}
-            meaning = meaning_of(settings, texts_of(labels))
-        for (image_id, image), text in zip(images.items(), labels, strict=True):
+            meaning = meaning_of(settings, texts_of(texts))
+        for image_id, image in images.items():
             if image not in pictures:
-                file = findings.shown(text or image)
-                pictures[image] = Picture(image_id, image, file, (), labelled=text is not None)
+                pictures[image] = Picture(entry_of(image_id, image, labels[image], ledger))
                 meanings[image] = meaning
             pictures[image].splits += (split,)
     numbers: dict[str, set[float]] = {split: set() for split in splits_of(settings)}
     for image, picture in asked.watch(pictures.items(), "read labels"):
+        if not asked.has_bytes(picture.entry):
+            continue
+        index.pictures.append(picture)
+        if labels[image] is None:
+            why = "has no label file: taken as empty"
+            ledger.add(image, picture.id, "unlabelled-image", why)
         mine: set[float] = set()
-        _add_image(index, picture, files.labels_of(image), meanings[image], mine, asked)
+        # Nobody knows what an image shows of which the labels cannot be read.
+        picture.entry.labelled &= read_labels(
+            picture.entry, labels[image], meanings[image], len(index.classes), mine
+        )
         for split in picture.splits:
             numbers[split] |= mine
-    labels_without_image(pictures, files, findings.add)
+    labels_without_image(pictures, files, ledger)
     for split, mine in numbers.items():
-        if shift := shift_of(mine, len(classes)):
-            findings.add(path, "class numbers", "shifted-classes", f"{split}: {shift}")
+        if shift := shift_of(mine, len(index.classes)):
+            ledger.add(path, "class numbers", "shifted-classes", f"{split}: {shift}")
     return index
 
 
-def _of_sizes(sizes: Array) -> Array:
-    return sizes[:, [1, 0, 1, 0]]
-
-
-READING = Reading(
-    "centre and size", lambda written, sizes: xyxy_from_yolo(written, (1, 1)) * _of_sizes(sizes),
-    "two corners", lambda written, sizes: written * _of_sizes(sizes),
-    shares=True,
-)  # fmt: skip
-
-
-def _read_settings(path: Path, asked: Asked) -> dict[str, Any] | None:
-    if asked.listing.size_of(path) == 0:
-        asked.findings.add(path, path.stem, "empty-file", "has 0 bytes")
-        return None
-    try:
-        settings = read_settings(path)
-    except AnnotationError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        asked.findings.add(path, path.stem, error.rule, why)
-        return None
+def _settings_of(path: Path) -> dict[str, Any]:
+    if path.is_file() and path.stat().st_size == 0:
+        raise AnnotationError(f"{path}: has 0 bytes", "empty-file")
+    settings = read_settings(path)
     if not splits_of(settings):
-        asked.findings.add(path, path.stem, "missing-field", "needs names, and train or val")
-        return None
+        raise AnnotationError(f"{path}: needs names, and train or val", "missing-field")
     return settings
 
 
-def _class_names(path: Path, settings: Mapping[str, Any], findings: Findings) -> tuple[str, ...]:
+def _class_names(path: Path, settings: Mapping[str, Any], ledger: Ledger) -> tuple[str, ...]:
     try:
         names = class_names(settings)
     except AnnotationError as error:
         rule = "missing-field" if error.rule == "unreadable" else error.rule
-        findings.add(path, "names", rule, str(error))
+        ledger.add(path, "names", rule, str(error))
         value = settings.get("names")
         value = value.values() if isinstance(value, dict) else value
         if isinstance(value, str) or not isinstance(value, Iterable):
             return ()
         return tuple(cut(str(name)) for name in value)
     for name in sorted({candidate for candidate in names if names.count(candidate) > 1}):
-        findings.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
+        ledger.add(path, "names", "duplicate-class", f"{name!r} is listed more than once")
     if settings.get("nc") not in (None, len(names)):
         why = f"nc is {brief(settings['nc'])}, but names has {len(names)}"
-        findings.add(path, "nc", "different-classes", why)
+        ledger.add(path, "nc", "different-classes", why)
     return names
 
 
 def _images_of(
-    path: Path, settings: Mapping[str, Any], split: str, files: Files, findings: Findings
+    path: Path, settings: Mapping[str, Any], split: str, files: Files, ledger: Ledger
 ) -> dict[str, Path]:
-    """Images of the existing folders and lists of a split, as training takes them."""
+    """Find the images in the existing folders and lists of a split, as training takes them."""
     there = []
     for entry in places_in(settings, split):
         if place_of(files.root, entry) is None:
-            findings.add(path, split, "missing-split", f"names {cut(entry)}, which is not there")
+            ledger.add(path, split, "missing-split", f"names {cut(entry)}, which is not there")
         else:
             there.append(entry)
-    before = len(findings.entries)
-    images = images_of(path, {split: there}, split, files, findings.add) if there else {}
-    if there and not images and len(findings.entries) == before:
-        findings.add(path, split, "missing-split", "has no image")
+    before = len(ledger.entries)
+    images = images_of(path, {split: there}, split, files, ledger) if there else {}
+    if there and not images and len(ledger.entries) == before:
+        ledger.add(path, split, "missing-split", "has no image")
     return images
-
-
-def _add_image(
-    index: Index,
-    picture: Picture,
-    labels: Path | None,
-    meaning: Meaning,
-    numbers: set[float],
-    asked: Asked,
-) -> None:
-    if asked.listing.size_of(picture.path) == 0:
-        asked.findings.add(picture.path, picture.id, "empty-file", "has 0 bytes")
-        return
-    index.pictures.append(picture)
-    if labels is None:
-        why = "has no label file: taken as empty"
-        asked.findings.add(picture.path, picture.id, "unlabelled-image", why)
-        return
-    try:
-        text = read_text(labels)
-    except AnnotationError as error:
-        why = str(error).removeprefix(f"{labels}: ")
-        asked.findings.add(labels, picture.id, error.rule, why)
-        picture.labelled = False
-        return
-    for number, line in numbered_rows(text):
-        row = read_row(line, meaning, len(index.classes))
-        if row.label is not None:
-            numbers.add(row.label)
-        if isinstance(row, Fault):
-            asked.findings.add(picture.file, number, row.rule, row.why)
-            continue
-        index.boxes.add(picture.file, number, len(index.pictures) - 1, int(row.label), row.box)

@@ -29,3 +29,15 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
         raise AnnotationError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the name
         raise AnnotationError(f"{str(path)!r}: not a possible file name") from error
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """Decode UTF-8 text; anything else is an AnnotationError."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        why = f"{path}: byte {error.start} is not UTF-8; save it as UTF-8"
+        raise AnnotationError(why, "not-utf8") from None
+    if "\0" in text:
+        raise AnnotationError(f"{path}: holds zero bytes; save it as UTF-8", "not-utf8")
+    return text

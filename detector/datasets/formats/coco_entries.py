@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detector.datasets.dataset import Ledger
+from detector.datasets.formats.entries import Entry
 from detector.datasets.formats.json_values import as_float, is_number, is_whole
 from detector.datasets.formats.names import class_name, fault_of_class, is_unicode
 from detector.datasets.image_files import absence, is_file, is_folder
@@ -20,16 +22,6 @@ from detector.datasets.other_formats import cure_of
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
 PARTS = ("images", "annotations", "categories")
-
-Report = Callable[[str | Path, object, str, str], None]
-"""Takes what is left out: (file, id, rule, why)."""
-
-
-class Image(NamedTuple):
-    """An image that is there: its file, and (H, W) as the JSON says."""
-
-    path: Path
-    size: tuple[int, int] | None
 
 
 class Categories(NamedTuple):
@@ -73,18 +65,19 @@ def key_of(entry: Any, name: str) -> str | None:
 
 
 def categories_of(
-    path: Path, entries: list[Any], annotations: list[Any], report: Report | None = None
+    path: Path, entries: list[Any], annotations: list[Any], ledger: Ledger | None = None
 ) -> Categories:
-    """The classes. A category that is the supercategory of another one and has no annotation is no
-    class but a group, which Roboflow puts in front of the classes, even under the name of one.
+    """Read the classes. A category that is the supercategory of another one and has no annotation
+    is no class but a group, which Roboflow puts in front of the classes, even under the name of
+    one.
 
-    report  takes each fault; without it the first one is an AnnotationError
+    ledger  takes each fault; without it the first one is an AnnotationError
     """
 
     def refuse(where: str, rule: str, why: str) -> None:
-        if report is None:
+        if ledger is None:
             raise AnnotationError(f"{path}: {where}: {why}", rule)
-        report(path, where, rule, why)
+        ledger.add(path, where, rule, why)
 
     names: dict[int, str] = {}
     parents: dict[int, object] = {}
@@ -183,36 +176,37 @@ class Folder:
 
 
 def images_of(
-    file: str, entries: list[Any], folder: Folder, report: Report
-) -> tuple[dict[str, Image], dict[str, str]]:
-    """The images that are there, by id; and the ids that only name the image of another id."""
+    file: Path, rows: list[Any], folder: Folder, ledger: Ledger
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Find the images that are there, by id; and the ids that only name another id's image."""
     named: dict[str | None, set[str | None]] = {}
-    for entry in entries:
-        named.setdefault(key_of(entry, "id"), set()).add(name_of(entry))
-    images: dict[str, Image] = {}
+    for row in rows:
+        named.setdefault(key_of(row, "id"), set()).add(name_of(row))
+    images: dict[str, Entry] = {}
     first: dict[Path, str] = {}
     same: dict[str, str] = {}
-    for position, entry in enumerate(entries):
-        image_id, name = key_of(entry, "id"), name_of(entry)
+    for position, row in enumerate(rows):
+        image_id, name = key_of(row, "id"), name_of(row)
         if image_id is None or name is None:
             where = image_id or f"images[{position}]"
-            report(file, where, "missing-field", "an image needs an id and a file_name")
+            ledger.add(file, where, "missing-field", "an image needs an id and a file_name")
         elif not is_unicode(image_id + name):
-            report(file, image_id, "unusable-name", f"{name!r} holds half a character")
+            ledger.add(file, image_id, "unusable-name", f"{name!r} holds half a character")
         elif len(named[image_id]) > 1:
-            report(file, image_id, "duplicate-id", f"{len(named[image_id])} images have this id")
+            why = f"{len(named[image_id])} images have this id"
+            ledger.add(file, image_id, "duplicate-id", why)
         elif image_id in images or image_id in same:
-            report(file, image_id, "duplicate-image", f"{name!r} was there before")
+            ledger.add(file, image_id, "duplicate-image", f"{name!r} was there before")
         else:
             path, rule, why = folder.file_of(name)
             if path is None:
-                report(file, image_id, rule, why)
+                ledger.add(file, image_id, rule, why)
             elif path in first:
-                report(file, image_id, "duplicate-image", f"{name!r} was there before")
+                ledger.add(file, image_id, "duplicate-image", f"{name!r} was there before")
                 same[image_id] = first[path]
             else:
                 first[path] = image_id
-                images[image_id] = Image(path, size_of(entry))
+                images[image_id] = Entry(image_id, path, ledger.shown(file), ledger, size_of(row))
     return images, same
 
 

@@ -9,15 +9,16 @@ no negatives are taken from train, because its annotations are not exhaustive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from detector.boxes import xyxy_from_ilsvrc
+from detector.boxes import xyxy_from_coco, xyxy_from_ilsvrc
 from detector.datasets.balanced_split import Halves, balanced_halves, class_counts
-from detector.datasets.dataset import Dataset, Ledger, Sample
+from detector.datasets.dataset import Dataset, Ledger
+from detector.datasets.formats.entries import Convention, Entry, Row, samples_of
 from detector.datasets.formats.ilsvrc_lists import (
     ANNOTATIONS,
     IMAGES,
@@ -29,10 +30,10 @@ from detector.datasets.formats.ilsvrc_lists import (
     synsets_of,
     train_labels,
 )
-from detector.datasets.formats.objects import Objects
-from detector.datasets.formats.xml_files import corners_of, objects_of, read_xml, size_of, text_of
-from detector.datasets.image_files import has_true_size, is_file, is_inside
+from detector.datasets.formats.xml_files import corners_of, read_xml, size_of, text_of
+from detector.datasets.image_files import is_file, is_inside
 from detector.errors import AnnotationError, DatasetError
+from detector.structures import Array
 
 HALVES = ("val1", "val2")
 _SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png")
@@ -44,7 +45,6 @@ def read_ilsvrc(
     *,
     seed: int = 0,
     strict: bool = False,
-    check_sizes: bool = True,
 ) -> Dataset:
     """The images of one list of ImageSets/DET; also `train`, `val1`, `val2`, or a list FILE.txt.
 
@@ -52,14 +52,13 @@ def read_ilsvrc(
     val1, val2   where there are no such lists: the halves of val that `halves_of_val` makes
     seed         of those halves
     strict       stop with an AnnotationError at the first defect instead of leaving it out
-    check_sizes  compare the sizes in the XML files with the images' own
     """
     root = Path(root)
     if not is_home(root):
         raise DatasetError(f"{root}: no folders {ANNOTATIONS} and {LISTS}; expected ILSVRC DET")
     listed = _list_of(root, split)
     if listed is None and split in HALVES and "val" in splits_of(root):
-        return _half_of_val(root, split, seed, strict, check_sizes)
+        return _half_of_val(root, split, seed, strict)
     labels = train_labels(root) if _may_hold_train(split) else {}
     if listed is None and split == "train" and labels:
         listed = [
@@ -68,7 +67,7 @@ def read_ilsvrc(
     if listed is None:
         known = ", ".join(splits_of(root)) or "none"
         raise DatasetError(f"{root}: no list {split!r} in {LISTS}; it has: {known}")
-    return _read(root, split, listed, labels, strict, check_sizes)
+    return _read(root, split, listed, labels, strict)
 
 
 def halves_of_val(val: Dataset, seed: int = 0) -> Halves:
@@ -76,8 +75,8 @@ def halves_of_val(val: Dataset, seed: int = 0) -> Halves:
     return balanced_halves(class_counts(val), seed)
 
 
-def _half_of_val(root: Path, split: str, seed: int, strict: bool, check_sizes: bool) -> Dataset:
-    val = read_ilsvrc(root, "val", strict=strict, check_sizes=check_sizes)
+def _half_of_val(root: Path, split: str, seed: int, strict: bool) -> Dataset:
+    val = read_ilsvrc(root, "val", strict=strict)
     mine = halves_of_val(val, seed).first == (split == HALVES[0])
     samples = tuple(val.samples[i] for i in np.flatnonzero(mine))
     return replace(val, name=f"{root.resolve().name}/{split}", samples=samples)
@@ -100,88 +99,84 @@ def _read(
     listed: Iterable[tuple[str, int | None]],
     labels: TrainLabels,
     strict: bool,
-    check_sizes: bool,
 ) -> Dataset:
     synsets = synsets_of(root)
     label_of = {synset.name: label for label, synset in enumerate(synsets)}
     label_of |= {synset.wnid: label for label, synset in enumerate(synsets)}
     ledger = Ledger(root, strict)
-    samples: dict[str, Sample] = {}
+    entries: dict[str, Entry] = {}
+    stems: dict[str, Path] = {}
+    places: dict[str, int] = {}
     for line, (identifier, number) in enumerate(listed, start=1):
-        if identifier in samples:
-            ledger.drop(LISTS, identifier, "duplicate-image", "is listed more than once")
-            continue
-        sample = _sample(root, identifier, label_of, labels, ledger, check_sizes)
-        if sample is not None:
+        if identifier in entries:
+            why = "is listed more than once"
+            ledger.add(LISTS.as_posix(), identifier, "duplicate-image", why)
+        elif (stem := _find_image(root, identifier, ledger)) and (
+            entry := _entry_of(root, identifier, *stem, label_of, ledger)
+        ):
+            entries[identifier], stems[identifier] = entry, stem[0]
             # Second columns of train's lists are labels. A place in the list, unlike one among the
             # samples, stays when an image before it is left out.
-            is_train = sample.path.relative_to(root / IMAGES).parts[0] == "train"
-            is_number = number is not None and not is_train
-            samples[identifier] = replace(sample, index=number if is_number else line)
+            if number is None or stem[0].parts[0] == "train":
+                number = line
+            places[identifier] = number
+    samples = [
+        replace(
+            sample,
+            annotated=_annotated(stems[sample.image_id], labels.get(sample.image_id, {})),
+            positives_only=sample.positives_only or stems[sample.image_id].parts[0] == "train",
+            index=places[sample.image_id],
+        )
+        for sample in samples_of(list(entries.values()), CONVENTION)
+    ]
     return Dataset(
         name=f"{root.resolve().name}/{Path(split).stem}",
         classes=tuple(synset.name for synset in synsets),
-        samples=tuple(samples.values()),
+        samples=tuple(samples),
         dropped=tuple(ledger.entries),
     ).not_empty()
 
 
-def _sample(
-    root: Path,
-    identifier: str,
-    label_of: Mapping[str, int],
-    labels: TrainLabels,
+def _entry_of(
+    root: Path, identifier: str, stem: Path, path: Path, label_of: Mapping[str, int],
     ledger: Ledger,
-    check_sizes: bool,
-) -> Sample | None:
-    """One image with its objects, or None with an entry in the ledger."""
-    if not is_inside(identifier):
-        ledger.drop(LISTS, identifier, "unsafe-path", "is not a name inside the folder")
-        return None
-    stem, path = _image_of(root, identifier)
-    if stem is None or path is None:
-        ledger.drop(LISTS, identifier, "missing-image", f"no such image in {IMAGES}")
-        return None
+) -> Entry | None:  # fmt: skip
+    """Read one image with its objects, or None with a line in the ledger."""
     xml, part = ANNOTATIONS / stem.parent / f"{stem.name}.xml", stem.parts[0]
     if part != "test" and not (root / ANNOTATIONS / part).is_dir():
-        ledger.drop(xml, identifier, "missing-annotation", f"no folder {ANNOTATIONS / part}")
+        why = f"no folder {ANNOTATIONS / part}"
+        ledger.add(xml.as_posix(), identifier, "missing-annotation", why)
         return None
-    objects = Objects(xml, None, ledger)
-    # An image without objects need not have an XML file.
-    if (root / xml).exists() and not _read_objects(objects, root, path, label_of, check_sizes):
-        return None
-    return Sample(
-        identifier,
-        path,
-        objects.size,
-        objects.annotations(),
-        annotated=_annotated(stem, labels.get(identifier, {})),
-        positives_only=part == "train" or not objects.complete,
-    )
-
-
-def _read_objects(
-    objects: Objects, root: Path, image: Path, label_of: Mapping[str, int], check_sizes: bool
-) -> bool:
-    """Fill `objects` from its XML file; False where the image cannot be used."""
-    file, ledger = objects.file, objects.ledger
+    entry = Entry(identifier, path, xml.as_posix(), ledger)
+    if not (root / xml).exists():  # as an image without objects may leave it out
+        return entry
     try:
-        tree = read_xml(root / file)
-        nodes = objects_of(tree, root / file)
+        tree = read_xml(root / xml)
     except AnnotationError as error:
-        ledger.drop(file, image.stem, error.rule, str(error))
-        return False
-    objects.size = size_of(tree)
-    if check_sizes and not has_true_size(file, image.stem, image, objects.size, ledger):
-        return False
-    for position, node in enumerate(nodes, start=1):
-        identifier, name, corners = f"object {position}", text_of(node, "name"), corners_of(node)
-        if name not in label_of:
-            objects.leave_out(identifier, "unknown-class", f"{name!r} is not among the classes")
-            continue
-        box = xyxy_from_ilsvrc(np.array([corners]))[0].tolist()
-        objects.add(identifier, box, label_of[name], written=corners)
-    return True
+        ledger.refuse(root / xml, identifier, error)
+        return None
+    entry.size = size_of(tree)
+    if not entry.has_true_size():
+        return None
+    for position, node in enumerate(tree.findall("object"), start=1):
+        name, corners = text_of(node, "name"), corners_of(node)
+        if name in label_of:
+            entry.rows.append(Row(f"object {position}", label_of[name], corners))
+        else:
+            why = f"{name!r} is not among the classes"
+            entry.leave_out(f"object {position}", "unknown-class", why)
+    return entry
+
+
+def _sides(written: Array, sizes: Array) -> Array:
+    boxes = xyxy_from_ilsvrc(written)
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+CONVENTION = Convention(
+    "xmin, ymin, xmax, ymax", lambda written, sizes: xyxy_from_ilsvrc(written), _sides,
+    "x, y, width, height", lambda written, sizes: xyxy_from_coco(written),
+)  # fmt: skip
 
 
 def _annotated(stem: Path, class_labels: Mapping[int, int]) -> frozenset[int] | None:
@@ -192,10 +187,16 @@ def _annotated(stem: Path, class_labels: Mapping[int, int]) -> frozenset[int] | 
     return frozenset(label for label, value in class_labels.items() if value != 0)
 
 
-def _image_of(root: Path, identifier: str) -> tuple[Path | None, Path | None]:
-    """(place below Data/DET without suffix, file). ILSVRC 2013's lists leave out the folders."""
+def _find_image(root: Path, identifier: str, ledger: Ledger) -> tuple[Path, Path] | None:
+    """Find (place below Data/DET without suffix, file) of an image, or None with a line in the
+    ledger. ILSVRC 2013's lists leave out the folders.
+    """
+    lists = LISTS.as_posix()
+    if not is_inside(identifier):
+        ledger.add(lists, identifier, "unsafe-path", "is not a name inside the folder")
+        return None
     name = Path(identifier)
-    stems: Sequence[Path] = [Path(part) / name for part in ("val", "train", "test")]
+    stems = [Path(part) / name for part in ("val", "train", "test")]
     if name.parts[0] in ("val", "train", "test"):
         stems = [name, *stems]
     if len(name.parts) == 1:
@@ -206,4 +207,5 @@ def _image_of(root: Path, identifier: str) -> tuple[Path | None, Path | None]:
             path = root / IMAGES / stem.parent / f"{stem.name}{suffix}"
             if is_file(path):
                 return stem, path
-    return None, None
+    ledger.add(lists, identifier, "missing-image", f"no such image in {IMAGES}")
+    return None

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from detector.boxes import xyxy_from_voc
-from detector.datasets.dataset import VOC_CLASSES, Dataset, Ledger, Sample
+from detector.boxes import xyxy_from_coco, xyxy_from_voc
+from detector.datasets.dataset import VOC_CLASSES, Dataset, Ledger
+from detector.datasets.formats.entries import Convention, Entry, Row, samples_of
 from detector.datasets.formats.names import class_name, fault_of_class, is_unicode
-from detector.datasets.formats.objects import Objects
 from detector.datasets.formats.voc_files import KNOWN, LISTS, VocFolder, folders_of, lists_of
 from detector.datasets.formats.xml_files import (
     corners_of,
     is_complete,
     is_difficult,
-    objects_of,
     read_xml,
     size_of,
     text_of,
 )
-from detector.datasets.image_files import has_true_size, is_inside
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
+from detector.structures import Array
 
 FEWEST_VOC_CLASSES = 10
 """So many of VOC's twenty classes make a set VOC's own, whatever else its files say."""
@@ -41,46 +40,28 @@ def read_voc(
     classes: Sequence[str] | None = None,
     *,
     strict: bool = False,
-    check_sizes: bool = True,
 ) -> Dataset:
-    """The images of one split (all annotated ones where there are no splits).
+    """Read the images of one split (all annotated ones where there are no splits).
 
-    classes      by default all names that occur in the set, sorted; or VOC's twenty where none is
-                 another and it plainly is VOC (`class_names`)
-    strict       stop with an AnnotationError at the first defect instead of leaving it out
-    check_sizes  compare the sizes in the XML files with the images' own
+    classes  by default all names that occur in the set, sorted; or VOC's twenty where none is
+             another and it plainly is VOC (`class_names`)
+    strict   stop with an AnnotationError at the first defect instead of leaving it out
     """
     root = Path(root)
     folder, lists = _chosen(root, split)
     ledger = Ledger(root, strict)
-    trees = _read_trees(folder, _ids_of(folder, lists, ledger), ledger)
+    trees = read_trees(folder, _ids_of(folder, lists, ledger), ledger)
     if classes is None:
         classes = _classes_of(root, folder, trees)
     classes = tuple(map(class_name, classes))
-    samples: dict[Path, Sample] = {}
-    for identifier, tree in trees.items():
-        file = folder.file_of(identifier)
-        try:
-            path = folder.image_of(identifier, text_of(tree, "filename"))
-        except AmbiguousName as error:
-            ledger.drop(file, identifier, "ambiguous-name", str(error))
-            continue
-        if path is None:
-            why = f"no such image in {folder.layout.pictures}"
-            ledger.drop(file, identifier, "missing-image", why)
-        elif path in samples:
-            ledger.drop(file, identifier, "duplicate-image", f"{path.name} was there before")
-        elif not check_sizes or has_true_size(file, identifier, path, size_of(tree), ledger):
-            objects = Objects(file, size_of(tree), ledger)
-            for position, node in enumerate(tree.findall("object"), start=1):
-                _add_object(objects, f"object {position}", node, classes)
-            samples[path] = objects.sample(identifier, path)
+    entries = list(entries_of(folder, trees, classes, ledger, Entry.has_true_size))
     name = f"{root.resolve().name}/{split}" if split else root.resolve().name
-    return Dataset(name, classes, tuple(samples.values()), tuple(ledger.entries)).not_empty()
+    samples = samples_of(entries, CONVENTION)
+    return Dataset(name, classes, samples, tuple(ledger.entries)).not_empty()
 
 
 def splits_of(root: Path) -> list[str]:
-    """The names of the image lists, or of the folders that are splits."""
+    """Name the image lists, or the folders that are splits."""
     return sorted(lists_of(root)) or sorted(filter(None, folders_of(root)))
 
 
@@ -124,85 +105,101 @@ def _chosen(root: Path, split: str | None) -> tuple[VocFolder, list[Path]]:
     raise DatasetError(f"{root}: no split {split!r} in {LISTS[0].as_posix()}; it has: {known}")
 
 
-def _ids_of(folder: VocFolder, lists: Sequence[Path], ledger: Ledger) -> list[str]:
+def _ids_of(folder: VocFolder, lists: Sequence[Path], ledger: Ledger) -> Iterable[str]:
     if not lists:
-        return list(folder.files)
-    ids: dict[str, None] = {}
-    for path in lists:
-        ids_before: set[str] = set()
-        for number, identifier, fault in folder.listed_ids(path):
-            if fault:
-                ledger.drop(f"{path.name}", f"line {number}", "ambiguous-name", fault)
-            elif not is_inside(identifier):
-                ledger.drop(
-                    "ImageSets", identifier, "unsafe-path", "is not a name inside the folder"
-                )
-            elif identifier in ids_before:
-                ledger.drop("ImageSets", identifier, "duplicate-image", "is listed more than once")
-            else:
-                ids[identifier] = None
-            ids_before.add(identifier)
-    return list(ids)
+        return folder.files
+    return dict.fromkeys(name for path in lists for name in folder.listed_ids(path, ledger))
 
 
-def _read_trees(folder: VocFolder, ids: Iterable[str], ledger: Ledger) -> dict[str, ET.Element]:
+def read_trees(folder: VocFolder, ids: Iterable[str], ledger: Ledger) -> dict[str, ET.Element]:
+    """Read the XML files of these ids."""
     trees: dict[str, ET.Element] = {}
     for identifier in ids:
-        file = folder.file_of(identifier)
+        path = folder.root / folder.file_of(identifier)
         if not is_unicode(identifier):
             why = "its name is not Unicode; rename XML file and image"
-            ledger.drop(file, identifier, "unusable-name", why)
+            ledger.add(path, identifier, "unusable-name", why)
             continue
         try:
-            tree = read_xml(folder.root / file)
-            objects_of(tree, folder.root / file)
+            trees[identifier] = read_xml(path)
         except AnnotationError as error:
-            ledger.drop(file, identifier, error.rule, str(error))
-        else:
-            trees[identifier] = tree
+            ledger.refuse(path, identifier, error)
     return trees
 
 
+def entries_of(
+    folder: VocFolder,
+    trees: Mapping[str, ET.Element],
+    classes: Sequence[str],
+    ledger: Ledger,
+    is_usable: Callable[[Entry], bool],
+) -> Iterator[Entry]:
+    """Find the image of each XML file, and read the objects of those that are usable."""
+    taken: dict[Path, str] = {}
+    for identifier, tree in trees.items():
+        file = folder.file_of(identifier)
+        try:
+            path = folder.image_of(identifier, text_of(tree, "filename"))
+        except AmbiguousName as error:
+            ledger.add(file, identifier, "ambiguous-name", str(error))
+            continue
+        if path is None:
+            why = f"no image {identifier} in {folder.layout.pictures}"
+            ledger.add(file, identifier, "missing-image", why)
+        elif path in taken:
+            why = f"{path.name} is that of {taken[path]}"
+            ledger.add(file, identifier, "duplicate-image", why)
+        elif is_usable(entry := Entry(identifier, path, file, ledger, size_of(tree))):
+            taken[path] = file
+            for position, node in enumerate(tree.findall("object"), start=1):
+                _add_object(entry, f"object {position}", node, classes)
+            yield entry
+
+
 def _classes_of(root: Path, folder: VocFolder, trees: Mapping[str, ET.Element]) -> tuple[str, ...]:
-    """Those of the whole set, so that train and val agree; files of other splits are read for it
-    unless half of VOC's twenty occur in this one.
+    """Name the classes of the whole set, so that train and val agree; files of other splits are
+    read for it unless half of VOC's twenty occur in this one.
     """
     times = Counter(name for tree in trees.values() for name in names_in(tree))
     if len(times) >= FEWEST_VOC_CLASSES and times.keys() <= set(VOC_CLASSES):
         return VOC_CLASSES
-    every = dict(trees)
+    every = list(trees.values())
     for layout in folders_of(root).values():
         other = VocFolder(root, layout)
-        for identifier in other.files:
-            if layout == folder.layout and identifier in trees:
-                continue
-            try:
-                tree = read_xml(root / other.file_of(identifier))
-            except AnnotationError:
-                continue  # those of the split are in the ledger already
-            if tree.tag == "annotation":
-                times.update(names_in(tree))
-                every[f"{layout.home}/{identifier}"] = tree
-    return class_names(times, every.values())
+        mine = trees if layout == folder.layout else ()
+        # A ledger that nobody reads: those of the split are in the right one already.
+        others = read_trees(other, [name for name in other.files if name not in mine], Ledger(root))
+        every += others.values()
+    return class_names(Counter(name for tree in every for name in names_in(tree)), every)
 
 
-def _add_object(
-    objects: Objects, identifier: str, node: ET.Element, classes: Sequence[str]
-) -> None:
+def _add_object(entry: Entry, identifier: str, node: ET.Element, classes: Sequence[str]) -> None:
     name = class_name(text_of(node, "name"))
     if not is_complete(node):
         why = "needs one name and one bndbox of xmin, ymin, xmax, ymax"
-        objects.leave_out(identifier, "missing-field", why)
-        return
-    if fault := fault_of_class(name):
-        objects.leave_out(identifier, *fault)
-        return
-    if name not in classes:
-        objects.leave_out(identifier, "unknown-class", f"{name!r} is not among the classes")
-        return
-    corners = corners_of(node)
-    box = xyxy_from_voc(np.array([corners]))[0].tolist()
-    # Inclusive corners that coincide make a line of one pixel's width: a click, not an object.
-    if corners[0] == corners[2] or corners[1] == corners[3]:
-        box = corners
-    objects.add(identifier, box, classes.index(name), difficult=is_difficult(node), written=corners)
+        entry.leave_out(identifier, "missing-field", why)
+    elif fault := fault_of_class(name):
+        entry.leave_out(identifier, *fault)
+    elif name not in classes:
+        entry.leave_out(identifier, "unknown-class", f"{name!r} is not among the classes")
+    else:
+        label, corners = classes.index(name), corners_of(node)
+        entry.rows.append(Row(identifier, label, corners, is_difficult(node)))
+
+
+def _xyxy(written: Array, sizes: Array) -> Array:
+    """Read inclusive corners; two that coincide are a click, not an object of a pixel's width."""
+    boxes = xyxy_from_voc(written)
+    click = written[:, 2:] == written[:, :2]
+    return np.concatenate([boxes[:, :2], np.where(click, boxes[:, :2], boxes[:, 2:])], 1)
+
+
+def _sides(written: Array, sizes: Array) -> Array:
+    boxes = _xyxy(written, sizes)
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+CONVENTION = Convention(
+    "xmin, ymin, xmax, ymax", _xyxy, _sides,
+    "x, y, width, height", lambda written, sizes: xyxy_from_coco(written),
+)  # fmt: skip

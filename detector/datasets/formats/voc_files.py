@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.datasets.dataset import VOC_CLASSES
+from detector.datasets.dataset import VOC_CLASSES, Ledger
 from detector.datasets.formats.annotation_files import read_limited
-from detector.datasets.image_files import SUFFIXES, is_file, is_folder
+from detector.datasets.image_files import SUFFIXES, is_file, is_folder, is_inside
 from detector.datasets.image_names import ImageNames, listed_name
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
@@ -86,20 +86,29 @@ class VocFolder:
                 return self.images[image]
         return None
 
-    def listed_ids(self, path: Path) -> Iterator[tuple[int, str, str]]:
-        """(line number, id, fault) of every line that is not blank."""
+    def listed_ids(self, path: Path, ledger: Ledger) -> list[str]:
+        """Read the ids of a list of images, each once."""
         data = read_limited(path, MAX_LIST_BYTES)
         if b"\0" in data:
             raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8", "not-utf8")
         text = data.decode("utf-8-sig", "replace")
-        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(f"line {n}", line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
         numbers = None if self._are_counted([line for _, line in lines]) else (-1, 0, 1)
+        ids: dict[str, None] = {}
         for number, line in lines:
             try:
                 name, fault = self._listed(line, numbers)
-                yield number, name, fault
             except AmbiguousName as error:
-                yield number, line.strip(), str(error)
+                name, fault = line, str(error)
+            if fault:
+                ledger.add(path, number, "ambiguous-name", fault)
+            elif not is_inside(name):
+                ledger.add(path, name, "unsafe-path", f"{number} leads out of the folder")
+            elif name in ids:
+                ledger.add(path, name, "duplicate-image", "is listed more than once")
+            else:
+                ids[name] = None
+        return list(ids)
 
     def _listed(self, line: str, numbers: tuple[int, ...] | None) -> tuple[str, str]:
         """(id, fault) of a line. PaddleDetection writes the image and its XML file side by side."""

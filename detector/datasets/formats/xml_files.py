@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from detector.datasets.formats.annotation_files import read_limited
+from detector.datasets.formats.annotation_files import decoded, read_limited
 from detector.errors import AnnotationError
 
 MAX_XML_BYTES = 16_000_000
@@ -27,7 +27,11 @@ _NUMBERS_OF_A_BOX = 4
 
 
 def read_xml(path: Path) -> ET.Element:
-    """The root element of a small XML file without a document type (where entity bombs live)."""
+    """Read the root of VOC's <annotation>, without a document type (where entity bombs live).
+
+    A file that begins otherwise, or holds what looks like objects elsewhere, is an AnnotationError:
+    taken for an image without objects, it would teach that they are background.
+    """
     data = read_limited(path, MAX_XML_BYTES)
     if not data:
         raise AnnotationError(f"{path}: has 0 bytes", "empty-file")
@@ -35,45 +39,39 @@ def read_xml(path: Path) -> ET.Element:
         raise AnnotationError(
             f"{path}: declares a document type or entities; remove them", "entities"
         )
-    if b"\0" in data or (b"encoding=" not in data[:100] and not _is_utf8(data)):
-        raise AnnotationError(f"{path}: not UTF-8 text; save it as UTF-8", "not-utf8")
+    if b"\0" in data or b"encoding=" not in data[:100]:
+        decoded(data, path)
     try:
-        return ET.fromstring(data)
+        tree = ET.fromstring(data)
     except (ET.ParseError, LookupError, ValueError) as error:
         raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
+    _refuse_other_xml(tree, path)
+    return tree
 
 
-def objects_of(tree: ET.Element, path: Path) -> list[ET.Element]:
-    """The objects of VOC's <annotation>.
-
-    A file that begins otherwise, or holds what looks like objects elsewhere, is an AnnotationError:
-    taken for an image without objects, it would teach that they are background.
-    """
+def _refuse_other_xml(tree: ET.Element, path: Path) -> None:
     if tree.tag != "annotation":
         raise AnnotationError(
             f"{path}: no <annotation> of VOC's: begins with <{tree.tag[:60]}>; export it again as"
             " PASCAL VOC"
         )
     for child in tree:
-        strange = child.tag != "object" and next(filter(_may_hold_a_box, child.iter()), None)
-        if strange is not None and strange is not False:
+        if child.tag != "object" and any(map(_may_hold_a_box, child.iter())):
             raise AnnotationError(
                 f"{path}: <{child.tag[:60]}> is none of VOC's and holds objects; export it again"
                 " as PASCAL VOC"
             )
-    objects = tree.findall("object")
     others = [child for child in tree if child.tag not in _OF_VOC]
-    if not objects and sum(map(_numbers_in, others)) >= _NUMBERS_OF_A_BOX:
+    if tree.find("object") is None and sum(map(_numbers_in, others)) >= _NUMBERS_OF_A_BOX:
         some = ", ".join(dict.fromkeys(f"<{node.tag[:40]}>" for node in others[:3]))
         raise AnnotationError(
             f"{path}: no <object> of VOC's, but numbers that may be a box in {some}; export it"
             " again as PASCAL VOC"
         )
-    return objects
 
 
 def _numbers_in(node: ET.Element) -> int:
-    """How many numbers an element and all in it hold, as text or as attributes."""
+    """Count the numbers in an element and all in it, as text or as attributes."""
     texts = (
         text for element in node.iter() for text in (element.text, *element.attrib.values()) if text
     )
@@ -86,16 +84,8 @@ def _may_hold_a_box(node: ET.Element) -> bool:
     return any(name.lower().replace("_", "") in _OF_BOXES for name in names)
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def is_complete(node: ET.Element) -> bool:
-    """Whether an object has one name, and one box of which no corner is missing."""
+    """True of an object with one name, and one box of which no corner is missing."""
     boxes, names = node.findall("bndbox"), node.findall("name")
     return (
         len(boxes) == len(names) == 1

@@ -7,14 +7,11 @@ What else such sets are like is in yolo_files (folders, lists, names) and yolo_r
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from detector.boxes import xyxy_from_yolo
-from detector.datasets.dataset import Dataset, Ledger, Sample
-from detector.datasets.formats.objects import Objects
+from detector.datasets.dataset import Dataset, Ledger
+from detector.datasets.formats.entries import Convention, Entry, Row, samples_of
 from detector.datasets.formats.yolo_files import (
     Files,
     classes_of,
@@ -23,7 +20,6 @@ from detector.datasets.formats.yolo_files import (
     read_settings,
     read_text,
     root_of,
-    shown_path,
     texts_of,
 )
 from detector.datasets.formats.yolo_rows import (
@@ -36,11 +32,11 @@ from detector.datasets.formats.yolo_rows import (
 )
 from detector.datasets.image_files import upright_size
 from detector.errors import AnnotationError
-from detector.structures import Annotations
+from detector.structures import Array
 
 
 def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = False) -> Dataset:
-    """The images of one split. An image without a label file has no objects, as YOLO means it.
+    """Read the images of one split. One without a label file has no objects, as YOLO means it.
 
     data_yaml  or Darknet's obj.data, or a classes.txt beside the images
     strict     stop with an AnnotationError at the first defect instead of leaving it out
@@ -50,73 +46,75 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     classes = classes_of(data_yaml, settings)
     root = root_of(data_yaml, settings)
     ledger, files = Ledger(root, strict), Files(root)
-
-    def drop(file: Path, identifier: object, rule: str, why: str) -> None:
-        ledger.drop(shown_path(file, root), identifier, rule, why)
-
-    images = images_of(data_yaml, settings, split, files, drop)
+    images = images_of(data_yaml, settings, split, files, ledger)
     labels = {image_id: files.labels_of(path) for image_id, path in images.items()}
     try:
         meaning = meaning_of(settings, texts_of(labels.values()))
     except AnnotationError as error:
         raise AnnotationError(f"{data_yaml}: {error}", error.rule) from None
-    samples: list[Sample] = []
+    entries: list[Entry] = []
     numbers: set[float] = set()
     for image_id, path in images.items():
-        size = upright_size(path)
-        if size is None:
+        entry = entry_of(image_id, path, labels[image_id], ledger)
+        entry.size = upright_size(path)
+        if entry.size is None:
             empty = path.stat().st_size == 0
             fault = ("empty-file", "has 0 bytes") if empty else ("unreadable-image", "is no image")
-            drop(path, image_id, *fault)
-            continue
-        text = labels[image_id]
-        sample = _sample(image_id, path, size, text, meaning, len(classes), ledger, numbers)
-        if sample is not None:
-            samples.append(sample)
+            ledger.add(path, image_id, *fault)
+        elif read_labels(entry, labels[image_id], meaning, len(classes), numbers):
+            entries.append(entry)
     shift = shift_of(numbers, len(classes))
     if shift and min(numbers) < len(classes):  # else every object is left out, and counted
         cure = "subtract 1 from each, or add the missing class to names"
         raise AnnotationError(f"{data_yaml}: {split}: {shift}; {cure}", "shifted-classes")
     dropped = len(ledger.entries)
-    labels_without_image(images.values(), files, drop)
+    labels_without_image(images.values(), files, ledger)
     if len(ledger.entries) > dropped:  # those of no image may belong to one that has none
-        samples = [one if one.labelled else replace(one, positives_only=True) for one in samples]
+        for entry in entries:
+            entry.complete = entry.complete and entry.labelled
     name = f"{data_yaml.resolve().parent.name}/{split}"
-    return Dataset(name, classes, tuple(samples), tuple(ledger.entries)).not_empty()
+    samples = samples_of(entries, CONVENTION)
+    return Dataset(name, classes, samples, tuple(ledger.entries)).not_empty()
 
 
-def _sample(
-    image_id: str,
-    path: Path,
-    size: tuple[int, int],
-    labels: Path | None,
-    meaning: Meaning,
-    classes: int,
-    ledger: Ledger,
-    numbers: set[float],
-) -> Sample | None:
-    """None where the label file cannot be read, for nobody knows what the image shows. `numbers`
-    takes the classes that it names, whether there are such or not.
+def entry_of(image_id: str, path: Path, labels: Path | None, ledger: Ledger) -> Entry:
+    file = ledger.shown(labels or path)
+    return Entry(image_id, path, file, ledger, labelled=labels is not None)
+
+
+def read_labels(
+    entry: Entry, labels: Path | None, meaning: Meaning, classes: int, numbers: set[float]
+) -> bool:
+    """Read the objects of an image; False where the file cannot be read, for then nobody knows what
+    the image shows. `numbers` takes the classes that it names, whether there are such or not.
     """
     if labels is None:
-        return Sample(
-            image_id, path, size, Annotations.empty(), size_declared=False, labelled=False
-        )
-    file = shown_path(labels, ledger.root)
+        return True
     try:
         text = read_text(labels)
     except AnnotationError as error:
-        ledger.drop(file, image_id, error.rule, str(error).removeprefix(f"{labels}: "))
-        return None
-    objects = Objects(file, size, ledger, shares=True)
+        entry.ledger.refuse(labels, entry.image_id, error)
+        return False
     for number, line in numbered_rows(text):
         row = read_row(line, meaning, classes)
         if row.label is not None:
             numbers.add(row.label)
         if isinstance(row, Fault):
-            objects.leave_out(number, row.rule, row.why)
+            entry.leave_out(number, row.rule, row.why)
         else:
-            xyxy = xyxy_from_yolo(np.array([row.box]), size)[0].tolist()
-            sides = (row.box[2] * size[1], row.box[3] * size[0])
-            objects.add(number, xyxy, int(row.label), written=row.box, sides=sides)
-    return replace(objects.sample(image_id, path), size_declared=False)
+            entry.rows.append(Row(number, int(row.label), row.box))
+    return True
+
+
+def _in_pixels(written: Array, sizes: Array) -> Array:
+    return written * sizes[:, [1, 0, 1, 0]]
+
+
+CONVENTION = Convention(
+    "centre and size",
+    lambda written, sizes: xyxy_from_yolo(_in_pixels(written, sizes), (1, 1)),
+    lambda written, sizes: _in_pixels(written, sizes)[:, 2:],
+    "two corners",
+    _in_pixels,
+    shares=True,
+)

@@ -1,8 +1,4 @@
-"""The files of a YOLO set: what names its classes and splits, its images, and their label files.
-
-The readers of training and of the linter both go through here; what cannot be used is told to a
-`Drop`, which is the ledger of the one and the findings of the other.
-"""
+"""The files of a YOLO set: those that name classes and splits, the images, the label files."""
 
 from __future__ import annotations
 
@@ -10,13 +6,14 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detector import safe_yaml
-from detector.datasets.formats.annotation_files import read_limited
+from detector.datasets.dataset import Ledger
+from detector.datasets.formats.annotation_files import decoded, read_limited
 from detector.datasets.formats.names import class_name, fault_of_class
 from detector.datasets.formats.yolo_rows import numbered_rows
 from detector.datasets.image_files import SUFFIXES, absence, is_file, is_folder
@@ -29,9 +26,6 @@ SPLITS = ("train", "val", "test")
 CLASS_LISTS = ("classes.txt", "obj.names")
 """The class names, one a line, as labelling tools write them where there is no data.yaml."""
 _ALSO_VAL = ("valid", "validation")
-
-Drop = Callable[[Path, object, str, str], None]
-"""(file, what in it, rule, why) of something that is left out."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -97,15 +91,7 @@ def _class_list(path: Path) -> list[str]:
 
 
 def read_text(path: Path) -> str:
-    data = read_limited(path, MAX_LABEL_BYTES)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        why = f"{path}: byte {error.start} is not UTF-8"
-        raise AnnotationError(why, "not-utf8") from None
-    if "\0" in text:
-        raise AnnotationError(f"{path}: holds zero bytes", "not-utf8")
-    return text
+    return decoded(read_limited(path, MAX_LABEL_BYTES), path)
 
 
 def texts_of(paths: Iterable[Path | None]) -> Iterator[str]:
@@ -274,7 +260,7 @@ class Files:
                 self._names[folder] = frozenset()
         return self._names[folder]
 
-    def images_below(self, folder: Path, drop: Drop) -> Iterator[Path]:
+    def images_below(self, folder: Path, ledger: Ledger) -> Iterator[Path]:
         """The image files in a folder and in all below it, as YOLO's own reader goes; hidden ones
         and folders of labels left out. Of two of one name the commoner format's stands first.
         """
@@ -296,7 +282,7 @@ class Files:
                 if is_file(path):
                     yield path
                 else:
-                    drop(path, path.stem, "not-a-file", "is not a regular file")
+                    ledger.add(path, path.stem, "not-a-file", "is not a regular file")
 
 
 def _is_image(name: str) -> bool:
@@ -309,7 +295,7 @@ def _rank(name: str) -> int:
 
 
 def images_of(
-    path: Path, settings: Mapping[str, Any], split: str, files: Files, drop: Drop
+    path: Path, settings: Mapping[str, Any], split: str, files: Files, ledger: Ledger
 ) -> dict[str, Path]:
     """Image id -> path. The id is the file's stem, and where several have that, the path below the
     root without extension.
@@ -324,15 +310,15 @@ def images_of(
             shown = cut(str(files.root / named), 300)
             raise DatasetError(f"{path}: {split} names {shown}, which is not there")
         images = (
-            files.images_below(source, drop)
+            files.images_below(source, ledger)
             if is_folder(source)
-            else _listed_images(source, files.root, drop)
+            else _listed_images(source, files.root, ledger)
         )
         for image in images:
             key = (image.parent, image.stem)  # of which there is one label file
             if (before := first.setdefault(key, image)) is not image:
                 again = "is listed more than once" if before == image else "has the same name"
-                drop(image, image.stem, "duplicate-image", f"{before.name} {again}")
+                ledger.add(image, image.stem, "duplicate-image", f"{before.name} {again}")
     times = Counter(image.stem for image in first.values())
     return {
         image.stem if times[image.stem] == 1 else _path_id(image, files.root): image
@@ -341,10 +327,11 @@ def images_of(
 
 
 def _path_id(image: Path, root: Path) -> str:
-    return without_extension(shown_path(image, root))
+    below = image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image)
+    return without_extension(below)
 
 
-def _listed_images(listing: Path, root: Path, drop: Drop) -> Iterator[Path]:
+def _listed_images(listing: Path, root: Path, ledger: Ledger) -> Iterator[Path]:
     """The images that a list names, relative to the root or by their whole paths. A list that lies
     elsewhere, as data.yaml may say, names what is beside and below it.
     """
@@ -352,7 +339,7 @@ def _listed_images(listing: Path, root: Path, drop: Drop) -> Iterator[Path]:
     try:
         text = read_text(listing)
     except AnnotationError as error:
-        drop(listing, listing.stem, error.rule, str(error).removeprefix(f"{listing}: "))
+        ledger.refuse(listing, listing.stem, error)
         return
     names: ImageNames | None = None
 
@@ -371,17 +358,17 @@ def _listed_images(listing: Path, root: Path, drop: Drop) -> Iterator[Path]:
             if exact(name) is None:
                 name, _ = listed_name(line, alike)
         except AmbiguousName as error:
-            drop(listing, number, "ambiguous-name", str(error))
+            ledger.add(listing, number, "ambiguous-name", str(error))
             continue
         if exact(name) is not None:
             yield root / name
         elif path_inside(root, line) is None:
-            drop(listing, number, "unsafe-path", f"{brief(line)} leads out of the data set")
+            ledger.add(listing, number, "unsafe-path", f"{brief(line)} leads out of the data set")
         else:
-            drop(listing, number, absence(root / line), f"there is no file {brief(line)}")
+            ledger.add(listing, number, absence(root / line), f"there is no file {brief(line)}")
 
 
-def labels_without_image(images: Iterable[Path], files: Files, drop: Drop) -> None:
+def labels_without_image(images: Iterable[Path], files: Files, ledger: Ledger) -> None:
     """Label files in folders of labels, and below them, of which no image is in the folder of
     images that lies as they do.
     """
@@ -395,16 +382,12 @@ def labels_without_image(images: Iterable[Path], files: Files, drop: Drop) -> No
                 subfolder = Path(here)
                 if subfolder not in visited:
                     visited.add(subfolder)
-                    _judge_labels(subfolder, folder / subfolder.relative_to(labels), files, drop)
+                    _judge_labels(subfolder, folder / subfolder.relative_to(labels), files, ledger)
 
 
-def _judge_labels(labels: Path, images: Path, files: Files, drop: Drop) -> None:
+def _judge_labels(labels: Path, images: Path, files: Files, ledger: Ledger) -> None:
     names = filter(_is_image, files.names(images))
     stems = {unicodedata.normalize("NFC", Path(name).stem) for name in names}
     for text in files.texts_in(labels):
         if unicodedata.normalize("NFC", text.stem) not in stems and text.stem != "classes":
-            drop(text, text.stem, "missing-image", "labels without an image")
-
-
-def shown_path(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+            ledger.add(text, text.stem, "missing-image", "labels without an image")

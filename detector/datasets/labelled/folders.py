@@ -33,7 +33,7 @@ def read_image_folders(root: str | Path) -> LabelledImages:
         here = name if _images_in(root / name, None) else f"{name}/images"
         files = _images_in(root / here, ledger)
         if not files:
-            ledger.drop(name, name, "empty-class", "holds no image")
+            ledger.add(name, name, "empty-class", "holds no image")
         pairs += [(name, f"{here}/{file}") for file in files]
     return labelled_images(root.resolve().name, pairs, FilesUnder(root), ledger.entries)
 
@@ -50,9 +50,9 @@ def _read_listing(root: Path, ledger: Ledger) -> list[tuple[str, str]]:
             pairs.append((words[1], f"images/{words[0]}"))
         else:
             why = f"there is no {words[0]!r}, or it was named before"
-            ledger.drop(LISTED, f"line {number}", "missing-image", why)
+            ledger.add(LISTED, f"line {number}", "missing-image", why)
     for name in sorted(there):
-        ledger.drop("images", name, "no-label", f"{LISTED} does not name it")
+        ledger.add("images", name, "no-label", f"{LISTED} does not name it")
     return pairs
 
 
@@ -93,5 +93,5 @@ def _images_in(folder: Path, ledger: Ledger | None) -> list[str]:
     images = [name for name in visible if name.lower().endswith(SUFFIXES)]
     if ledger is not None:
         for name in sorted(set(visible) - set(images)):
-            ledger.drop(folder.relative_to(ledger.root), name, "not-an-image", "has another suffix")
+            ledger.add(folder.relative_to(ledger.root), name, "not-an-image", "has another suffix")
     return images

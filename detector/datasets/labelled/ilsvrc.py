@@ -62,7 +62,7 @@ def _read_listing(images: Path, listing: Path) -> LabelledImages:
         if not name:
             continue
         if not is_inside(name) or name.count("/") != 1:
-            ledger.drop(listing.name, f"line {number}", "unsafe-path", f"{name!r} is no class/name")
+            ledger.add(listing.name, f"line {number}", "unsafe-path", f"{name!r} is no class/name")
         else:
             pairs.append((name.split("/")[0], f"{name}.JPEG"))
     return labelled_images("ILSVRC/train", pairs, FilesUnder(images), ledger.entries)
@@ -76,9 +76,9 @@ def _with_wnids(images: Path, wnids: dict[str, str]) -> LabelledImages:
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() not in SUFFIXES:
-            ledger.drop("val", name, "not-an-image", "has another suffix")
+            ledger.add("val", name, "not-an-image", "has another suffix")
         elif stem not in wnids:
-            ledger.drop("val", name, "no-label", "no ground truth names it")
+            ledger.add("val", name, "no-label", "no ground truth names it")
         else:
             pairs.append((wnids[stem], name))
     return labelled_images("ILSVRC/val", pairs, FilesUnder(images), ledger.entries)

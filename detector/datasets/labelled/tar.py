@@ -65,7 +65,7 @@ def read_tar(path: str | Path) -> LabelledImages:
                 fault = _fault(member)
                 if fault is not None or member.name in places:
                     rule, why = fault or ("duplicate", "its name was there before")
-                    ledger.drop(path.name, member.name, rule, why)
+                    ledger.add(path.name, member.name, rule, why)
                     continue
                 places[member.name] = (member.offset_data, member.size)
                 names.append(member.name)
