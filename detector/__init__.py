@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from detector.detection.load import load_detector as load_detector
     from detector.detection.suppression import DetectionSettings as DetectionSettings
     from detector.errors import DetectorError as DetectorError
+    from detector.evaluation.diagnosis.diagnosis import diagnose as diagnose
+    from detector.evaluation.evaluating import compare as compare
+    from detector.evaluation.evaluating import evaluate as evaluate
     from detector.images.decoding import read_image as read_image
     from detector.proposals.selective_search import SelectiveSearch as SelectiveSearch
     from detector.structures import Annotations as Annotations
@@ -31,6 +34,9 @@ _HOME = {
     "load_detector": "detection.load",
     "read_image": "images.decoding",
     "read_dataset": "datasets.formats.recognise",
+    "evaluate": "evaluation.evaluating",
+    "compare": "evaluation.evaluating",
+    "diagnose": "evaluation.diagnosis.diagnosis",
     "fit_class": "training.heads.new_class",
     "Detector": "detection.detector",
     "DetectionSettings": "detection.suppression",

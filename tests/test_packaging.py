@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detector import Detections, Detector, load_detector, read_image
+from detector import (
+    Detections, Detector, compare, diagnose, evaluate, load_detector, read_dataset, read_image
+)
 
 detect: Detector = load_detector()
 pixels = read_image("street.jpg")
@@ -39,6 +41,16 @@ rows: list[dict[str, object]] = best.to_coco("street")
 mask = np.asarray(found.labels == 1)
 for many in detect.detect_many(["a.jpg", "b.jpg"]):
     print(len(many[mask]), many.to_pandas(), many.to_supervision())
+dataset = read_dataset("VOC2012", "val")
+for given in (detect, "out", Path("found.csv"), {"a": found}):
+    result = evaluate("VOC2012", given, "coco", split="val", rounds=100, seed=1)
+if result.interval is not None:
+    print(result.mean_ap.hex(), result.interval.low.hex())
+for one in result.per_class:
+    print(one.name.upper(), one.ap.hex(), one.interval and one.interval.high.hex(), one.curve())
+result.plot("curves.png")
+text: str = result.to_json({"mine": 1})
+print(compare(dataset, {}, {"a": found}).p_worse.hex(), diagnose(dataset, {"a": found}).misses())
 """
 """A program of somebody who checks types strictly."""
 

@@ -89,8 +89,8 @@ def main(
         seen, failed = detect(dataset, bundle, chosen, device, out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections = out / "detections.json"
-        judged = {"weights": str(bundle)}
-    judged["detections"] = str(detections)
+        judged = seen.weights
+    judged = {**judged, "detections": str(detections)}
     results, others = read_detections(detections, whole, classes)
     verdict.report(results, judged, {**stages, **others}, html, seen)
     return int(failed > 0)

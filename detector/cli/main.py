@@ -57,6 +57,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "bundle": {
         "show": Command("show", "what a trained detector holds, and where it comes from"),
         "join": Command("join", "one ensemble of several detectors"),
+        "card": Command("card", "its model card, with what an evaluation has measured"),
     },
     "models": Command("models", "the known architectures and their sizes"),
     "doctor": Command("doctor", "what is wrong with this machine"),

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.cli import evaluate
+from detector import evaluate, load_detector
+from detector.cli import evaluate as command
 from detector.cli.app import run_tool
 from detector.cli.main import main
 from detector.datasets import VOC_CLASSES
+from detector.detection.bundle import complete_card
 from detector.errors import EvaluationError
 
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
@@ -25,7 +27,7 @@ CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    return evaluate
+    return command
 
 
 @pytest.fixture
@@ -128,12 +130,11 @@ def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) 
 
 def test_an_earlier_report_does_not_stay_beside_newer_numbers(run: Run, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
-    run("--detections", detections(tmp_path, "a.json", "abcd"), "--set", "rounds=0", "--report")
+    run("--detections", detections(tmp_path, "a.json", "ab"), "--set", "rounds=0", "--report")
     mine.write_text("mine")
     written = {"evaluation.json", "precision_recall.png"}
-    assert {one.name for one in out.iterdir()} == written | {
-        "diagnosis.json", "report.html", "notes.txt"
-    }  # fmt: skip
+    report = {"diagnosis.json", "report.html", "worst_1.jpg", "worst_2.jpg"}
+    assert {one.name for one in out.iterdir()} == written | report | {"notes.txt"}
     run("--detections", detections(tmp_path, "b.json", "a"), "--set", "rounds=0")
     assert {one.name for one in out.iterdir()} == written | {"notes.txt"}
 
@@ -427,6 +428,18 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     content = json.loads((out / "diagnosis.json").read_text())
     assert content["misses_with_regions"]
     assert content["misses"]["unseen"] == 0
+    # In Python it is the same evaluation.
+    settings = {"score_threshold": 0.01, "nms_threshold": 0.3, "max_detections": 300}
+    detect = load_detector(bundle, settings=settings)
+    found = evaluate(voc, detect, split="val", rounds=0)
+    saved = json.loads((out / "evaluation.json").read_text())
+    mine = json.loads(found.to_json())
+    assert {name: saved[name] for name in ("mean_ap", "per_class")} == {
+        name: mine[name] for name in ("mean_ap", "per_class")
+    }
+    # The bundle's card takes it, as long as the bundle is the one that was evaluated.
+    assert complete_card(bundle, out)[:2] == ["README.md", "card_precision_recall.png"]
+    assert "on the\n4 images of voc/val, with 1 of 1 members" in (bundle / "README.md").read_text()
     # The saved detections give the same numbers by themselves.
     mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
     again = run("--detections", out / "detections.json", "--set", "rounds=0")[1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detector.cli.detecting.loading import Running, load
 from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
-from detector.detection.bundle import BundleManifest, read_manifest
+from detector.detection.bundle import BundleManifest, bundle_sha256, read_manifest
 from detector.errors import ImageError
 from detector.evaluation import evaluate, oracle_detections
 from detector.evaluation.coverage import coverage
@@ -31,10 +31,11 @@ from detector.structures import Detections, Proposals
 
 
 class Seen(NamedTuple):
-    """The regions of each image, and their evidence of its objects."""
+    """The regions of each image, their evidence of its objects, and the weights that were run."""
 
     regions: dict[str, Proposals]
     evidence: dict[str, RegionEvidence]
+    weights: dict[str, Any]
 
 
 def detect(
@@ -46,7 +47,7 @@ def detect(
     quiet: bool,
 ) -> tuple[Seen, int]:
     """Run the bundle and write detections.json; its regions, and the number of failed images."""
-    manifest = read_manifest(bundle)
+    manifest, digest = read_manifest(bundle), bundle_sha256(bundle)
     warn_of_training(manifest, dataset)
     detector, file = load(
         Running(
@@ -58,7 +59,11 @@ def detect(
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
     store = region_store(out / "regions", detector, manifest, file.key if file else None)
-    seen = Seen({}, {})
+    weights = {
+        "weights": str(bundle), "bundle_sha256": digest,
+        "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
+    }  # fmt: skip
+    seen = Seen({}, {}, weights)
     results: dict[str, Detections] = {}
     failed, pace = 0, Pace()
     with (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,16 +16,21 @@ from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
 from detector.evaluation import Evaluation, Interval, Protocol, compare, evaluate
 from detector.evaluation.coverage import coverage
-from detector.evaluation.diagnosis.diagnosis import diagnose
+from detector.evaluation.diagnosis.diagnosis import Diagnosis, diagnose
 from detector.evaluation.protocols.caps import cap_per_class
 from detector.evaluation.protocols.coco_engines import MAX_DETS
 from detector.evaluation.report.page import Report, report_html
+from detector.evaluation.report.pictures import worst_pictures
 from detector.files import write_atomically
 from detector.progress.messages import escape_controls, pluralise, say
 from detector.structures import Detections
 
-WRITTEN = ("evaluation.json", "precision_recall.png", "diagnosis.json", "report.html")
-"""The files that an evaluation leaves, the last two with --report."""
+WRITTEN = (
+    "evaluation.json", "precision_recall.png", "diagnosis.json", "report.html", "worst_*.jpg",
+)  # fmt: skip
+"""The files that an evaluation leaves, the last three with --report."""
+PICTURES = 8
+"""The worst images that have a file, from which a model card takes some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class Verdict:
     def report(
         self,
         results: Mapping[str, Detections],
-        judged: Mapping[str, str],
+        judged: Mapping[str, Any],
         extras: Mapping[str, float],
         html: bool,
         seen: Seen | None,
@@ -75,7 +81,8 @@ class Verdict:
         }
         out.mkdir(parents=True, exist_ok=True)
         for name in WRITTEN:  # of an earlier run, which may be about something else
-            (out / name).unlink(missing_ok=True)
+            for old in out.glob(name):
+                old.unlink(missing_ok=True)
         write_atomically(out / "evaluation.json", evaluation.to_json(about))
         evaluation.plot(out / "precision_recall.png")
         show(evaluation)
@@ -90,9 +97,21 @@ class Verdict:
                     date=date.today().isoformat(),
                 )
             )  # fmt: skip
-            write_atomically(out / "diagnosis.json", diagnosis.to_json())
+            worst = self._write_pictures(diagnosis)
+            write_atomically(out / "diagnosis.json", diagnosis.to_json({"worst_images": worst}))
             write_atomically(out / "report.html", page)
             print(f"report {out / 'report.html'}")
+
+    def _write_pictures(self, diagnosis: Diagnosis) -> list[dict[str, Any]]:
+        """Write the worst images with their errors drawn; their captions."""
+        worst = []
+        for place, one in enumerate(worst_pictures(self.dataset, diagnosis, PICTURES), 1):
+            if one.jpeg:
+                file = f"worst_{place}.jpg"
+                write_atomically(self.out / file, one.jpeg)
+                errors = {"missed": one.missed, "false": one.alarms}
+                worst.append({"image": one.name, **errors, "picture": file})
+        return worst
 
     def compare(self, first: Mapping[str, Detections], second: Mapping[str, Detections]) -> None:
         """Print and write the difference of two sets of detections, paired over the images."""

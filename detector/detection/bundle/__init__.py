@@ -4,6 +4,7 @@ head.
 Loading trusts nothing in it: sizes, hashes, names, shapes and values are checked.
 """
 
+from detector.detection.bundle.card import bundle_sha256, complete_card
 from detector.detection.bundle.join import join_bundles
 from detector.detection.bundle.manifest import (
     BundleManifest,
@@ -28,6 +29,8 @@ __all__ = [
     "Provenance",
     "SharedTrunk",
     "Thresholds",
+    "bundle_sha256",
+    "complete_card",
     "join_bundles",
     "load_bundle",
     "read_manifest",

@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from detector.detection.bundle.card import write_card
 from detector.detection.bundle.manifest import BundleManifest, MemberManifest, Thresholds
 from detector.detection.bundle.networks import build_member, tensors_of_trunk
 from detector.detection.bundle.reading import MANIFEST, first_fault, read_manifest
@@ -164,6 +165,7 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
         raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}") from error
     for file in before - files.keys():
         (folder / file).unlink(missing_ok=True)
+    write_card(folder, manifest)
 
 
 def _text(manifest: BundleManifest) -> str:
@@ -189,6 +191,7 @@ def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, floa
     )
     manifest = manifest.model_copy(update={"members": members})
     write_atomically(Path(folder) / MANIFEST, _text(manifest))
+    write_card(folder, manifest)
 
 
 def _encode_member(

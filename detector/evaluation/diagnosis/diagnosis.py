@@ -52,8 +52,10 @@ class Diagnosis:
         """The number of missed objects by reason."""
         return {name: int((self.reasons == index).sum()) for index, name in enumerate(REASONS)}
 
-    def to_json(self) -> str:
-        """The diagnosis as JSON without the table of detections; NaN becomes null."""
+    def to_json(self, about: Mapping[str, Any] | None = None) -> str:
+        """The diagnosis as JSON without the table of detections, and what else `about` says; NaN
+        becomes null.
+        """
         content: dict[str, Any] = {
             "threshold": self.threshold,
             "best_threshold": self.best_threshold,
@@ -69,6 +71,7 @@ class Diagnosis:
                 name: value if isinstance(value, float) else value.tolist()
                 for name, value in self.calibration._asdict().items()
             },
+            **(about or {}),
         }
         return json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
 
