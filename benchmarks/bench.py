@@ -1,16 +1,15 @@
-"""Measure speed: each command prints a table and writes its figures to benchmarks/NAME.json.
+"""Measure speed: each command prints its figures and writes them to benchmarks/NAME.json.
 
 python benchmarks/bench.py classifier
 python benchmarks/bench.py selective-search --photographs VOC2012/JPEGImages --large
-python benchmarks/bench.py evaluation
-python benchmarks/bench.py multibox
-python benchmarks/bench.py cold-start
+python benchmarks/bench.py page                     # docs/speed.md, from the figures of all
+
+A benchmark is imported when it is called: each has other libraries.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,25 @@ import typer
 
 from detector.cli.app import new_app, run_tool
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # MultiBox's step is there
+FIGURES = Path(__file__).parent
+PAGE = FIGURES.parent / "docs" / "speed.md"
+TITLES = {
+    "selective-search": "Selective search beside OpenCV's",
+    "classifier": "Inference beside torch as it comes",
+    "multibox": "MultiBox in crops of the classifier",
+    "training": "A training step beside a matrix product",
+    "cold-start": "A new process",
+    "evaluation": "Evaluation",
+    "lint": "The annotation check on an index as large as COCO's",
+}
+"""Sections of the page, by command."""
+
+Bundle = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
+Photographs = Annotated[Path, typer.Option(help="Folder of photographs.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Times each, by turns; the median counts.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="[all cores]")]
+Out = Annotated[Path, typer.Option(help="Folder of the figures.")]
+EXAMPLES = Path("examples")
 
 app = new_app()
 
@@ -30,45 +47,39 @@ def main() -> None:
 
 @app.command()
 def classifier(
-    weights: Annotated[
-        Path | None, typer.Option(help="Bundle folder. [the shipped one, or random weights]")
-    ] = None,
-    photographs: Annotated[
-        Path, typer.Option(help="Folder of .jpg files to take crops from.")
-    ] = Path("examples"),
+    weights: Bundle = None,
+    photographs: Photographs = EXAMPLES,
     crops: Annotated[int, typer.Option(min=8, help="Crops in one round.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, both ways in turn.")] = 5,
-    threads: Annotated[int | None, typer.Option(min=1, help="[all cores]")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    out: Out = FIGURES,
 ) -> None:
     """Crops a second of one member: the framework as it comes against our inference path."""
     from benches.classifier import measure
 
-    from detector.detection.load import SHIPPED
     from detector.hardware import usable_cores
 
-    bundle = weights or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
-    found = measure(
-        bundle, photographs, crops=crops, rounds=rounds, threads=threads or usable_cores()
-    )
-    _report(found, out / "classifier.json")
+    report(
+        "classifier", out,
+        measure(bundle_of(weights), photographs, crops=crops, rounds=rounds,
+                threads=threads or usable_cores()),
+    )  # fmt: skip
 
 
 @app.command()
 def training(
     architecture: Annotated[str, typer.Option(help="A network of detector.models.")] = "googlenet",
     crops: Annotated[int, typer.Option(min=1, help="Crops in a step.")] = 32,
-    rounds: Annotated[int, typer.Option(min=1, help="Steps, a matrix product before each.")] = 5,
-    threads: Annotated[int | None, typer.Option(min=1, help="[all cores]")] = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    out: Out = FIGURES,
 ) -> None:
     """A training step of the region classifier against the device's rate of matrix products."""
     from benches.training import measure
 
-    from detector.files import write_atomically
     from detector.hardware import choose_precision, usable_cores, use_device
 
     where = use_device(device)
@@ -76,10 +87,7 @@ def training(
         architecture, crops=crops, rounds=rounds, threads=threads or usable_cores(),
         device=where, precision=choose_precision(precision, where), compiled=compiled,
     )  # fmt: skip
-    for name, value in found.items():
-        typer.echo(f"{name.replace('_', ' '):22s} {value}")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "training.json", json.dumps(found, indent=2) + "\n")
+    report("training", out, found)
 
 
 @app.command()
@@ -87,47 +95,36 @@ def multibox(
     weights: Annotated[
         Path | None, typer.Option(help="A file of tools/train_multibox.py. [the shipped one]")
     ] = None,
-    member: Annotated[
-        Path | None, typer.Option(help="Bundle whose crops it is to save. [the shipped one]")
-    ] = None,
-    photographs: Annotated[Path, typer.Option(help="Folder of .jpg files.")] = Path("examples"),
+    member: Bundle = None,
+    photographs: Photographs = EXAMPLES,
     crops: Annotated[int, typer.Option(min=8, help="Crops in one round.")] = 32,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, all ways in turn.")] = 15,
+    rounds: Rounds = 15,
     threads: Annotated[int, typer.Option(min=1, help="Threads of crops and proposer.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    out: Out = FIGURES,
 ) -> None:
     """A pass of MultiBox against a crop of the classifier, and the share of the matching."""
     from benches.multibox import measure
 
-    from detector.detection.load import SHIPPED
-
-    bundle = member or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
-    found = measure(weights, bundle, photographs, crops=crops, rounds=rounds, threads=threads)
-    _report(found, out / "multibox.json")
+    report(
+        "multibox", out,
+        measure(weights, bundle_of(member), photographs, crops=crops, rounds=rounds,
+                threads=threads),
+    )  # fmt: skip
 
 
 @app.command("selective-search")
 def selective_search(
-    photographs: Annotated[Path, typer.Option(help="Folder of photographs.")] = Path("examples"),
-    images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, both engines in turn.")] = 3,
+    photographs: Photographs = EXAMPLES,
+    images: Annotated[int, typer.Option(min=1, help="Number of them.")] = 20,
+    rounds: Rounds = 3,
     large: Annotated[bool, typer.Option(help="Also 2 and 12 megapixels; minutes.")] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Only print the table of the last run.")
-    ] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    out: Out = FIGURES,
 ) -> None:
     """Our selective search against OpenCV's: time, threads, growth with size, memory."""
-    from benches import selective_search as bench
+    from benches.selective_search import measure
 
-    from detector.files import write_atomically
-
-    path = out / "selective_search.json"
-    if not markdown:
-        found = bench.measure(photographs, images=images, rounds=rounds, large=large)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(found, indent=2) + "\n")
-    typer.echo(bench.markdown(path))
+    found = measure(photographs, images=images, rounds=rounds, large=large)
+    report("selective-search", out, found)
 
 
 @app.command()
@@ -135,61 +132,85 @@ def evaluation(
     images: Annotated[int, typer.Option(min=1, help="Synthetic images.")] = 5000,
     detections: Annotated[int, typer.Option(min=1, help="Results over all images.")] = 100_000,
     classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 80,
-    rounds: Annotated[int, typer.Option(min=1, help="Times each; the median counts.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    rounds: Rounds = 3,
+    out: Out = FIGURES,
 ) -> None:
     """Seconds that each protocol takes, COCO's by each engine."""
     from benches.evaluation import measure
 
     found = measure(images=images, detections=detections, classes=classes, rounds=rounds)
-    _report(found, out / "evaluation.json")
+    report("evaluation", out, found)
 
 
 @app.command("lint")
 def linter(
     images: Annotated[int, typer.Option(min=1, help="Images of the made-up index.")] = 118_287,
     objects: Annotated[int, typer.Option(min=100, help="Objects of it.")] = 860_001,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    out: Out = FIGURES,
 ) -> None:
     """The linter's --fast pass over an index as large as COCO's."""
     from benches.lint import measure
 
-    from detector.files import write_atomically
-
-    found = measure(images, objects)
-    for name, value in found.items():
-        typer.echo(f"{name.replace('_', ' '):18s} {value}")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "lint.json", json.dumps(found, indent=2) + "\n")
+    report("lint", out, measure(images, objects))
 
 
 @app.command("cold-start")
 def cold_start(
-    picture: Annotated[Path, typer.Option(help="What is detected in.")] = Path("examples/cat.jpg"),
-    rounds: Annotated[int, typer.Option(min=1, help="Times each; the median counts.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("benchmarks"),
+    picture: Annotated[Path, typer.Option(help="Picture to detect in.")] = EXAMPLES / "cat.jpg",
+    rounds: Rounds = 3,
+    out: Out = FIGURES,
 ) -> None:
     """Processor seconds of a new process: import torch, load a detector, detect in one picture."""
     from benches.cold_start import measure
 
     if not picture.is_file():
         raise typer.BadParameter(f"{picture} is no file; give --picture")
-    _report(measure(picture, rounds), out / "cold_start.json")
+    report("cold-start", out, measure(picture, rounds))
 
 
-def _report(found: dict[str, Any], path: Path) -> None:
+@app.command()
+def page(
+    figures: Out = FIGURES, out: Annotated[Path, typer.Option(help="The page.")] = PAGE
+) -> None:
+    """Write the page of speeds from the figures that are there."""
+    from benches.timing import markdown
+
     from detector.files import write_atomically
 
-    for name, value in found.items():
-        if not isinstance(value, dict):
-            typer.echo(f"{name.replace('_', ' '):16s} {value}")
-    widest = max(10, *map(len, found["ways"]))
-    for way, figures in found["ways"].items():
-        row = "   ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
-        typer.echo(f"{way:{widest}s} {row}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(found, indent=2) + "\n")
-    typer.echo(f"wrote {path}")
+    sections = [
+        "# Speed\n\nWritten by `python benchmarks/bench.py page` from the figures of the other"
+        " commands, each measured by turns in one run:\nquote ratios, since seconds are those of"
+        " one machine."
+    ]
+    for command, title in TITLES.items():
+        path = file_of(command, figures)
+        if path.is_file():
+            text = markdown(json.loads(path.read_text()))
+            sections.append(f"## {title}\n\n`python benchmarks/bench.py {command}`\n\n{text}")
+    write_atomically(out, "\n\n".join(sections) + "\n")
+    typer.echo(f"wrote {out}")
+
+
+def bundle_of(given: Path | None) -> Path | None:
+    """The shipped bundle by default; None, for random weights, where there is none."""
+    from detector.detection.load import SHIPPED
+
+    return given or (SHIPPED if (SHIPPED / "bundle.json").is_file() else None)
+
+
+def file_of(command: str, folder: Path) -> Path:
+    return folder / f"{command.replace('-', '_')}.json"
+
+
+def report(command: str, folder: Path, found: dict[str, Any]) -> None:
+    from benches.timing import markdown
+
+    from detector.files import write_atomically
+
+    typer.echo(markdown(found))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file_of(command, folder), json.dumps(found, indent=2) + "\n")
+    typer.echo(f"wrote {file_of(command, folder)}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The paper's comparisons as tables, on any data set.
 
     python experiments/ablate.py proposals --data VOC2012 --multibox multibox.safetensors
-    python experiments/ablate.py proposals --data VOC2012 --images 60 --weights runs/voc/bundle
     python experiments/ablate.py detection --data VOC2012 --split val --weights runs/six/bundle
     python experiments/ablate.py inception-v3 --data ILSVRC --seeds 0,1,2
 
 `proposals` is section 8 of arXiv 1409.4842: selective search, superpixels doubled, 200 regions of
-MultiBox added back. With --weights the mAP too; scores of regions are kept under --out.
-`detection` is its detection table, one network and all of them; or the rows of your own --table.
+MultiBox added back. `detection` is its detection table, one network and all of them; or the rows of
+another --table, such as the mAP of those proposals (configs/ablation/proposals.yaml).
 `inception-v3` trains the rows of Table 3 of arXiv 1512.00567, from Inception-v2 to Inception-v3.
 Interrupted, the same command goes on where it stopped; only `proposals` proposes anew.
 """
@@ -20,17 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-# The trainings and the groups of options are the tools' own.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
-
 from detector.cli import options as option
-from detector.cli.app import (
-    exclusive_out,
-    members_of,
-    new_app,
-    reject_unused,
-    run_tool,
-)
+from detector.cli.app import exclusive_out, new_app, reject_unused, run_tool
 from detector.cli.training_session import training_session
 from detector.seeds import LARGEST
 
@@ -40,11 +30,8 @@ if TYPE_CHECKING:
     from ablations.detection import Measured
     from ablations.inception_rows import Row as TrainingRow
     from ablations.inception_runs import Result, Run
-    from ablations.proposals import Row
 
     from detector.datasets.labelled.images import LabelledImages
-    from detector.detection.bundle import BundleManifest
-    from detector.detection.detector import Detector
     from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
 
@@ -60,22 +47,13 @@ def proposals(
         Path | None, typer.Option(help="MultiBox weights. [those of the package, if any]")
     ] = None,
     images: option.SomeImages = None,
-    weights: Annotated[Path | None, typer.Option(help="Bundle, for the mAP. [no mAP]")] = None,
-    ensemble: Annotated[str, typer.Option(help="For the mAP: so many members, or all.")] = "1",
-    max_proposals: Annotated[
-        int, typer.Option(min=0, help="For the mAP: most regions of one image; 0 is all.")
-    ] = 0,
     budgets: Annotated[
         str, typer.Option(help="Rows of the best so many regions of --proposals.")
     ] = "100,300",
     engines: Annotated[
         list[str],
-        typer.Option(
-            "--proposals",
-            help="More rows: NAME or NAME:SETTING=VALUE,...; may repeat. [the bundle's own]",
-        ),
+        typer.Option("--proposals", help="More rows: NAME or NAME:SETTING=VALUE,...; may repeat."),
     ] = [],  # noqa: B006
-    precision: option.Precision = "auto",
     rounds: option.Rounds = 1000,
     seed: option.BootstrapSeed = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
@@ -83,27 +61,27 @@ def proposals(
     out: Annotated[Path, typer.Option(help="Folder for ablation.json.")] = Path("out"),
 ) -> int:
     """Boxes, coverage and MABO with and without doubled superpixels and MultiBox."""
-    from ablations.detection import check_classes
-    from ablations.proposals import mean_precisions, measure_all, propose_all
+    from ablations.proposals import measure_all, propose_all, rows_of, rows_of_budgets
     from ablations.tables import show_proposals, write_table
 
     from detector.datasets import read_dataset
-    from detector.detection.bundle import read_manifest
     from detector.errors import ImageError
     from detector.progress.bar import progress
     from detector.proposals.engines import warm_up
+    from detector.proposals.multibox.predict import SHIPPED
 
-    check_options(context, weights is not None, bool(engines), rounds)
+    if not engines:
+        reject_unused(context, ["budgets"], "without --proposals")
+    if not rounds:
+        reject_unused(context, ["seed"], "with --rounds 0")
     numbers = numbers_of("--budgets", budgets, 1) if budgets else []
     dataset = read_dataset(data, split)
     dataset = dataset if images is None else dataset.subset(images)
-    detector = manifest = None
-    if weights is not None:
-        manifest = read_manifest(weights)
-        how = {"precision": precision, "threads": threads, "members": members_of(ensemble)}
-        detector = load_to_measure(weights, max_proposals or None, how)
-        check_classes(detector.classes, dataset)
-    rows = all_rows(multibox, engines, numbers, manifest, threads)
+    if multibox is None and not SHIPPED.is_file():
+        print("no MultiBox weights: its rows are left out; give --multibox FILE", file=sys.stderr)
+    rows = rows_of(multibox or (SHIPPED if SHIPPED.is_file() else None), threads)
+    for name in engines:
+        rows += rows_of_budgets(name, engine_of(name, threads), numbers)
     out.mkdir(parents=True, exist_ok=True)
     warm_up("selective-search", lambda said: print(said, file=sys.stderr))
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
@@ -111,71 +89,14 @@ def proposals(
         raise ImageError(f"{dataset.name}: none of its images could be read")
     judged = dataset.subset(rows[0].found)
     results = measure_all(judged, rows, seed, rounds)
-    if detector is not None and manifest is not None:
-        mean_precisions(
-            judged, rows, results, detector, manifest, out,
-            lambda scored: progress(scored, "score", len(judged), quiet), seed, rounds,
-        )  # fmt: skip
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
     write_table(out, whole)
     show_proposals(whole)
     return int(not all(read))
 
 
-def check_options(context: typer.Context, with_map: bool, with_engines: bool, rounds: int) -> None:
-    """Every option of `proposals` that is given has something to do."""
-    if not with_map:
-        reject_unused(context, ["ensemble", "max_proposals", "precision"], "without --weights")
-    if not with_map and not with_engines:
-        reject_unused(context, ["budgets"], "without --weights and --proposals")
-    if not rounds:
-        reject_unused(context, ["seed"], "with --rounds 0")
-
-
-def all_rows(
-    multibox: Path | None,
-    engines: list[str],
-    budgets: list[int],
-    manifest: BundleManifest | None,
-    threads: int,
-) -> list[Row]:
-    """The paper's rows, and those of the engines named or, with a bundle, of its own."""
-    from ablations.proposals import rows_of, rows_of_budgets
-
-    from detector.proposals.multibox.predict import SHIPPED
-
-    if multibox is None and not SHIPPED.is_file():
-        print("no MultiBox weights: its rows are left out; give --multibox FILE", file=sys.stderr)
-    rows = rows_of(str(multibox) if multibox else "" if SHIPPED.is_file() else None, threads)
-    proposers = {name: engine_of(name, threads) for name in engines}
-    if manifest is not None and budgets and not proposers:
-        proposers = {"the bundle's": own_engine(manifest, threads)}
-    for name, proposer in proposers.items():
-        rows += rows_of_budgets(name, proposer, budgets)
-    return rows
-
-
-def load_to_measure(bundle: Path, most: int | None, how: dict[str, Any]) -> Detector:
-    """A bundle as mAP wants it: low scores count, and all regions unless `most` says otherwise."""
-    import torch
-
-    from detector.detection.load import load_detector
-
-    torch.set_num_threads(how["threads"])
-    settings = {"score_threshold": 0.01, "max_detections": 300, "max_proposals": most}
-    return load_detector(bundle, settings=settings, **how)
-
-
-def own_engine(manifest: BundleManifest, threads: int) -> Any:
-    """The proposer that a bundle was made for."""
-    from detector.proposals.engines import ProposalConfig, build_engine
-
-    own = ProposalConfig.model_validate(manifest.proposals)
-    return build_engine(own.engine, {"threads": threads, **own.options})
-
-
 def engine_of(text: str, threads: int) -> Any:
-    """The proposer that NAME or NAME:SETTING=VALUE,... names."""
+    """Build the proposer of NAME or NAME:SETTING=VALUE,... ."""
     from detector.proposals.engines import ENGINES, build_engine, parse_engine
 
     parsed = parse_engine(text)
@@ -290,7 +211,7 @@ def train_rows(
 ) -> bool:
     """Train and judge each row with each seed; ablation.json says after each run how it stands.
 
-    Whether all images could be read.
+    Returns False where an image could not be read.
     """
     from ablations.inception_runs import announced, measure_all, runs_of
     from ablations.inception_table import summary

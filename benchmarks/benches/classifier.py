@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-import statistics
-import time
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benches.timing import by_turns, machine, median, read_folder, seconds
 from detector.crops.warp import crop_batch
 from detector.detection.bundle import load_bundle
 from detector.detection.ensemble import Member
 from detector.detection.load import load_detector
-from detector.images.decoding import read_image
 from detector.models import build_model
 from detector.models.googlenet import GoogLeNet
 from detector.models.inception import LocalResponseNorm
@@ -50,43 +48,32 @@ def measure(
     batch, source = crops_of(photographs, crops, member.input_size)
     ways = _ways(member, batch, threads)
     scores = {way: classify(batch).softmax(-1) for way, classify in ways.items()}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, classify in ways.items():
-            start = time.perf_counter()
-            classify(batch)
-            seconds[way].append(time.perf_counter() - start)
+    times = {way: taken[:, 0] for way, taken in by_turns(ways, [batch], rounds).items()}
     exact = scores["eager"]
-    rows = {
-        way: {
-            "crops_per_second": round(crops / statistics.median(taken), 1),
-            "times_eager": round(
-                statistics.median(e / o for e, o in zip(seconds["eager"], taken, strict=True)), 2
-            ),
-            "largest_score_difference": round(float((scores[way] - exact).abs().max()), 5),
-            "mean_score_difference": round(float((scores[way] - exact).abs().mean()), 6),
-            "same_best_class": round(
-                float((scores[way].argmax(1) == exact.argmax(1)).float().mean()), 4
-            ),
+    table: dict[str, dict[str, Any]] = {}
+    for way, taken in times.items():
+        difference = (scores[way] - exact).abs()
+        same = (scores[way].argmax(1) == exact.argmax(1)).float().mean()
+        table[way] = {
+            "crops a second": round(crops / float(np.median(taken)), 1),
+            "times eager": median(times["eager"] / taken),
+            "largest score difference": round(float(difference.max()), 5),
+            "mean score difference": round(float(difference.mean()), 6),
+            "same best class": round(float(same), 4),
         }
-        for way, taken in seconds.items()
-    }
-    if bundle is not None and any(photographs.glob("*.jpg")):
-        for way in rows:
-            if way != "eager" and (way != "int8" or member.activation_ranges):
-                rows[way] |= a_photograph(bundle, photographs, way, threads)
-    return {
+        if bundle is not None and way != "eager" and (way != "int8" or member.activation_ranges):
+            table[way] |= a_photograph(bundle, photographs, way, threads)
+    about = {
         "network": name,
         "input_size": member.input_size,
         "crops": f"{crops} {source}",
         "rounds": rounds,
         "threads": threads,
-        "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "eager": "NCHW float32, batches of 32, the framework's own response norm",
         "others": "channels-last, folded and fused, batches of 8, one thread each",
-        "ways": rows,
     }
+    return {"about": machine() | about, "tables": {"way": table}}
 
 
 def a_photograph(bundle: Path, photographs: Path, precision: str, threads: int) -> dict[str, float]:
@@ -94,15 +81,15 @@ def a_photograph(bundle: Path, photographs: Path, precision: str, threads: int) 
     regions as the bundle says. Of the clock, and of the processor, which other work on the machine
     does not lengthen much.
     """
+    if not photographs.is_dir():
+        return {}
     detect = load_detector(bundle, precision=precision, threads=threads)
-    images = [read_image(path) for path in sorted(photographs.glob("*.jpg"))]
+    images = read_folder(photographs)
     detect(images[0])
-    clock, processor = time.perf_counter(), time.process_time()
-    list(detect.detect_many(images))
-    clock, processor = time.perf_counter() - clock, time.process_time() - processor
+    wall, processor = seconds(lambda: list(detect.detect_many(images))) / len(images)
     return {
-        "seconds_a_photograph": round(clock / len(images), 2),
-        "processor_seconds": round(processor / len(images), 2),
+        "seconds a photograph": round(wall, 2),
+        "processor seconds a photograph": round(processor, 2),
     }
 
 
@@ -135,25 +122,21 @@ def member_of(bundle: Path | None) -> tuple[Member, str]:
 def crops_of(photographs: Path, count: int, size: int) -> tuple[Tensor, str]:
     """Random regions of the photographs in a folder; noise where there is none."""
     rng = np.random.default_rng(0)
-    paths = sorted(photographs.glob("*.jpg")) if photographs.is_dir() else []
-    if not paths:
+    if not photographs.is_dir():
         noise = rng.normal(0, 0.25, (count, 3, size, size)).astype(np.float32)
         return torch.from_numpy(noise), "noise"
-    parts = []
-    for share, path in zip(np.array_split(np.arange(count), len(paths)), paths, strict=True):
-        image = read_image(path)
+    images, parts = read_folder(photographs), []
+    for share, image in zip(np.array_split(np.arange(count), len(images)), images, strict=True):
         height, width = image.shape[:2]
         corners = np.sort(rng.uniform(0, 1, (len(share), 2, 2)), axis=1)
         boxes = (corners * (width, height)).reshape(-1, 4)
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 8)
         parts.append(crop_batch(image, boxes, size))
-    return torch.cat(parts), f"random regions of {len(paths)} photographs"
+    return torch.cat(parts), f"random regions of {len(images)} photographs"
 
 
 def _eager(model: nn.Module, normalisation: Normalisation) -> Classify:
     """The network in the framework's default layout and number format, its own operators."""
-    import copy
-
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     for module in list(plain.modules()):
         for name, child in list(module.named_children()):

@@ -1,4 +1,4 @@
-"""Seconds that each protocol takes to judge a synthetic set of results.
+"""Seconds that each protocol takes on a synthetic set of results.
 
 Processor seconds are the figure to quote: on a busy machine the others say how busy it was.
 """
@@ -6,17 +6,14 @@ Processor seconds are the figure to quote: on a busy machine the others say how 
 from __future__ import annotations
 
 import importlib.util
-import os
-import platform
 import resource
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benches.timing import by_turns, machine, median
 from detector.datasets import Dataset, Sample
 from detector.evaluation import PROTOCOLS, evaluate
 from detector.structures import Annotations, Detections
@@ -27,47 +24,33 @@ SIDE = 640
 def measure(*, images: int, detections: int, classes: int, rounds: int) -> dict[str, Any]:
     """Every protocol, and COCO's by every engine that is installed; medians of `rounds`."""
     dataset, results = synthetic(images, detections, classes)
-    rows: dict[str, dict[str, float]] = {}
-    for name, judge in _ways().items():
-        taken = [_timed(judge, dataset, results) for _ in range(rounds)]
-        rows[name] = {
-            "mAP": taken[0][0],
-            "seconds": round(statistics.median(wall for _, wall, _ in taken), 2),
-            "processor_seconds": round(statistics.median(own for _, _, own in taken), 2),
+    mean_ap: dict[str, float] = {}
+
+    def judge(name: str, protocol: Any, engine: Any = "pycocotools") -> Callable[[Any], None]:
+        def run(_: Any) -> None:
+            mean_ap[name] = evaluate(dataset, results, protocol, engine, rounds=0).mean_ap
+
+        return run
+
+    ways: dict[str, Callable[[Any], None]] = {name: judge(name, name) for name in PROTOCOLS}
+    if importlib.util.find_spec("hotcoco") is not None:
+        ways["coco, fast"] = judge("coco, fast", "coco", "fast")
+    table = {
+        name: {
+            "mAP": mean_ap[name], "seconds": median(taken[:, 0]),
+            "processor seconds": median(taken[:, 1]),
         }
-    return {
+        for name, taken in by_turns(ways, [None], rounds).items()
+    }  # fmt: skip
+    about = {
         "images": images,
         "objects": sum(len(sample.annotations) for sample in dataset.samples),
         "detections": sum(map(len, results.values())),
         "classes": classes,
         "rounds": rounds,
-        "processor": platform.processor() or platform.machine(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "peak_memory_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "ways": rows,
+        "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
-
-
-Judge = Callable[[Dataset, dict[str, Detections]], float]
-
-
-def _ways() -> dict[str, Judge]:
-    ways: dict[str, Judge] = {
-        name: lambda data, found, name=name: evaluate(data, found, name, rounds=0).mean_ap  # type: ignore
-        for name in PROTOCOLS
-    }
-    if importlib.util.find_spec("hotcoco") is not None:
-        ways["coco fast"] = lambda data, found: evaluate(data, found, "coco", "fast").mean_ap
-    return ways
-
-
-def _timed(
-    judge: Judge, dataset: Dataset, results: dict[str, Detections]
-) -> tuple[float, float, float]:
-    """(mAP, wall seconds, processor seconds)."""
-    wall, own = time.perf_counter(), time.process_time()
-    mean_ap = judge(dataset, results)
-    return mean_ap, time.perf_counter() - wall, time.process_time() - own
+    return {"about": machine() | about, "tables": {"protocol": table}}
 
 
 def synthetic(

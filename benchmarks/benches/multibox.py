@@ -1,9 +1,8 @@
-"""What a pass of MultiBox costs against one crop of the classifier: how many it has to save."""
+"""The cost of a pass of MultiBox in crops of the classifier: so many it has to save."""
 
 from __future__ import annotations
 
 import copy
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -15,9 +14,8 @@ import torch
 from torch import Tensor
 
 from benches.classifier import crops_of, member_of
+from benches.timing import by_turns, machine, median, read_folder
 from detector.crops.warp import crop_batch
-from detector.errors import ImageError
-from detector.images.decoding import read_image
 from detector.models.inference.prepare import (
     FixedBatches,
     Precision,
@@ -33,20 +31,15 @@ from detector.training.multibox.step import MultiBoxStep
 from detector.training.multibox.view_examples import ViewBatch
 
 PROMISE_MS = 150
-"""A forward pass of one image takes less."""
+"""A forward pass of one image in float32 takes less."""
 VIEWS, OBJECTS = 32, 3
 """Of a training step: views, and objects in each."""
 
 
 def measure(
-    weights: Path | None,
-    bundle: Path | None,
-    photographs: Path,
-    *,
-    crops: int,
-    rounds: int,
-    threads: int,
-) -> dict[str, Any]:
+    weights: Path | None, bundle: Path | None, photographs: Path,
+    *, crops: int, rounds: int, threads: int,
+) -> dict[str, Any]:  # fmt: skip
     """Every way in turn, `rounds` times: medians, and ratios to a crop of the same round.
 
     Each round takes the next photograph. A crop is the member's at the precision that is its
@@ -55,27 +48,26 @@ def measure(
     torch.set_num_threads(threads)
     trained, default = load_multibox(weights or SHIPPED), fastest_precision("cpu")
     member, name = member_of(bundle)
+    images = read_folder(photographs)
     batch, source = crops_of(photographs, crops, member.input_size)
-    images = _images(photographs)
     ways = _ways(trained, threads)
     for precision in _precisions():
         fast = prepare_for_inference(member.model, precision, member.normalisation)
         classify = FixedBatches(fast, batch_size=8, workers=threads)
         ways[f"crop, {precision}"] = _without_image(classify, batch)
-    times = _times(ways, images, rounds)
+    times = by_turns(ways, images, rounds)
     for way in ways:
         if way.startswith("crop"):
             times[way] = times[way] / crops
     crop = times[f"crop, {default}"][:, 1]
-    rows = {
+    table = {
         way: {
-            "ms": round(1000 * float(np.median(taken[:, 0])), 2),
-            "processor_ms": round(1000 * float(np.median(taken[:, 1])), 2),
-            "crops": round(float(np.median(taken[:, 1] / crop)), 2),
+            "ms": median(1000 * taken[:, 0]), "processor ms": median(1000 * taken[:, 1]),
+            "crops": median(taken[:, 1] / crop),
         }
         for way, taken in times.items()
-    }
-    return {
+    }  # fmt: skip
+    about = {
         "network": trained.header.architecture + " to " + trained.header.after,
         "input_size": trained.header.input_size,
         "priors": len(trained.priors),
@@ -84,17 +76,15 @@ def measure(
         "images": f"{len(images)}, the first {images[0].shape[1]} x {images[0].shape[0]}",
         "rounds": rounds,
         "threads": threads,
-        "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "forward": "a batch of one, on one thread",
-        "promise": f"forward pass of one image, float32, under {PROMISE_MS} ms",
-        "promise_kept": rows["forward, float32"]["ms"] < PROMISE_MS,
-        "must_save_crops": rows["propose"]["crops"],
+        "promise_kept": table["forward, float32"]["ms"] < PROMISE_MS,
+        "must_save_crops": table["propose"]["crops"],
         "bfloat16_largest_difference": bfloat16_difference(trained, images[0]),
         "matching_share_by_priors": matching_share(trained, "priors", rounds),
         "matching_share_by_predictions": matching_share(trained, "predictions", rounds),
-        "ways": rows,
     }
+    return {"about": machine() | about, "tables": {"way": table}}
 
 
 def matching_share(trained: TrainedMultiBox, match: str, rounds: int) -> float:
@@ -143,7 +133,7 @@ def _precisions() -> tuple[Precision, ...]:
 
 
 def _ways(trained: TrainedMultiBox, threads: int) -> dict[str, Callable[[Array], object]]:
-    """By name, what is done with an image. The pass alone gets its crop ready made."""
+    """Functions of an image, by name. The pass alone gets its crop ready made."""
     ways: dict[str, Callable[[Array], object]] = {
         f"forward, {precision}": _forward(trained, precision) for precision in _precisions()
     }
@@ -170,26 +160,3 @@ def _forward(trained: TrainedMultiBox, precision: Precision) -> Callable[[Array]
         return run(made[id(image)])
 
     return forward
-
-
-def _times(
-    ways: dict[str, Callable[[Array], object]], images: list[Array], rounds: int
-) -> dict[str, Array]:
-    """(rounds, 2) seconds of each way, by the clock and of the processor."""
-    for way in ways.values():
-        for image in images:
-            way(image)
-    times = {way: np.zeros((rounds, 2)) for way in ways}
-    for number in range(rounds):
-        for name, way in ways.items():
-            start = np.array([time.perf_counter(), time.process_time()])
-            way(images[number % len(images)])
-            times[name][number] = [time.perf_counter(), time.process_time()] - start
-    return times
-
-
-def _images(folder: Path) -> list[Array]:
-    found = [read_image(path) for path in sorted(folder.glob("*.jpg"))]
-    if not found:
-        raise ImageError(f"no .jpg in {folder}; give a folder of photographs with --photographs")
-    return found

@@ -1,4 +1,4 @@
-"""Where selective search spends its time, and the floor below its largest part.
+"""The time of each stage of selective search, and the floor below its largest part.
 
 The floor of the segmentation: for one k every edge is read once (a number of four bytes and a
 weight of two), and both its ends' components are looked up, through the pixel's number and the
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benches.timing import Table, seconds
 from detector.proposals.selective_search import SelectiveSearch
 from detector.structures import Array
 
@@ -35,7 +36,7 @@ LOOKUPS = 4
 BYTES = 6
 
 
-def stages(images: Sequence[Array], rounds: int) -> dict[str, Any]:
+def stages(images: Sequence[Array], rounds: int) -> tuple[Table, dict[str, Any]]:
     """Nanoseconds a pixel of each stage of the doubled fast mode on one thread, and the floor."""
     search = SelectiveSearch(longest_side=None, threads=1)
     for image in images:
@@ -54,8 +55,8 @@ def stages(images: Sequence[Array], rounds: int) -> dict[str, Any]:
     size = int(np.mean([image.shape[0] * image.shape[1] for image in images]))
     lookup, read = _lookup_ns(size), _read_ns_a_byte(size)
     floor = runs * EDGES * (LOOKUPS * lookup + BYTES * read)
-    return {
-        "ns_a_pixel": {STAGES[name]: round(value, 1) for name, value in times.items()},
+    table = {STAGES[name]: {"ns a pixel": round(value, 1)} for name, value in times.items()}
+    return table, {
         "segmentations": runs,
         "lookup_ns": round(lookup, 2),
         "floor_of_segmentation_ns_a_pixel": round(floor, 1),
@@ -64,33 +65,18 @@ def stages(images: Sequence[Array], rounds: int) -> dict[str, Any]:
 
 
 def _lookup_ns(size: int) -> float:
-    """Of one independent read at random from a table of `size` numbers of four bytes."""
+    """Nanoseconds of one independent read at random from a table of `size` numbers."""
     rng = np.random.default_rng(0)
     table, out = np.arange(size, dtype=np.uint32), np.empty(size, np.uint32)
     # Neighbours are near each other in an image: places wander by a row or so.
     place = np.clip(np.arange(size) + rng.integers(-600, 600, size), 0, size - 1)
-    return min(_timed(lambda: np.take(table, place, out=out, mode="clip")) for _ in range(9)) / size
+    return _best_ns(lambda: np.take(table, place, out=out, mode="clip")) / size
 
 
 def _read_ns_a_byte(size: int) -> float:
     data = np.ones(EDGES * BYTES * size, np.uint8).view(np.uint64)
-    return min(_timed(data.sum) for _ in range(9)) / data.nbytes
+    return _best_ns(data.sum) / data.nbytes
 
 
-def _timed(run: Any) -> float:
-    start = time.perf_counter_ns()
-    run()
-    return float(time.perf_counter_ns() - start)
-
-
-def markdown(found: dict[str, Any]) -> list[str]:
-    """Lines for a page."""
-    lines = ["| stage | ns a pixel |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in found["ns_a_pixel"].items()]
-    return [
-        *lines,
-        "",
-        f"Floor of the {found['segmentations']} segmentations:"
-        f" {found['floor_of_segmentation_ns_a_pixel']} ns a pixel (a lookup takes"
-        f" {found['lookup_ns']} ns); ours takes {found['segmentation_over_floor']} times as long.",
-    ]
+def _best_ns(run: Any) -> float:
+    return 1e9 * min(float(seconds(run)[0]) for _ in range(9))

@@ -36,6 +36,8 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Calibrate MultiBox against selective search."""
+    import numpy as np
+
     from detector.datasets import read_dataset
     from detector.errors import DatasetError, ImageError
     from detector.files import make_place_for
@@ -56,33 +58,33 @@ def main(
     dataset = countable(read_dataset(data, split)).subset(images)
     place = out or weights
     make_place_for(place)
-    parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in engines}
-    failed = 0
+    parts = []
     for sample in progress(dataset.samples, "calibrate", quiet=quiet):
         try:
-            for name, found in judged(sample, engines).items():
-                parts[name].append(found)
+            parts.append(judged(sample, engines))
         except ImageError as error:
-            failed += 1
             say_error(error)
-    if not parts["multibox"]:
+    if not parts:
         raise DatasetError(f"{dataset.name}: no image that is annotated in full can be read")
     calibration = {}
-    for name, pairs in parts.items():
-        scores, covers = joined(pairs)
+    for name in engines:
+        scores, covers = (
+            np.concatenate(values) for values in zip(*(part[name] for part in parts), strict=True)
+        )
         calibration[name] = fit_calibration(scores, covers)
         chances = calibration[name](scores)
+        said, true = mean_of_best(chances, chances), mean_of_best(chances, covers)
         print(
             f"{name}: {len(scores)} regions, {covers.mean():.1%} cover an object;"
-            f" said of the best tenth {top(chances, chances):.1%}, true {top(chances, covers):.1%}"
+            f" said of the best tenth {said:.1%}, true {true:.1%}"
         )
     save_multibox(place, trained.calibrated(calibration))
     print(f"wrote {place}", file=sys.stderr)
-    return code_of_made(failed > 0, strict)
+    return code_of_made(len(parts) < len(dataset), strict)
 
 
 def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Array, Array]]:
-    """Of each engine: the scores of its regions (N,), and whether they cover an object (N,)."""
+    """By engine: the scores (N,) of its regions, and (N,) bool, true where one covers an object."""
     import numpy as np
 
     from detector import boxes as box_ops
@@ -91,25 +93,18 @@ def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Arra
 
     image = read_image(sample.path)
     objects = sample.annotations.boxes[~sample.annotations.crowd]
-    found = {}
+    by_engine = {}
     for name, propose in engines.items():
         regions = propose(image)
         covers = np.zeros(len(regions), bool)
         if len(objects):
             covers = box_ops.iou(regions.boxes, objects).max(1) >= LEAST_IOU
         assert regions.scores is not None
-        found[name] = (regions.scores, covers)
-    return found
+        by_engine[name] = (regions.scores.astype(np.float64), covers)
+    return by_engine
 
 
-def joined(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    import numpy as np
-
-    scores, covers = zip(*pairs, strict=True)
-    return np.concatenate(scores).astype(np.float64), np.concatenate(covers)
-
-
-def top(chances: Array, values: Array) -> float:
+def mean_of_best(chances: Array, values: Array) -> float:
     """The mean of `values` over the tenth with the best chances."""
     import numpy as np
 

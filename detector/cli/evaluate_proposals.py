@@ -1,4 +1,4 @@
-"""How well proposals cover annotated objects, engines and stored files side by side.
+"""Measure how well proposals cover annotated objects, engines and stored files side by side.
 
     python tools/evaluate_proposals.py --data VOC2012 --split val --seeds 5
     python tools/evaluate_proposals.py --data VOC2012 --split val --images 60 \\
@@ -28,6 +28,8 @@ from detector.progress.interruption import Stop, stop_gently
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from detector.datasets import Dataset, Sample
     from detector.structures import Array, Proposals
 
@@ -36,15 +38,15 @@ DEFAULT_ENGINES = ["selective-search", "opencv"]
 
 @dataclass
 class Contestant:
-    """Something that has proposals for an image, once for each ranking; and what it found so far.
+    """A source of proposals for an image, one list a ranking, and its proposals so far.
 
-    find      path, its content hash and pixels -> one Proposals a seed, and the seconds of one
-    holds     of a file: whether it has the image of this content hash
+    find   path, its content hash and pixels -> one Proposals a seed, and the seconds of one
+    holds  of a file: True for the content hash of an image that is in it
     """
 
     name: str
     settings: dict[str, Any]
-    find: Callable[[str, str, Array], tuple[list[Proposals], float]]
+    find: Callable[[Path, str, Array], tuple[list[Proposals], float]]
     found: list[dict[str, Proposals]]
     seconds: list[float] = field(default_factory=list)
     holds: Callable[[str], bool] | None = None
@@ -134,9 +136,7 @@ def contestant(text: str, seeds: int, threads: int) -> Contestant:
 
 
 def searcher(text: str, seeds: int, threads: int) -> Contestant:
-    """An engine that searches now. One search serves all seeds where the engine can do that, or
-    has no chance in it.
-    """
+    """An engine that searches now; without a seed in its settings it has one ranking."""
     from detector.proposals.cache.stored import describe
     from detector.proposals.engines import build_engine, parse_engine, warm_up
 
@@ -145,42 +145,41 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
     first = build_engine(name, options)
     begin = getattr(first.settings, "seed", None)
     numbers = range(1) if begin is None else range(begin, begin + seeds)
-    engines = [first, *(build_engine(name, {**options, "seed": seed}) for seed in numbers[1:])]
+    others = [build_engine(name, {**options, "seed": seed}) for seed in numbers[1:]]
     warm_up(name, lambda said: print(said, file=sys.stderr))
 
-    def find(path: str, content: str, pixels: Array) -> tuple[list[Proposals], float]:
+    def find(path: Path, content: str, pixels: Array) -> tuple[list[Proposals], float]:
         started = time.perf_counter()
-        if hasattr(engines[0], "rankings"):
-            found = engines[0].rankings(pixels, numbers)
-            return found, time.perf_counter() - started
+        if hasattr(first, "rankings"):  # OpenCV's: one search serves all seeds
+            rankings = first.rankings(pixels, numbers)
+            return rankings, time.perf_counter() - started
         ranking = first(pixels)
         seconds = time.perf_counter() - started
-        return [ranking, *(other(pixels) for other in engines[1:])], seconds
+        return [ranking, *(other(pixels) for other in others)], seconds
 
     return Contestant(text, describe(first), find, [{} for _ in numbers])
 
 
 def reader(path: Path) -> Contestant:
-    """A cache file; its ranking is the one that it has."""
+    """A cache file, with the one ranking that it has."""
     from detector.errors import ProposalError
-    from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.gather import StoredProposals
 
-    store = ProposalStore(path)
-    key = store.only_settings()
+    stored = StoredProposals(path)
 
-    def find(path_of_image: str, content: str, pixels: Array) -> tuple[list[Proposals], float]:
-        found = store.get(content, key)
-        if found is None:
+    def find(image: Path, content: str, pixels: Array) -> tuple[list[Proposals], float]:
+        proposals = stored.store.get(content, stored.key)
+        if proposals is None:
             raise ProposalError(
-                f"{path}: the row of {path_of_image} is damaged; make it again with"
+                f"{path}: the row of {image} is damaged; make it again with"
                 " inception-rcnn propose run"
             )
-        return [found], 0.0
+        return [proposals], 0.0
 
     def holds(content: str) -> bool:
-        return (content, key) in store
+        return (content, stored.key) in stored.store
 
-    return Contestant(str(path), store.settings()[key], find, [{}], holds=holds)
+    return Contestant(str(path), stored.settings, find, [{}], holds=holds)
 
 
 def check_files(dataset: Dataset, contestants: Sequence[Contestant]) -> None:
@@ -208,8 +207,8 @@ def check_files(dataset: Dataset, contestants: Sequence[Contestant]) -> None:
 def gather(
     dataset: Dataset, contestants: Sequence[Contestant], stop: Stop, quiet: bool
 ) -> list[str]:
-    """Let each propose for each image, in turn, until the last or until `stop`; the ids of the
-    images that could be read.
+    """Let each propose for each image, in turn, until the last or until `stop`; return the ids of
+    the images that could be read.
     """
     from detector.errors import ImageError
     from detector.progress.bar import progress
@@ -235,10 +234,10 @@ def propose_all(sample: Sample, contestants: Sequence[Contestant]) -> None:
     data = read_bytes(sample.path)
     content, pixels = content_hash(data), decode(data, str(sample.path)).pixels
     for one in contestants:
-        found, seconds = one.find(str(sample.path), content, pixels)
+        rankings, seconds = one.find(sample.path, content, pixels)
         one.seconds.append(seconds)
-        for ranking, proposals in zip(one.found, found, strict=True):
-            ranking[sample.image_id] = proposals
+        for found, proposals in zip(one.found, rankings, strict=True):
+            found[sample.image_id] = proposals
 
 
 def report(
@@ -248,6 +247,7 @@ def report(
     seeds: int,
     out: Path,
 ) -> None:
+    """Write coverage.json and coverage.png, and print the tables."""
     from detector.evaluation.coverage import coverage, mean_summary
     from detector.evaluation.report.coverage_plot import plot_coverage
     from detector.files import write_atomically
@@ -267,69 +267,50 @@ def report(
 
 
 def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
-    """Tables in which engines go by number, since their names with all settings are long."""
+    """Print tables in which engines go by number: their names with all settings are long."""
     from rich.console import Console
 
     from detector.progress.messages import escape_controls
 
     console = Console(markup=False, highlight=False)
-    numbered = {f"[{n}]": one for n, one in enumerate(summaries.values(), start=1)}
-    first = next(iter(summaries.values()))
+    numbers = [f"[{n}]" for n in range(1, len(summaries) + 1)]
+    engines = list(summaries.values())
+    first = engines[0]
     print(f"{pluralise(images, 'image')}, {pluralise(first['objects'], 'object')}")
-    for number, name in zip(numbered, summaries, strict=True):
+    for number, name in zip(numbers, summaries, strict=True):
         print(f"{number} {escape_controls(name)}")
+    # Engines across and budgets down: so it fits a terminal of 80 columns.
     print("\nrecall at IoU 0.5 / MABO, by boxes taken")
-    console.print(table_by_budget(numbered))
+    by_budget = [
+        ["all" if budget is None else str(budget)]
+        + [f"{one['recall_0.5'][row]:.3f}/{one['mabo'][row]:.3f}" for one in engines]
+        for row, budget in enumerate(first["budgets"])
+    ]
+    console.print(table(["boxes", *numbers], by_budget))
     print("\nwith the most boxes")
-    console.print(table_of_all(numbered))
+    measures = ("recall_0.5", "recall_0.7", "average_recall", "mabo")
+    titles = ["engine", "boxes", "recall 0.5", "recall 0.7", "average recall", "MABO", "s/image"]
+    of_all = [
+        [number, f"{one['boxes_per_image'][-1]:.0f}"]
+        + [f"{one[measure][-1]:.3f}" for measure in measures]
+        + [f"{one['seconds_per_image']:.3f}" if one["seconds_per_image"] else "stored"]
+        for number, one in zip(numbers, engines, strict=True)
+    ]
+    console.print(table(titles, of_all))
     print("\naverage best overlap by class, with the most boxes")
-    console.print(table_by_class(numbered))
+    by_class = [
+        [escape_controls(label)] + [f"{one['abo'][label][-1]:.3f}" for one in engines]
+        for label in first["abo"]
+    ]
+    console.print(table(["class", *numbers], by_class))
 
 
-def table_by_budget(summaries: dict[str, dict[str, Any]]) -> Any:
-    """Engines across and budgets down: so it fits a terminal of 80 columns."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.table import Table
 
-    table = Table("boxes", box=None, header_style="bold")
-    for name in summaries:
-        table.add_column(name, justify="right")
-    for row, budget in enumerate(next(iter(summaries.values()))["budgets"]):
-        cells = [
-            f"{one['recall_0.5'][row]:.3f}/{one['mabo'][row]:.3f}" for one in summaries.values()
-        ]
-        table.add_row("all" if budget is None else str(budget), *cells)
-    return table
-
-
-def table_of_all(summaries: dict[str, dict[str, Any]]) -> Any:
-    """The most boxes that were asked for: every measure, and what they cost."""
-    from rich.table import Table
-
-    table = Table("engine", box=None, header_style="bold")
-    for title in ("boxes", "recall 0.5", "recall 0.7", "average recall", "MABO", "s/image"):
+    table = Table(titles[0], box=None, header_style="bold")
+    for title in titles[1:]:
         table.add_column(title, justify="right")
-    for name, one in summaries.items():
-        values = [one[key][-1] for key in ("recall_0.5", "recall_0.7", "average_recall", "mabo")]
-        seconds = one["seconds_per_image"]
-        table.add_row(
-            name,
-            f"{one['boxes_per_image'][-1]:.0f}",
-            *(f"{value:.3f}" for value in values),
-            f"{seconds:.3f}" if seconds else "stored",
-        )
-    return table
-
-
-def table_by_class(summaries: dict[str, dict[str, Any]]) -> Any:
-    from rich.table import Table
-
-    from detector.progress.messages import escape_controls
-
-    table = Table("class", box=None, header_style="bold")
-    for name in summaries:
-        table.add_column(name, justify="right")
-    for label in next(iter(summaries.values()))["abo"]:
-        table.add_row(
-            escape_controls(label), *(f"{one['abo'][label][-1]:.3f}" for one in summaries.values())
-        )
+    for row in rows:
+        table.add_row(*row)
     return table

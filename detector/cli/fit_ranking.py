@@ -63,19 +63,19 @@ def main(
             say_error(error)
     if not parts or not any(part[1].any() for part in parts):
         raise DatasetError("no region overlaps an object: nothing to learn from")
-    numbers, is_object, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-    weights = fitted(numbers, is_object, weight)
+    features, is_object, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    weights = fitted(features, is_object, weight)
     table = {name: [float(f"{v:.6g}") for v in weights[:, i]] for i, name in enumerate(NAMES)}
     names = ", ".join(one.name for one in sets)
     about = f"{pluralise(len(parts), 'image')} of {names}; objects from IoU {iou}"
     write_atomically(out, json.dumps({"fitted on": about, **table}, indent=1) + "\n")
     objects = pluralise(int(is_object.sum()), "object")
-    print(f"{about}: {pluralise(len(numbers), 'region')}, {objects}; wrote {out}")
+    print(f"{about}: {pluralise(len(features), 'region')}, {objects}; wrote {out}")
     return code_of_made(len(parts) < len(samples), strict)
 
 
 def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array, Array, Array]:
-    """Numbers (N, 15) of an image's regions, whether each is an object, and its weight.
+    """Features (N, 15) of an image's regions, (N,) bool for objects, and their weights (N,).
 
     However many regions an object has, together they weigh as much as eight of the others. Regions
     on difficult objects and in crowds are left out.
@@ -86,25 +86,25 @@ def examples(sample: Sample, search: SelectiveSearch, iou: float) -> tuple[Array
     from detector.matching import IGNORE, match_to_objects
 
     image = read_image(sample.path)
-    boxes, numbers = search.box_features(image)
+    boxes, features = search.box_features(image)
     which, _ = match_to_objects(boxes, sample.annotations, iou)
-    numbers, which = numbers[which != IGNORE], which[which != IGNORE]
+    features, which = features[which != IGNORE], which[which != IGNORE]
     is_object = which >= 0
     weight = np.ones(len(which))
     weight[is_object] = 8 / np.bincount(which[is_object])[which[is_object]]
-    return numbers, is_object, weight
+    return features, is_object, weight
 
 
-def fitted(numbers: Array, is_object: Array, weight: Array) -> Array:
-    """(4, 15): mean, deviation, and the weights of the numbers and of their squares."""
+def fitted(features: Array, is_object: Array, weight: Array) -> Array:
+    """Fit (4, 15): mean, deviation, and the weights of the features and of their squares."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     from detector.proposals.selective_search.learned_ranking import REACH
 
-    mean, deviation = numbers.mean(0), numbers.std(0) + 1e-9
-    part = slice(None, None, max(1, len(numbers) // 250_000))
-    z = np.clip((numbers[part] - mean) / deviation, -REACH, REACH)
+    mean, deviation = features.mean(0), features.std(0) + 1e-9
+    part = slice(None, None, max(1, len(features) // 250_000))
+    z = np.clip((features[part] - mean) / deviation, -REACH, REACH)
     model = LogisticRegression(C=0.1, max_iter=500)
     model.fit(np.concatenate([z, z * z], 1), is_object[part], sample_weight=weight[part])
     return np.stack([mean, deviation, *model.coef_[0].reshape(2, -1)])

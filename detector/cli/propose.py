@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +25,8 @@ from detector.cli.app import new_app, reject_unused
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
-    from detector.proposals.cache.recorded import Recorder
     from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.gather import Recorder
     from detector.structures import Proposals
 
 Cache = Annotated[Path, typer.Option(help="The cache: one SQLite file.")]
@@ -57,13 +58,12 @@ def main(
     """Propose regions in images. Other commands: propose.py import, export, verify (--help)."""
     from detector.images.paths import image_paths
     from detector.proposals.cache.stored import ProposalStore
+    from detector.proposals.engines import parse_options
 
     searching = {
-        "preset": preset,
-        "superpixel_scale": superpixel_scale,
-        "seed": seed,
+        "preset": preset, "superpixel_scale": superpixel_scale, "seed": seed,
         "longest_side": longest_side,
-    }
+    }  # fmt: skip
     given: dict[str, Any] = {k: value for k, value in searching.items() if value is not None}
     if engine == "multibox" and given.keys() - {"seed"}:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given if name != "seed")
@@ -71,40 +71,20 @@ def main(
     if longest_side == 0:
         given["longest_side"] = None
     paths = [str(path) for path in image_paths(images, sys.stdin)]
-    chosen = given | settings_given(options or [])
+    chosen = given | parse_options(options or [], "--set")
     recorder = prepare(out, engine, chosen, quiet)
     with ProposalStore(out, "rw") as store:
-        key = store.put_settings(recorder.settings)
-        counts = record_all(paths, recorder, store, key, workers, time_limit, quiet)
+        counts = record_all(paths, recorder, store, workers, time_limit, quiet)
         if not quiet:
             print(summary(store, counts, out))
-    if counts["failed"] == len(paths):
-        return 3
-    return int(counts["failed"] > 0)
-
-
-def settings_given(options: list[str]) -> dict[str, Any]:
-    """NAME=VALUE, the value read as YAML, so that numbers are numbers and lists are lists."""
-    from detector.errors import cut
-    from detector.safe_yaml import YamlError, load_yaml
-
-    given = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--set {cut(option)}: expected NAME=VALUE")
-        try:
-            given[name] = load_yaml(value)
-        except YamlError as error:
-            raise typer.BadParameter(f"--set {cut(option)}: not a YAML value ({error})") from None
-    return given
+    return 3 if counts.failed == len(paths) else int(counts.failed > 0)
 
 
 def prepare(out: Path, engine: str, chosen: dict[str, Any], quiet: bool) -> Recorder:
-    """What each worker starts from: wrong settings are found here, kernels compiled once, here."""
-    from detector.proposals.cache.recorded import Recorder
+    """Find wrong settings, and compile the kernels, once, before the workers start."""
     from detector.proposals.cache.stored import describe
     from detector.proposals.engines import build_engine, warm_up
+    from detector.proposals.gather import Recorder
 
     # Each worker keeps to one processor; the number of threads changes no box.
     given = {**chosen, "threads": 1}
@@ -113,25 +93,36 @@ def prepare(out: Path, engine: str, chosen: dict[str, Any], quiet: bool) -> Reco
     return Recorder(out, engine, given, settings)
 
 
+@dataclass
+class Counts:
+    """Images of one run, with the boxes and the seconds of their searches."""
+
+    made: int = 0
+    known: int = 0
+    failed: int = 0
+    boxes: int = 0
+    seconds: float = 0.0
+
+
 def record_all(
     paths: list[str],
     recorder: Recorder,
     store: ProposalStore,
-    key: str,
     workers: int,
     time_limit: float,
     quiet: bool,
-) -> dict[str, float]:
-    """Run the workers over all paths; how many images were made, known already, and failed."""
+) -> Counts:
+    """Run the workers over all paths."""
     from detector.errors import ProposalError
     from detector.progress.bar import progress
     from detector.progress.interruption import stop_gently
     from detector.progress.messages import say_error
-    from detector.proposals.cache.recorded import Record
     from detector.proposals.cache.stored import as_text
+    from detector.proposals.gather import Record
     from detector.proposals.workers import Lost, work_on
 
-    counts: dict[str, float] = {"made": 0, "known": 0, "failed": 0, "boxes": 0, "seconds": 0.0}
+    counts = Counts()
+    key = store.put_settings(recorder.settings)
     known_failures = store.failures(key)
     with stop_gently("the images under way") as stop:
         done = work_on(paths, recorder, workers, time_limit, lambda: bool(stop))
@@ -139,28 +130,27 @@ def record_all(
             if isinstance(record, Lost):
                 record = Record(path, error=f"{path}: {record.reason}")
             if record.error is not None:
-                counts["failed"] += 1
+                counts.failed += 1
                 store.put_failure(path, key, record.error)
                 say_error(ProposalError(record.error))
                 continue
             if as_text(path) in known_failures:
                 store.clear_failure(path, key)
-            counts["known" if record.known else "made"] += 1
-            counts["boxes"] += record.boxes
-            counts["seconds"] += record.seconds
+            counts.known += record.seconds is None
+            counts.made += record.seconds is not None
+            counts.boxes += record.boxes
+            counts.seconds += record.seconds or 0.0
     return counts
 
 
-def summary(store: ProposalStore, counts: dict[str, float], out: Path) -> str:
-    stored = counts["made"] + counts["known"]
-    text = (
-        f"{pluralise(int(counts['made']), 'image')} done, {counts['known']:.0f} known already, "
-        f"{counts['failed']:.0f} failed"
-    )
-    if counts["made"]:
-        text += f"; {counts['seconds'] / counts['made']:.3f} s of search an image"
+def summary(store: ProposalStore, counts: Counts, out: Path) -> str:
+    stored = counts.made + counts.known
+    made = pluralise(counts.made, "image")
+    text = f"{made} done, {counts.known} known already, {counts.failed} failed"
+    if counts.made:
+        text += f"; {counts.seconds / counts.made:.3f} s of search an image"
     if stored:
-        text += f"; {pluralise(round(counts['boxes'] / stored), 'box')} an image"
+        text += f"; {pluralise(round(counts.boxes / stored), 'box')} an image"
     boxes, size = store.total_boxes(), store.size_on_disk()
     about = f"{pluralise(store.count(), 'image')}, {pluralise(boxes, 'box')}"
     text += f"\n{out}: {about}, {size / 1e6:.1f} MB"
@@ -195,39 +185,35 @@ def import_foreign(
     from detector.proposals.interchange.reading import match_names, read_foreign
 
     layout = Layout(order, base, inclusive)  # type: ignore[arg-type]
-    found = read_foreign(file, read_index(names).names if names else None)
-    paths = match_names(list(found), image_paths(images, sys.stdin))
+    foreign = read_foreign(file, read_index(names).names if names else None)
+    paths = match_names(list(foreign), image_paths(images, sys.stdin))
     if not paths:
         raise ProposalError(
-            f"{file}: none of its {len(found)} image names (such as {next(iter(found))}) is among"
-            " the images given"
+            f"{file}: none of its {len(foreign)} image names (such as {next(iter(foreign))}) is"
+            " among the images given"
         )
     sizes = sizes_of(paths, quiet)
-    made = convert({name: found[name] for name in sizes}, sizes, layout)
+    imported = convert({name: foreign[name] for name in sizes}, sizes, layout)
     settings = {
-        "engine": "imported",
-        "file": file.name,
-        "sha256": content_hash(read_regular(file)),
+        "engine": "imported", "file": file.name, "sha256": content_hash(read_regular(file)),
         "layout": str(layout),
-    }
+    }  # fmt: skip
     with ProposalStore(out, "rw") as store:
         key = store.put_settings(settings)
-        for name, one in progress(made.proposals.items(), "store", len(sizes), quiet):
+        for name, proposals in progress(imported.proposals.items(), "store", len(sizes), quiet):
             content = content_hash(read_bytes(paths[name]))
-            store.put(content, key, one, paths[name].name)
-    absent = len(found) - len(sizes)
+            store.put(content, key, proposals, paths[name].name)
+    absent = len(foreign) - len(sizes)
     if not quiet:
-        total = sum(map(len, made.proposals.values()))
-        print(
-            f"{pluralise(len(sizes), 'image')} with {pluralise(total, 'box')} imported into {out}"
-        )
-    for remark in (
-        made.remark,
-        made.dropped and f"left out: {pluralise(made.dropped, 'box')} without area",
-        absent and f"{absent} of {len(found)} images in {file.name} were not found or not readable",
-    ):
-        if remark:
-            print(f"note: {remark}", file=sys.stderr)
+        boxes = pluralise(sum(map(len, imported.proposals.values())), "box")
+        print(f"{pluralise(len(sizes), 'image')} with {boxes} imported into {out}")
+    notes = {
+        imported.remark: bool(imported.remark),
+        f"left out: {pluralise(imported.dropped, 'box')} without area": bool(imported.dropped),
+        f"{absent} of {len(foreign)} images in {file.name} were not found or not readable": absent,
+    }
+    for note in filter(notes.get, notes):
+        print(f"note: {note}", file=sys.stderr)
     return int(absent > 0)
 
 
@@ -242,10 +228,9 @@ def sizes_of(paths: dict[str, Path], quiet: bool) -> dict[str, tuple[int, int]]:
     for name, path in progress(paths.items(), "look at images", len(paths), quiet):
         try:
             height, width = read_image(path).shape[:2]
+            sizes[name] = (height, width)
         except ImageError as error:
             say_error(error)
-            continue
-        sizes[name] = (height, width)
     if not sizes:
         raise ImageError("none of the images could be read")
     return sizes
@@ -282,8 +267,10 @@ def export_foreign(
         reject_unused(context, ["folder"], "without --to mmdetection")
     with ProposalStore(cache) as store:
         key = store.only_settings(settings)
-        chosen = image_paths(images, sys.stdin) if images else None
-        proposals = by_name(items_of(store, key, chosen) if chosen else store.items(key))
+        items = store.items(key)
+        if images:
+            items = items_of(store, key, image_paths(images, sys.stdin))
+        proposals = by_name(items)
     order = read_index(index) if index else None
     content = export(proposals, to, order, folder)
     make_place_for(file)
@@ -299,12 +286,12 @@ def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tupl
     from detector.images.decoding import content_hash, read_bytes
 
     for path in paths:
-        found = store.get(content_hash(read_bytes(path)), key)
-        if found is None:
+        proposals = store.get(content_hash(read_bytes(path)), key)
+        if proposals is None:
             raise ProposalError(
                 f"{store.path}: no proposals for {path}; make them with inception-rcnn propose run"
             )
-        yield path.name, found
+        yield path.name, proposals
 
 
 def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:

@@ -21,6 +21,7 @@ from detector.settings import Settings
 from detector.structures import Array, Proposals
 
 CALIBRATED = ("multibox", "selective-search")
+MULTIBOX_OPTIONS = ("weights", "keep", "near_duplicates", "scales")
 
 
 class BothSettings(Settings):
@@ -38,8 +39,8 @@ class Both:
     def __init__(self, search: SelectiveSearch, multibox: MultiBox) -> None:
         self.search, self.multibox = search, multibox
         # max_boxes limits the joint list: near-duplicates go to its end, so others take their ranks
-        every = search.settings.model_copy(update={"max_boxes": None})
-        self._scored = SelectiveSearch.of(every, search.threads).proposals_with_scores
+        every = search.settings.model_dump(exclude_unset=True) | {"max_boxes": None}
+        self._scored = SelectiveSearch(threads=search.threads, **every).proposals_with_scores
         self.calibration = multibox.trained.header.calibration
         if any(name not in self.calibration for name in CALIBRATED):
             raise SettingsError(
@@ -52,7 +53,7 @@ class Both:
         )  # fmt: skip
 
     @property
-    def derived_settings(self) -> dict[str, str | int]:
+    def derived_settings(self) -> dict[str, str]:
         """Inputs beside the settings that determine the order, as in SelectiveSearch."""
         return self.search.derived_settings
 
@@ -69,17 +70,15 @@ class Both:
         )
 
 
-def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the options of both engines: MultiBox's first, then selective search's.
+def build_both(**options: Any) -> Both:
+    """Build Both from the options of either engine; `threads` are those of both.
 
     `ranking` defaults to "learned", the only ranking of the search that has scores; any other is a
     SettingsError.
     """
-    of_multibox = {name: value for name, value in options.items() if name in ("weights", *_OWN)}
-    search = {name: value for name, value in options.items() if name not in ("weights", *_OWN)}
-    if search.setdefault("ranking", "learned") != "learned":
+    own = {name: options.pop(name) for name in MULTIBOX_OPTIONS if name in options}
+    if options.setdefault("ranking", "learned") != "learned":
         raise SettingsError("both: selective search has scores only with ranking=learned")
-    return of_multibox, search
-
-
-_OWN = ("keep", "near_duplicates", "scales")
+    if "threads" in options:
+        own["threads"] = options["threads"]
+    return Both(SelectiveSearch(**options), MultiBox(**own))

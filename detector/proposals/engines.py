@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from detector.errors import SettingsError, brief
-from detector.proposals.merge import Proposer
+from detector.errors import SettingsError, brief, cut
 from detector.safe_yaml import YamlError, load_yaml
 from detector.settings import Settings
+
+ENGINES = ("selective-search", "opencv", "multibox", "both")
 
 
 class ProposalConfig(Settings):
@@ -17,49 +18,6 @@ class ProposalConfig(Settings):
 
     engine: str = "selective-search"
     options: dict[str, Any] = {}
-
-
-def selective_search(options: Mapping[str, Any]) -> Proposer:
-    """Build our own selective search."""
-    from detector.proposals.selective_search import SelectiveSearch
-
-    return SelectiveSearch(**options)
-
-
-def opencv(options: Mapping[str, Any]) -> Proposer:
-    """Build OpenCV's selective search; it calls a preset `mode` and has threads of its own."""
-    from detector.proposals.opencv import OpenCVSelectiveSearch
-
-    names = {"preset": "mode"}
-    arguments = {
-        names.get(name, name): value for name, value in options.items() if name != "threads"
-    }
-    return OpenCVSelectiveSearch(**arguments)
-
-
-def multibox(options: Mapping[str, Any]) -> Proposer:
-    """Build MultiBox from the file `weights`; it is deterministic, so a seed is ignored."""
-    from detector.proposals.multibox.predict import MultiBox
-
-    return MultiBox(**{name: value for name, value in options.items() if name != "seed"})
-
-
-def both(options: Mapping[str, Any]) -> Proposer:
-    """Build the joint ranking of MultiBox and selective search; takes the options of either."""
-    from detector.proposals.both import Both, split_options
-    from detector.proposals.selective_search import SelectiveSearch
-
-    threads = {"threads": options["threads"]} if "threads" in options else {}
-    of_multibox, search = split_options({k: v for k, v in options.items() if k != "threads"})
-    return Both(SelectiveSearch(**threads, **search), multibox({**threads, **of_multibox}))  # type: ignore[arg-type]
-
-
-ENGINES: dict[str, Callable[[Mapping[str, Any]], Proposer]] = {
-    "selective-search": selective_search,
-    "opencv": opencv,
-    "multibox": multibox,
-    "both": both,
-}
 
 
 def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
@@ -70,16 +28,25 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]] | None:
     name, _, settings = text.partition(":")
     if name not in ENGINES:
         return None
+    pairs = [pair for pair in settings.split(",") if pair]
+    return name, parse_options(pairs, f"{name}:", "NAME:SETTING=VALUE,...")
+
+
+def parse_options(pairs: Sequence[str], label: str, form: str = "NAME=VALUE") -> dict[str, Any]:
+    """Parse texts NAME=VALUE, the values as YAML: numbers are numbers and lists are lists.
+
+    Raises SettingsError, whose message begins with `label` and names the `form` expected.
+    """
     options: dict[str, Any] = {}
-    for pair in filter(None, settings.split(",")):
-        key, equals, value = pair.partition("=")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
         if not equals:
-            raise SettingsError(f"{text}: expected NAME:SETTING=VALUE,...")
+            raise SettingsError(f"{label} {cut(pair)}: expected {form}")
         try:
-            options[key] = load_yaml(value)
+            options[name] = load_yaml(value)
         except YamlError as error:
-            raise SettingsError(f"{name}: the value of {brief(key)} is not YAML: {error}") from None
-    return name, options
+            raise SettingsError(f"{label} {cut(pair)}: not a YAML value ({error})") from None
+    return options
 
 
 def names_a_file(text: str) -> bool:
@@ -95,11 +62,32 @@ def build_engine(name: str, options: Mapping[str, Any]) -> Any:
     if name not in ENGINES:
         raise SettingsError(f"engine {name!r} is not known; choose {', '.join(ENGINES)}")
     try:
-        return ENGINES[name](options)
+        return _build(name, dict(options))
     except (TypeError, ValueError, RuntimeError) as error:  # what no settings of its own check
         said = ", ".join(f"{key}={brief(value)}" for key, value in options.items())
         reason = " ".join(str(error).split())[:150]
         raise SettingsError(f"engine {name} cannot be made with {said}: {reason}") from error
+
+
+def _build(name: str, options: dict[str, Any]) -> Any:
+    # An engine's libraries take seconds to import, so each is imported where it is chosen.
+    if name == "selective-search":
+        from detector.proposals.selective_search import SelectiveSearch
+
+        return SelectiveSearch(**options)
+    if name == "opencv":
+        from detector.proposals.opencv import OpenCVSelectiveSearch
+
+        options.pop("threads", None)  # it has threads of its own
+        return OpenCVSelectiveSearch(**options)
+    if name == "multibox":
+        from detector.proposals.multibox.predict import MultiBox
+
+        options.pop("seed", None)  # nothing in it is random
+        return MultiBox(**options)
+    from detector.proposals.both import build_both
+
+    return build_both(**options)
 
 
 def warm_up(name: str, announce: Callable[[str], None] | None = None) -> None:

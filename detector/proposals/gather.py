@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from detector.errors import ImageError, ProposalError
+from detector.errors import DetectorError, ImageError, ProposalError
 from detector.images.decoding import content_hash, decode, read_bytes
 from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
+from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, check_near
 from detector.structures import Proposals
 
@@ -57,36 +61,46 @@ class StoredProposals:
         return proposals
 
 
+def propose_file(
+    path: Path, proposer: Proposer, store: ProposalStore | None, key: str
+) -> tuple[Proposals, float | None]:
+    """Proposals of an image file, and the seconds of the search; None where they were stored.
+
+    New ones are stored under the settings hash `key`. Raises ImageError or ProposalError.
+    """
+    data = read_bytes(path)
+    content = content_hash(data)
+    stored = None if store is None else store.get(content, key)
+    if stored is not None and store is not None:
+        store.add_name(content, path.name)
+        return stored, None
+    pixels = decode(data, str(path)).pixels
+    started = time.perf_counter()
+    proposals = proposer(pixels)
+    seconds = time.perf_counter() - started
+    if store is not None:
+        store.put(content, key, proposals, path.name)
+    return proposals, seconds
+
+
 def gather(
     paths: Sequence[Path], proposer: Proposer, store: ProposalStore | None, *, threads: int = 1
 ) -> Generator[tuple[Path, Proposals | ImageError], None, None]:
     """Yield each path in order with its proposals, or with the ImageError of its image.
 
-    New proposals are written to `store` where it is open for writing. Proposers release the
-    interpreter's lock, so threads share the work; the result is the same for any number of them.
+    New proposals are written to `store`. Proposers release the interpreter's lock, so threads share
+    the work; the result is the same for any number of them.
     """
-    key = None
-    if store is not None:
-        settings = describe(proposer)
-        key = store.put_settings(settings) if store.mode == "rw" else settings_hash(settings)
+    key = "" if store is None else store.put_settings(describe(proposer))
 
     def propose_one(path: Path) -> Proposals | ImageError:
         try:
-            data = read_bytes(path)
-            content = content_hash(data)
-            stored = store.get(content, key) if store is not None and key else None
-            if stored is not None:
-                if store is not None and store.mode == "rw":
-                    store.add_name(content, path.name)
-                return stored
-            proposals = proposer(decode(data, str(path)).pixels)
+            return propose_file(path, proposer, store, key)[0]
         except ImageError as error:
             return error
-        if store is not None and key and store.mode == "rw":
-            store.put(content, key, proposals, path.name)
-        return proposals
 
     with ThreadPoolExecutor(threads, thread_name_prefix="proposals") as pool:
+        # A few images ahead and not all: their proposals would wait in memory.
         waiting: list[Future[Proposals | ImageError]] = []
         try:
             submitted = 0
@@ -98,3 +112,38 @@ def gather(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@dataclass(frozen=True)
+class Record:
+    """Outcome for one image; `error` is None where its proposals are in the cache."""
+
+    path: str
+    boxes: int = 0
+    seconds: float | None = None
+    """Of the search; None where the proposals were stored already."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Picklable factory of the function path -> Record, called in each worker process."""
+
+    store: Path
+    engine: str
+    options: dict[str, Any]
+    settings: dict[str, Any] = field(repr=False)
+    """Description of the proposer for the cache; see `describe`."""
+
+    def __call__(self) -> Callable[[str], Record]:
+        proposer = build_engine(self.engine, self.options)
+        store, key = ProposalStore(self.store, "rw"), settings_hash(self.settings)
+
+        def record(path: str) -> Record:
+            try:
+                proposals, seconds = propose_file(Path(path), proposer, store, key)
+            except DetectorError as error:
+                return Record(path, error=str(error))
+            return Record(path, len(proposals), seconds)
+
+        return record

@@ -9,23 +9,23 @@ random number, largest first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from detector.errors import SettingsError
 from detector.images.decoding import check_pixels
 from detector.proposals.merge import proposals_in_order
 from detector.seeds import Seed
-from detector.settings import Settings
+from detector.settings import Settings, validate
 from detector.structures import Array, Proposals
 
 
 class OpenCVSelectiveSearchSettings(Settings):
-    """OpenCV's own parameters; base_k and inc_k of 150 are its defaults for both modes."""
+    """OpenCV's own parameters; base_k and inc_k of 150 are its defaults for all presets."""
 
-    engine: str = Field("opencv", pattern="^opencv$")
-    mode: str = Field("fast", pattern="^(single|fast|quality)$")
+    engine: Literal["opencv"] = "opencv"
+    preset: Literal["single", "fast", "quality"] = "fast"
     base_k: int = Field(150, ge=1, le=100_000)
     inc_k: int = Field(150, ge=1, le=100_000)
     sigma: float = Field(0.8, gt=0, le=10)
@@ -51,15 +51,9 @@ class OpenCVSelectiveSearch:
     """
 
     def __init__(self, **settings: object) -> None:
-        try:
-            self.settings = OpenCVSelectiveSearchSettings.model_validate(settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part)[:80] for part in first["loc"])
-            known = ", ".join(OpenCVSelectiveSearchSettings.model_fields)
-            raise SettingsError(
-                f"opencv proposals: {name}: {first['msg']}; known: {known}"
-            ) from None
+        self.settings: OpenCVSelectiveSearchSettings = validate(
+            OpenCVSelectiveSearchSettings, settings, "opencv proposals"
+        )
 
     def __call__(self, image: Array) -> Proposals:
         return self.rankings(image, [self.settings.seed])[0]
@@ -97,9 +91,9 @@ class OpenCVSelectiveSearch:
         search.setBaseImage(bgr)
         base = round(self.settings.base_k * self.settings.superpixel_scale)
         step = round(self.settings.inc_k * self.settings.superpixel_scale)
-        if self.settings.mode == "single":
+        if self.settings.preset == "single":
             search.switchToSingleStrategy(base, self.settings.sigma)
-        elif self.settings.mode == "fast":
+        elif self.settings.preset == "fast":
             search.switchToSelectiveSearchFast(base, step, self.settings.sigma)
         else:
             search.switchToSelectiveSearchQuality(base, step, self.settings.sigma)

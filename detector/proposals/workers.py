@@ -1,7 +1,7 @@
 """A pool of worker processes that may die or hang: restarted, with two tries for each item.
 
 Processes and not threads: a process can be killed when an image takes too long, and when the system
-kills one for its memory, the others survive.
+kills one for its memory, the others survive. concurrent.futures gives up all work when one dies.
 """
 
 from __future__ import annotations
@@ -56,49 +56,41 @@ def work_on(
             busy = any(worker.item is not None for worker in crew)
             if not busy and (not waiting or stop()):
                 return
-            for worker in _next_to_report(crew):
-                yield from _attend(worker, waiting)
+            # Woken at least once a second, so that a request to stop is seen while workers start.
+            now = time.monotonic()
+            patience = min([1.0, *(max(0.0, worker.deadline - now) for worker in crew)])
+            spoken = wait([worker.connection for worker in crew], patience)
+            for worker in crew:
+                if worker.connection in spoken or worker.deadline <= time.monotonic():
+                    yield from _attend(worker, waiting)
     finally:
         for worker in crew:
             worker.end()
 
 
-def _next_to_report(crew: list[_Worker]) -> list[_Worker]:
-    """Wait for workers that have a result, have died or are late."""
-    now = time.monotonic()
-    # Woken at least once a second, so that a request to stop is seen while workers start.
-    patience = min([1.0, *(max(0.0, worker.deadline - now) for worker in crew)])
-    spoken = wait([worker.connection for worker in crew], patience)
-    now = time.monotonic()
-    return [w for w in crew if w.connection in spoken or w.deadline <= now]
-
-
 def _attend(worker: _Worker, waiting: deque[tuple[Any, int]]) -> Iterator[tuple[Any, Any]]:
-    item, tries, started = worker.item, worker.tries, worker.ready
+    """Take a worker's message; replace it, and put its item back, where it has died or is late."""
+    item, tries = worker.item, worker.tries
     try:
-        said = worker.listen()
-    except (EOFError, OSError, _LateError, _StartError) as error:
-        reason = worker.cause_of_death(error)
-        if not started:
-            worker.starts_failed += 1
-            if worker.starts_failed >= TRIES:
-                raise ProposalError(f"the worker processes do not start: {reason}") from None
-        worker.restart()
+        answer = worker.receive()
+    except _GoneError as error:
+        if not worker.ready:
+            worker.failed_starts += 1
+            if worker.failed_starts >= TRIES:
+                raise ProposalError(f"the worker processes do not start: {error}") from None
+        worker.end()
+        worker.start()
         if item is not None and tries < TRIES:
             waiting.append((item, tries + 1))
         elif item is not None:
-            yield item, Lost(f"{reason}, {tries} times; given up")
+            yield item, Lost(f"{error}, {tries} times; given up")
         return
-    if started:
-        yield item, said
+    if item is not None:
+        yield item, answer
 
 
-class _LateError(Exception):
-    pass
-
-
-class _StartError(Exception):
-    """The worker's own preparation raised; holds its message."""
+class _GoneError(Exception):
+    """A worker died, took too long, or could not prepare itself; holds the reason."""
 
 
 @contextmanager
@@ -120,11 +112,10 @@ class _Worker:
     """A process, our end of the pipe to it, and its current item."""
 
     def __init__(self, prepare: Prepare) -> None:
-        self.prepare = prepare
-        self.starts_failed = 0
-        self._start()
+        self.prepare, self.failed_starts = prepare, 0
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         # Never a fork: locks held by our threads would be copied in whatever state they are.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -144,31 +135,24 @@ class _Worker:
         except OSError:
             self.deadline = 0.0  # it died while idle: found late at once, and replaced
 
-    def listen(self) -> Any:
-        """Receive the worker's message, after which it is idle."""
-        if not self.connection.poll():
-            raise _LateError
-        said = self.connection.recv()
-        if not self.ready and isinstance(said, Lost):
-            raise _StartError(said.reason)
-        self.ready, self.item, self.deadline = True, None, float("inf")
-        self.starts_failed = 0
-        return said
-
-    def cause_of_death(self, error: Exception) -> str:
-        if isinstance(error, _StartError):
-            return str(error)
-        if isinstance(error, _LateError) and self.process.is_alive():
-            return f"took over {self.limit:g} s"
-        self.process.join(5)
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            return f"its worker was killed by {signal.Signals(-code).name}"
-        return f"its worker ended with exit code {code}"
-
-    def restart(self) -> None:
-        self.end()
-        self._start()
+    def receive(self) -> Any:
+        """Receive the worker's message, after which it is idle. Raises _GoneError."""
+        try:
+            if not self.connection.poll() and self.process.is_alive():
+                raise _GoneError(f"took over {self.limit:g} s")
+            message = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join(5)
+            code = self.process.exitcode
+            if code is not None and code < 0:
+                name = signal.Signals(-code).name
+                raise _GoneError(f"its worker was killed by {name}") from None
+            raise _GoneError(f"its worker ended with exit code {code}") from None
+        if not self.ready and isinstance(message, Lost):
+            raise _GoneError(message.reason)
+        self.ready, self.item, self.failed_starts = True, None, 0
+        self.deadline = float("inf")
+        return message
 
     def end(self) -> None:
         self.process.kill()
@@ -180,22 +164,20 @@ def _serve(connection: Connection, prepare: Prepare) -> None:
     """Main loop of a worker process: prepare, then answer items until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        work = prepare()
-    except Exception as error:
-        connection.send(Lost(f"{type(error).__name__}: {error}"))
-        return
-    connection.send(None)
-    while True:
+
+    def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            item = connection.recv()
-        except (EOFError, ConnectionResetError):  # our parent was killed
-            return
-        try:
-            said = work(item)
+            return function(*arguments)
         except Exception as error:
-            said = Lost(f"{type(error).__name__}: {error}")
-        try:
-            connection.send(said)
-        except BrokenPipeError:
+            return Lost(f"{type(error).__name__}: {error}")
+
+    try:
+        work = attempt(prepare)
+        if isinstance(work, Lost):
+            connection.send(work)
             return
+        connection.send(None)
+        while True:
+            connection.send(attempt(work, connection.recv()))
+    except (EOFError, ConnectionResetError, BrokenPipeError):  # our parent was killed
+        return

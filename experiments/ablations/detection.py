@@ -9,16 +9,22 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ablations.rows import read_file
 from detector.cli.detecting.loading import settings_given
 from detector.datasets import Dataset
-from detector.errors import EvaluationError, ImageError
+from detector.detection.bundle import read_manifest
+from detector.detection.load import load_detector
+from detector.errors import EvaluationError, ImageError, SettingsError
+from detector.evaluation import compare, evaluate
+from detector.evaluation.scoring.regions import proposing_with, region_store, score_dataset
 from detector.progress.messages import say_error
-from detector.settings import Settings
+from detector.proposals.cache.stored import ProposalStore
+from detector.settings import Settings, validate
 from detector.structures import Detections
 
 
 class RowSettings(Settings):
-    """One row. What is None is as the bundle has it."""
+    """One row; a setting of None is as the bundle has it."""
 
     name: str = ""
     proposals: str | None = None
@@ -38,16 +44,9 @@ class RowSettings(Settings):
     """What the paper says, to be printed beside."""
 
 
-class Table(Settings):
-    """A file of rows; `common` holds what they have in common."""
-
-    common: dict[str, Any] = {}
-    rows: tuple[dict[str, Any], ...] = Field(min_length=1)
-
-
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What one row found."""
+    """Detections of one row, and its regions an image."""
 
     settings: RowSettings
     boxes: float
@@ -55,28 +54,16 @@ class Measured:
 
 
 def read_rows(path: Path) -> list[RowSettings]:
-    """The rows of a table's file, each complete."""
-    from detector.settings import load_config, validate
-
-    table: Table = validate(Table, load_config(path), str(path))
-    made = []
-    for number, row in enumerate(table.rows, start=1):
-        label = f"{path}: row {number}"
-        made.append(validate(RowSettings, {**table.common, **row}, label))
-    names = [row.name for row in made]
+    """Read the rows of a table's file, each complete. Raises SettingsError."""
+    file = read_file(path)
+    rows: list[RowSettings] = [
+        validate(RowSettings, {**file.common, **row}, f"{path}: row {number}")
+        for number, row in enumerate(file.rows, start=1)
+    ]
+    names = [row.name for row in rows]
     if len(set(names)) < len(names) or not all(names):
-        from detector.errors import SettingsError
-
         raise SettingsError(f"{path}: every row needs a name of its own")
-    return made
-
-
-def check_classes(classes: tuple[str, ...], dataset: Dataset) -> None:
-    """The data set's are those of the detector."""
-    if classes != dataset.classes:
-        raise EvaluationError(
-            f"{dataset.name} has other classes than the weights; the mAP needs the same"
-        )
+    return rows
 
 
 def measure(
@@ -91,11 +78,6 @@ def measure(
 
     An image that cannot be read is said on stderr and has no result.
     """
-    from detector.detection.bundle import read_manifest
-    from detector.detection.load import load_detector
-    from detector.evaluation.scoring.regions import proposing_with, region_store, score_dataset
-    from detector.proposals.cache.stored import ProposalStore
-
     settings = settings_given(
         row.max_proposals, row.voting, svm=row.svm, regression=row.regression,
         score_threshold=0.01, nms_threshold=row.nms, max_detections=300,
@@ -104,7 +86,10 @@ def measure(
     detector = load_detector(
         bundle, members=members, proposals=row.proposals, settings=settings, threads=threads
     )
-    check_classes(detector.classes, dataset)
+    if detector.classes != dataset.classes:
+        raise EvaluationError(
+            f"{dataset.name} has other classes than the weights; the mAP needs the same"
+        )
     if not row.size_prior:
         detector.prior = None
     if not row.temperature:
@@ -126,8 +111,6 @@ def measure(
 
 def judged(dataset: Dataset, rows: list[Measured], seed: int, rounds: int) -> list[dict[str, Any]]:
     """VOC2012's mAP of each row and its difference from the first, with bootstrap intervals."""
-    from detector.evaluation import compare, evaluate
-
     found = []
     for row in rows:
         verdict = evaluate(dataset, row.results, "voc12", rounds=rounds, seed=seed)

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 
+from ablations.rows import read_file
 from detector.errors import SettingsError
-from detector.settings import Settings
-from detector.training.classifier.settings import (
-    AUXILIARY_SIDES,
-    ClassifierTrainingConfig,
-    OptimiserSettings,
-)
+from detector.models import build_model
+from detector.settings import Settings, put, validate
+from detector.training.classifier.recipes import with_recipe
+from detector.training.classifier.settings import AUXILIARY_SIDES, ClassifierTrainingConfig
 
 NORMALISED = ("inception_v2", "inception_v3")
 """Networks in which batch normalisation may see one value of a map for each image."""
@@ -35,15 +35,8 @@ class RowSettings(Settings):
 
     name: str = Field(min_length=1)
     change: dict[str, Any] = {}
-    """What differs from the row above, by room.setting."""
+    """Differences from the row above, by room.setting."""
     paper: Paper = Paper()
-
-
-class Table(Settings):
-    """A file of rows; `common` is where the first one begins."""
-
-    common: dict[str, Any] = {}
-    rows: tuple[dict[str, Any], ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class Row:
 
     @property
     def adapted(self) -> bool:
-        """Whether its auxiliary head departs from the paper to take smaller crops."""
+        """True where its auxiliary head departs from the paper to take smaller crops."""
         return bool(self.settings.network.options.get("adaptive_auxiliary"))
 
 
@@ -69,39 +62,28 @@ def read_rows(
     changes  room.setting=value, of all rows; what a row changes itself stands
     over     further settings of all rows, by room.setting
     """
-    from detector.settings import load_config, validate
-
-    load_config(None, changes)  # complains of them by their own names
-    tree = load_config(path, [f"common.{change}" for change in changes])
-    table: Table = validate(Table, tree, str(path))
-    at = deepcopy(table.common)
+    file = read_file(path, changes)
+    tree = deepcopy(file.common)
     for name, value in (over or {}).items():
-        _put(at, name, value, str(path))
-    _adapt_auxiliary(at)
+        put(tree, name, value)
+    _adapt_auxiliary(tree)
     rows: list[Row] = []
-    for number, given in enumerate(table.rows, start=1):
+    for number, given in enumerate(file.rows, start=1):
         label = f"{path}: row {number}"
         asked: RowSettings = validate(RowSettings, given, label)
         for name, value in asked.change.items():
-            _put(at, name, value, label)
-        rows.append(_row(asked, at, label))
+            put(tree, name, value)
+        settings = validate(ClassifierTrainingConfig, with_recipe(deepcopy(tree)), label)
+        rows.append(Row(asked.name, asked.change, asked.paper, settings))
         _check(rows, label)
     return rows
 
 
 def differences(one: ClassifierTrainingConfig, other: ClassifierTrainingConfig) -> dict[str, Any]:
-    """What `other` sets otherwise, by room.setting."""
+    """Settings of `other` that differ from those of `one`, by room.setting."""
     before, after = (dict(_leaves(x.model_dump(mode="json"))) for x in (one, other))
     names = sorted(before.keys() | after.keys())
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
-
-
-def _row(asked: RowSettings, at: Mapping[str, Any], label: str) -> Row:
-    from detector.settings import validate
-    from detector.training.classifier.recipes import with_recipe
-
-    settings = validate(ClassifierTrainingConfig, with_recipe(deepcopy(at)), label)
-    return Row(asked.name, asked.change, asked.paper, settings)
 
 
 def _check(rows: Sequence[Row], label: str) -> None:
@@ -128,7 +110,7 @@ def _check(rows: Sequence[Row], label: str) -> None:
 
 
 def _check_batch(settings: ClassifierTrainingConfig, label: str) -> None:
-    how: OptimiserSettings = settings.optimiser
+    how = settings.optimiser
     part = math.ceil(how.batch / how.accumulate)
     last = how.batch - part * ((how.batch - 1) // part)
     if settings.network.architecture in NORMALISED and last < 2:
@@ -139,11 +121,7 @@ def _check_batch(settings: ClassifierTrainingConfig, label: str) -> None:
 
 
 def _check_network(settings: ClassifierTrainingConfig, label: str) -> None:
-    """Its options are known: built without memory."""
-    import torch
-
-    from detector.models import build_model
-
+    """Refuse unknown options, by a network that is built without memory."""
     with torch.device("meta"):
         try:
             build_model(settings.network.architecture, 2, **settings.network.options)
@@ -153,6 +131,7 @@ def _check_network(settings: ClassifierTrainingConfig, label: str) -> None:
 
 def _adapt_auxiliary(at: Mapping[str, Any]) -> None:
     """Let the auxiliary head take crops that are smaller than the published ones."""
+    # Not validated yet: a row may still complete these settings.
     network = at.get("network")
     options = network.get("options") if isinstance(network, dict) else None
     if not isinstance(network, dict) or not isinstance(options, dict):
@@ -160,16 +139,6 @@ def _adapt_auxiliary(at: Mapping[str, Any]) -> None:
     size, name = network.get("input_size"), network.get("architecture")
     if name in NORMALISED and isinstance(size, int) and size < AUXILIARY_SIDES[name][0]:
         options.setdefault("adaptive_auxiliary", True)
-
-
-def _put(tree: dict[str, Any], name: str, value: object, label: str) -> None:
-    *rooms, last = name.split(".")
-    at: Any = tree
-    for room in rooms:
-        at = at.setdefault(room, {})
-        if not isinstance(at, dict):
-            raise SettingsError(f"{label}: {name}: {room} is a value, not a group of settings")
-    at[last] = value
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 
 from detector.datasets import Dataset
-from detector.detection.bundle import BundleManifest
-from detector.detection.detector import Detector
-from detector.errors import EvaluationError, ImageError
-from detector.evaluation.scoring.regions import region_store, score_dataset
-from detector.evaluation.scoring.store import RegionStore
+from detector.errors import ImageError
+from detector.evaluation.bootstrap import image_draws
+from detector.evaluation.coverage import best_overlaps, coverage
 from detector.images.decoding import read_image
 from detector.progress.messages import say_error
-from detector.proposals.cache.stored import describe, settings_hash
+from detector.proposals.cache.stored import describe
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union
-from detector.structures import Array, Detections, Proposals
+from detector.structures import Array, Proposals
 
 ADDED = 200
 """MultiBox regions of GoogLeNet's entry."""
@@ -29,7 +27,7 @@ ADDED = 200
 
 @dataclass(eq=False)
 class Row:
-    """One way to propose, and what it found.
+    """One way to propose, and its proposals by image id.
 
     against  the row that it is compared with; None: it is one that others are compared with
     limit    where it is not None, the row is the best so many of `against`
@@ -45,7 +43,7 @@ class Row:
     seconds: float = 0.0
 
 
-def rows_of(multibox: str | None, threads: int) -> list[Row]:
+def rows_of(multibox: Path | None, threads: int) -> list[Row]:
     """The rows of the table; without MultiBox's weights only those of selective search.
 
     The paper's figures are of ILSVRC's validation set, where R-CNN had 2,403 regions at 91.6 %.
@@ -54,27 +52,20 @@ def rows_of(multibox: str | None, threads: int) -> list[Row]:
         build_engine("selective-search", {"superpixel_scale": scale, "threads": threads})
         for scale in (1.0, 2.0)
     )
-    rows = [
-        Row("selective search", once, [describe(once)], {"boxes": "2,403", "coverage": "92 %"}),
-        Row(
-            "superpixels doubled", doubled, [describe(doubled)],
-            {"boxes": "half", "coverage": "not said"},
-        ),
-    ]  # fmt: skip
-    rows[1].against = rows[0]
+    paper = {"boxes": "2,403", "coverage": "92 %"}
+    first = Row("selective search", once, [describe(once)], paper)
+    paper = {"boxes": "half", "coverage": "not said"}
+    rows = [first, Row("superpixels doubled", doubled, [describe(doubled)], paper, first)]
     if multibox is None:
         return rows
-    given: dict[str, Any] = {"weights": multibox} if multibox else {}
-    added = build_engine("multibox", {**given, "keep": ADDED, "threads": threads})
-    rows += [
-        Row(
-            f"doubled + {ADDED} MultiBox", union(doubled, added),
-            [describe(doubled), describe(added)],
-            {"boxes": "about 60 %", "coverage": "93 %", "mAP": "+1"}, rows[0],
-        ),
-        Row(f"MultiBox alone ({ADDED})", added, [describe(added)], {"boxes": "200"}, rows[0]),
-    ]  # fmt: skip
-    return rows
+    added = build_engine("multibox", {"weights": multibox, "keep": ADDED, "threads": threads})
+    joined, settings = union(doubled, added), [describe(doubled), describe(added)]
+    paper = {"boxes": "about 60 %", "coverage": "93 %", "mAP": "+1"}
+    return [
+        *rows,
+        Row(f"doubled + {ADDED} MultiBox", joined, settings, paper, first),
+        Row(f"MultiBox alone ({ADDED})", added, [describe(added)], {"boxes": "200"}, first),
+    ]
 
 
 def rows_of_budgets(name: str, proposer: Proposer, budgets: Sequence[int]) -> list[Row]:
@@ -110,39 +101,35 @@ def propose_all(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bool]:
 def measure_all(
     dataset: Dataset, rows: Sequence[Row], seed: int, rounds: int
 ) -> list[dict[str, Any]]:
-    """What each row covers, with bounds where `rounds` is not 0."""
-    results = [measured(dataset, row) for row in rows]
+    """Boxes an image, coverage at IoU 0.5, MABO and seconds an image of each row; with bounds where
+    `rounds` is not 0.
+    """
+    results = []
+    for row in rows:
+        found = coverage(dataset, row.found, [None])
+        proposing = row if row.limit is None or row.against is None else row.against
+        results.append(
+            {
+                "name": row.name,
+                "boxes": float(found.taken[0]),
+                "coverage": float(found.recall(0.5)[0]),
+                "mabo": float(found.mabo()[0]),
+                "seconds": proposing.seconds / len(row.found),
+                "paper": row.paper,
+                "settings": row.settings,
+            }
+        )
     if rounds:
-        with_bounds(dataset, rows, results, seed, rounds)
+        add_bounds(dataset, rows, results, seed, rounds)
     return results
 
 
-def measured(dataset: Dataset, row: Row) -> dict[str, Any]:
-    """Boxes an image, coverage at IoU 0.5, MABO and seconds an image of one row."""
-    from detector.evaluation.coverage import coverage
-
-    found = coverage(dataset, row.found, [None])
-    proposing = row if row.limit is None or row.against is None else row.against
-    return {
-        "name": row.name,
-        "boxes": float(found.taken[0]),
-        "coverage": float(found.recall(0.5)[0]),
-        "mabo": float(found.mabo()[0]),
-        "seconds": proposing.seconds / len(row.found),
-        "paper": row.paper,
-        "settings": row.settings,
-    }
-
-
-def with_bounds(
+def add_bounds(
     dataset: Dataset, rows: Sequence[Row], results: list[dict[str, Any]], seed: int, rounds: int
 ) -> None:
     """Add to each row the bootstrap interval of its coverage, and the paired difference from that
     of the row it is compared with, over the images (Efron; 95 %).
     """
-    from detector.evaluation.bootstrap import image_draws
-    from detector.evaluation.coverage import best_overlaps
-
     images = len(dataset)
     draws = image_draws(images, seed, rounds)
     objects = np.zeros(images)
@@ -171,77 +158,3 @@ def _bounds(values: Array) -> list[float]:
     """The middle 95 % of resampled values; those of rounds without an object do not count."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return [float(low), float(high)]
-
-
-def detect_by_rows(
-    dataset: Dataset,
-    rows: Sequence[Row],
-    detector: Detector,
-    store: RegionStore,
-    watched: Callable[[Iterator[Any]], Iterator[Any]],
-) -> list[dict[str, Detections]]:
-    """What a detector finds on the regions of each row, by image id.
-
-    A region that several rows have is judged once: each image's distinct regions are asked
-    together, and a row takes its own of the answers, up to the detector's `max_proposals`.
-    """
-    limit = detector.settings.max_proposals
-    distinct: dict[Path, Proposals] = {}
-    places: dict[str, list[Array]] = {}
-    for sample in dataset.samples:
-        own = [row.found[sample.image_id].boxes[:limit] for row in rows]
-        boxes, inverse = np.unique(np.concatenate(own), axis=0, return_inverse=True)
-        distinct[sample.path] = Proposals(boxes, rows[0].found[sample.image_id].size)
-        ends = np.cumsum([len(one) for one in own])[:-1]
-        places[sample.image_id] = np.split(inverse.reshape(-1), ends)
-    detector.settings = detector.settings.model_copy(
-        update={"max_proposals": None}
-    )  # of the distinct ones, all
-    results: list[dict[str, Detections]] = [{} for _ in rows]
-    scored = score_dataset(
-        detector, dataset, store, lambda paths: ((path, distinct[path]) for path in paths)
-    )
-    for sample, found in watched(scored):
-        if isinstance(found, ImageError):
-            raise found
-        if not np.array_equal(found.proposals.boxes, distinct[sample.path].boxes):
-            raise EvaluationError(
-                f"{sample.path}: its regions are not those whose scores were kept before; give"
-                " another --out, or remove what it holds"
-            )
-        for one, chosen in zip(results, places[sample.image_id], strict=True):
-            one[sample.image_id] = detector.suppress(found.boxes[chosen], found.scores[chosen])
-    return results
-
-
-def mean_precisions(
-    dataset: Dataset,
-    rows: Sequence[Row],
-    results: list[dict[str, Any]],
-    detector: Detector,
-    manifest: BundleManifest,
-    out: Path,
-    watched: Callable[[Iterator[Any]], Iterator[Any]],
-    seed: int,
-    rounds: int,
-) -> None:
-    """Add to each row VOC2012's mAP on its regions, the bootstrap interval, and the paired
-    difference from the row it is compared with; what the networks say of regions is kept in `out`.
-    """
-    from detector.evaluation import compare, evaluate
-
-    made = {
-        "rows": [[row.settings, row.limit] for row in rows],
-        "most": detector.settings.max_proposals,
-    }
-    store = region_store(out / "regions", detector, manifest, settings_hash(made))
-    found = detect_by_rows(dataset, rows, detector, store, watched)
-    for row, one, result in zip(rows, found, results, strict=True):
-        verdict = evaluate(dataset, one, "voc12", rounds=rounds, seed=seed)
-        result["mAP"] = verdict.mean_ap
-        if verdict.interval is not None:
-            result["mAP_interval"] = [verdict.interval.low, verdict.interval.high]
-        if rounds and row.against is not None:
-            other = found[rows.index(row.against)]
-            gain = compare(dataset, other, one, "voc12", seed, rounds).difference
-            result["mAP_gain"] = [gain.estimate, gain.low, gain.high]

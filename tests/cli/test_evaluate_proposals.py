@@ -89,7 +89,7 @@ def test_stored_proposals_give_the_numbers_worked_out_by_hand(data, cache, tmp_p
 def test_engines_stand_side_by_side_over_several_seeds(data, cache, tmp_path, capsys):
     out = tmp_path / "out"
     ours = "selective-search:preset=single,superpixel_scale=0.5"
-    theirs = "opencv:mode=single"
+    theirs = "opencv:preset=single"
     assert run(
         "--data", data, "--engine", ours, "--engine", theirs, "--engine", cache,
         "--seeds", 3, "--budgets", "1,all", "--out", out,

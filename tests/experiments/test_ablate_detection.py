@@ -91,6 +91,12 @@ def test_the_same_command_reads_what_is_kept(toy, tmp_path: Path, monkeypatch):
     assert (tmp_path / "out" / "ablation.json").read_bytes() == before
 
 
+def test_other_classes_are_refused_before_the_work(toy, tmp_path: Path, capsys):
+    others = write_squares(tmp_path / "others", ("cat", "dog"), images=2)
+    assert ablate((others, toy[1]), tmp_path / "out", TABLE) == 3
+    assert "other classes than the weights" in capsys.readouterr().err
+
+
 def test_an_image_that_cannot_be_read_is_said_once_and_the_rest_are_judged(
     toy, tmp_path: Path, capsys
 ):
@@ -129,6 +135,7 @@ def test_the_tables_that_come_with_the_project_are_valid():
 
     tables = TOOLS.parent / "configs" / "ablation"
     assert len(read_rows(tables / "shipped.yaml")) == 11
+    assert len(read_rows(tables / "proposals.yaml")) == 6
     rows = read_rows(tables / "detection.yaml")
     assert [row.members for row in rows] == [1, 1, "all"]
     assert all(row.voting == 0 and row.regression is False for row in rows)

@@ -46,54 +46,37 @@ def test_layouts_agree_with_the_conversions_of_boxes(rng):
     assert np.array_equal(Layout("xyxy", 1, True).xyxy(voc_from_xyxy(boxes)), boxes)
 
 
-@pytest.mark.parametrize("order", ["xyxy", "yxyx"])
-def test_where_the_end_pixel_matters_it_must_be_said(order):
-    with pytest.raises(SettingsError, match="--inclusive or --exclusive"):
-        Layout(order, 0, None)
+@pytest.mark.parametrize(
+    ("order", "inclusive", "said"),
+    [("xyxy", None, "--inclusive or --exclusive"), ("yxyx", None, "--inclusive or --exclusive"),
+     ("xywh", True, "xywh")],
+)  # fmt: skip
+def test_the_end_pixel_is_said_where_it_matters_and_only_there(order, inclusive, said):
+    with pytest.raises(SettingsError, match=said):
+        Layout(order, 0, inclusive)
 
 
-def test_sizes_have_no_end_pixel():
-    with pytest.raises(SettingsError, match="xywh"):
-        Layout("xywh", 0, True)
-
-
-def misread(written: list[list[float]], layout: Layout) -> str:
+@pytest.mark.parametrize(
+    ("written", "layout", "said"),
+    [
+        (
+            [[0, 0, 40, 100], [5, 60, 20, 90]], OURS,
+            ["box 0 is (0, 0, 40, 100) in an image 100 wide and 40 high", "--order yxyx",
+             "x and y are probably swapped"],
+        ),
+        ([[80, 10, 20, 30], [0, 0, 100, 40]], OURS, ["xywh --base 0", "sizes, not corners"]),
+        ([[50, 20, 90, 40]], Layout("xywh", 0, None), ["corners, not sizes"]),
+        ([[0, 0, 100, 40]], Layout("xyxy", 0, True), ["--exclusive"]),
+        ([[1, 1, 40, 100], [3, 50, 9, 80]], OURS, ["--order yxyx"]),  # MATLAB's
+        ([[0, 0, 900, 900]], OURS, ["are these the images"]),
+    ],
+)  # fmt: skip
+def test_boxes_that_do_not_fit_name_the_mistake(written, layout, said):
     found = {"a": ForeignBoxes(np.array(written, float))}
     with pytest.raises(ProposalError) as caught:
         convert(found, {"a": WIDE}, layout)
     assert len(str(caught.value).splitlines()) <= 3
-    return str(caught.value)
-
-
-def test_swapped_x_and_y_are_named():
-    text = misread([[0, 0, 40, 100], [5, 60, 20, 90]], OURS)
-    assert "box 0 is (0, 0, 40, 100) in an image 100 wide and 40 high" in text
-    assert "--order yxyx" in text
-    assert "x and y are probably swapped" in text
-
-
-def test_sizes_read_as_corners_are_named():
-    text = misread([[80, 10, 20, 30], [0, 0, 100, 40]], OURS)
-    assert "--order xywh --base 0" in text
-    assert "sizes, not corners" in text
-
-
-def test_corners_read_as_sizes_are_named():
-    text = misread([[50, 20, 90, 40]], Layout("xywh", 0, None))
-    assert "corners, not sizes" in text
-
-
-def test_exclusive_ends_read_as_inclusive_are_named():
-    assert "--exclusive" in misread([[0, 0, 100, 40]], Layout("xyxy", 0, True))
-
-
-def test_matlab_files_read_as_ours_are_named():
-    text = misread([[1, 1, 40, 100], [3, 50, 9, 80]], OURS)
-    assert "--order yxyx" in text
-
-
-def test_boxes_of_other_images_are_said_to_be_so():
-    assert "are these the images" in misread([[0, 0, 900, 900]], OURS)
+    assert all(words in str(caught.value) for words in said)
 
 
 def test_boxes_that_never_touch_a_border_raise_a_doubt():

@@ -41,7 +41,6 @@ def test_other_weights_are_another_key_of_the_cache_for_what_is_ranked_by_them(m
         return learned, paper
 
     before = keys()
-    assert "learned_ranking" not in describe(SelectiveSearch(ranking="learned")), "as ever"
     own = learned_ranking.shipped()
     monkeypatch.setattr(learned_ranking, "shipped", lambda: own._replace(linear=-own.linear))
     learned_ranking.fingerprint.cache_clear()

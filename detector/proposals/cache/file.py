@@ -11,7 +11,7 @@ from detector.errors import ProposalError
 
 # Tells our files from other SQLite files: "IRCN", for Inception-RCNN.
 APPLICATION_ID = 0x4952434E
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the tables and rows; a file of another version is refused."""
 PATIENCE_S = 60.0
 
@@ -24,9 +24,9 @@ CREATE TABLE IF NOT EXISTS regions (
     image INTEGER, engine INTEGER, boxes INTEGER, data BLOB, UNIQUE (image, engine));
 CREATE TABLE IF NOT EXISTS failures (
     name TEXT, engine INTEGER, message TEXT, PRIMARY KEY (name, engine));
+PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
-_OURS = {"engines", "images", "regions", "failures"}
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -77,8 +77,9 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
         ) from error
     connection = _raw(path, "mode=rwc")
     try:
-        if not _tables(connection):
-            _create(connection)
+        if not _number(connection, "schema_version"):  # a new file; others may be creating it too
+            connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
         _check_ours(connection, path)
         _keep_a_log(connection)
         # A crash of the machine may cost the last images, never the file; a kill costs nothing.
@@ -87,13 +88,6 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    """Create the tables in one transaction; another process doing the same is waited for."""
-    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _keep_a_log(connection: sqlite3.Connection) -> None:
@@ -123,16 +117,15 @@ def _raw(path: Path, how: str) -> sqlite3.Connection:
     )
 
 
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
 def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
-    if not _tables(connection) >= _OURS:
-        raise ProposalError(
-            f"{path} is an SQLite file but not a proposal cache of this version; choose another"
-        )
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.execute("SELECT name FROM sqlite_master").fetchall()  # a damaged schema shows here
+    if _number(connection, "application_id") != APPLICATION_ID:
+        raise ProposalError(f"{path} is an SQLite file but not a proposal cache; choose another")
+    version = _number(connection, "user_version")
     if version != FORMAT_VERSION:
         raise ProposalError(
             f"{path} is a proposal cache of format {version}, and this version reads format"
@@ -145,7 +138,7 @@ def explain(path: Path, error: sqlite3.Error) -> str:
     text = str(error)
     if path.is_dir():
         return f"{path} is a folder; a proposal cache is one file, such as {path / 'p.sqlite'}"
-    if "not a database" in text or "malformed" in text:
+    if any(said in text for said in ("not a database", "malformed", "no such table")):
         return (
             f"{path} is not a proposal cache, or is damaged ({text}); choose another file or, if it"
             " was one, delete it and run inception-rcnn propose run again"

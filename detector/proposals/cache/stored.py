@@ -56,12 +56,11 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def describe(proposer: Any) -> dict[str, Any]:
-    """Everything that determines a proposer's boxes: its class, its settings and the weights of a
-    learned ranking. The argument of `settings_hash`.
+    """Everything that determines a proposer's boxes: its settings, with the engine's name, and the
+    weights of a learned ranking. The argument of `settings_hash`.
     """
     settings = proposer.settings.model_dump(mode="json")
-    beside = getattr(proposer, "derived_settings", {})
-    return {"engine": type(proposer).__name__, **settings, **beside}
+    return {**settings, **getattr(proposer, "derived_settings", {})}
 
 
 def as_text(name: str) -> str:
@@ -89,14 +88,13 @@ class ProposalStore:
 
     mode "r" needs an existing file and never writes, so it works on read-only media; "rw" creates
     what is missing. An instance may be shared by threads, inherited by a fork and pickled to a
-    worker. Rows that `get` finds damaged are listed in `damaged` and treated as missing.
+    worker. A damaged row counts as missing; `verify` lists them.
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: Literal["r", "rw"] = "r") -> None:
         if mode not in ("r", "rw"):
             raise ValueError(f"mode {mode!r} is neither 'r' nor 'rw'")
         self.path, self.mode = Path(path), mode
-        self.damaged: list[Damage] = []
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
@@ -105,16 +103,17 @@ class ProposalStore:
 
     def get(self, content: str, settings: str) -> Proposals | None:
         """The stored proposals; None where there are none, or where the row is damaged."""
+        data = self._row(*_key(content, settings))
+        try:
+            return None if data is None else coding.decode(data)
+        except ProposalError:
+            return None
+
+    def _row(self, content: bytes, engine: bytes) -> bytes | None:
         query = f"SELECT {_DATA} {_FIND} WHERE content = ? AND hash = ?"
         with self._open() as connection:
-            row = connection.execute(query, _key(content, settings)).fetchone()
-        if row is None:
-            return None
-        try:
-            return coding.decode(row[0])
-        except ProposalError as error:
-            self.damaged.append(Damage(content, settings, str(error)))
-            return None
+            row = connection.execute(query, (content, engine)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def put(
         self, content: str, settings: str, proposals: Proposals, name: str | None = None
@@ -257,10 +256,14 @@ class ProposalStore:
             rows = connection.execute(f"SELECT {_CONTENT}, {_HASH} {_FIND}").fetchall()
         if sound != "ok":
             raise ProposalError(explain(self.path, sqlite3.DatabaseError(f"malformed: {sound}")))
-        before, self.damaged = self.damaged, []
-        for content, settings in rows:
-            self.get(content.hex(), settings.hex())
-        damaged, self.damaged = self.damaged, before
+        damaged = []
+        for content, engine in rows:
+            data = self._row(content, engine)
+            try:
+                if data is not None:
+                    coding.decode(data)
+            except ProposalError as error:
+                damaged.append(Damage(content.hex(), engine.hex(), str(error)))
         return damaged
 
     def close(self) -> None:

@@ -92,17 +92,13 @@ def convert(
         boxes = np.clip(layout.xyxy(foreign.boxes), 0, [width, height] * 2)
         with_area = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         dropped += len(boxes) - len(with_area)
-        proposals[name] = _proposals(boxes[with_area], foreign.scores, with_area, sizes[name])
+        scores = foreign.scores
+        if scores is not None:  # ranked by them; otherwise the file's order is the rank
+            scores = np.asarray(scores, np.float32)
+            with_area = with_area[np.argsort(-scores[with_area], kind="stable")]
+            scores = scores[with_area]
+        proposals[name] = Proposals(boxes[with_area], (height, width), scores)
     return Imported(proposals, dropped, _remark(proposals, layout))
-
-
-def _proposals(boxes: Array, scores: Array | None, rows: Array, size: tuple[int, int]) -> Proposals:
-    """In the file's order; where there are scores, by them."""
-    if scores is None:
-        return Proposals(boxes, size)
-    scores = np.asarray(scores, np.float32)[rows]
-    order = np.argsort(-scores, kind="stable")
-    return Proposals(boxes[order], size, scores[order])
 
 
 def _fits(foreign: ForeignBoxes, size: tuple[int, int], layout: Layout) -> bool:
@@ -136,39 +132,32 @@ def _diagnosis(
 
 def _alternatives(layout: Layout) -> list[tuple[Layout, str]]:
     """Other layouts, each with the mistake that it would explain, the likeliest first."""
-    swapped: dict[Order, Order] = {"xyxy": "yxyx", "yxyx": "xyxy"}
-    alternatives = []
-    if layout.order in swapped:
-        other = replace(layout, order=swapped[layout.order])
-        alternatives.append((other, "x and y are probably swapped"))
-        off = replace(layout, inclusive=not layout.inclusive)
-        alternatives.append((off, "the end of a box is probably counted otherwise"))
-    alternatives.append(
-        (replace(layout, base=0 if layout.base else 1), "counting probably starts elsewhere")
-    )
+    base = layout.base
+    elsewhere = (replace(layout, base=0 if base else 1), "counting probably starts elsewhere")
     if layout.order == "xywh":
-        corners = Layout("xyxy", layout.base, False)
-        alternatives.append((corners, "these are probably corners, not sizes"))
-        alternatives.append((replace(corners, order="yxyx"), "these are probably corners, y first"))
-    else:
-        sizes = Layout("xywh", layout.base, None)
-        alternatives.append((sizes, "these are probably sizes, not corners"))
-    if layout.order in swapped:
-        other = Layout(swapped[layout.order], 1, True)
-        alternatives.append((other, "x and y are probably swapped, and MATLAB wrote them"))
-    return [alternative for alternative in alternatives if alternative[0] != layout]
+        return [
+            elsewhere,
+            (Layout("xyxy", base, False), "these are probably corners, not sizes"),
+            (Layout("yxyx", base, False), "these are probably corners, y first"),
+        ]
+    other: Order = "yxyx" if layout.order == "xyxy" else "xyxy"
+    ends = replace(layout, inclusive=not layout.inclusive)
+    return [
+        (replace(layout, order=other), "x and y are probably swapped"),
+        (ends, "the end of a box is probably counted otherwise"),
+        elsewhere,
+        (Layout("xywh", base, None), "these are probably sizes, not corners"),
+        (Layout(other, 1, True), "x and y are probably swapped, and MATLAB wrote them"),
+    ]
 
 
 def _remark(proposals: Mapping[str, Proposals], layout: Layout) -> str | None:
     """Regions touch the borders of their images; if not one does, counting is off by a pixel."""
     if sum(map(len, proposals.values())) < 100:
         return None
-    starts = min(of_image.boxes[:, :2].min() for of_image in proposals.values() if len(of_image))
-    ends = min(
-        (np.array([of_image.size[1], of_image.size[0]]) - of_image.boxes[:, 2:]).min()
-        for of_image in proposals.values()
-        if len(of_image)
-    )
+    some = [of_image for of_image in proposals.values() if len(of_image)]
+    starts = min(of_image.boxes[:, :2].min() for of_image in some)
+    ends = min((of_image.size[::-1] - of_image.boxes[:, 2:]).min() for of_image in some)
     if starts >= 1:
         return f"no box begins at pixel 0 under {layout}: is --base 1 meant?"
     if ends >= 1:

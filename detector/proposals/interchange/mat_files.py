@@ -6,6 +6,7 @@ uses it. The format is MathWorks' "MAT-File Format", level 5.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -113,15 +114,15 @@ def _matrix(file: _File, data: memoryview, depth: int) -> tuple[str, Any]:
     if kind not in _NUMERIC or word >> 8 & _COMPLEX:
         raise ValueError(f"{label or 'a cell'} is neither numbers, a text nor cells")
     numbers = _numbers(file, value)
-    if len(numbers) != _count(shape):
-        raise ValueError(f"{len(numbers)} numbers for an array of {_count(shape)}")
+    if len(numbers) != math.prod(shape):
+        raise ValueError(f"{len(numbers)} numbers for an array of {math.prod(shape)}")
     return label, numbers.reshape(shape, order="F")
 
 
 def _cells(file: _File, parts: Iterator[_Element], shape: tuple[int, ...], depth: int) -> Any:
     cells = [_matrix(file, part.data, depth + 1)[1] for part in parts if part.kind == _MATRIX]
-    if len(cells) != _count(shape):
-        raise ValueError(f"{len(cells)} cells for an array of {_count(shape)}")
+    if len(cells) != math.prod(shape):
+        raise ValueError(f"{len(cells)} cells for an array of {math.prod(shape)}")
     values = np.empty(len(cells), object)
     for index, cell in enumerate(cells):
         values[index] = cell
@@ -144,10 +145,3 @@ def _text(file: _File, element: _Element) -> str:
     if coding in ("utf-16", "utf-32"):
         coding += "-le" if file.order == "<" else "-be"
     return bytes(element.data).decode(coding)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count

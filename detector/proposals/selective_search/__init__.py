@@ -8,10 +8,10 @@ strategies, settings, ranking, learned_ranking, regions, search
     presets, settings, the order of the proposals, masks, and the class `SelectiveSearch`
 """
 
+from detector.proposals.selective_search.engine import warm_up
 from detector.proposals.selective_search.regions import Regions
 from detector.proposals.selective_search.search import SelectiveSearch
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
-from detector.proposals.selective_search.warming import warm_up
 
 __all__ = ["Regions", "SelectiveSearch", "SelectiveSearchSettings", "Strategy", "warm_up"]

@@ -7,13 +7,14 @@ each writes only its own arrays, so their number changes nothing but the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from detector.jit import kernels_of, on_disk
 from detector.proposals.selective_search.colour import ColourName
 from detector.proposals.selective_search.grouping import Hierarchy
 from detector.proposals.selective_search.numba import grouping as numba_grouping
@@ -34,7 +35,8 @@ TOGETHER = 1_000_000
 ABREAST = 6_000_000
 """Above this many pixels the values of k are computed one at a time as well."""
 
-Map = Callable[[Callable[..., Any], list[Any]], list[Any]]
+# function, keys -> its results by key
+Map = Callable[[Callable[[Any], Any], Sequence[Any]], dict[Any, Any]]
 
 
 class StrategyResult(NamedTuple):
@@ -91,53 +93,43 @@ def hierarchies(
 
 def _wave(
     image: Array,
-    wave: list[ColourName],
+    colours: list[ColourName],
     settings: SelectiveSearchSettings,
     each: Map,
     buffer_pool: BufferPool,
 ) -> list[StrategyResult]:
-    chosen = [strategy for strategy in settings.chosen() if strategy.colour in wave]
-    starts = [(s.colour, settings.scaled_k(s), settings.least_pixels(s)) for s in chosen]
-    distinct = list(dict.fromkeys(starts))
+    """The strategies of some colour spaces, stage by stage: each stage's jobs run in parallel."""
+    chosen = [strategy for strategy in settings.chosen() if strategy.colour in colours]
+    start_of = {
+        strategy: (strategy.colour, settings.scaled_k(strategy), settings.least_pixels(strategy))
+        for strategy in chosen
+    }
+    starts = list(dict.fromkeys(start_of.values()))
     with ExitStack() as stack:
-        workspaces = [stack.enter_context(buffer_pool.borrowed()) for _ in wave]
-        spaces = dict(
-            zip(
-                wave,
-                each(
-                    lambda pair: prepare(image, pair[0], settings.sigma, pair[1]),
-                    list(zip(wave, workspaces, strict=True)),
-                ),
-                strict=True,
-            )
-        )
+        workspaces = {name: stack.enter_context(buffer_pool.borrowed()) for name in colours}
+        spaces = each(lambda name: prepare(image, name, settings.sigma, workspaces[name]), colours)
 
-        def segment_start(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
+        def segment_from(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
             with buffer_pool.borrowed() as buffers:
-                return segment(spaces[start[0]], start[1], start[2], buffers)
+                return segment(spaces[start[0]], *start[1:], buffers)
 
-        def describe_segments(
-            segmentation: tuple[tuple[ColourName, int, int], tuple[Array, int]],
-        ) -> Superpixels:
-            (name, _, _), (labels, count) = segmentation
+        def describe_segments(start: tuple[ColourName, int, int]) -> Superpixels:
+            name, (labels, count) = start[0], segments[start]
             with buffer_pool.borrowed() as buffers:
                 superpixels = describe(spaces[name].planes, codes[name], labels, count, buffers)
             return superpixels._replace(labels=_compact(labels, count))
 
         wide = image.shape[0] * image.shape[1] > ABREAST
-        labels = (
-            [segment_start(start) for start in distinct] if wide else each(segment_start, distinct)
-        )
-        spaced = list(zip(spaces.values(), workspaces, strict=True))
-        codes = dict(zip(wave, each(lambda pair: textures(*pair), spaced), strict=True))
-        all_superpixels = each(describe_segments, list(zip(distinct, labels, strict=True)))
-        leaves = dict(zip(distinct, all_superpixels, strict=True))
+        segments = (_one_by_one if wide else each)(segment_from, starts)
+        # Textures overwrite the edges, which the segmentations have read by now.
+        codes = each(lambda name: textures(spaces[name], workspaces[name]), colours)
+        leaves = each(describe_segments, starts)
 
-    def group_job(job: tuple[Strategy, tuple[ColourName, int, int]]) -> StrategyResult:
-        strategy, start = job
-        return StrategyResult(strategy, group(leaves[start], strategy.terms), leaves[start].labels)
+    def group_job(strategy: Strategy) -> StrategyResult:
+        superpixels = leaves[start_of[strategy]]
+        return StrategyResult(strategy, group(superpixels, strategy.terms), superpixels.labels)
 
-    return each(group_job, list(zip(chosen, starts, strict=True)))
+    return list(each(group_job, chosen).values())
 
 
 def _compact(labels: Array, regions: int) -> Array:
@@ -145,11 +137,27 @@ def _compact(labels: Array, regions: int) -> Array:
     return labels.astype(np.uint16) if regions <= 1 << 16 else labels
 
 
+def _one_by_one(function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any, Any]:
+    return {key: function(key) for key in keys}
+
+
 @contextmanager
 def _threads(count: int) -> Iterator[Map]:
     """Yield a `map` over `count` threads, which end with the call: a fork never inherits any."""
     if count == 1:
-        yield lambda function, items: [function(item) for item in items]
+        yield _one_by_one
         return
     with ThreadPoolExecutor(count) as pool:
-        yield lambda function, items: list(pool.map(function, items))
+        yield lambda function, keys: dict(zip(keys, pool.map(function, keys), strict=True))
+
+
+def warm_up(announce: Callable[[str], None] | None = None) -> None:
+    """Load all kernels from disk or, once on a machine, compile them.
+
+    `announce` is called with a sentence if they have to be compiled.
+    """
+    if announce is not None and not on_disk(kernels_of("detector.proposals.selective_search")):
+        announce("compiling selective search for this machine, once: about 10 s")
+    pixels = np.arange(24 * 24 * 3, dtype=np.uint32).reshape(24, 24, 3) * 97 % 251
+    settings = SelectiveSearchSettings(preset="single")
+    list(hierarchies(pixels.astype(np.uint8), settings, 1, BufferPool()))

@@ -35,8 +35,6 @@ REACH = 4.0
 """Features are clipped to this many standard deviations."""
 NEAR = 0.75
 """IoU above which a box is a near-duplicate of a better one."""
-FIRST = "93693ef7fee82f8c"
-"""Fingerprint of the first weights, which caches without a fingerprint were made with."""
 CONSIDERED = 1000
 """Near-duplicates are looked for among this many of the best boxes."""
 
@@ -65,11 +63,6 @@ def shipped() -> Weights:
 def fingerprint() -> str:
     """Beginning of a SHA-256 of the shipped weights."""
     return hashlib.sha256(np.stack(shipped()).astype("<f8").tobytes()).hexdigest()[:16]
-
-
-def version_of_weights() -> dict[str, str]:
-    """Fingerprint of the weights as a part of the cache key; empty for the first weights."""
-    return {} if fingerprint() == FIRST else {"learned_ranking": fingerprint()}
 
 
 def read(path: Path) -> Weights:

@@ -13,8 +13,9 @@ from detector.proposals.merge import proposals_by_score
 from detector.proposals.selective_search import engine, learned_ranking, ranking
 from detector.proposals.selective_search.engine import StrategyResult
 from detector.proposals.selective_search.regions import Regions
-from detector.proposals.selective_search.settings import SelectiveSearchSettings, validate
+from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.workspace import BufferPool
+from detector.settings import validate
 from detector.structures import Array, Proposals
 
 MAX_PIXELS = 64_000_000
@@ -31,28 +32,17 @@ class SelectiveSearch:
     """
 
     def __init__(self, *, threads: int | None = None, **settings: Any) -> None:
-        self.settings = validate(settings)
+        self.settings: SelectiveSearchSettings = validate(
+            SelectiveSearchSettings, settings, "selective search"
+        )
         self.threads = _threads(threads)
         self._pool = BufferPool()
 
-    @classmethod
-    def of(cls, settings: SelectiveSearchSettings, threads: int | None = None) -> SelectiveSearch:
-        """Build the proposer from a settings object."""
-        return cls(threads=threads, **settings.model_dump(exclude_unset=True))
-
     @property
-    def derived_settings(self) -> dict[str, str | int]:
-        """Inputs beside the settings that determine the boxes and their order.
-
-        The weights of the learned ranking, and the version of the early stop. Both are left out at
-        their first values, so that the keys of older caches stay valid.
-        """
-        extra: dict[str, str | int] = {}
-        if self.settings.ranking == "learned":
-            extra |= learned_ranking.version_of_weights()
-        if self.settings.stop_at is not None:
-            extra["stops"] = 2
-        return extra
+    def derived_settings(self) -> dict[str, str]:
+        """Inputs beside the settings that determine the order: weights of the learned ranking."""
+        learned = self.settings.ranking == "learned"
+        return {"learned_ranking": learned_ranking.fingerprint()} if learned else {}
 
     def __call__(self, image: Array) -> Proposals:
         return self.regions(image).proposals
@@ -77,13 +67,10 @@ class SelectiveSearch:
         ranking: all boxes, whatever `max_boxes` says.
         """
         searched, size = self._search(image)
-        boxes = np.concatenate([strategy.hierarchy.boxes for strategy in searched])
-        keep = self._within_limits(boxes, size)
-        first, table = learned_ranking.merge_duplicates(
-            boxes[keep], self._numbers(searched, size)[keep]
-        )
+        boxes = np.concatenate([result.hierarchy.boxes for result in searched])
+        first, table = self._distinct(searched, boxes, size)
         factor = [image.shape[1] / size[1], image.shape[0] / size[0]] * 2
-        return boxes[keep][first] * factor, table
+        return boxes[first] * factor, table
 
     def _search(self, image: Array) -> tuple[list[StrategyResult], tuple[int, int]]:
         """Run the strategies until there are `stop_at` boxes; return their results and the size
@@ -115,45 +102,27 @@ class SelectiveSearch:
         fits &= sides.prod(1, dtype=np.int64) <= settings.max_area_fraction * height * width
         return np.flatnonzero(fits | (sides == [width, height]).all(1))
 
-    def _numbers(self, searched: list[StrategyResult], size: tuple[int, ...]) -> Array:
-        return np.concatenate(
+    def _distinct(
+        self, searched: list[StrategyResult], boxes: Array, size: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Indices (N,) of distinct boxes within the limits, and their features (N, 15)."""
+        keep = self._within_limits(boxes, size)
+        features = np.concatenate(
             [
                 learned_ranking.region_features(result.hierarchy, result.strategy.terms, size)
                 for result in searched
             ]
         )
+        first, table = learned_ranking.merge_duplicates(boxes[keep], features[keep])
+        return keep[first], table
 
-    def _rank(self, searched: list[StrategyResult], size: tuple[int, ...]) -> Array:
-        """Rows (N, 2) of (strategy, region) for distinct boxes within the limits, best first."""
-        settings, (height, width) = self.settings, size
-        boxes = np.concatenate([result.hierarchy.boxes for result in searched])
-        counts = [len(result.hierarchy.boxes) for result in searched]
-        rows = np.stack(
-            [
-                np.repeat(np.arange(len(searched)), counts),
-                np.concatenate([np.arange(n) for n in counts]),
-            ],
-            1,
-        )
-        whole = (boxes[:, 2:] - boxes[:, :2] == [width, height]).all(1)
-        keep = self._within_limits(boxes, size)
-        order = keep[self._order(searched, boxes, keep, size)]
-        if settings.max_boxes is not None and len(order) > settings.max_boxes:
-            first = order[: settings.max_boxes]
-            if not whole[first].any():  # the whole image is always a proposal
-                first = np.append(first[:-1], order[whole[order]])
-            order = first
-        return rows[order]
-
-    def _order(
-        self, searched: list[StrategyResult], boxes: Array, keep: Array, size: tuple[int, ...]
-    ) -> Array:
-        """Indices into `keep` of the distinct boxes, best first."""
+    def _order(self, searched: list[StrategyResult], boxes: Array, size: tuple[int, ...]) -> Array:
+        """Indices of the distinct boxes within the limits, best first."""
         if self.settings.ranking == "learned":
-            numbers = self._numbers(searched, size)
-            first, table = learned_ranking.merge_duplicates(boxes[keep], numbers[keep])
+            first, table = self._distinct(searched, boxes, size)
             scores = learned_ranking.shipped().scores(table)
-            return first[learned_ranking.order_by_score(boxes[keep][first], scores)]
+            return first[learned_ranking.order_by_score(boxes[first], scores)]
+        keep = self._within_limits(boxes, size)
         seed, name = self.settings.seed, self.settings.ranking
         keys = np.concatenate(
             [
@@ -161,7 +130,22 @@ class SelectiveSearch:
                 for result in searched
             ]
         )
-        return ranking.rank_distinct(boxes[keep], keys[keep])
+        return keep[ranking.rank_distinct(boxes[keep], keys[keep])]
+
+    def _rank(self, searched: list[StrategyResult], size: tuple[int, ...]) -> Array:
+        """Rows (N, 2) of (strategy, region) for distinct boxes within the limits, best first."""
+        boxes = np.concatenate([result.hierarchy.boxes for result in searched])
+        order, most = self._order(searched, boxes, size), self.settings.max_boxes
+        if most is not None and len(order) > most:
+            whole = (boxes[order, 2:] - boxes[order, :2] == [size[1], size[0]]).all(1)
+            # The whole image is always a proposal, so that every image has a region.
+            order = (
+                order[:most] if whole[:most].any() else np.append(order[: most - 1], order[whole])
+            )
+        counts = [len(result.hierarchy.boxes) for result in searched]
+        strategies = np.repeat(np.arange(len(searched)), counts)
+        regions = np.concatenate([np.arange(count) for count in counts])
+        return np.stack([strategies, regions], 1)[order]
 
 
 def _threads(count: int | None) -> int:

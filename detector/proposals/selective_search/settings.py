@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from detector.errors import SettingsError, brief
 from detector.proposals.selective_search.filters import SMOOTH_BITS
 from detector.proposals.selective_search.strategies import (
     ParsedStrategy,
@@ -23,7 +22,7 @@ RankingName = Literal["paper", "area", "learned"]
 class SelectiveSearchSettings(Settings):
     """Settings that determine the proposals; the number of threads is not one of them."""
 
-    engine: Literal["selective_search"] = "selective_search"
+    engine: Literal["selective-search"] = "selective-search"
     preset: PresetName = "fast"
     """`single`, `fast` or `quality`: 1, 8 or 80 strategies (Table 5 of the paper)."""
     strategies: tuple[ParsedStrategy, ...] | None = Field(None, min_length=1, max_length=1000)
@@ -90,36 +89,3 @@ class SelectiveSearchSettings(Settings):
         """Scaled min_size of a strategy, in pixels."""
         base = strategy.k if self.min_size is None else self.min_size
         return max(1, round(base * self.superpixel_scale))
-
-
-def validate(values: dict[str, Any]) -> SelectiveSearchSettings:
-    """Validate keyword arguments. Raises SettingsError, with the allowed range."""
-    try:
-        return SelectiveSearchSettings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(_explained(error)) from None
-
-
-def _explained(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part)[:80] for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(SelectiveSearchSettings.model_fields)
-        return f"selective search has no setting {name!r}; there are: {known}"
-    said = f"selective search: {name} = {brief(first['input'])}: " if name else "selective search: "
-    return said + first["msg"].removeprefix("Value error, ") + _range(str(first["loc"][:1] or ""))
-
-
-def _range(name: str) -> str:
-    """Describe the limits of a setting, such as " (range: from 1 to 100)"."""
-    name = name.strip("(',)")
-    field = SelectiveSearchSettings.model_fields.get(name)
-    bounds = (
-        {k: getattr(m, k) for m in field.metadata for k in ("ge", "gt", "le") if hasattr(m, k)}
-        if field
-        else {}
-    )
-    if "le" not in bounds:
-        return ""
-    low = f"from {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}"
-    return f" (range: {low} to {bounds['le']})"

@@ -9,6 +9,9 @@ import numpy as np
 from detector.jit import inner, kernel
 from detector.structures import Array
 
+LAST = np.int64((1 << 34) - 1)
+"""The heap holds similarity << 34 | (LAST - pair)."""
+
 
 @inner
 def _sum_of_minima(row: Array, other: Array) -> Any:
@@ -152,6 +155,38 @@ def _join(
     _normalise(counts[new], sizes[new], scaled[new])
 
 
+@inner
+def _add_pair(
+    pair: int,
+    low: int,
+    high: int,
+    key: int,
+    ends: Array,
+    link: Array,
+    head: Array,
+    tail: Array,
+    heap: Array,
+    length: int,
+) -> None:
+    """Make two regions neighbours; `key` is their similarity."""
+    ends[2 * pair], ends[2 * pair + 1] = low, high
+    _append(low, 2 * pair, head, tail, link)
+    _append(high, 2 * pair + 1, head, tail, link)
+    # Of equal similarities the earliest pair is on top.
+    _push(heap, length, key << 34 | (LAST - pair))
+
+
+@inner
+def _drop_dead(heap: Array, length: int, ends: Array, alive: Array) -> Any:
+    """Pop the pairs of which a region is merged already; return the heap's length."""
+    pair = LAST - (heap[0] & LAST)
+    while not alive[ends[2 * pair]] or not alive[ends[2 * pair + 1]]:
+        _pop(heap, length)
+        length -= 1
+        pair = LAST - (heap[0] & LAST)
+    return length
+
+
 @kernel
 def group(
     use: Array,
@@ -175,15 +210,13 @@ def group(
     split   number of columns that are colour
     pairs   (E,) int64 higher << 32 | lower, sorted
 
-    The heap holds similarity << 34 | (2**34 - 1 - pair), so that of equals the earliest pair comes
-    first. A region's neighbours are a linked list of ends (2 * pair + side), ascending, since every
-    new region has the highest number.
+    A region's neighbours are a linked list of ends (2 * pair + side), ascending, since every new
+    region has the highest number.
     """
     total = len(sizes)
     leaves = (total + 1) // 2
     for r in range(leaves):
         _normalise(counts[r], sizes[r], scaled[r])
-    last = (np.int64(1) << 34) - 1
     ends = np.empty(8 * len(pairs) + 16, np.int32)
     link = np.empty(8 * len(pairs) + 16, np.int32)
     heap = np.empty(4 * len(pairs) + 16, np.int64)
@@ -191,19 +224,13 @@ def group(
     length = pair_count = len(pairs) - len(pairs)
     for pair in range(len(pairs)):
         low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32
-        ends[2 * pair], ends[2 * pair + 1] = low, high
-        _append(low, 2 * pair, head, tail, link)
-        _append(high, 2 * pair + 1, head, tail, link)
         key = _similarity(use, sizes, boxes, scaled, split, low, high, pixels)
-        _push(heap, length, key << 34 | (last - pair))
+        _add_pair(pair, low, high, key, ends, link, head, tail, heap, length)
         length += 1
         pair_count += 1
     for new in range(leaves, total):
-        pair = last - (heap[0] & last)
-        while not alive[ends[2 * pair]] or not alive[ends[2 * pair + 1]]:
-            _pop(heap, length)
-            length -= 1
-            pair = last - (heap[0] & last)
+        length = _drop_dead(heap, length, ends, alive)
+        pair = LAST - (heap[0] & LAST)
         low, high = np.int64(ends[2 * pair]), np.int64(ends[2 * pair + 1])
         children[new - leaves, 0], children[new - leaves, 1] = low, high
         keys[new - leaves] = heap[0] >> 34
@@ -218,10 +245,7 @@ def group(
             heap = _doubled(heap)
         for i in range(near):
             other = np.int64(around[i])
-            ends[2 * pair_count], ends[2 * pair_count + 1] = other, new
-            _append(other, 2 * pair_count, head, tail, link)
-            _append(new, 2 * pair_count + 1, head, tail, link)
             key = _similarity(use, sizes, boxes, scaled, split, other, new, pixels)
-            _push(heap, length, key << 34 | (last - pair_count))
+            _add_pair(pair_count, other, new, key, ends, link, head, tail, heap, length)
             length += 1
             pair_count += 1
