@@ -1,4 +1,4 @@
-"""What networks and their modules cost, beside the published figures.
+"""The costs of networks and of their modules, beside the published figures.
 
     python experiments/network_costs.py            # the table of networks in docs/networks.md
     python experiments/network_costs.py --modules  # those of modules, on the same page
@@ -33,7 +33,7 @@ class Cost(NamedTuple):
 
 
 def cost(build: Callable[[], nn.Module], shape: Shape) -> Cost:
-    """Of the network that `build` makes, for one input of `shape` (C, H, W)."""
+    """Count the network that `build` makes, for one input of `shape` (C, H, W)."""
     with torch.device("meta"):
         model, x = build().eval(), torch.empty(1, *shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -1,1 +1,1 @@
-"""What benchmarks/bench.py measures, one file a subject."""
+"""The measurements of benchmarks/bench.py, one file a subject."""

@@ -33,7 +33,7 @@ Classify = Callable[[Tensor], Tensor]
 
 
 class FrameworkResponseNorm(nn.Module):
-    """What one writes without knowing better."""
+    """The framework's own operator, as one writes it without knowing better."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)

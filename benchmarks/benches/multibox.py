@@ -88,7 +88,7 @@ def measure(
 
 
 def matching_share(trained: TrainedMultiBox, match: str, rounds: int) -> float:
-    """Of a training step of the heads alone on kept maps, the share of matching and loss; median.
+    """Median share of matching and loss in a training step of the heads alone on kept maps.
 
     A step of the whole network takes longer and matches as long.
     """

@@ -49,14 +49,14 @@ class Run:
 
 
 class Result(Settings):
-    """What a run reached: shares of the validation images, and a hash of which those are."""
+    """Accuracy of a run, as shares of the validation images, and a hash of which those are."""
 
     top1: float
     top5: float
     images: int
     judged: str
     readable: bool
-    """Whether every image that was asked for could be read."""
+    """True where every image that was asked for could be read."""
 
 
 def runs_of(
@@ -84,7 +84,7 @@ def kept(run: Run, judged: LabelledImages) -> Result | None:
 
 
 def announced(rows: Sequence[Row], runs: Sequence[Run], judged: LabelledImages) -> Iterator[str]:
-    """What is going to be done, and where it departs from the paper."""
+    """Sentences on the work to do, and where it departs from the paper."""
     done = sum(kept(run, judged) is not None for run in runs)
     yield f"{len(runs)} runs, {done} of them done already"
     if any(row.adapted for row in rows):
@@ -107,8 +107,12 @@ def measure_all(
         found = kept(run, judged)
         if found is None:
             if not context.quiet:
-                where = f"run {number} of {len(runs)}: {run.row.name}, seed {run.seed}"
-                typer.echo(where + _left(took, waiting), err=True)
+                text = f"run {number} of {len(runs)}: {run.row.name}, seed {run.seed}"
+                if took:
+                    rest = waiting - len(took)
+                    left = duration(sum(took) / len(took) * rest)
+                    text += f"; about {left} left for {rest}"
+                typer.echo(text, err=True)
             before = time.monotonic()
             found = measure(run, images, judged, context, group, stop)
             took.append(time.monotonic() - before)
@@ -117,14 +121,6 @@ def measure_all(
         yield run, found
         if group.any(bool(stop), context.device):
             return
-
-
-def _left(took: Sequence[float], waiting: int) -> str:
-    """What the runs so far say of the rest; `waiting` were to be done at the start."""
-    if not took:
-        return ""
-    rest = waiting - len(took)
-    return f"; about {duration(sum(took) / len(took) * rest)} left for {rest}"
 
 
 def measure(
