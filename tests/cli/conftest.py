@@ -1,10 +1,29 @@
-"""The toy run that several tests of commands begin with."""
+"""A command in this process, and the toy run that several tests of commands begin with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from detector.cli.main import main
+
+Command = Callable[..., tuple[Any, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`command("data split", "--data", path)`: the exit code and both outputs."""
+
+    def call(name: str, *words: object) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main([*name.split(), *map(str, words)])
+        said = capsys.readouterr()
+        return stopped.value.code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture(scope="module")

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from detector.cli import models, show
-from detector.cli.app import run_tool
 from detector.detection.bundle import MANIFEST, read_manifest
 from detector.detection.load import SHIPPED
 from detector.models import ARCHITECTURES, build_model
 from detector.models.traits import TRAITS
 
-
-def run(tool: object, *words: object) -> object:
-    with pytest.raises(SystemExit) as stopped:
-        run_tool(tool, [str(one) for one in words])
-    return stopped.value.code
+Run = Callable[..., tuple[Any, str, str]]
 
 
-def test_the_shipped_bundle_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(show.main) == 0
-    first, *lines = capsys.readouterr().out.splitlines()
+def test_the_shipped_bundle_in_words(command: Run) -> None:
+    code, out, _ = command("bundle show")
+    assert code == 0
+    first, *lines = out.splitlines()
     rows = {line[:13].strip(): line[14:] for line in lines}
     manifest = read_manifest(SHIPPED)
     assert first == str(SHIPPED)
@@ -50,7 +47,7 @@ def _changed(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_what_a_bundle_lacks_is_not_spoken_of_and_what_it_has_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Run
 ) -> None:
     members = json.loads((SHIPPED / MANIFEST).read_text())["members"]
     members = [{**members[0], "temperature": 1.5, "activation_ranges": {}}, members[1]]
@@ -62,9 +59,9 @@ def test_what_a_bundle_lacks_is_not_spoken_of_and_what_it_has_is(
         provenance={"training_data": "a\x1b[31m", "licence": "CC0", "unfinished": "step 3 of 9",
                     "pictures": ["ab", "cd"]},
     )  # fmt: skip
-    assert run(show.main, folder) == 0
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line[:13].strip(): line[14:] for line in lines[1:]}
+    code, out, _ = command("bundle show", folder)
+    assert code == 0
+    rows = {line[:13].strip(): line[14:] for line in out.splitlines()[1:]}
     assert rows["classes"] == "2: cat, mug"
     assert rows["member 0"] == "googlenet 224, 12.0 MB float16, temperature 1.5, + mug"
     assert "layers up to 4e of member 0" in rows["member 1"]
@@ -76,27 +73,24 @@ def test_what_a_bundle_lacks_is_not_spoken_of_and_what_it_has_is(
     assert not {"size prior", "proposals", "metrics"} & rows.keys()
 
 
-def test_as_json_it_is_the_manifest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(show.main, SHIPPED, "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said == read_manifest(SHIPPED).model_dump(mode="json")
+def test_as_json_it_is_the_manifest(command: Run) -> None:
+    code, out, _ = command("bundle show", SHIPPED, "--json")
+    assert code == 0
+    assert json.loads(out) == read_manifest(SHIPPED).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"classes": []}'])
-def test_a_folder_that_is_no_bundle(
-    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_no_bundle(text: str | None, tmp_path: Path, command: Run) -> None:
     if text is not None:
         (tmp_path / MANIFEST).write_text(text)
-    assert run(show.main, tmp_path) in (2, 3)
-    error = capsys.readouterr().err
+    code, _, error = command("bundle show", tmp_path)
+    assert code in (2, 3)
     assert error.startswith(f"error: {tmp_path}")
     assert len(error.splitlines()) <= 3
 
 
-def test_every_architecture_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(models.main, "--json") == 0
-    rows = {row["architecture"]: row for row in json.loads(capsys.readouterr().out)}
+def test_every_architecture_has_a_row(command: Run) -> None:
+    rows = {row["architecture"]: row for row in json.loads(command("models", "--json")[1])}
     assert rows.keys() == ARCHITECTURES.keys()
     assert (rows["inception_v3"]["input_size"], rows["inception_v3"]["least_input_size"]) == (
         299,
@@ -110,10 +104,9 @@ def test_every_architecture_has_a_row(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_table_counts_for_the_classes_that_are_asked_for(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detector.models.ARCHITECTURES", {"nin": ARCHITECTURES["nin"]})
-    assert run(models.main, "--classes", 21) == 0
-    words = capsys.readouterr().out.splitlines()[1].split()
+    words = command("models", "--classes", 21)[1].splitlines()[1].split()
     really = sum(one.numel() for one in build_model("nin", 21).parameters())
     assert words == ["nin", "224", "40", f"{really:,}"]

@@ -1,4 +1,4 @@
-"""tools/evaluate.py from the command line: what it prints, writes, refuses and keeps."""
+"""`evaluate detections`: what it prints, writes, refuses and keeps."""
 
 from __future__ import annotations
 
@@ -7,27 +7,19 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_detector import save_detector
 
 from detector import evaluate, load_detector
-from detector.cli import evaluate as command
-from detector.cli.app import run_tool
-from detector.cli.main import main
 from detector.datasets import VOC_CLASSES
 from detector.detection.bundle import complete_card
 from detector.errors import EvaluationError
 
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    return command
 
 
 @pytest.fixture
@@ -54,13 +46,11 @@ Run = Callable[..., tuple[Any, str, str]]
 
 
 @pytest.fixture
-def run(tool: ModuleType, voc: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*options: object, data: Path = voc) -> tuple[Any, str, str]:
-        out = ("--out", str(voc.parent / "out"))
-        with pytest.raises(SystemExit) as stopped:
-            main(["evaluate", "detections", "--data", str(data), *map(str, options), *out])
-        said = capsys.readouterr()
-        return stopped.value.code, said.out, said.err
+def run(command: Run, voc: Path) -> Run:
+    def call(*options: object, data: Path = voc, **settings: object) -> tuple[Any, str, str]:
+        changes = [word for item in settings.items() for word in ("--set", "{}={}".format(*item))]
+        out = ("--out", voc.parent / "out")
+        return command("evaluate detections", "--data", data, *options, *changes, *out)
 
     return call
 
@@ -93,16 +83,13 @@ def test_saved_detections_are_judged(run: Run, tmp_path: Path, protocol: str) ->
 
 def test_a_subset_is_judged_on_its_own_images(run: Run, tmp_path: Path) -> None:
     path = detections(tmp_path, "a.json", "ac")
-    assert "mAP 50.0" in run("--detections", path, "--set", "rounds=0")[1]
-    assert (
-        "mAP 100.0" in run("--detections", path, "--set", "rounds=0", "--set", "images=1")[1]
-    )  # image a
+    assert "mAP 50.0" in run("--detections", path, rounds=0)[1]
+    assert "mAP 100.0" in run("--detections", path, rounds=0, images=1)[1]  # image a
 
 
 def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None:
     path = detections(tmp_path, "a.json", "abc")
-    options = ("--detections", path, "--set", "rounds=20", "--report", "--set", "operating=0.5")
-    code, said, _ = run(*options)
+    code, said, _ = run("--detections", path, "--report", rounds=20, operating=0.5)
     assert code == 0
     assert said.endswith(f"report {tmp_path / 'out' / 'report.html'}\n")
     page = (tmp_path / "out" / "report.html").read_text()
@@ -115,7 +102,7 @@ def test_a_report_is_one_page_with_its_command(run: Run, tmp_path: Path) -> None
 
 def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) -> None:
     path = detections(tmp_path, "a.json", "abc")
-    said = run("--detections", path, "--set", "rounds=40", "--set", "seed=3")[1]
+    said = run("--detections", path, rounds=40, seed=3)[1]
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     low, high = content["interval"]["low"], content["interval"]["high"]
     assert f"95 % interval {100 * low:.1f} to {100 * high:.1f}" in said
@@ -123,19 +110,19 @@ def test_evaluation_json_says_what_was_judged_and_how(run: Run, tmp_path: Path) 
     assert (content["rounds"], content["seed"], content["images"]) == (40, 3, 4)
     assert (content["detections"], content["data"]) == (str(path), "voc/val")
     assert content["command"].startswith("inception-rcnn evaluate detections")
-    run("--detections", path, "--set", "rounds=0")
+    run("--detections", path, rounds=0)
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (content["interval"], content["rounds"], content["seed"]) == (None, 0, None)
 
 
 def test_an_earlier_report_does_not_stay_beside_newer_numbers(run: Run, tmp_path: Path) -> None:
     out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
-    run("--detections", detections(tmp_path, "a.json", "ab"), "--set", "rounds=0", "--report")
+    run("--detections", detections(tmp_path, "a.json", "ab"), "--report", rounds=0)
     mine.write_text("mine")
     written = {"evaluation.json", "precision_recall.png"}
     report = {"diagnosis.json", "report.html", "worst_1.jpg", "worst_2.jpg"}
     assert {one.name for one in out.iterdir()} == written | report | {"notes.txt"}
-    run("--detections", detections(tmp_path, "b.json", "a"), "--set", "rounds=0")
+    run("--detections", detections(tmp_path, "b.json", "a"), rounds=0)
     assert {one.name for one in out.iterdir()} == written | {"notes.txt"}
 
 
@@ -155,12 +142,12 @@ def test_a_report_takes_boxes_without_area_and_far_away(run: Run, tmp_path: Path
     assert (code, err) == (0, "")
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert content["per_class"][CAT]["detections"] == 13
-    assert run("--compare", tmp_path / "a.json", tmp_path / "a.json", "--set", "rounds=20")[0] == 0
+    assert run("--compare", tmp_path / "a.json", tmp_path / "a.json", rounds=20)[0] == 0
 
 
 def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
     one, two = detections(tmp_path, "1.json", "ab"), detections(tmp_path, "2.json", "abcd")
-    code, said, _ = run("--compare", one, two, "--set", "rounds=50")
+    code, said, _ = run("--compare", one, two, rounds=50)
     assert code == 0
     assert "difference     50.0" in said
     assert said.endswith(f"{tmp_path / 'out'}/: comparison.json\n")
@@ -173,10 +160,10 @@ def test_two_files_are_compared_in_pairs(run: Run, tmp_path: Path) -> None:
 def test_what_was_left_out_is_said(run: Run, voc: Path, tmp_path: Path) -> None:
     (voc / "JPEGImages/d.jpg").unlink()
     path = detections(tmp_path, "a.json", "abc")
-    code, said, err = run("--detections", path, "--set", "rounds=0")
+    code, said, err = run("--detections", path, rounds=0)
     assert (code, "mAP 100.0" in said) == (0, True)
     assert err.startswith("left out: 1 x missing-image; for example Annotations/d.xml")
-    assert run("--detections", path, "--set", "strict=true")[0] == 3
+    assert run("--detections", path, strict="true")[0] == 3
 
 
 def test_detections_that_the_set_lacks_are_one_line_and_counted(
@@ -189,7 +176,7 @@ def test_detections_that_the_set_lacks_are_one_line_and_counted(
         {**rows[0], "bbox": [99, 20, 0, 9], "score": 0.1},
     ]
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    code, said, err = run("--detections", tmp_path / "a.json", "--set", "rounds=0")
+    code, said, err = run("--detections", tmp_path / "a.json", rounds=0)
     assert (code, "mAP 100.0" in said) == (0, True)
     assert err.splitlines()[1:] == [
         f"not judged: {tmp_path / 'a.json'}: 1 detection is of an image that voc/val lists but"
@@ -233,82 +220,54 @@ def test_more_than_a_hundred_of_a_class_are_said_and_may_count(run: Run, tmp_pat
     assert "1 of 4 images: more than 100 objects or detections" in err
     assert "--set max_dets=" in err
     assert "AR100 " in said
-    assert run(*options, "--set", "max_dets=50")[2].endswith("the 50 best detections count\n")
-    code, said, err = run(*options, "--set", "max_dets=101")
+    assert run(*options, max_dets=50)[2].endswith("the 50 best detections count\n")
+    code, said, err = run(*options, max_dets=101)
     assert (code, err, "AR101 " in said, "beyond" in said) == (0, "", True, False)
 
 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (
-            ["--detections", "{a}", "--set", "max_dets=9"],
-            2,
-            "--set max_dets: changes nothing without",
-        ),
-        (
-            ["--detections", "{a}", "--protocol", "coco", "--set", "max_dets=0"],
-            2,
-            "max_dets: Input should be",
-        ),
-        (["--compare", "{a}", "{a}", "--set", "max_dets=9"], 2, "--set max_dets: changes nothing"),
-        (["--detections", "{a}", "--protocol", "voc10"], 2, "voc07, voc12, ilsvrc, coco"),
-        (["--detections", "{a}", "--compare", "{a}", "{a}"], 2, "only one of"),
-        (["--detections", "{a}", "--split", "test"], 3, "it has: val"),
-        (["--detections", "{a}", "--set", "images=0"], 2, "images: Input"),
-        (["--detections", "{a}", "--classes", "imagenet"], 2, "own, voc or weights"),
-        (["--detections", "nowhere.json"], 3, "nowhere.json: No such file"),
-        (["--detections", "{zebra}"], 3, "class lists must match"),
-        (["--detections", "{other}"], 3, "of an image that voc/val does not have: 'z'"),
-        (["--compare", "{a}", "{a}", "--protocol", "coco"], 2, "voc07, voc12, ilsvrc"),
-        (["--compare", "{a}", "{a}", "--set", "rounds=0"], 2, "--set rounds=1"),
-        (["--compare", "{a}", "{a}", "--report"], 2, "--report: changes nothing with --compare"),
-        (
-            ["--compare", "{a}", "{a}", "--set", "coco_engine=fast"],
-            2,
-            "--set coco_engine: changes nothing",
-        ),
-        (["--compare", "{a}"], 2, "a.json is only one"),
-        (
-            ["--compare", "{a}", "{a}", "--set", "nms_threshold=0.5", "--set", "cache=c"],
-            2,
-            "--set nms_threshold, --set cache: changes",
-        ),
-        (["--detections", "{a}", "--set", "svm=false"], 2, "changes nothing with --detections"),
-        (["--detections", "{a}", "--set", "threads=1"], 2, "--set threads: changes nothing"),
-        (["--detections", "{a}", "--set", "coco_engine=fast"], 2, "--protocol coco"),
-        (
-            ["--detections", "{a}", "--protocol", "coco", "--set", "rounds=9"],
-            2,
-            "--set rounds: changes",
-        ),
-        (["--detections", "{a}", "--protocol", "coco", "--set", "seed=9"], 2, "has no interval"),
-        (
-            ["--detections", "{a}", "--set", "rounds=0", "--set", "seed=9"],
-            2,
-            "nothing with rounds=0",
-        ),
-        (
-            ["--set", "proposals=a.sqlite", "--set", "cache=b.sqlite"],
-            2,
-            "--set cache: changes nothing",
-        ),
-        (["--detections", "{a}", "--set", "operating=0.5"], 2, "--set operating: changes"),
-        (["--weights", "nowhere"], 3, "nowhere"),
-        (["--set", "ensemble=none"], 2, "ensemble"),
-        (["--set", "proposals=nowhere.sqlite"], 3, "nowhere.sqlite"),
-        (["--device", "abacus"], 2, "device abacus"),
+        ("--detections {a} --set max_dets=9", 2, "--set max_dets: changes nothing without"),
+        ("--detections {a} --protocol coco --set max_dets=0", 2, "max_dets: Input should be"),
+        ("--compare {a} {a} --set max_dets=9", 2, "--set max_dets: changes nothing"),
+        ("--detections {a} --protocol voc10", 2, "voc07, voc12, ilsvrc, coco"),
+        ("--detections {a} --compare {a} {a}", 2, "only one of"),
+        ("--detections {a} --split test", 3, "it has: val"),
+        ("--detections {a} --set images=0", 2, "images: Input"),
+        ("--detections {a} --classes imagenet", 2, "own, voc or weights"),
+        ("--detections nowhere.json", 3, "nowhere.json: No such file"),
+        ("--detections {zebra}", 3, "class lists must match"),
+        ("--detections {other}", 3, "of an image that voc/val does not have: 'z'"),
+        ("--compare {a} {a} --protocol coco", 2, "voc07, voc12, ilsvrc"),
+        ("--compare {a} {a} --set rounds=0", 2, "--set rounds=1"),
+        ("--compare {a} {a} --report", 2, "--report: changes nothing with --compare"),
+        ("--compare {a} {a} --set coco_engine=fast", 2, "--set coco_engine: changes nothing"),
+        ("--compare {a}", 2, "a.json is only one"),
+        ("--compare {a} {a} --set nms_threshold=0.5 --set cache=c", 2, "--set cache: changes"),
+        ("--detections {a} --set svm=false", 2, "changes nothing with --detections"),
+        ("--detections {a} --set threads=1", 2, "--set threads: changes nothing"),
+        ("--detections {a} --set coco_engine=fast", 2, "--protocol coco"),
+        ("--detections {a} --protocol coco --set rounds=9", 2, "--set rounds: changes"),
+        ("--detections {a} --protocol coco --set seed=9", 2, "has no interval"),
+        ("--detections {a} --set rounds=0 --set seed=9", 2, "nothing with rounds=0"),
+        ("--set proposals=a.sqlite --set cache=b.sqlite", 2, "--set cache: changes nothing"),
+        ("--detections {a} --set operating=0.5", 2, "--set operating: changes"),
+        ("--weights nowhere", 3, "nowhere"),
+        ("--set ensemble=none", 2, "ensemble"),
+        ("--set proposals=nowhere.sqlite", 3, "nowhere.sqlite"),
+        ("--device abacus", 2, "device abacus"),
     ],
 )
 def test_mistakes_end_in_at_most_three_lines_and_write_nothing(
-    run: Run, tmp_path: Path, options: list[str], code: int, words: str
+    run: Run, tmp_path: Path, options: str, code: int, words: str
 ) -> None:
     files = {
         "a": detections(tmp_path, "a.json", "abcd"),
         "zebra": detections(tmp_path, "b.json", "a", "zebra"),
         "other": detections(tmp_path, "c.json", "z"),
     }
-    found, said, err = run(*[option.format(**files) for option in options])
+    found, said, err = run(*options.format(**files).split())
     assert (found, said) == (code, "")
     assert words in err
     assert len(err.splitlines()) <= 3
@@ -317,27 +276,11 @@ def test_mistakes_end_in_at_most_three_lines_and_write_nothing(
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights: the numbers mean nothing, the path is the whole one."""
-    import torch
-
-    from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
-    from detector.models import build_model
-
-    torch.manual_seed(0)
-    network = build_model("googlenet", len(VOC_CLASSES) + 1)
-    manifest = BundleManifest(
-        classes=VOC_CLASSES,
-        members=(MemberManifest(architecture="googlenet", input_size=64),),
-        proposals={"engine": "opencv", "options": {}},
-        provenance=Provenance(training_data="none", licence="none"),
-    )
-    folder = tmp_path_factory.mktemp("bundle")
-    save_bundle(folder, manifest, [network.state_dict()])
-    return folder
+    return save_detector(tmp_path_factory.mktemp("bundle"), VOC_CLASSES)
 
 
 def test_images_that_a_bundle_learnt_from_are_said_to_flatter_before_the_work(
-    run: Run, tool: ModuleType, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told by the pictures' content, wherever they lie and whatever they are called."""
     from detector.cli.evaluating import running
@@ -374,7 +317,7 @@ def test_images_that_a_bundle_learnt_from_are_said_to_flatter_before_the_work(
 
 
 def test_a_bundle_is_run_kept_and_not_run_again(
-    run: Run, tool: ModuleType, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, command: Run, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (
         "--weights",
@@ -413,12 +356,9 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert run(*options, "--set", f"proposals={out / 'proposals.sqlite'}")[0] == 0
     assert (out / "detections.json").read_bytes() == first
     # Those that were made otherwise are used, and it is said.
-    from detector.cli.propose import main as propose
-
     other = out / "other.sqlite"
-    with pytest.raises(SystemExit):
-        run_tool(propose, [str(voc / "JPEGImages"), "--out", str(other), "--engine", "opencv",
-                           "--seed", "3", "--quiet"])  # fmt: skip
+    search = ("--engine", "opencv", "--longest-side", 100, "--seed", 3, "--quiet")
+    command("propose run", voc / "JPEGImages", "--out", other, *search)
     code, _, err = run(*options, "--set", f"proposals={other}")
     expected = f"warning: {other} holds proposals of seed=3, but the weights' own have seed=0\n"
     assert (code, err) == (0, expected)
@@ -442,7 +382,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert "on the\n4 images of voc/val, with 1 of 1 members" in (bundle / "README.md").read_text()
     # The saved detections give the same numbers by themselves.
     mean_ap = [line for line in said.splitlines() if line.startswith("mAP")]
-    again = run("--detections", out / "detections.json", "--set", "rounds=0")[1]
+    again = run("--detections", out / "detections.json", rounds=0)[1]
     assert [line for line in again.splitlines() if line.startswith("mAP")] == mean_ap
 
 
@@ -528,8 +468,8 @@ def test_heads_are_used_when_asked_for_and_kept_apart(
     heads = [(HeadManifest(kind="svm"), scores(20)), (HeadManifest(kind="regression"), still)]
     save_heads(bundle, whole, heads)
     out = voc.parent / "out"
-    for options in (("--set", "svm=true"), ("--set", "svm=true", "--set", "regression=true")):
-        assert run("--weights", whole, *options, *common)[0] == 0
+    for settings in ({"svm": "true"}, {"svm": "true", "regression": "true"}):
+        assert run("--weights", whole, *common, **settings)[0] == 0
         rows = json.loads((out / "detections.json").read_text())
         assert {row["score"] for row in rows} == {0.5}
     # The network's logits, of one network in three bundles; mugs, SVMs, regression.

@@ -1,36 +1,17 @@
-"""tools/export.py and tools/evaluate.py on every layout; tools/split.py on a small ILSVRC."""
+"""`data convert` and `evaluate detections` on every layout; `data split` on a small ILSVRC."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from dataset_files import voc_object, voc_xml, write_ilsvrc, write_voc
 
-from detector.cli.app import run_tool
-
 Run = Callable[..., tuple[Any, str, str]]
 ACCORDION, ANT, BOX = "n02672831", "n02219486", (10, 20, 29, 39)
-
-
-def load(name: str) -> ModuleType:
-    return importlib.import_module(f"detector.cli.{name}")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(name: str, *options: object) -> tuple[Any, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            run_tool(load(name).main, [str(option) for option in options])
-        said = capsys.readouterr()
-        return stopped.value.code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture
@@ -53,18 +34,20 @@ def found(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("layout", ["voc", "ilsvrc", "csv"])
 def test_results_go_out_come_back_and_are_judged_alike(
-    run: Run, voc: Path, found: Path, tmp_path: Path, layout: str
+    command: Run, voc: Path, found: Path, tmp_path: Path, layout: str
 ) -> None:
     out = tmp_path / "new" / {"voc": "results", "ilsvrc": "a.txt", "csv": "a.csv"}[layout]
     data = ("--data", voc, "--split", "val")
-    code, said, _ = run("export", found, *data, "--to", layout, "--out", out)
+    code, said, _ = command("data convert", found, *data, "--to", layout, "--out", out)
     assert (code, said) == (0, f"wrote {out}: 2 detections in 2 images ({layout})\n")
     back = tmp_path / "back.json"
-    assert run("export", out, *data, "--to", "coco", "--out", back)[0] == 0
+    assert command("data convert", out, *data, "--to", "coco", "--out", back)[0] == 0
     assert [row["bbox"] for row in json.loads(back.read_text())] == [[10, 20, 20, 20]] * 2
     options = ("--set", "rounds=0", "--out", tmp_path / "out")
     for path in (found, out, back):
-        assert "mAP 66.7" in run("evaluate", *data, "--detections", path, *options)[1]
+        assert (
+            "mAP 66.7" in command("evaluate detections", *data, "--detections", path, *options)[1]
+        )
 
 
 @pytest.mark.parametrize(
@@ -76,20 +59,20 @@ def test_results_go_out_come_back_and_are_judged_alike(
     ],
 )
 def test_mistakes_write_nothing(
-    run: Run, voc: Path, found: Path, tmp_path: Path, options: list[str], code: int, words: str
+    command: Run, voc: Path, found: Path, tmp_path: Path, options: list[str], code: int, words: str
 ) -> None:
     out = tmp_path / "new" / "a.csv"
-    stopped, said, err = run("export", found, "--data", voc, "--out", out, *options)
+    stopped, said, err = command("data convert", found, "--data", voc, "--out", out, *options)
     assert (stopped, said) == (code, "")
     assert words in err
     assert not out.exists()
 
 
 def test_the_class_list_of_voc_may_be_asked_for(
-    run: Run, voc: Path, found: Path, tmp_path: Path
+    command: Run, voc: Path, found: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    run("export", found, "--data", voc, "--to", "voc", "--out", out, "--classes", "voc")
+    command("data convert", found, "--data", voc, "--to", "voc", "--out", out, "--classes", "voc")
     assert len(list(out.glob("comp3_det_val_*.txt"))) == 20
 
 
@@ -102,7 +85,7 @@ def ilsvrc(tmp_path: Path) -> Path:
 
 
 def test_ilsvrcs_lines_are_judged_with_its_blacklist_and_a_cap(
-    run: Run, ilsvrc: Path, tmp_path: Path
+    command: Run, ilsvrc: Path, tmp_path: Path
 ) -> None:
     path, blacklist = tmp_path / "lines.txt", tmp_path / "blacklist.txt"
     # Accordions of images 1 to 3, a false alarm in image 4 that comes last; no ant.
@@ -112,25 +95,28 @@ def test_ilsvrcs_lines_are_judged_with_its_blacklist_and_a_cap(
     blacklist.write_text(f"2 {ANT}\n4 {ANT}\n4 {ACCORDION}\n")
     options = ("--data", ilsvrc, "--detections", path, "--protocol", "ilsvrc", "--set", "rounds=0")
     options = (*options, "--split", "val", "--out", tmp_path / "out")
-    assert "mAP 37.5 (ilsvrc)" in run("evaluate", *options)[1]  # .75 and 0
-    assert "mAP 100.0 (ilsvrc)" in run("evaluate", *options, "--set", f"blacklist={blacklist}")[1]
-    assert "mAP 25.0 (ilsvrc)" in run("evaluate", *options, "--set", "per_class=2")[1]  # .5 and 0
+    for given, points in (
+        ((), 37.5),  # .75 and 0
+        (("--set", f"blacklist={blacklist}"), 100.0),
+        (("--set", "per_class=2"), 25.0),  # .5 and 0
+    ):
+        assert f"mAP {points} (ilsvrc)" in command("evaluate detections", *options, *given)[1]
 
 
 def test_an_engine_that_does_not_exist_is_a_usage_error(
-    run: Run, voc: Path, found: Path, tmp_path: Path
+    command: Run, voc: Path, found: Path, tmp_path: Path
 ) -> None:
     options = ("--data", voc, "--detections", found, "--set", "coco_engine=slow")
-    code, said, err = run("evaluate", *options, "--out", tmp_path / "out")
+    code, said, err = command("evaluate detections", *options, "--out", tmp_path / "out")
     assert (code, said) == (2, "")
     assert "coco_engine: Input should be 'pycocotools' or 'fast'" in err
 
 
 def test_two_lists_are_written_and_their_balance_is_said(
-    run: Run, ilsvrc: Path, tmp_path: Path
+    command: Run, ilsvrc: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "lists"
-    code, said, _ = run("split", "--data", ilsvrc, "--split", "val", "--out", out)
+    code, said, _ = command("data split", "--data", ilsvrc, "--split", "val", "--out", out)
     assert code == 0
     assert said == (
         "2 and 2 images of ILSVRC/val\n"
@@ -142,13 +128,13 @@ def test_two_lists_are_written_and_their_balance_is_said(
 
 
 def test_rows_that_the_set_lacks_are_left_out_with_a_line(
-    run: Run, voc: Path, found: Path, tmp_path: Path
+    command: Run, voc: Path, found: Path, tmp_path: Path
 ) -> None:
     rows = json.loads(found.read_text())
     found.write_text(json.dumps([*rows, {**rows[0], "image_id": "z"}]))
     out = tmp_path / "a.csv"
-    code, said, err = run(
-        "export", found, "--data", voc, "--split", "val", "--to", "csv", "--out", out
+    code, said, err = command(
+        "data convert", found, "--data", voc, "--split", "val", "--to", "csv", "--out", out
     )
     assert (code, "2 detections in 2 images" in said) == (0, True)
     assert err == f"left out: {found}: 1 detection is of an image that voc/val does not have: 'z'\n"

@@ -1,4 +1,4 @@
-"""tools/split.py: train and val, folds and halves of every layout, as their readers take them."""
+"""`data split`: train and val, folds and halves of every layout, as their readers take them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_export
 from dataset_files import (
     coco_content,
     coco_image,
@@ -25,7 +24,6 @@ from PIL import Image
 from detector.datasets import read_dataset
 
 Run = Callable[..., tuple[Any, str, str]]
-run = test_export.run
 
 
 def draw(folder: Path, names: list[str]) -> None:
@@ -47,20 +45,20 @@ def ids(root: Path, split: str) -> set[str]:
     return {one.image_id for one in read_dataset(root, split).samples}
 
 
-def test_train_and_val_of_vocs_xml(run: Run, tmp_path: Path) -> None:
+def test_train_and_val_of_vocs_xml(command: Run, tmp_path: Path) -> None:
     names = write_shots(tmp_path)
     out = tmp_path / "ImageSets" / "Main"
     options = ("--data", tmp_path, "--val", 0.2, "--out", out, "--quiet")
-    code, said, _ = run("split", *options)
+    code, said, _ = command("data split", *options)
     assert (code, said) == (0, "train: 8 images, 8 objects\nval: 2 images, 2 objects\n")
     assert ids(tmp_path, "train") | ids(tmp_path, "val") == set(names)
     assert not ids(tmp_path, "train") & ids(tmp_path, "val")
     before = (out / "val.txt").read_bytes()
-    assert run("split", *options, "--split", "train")[0] == 3  # a list that is there stays
+    assert command("data split", *options, "--split", "train")[0] == 3  # a list that is there stays
     assert (out / "val.txt").read_bytes() == before
 
 
-def test_near_duplicates_stay_on_one_side(run: Run, tmp_path: Path) -> None:
+def test_near_duplicates_stay_on_one_side(command: Run, tmp_path: Path) -> None:
     write_shots(tmp_path, 12)
     for i in range(4):  # frames of one film
         with Image.open(tmp_path / "JPEGImages" / "shot 0.jpg") as first:
@@ -68,39 +66,41 @@ def test_near_duplicates_stay_on_one_side(run: Run, tmp_path: Path) -> None:
     for seed in range(3):
         out = tmp_path / f"lists{seed}"
         options = ("--data", tmp_path, "--out", out, "--seed", seed, "--quiet")
-        code, said, _ = run("split", *options, "--val", 0.5)
+        code, said, _ = command("data split", *options, "--val", 0.5)
         assert code == 0
         assert said.startswith("1 group of near-duplicates, 4 images in all, each kept on one side")
         film = {f"shot {i}" for i in range(4)}
         assert film & set((out / "val.txt").read_text().splitlines()) in (film, set())
 
 
-def test_each_image_is_val_in_one_fold(run: Run, tmp_path: Path) -> None:
+def test_each_image_is_val_in_one_fold(command: Run, tmp_path: Path) -> None:
     names = write_shots(tmp_path, 7)
     out = tmp_path / "ImageSets" / "Main"
-    assert run("split", "--data", tmp_path, "--folds", 3, "--out", out, "--quiet")[0] == 0
+    assert command("data split", "--data", tmp_path, "--folds", 3, "--out", out, "--quiet")[0] == 0
     folds = [ids(tmp_path, f"fold{i}_val") for i in (1, 2, 3)]
     assert sorted(one for fold in folds for one in fold) == names
     for number, fold in enumerate(folds, start=1):
         assert ids(tmp_path, f"fold{number}_train") == set(names) - fold
 
 
-def test_halves_of_names_with_blanks_are_read_again(run: Run, tmp_path: Path) -> None:
+def test_halves_of_names_with_blanks_are_read_again(command: Run, tmp_path: Path) -> None:
     root = tmp_path / "mine"
     names = write_shots(root, 4)
-    assert run("split", "--data", root, "--out", root / "ImageSets" / "Main")[0] == 0
+    assert command("data split", "--data", root, "--out", root / "ImageSets" / "Main")[0] == 0
     assert ids(root, "mine1") | ids(root, "mine2") == set(names)
     assert len(ids(root, "mine1")) == 2
 
 
-def test_coco_gets_a_file_a_part(run: Run, tmp_path: Path) -> None:
+def test_coco_gets_a_file_a_part(command: Run, tmp_path: Path) -> None:
     images = [coco_image(i, f"{i}.jpg") for i in range(1, 6)]
     rows = [coco_object(i, image_id=i) for i in range(1, 6)]
     write_coco(tmp_path, {**coco_content(images, rows), "info": {"year": 1}}, "all.json")
     (tmp_path / "train").rename(tmp_path / "images")
     draw(tmp_path / "images", [f"{i}.jpg" for i in range(1, 6)])
     out = tmp_path / "annotations"
-    code, _, error = run("split", "--data", tmp_path, "--val", 0.4, "--out", out, "--quiet")
+    code, _, error = command(
+        "data split", "--data", tmp_path, "--val", 0.4, "--out", out, "--quiet"
+    )
     assert (code, error) == (0, "")
     content = json.loads((out / "instances_val.json").read_text())
     assert len(content["images"]) == len(content["annotations"]) == 2
@@ -108,11 +108,13 @@ def test_coco_gets_a_file_a_part(run: Run, tmp_path: Path) -> None:
     assert (len(ids(tmp_path, "train")), len(ids(tmp_path, "val"))) == (3, 2)
 
 
-def test_yolo_gets_lists_of_images(run: Run, tmp_path: Path) -> None:
+def test_yolo_gets_lists_of_images(command: Run, tmp_path: Path) -> None:
     names = [f"i{i}" for i in range(5)]
     path = write_yolo(tmp_path, dict.fromkeys(names, "0 0.5 0.5 0.2 0.5"))
     draw(tmp_path / "images" / "train", [f"{name}.jpg" for name in names])
-    code, said, _ = run("split", "--data", path, "--val", 0.4, "--out", tmp_path, "--quiet")
+    code, said, _ = command(
+        "data split", "--data", path, "--val", 0.4, "--out", tmp_path, "--quiet"
+    )
     assert code == 0
     assert f"in data.yaml: train: {tmp_path / 'train.txt'}, val: {tmp_path / 'val.txt'}" in said
     path.write_text("train: train.txt\nval: val.txt\nnames: [car, cat]\n")
@@ -128,13 +130,15 @@ def test_yolo_gets_lists_of_images(run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(
-    run: Run,
+    command: Run,
     tmp_path: Path,
     options: tuple[object, ...],
     code: int,
     said: str,
 ) -> None:
     write_shots(tmp_path, 2)
-    stopped, _, error = run("split", "--data", tmp_path, "--out", tmp_path / "out", *options)
+    stopped, _, error = command(
+        "data split", "--data", tmp_path, "--out", tmp_path / "out", *options
+    )
     assert stopped == code
     assert said in " ".join(error.split())

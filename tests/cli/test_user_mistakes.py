@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pickle
-import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from toy_regions import write_config, write_squares
 
-from detector.cli.app import run_tool
 from detector.detection.load import SHIPPED
+
+Run = Callable[..., tuple[Any, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,8 @@ def checkpoint_of_other_settings(folder: Path) -> None:
     save_checkpoint(folder, Checkpoint(1, "0" * 16, {"model": {"a": torch.zeros(1)}}))
 
 
-TRAIN = "train_regions --config voc/config.yaml --device cpu --quiet --cache cache.sqlite"
+EVALUATE = "evaluate detections --data voc --split val"
+TRAIN = "train regions --config voc/config.yaml --device cpu --quiet --cache cache.sqlite"
 
 # command; what the message must hold: the file or option, and the cure
 MISTAKES: list[tuple[str, ...]] = [
@@ -71,34 +72,57 @@ MISTAKES: list[tuple[str, ...]] = [
     ("detect a.jpg --device cuda:77", "device cuda:77", "try auto or cpu"),
     ("detect a.jpg --device gpu", "device gpu", "try auto or cpu"),
     ("detect a.jpg --ensemble many", "--ensemble many", "a number of members, or all"),
-    ("detect a.jpg --ensemble 9", "it has 3", "9"),
     ("detect a.jpg --proposals none.sqlite", "none.sqlite", "inception-rcnn propose run"),
     ("detect a.jpg --proposals opencvv", "opencvv", "choose selective-search"),
     ("detect a.jpg --precision float8", "float8", "float32"),
     # evaluate
-    ("evaluate --data nowhere", "nowhere", "no such file or folder"),
-    ("evaluate --data empty", "empty", "looked for Annotations/*.xml"),
-    ("evaluate --data file.txt", "file.txt", "expected COCO's .json"),
-    ("evaluate --data voc", "voc", "name a split", "train, val"),
-    ("evaluate --data voc --split test", "'test'", "train, val"),
-    ("evaluate --data voc --split val --protocol voc10", "voc10", "voc12"),
-    ("evaluate --data voc --split val --classes mine", "--classes", "own, voc or weights"),
-    ("evaluate --data voc --split val --set images=0", "images", "1"),
-    ("evaluate --data voc --split val --set rounds=-3", "rounds", "0"),
-    ("evaluate --data voc --split val --detections others.json", "others.json", "choose the data"),
-    ("evaluate --data voc --split val --detections object.json", "object.json", "expected COCO's"),
-    ("evaluate --data voc --split val --detections none.json", "none.json", "No such file"),
-    ("evaluate --data voc --split val --detections a --weights b", "--weights", "only one"),
-    ("evaluate --data voc --split val --quiet", "2 classes, the weights 20", "--classes voc"),
-    ("evaluate --data list.json", "list.json", "expected COCO's instances layout"),
-    ("evaluate --data words.yaml", "words.yaml", "names, train and val"),
-    ("evaluate --data no-names.yaml", "no-names.yaml", "names must list the classes"),
-    ("evaluate --data no-split.yaml", "no-split.yaml", "no split"),
+    ("evaluate detections --data nowhere", "nowhere", "no such file or folder"),
+    ("evaluate detections --data empty", "empty", "looked for Annotations/*.xml"),
+    ("evaluate detections --data file.txt", "file.txt", "expected COCO's .json"),
+    ("evaluate detections --data voc", "voc", "name a split", "train, val"),
+    ("evaluate detections --data voc --split test", "'test'", "train, val"),
+    (f"{EVALUATE} --protocol voc10", "voc10", "voc12"),
+    (
+        "evaluate detections --data voc --split val --classes mine",
+        "--classes",
+        "own, voc or weights",
+    ),
+    (f"{EVALUATE} --set images=0", "images", "1"),
+    (f"{EVALUATE} --set rounds=-3", "rounds", "0"),
+    (
+        "evaluate detections --data voc --split val --detections others.json",
+        "others.json",
+        "choose the data",
+    ),
+    (
+        "evaluate detections --data voc --split val --detections object.json",
+        "object.json",
+        "expected COCO's",
+    ),
+    (
+        "evaluate detections --data voc --split val --detections none.json",
+        "none.json",
+        "No such file",
+    ),
+    (
+        "evaluate detections --data voc --split val --detections a --weights b",
+        "--weights",
+        "only one",
+    ),
+    (
+        "evaluate detections --data voc --split val --quiet",
+        "2 classes, the weights 20",
+        "--classes voc",
+    ),
+    ("evaluate detections --data list.json", "list.json", "expected COCO's instances layout"),
+    ("evaluate detections --data words.yaml", "words.yaml", "names, train and val"),
+    ("evaluate detections --data no-names.yaml", "no-names.yaml", "names must list the classes"),
+    ("evaluate detections --data no-split.yaml", "no-split.yaml", "no split"),
     # train_regions
-    ("train_regions --out run", "--data FOLDER", "--config"),
-    ("train_regions --out run --config none.yaml", "none.yaml", "cannot be read"),
-    ("train_regions --out run --config words.yaml", "words.yaml", "settings by name"),
-    ("train_regions --data voc --split train", "--out", "--help"),
+    ("train regions --out run", "--data FOLDER", "--config"),
+    ("train regions --out run --config none.yaml", "none.yaml", "cannot be read"),
+    ("train regions --out run --config words.yaml", "words.yaml", "settings by name"),
+    ("train regions --data voc --split train", "--out", "--help"),
     (f"{TRAIN} --out run --set optimiser.stepz=3", "optimiser.stepz", "known: method"),
     (f"{TRAIN} --out run --set optimiser.steps=-5", "optimiser.steps", "greater than"),
     (f"{TRAIN} --out run --set steps", "--set steps", "NAME=VALUE"),
@@ -110,79 +134,62 @@ MISTAKES: list[tuple[str, ...]] = [
     (f"{TRAIN} --out run --set member.architecture=gogglenet", "gogglenet", "googlenet"),
     (f"{TRAIN} --out other-run", "other-run", "another --out"),
     # the others
-    ("train_classifier --out run", "--data", "--config"),
-    ("train_classifier --out run --data voc --recipe gogglenet", "gogglenet", "googlenet"),
-    ("evaluate_classifier --data empty --weights small.pth --crops 3", "--crops", "1, 10, 144"),
-    ("evaluate_classifier --data nowhere --weights small.pth", "small.pth", "--architecture"),
-    ("evaluate_proposals --data voc --split val --budgets ten", "--budgets ten", "numbers"),
+    ("train classifier --out run", "--data", "--config"),
+    ("train classifier --out run --data voc --recipe gogglenet", "gogglenet", "googlenet"),
+    ("evaluate classifier --data empty --weights small.pth --crops 3", "--crops", "1, 10, 144"),
+    ("evaluate classifier --data nowhere --weights small.pth", "small.pth", "--architecture"),
+    ("propose evaluate --data voc --split val --budgets ten", "--budgets ten", "numbers"),
     (
-        "evaluate_proposals --data voc --split val --engine none.sqlite",
+        "propose evaluate --data voc --split val --engine none.sqlite",
         "none.sqlite",
         "a cache file",
     ),
-    ("propose a.jpg --set prset=fast", "prset", "preset"),
-    ("propose a.jpg --set preset", "--set preset", "NAME=VALUE"),
-    ("propose a.jpg --engine opencvv", "opencvv", "selective-search"),
-    ("propose a.jpg --superpixel-scale -2", "superpixel_scale", "greater"),
-    ("propose a.jpg --out file.txt --quiet", "file.txt", "proposal cache"),
-    ("propose a.jpg --out empty --quiet", "empty", "proposal cache"),
-    ("calibrate empty a.jpg", "empty", "give the folder of a saved bundle"),
-    ("calibrate cut-bundle a.jpg --crops 2", "--crops", "16"),
-    ("fit_heads --data voc --split train --add unicorn --out run", "unicorn", "green"),
-    ("fit_ranking --data nowhere", "nowhere", "no such file or folder"),
-    ("lint nowhere", "nowhere", "no such file or folder"),
-    ("lint voc --format xml", "--format xml", "voc, coco, yolo"),
-    ("lint voc --images nowhere", "--images nowhere", "folder"),
-    ("lint voc --images images", "voc is voc", "leave --images out"),
-    ("lint others.json --classes cat", "others.json is coco", "leave --classes out"),
+    ("propose run a.jpg --set prset=fast", "prset", "preset"),
+    ("propose run a.jpg --set preset", "--set preset", "NAME=VALUE"),
+    ("propose run a.jpg --engine opencvv", "opencvv", "selective-search"),
+    ("propose run a.jpg --superpixel-scale -2", "superpixel_scale", "greater"),
+    ("propose run a.jpg --out file.txt --quiet", "file.txt", "proposal cache"),
+    ("propose run a.jpg --out empty --quiet", "empty", "proposal cache"),
+    ("fit int8 empty a.jpg", "empty", "give the folder of a saved bundle"),
+    ("fit int8 cut-bundle a.jpg --crops 2", "--crops", "16"),
+    ("fit heads --data voc --split train --add unicorn --out run", "unicorn", "green"),
+    ("fit ranking --data nowhere", "nowhere", "no such file or folder"),
+    ("data check nowhere", "nowhere", "no such file or folder"),
+    ("data check voc --format xml", "--format xml", "voc, coco, yolo"),
+    ("data check voc --images nowhere", "--images nowhere", "folder"),
+    ("data check voc --images images", "voc is voc", "leave --images out"),
+    ("data check others.json --classes cat", "others.json is coco", "leave --classes out"),
     ("doctor --jsn", "--jsn", "--json"),
 ]
 
 
-def run(command: str) -> object:
-    """The exit code of a tool run in this process."""
-    name, *arguments = shlex.split(command)
-    tool = importlib.import_module(name if name in ("ablate", "bench") else f"detector.cli.{name}")
-    with pytest.raises(SystemExit) as end:
-        run_tool(tool.main, arguments)
-    return end.value.code
-
-
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda one: one[0])
 def test_a_mistake_is_told_in_three_lines(
-    mistake: tuple[str, ...],
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    mistake: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch, command: Run
 ) -> None:
-    command, *words = mistake
+    words, *said = mistake
     monkeypatch.chdir(home)
-    monkeypatch.setattr(sys, "argv", [command.split()[0]])
-    code = run(command)
-    said = capsys.readouterr().err
-    assert code in (2, 3), said
-    assert 1 <= len(said.splitlines()) <= 3, said
-    assert "internal error" not in said
-    assert "Traceback" not in said
-    for word in words:
-        assert word in said, said
+    code, _, err = command(words)
+    assert code in (2, 3), err
+    assert 1 <= len(err.splitlines()) <= 3, err
+    assert "internal error" not in err
+    assert "Traceback" not in err
+    for text in said:
+        assert text in err, err
 
 
-def test_more_members_than_there_are_is_an_error_of_usage(home, monkeypatch, capsys):
+def test_more_members_than_there_are_is_an_error_of_usage(home, monkeypatch, command):
     monkeypatch.chdir(home)
-    assert run("detect a.jpg --ensemble 9") == 2
-    assert "9 of its members were asked for; it has 3" in capsys.readouterr().err
+    code, _, err = command("detect a.jpg --ensemble 9")
+    assert (code, "9 of its members were asked for; it has 3" in err) == (2, True)
 
 
-@pytest.mark.parametrize("command", [
-    "evaluate --data voc --split val --detections none-found.json --set rounds=0 --out sealed/out",
-    "lint voc --fast --quiet --out sealed/lint.json",
+@pytest.mark.parametrize("words", [
+    f"{EVALUATE} --detections none-found.json --set rounds=0 --out sealed/out",
+    "data check voc --fast --quiet --out sealed/lint.json",
 ])  # fmt: skip
 def test_a_folder_that_cannot_be_written(
-    command: str,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: str, home: Path, monkeypatch: pytest.MonkeyPatch, command: Run
 ) -> None:
     """Whoever runs the tests may be allowed to write anywhere, so the system's answer is given."""
     (home / "none-found.json").write_text("[]")
@@ -200,8 +207,8 @@ def test_a_folder_that_cannot_be_written(
 
     monkeypatch.setattr(os, "mkdir", refuse(real_mkdir))
     monkeypatch.setattr(os, "open", refuse(real_open))
-    assert run(command) == 3
-    said = capsys.readouterr().err
+    code, _, said = command(words)
+    assert code == 3
     assert "sealed" in said
     assert "Permission denied" in said
     assert len(said.splitlines()) == 1
