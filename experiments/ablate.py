@@ -14,6 +14,7 @@ Interrupted, the same command goes on where it stopped; only `proposals` propose
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from detector.datasets.labelled.images import LabelledImages
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
 
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 
@@ -197,8 +197,8 @@ def inception_v3(
     with training_session(
         out, Path("."), device=device, threads=threads, quiet=quiet, within="runs/*",
         compiled=compiled,
-    ) as (run_context, group):  # fmt: skip
-        return int(not train_rows(rows, chosen, images, judged, run_context, group))
+    ) as run_context:  # fmt: skip
+        return int(not train_rows(rows, chosen, images, judged, run_context))
 
 
 def train_rows(
@@ -207,7 +207,6 @@ def train_rows(
     images: LabelledImages,
     judged: LabelledImages,
     context: RunContext,
-    group: Group,
 ) -> bool:
     """Train and judge each row with each seed; ablation.json says after each run how it stands.
 
@@ -222,13 +221,14 @@ def train_rows(
     runs = runs_of(rows, seeds, images, context.out)
     found: list[tuple[Run, Result]] = []
     with stop_gently("this step, then saving") as stop:
+        context = replace(context, stop=stop)
         if not context.quiet:
             print(*announced(rows, runs, judged), sep="\n", file=sys.stderr)
-        for one in measure_all(runs, images, judged, context, group, stop):
+        for one in measure_all(runs, images, judged, context):
             found.append(one)
-            if group.is_main:
+            if context.group.is_main:
                 write_table(context.out, summary(rows, found, seeds, images, judged))
-        if group.is_main and found:
+        if context.group.is_main and found:
             show_inception(summary(rows, found, seeds, images, judged))
     return all(result.readable for _, result in found)
 

@@ -79,7 +79,7 @@ def main(
         training_session(
             out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
             compiled=compiled, within="member-*",
-        ) as (context, group),
+        ) as context,
         stop_gently("this step, then saving") as stop,
     ):  # fmt: skip
         readable, folders, unfinished = True, [], ""
@@ -87,8 +87,8 @@ def main(
             folder = out if members == 1 else out / f"member-{number}"
             if members > 1 and not context.quiet:
                 typer.echo(f"member {number + 1} of {members}", err=True)
-            own, where = settings.of_member(number), replace(context, out=folder)
-            trained = train(own, images, judged, where, group, stop)
+            own, where = settings.of_member(number), replace(context, out=folder, stop=stop)
+            trained = train(own, images, judged, where)
             readable &= trained.readable
             if trained.reached:
                 folders.append(folder)
@@ -96,6 +96,6 @@ def main(
                 of = f", network {number + 1} of {members}" if members > 1 else ""
                 unfinished = f"step {trained.reached} of {trained.last}{of}"
                 break
-        if group.is_main and folders:
+        if context.group.is_main and folders:
             say_what_to_try(folders, unfinished)
-        return code_of_made(not readable, strict) if group.is_main else 0
+        return code_of_made(not readable, strict) if context.group.is_main else 0

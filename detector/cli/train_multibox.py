@@ -11,6 +11,7 @@ step, saves, and exits; a second one exits at once. The result is OUT/multibox.s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,6 @@ from detector.cli.training_session import (
 
 if TYPE_CHECKING:
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
@@ -67,13 +67,11 @@ def main(
     with training_session(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         bank=bank, compiled=compiled,
-    ) as (context, group):  # fmt: skip
-        return _trained(settings, context, group, strict)
+    ) as context:  # fmt: skip
+        return _trained(settings, context, strict)
 
 
-def _trained(
-    settings: MultiBoxTrainingConfig, context: RunContext, group: Group, strict: bool
-) -> int:
+def _trained(settings: MultiBoxTrainingConfig, context: RunContext, strict: bool) -> int:
     """Everything from the images to the weights; the exit code."""
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
@@ -82,14 +80,16 @@ def _trained(
     from detector.training.multibox.outputs import write_weights
     from detector.training.multibox.trainer import train
 
+    group = context.group
     try:
         group.check_batch(settings.optimiser.batch, settings.optimiser.accumulate)
         with stop_gently("this image or step, then saving") as stop:
+            context = replace(context, stop=stop)
             dataset = load_images(settings, context.data_root)
-            setup = build_setup(settings, dataset, context, group, stop)
+            setup = build_setup(settings, dataset, context)
             if not context.quiet:
                 report(setup, settings)
-            averaged, left_out = train(settings, setup, context, group, stop)
+            averaged, left_out = train(settings, setup, context)
             readable = not group.any(bool(left_out), context.device)
     finally:
         group.close()

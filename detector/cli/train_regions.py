@@ -31,7 +31,6 @@ from detector.cli.training_session import (
 
 if TYPE_CHECKING:
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
     from detector.training.regions.settings import RegionTrainingConfig
 
 
@@ -79,12 +78,12 @@ def main(
     with training_session(
         out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
         within="member-*", cache=cache, bank=bank, compiled=compiled,
-    ) as (context, group):  # fmt: skip
-        return _trained(settings, members, context, group, strict)
+    ) as context:  # fmt: skip
+        return _trained(settings, members, context, strict)
 
 
 def _trained(
-    settings: RegionTrainingConfig, members: int, context: RunContext, group: Group, strict: bool
+    settings: RegionTrainingConfig, members: int, context: RunContext, strict: bool
 ) -> int:
     """Everything from the proposals to the bundle and its heads; the exit code."""
     from detector.cli.app import code_of_made
@@ -98,12 +97,13 @@ def _trained(
     from detector.training.regions.run import NOT_OF_THE_WEIGHTS
     from detector.training.regions.trainer import train
 
-    out, where = context.out, context.device
+    out, where, group = context.out, context.device, context.group
     trained: list[Any] = []
     broken: dict[Path, str] = {}
     try:
         with stop_gently("this image or step, then saving") as stop:
-            dataset, pool, prior, unread, held = load_regions(settings, context, group, stop)
+            context = replace(context, stop=stop)
+            dataset, pool, prior, unread, held = load_regions(settings, context)
             unfinished = ""
 
             def begun() -> None:
@@ -112,16 +112,14 @@ def _trained(
 
             for number in range(members):
                 own = settings.of_member(number)
-                setup = build_setup(own, dataset, pool, context, group, stop)
+                setup = build_setup(own, dataset, pool, context)
                 folder = out if members == 1 else out / f"member-{number}"
                 if members > 1 and not context.quiet:
                     typer.echo(f"member {number + 1} of {members}", err=True)
                 with naming_what_differs(out, settings, NOT_OF_THE_WEIGHTS):
-                    averaged, reached = train(
-                        own, setup, replace(context, out=folder), group, stop, begun
-                    )
+                    averaged, reached = train(own, setup, replace(context, out=folder), begun)
                 broken |= setup.crops.broken
-                stopping = group.stops(stop, where)
+                stopping = context.stops()
                 if reached:
                     trained.append((setup.whole, {**setup.below, **averaged}))
                 if stopping:

@@ -12,7 +12,6 @@ import typer
 
 if TYPE_CHECKING:
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
 
 BATCH_THREADS = 2
 """That make batches, unless --threads says how many."""
@@ -68,9 +67,9 @@ def training_session(
     tensorboard: bool = False,
     within: str | None = None,
     **paths: Any,
-) -> Iterator[tuple[RunContext, Group]]:
-    """The places of a run whose folder nobody else is at work in, and the group of processes that
-    torchrun started, which is left at the end.
+) -> Iterator[RunContext]:
+    """Hold the folder of a run, and join the processes that torchrun started; both are left at the
+    end.
 
     within  pattern of the folders in `out` that belong to the run, too
     """
@@ -90,12 +89,9 @@ def training_session(
     group = join_group(os.environ, where.type)
     try:
         with exclusive_lock(out, group, where, within=within):
-            yield (
-                RunContext(
-                    out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_main,
-                    bounded=threads is not None, tensorboard=tensorboard, **paths,
-                ),
-                group,
+            yield RunContext(
+                out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_main,
+                bounded=threads is not None, tensorboard=tensorboard, group=group, **paths,
             )  # fmt: skip
     finally:
         group.close()

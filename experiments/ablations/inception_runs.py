@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from detector.datasets.labelled.images import LabelledImages
-    from detector.progress.interruption import Stop
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
 
 RESULT = "result.json"
 
@@ -97,10 +95,8 @@ def measure_all(
     images: LabelledImages,
     judged: LabelledImages,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> Iterator[tuple[Run, Result]]:
-    """Each run and its result, until the last or until `stop`; what is kept is not done again."""
+    """Each run and its result, until the last or `context.stop`; what is kept is not done again."""
     waiting = sum(kept(run, judged) is None for run in runs)
     took: list[float] = []
     for number, run in enumerate(runs, start=1):
@@ -114,12 +110,12 @@ def measure_all(
                     text += f"; about {left} left for {rest}"
                 typer.echo(text, err=True)
             before = time.monotonic()
-            found = measure(run, images, judged, context, group, stop)
+            found = measure(run, images, judged, context)
             took.append(time.monotonic() - before)
         if found is None:
             return
         yield run, found
-        if group.any(bool(stop), context.device):
+        if context.group.any(bool(context.stop), context.device):
             return
 
 
@@ -128,29 +124,25 @@ def measure(
     images: LabelledImages,
     judged: LabelledImages,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> Result | None:
-    """Train where that is not done, judge, and keep the result; None if `stop` came first."""
-    readable = not SkippedFiles(run.folder, group, resumed=True)
+    """Train where that is not done, judge, and keep the result; None if it was asked to stop."""
+    readable = not SkippedFiles(run.folder, context.group, resumed=True)
     if not (run.folder / CLASSIFIER).is_file():
         own = replace(context, out=run.folder)
-        trained = train(run.settings, images, judged, own, group, stop)
+        trained = train(run.settings, images, judged, own)
         readable = trained.readable
         if not trained.finished:
             return None
-    found = _judged(run, judged, readable, context, group)
-    if group.is_main:
+    found = _judged(run, judged, readable, context)
+    if context.group.is_main:
         write_atomically(run.folder / RESULT, found.model_dump_json(indent=1) + "\n")
         for name in (NEW, CURRENT, PREVIOUS):  # three times the weights each
             (run.folder / name).unlink(missing_ok=True)
-    group.barrier()
+    context.group.barrier()
     return found
 
 
-def _judged(
-    run: Run, judged: LabelledImages, readable: bool, context: RunContext, group: Group
-) -> Result:
+def _judged(run: Run, judged: LabelledImages, readable: bool, context: RunContext) -> Result:
     """The saved weights on one central crop of each validation image."""
     model: Any = load_classifier(run.folder / CLASSIFIER).model.eval().to(context.device)
 
@@ -159,7 +151,7 @@ def _judged(
         return model.normalisation(crops)  # type: ignore[no-any-return]
 
     size = run.settings.network.input_size
-    found = validate(model, judged, size, feed, group=group, threads=context.threads)
+    found = validate(model, judged, size, feed, group=context.group, threads=context.threads)
     if not found.images:
         raise EvaluationError(f"{judged.name}: none of its images could be read; give --val IMAGES")
     readable = readable and found.images == len(judged)

@@ -434,7 +434,7 @@ def test_weights_that_a_run_starts_from_keep_their_meaning_at_another_scale_of_p
     ("options", "message", "code"),
     [
         (["--recipe", "secret"], "known are googlenet, caffe, v3, modern", 2),
-        (changes("optimiser.speed=1"), "known: method, epochs", 2),
+        (changes("optimiser.speed=1"), "known: method, rate", 2),
         (changes("network.architecture=resnet9000"), "not known", 2),
         (changes("optimiser.batch=1", "optimiser.accumulate=2"), "does not go around", 2),
         (["--data", "/nowhere"], "no such file", 3),

@@ -128,7 +128,7 @@ def test_other_settings_do_not_resume_a_run(config: Path, finished: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "optimiser.speed=1"], "known: method, steps, rate"),
+        (["--set", "optimiser.speed=1"], "known: method, rate"),
         (["--set", "optimiser.rate=-1"], "optimiser.rate"),
         (["--set", "member.architecture=resnet9000"], "not known"),
         (["--set", "data=[]"], "--data"),

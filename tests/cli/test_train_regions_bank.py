@@ -19,7 +19,6 @@ from toy_regions import STILL, settings, train, write_config, write_squares
 
 from detector.detection.bundle import load_bundle, save_bundle, save_temperatures
 from detector.errors import ImageError, SettingsError
-from detector.progress.interruption import Stop
 from detector.settings import load_config, validate
 from detector.training.engine.batches import ImageCache
 from detector.training.engine.distributed import Group
@@ -38,8 +37,8 @@ def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
     chosen = validate(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     context = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
-    dataset, pool, *_ = load_regions(chosen, context, Group(), Stop())
-    return dataset, pool, build_setup(chosen, dataset, pool, context, Group(), Stop())
+    dataset, pool, *_ = load_regions(chosen, context)
+    return dataset, pool, build_setup(chosen, dataset, pool, context)
 
 
 def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(

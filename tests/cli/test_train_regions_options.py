@@ -26,7 +26,8 @@ from detector.errors import ImageError
 from detector.progress.journal import read_journal
 from detector.structures import Array, Proposals
 from detector.training.engine import batches
-from detector.training.engine.distributed import Group, StopRequest
+from detector.training.engine.context import RunContext
+from detector.training.engine.distributed import Group
 from detector.training.engine.run_folder import exclusive_lock
 from detector.training.regions.sampling import RegionBatch, RegionPool, SamplingSettings
 
@@ -316,12 +317,12 @@ def test_a_stop_of_another_process_stops_this_one_with_what_there_is(
     """
     answers = iter([False] * {"in the first step": 1, "in the last save": 3}[asked])
 
-    def stops(self: Group, own: StopRequest, *_: object) -> bool:
+    def stops(self: RunContext) -> bool:
         if stopping := next(answers, True):
-            own.with_the_others()
+            self.stop.with_the_others()
         return stopping
 
-    monkeypatch.setattr(Group, "stops", stops)
+    monkeypatch.setattr(RunContext, "stops", stops)
     assert train(config, tmp_path, "--members", "2") == 143
     done = {"in the first step": 1, "in the last save": 2}[asked]
     early = read_manifest(tmp_path / "bundle").provenance.unfinished

@@ -29,10 +29,10 @@ def test_threads_are_those_that_make_batches_and_those_that_compute(
     given, batches, own_threads, tmp_path
 ):
     asked = {"device": "cpu", "threads": given, "quiet": True, "compiled": True}
-    with training_session(tmp_path / "run", tmp_path, **asked) as (context, group):
+    with training_session(tmp_path / "run", tmp_path, **asked) as context:
         assert torch.get_num_threads() == (given or own_threads)
         assert (context.threads, context.bounded) == (batches, given is not None)
-        assert (context.compiled, group.is_main) == (True, True)
+        assert (context.compiled, context.group.is_main) == (True, True)
         assert (tmp_path / "run" / LOCK).exists()
 
 

@@ -33,7 +33,11 @@ assert not any("gloo" in name for name in closed_threads), closed_threads
 
 STEPS = """
 import os
+from pathlib import Path
 
+import torch
+
+from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import join_group
 
 group = join_group(os.environ, "cpu")
@@ -77,7 +81,8 @@ class Signalled:
 
 
 one = Signalled()
-assert group.stops(one) and one.others
+context = RunContext(Path(), Path(), torch.device("cpu"), 1, True, group=group, stop=one)
+assert context.stops() and one.others
 assert group.agree(7)
 assert not group.agree(7 + group.rank)
 assert kept == ([1, 2, 3, 4, "closed"] if group.is_main else [])

@@ -15,7 +15,7 @@ from detector.errors import SettingsError, TrainingError
 from detector.structures import FILL_MEAN
 from detector.training.augment import AugmentSettings, distort
 from detector.training.engine.averaging import WeightAverage
-from detector.training.engine.schedule import rate_at
+from detector.training.engine.optimisers import DescentSettings, rate_by_step
 from detector.training.engine.state import freeze
 from detector.training.regions.loss import distillation_loss, region_loss
 
@@ -66,18 +66,14 @@ def test_distilling_is_the_divergence_of_softened_distributions_times_t_squared(
         (9, {"warmup": 9}, 1.0),
         (50, {}, 0.5),
         (100, {}, 0.0),
-        (49, {"kind": "step"}, 1.0),
-        (50, {"kind": "step"}, 0.1),
-        (99, {"kind": "constant"}, 1.0),
+        (49, {"schedule": "step"}, 1.0),
+        (50, {"schedule": "step"}, 0.1),
+        (99, {"schedule": "constant"}, 1.0),
     ],
 )
 def test_rates(step, options, expected):
-    assert rate_at(step, base=1.0, steps=100, **options) == pytest.approx(expected)
-
-
-def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="cosine, step, constant"):
-        rate_at(0, base=1, steps=1, kind="linear")
+    settings = DescentSettings(rate=1.0, **options)
+    assert rate_by_step(settings, 100)(step) == pytest.approx(expected)
 
 
 def test_the_average_follows_the_weights_and_ends_near_them():
@@ -193,7 +189,7 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
 
     net = nn.Sequential()
     net.add_module("classifier", nn.Linear(2, 2))
-    run = TrainingState(net, OptimiserConfig(max_bad_steps=2), "print")
+    run = TrainingState(net, OptimiserConfig(max_bad_steps=2), "print", 9)
     batch = RegionBatch(
         np.array([3]),
         np.array([[0.0, 0, 5, 5]]),
@@ -210,7 +206,6 @@ def test_bad_steps_are_skipped_recorded_and_then_stop_the_run(tmp_path: Path):
 
 def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Path, monkeypatch):
     """One of them sees another folder: each would wait for the other, or train another network."""
-    from detector.progress.interruption import Stop
     from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
     from detector.training.engine.loop import TrainingLoop
@@ -218,10 +213,10 @@ def test_processes_that_would_go_on_at_different_steps_are_refused(tmp_path: Pat
     from detector.training.regions.settings import OptimiserConfig
 
     how, context = OptimiserConfig(), RunContext(tmp_path, tmp_path, torch.device("cpu"), 1, True)
-    run = TrainingState(nn.Linear(2, 2), how, "print")
+    run = TrainingState(nn.Linear(2, 2), how, "print", 3)
     monkeypatch.setattr(Group, "agree", lambda _, number, *__: number != 0)
     with pytest.raises(TrainingError, match="different steps, this one at 0"):
-        TrainingLoop(run, how, context, Group(), Stop(), last=3, seed=0)
+        TrainingLoop(run, context)
 
 
 @pytest.mark.parametrize("method", ["sgd", "adamw"])
@@ -238,7 +233,7 @@ def test_either_descent_resumes_to_the_same_bits_and_hurries_the_last_layer(
         net = nn.Sequential()
         net.add_module("body", nn.Linear(3, 3))
         net.add_module("classifier", nn.Linear(3, 2))
-        return TrainingState(net, how, "print")
+        return TrainingState(net, how, "print", how.steps)
 
     def go(run: TrainingState, first: int, last: int) -> None:
         for step in range(first, last):

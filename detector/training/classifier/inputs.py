@@ -21,7 +21,7 @@ from detector.training.regions.settings import MemberConfig
 if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages
     from detector.training.classifier.settings import ClassifierTrainingConfig
-    from detector.training.engine.distributed import Group
+    from detector.training.engine.context import RunContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +73,14 @@ def build_setup(
     settings: ClassifierTrainingConfig,
     images: LabelledImages,
     validation: LabelledImages | None,
-    group: Group,
+    context: RunContext,
 ) -> TrainingSetup:
     """The setup of this process. Raises SettingsError where batches are too small to share."""
-    optimiser = settings.optimiser
+    optimiser, group = settings.optimiser, context.group
     group.check_batch(optimiser.batch, optimiser.accumulate)
     batches = PatchBatches(
         images, settings.network.input_size, optimiser.batch, settings.patches, settings.augment,
-        settings.sampling_seed, group.rank, group.world_size,
+        optimiser.seed_of_draws, group.rank, group.world_size,
     )  # fmt: skip
     return TrainingSetup(settings, images, validation, batches)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from detector.models.traits import traits_of
-from detector.seeds import Seed
 from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.classifier.patches import PatchSettings
+from detector.training.engine.optimisers import DescentSettings
 
 AUXILIARY_SIDES = {
     "googlenet": (224, 224), "bn_googlenet": (224, 224),
@@ -67,52 +67,16 @@ class NetworkSettings(Settings):
         return self
 
 
-class OptimiserSettings(Settings):
-    """Optimiser and schedule. Epochs may be fractions."""
+class OptimiserSettings(DescentSettings):
+    """Optimiser and schedule. Lengths are in epochs, and may be fractions."""
 
-    method: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "nesterov"
     epochs: float = Field(100.0, gt=0)
     batch: int = Field(256, ge=1)
     """Images a step, over all processes and accumulated parts."""
-    accumulate: int = Field(1, ge=1)
-    """Each process handles its share of a batch in so many parts, to fit its memory."""
-    rate: float = Field(0.1, gt=0)
-    schedule: Literal["cosine", "poly", "decay", "constant"] = "cosine"
-    warmup: float = Field(0.0, ge=0)
-    """Epochs."""
-    power: float = Field(0.5, gt=0)
-    """Of "poly"."""
-    decay: float = Field(0.96, gt=0, le=1)
-    """Of "decay": the factor ..."""
-    decay_every: float = Field(8.0, gt=0)
-    """... and after how many epochs it applies."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """AdamW: of the gradients' mean."""
-    square_decay: float = Field(0.9, gt=0, lt=1)
-    """RMSProp and AdamW: of the gradients' square."""
-    epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    decay_vectors: bool = True
-    """Decay biases and batch normalisation, too."""
-    clip: float | None = Field(None, gt=0, allow_inf_nan=True)
-    """Largest norm of the whole gradient."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
     auxiliary_weight: float = Field(0.3, ge=0)
     """Of each auxiliary head's loss, where the network has them."""
-    average_decay: float = Field(0.9999, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: Seed = 0
-    """Of the start and, without a sampling_seed, of everything else."""
-    sampling_seed: Seed | None = None
-    """Of the order of the images, their patches and dropout: what the members of an ensemble differ
-    in.
-    """
-    save_every: int = Field(1000, ge=1)
-    """Steps."""
     validate_every: float = Field(1.0, gt=0, allow_inf_nan=True)
     """Epochs."""
-    max_bad_steps: int = Field(5, ge=1)
-    """Stop after so many steps in a row with a loss or gradient that is not finite."""
 
 
 class ClassifierTrainingConfig(Settings):
@@ -125,17 +89,8 @@ class ClassifierTrainingConfig(Settings):
     augment: AugmentSettings = AugmentSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
 
-    @property
-    def sampling_seed(self) -> int:
-        """The seed of everything drawn while training."""
-        optimiser = self.optimiser
-        return optimiser.seed if optimiser.sampling_seed is None else optimiser.sampling_seed
-
     def of_member(self, number: int) -> ClassifierTrainingConfig:
         """The settings of one member of an ensemble: the same start and rates, other patches in
         another order (arXiv 1409.4842, section 7).
         """
-        if number == 0:
-            return self
-        optimiser = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
-        return self.model_copy(update={"optimiser": optimiser})
+        return self.model_copy(update={"optimiser": self.optimiser.of_member(number)})

@@ -31,7 +31,6 @@ from detector.training.classifier.validation import Accuracy, validate
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import JOURNAL, Logs
 from detector.training.engine.loop import TrainingLoop
-from detector.training.engine.optimisers import build_optimiser, rate_by_step
 from detector.training.engine.run_folder import CONFIG, naming_what_differs
 from detector.training.engine.state import TrainingState, freeze
 
@@ -41,10 +40,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from detector.datasets.labelled.images import LabelledImages
-    from detector.progress.interruption import Stop
     from detector.training.classifier.settings import ClassifierTrainingConfig
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
 
 
 @dataclass(frozen=True)
@@ -70,30 +67,21 @@ def train(
     images: LabelledImages,
     validation: LabelledImages | None,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> Trained:
-    """Train until the last step or `stop`, resuming from the checkpoint in `context.out`."""
+    """Train in `context.out` until the last step or `context.stop`; resumes what is there."""
     cv2.setNumThreads(1)  # our own threads make the patches; OpenCV's would fight them for cores
-    setup = build_setup(settings, images, validation, group)
+    group, optimiser = context.group, settings.optimiser
+    setup = build_setup(settings, images, validation, context)
     context.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.optimiser.seed)
     network = build_start(settings, len(images.classes), context.data_root, context.device)
     freeze(network, []) if settings.network.frozen_norm else network.train()
     group.broadcast_weights(network)
-    optimiser = settings.optimiser
     state = TrainingState(
-        network,
-        optimiser,
-        fingerprint(settings, images),
-        build_optimiser(network, optimiser),
-        rate_by_step(optimiser, setup.last, setup.steps_per_epoch),
+        network, optimiser, fingerprint(settings, images), setup.last, setup.steps_per_epoch
     )
     with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
-        loop = TrainingLoop(
-            state, optimiser, context, group, stop, last=setup.last, seed=settings.sampling_seed,
-            clip=optimiser.clip,
-        )  # fmt: skip
+        loop = TrainingLoop(state, context)
     if group.is_main:
         save_config(context.out / CONFIG, settings)
         if not context.quiet:
@@ -126,7 +114,7 @@ def _run_steps(
     left_out: SkippedFiles,
 ) -> int:
     """Take all steps; returns how many are finished."""
-    make, threads, group = setup.batches, context.threads, loop.group
+    make, threads, group = setup.batches, context.threads, context.group
     display = TrainingDisplay(
         loop.last, loop.first, setup.settings.optimiser.batch, context.quiet,
         items="images", right="right",
@@ -137,7 +125,7 @@ def _run_steps(
         def validate_if_due(done: int) -> bool:
             if setup.validation is None or not _validation_is_due(setup, done):
                 return False
-            accuracy = _validate(setup, setup.validation, network, loop, training_step, threads)
+            accuracy = _validate(setup, setup.validation, network, loop, training_step, context)
             display.say(f"validation: {accuracy}")
             logs.note(done - 1, "validation", accuracy._asdict())
             left_out.record(setup.unread_validation, "judged: ")
@@ -186,18 +174,18 @@ def _validation_is_missing(out: Path, reached: int) -> bool:
 
 def _validate(
     setup: TrainingSetup, validation: LabelledImages, network: nn.Module, loop: TrainingLoop,
-    training_step: ClassifierStep, threads: int,
+    training_step: ClassifierStep, context: RunContext,
 ) -> Accuracy:  # fmt: skip
     """The accuracy of the averaged weights on the validation images."""
     average = copy.deepcopy(network).eval()
     average.load_state_dict(loop.state.averaged())
-    loop.group.broadcast_weights(average)  # running statistics are each process's own
+    context.group.broadcast_weights(average)  # running statistics are each process's own
     return validate(
         average,
         validation,
         training_step.network_settings.input_size,
         training_step.feed,
-        group=loop.group,
+        group=context.group,
         broken=setup.unread_validation,
-        threads=threads,
+        threads=context.threads,
     )

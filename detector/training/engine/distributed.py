@@ -10,19 +10,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from detector.errors import SettingsError
-
-
-class StopRequest(Protocol):
-    """The user's request to stop (progress.interruption.Stop)."""
-
-    def __bool__(self) -> bool: ...
-    def with_the_others(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -73,15 +65,6 @@ class Group:
         if self.world_size == 1:
             return flag
         return bool(self.all_reduce(torch.tensor([float(flag)], device=device)).item() > 0)
-
-    def stops(self, stop: StopRequest, device: torch.device | str = "cpu") -> bool:
-        """True in all processes once any was asked to stop. A signal reaches one process; if it
-        left alone, the others would wait for it for ever.
-        """
-        stopping = self.any(bool(stop), device)
-        if stopping:
-            stop.with_the_others()
-        return stopping
 
     def agree(self, number: int, device: torch.device | str = "cpu") -> bool:
         """True if `number` is the same in all processes."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,21 +18,11 @@ from detector.errors import TrainingError
 from detector.progress.messages import say
 from detector.progress.prefetch import prefetched
 from detector.training.engine.context import RunContext
-from detector.training.engine.distributed import Group, StopRequest
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import clip_gradients
 from detector.training.engine.state import TrainingState
 
 Batch = TypeVar("Batch")
-
-
-class LoopSettings(Protocol):
-    """The settings that the loop reads."""
-
-    @property
-    def precision(self) -> str: ...
-    @property
-    def save_every(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -79,26 +69,21 @@ class TrainingLoop:
         result = loop.update(current.step, sums, mean_loss, replay)
     """
 
-    def __init__(
-        self, state: TrainingState, settings: LoopSettings, context: RunContext, group: Group,
-        stop: StopRequest, *, last: int, seed: int, clip: float | None = None,
-    ) -> None:  # fmt: skip
-        """Resume `state` from its last checkpoint. `seed` and the step decide dropout; gradients
-        with a norm above `clip` are shortened to it. Raises TrainingError where the processes would
+    def __init__(self, state: TrainingState, context: RunContext) -> None:
+        """Resume `state` from its last checkpoint. Raises TrainingError where the processes would
         resume at different steps.
         """
-        self.state, self.group, self.last = state, group, last
-        self._settings, self._context, self._stop = settings, context, stop
-        self._seed, self._clip, self._bad_in_a_row = seed, clip, 0
-        self._scale = LossScale(settings.precision == "float16")
+        self.state, self.last = state, state.steps
+        self._context, self._bad_in_a_row = context, 0
+        self._scale = LossScale(state.settings.precision == "float16")
         state.extra["progress"] = self._scale.state()
         context.out.mkdir(parents=True, exist_ok=True)
-        self.first = state.resume(context.out, say if group.is_main else None)
+        self.first = state.resume(context.out, say if context.group.is_main else None)
         self._scale.load(state.extra["progress"])
-        if self.first == 0 and group.is_main:  # those of an earlier run say nothing of this one
+        if self.first == 0 and context.group.is_main:  # an earlier run's say nothing of this one
             for path in context.out.glob("not-finite-*.json"):
                 path.unlink()
-        if not group.agree(self.first, context.device):
+        if not context.group.agree(self.first, context.device):
             raise TrainingError(
                 f"{context.out}: the processes would go on at different steps, this one at"
                 f" {self.first}; give an --out that all of them read alike"
@@ -123,38 +108,36 @@ class TrainingLoop:
 
         Ends after the last step, or, with a checkpoint, where any process was asked to stop.
         """
-        if self._asked_to_stop():
+        if self._context.stops():
             return
-        before, every = time.perf_counter(), self._settings.save_every
+        settings = self.state.settings
+        before, seed = time.perf_counter(), settings.seed_of_draws
         batches = prefetched(make, self.first, self.last, threads=threads, ahead=ahead)
         for step, batch in enumerate(batches, start=self.first):
             waited = time.perf_counter() - before
             # Dropout depends on (seed, step, rank) alone, so a resumed run draws the same masks.
             # The prime factors keep the seeds of different triples apart.
-            torch.manual_seed((self._seed * 1_000_003 + step) * 1009 + self.group.rank)
+            torch.manual_seed((seed * 1_000_003 + step) * 1009 + self._context.group.rank)
             self.state.begin()
             yield StepContext(step, batch, self.state.set_rate(step), waited, before)
             done = step + 1
-            stopping = self._asked_to_stop()
-            saved = stopping or done == self.last or done % every == 0
+            stopping = self._context.stops()
+            saved = stopping or done == self.last or done % settings.save_every == 0
             if saved:
                 self._save(done)
             if after is not None and after(done) and not stopping:  # a validation may take minutes
-                stopping = self._asked_to_stop()
+                stopping = self._context.stops()
                 if stopping and not saved:
                     self._save(done)
             if stopping:
                 return
             before = time.perf_counter()
 
-    def _asked_to_stop(self) -> bool:
-        return self.group.stops(self._stop, self._context.device)
-
     def _save(self, done: int) -> None:
-        if self.group.is_main:
+        if self._context.group.is_main:
             self.state.extra["progress"] = self._scale.state()
             self.state.save(self._context.out, done)
-        self.group.barrier()
+        self._context.group.barrier()
 
     def update(
         self,
@@ -176,15 +159,15 @@ class TrainingLoop:
         halved, and nothing else happens.
         """
         state = self.state
-        self.group.all_reduce_gradients(state.trainable)
+        self._context.group.all_reduce_gradients(state.trainable)
         self._scale.unscale(state.trainable)
         norm = state.gradient_norm().to(sums)
         # One transfer for all numbers: each .tolist() waits for the GPU.
-        *total, length = torch.cat([self.group.all_reduce(sums), norm[None]]).tolist()
+        *total, length = torch.cat([self._context.group.all_reduce(sums), norm[None]]).tolist()
         loss = mean_loss(total)
         taken = math.isfinite(loss) and math.isfinite(length)
         if taken:
-            clip_gradients(state.trainable, length, self._clip)
+            clip_gradients(state.trainable, length, state.settings.clip)
             state.update(step)
             self._scale.succeeded()
             self._bad_in_a_row = 0
@@ -202,5 +185,5 @@ class TrainingLoop:
         return StepResult(total, loss, length, taken)
 
     def _replay_path(self, step: int) -> Path:
-        of_rank = f"-{self.group.rank}" if self.group.world_size > 1 else ""
+        of_rank = f"-{self._context.group.rank}" if self._context.group.world_size > 1 else ""
         return self._context.out / f"not-finite-{step:07d}{of_rank}.json"

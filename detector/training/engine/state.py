@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,41 +14,7 @@ from detector.errors import SettingsError, TrainingError
 from detector.files import write_atomically
 from detector.training.engine.averaging import WeightAverage
 from detector.training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detector.training.engine.schedule import rate_at
-from detector.training.regions.box_loss import LAYER
-
-HEAD = ("classifier.", f"{LAYER}.")
-"""What is new on a pretrained network: its last layer, and that of box_loss.py."""
-
-
-class StateSettings(Protocol):
-    """The settings that any run needs, whatever its optimiser."""
-
-    @property
-    def average_decay(self) -> float: ...
-    @property
-    def max_bad_steps(self) -> int: ...
-
-
-class DescentSettings(StateSettings, Protocol):
-    """The settings of gradient descent that a run needs, as OptimiserConfig has them."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def rate(self) -> float: ...
-    @property
-    def head_factor(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def warmup(self) -> int: ...
+from detector.training.engine.optimisers import DescentSettings, build_optimiser, rate_by_step
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
@@ -92,22 +58,21 @@ class TrainingState:
     def __init__(
         self,
         network: nn.Module,
-        settings: StateSettings,
+        settings: DescentSettings,
         fingerprint: str,
-        optimizer: torch.optim.Optimizer | None = None,
-        rate: Callable[[int], float] | None = None,
+        steps: int,
+        steps_per_epoch: float = 1.0,
     ) -> None:
-        """Without an optimizer and its rate by step, `settings` must be `DescentSettings`.
-
-        A parameter group may have a `factor` of the rate.
+        """Begin a training of so many `steps`; `steps_per_epoch` is 1 where the settings count in
+        steps. A checkpoint is bound to the `fingerprint`.
         """
         self.network, self.settings, self.fingerprint = network, settings, fingerprint
+        self.steps = steps
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in named]
         self.trainable = [p for _, p in named]
-        if optimizer is None or rate is None:
-            optimizer, rate = _descent(named, cast("DescentSettings", settings))
-        self.optimizer, self.rate = optimizer, rate
+        self.optimizer = build_optimiser(network, settings)
+        self.rate = rate_by_step(settings, steps, steps_per_epoch)
         self.average = WeightAverage(network, settings.average_decay)
         self.extra: dict[str, Mapping[str, Tensor]] = {}
         """Further groups of tensors that are saved, and filled by `resume`."""
@@ -120,7 +85,7 @@ class TrainingState:
         """Set the learning rate of `step`; returns it."""
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
+            group["lr"] = rate * group["factor"]
         return rate
 
     def begin(self) -> None:
@@ -206,30 +171,3 @@ _KEYS = ("momentum_buffer", "square_avg", "exp_avg", "exp_avg_sq", "step")
 def _like(parameter: nn.Parameter, saved: Tensor) -> Tensor:
     """A saved state in its parameter's memory format and place; a step counter stays on the CPU."""
     return torch.empty_like(parameter).copy_(saved) if saved.ndim == parameter.ndim else saved
-
-
-def _descent(
-    named: Sequence[tuple[str, nn.Parameter]], settings: DescentSettings
-) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """SGD with momentum, or AdamW, in which the last layer learns faster; and its rates."""
-    head = [p for name, p in named if name.startswith(HEAD)]
-    body = [p for name, p in named if not name.startswith(HEAD)]
-    groups = [{"params": body, "factor": 1.0}, {"params": head, "factor": settings.head_factor}]
-    if settings.method == "adamw":
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            groups, lr=settings.rate, betas=(settings.momentum, 0.999),
-            weight_decay=settings.weight_decay,
-        )  # fmt: skip
-    else:
-        optimizer = torch.optim.SGD(
-            groups, lr=settings.rate, momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )  # fmt: skip
-
-    def rate(step: int) -> float:
-        return rate_at(
-            step, base=settings.rate, steps=settings.steps,
-            warmup=settings.warmup, kind=settings.schedule,
-        )  # fmt: skip
-
-    return optimizer, rate

@@ -16,11 +16,9 @@ from detector.heads.regions import DescribedImage
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
 from detector.models.split import Top
 from detector.progress.bar import progress
-from detector.progress.interruption import Stop
 from detector.settings import load_config, validate
 from detector.structures import Annotations, Array
 from detector.training.engine.context import RunContext
-from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import FeatureBank, mirrored_rows
 from detector.training.regions.inputs import build_setup, load_regions
 from detector.training.regions.settings import RegionTrainingConfig
@@ -43,11 +41,11 @@ class BankFeatures:
         """
         run, threads, quiet = context.out, context.threads, context.quiet
         settings = _settings_of(run).model_copy(update={"teacher": None})
-        data = load_regions(settings, context, Group(), Stop(), reported=True)
+        data = load_regions(settings, context, reported=True)
         dataset, pool = data.dataset, data.pool
         if every_class:
             need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
-        setup = build_setup(settings, dataset, pool, context, Group(), Stop())
+        setup = build_setup(settings, dataset, pool, context)
         if bundle.manifest.network_classes != dataset.classes:
             raise SettingsError(f"{run} was trained on other classes than the bundle's")
         if not isinstance(setup.make, FeatureBank) or settings.bank is None:

@@ -15,14 +15,12 @@ from detector.errors import DatasetError
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
 from detector.models.split import Trunk, map_shape
 from detector.progress.bar import progress
-from detector.progress.interruption import Stop
 from detector.progress.messages import pluralise
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
 from detector.training.engine.checkpoint import digest_of, hash_of
 from detector.training.engine.context import RunContext
-from detector.training.engine.distributed import Group
 from detector.training.engine.network import build_network
 from detector.training.engine.trunk_cache import TrunkCache, TrunkCacheBuilder
 from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
@@ -73,14 +71,12 @@ def build_setup(
     settings: MultiBoxTrainingConfig,
     dataset: Dataset,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> TrainingSetup:
     """The network at its start, with its crops or, if there is a bank, its cached maps.
 
-    Exits once `stop` becomes true while maps are computed; those are kept.
+    Exits once `context.stop` becomes true while maps are computed; those are kept.
     """
-    optimiser, trunk_settings = settings.optimiser, settings.trunk
+    optimiser, trunk_settings, group = settings.optimiser, settings.trunk, context.group
     views = Views(
         dataset,
         trunk_settings.input_size,
@@ -111,7 +107,7 @@ def build_setup(
     fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
     fingerprint = map_fingerprint(settings, fixed.digest(), numbers)
     cached = CachedExamples(
-        fixed, _cache_maps(settings, fingerprint, fixed, trunk, context, group, stop),
+        fixed, _cache_maps(settings, fingerprint, fixed, trunk, context),
         optimiser.batch, optimiser.seed, group.rank, group.world_size,
     )  # fmt: skip
     whole_batch = replace(cached, rank=0, world_size=1)
@@ -126,8 +122,6 @@ def _cache_maps(
     fixed: FixedViews,
     trunk: nn.Module,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> TrunkCache:
     if not len(fixed):
         raise DatasetError(f"{fixed.views.dataset.name}: none of its images can be read")
@@ -141,8 +135,7 @@ def _cache_maps(
         fingerprint, context.threads, together=8,
     )  # fmt: skip
     finished = progress(builder.build(), "maps", len(fixed.counts), context.quiet)
-    if not group.run_on_main(finished, stop, context.device):
-        stop.leave()
+    context.run_on_main(finished)
     return builder.open()
 
 

@@ -15,7 +15,6 @@ from detector.settings import save_config
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import Logs
 from detector.training.engine.loop import TrainingLoop
-from detector.training.engine.optimisers import build_optimiser, rate_by_step
 from detector.training.engine.run_folder import CONFIG, naming_what_differs
 from detector.training.engine.state import TrainingState, freeze
 from detector.training.multibox.settings import NOT_OF_THE_WEIGHTS, run_fingerprint
@@ -24,7 +23,6 @@ from detector.training.multibox.step import MultiBoxStep, MultiBoxSums
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detector.progress.interruption import Stop
     from detector.training.engine.context import RunContext
     from detector.training.engine.distributed import Group
     from detector.training.multibox.inputs import TrainingSetup
@@ -35,32 +33,20 @@ def train(
     settings: MultiBoxTrainingConfig,
     setup: TrainingSetup,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> tuple[dict[str, Tensor], SkippedFiles]:
-    """Train in `context.out` until the last step or `stop`; returns the averaged weights and the
-    skipped images.
+    """Train in `context.out` until the last step or `context.stop`; returns the averaged weights
+    and the skipped images.
     """
-    optimiser, network = settings.optimiser, setup.network
+    optimiser, network, group = settings.optimiser, setup.network, context.group
     freeze(network, [])
     steps_per_epoch = setup.count / optimiser.batch
     last = math.ceil(optimiser.epochs * steps_per_epoch)
     state = TrainingState(
-        network, optimiser,
-        run_fingerprint(settings, setup.digest(), setup.below),
-        build_optimiser(network, optimiser), rate_by_step(optimiser, last, steps_per_epoch),
+        network, optimiser, run_fingerprint(settings, setup.digest(), setup.below),
+        last, steps_per_epoch,
     )  # fmt: skip
     with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
-        loop = TrainingLoop(
-            state,
-            optimiser,
-            context,
-            group,
-            stop,
-            last=last,
-            seed=optimiser.seed,
-            clip=optimiser.clip,
-        )
+        loop = TrainingLoop(state, context)
     if group.is_main:
         save_config(context.out / CONFIG, settings)
     left_out = SkippedFiles(context.out, group, resumed=loop.first > 0)

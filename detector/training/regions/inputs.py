@@ -18,7 +18,6 @@ from detector.heads.fit import need_every_class
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
 from detector.models.split import Top, Trunk, map_shape
 from detector.progress.bar import progress
-from detector.progress.interruption import Stop
 from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.engines import ProposalConfig, build_engine
@@ -28,7 +27,6 @@ from detector.training.engine.bank_settings import BankSettings
 from detector.training.engine.batches import InputBatch, RegionCrops
 from detector.training.engine.checkpoint import hash_of
 from detector.training.engine.context import RunContext
-from detector.training.engine.distributed import Group
 from detector.training.engine.feature_bank import (
     BankBuilder,
     FeatureBank,
@@ -114,13 +112,11 @@ class RegionData(NamedTuple):
 def load_regions(
     settings: RegionTrainingConfig,
     context: RunContext,
-    group: Group,
-    stop: Stop,
     reported: bool = False,
 ) -> RegionData:
     """The images with their regions, and an early report of both unless `reported` already.
 
-    Exits once `stop` becomes true; proposals made so far are kept.
+    Exits once `context.stop` becomes true; proposals made so far are kept.
     """
     dataset = build_dataset(settings.data, settings.classes, context.data_root)
     need_objects(dataset)
@@ -128,7 +124,7 @@ def load_regions(
         need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
     if not reported:
         _check_networks(settings, dataset.classes, context)
-    proposals = _proposals(settings.proposals, dataset, context, group, stop, reported)
+    proposals = _proposals(settings.proposals, dataset, context, reported)
     unread = len(dataset) - len(proposals)
     dataset = dataset.subset(list(proposals))
     held = held_out(dataset, settings.held_out) if settings.held_out else None
@@ -136,7 +132,7 @@ def load_regions(
         apart = {sample.image_id for sample in held.samples}
         dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
     pool = RegionPool(dataset, proposals, settings.sampling)
-    if group.is_main and not context.quiet and not reported:
+    if context.group.is_main and not context.quiet and not reported:
         for line in report(dataset, proposals, pool.describe(), settings):
             typer.echo(line, err=True)
         if settings.held_out:
@@ -145,7 +141,7 @@ def load_regions(
     if settings.sampling.size_prior:
         judged, whole = settings.detect_with or settings.proposals, countable(dataset)
         if judged != settings.proposals and len(whole):
-            proposals = _proposals(judged, whole, context, group, stop, True)
+            proposals = _proposals(judged, whole, context, True)
         prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
     return RegionData(dataset, pool, prior, unread, held)
 
@@ -179,22 +175,20 @@ def build_setup(
     dataset: Dataset,
     pool: RegionPool,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> TrainingSetup:
     """The network at its start, with its crops or, if there is a bank, its cached maps.
 
-    Exits once `stop` becomes true while maps are computed; those are kept.
+    Exits once `context.stop` becomes true while maps are computed; those are kept.
     """
     import torch
 
     torch.manual_seed(settings.optimiser.seed)
     whole = build_network(settings.member, len(dataset.classes) + 1, context.data_root)
     whole = whole.to(context.device).to(memory_format=torch.channels_last)
-    group.broadcast_weights(whole)
+    context.group.broadcast_weights(whole)
     if settings.bank is None:
-        return _from_crops(settings, whole, dataset, pool, context, group)
-    return _from_bank(settings, settings.bank, whole, dataset, pool, context, group, stop)
+        return _from_crops(settings, whole, dataset, pool, context)
+    return _from_bank(settings, settings.bank, whole, dataset, pool, context)
 
 
 def _from_crops(
@@ -203,13 +197,12 @@ def _from_crops(
     dataset: Dataset,
     pool: RegionPool,
     context: RunContext,
-    group: Group,
 ) -> TrainingSetup:
     """The setup that trains all of the network on new crops in each step."""
     import torch
 
-    _add_box_layer(settings, network, dataset.classes, context, group)
-    made = _crops(settings, dataset, pool, context, group)
+    _add_box_layer(settings, network, dataset.classes, context)
+    made = _crops(settings, dataset, pool, context)
     teacher = None
     if settings.teacher is not None:
         half = choose_precision(settings.optimiser.precision, context.device) == torch.bfloat16
@@ -230,8 +223,6 @@ def _from_bank(
     dataset: Dataset,
     pool: RegionPool,
     context: RunContext,
-    group: Group,
-    stop: Stop,
 ) -> TrainingSetup:
     """The setup that trains the layers above a frozen trunk, on maps computed once; a teacher runs
     once, too.
@@ -256,8 +247,7 @@ def _from_bank(
         )
         builder = BankBuilder(where, pool, rows, crops, batches, shape, belongs, context.threads)
         finished = progress(builder.build(), what, builder.images(), context.quiet)
-        if not group.run_on_main(finished, stop, device):
-            stop.leave()
+        context.run_on_main(finished)
         return builder.open()
 
     runs = prepare_for_inference(trunk, bank_settings.precision, trunk.normalisation)
@@ -285,7 +275,7 @@ def _from_bank(
             return teacher_bank.maps.read(batch.rows).flatten(1)
 
     below = dict(trunk.state_dict())
-    _add_box_layer(settings, top, dataset.classes, context, group)
+    _add_box_layer(settings, top, dataset.classes, context)
     part = pool.restricted(bank.rows)
     mirrored = mirrored_rows(part.image, bank_settings.seed)
     return TrainingSetup(
@@ -299,13 +289,12 @@ def _add_box_layer(
     network: nn.Module,
     classes: tuple[str, ...],
     context: RunContext,
-    group: Group,
 ) -> None:
     """Add the box layer if boxes are learnt, as the start has it if it does."""
     if settings.box_loss is not None:
         start = regression_of_start(settings.member, classes, context.data_root)
         add_layer(network, len(classes), start)
-        group.broadcast_weights(network.get_submodule(LAYER))
+        context.group.broadcast_weights(network.get_submodule(LAYER))
 
 
 def _crops(
@@ -313,11 +302,10 @@ def _crops(
     dataset: Dataset,
     pool: RegionPool,
     context: RunContext,
-    group: Group,
 ) -> RegionCrops | DeviceCrops:
     """The source of crops: the GPU if all images fit its memory, else the CPU."""
-    member, seed, augment = settings.member, settings.sampling_seed, settings.augment
-    quiet = context.quiet or not group.is_main
+    member, seed, augment = settings.member, settings.optimiser.seed_of_draws, settings.augment
+    quiet = context.quiet or not context.group.is_main
     if not fit_in_memory(pool.sizes, context.device):
         if context.device.type == "cuda" and not quiet:
             typer.echo("  crops by the processor: the images do not fit the device", err=True)
@@ -336,8 +324,6 @@ def _proposals(
     wanted: ProposalConfig,
     dataset: Dataset,
     context: RunContext,
-    group: Group,
-    stop: Stop,
     reported: bool,
 ) -> dict[str, Proposals]:
     """Proposals by image id, from the cache or computed into it, without the unreadable images. The
@@ -359,16 +345,15 @@ def _proposals(
                 results.append(result)
                 yield len(results)
 
-    if not group.run_on_main(gathered(), stop, context.device):
-        stop.leave()
-    if not group.is_main:
+    context.run_on_main(gathered())
+    if not context.group.is_main:
         for _ in gathered():
             pass
     by_image: dict[str, Proposals] = {}
     for sample, result in zip(dataset.samples, results, strict=True):
         if not isinstance(result, ImageError):
             by_image[sample.image_id] = result
-        elif group.is_main and not reported:
+        elif context.group.is_main and not reported:
             typer.echo(f"left out: {result}", err=True)
     if not by_image:
         raise DatasetError(f"{dataset.name}: none of its images can be read")

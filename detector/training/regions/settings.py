@@ -14,6 +14,7 @@ from detector.seeds import Seed
 from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.engine.bank_settings import BankSettings
+from detector.training.engine.optimisers import DescentSettings
 from detector.training.regions.box_loss import BoxLossSettings
 from detector.training.regions.sampling import SamplingSettings
 
@@ -36,31 +37,20 @@ class MemberConfig(Settings):
     """
 
 
-class OptimiserConfig(Settings):
-    """SGD as in R-CNN; its 0.001 with batches of 128 was for 50,000 steps, short runs bear more."""
+class OptimiserConfig(DescentSettings):
+    """SGD as in R-CNN; its 0.001 with batches of 128 was for 50,000 steps, short runs bear more.
+    Lengths are in steps.
+    """
 
-    method: Literal["sgd", "adamw"] = "sgd"
-    """AdamW gets further in few steps; its rate is about a thirtieth of SGD's."""
+    method: Literal["sgd", "nesterov", "rmsprop", "adamw"] = "sgd"
     steps: int = Field(1000, ge=1)
     rate: float = Field(0.003, gt=0)
     head_factor: float = Field(10.0, gt=0)
-    """The new last layer learns so many times faster."""
-    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup: float = Field(50, ge=0)
+    square_decay: float = Field(0.999, gt=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    warmup: int = Field(50, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
     average_decay: float = Field(0.995, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    accumulate: int = Field(1, ge=1)
-    """A batch is handled in so many parts, to fit the memory."""
-    seed: Seed = 0
-    """Of the start and, without a sampling_seed, of everything else."""
-    sampling_seed: Seed | None = None
-    """Of the regions drawn and their distortions: what the members of an ensemble differ in."""
     save_every: int = Field(100, ge=1)
-    max_bad_steps: int = Field(5, ge=1)
-    """Stop after so many steps in a row with a loss or gradient that is not finite."""
 
 
 class TeacherConfig(Settings):
@@ -132,17 +122,8 @@ class RegionTrainingConfig(Settings):
             raise ValueError("box_loss and heads.regression both give box regression: choose one")
         return self
 
-    @property
-    def sampling_seed(self) -> int:
-        """The seed of everything drawn while training."""
-        optimiser = self.optimiser
-        return optimiser.seed if optimiser.sampling_seed is None else optimiser.sampling_seed
-
     def of_member(self, number: int) -> RegionTrainingConfig:
         """The settings of one member of an ensemble: the same start and schedule, other samples
         (GoogLeNet, section 7).
         """
-        if number == 0:
-            return self
-        optimiser = self.optimiser.model_copy(update={"sampling_seed": self.sampling_seed + number})
-        return self.model_copy(update={"optimiser": optimiser})
+        return self.model_copy(update={"optimiser": self.optimiser.of_member(number)})

@@ -24,9 +24,7 @@ from detector.training.regions.step import RegionStep, RegionSums, Target
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detector.progress.interruption import Stop
     from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
     from detector.training.regions.inputs import TrainingSetup
     from detector.training.regions.settings import RegionTrainingConfig
 
@@ -35,32 +33,30 @@ def train(
     settings: RegionTrainingConfig,
     setup: TrainingSetup,
     context: RunContext,
-    group: Group,
-    stop: Stop,
     on_start: Callable[[], None],
 ) -> tuple[dict[str, Tensor], int]:
-    """Train one member in `context.out` until its last step or `stop`; returns its averaged weights
-    and the number of finished steps.
+    """Train one member in `context.out` until its last step or `context.stop`; returns its averaged
+    weights and the number of finished steps.
 
     `on_start` is called once the settings are known to match what is in `context.out`.
     """
-    optimiser, network, seed = settings.optimiser, setup.network, settings.sampling_seed
+    optimiser, network, group = settings.optimiser, setup.network, context.group
     names = [name for name, _ in network.named_parameters()]
     freeze(network, [p for p in settings.member.freeze if any(n.startswith(p) for n in names)])
     gather_statistics(network)
     fingerprint = run_fingerprint(
         settings, setup.teacher_fingerprint, setup.pool.digest(), setup.below_hash
     )
-    state = TrainingState(network, optimiser, fingerprint)
-    loop = TrainingLoop(state, optimiser, context, group, stop, last=optimiser.steps, seed=seed)
+    state = TrainingState(network, optimiser, fingerprint, optimiser.steps)
+    loop = TrainingLoop(state, context)
     on_start()
     if group.world_size == 1:  # shares of a batch differ in shape, so a search would not pay
         search_kernels(context.device)
-    training_step = _build_step(settings, setup, context, group)
+    training_step = _build_step(settings, setup, context)
     size = training_step.batch_size
 
     def batch_at(step: int) -> tuple[RegionBatch, Tensor, Target]:
-        batch = setup.pool.draw(seed, step).part(group.rank, group.world_size)
+        batch = setup.pool.draw(optimiser.seed_of_draws, step).part(group.rank, group.world_size)
         crops = setup.make(batch, step)
         deltas = setup.deltas(batch, settings.augment.flip) if settings.box_loss else None
         teacher_logits = None if setup.teacher_logits is None else setup.teacher_logits(batch)
@@ -100,7 +96,7 @@ def train(
 
 
 def _build_step(
-    settings: RegionTrainingConfig, setup: TrainingSetup, context: RunContext, group: Group
+    settings: RegionTrainingConfig, setup: TrainingSetup, context: RunContext
 ) -> RegionStep:
     """The step of this training, from its settings."""
     optimiser, sampling, network = settings.optimiser, settings.sampling, setup.network
@@ -116,7 +112,7 @@ def _build_step(
         drawn=sampling.positives_per_batch
         + sampling.background_per_batch
         + sampling.hard_candidates,
-        all_reduce=group.all_reduce,
+        all_reduce=context.group.all_reduce,
         accumulate=optimiser.accumulate,
         label_smoothing=optimiser.label_smoothing,
         teacher=setup.teacher,
