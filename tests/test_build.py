@@ -30,8 +30,8 @@ from detector.proposals.engines import build_engine
 from detector.settings import load_config, put, validate
 from detector.training.classifier.recipes import with_recipe
 from detector.training.classifier.settings import ClassifierTrainingConfig
-from detector.training.engine.network import build_network
-from detector.training.regions.settings import MemberConfig, RegionTrainingConfig
+from detector.training.engine.network import MemberConfig, build_network
+from detector.training.regions.settings import RegionTrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,7 +18,7 @@ from detector.models import build_model
 from detector.models.inference.prepare import Precision
 from detector.progress.journal import read_journal
 from detector.training.engine.averaging import WeightAverage
-from detector.training.regions.device_crops import fit_in_memory
+from detector.training.regions.crops import fit_in_memory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -18,7 +18,7 @@ from detector.proposals.selective_search import SelectiveSearch
 from detector.seeds import LARGEST
 from detector.settings import validate
 from detector.training.classifier.settings import OptimiserSettings
-from detector.training.engine.bank_settings import BankSettings
+from detector.training.regions.bank import BankSettings
 from detector.training.regions.settings import HeadsConfig, OptimiserConfig
 
 ROOT = Path(__file__).resolve().parents[1]

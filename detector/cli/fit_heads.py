@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from detector.detection.bundle import BundleManifest
     from detector.models.inference.prepare import Precision
     from detector.training.heads.fitting import Fitted
+    from detector.training.regions.settings import HeadsConfig
 
 
 @exclusive_out
@@ -77,6 +78,7 @@ def main(
     from detector.detection.bundle import read_manifest, save_heads
     from detector.detection.load import SHIPPED
     from detector.training.heads.fitting import thresholds_with
+    from detector.training.regions.settings import HeadsConfig
 
     started = time.perf_counter()
     if (data is None) == (bank is None) or (add is not None and data is None):
@@ -89,7 +91,7 @@ def main(
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)
     machine = Machine(device, precision, threads, quiet)
-    heads = AllClasses(svm, regression, seed)
+    heads = HeadsConfig(svm=svm, regression=regression, seed=seed)
     if data is None:
         assert bank is not None
         fitted, complete = fit_on_bank(bank, data_root, bundle, ensemble, heads, machine)
@@ -119,14 +121,6 @@ class Machine(NamedTuple):
     quiet: bool
 
 
-class AllClasses(NamedTuple):
-    """What is fitted of the network's own classes."""
-
-    svm: bool
-    regression: bool
-    seed: int
-
-
 IDLE = {
     "with --add": ("svm", "regression", "enable", "images", "ensemble", "cache"),
     "without --add": ("boxes", "crops", "background"),
@@ -149,17 +143,12 @@ def data_of_bundle(
 
 def fit_on_data(
     dataset: Dataset, bundle: Path, ensemble: str, max_proposals: int | None, cache: Path,
-    heads: AllClasses, machine: Machine,
+    heads: HeadsConfig, machine: Machine,
 ) -> tuple[Fitted, bool]:  # fmt: skip
     """SVMs and regression from images, and whether all of them could be read."""
     from detector.detection.bundle import read_manifest
     from detector.heads.fit import need_every_class
-    from detector.training.heads.data_features import (
-        DataFeatures,
-        feature_store,
-        load,
-        proposals_of,
-    )
+    from detector.training.heads.data_features import DataFeatures, load, proposals_of
     from detector.training.heads.fitting import fit_all
 
     if heads.svm:
@@ -168,23 +157,21 @@ def fit_on_data(
     cache.mkdir(parents=True, exist_ok=True)
     samples = proposals_of(dataset, detector, cache / "proposals.sqlite", machine.quiet)
     members = read_manifest(bundle).members[: len(detector.ensemble.members)]
-    hashes = [member.sha256 for member in members]
-    store = feature_store(cache, detector, hashes, machine.precision)
-    described = DataFeatures(samples, detector, store, machine.quiet)
-    recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": heads.seed}
-    fitted = fit_all(described, dataset.classes, *heads, recipe)
-    return fitted, len(samples) == len(dataset)
+    networks = [member.sha256 for member in members]
+    described = DataFeatures(samples, detector, cache, networks, machine.precision, machine.quiet)
+    data = f"{pluralise(len(dataset), 'image')} of {dataset.name}"
+    return fit_all(described, dataset.classes, heads, data), len(samples) == len(dataset)
 
 
 def fit_on_bank(
-    run: Path, data_root: Path, bundle: Path, ensemble: str, heads: AllClasses, machine: Machine
+    run: Path, data_root: Path, bundle: Path, ensemble: str, heads: HeadsConfig, machine: Machine
 ) -> tuple[Fitted, bool]:
     """SVMs and regression from the maps that a training kept."""
     from detector.detection.bundle import load_bundle
     from detector.hardware import use_device, use_threads
     from detector.models.inference.prepare import fastest_precision
     from detector.training.engine.context import RunContext
-    from detector.training.heads.bank_features import BankFeatures
+    from detector.training.heads.bank_features import features_of_run
     from detector.training.heads.fitting import fit_all
 
     device, precision = use_device(machine.device), machine.precision
@@ -192,16 +179,17 @@ def fit_on_bank(
         precision = fastest_precision(device)
     if precision not in ("float32", "bfloat16"):
         raise typer.BadParameter(f"--precision {precision}: with --bank auto, float32 or bfloat16")
-    threads = use_threads(machine.threads)
+    context = RunContext(run, data_root, device, use_threads(machine.threads), machine.quiet)
     loaded = load_bundle(bundle, members_of(ensemble))
-    context = RunContext(run, data_root, device, threads, machine.quiet)
-    kept = BankFeatures(loaded, context, cast("Precision", precision), every_class=heads.svm)
-    data = f"{pluralise(len(kept.dataset), 'image')} of the bank of {run.name}"
-    recipe = {"data": data, "seed": heads.seed}
-    if kept.unread:
-        unread = pluralise(kept.unread, "image")
+    kept, unread = features_of_run(
+        loaded.manifest.network_classes, loaded.models, context, cast("Precision", precision),
+        every_class=heads.svm,
+    )  # fmt: skip
+    if unread:
         typer.echo(
-            f"left out: {unread} that cannot be read; inception-rcnn data check tells which",
+            f"left out: {pluralise(unread, 'image')} that cannot be read; inception-rcnn data check"
+            " tells which",
             err=True,
         )
-    return fit_all(kept, kept.classes, *heads, recipe), not kept.unread
+    data = f"{pluralise(len(kept.dataset), 'image')} of the bank of {run.name}"
+    return fit_all(kept, kept.dataset.classes, heads, data), not unread

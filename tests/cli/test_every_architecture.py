@@ -20,9 +20,8 @@ from detector.models.normalisation import HALF
 from detector.models.traits import TRAITS, traits_of
 from detector.models.weights.classifier_file import save_classifier
 from detector.models.weights.start import load_start
-from detector.training.engine.network import following_start
+from detector.training.engine.network import MemberConfig, following_start
 from detector.training.engine.state import freeze, gather_statistics
-from detector.training.regions.settings import MemberConfig
 
 TORCHVISION = {
     "torchvision_googlenet": "googlenet", "inception_v3": "inception_v3", "alexnet": "alexnet",

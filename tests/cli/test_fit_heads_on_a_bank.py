@@ -115,7 +115,7 @@ def test_missing_classes_are_told_before_the_training_and_before_the_maps(
     def no_maps(*_: object) -> None:
         raise AssertionError("the maps are not needed to see it")
 
-    monkeypatch.setattr(bank_features, "build_setup", no_maps)
+    monkeypatch.setattr(bank_features, "open_bank", no_maps)
     words = ["--bank", run, "--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]
     try:
         for path, text in before.items():
@@ -140,10 +140,11 @@ def test_a_run_may_ask_for_heads_afterwards(run: Path, tmp_path: Path):
 
 def kept_of(run: Path, precision: str):
     from detector.training.engine.context import RunContext
-    from detector.training.heads.bank_features import BankFeatures
+    from detector.training.heads.bank_features import features_of_run
 
     context = RunContext(run, Path(), torch.device("cpu"), 1, True)
-    return BankFeatures(load_bundle(run / "bundle"), context, precision)
+    models = load_bundle(run / "bundle").models
+    return features_of_run(("green", "red"), models, context, precision)[0]
 
 
 def test_svms_and_regression_are_fitted_without_a_crop(run: Path, tmp_path: Path):

@@ -20,25 +20,26 @@ from toy_regions import STILL, settings, train, write_config, write_squares
 from detector.detection.bundle import load_bundle, save_bundle, save_temperatures
 from detector.errors import ImageError, SettingsError
 from detector.settings import load_config, validate
-from detector.training.engine.batches import ImageCache
 from detector.training.engine.distributed import Group
-from detector.training.engine.feature_bank import BankBuilder
+from detector.training.engine.image_cache import ImageCache
 from detector.training.regions import teacher as region_teacher
+from detector.training.regions.bank import RegionBank
 from detector.training.regions.loss import distillation_loss
 from detector.training.regions.settings import RegionTrainingConfig, TeacherConfig
 from detector.training.regions.teacher import build_teacher
 
 
 def learning_from(config: Path, out: Path, *changes: str) -> tuple[Any, ...]:
-    """(data set, pool, what the network learns from) of a run, without its steps."""
+    """(data set, member) of a run, without its steps."""
     from detector.training.engine.context import RunContext
-    from detector.training.regions.inputs import build_setup, load_regions
+    from detector.training.regions.data import load_regions
+    from detector.training.regions.member import build_member
 
     chosen = validate(RegionTrainingConfig, load_config(config, changes[1::2]), "test")
     cache = config.parent / "proposals.sqlite"
     context = RunContext(out, Path(), torch.device("cpu"), 1, True, cache)
-    dataset, pool, *_ = load_regions(chosen, context)
-    return dataset, pool, build_setup(chosen, dataset, pool, context)
+    data = load_regions(chosen, context)
+    return data.dataset, build_member(chosen, data, context)
 
 
 def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(
@@ -46,16 +47,16 @@ def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(
 ):
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
     made: list[int] = []
-    of_image = BankBuilder._crops
+    of_image = RegionBank._crops_of
 
-    def interrupted(self: BankBuilder, image: int) -> torch.Tensor:
+    def interrupted(self: RegionBank, image: int) -> torch.Tensor:
         made.append(image)
         if len(made) == 6:  # the last one is asked for when three are done
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.2)
         return of_image(self, image)
 
-    monkeypatch.setattr(BankBuilder, "_crops", interrupted)
+    monkeypatch.setattr(RegionBank, "_crops_of", interrupted)
     assert train(config, tmp_path, *bank) == 143
     assert "this image or step" in capsys.readouterr().err
     assert not (tmp_path / "journal.jsonl").exists()
@@ -64,7 +65,7 @@ def test_a_signal_while_maps_are_made_keeps_them_and_the_same_goes_on(
     assert not done["complete"]
     assert train(config, tmp_path, *bank) == 0
     assert len(made) == 6 + 6 - done["done"]
-    monkeypatch.setattr(BankBuilder, "_crops", of_image)
+    monkeypatch.setattr(RegionBank, "_crops_of", of_image)
     assert train(config, tmp_path / "straight", *bank) == 0
     maps = [(run / "bank" / "maps.f16").read_bytes() for run in (tmp_path, tmp_path / "straight")]
     assert maps[0] == maps[1]
@@ -86,11 +87,10 @@ def test_an_image_that_fails_while_maps_are_made_is_not_learnt_from(
         assert train(config, tmp_path, *bank, "--set", "box_loss={}") == 0
     assert "000003.jpg: unplugged" in capsys.readouterr().err
     # Its maps stay what they are, so it stays out, and is named again.
-    dataset, pool, setup = learning_from(config, tmp_path, *bank)
-    batch = pool.restricted(setup.make.rows).batch(
-        np.arange(len(setup.make.rows)), np.zeros(len(setup.make.rows), bool)
-    )
-    seen = setup.make(batch, 0)
+    dataset, member = learning_from(config, tmp_path, *bank)
+    rows = np.arange(len(member.bank.pool.boxes))
+    batch = member.bank.pool.batch(rows, np.zeros(len(rows), bool))
+    seen = member.bank(batch, 0)
     lost = np.array([dataset.samples[image].path.name == "000003.jpg" for image in batch.image])
     assert lost.any()
     assert (seen.read.numpy() == ~lost).all()
@@ -162,9 +162,9 @@ def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     assert train(config, tmp_path / "teacher", "--members", "2") == 0
     teacher = tmp_path / "teacher" / "bundle"
     made: list[torch.Tensor] = []
-    of_image = BankBuilder._crops
+    of_image = RegionBank._crops_of
     monkeypatch.setattr(
-        BankBuilder, "_crops", lambda self, image: made.append(of_image(self, image)) or made[-1]
+        RegionBank, "_crops", lambda self, image: made.append(of_image(self, image)) or made[-1]
     )
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
     learning_from(config, tmp_path / "pupil", *bank)
@@ -172,14 +172,14 @@ def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     sharpen(teacher, maps)
     made.clear()
     taught = settings(f"teacher={{bundle: {teacher}}}")
-    setup = learning_from(config, tmp_path / "pupil", *bank, *taught)[-1]
+    _, member = learning_from(config, tmp_path / "pupil", *bank, *taught)
     assert torch.equal(torch.cat(made), maps)
     with torch.no_grad():
         said = torch.stack([model(maps) for model in load_bundle(teacher).models])
     said = said.softmax(-1).mean(0)
     assert said.std(0).min() > 0.05  # so rows cannot be confused
-    batch = setup.pool.draw(0, 0)
-    found = setup.teacher_logits(batch).exp()
+    batch = member.bank.pool.draw(0, 0)
+    found = member.examples(0).target.teacher_logits.exp()
     assert torch.allclose(found, said[torch.from_numpy(batch.rows)], atol=5e-3)
 
 
@@ -227,12 +227,12 @@ def test_what_was_not_read_is_not_learnt_and_what_is_not_annotated_is(monkeypatc
     told, labels = torch.tensor([[5.0, -5.0]] * 2), torch.tensor([0, 1])
     crops, all_possible = torch.zeros(2, 3, 4, 4), torch.ones(2, 2).bool()
     none, both = torch.zeros(2).bool(), torch.ones(2).bool()
-    unread = Target(all_possible, labels, teacher_logits=told, read=none)
+    unread = Target(all_possible, labels, none, teacher_logits=told)
     sums = RegionSums(*step(crops, unread, 1.0))
     assert (sums.loss, sums.read) == (0, 0)
     assert layer.weight.grad is not None
     assert not layer.weight.grad.any()
-    unlabelled = Target(all_possible, labels, teacher_logits=told, read=both)
+    unlabelled = Target(all_possible, labels, both, teacher_logits=told)
     assert RegionSums(*step(crops, unlabelled, 1.0)).loss > 0.1
 
 

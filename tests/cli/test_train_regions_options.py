@@ -25,10 +25,13 @@ from detector.detection.bundle import load_bundle, read_manifest
 from detector.errors import ImageError
 from detector.progress.journal import read_journal
 from detector.structures import Array, Proposals
-from detector.training.engine import batches
 from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
+from detector.training.engine.image_cache import ImageCache
 from detector.training.engine.run_folder import exclusive_lock
+from detector.training.regions.bank import RegionBank
+from detector.training.regions.crops import InputBatch, RegionCrops
+from detector.training.regions.member import Examples
 from detector.training.regions.sampling import RegionBatch, RegionPool, SamplingSettings
 
 
@@ -168,15 +171,15 @@ def test_a_broken_image_in_the_middle_costs_itself_only(tmp_path: Path, capsys):
 
 def test_an_image_that_breaks_while_it_is_learnt_from_is_named_once(tmp_path: Path, capsys):
     toy = write_squares(tmp_path / "toy")
-    real = batches.ImageCache.read
+    real = ImageCache.read
 
-    def read(self: batches.ImageCache, path: Path) -> Array:
+    def read(self: ImageCache, path: Path) -> Array:
         if path.name == "000002.jpg":
             raise ImageError(f"{path}: damaged")
         return real(self, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches.ImageCache, "read", read)
+        patch.setattr(ImageCache, "read", read)
         assert train(write_config(toy), tmp_path / "run") == 0
         path = toy / "JPEGImages" / "000002.jpg"
         said = capsys.readouterr().err
@@ -214,17 +217,17 @@ def test_the_images_of_a_member_are_gone_before_those_of_the_next_are_read(
     config: Path, tmp_path: Path, monkeypatch
 ):
     """Whenever Python would collect them by itself: the caches of two may not fit the memory."""
-    from detector.training.regions import inputs
+    from detector.training.regions import member
 
-    made: list[weakref.ref[batches.RegionCrops]] = []
+    made: list[weakref.ref[RegionCrops]] = []
 
-    class Crops(batches.RegionCrops):
+    class Crops(RegionCrops):
         def __init__(self, *given: Any, **options: Any) -> None:
             assert not [one for one in made if one() is not None]
             super().__init__(*given, **options)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(inputs, "RegionCrops", Crops)
+    monkeypatch.setattr(member, "RegionCrops", Crops)
     gc.disable()
     try:
         assert train(config, tmp_path, "--members", "2") == 0
@@ -238,16 +241,16 @@ def test_if_no_image_can_be_read_any_more_the_run_stops(tmp_path: Path, capsys):
     toy = write_squares(tmp_path / "toy")
     config = write_config(toy)
     change = settings("optimiser.steps=6", "optimiser.label_smoothing=0.1")
-    real, seen = batches.ImageCache.read, []
+    real, seen = ImageCache.read, []
 
-    def read(self: batches.ImageCache, path: Path) -> Array:
+    def read(self: ImageCache, path: Path) -> Array:
         seen.append(path)
         if len(seen) > 6:  # those of the first step at the most
             raise ImageError(f"{path}: Stale file handle")
         return real(self, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches.ImageCache, "read", read)
+        patch.setattr(ImageCache, "read", read)
         assert train(config, tmp_path / "run", *change, *settings("optimiser.max_bad_steps=2")) == 3
     assert "nothing in the last 2 batches could be read" in capsys.readouterr().err
     assert not (tmp_path / "run" / "bundle").exists()
@@ -408,7 +411,9 @@ def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch)
 
     network, crops = Watching(), torch.randn(2, 3, 4, 4)
     step = RegionStep(network, torch.device("cpu"), torch.float32, 2, HALF)
-    sums = RegionSums(*step(crops, Target(torch.eye(2).bool(), torch.tensor([0, 1])), 1.0))
+    sums = RegionSums(
+        *step(crops, Target(torch.eye(2).bool(), torch.tensor([0, 1]), torch.ones(2).bool()), 1.0)
+    )
     assert torch.equal(network.seen, HALF(crops))
     assert sums.objects == 1
     assert sums.boxes == 0
@@ -446,18 +451,26 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
 def test_moves_are_mirrored_where_the_network_sees_a_region_mirrored(
     config: Path, tmp_path: Path, monkeypatch, flip: bool
 ):
-    from detector.training.regions.inputs import TrainingSetup
-
     class Pool:
         def deltas(self, rows: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
             return np.stack([rows, mirrored, rows, rows], 1).astype(np.float32)
 
+        def draw(self, seed: int, step: int) -> RegionBatch:
+            return batch
+
+    class Bank(RegionBank):
+        def __init__(self) -> None:
+            self.mirrored = np.array([False, True, True])
+
+        def __call__(self, batch: RegionBatch, _step: int) -> InputBatch:
+            return made
+
     rows, drawn = np.array([2, 0, 1]), np.array([True, True, False])
     batch = RegionBatch(*[rows] * 2, *[drawn] * 2, drawn, rows)
-    parts = [None] * 3 + [Pool(), None, None, {}]
-    crops, bank = TrainingSetup(*parts), TrainingSetup(*parts, np.array([False, True, True]))
-    assert crops.deltas(batch, flip)[:, 1].tolist() == [flip, flip, 0]
-    assert bank.deltas(batch, flip)[:, 1].tolist() == [flip, 0, flip]
+    made = InputBatch(*[torch.zeros(3)] * 3)
+    for source, wanted in ((lambda *_: made, [flip, flip, 0]), (Bank(), [flip, 0, flip])):
+        target = Examples(Pool(), source, 0, Group(), boxes=True, flip=flip)(0).target
+        assert target.deltas[:, 1].tolist() == wanted
 
 
 def test_a_broken_image_teaches_no_moves(monkeypatch):
@@ -471,10 +484,11 @@ def test_a_broken_image_teaches_no_moves(monkeypatch):
     step = RegionStep(network, torch.device("cpu"), torch.float32, 2, box_weight=1.0)
     deltas, labels = torch.full((2, 4), 0.3), torch.tensor([0, 1])
     known, unread = torch.eye(3, dtype=torch.bool)[:2], torch.zeros(2, dtype=torch.bool)
+    read = ~unread
     crops = torch.zeros(2, 3, 4, 4)
-    assert RegionSums(*step(crops, Target(known, labels, deltas), 1.0)).boxes > 1
-    assert RegionSums(*step(crops, Target(known, labels, deltas, read=unread), 1.0)).boxes == 0
-    none = Target(known[:0], labels[:0], deltas[:0])
+    assert RegionSums(*step(crops, Target(known, labels, read, deltas), 1.0)).boxes > 1
+    assert RegionSums(*step(crops, Target(known, labels, unread, deltas), 1.0)).boxes == 0
+    none = Target(known[:0], labels[:0], read[:0], deltas[:0])
     assert RegionSums(*step(crops[:0], none, 1.0)).objects == 0
 
 
@@ -571,15 +585,13 @@ def test_a_training_stopped_early_leaves_a_bundle_and_goes_on_to_the_same_bits(
     config: Path, tmp_path: Path, monkeypatch
 ):
     assert train(config, tmp_path / "whole", "--members", "2") == 0
-    real = batches.RegionCrops.__call__
+    real = RegionCrops.__call__
     stops = {"stopped": 0, "between": 2}  # at which batch, of two a network
 
     for name, at in stops.items():
         seen: list[int] = []
 
-        def stopping(
-            self: batches.RegionCrops, batch: RegionBatch, step: int
-        ) -> batches.InputBatch:
+        def stopping(self: RegionCrops, batch: RegionBatch, step: int) -> InputBatch:
             if len(seen) == at:  # noqa: B023 used at once
                 os.kill(os.getpid(), signal.SIGINT)
             seen.append(step)  # noqa: B023
@@ -587,7 +599,7 @@ def test_a_training_stopped_early_leaves_a_bundle_and_goes_on_to_the_same_bits(
 
         out = tmp_path / name
         with monkeypatch.context() as patch:
-            patch.setattr(batches.RegionCrops, "__call__", stopping)
+            patch.setattr(RegionCrops, "__call__", stopping)
             assert train(config, out, "--members", "2") == 130
         early = load_bundle(out / "bundle").manifest
         assert early.provenance.unfinished.endswith(f", network {1 + at // 2} of 2")

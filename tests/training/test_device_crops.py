@@ -12,11 +12,11 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations, Proposals
 from detector.training.augment import AugmentSettings
-from detector.training.engine.batches import RegionCrops
-from detector.training.regions.device_crops import (
+from detector.training.regions.crops import (
     CROP_BYTES,
     SHARE,
     DeviceCrops,
+    RegionCrops,
     fit_in_memory,
     needed_bytes,
 )

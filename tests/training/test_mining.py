@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from detector.training.regions.mining import background_losses, hardest
+from detector.training.regions.loss import background_losses, hardest
 
 
 def test_all_objects_and_the_worst_half_of_the_background_are_kept():

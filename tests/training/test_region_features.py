@@ -11,10 +11,11 @@ from PIL import Image
 from torch import nn
 
 from detector.crops.warp import crop_batch
+from detector.datasets import Sample
 from detector.detection.detector import Detector
 from detector.detection.ensemble import Ensemble, Member
-from detector.structures import Proposals
-from detector.training.heads.features import FeatureStore, cached_features, describe_regions
+from detector.structures import Annotations, Proposals
+from detector.training.heads.data_features import DataFeatures, describe_regions
 
 
 class Corners(nn.Module):
@@ -59,31 +60,39 @@ def test_features_are_those_of_the_crops_and_mirrored_ones_swap_sides(detector, 
     assert describe_regions(detector, image, BOXES[:0])[0].shape == (0, 2)
 
 
+def kept(detector: Detector, picture: Path, folder: Path, *, networks=("a",), boxes=BOXES):
+    """(boxes, features) of the one image of a data set without objects."""
+    sample = Sample("p", picture, None, Annotations.empty())
+    pairs = [(sample, Proposals(boxes, (30, 40)))]
+    (found,) = DataFeatures(pairs, detector, folder, networks, "float32", True).images(0, "")
+    return found.boxes, found.features
+
+
 def test_features_are_computed_once_and_the_same_from_the_disk(detector, picture, tmp_path):
-    store = FeatureStore(tmp_path / "features", {"members": ["a"]})
-    (first,) = cached_features(store, detector, picture, BOXES)
+    _, first = kept(detector, picture, tmp_path / "features")
     asked = Corners.asked
-    (again,) = cached_features(store, detector, picture, BOXES)
+    boxes, again = kept(detector, picture, tmp_path / "features")
     assert Corners.asked == asked
     assert again.tobytes() == first.tobytes()
+    assert boxes.tobytes() == BOXES.tobytes()
     (exact,) = describe_regions(detector, np.asarray(Image.open(picture)), BOXES)
     assert first == pytest.approx(exact, rel=1e-3)
 
 
-@pytest.mark.parametrize("damage", ["boxes", "empty", "half", "text", "flag"])
-def test_other_boxes_and_damaged_files_count_as_missing(detector, picture, tmp_path, damage):
-    store = FeatureStore(tmp_path / "features", {})
-    cached_features(store, detector, picture, BOXES)
-    (path,) = store.folder.iterdir()
-    data = path.read_bytes()
-    boxes = BOXES[:2] if damage == "boxes" else BOXES
-    spoilt = {"empty": b"", "half": data[: len(data) // 2], "text": b"PK features"}
-    flags = data.index(b"PK\x01\x02") + 8  # of the first entry: it says to be encrypted
-    spoilt["flag"] = data[:flags] + b"\x01" + data[flags + 1 :]
-    path.write_bytes(spoilt.get(damage, data))
-    assert store.get(path.stem, boxes) is None
-    assert len(cached_features(store, detector, picture, boxes)[0]) == len(boxes)
+def test_other_networks_boxes_and_pictures_have_other_features(detector, picture, tmp_path):
+    folder = tmp_path / "features"
+    kept(detector, picture, folder)
+    assert len(kept(detector, picture, folder, boxes=BOXES[:2])[1]) == 2
+    kept(detector, picture, folder, networks=("b",))
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(picture)
+    _, black = kept(detector, picture, folder)
+    assert black == pytest.approx(black[:1].repeat(3, 0))
+    assert len(list(folder.iterdir())) == 4
 
 
-def test_other_settings_are_another_folder(tmp_path):
-    assert FeatureStore(tmp_path, {"a": 1}).folder != FeatureStore(tmp_path, {"a": 2}).folder
+def test_features_that_are_gone_or_cut_are_computed_again(detector, picture, tmp_path):
+    _, before = kept(detector, picture, tmp_path / "features")
+    (path,) = (tmp_path / "features").glob("*/maps.f16")
+    for damage in (path.unlink, lambda: path.write_bytes(b"x")):
+        damage()
+        assert kept(detector, picture, tmp_path / "features")[1].tobytes() == before.tobytes()

@@ -15,8 +15,7 @@ from detector.errors import DatasetError, SettingsError
 from detector.models.weights.classifier_file import first_convolution
 from detector.training.classifier.patch_batches import PatchBatches
 from detector.training.engine.checkpoint import fingerprint_of
-from detector.training.engine.network import build_network, kind_of_weights
-from detector.training.regions.settings import MemberConfig
+from detector.training.engine.network import MemberConfig, build_network, kind_of_weights
 
 if TYPE_CHECKING:
     from detector.datasets.labelled.images import LabelledImages

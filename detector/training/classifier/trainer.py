@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ import typer
 
 from detector.hardware import choose_precision
 from detector.progress.journal import read_journal
-from detector.progress.live import TrainingDisplay
-from detector.settings import save_config
 from detector.training.classifier.inputs import (
     NOT_OF_THE_WEIGHTS,
     TrainingSetup,
@@ -31,7 +28,6 @@ from detector.training.classifier.validation import Accuracy, validate
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import JOURNAL, Logs
 from detector.training.engine.loop import TrainingLoop
-from detector.training.engine.run_folder import CONFIG, naming_what_differs
 from detector.training.engine.state import TrainingState, freeze
 
 if TYPE_CHECKING:
@@ -80,12 +76,9 @@ def train(
     state = TrainingState(
         network, optimiser, fingerprint(settings, images), setup.last, setup.steps_per_epoch
     )
-    with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
-        loop = TrainingLoop(state, context)
-    if group.is_main:
-        save_config(context.out / CONFIG, settings)
-        if not context.quiet:
-            report(setup)
+    loop = TrainingLoop.begin(state, context, settings, NOT_OF_THE_WEIGHTS)
+    if group.is_main and not context.quiet:
+        report(setup)
     training_step = ClassifierStep(
         torch.compile(network) if context.compiled else network,
         network.normalisation,
@@ -115,19 +108,14 @@ def _run_steps(
 ) -> int:
     """Take all steps; returns how many are finished."""
     make, threads, group = setup.batches, context.threads, context.group
-    display = TrainingDisplay(
-        loop.last, loop.first, setup.settings.optimiser.batch, context.quiet,
-        items="images", right="right",
-    )  # fmt: skip
-    with ExitStack() as stack:
-        logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
+    batch_size = setup.settings.optimiser.batch
+    with Logs(context, loop, batch_size, items="images", right="right") as logs:
 
         def validate_if_due(done: int) -> bool:
             if setup.validation is None or not _validation_is_due(setup, done):
                 return False
             accuracy = _validate(setup, setup.validation, network, loop, training_step, context)
-            display.say(f"validation: {accuracy}")
-            logs.note(done - 1, "validation", accuracy._asdict())
+            logs.note(done - 1, "validation", accuracy._asdict(), str(accuracy))
             left_out.record(setup.unread_validation, "judged: ")
             return True
 
@@ -144,10 +132,8 @@ def _run_steps(
             right = total.right / max(total.images, 1)
             logs.step(
                 current, result, {"right": round(right, 4)}, images=int(total.images),
-                epoch=round(reached / setup.steps_per_epoch, 3),
+                epoch=round(reached / setup.steps_per_epoch, 3), shown=right,
             )  # fmt: skip
-            display.step(current.step, result.loss, current.rate, right, current.waited)
-    display.close()
     return reached
 
 

@@ -29,10 +29,10 @@ class RunContext:
     """
 
     out: Path
-    data_root: Path
-    device: torch.device
-    threads: int
-    quiet: bool
+    data_root: Path = Path()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    threads: int = 2
+    quiet: bool = True
     cache: Path | None = None
     bank: Path | None = None
     compiled: bool = False

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from detector.errors import TrainingError
 from detector.progress.messages import say
 from detector.progress.prefetch import prefetched
+from detector.settings import save_config
 from detector.training.engine.context import RunContext
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import clip_gradients
+from detector.training.engine.run_folder import CONFIG, naming_what_differs
 from detector.training.engine.state import TrainingState
 
 Batch = TypeVar("Batch")
@@ -88,6 +91,24 @@ class TrainingLoop:
                 f"{context.out}: the processes would go on at different steps, this one at"
                 f" {self.first}; give an --out that all of them read alike"
             )
+
+    @classmethod
+    def begin(
+        cls, state: TrainingState, context: RunContext, settings: BaseModel, free: Any,
+        folder: Path | None = None,
+    ) -> TrainingLoop:  # fmt: skip
+        """Begin the run of a folder, or resume it, and write its settings there. A refusal to
+        resume names the settings that differ from the written ones.
+
+        free    settings that may change (as pydantic's `exclude`)
+        folder  of the settings, where it is not `context.out`
+        """
+        folder = folder or context.out
+        with naming_what_differs(folder, settings, free):
+            loop = cls(state, context)
+        if context.group.is_main:
+            save_config(folder / CONFIG, settings)
+        return loop
 
     @property
     def factor(self) -> float:

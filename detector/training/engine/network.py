@@ -5,13 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.errors import SettingsError
-from detector.training.regions.settings import MemberConfig
+from detector.settings import Settings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from detector.models.weights.start import StartKind
+
+
+class MemberConfig(Settings):
+    """The network and its start."""
+
+    architecture: str = "googlenet"
+    """Where they are not set, this and the next two follow from `weights` (following_start)."""
+    options: dict[str, Any] = {}
+    input_size: int = Field(224, ge=32, le=1024)
+    context: float = Field(CONTEXT, ge=0, le=MOST_CONTEXT)
+    weights: str | None = None
+    """A BVLC GoogLeNet or torchvision file, our own, or a bundle; None starts at random."""
+    start_member: int = Field(0, ge=0)
+    """Where `weights` is a bundle: which of its networks."""
+    freeze: tuple[str, ...] = ()
+    """Parameters whose names begin so keep their values; where it is not set, the first layers of
+    the architecture (models/traits.py) if they come from `weights`. R-CNN's successors did so.
+    """
 
 
 def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfig:

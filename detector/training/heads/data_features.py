@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from detector.crops.warp import crop_batch
 from detector.datasets import Dataset, Sample
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import DatasetError, ImageError
 from detector.hardware import use_device, use_threads
 from detector.heads.regions import DescribedImage
+from detector.images.decoding import content_hash, read_bytes, read_image
 from detector.models.inference.prepare import fastest_precision
 from detector.progress.bar import progress
 from detector.progress.messages import say_error
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import gather
-from detector.structures import Proposals
-from detector.training.heads.features import FeatureStore, cached_features, feature_settings
+from detector.structures import Array, Proposals
+from detector.training.engine.checkpoint import digest_of, fingerprint_of
+from detector.training.engine.feature_cache import FeatureCache
 
 
 def load(
@@ -65,29 +71,80 @@ def proposals_of(
     return pairs
 
 
-def feature_store(
-    folder: Path, detector: Detector, members: list[str], precision: str
-) -> FeatureStore:
-    """The feature cache for these settings; `members` are the networks' hashes."""
-    if precision == "auto":
-        precision = fastest_precision(detector.device)
-    return FeatureStore(folder, feature_settings(detector, members, precision))
+def describe_regions(
+    detector: Detector, image: Array, boxes: Array, mirrored: Array | None = None
+) -> list[Array]:
+    """Features (N, F) float32 of boxes (N, 4) for each member of the ensemble.
+
+    mirrored  (N,) bool: crops to be flipped first
+    """
+    parts: list[list[torch.Tensor]] = []
+    for first in range(0, max(len(boxes), 1), detector.chunk):
+        rows = slice(first, first + detector.chunk)
+        crops = {}
+        for spec in detector.ensemble.crop_specs:
+            spec_crops = crop_batch(
+                image, boxes[rows], spec.size, context=spec.context,
+                device=detector.device, threads=detector.threads,
+            )  # fmt: skip
+            if mirrored is not None:
+                flip = torch.from_numpy(mirrored[rows])
+                spec_crops[flip] = spec_crops[flip].flip(-1)
+            crops[spec] = spec_crops
+        parts.append(detector.ensemble.features(crops))
+    return [torch.cat(member).numpy() for member in zip(*parts, strict=True)]
 
 
 class DataFeatures:
     """Images with the features of their regions; they can be iterated repeatedly."""
 
     def __init__(
-        self, samples: list[tuple[Sample, Proposals]], detector: Detector, store: FeatureStore,
-        quiet: bool,
+        self, samples: list[tuple[Sample, Proposals]], detector: Detector, folder: Path,
+        networks: Sequence[str], precision: str, quiet: bool,
     ) -> None:  # fmt: skip
-        self.samples, self.detector, self.store, self.quiet = samples, detector, store, quiet
-        self.members = len(detector.ensemble.members)
+        """Compute the features into a folder of `folder` that is named by all they depend on.
+
+        networks  hashes of the members' weights
+        """
+        self.samples, self.detector, self.quiet = samples, detector, quiet
+        self.members = len(networks)
+        self.boxes = [
+            DescribedImage.regions(sample.annotations, proposals.boxes)
+            for sample, proposals in samples
+        ]
+        self.first = np.cumsum([0, *map(len, self.boxes)])
+        nothing = describe_regions(detector, np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4)))
+        self.ends = np.cumsum([0, *(part.shape[1] for part in nothing)])
+        if precision == "auto":
+            precision = fastest_precision(detector.device)
+        content = [content_hash(read_bytes(sample.path)) for sample, _ in samples]
+        fingerprint = fingerprint_of(
+            {
+                "networks": list(networks), "device": detector.device.type, "precision": precision,
+                "context": [spec.context for spec in detector.ensemble.crop_specs],
+                "regions": digest_of(content, *self.boxes),
+            }
+        )  # fmt: skip
+        shape = (int(self.ends[-1]), 1, 1)
+        self.cache = FeatureCache(folder / fingerprint, np.diff(self.first), shape, fingerprint)
+        filling = self.cache.fill(self._described)
+        for _ in progress(filling, "features", len(samples), quiet):
+            pass
+
+    def _described(self, first: int) -> Generator[torch.Tensor]:
+        """The features (N, F, 1, 1) of each image's regions, all members' side by side."""
+        for (sample, _), boxes in zip(self.samples[first:], self.boxes[first:], strict=True):
+            image = read_image(sample.path)
+            features = np.concatenate(describe_regions(self.detector, image, boxes), 1)
+            yield torch.from_numpy(features)[:, :, None, None]
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
         label = label if self.members == 1 else f"member {member}: {label}"
-        for sample, proposals in progress(self.samples, label, quiet=self.quiet):
-            boxes = DescribedImage.regions(sample.annotations, proposals.boxes)
-            features = cached_features(self.store, self.detector, sample.path, boxes)[member]
-            yield DescribedImage(boxes, features, sample.annotations, sample.background_of)
+        columns = slice(*self.ends[member : member + 2])
+        for number, (sample, _) in enumerate(progress(self.samples, label, quiet=self.quiet)):
+            rows = np.arange(*self.first[number : number + 2])
+            features = self.cache.read(rows).flatten(1).numpy()[:, columns]
+            yield DescribedImage(
+                self.boxes[number], features, sample.annotations, sample.background_of
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from detector.detection.bundle import BundleManifest, Thresholds
 from detector.heads import (
@@ -16,6 +16,7 @@ from detector.heads import (
 )
 from detector.heads.fit import fit_regressions, fit_svms, mean_norm
 from detector.heads.regions import DescribedImage
+from detector.training.regions.settings import HeadsConfig
 
 Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
 
@@ -30,19 +31,19 @@ class Described(Protocol):
 
 
 def fit_all(
-    described: Described, classes: tuple[str, ...], svm: bool, regression: bool,
-    seed: int, recipe: dict[str, Any],
-) -> Fitted:  # fmt: skip
-    """Fit SVMs and box regression of all classes for each member."""
+    described: Described, classes: tuple[str, ...], heads: HeadsConfig, data: str
+) -> Fitted:
+    """Fit SVMs and box regression of all classes for each member; `data` says on what."""
     fitted: Fitted = []
+    recipe = {"data": data, "seed": heads.seed}
     for member in range(described.members):
         images = partial(described.images, member)
         norm = mean_norm(images("features"))
-        if svm:
-            settings = SvmSettings(seed=seed)
+        if heads.svm:
+            settings = SvmSettings(seed=heads.seed)
             head = HeadManifest(kind="svm", member=member, recipe=recipe | settings.model_dump())
             fitted.append((head, fit_svms(images, classes, norm, settings)))
-        if regression:
+        if heads.regression:
             ridge = RegressionSettings()
             head = HeadManifest(
                 kind="regression", member=member, recipe=recipe | ridge.model_dump()

@@ -29,8 +29,7 @@ from detector.images.paths import image_paths
 from detector.progress.bar import progress
 from detector.progress.messages import pluralise
 from detector.structures import Annotations, Array, Proposals
-from detector.training.heads.data_features import load, proposals_of
-from detector.training.heads.features import describe_regions
+from detector.training.heads.data_features import describe_regions, load, proposals_of
 from detector.training.heads.fitting import Fitted
 
 

@@ -21,13 +21,12 @@ from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
 from detector.training.engine.checkpoint import digest_of, hash_of
 from detector.training.engine.context import RunContext
-from detector.training.engine.network import build_network
-from detector.training.engine.trunk_cache import TrunkCache, TrunkCacheBuilder
+from detector.training.engine.feature_cache import FeatureCache, through
+from detector.training.engine.network import MemberConfig, build_network
 from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
 from detector.training.multibox.view_bank import FixedViews
 from detector.training.multibox.view_batches import Views, object_fractions
 from detector.training.multibox.view_examples import CachedExamples, DrawnExamples, ViewBatch
-from detector.training.regions.settings import MemberConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,21 +121,23 @@ def _cache_maps(
     fixed: FixedViews,
     trunk: nn.Module,
     context: RunContext,
-) -> TrunkCache:
+) -> FeatureCache:
     if not len(fixed):
         raise DatasetError(f"{fixed.views.dataset.name}: none of its images can be read")
-    builder = TrunkCacheBuilder(
-        context.bank or context.out / "bank", fixed.counts, fixed.crops,
-        FixedBatches(
-            prepare_for_inference(trunk, "float32", trunk.normalisation),  # type: ignore[arg-type]
-            batch_size=8 if context.device.type == "cpu" else 64, workers=context.threads,
-        ),
-        map_shape(trunk, settings.trunk.input_size),
-        fingerprint, context.threads, together=8,
+    cache = FeatureCache(
+        context.bank or context.out / "bank", fixed.counts,
+        map_shape(trunk, settings.trunk.input_size), fingerprint,
     )  # fmt: skip
-    finished = progress(builder.build(), "maps", len(fixed.counts), context.quiet)
-    context.run_on_main(finished)
-    return builder.open()
+    network = FixedBatches(
+        prepare_for_inference(trunk, "float32", trunk.normalisation),  # type: ignore[arg-type]
+        batch_size=8 if context.device.type == "cpu" else 64, workers=context.threads,
+    )  # fmt: skip
+    images = len(fixed.counts)
+    described = through(network, fixed.crops, images, threads=context.threads, together=8)
+    filling = cache.fill(described)
+    context.run_on_main(progress(filling, "maps", images, context.quiet))
+    cache.require_complete()
+    return cache
 
 
 def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from detector.hardware import choose_precision
-from detector.progress.live import TrainingDisplay
-from detector.settings import save_config
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import Logs
 from detector.training.engine.loop import TrainingLoop
-from detector.training.engine.run_folder import CONFIG, naming_what_differs
 from detector.training.engine.state import TrainingState, freeze
 from detector.training.multibox.settings import NOT_OF_THE_WEIGHTS, run_fingerprint
 from detector.training.multibox.step import MultiBoxStep, MultiBoxSums
@@ -45,10 +41,7 @@ def train(
         network, optimiser, run_fingerprint(settings, setup.digest(), setup.below),
         last, steps_per_epoch,
     )  # fmt: skip
-    with naming_what_differs(context.out, settings, NOT_OF_THE_WEIGHTS):
-        loop = TrainingLoop(state, context)
-    if group.is_main:
-        save_config(context.out / CONFIG, settings)
+    loop = TrainingLoop.begin(state, context, settings, NOT_OF_THE_WEIGHTS)
     left_out = SkippedFiles(context.out, group, resumed=loop.first > 0)
     left_out.record(setup.views.broken)
     if loop.first == 0:
@@ -64,11 +57,7 @@ def train(
         optimiser.batch,
         optimiser.accumulate,
     )
-    display = TrainingDisplay(
-        last, loop.first, optimiser.batch, context.quiet, items="views", right="distance"
-    )
-    with ExitStack() as stack:
-        logs = Logs(context, loop.first, silent=not group.is_main, stack=stack)
+    with Logs(context, loop, optimiser.batch, items="views", right="distance") as logs:
         for current in loop.steps(setup.make, threads=max(1, context.threads - 1)):
             left_out.record(setup.views.broken)
             training_step.seconds = 0.0
@@ -83,10 +72,8 @@ def train(
             logs.step(
                 current, result, curves,
                 objects=int(total.matched), matching=round(training_step.seconds, 4),
+                shown=math.sqrt(2 * total.location / settings.loss.alpha / objects / 4),
             )  # fmt: skip
-            distance = math.sqrt(2 * total.location / settings.loss.alpha / objects / 4)
-            display.step(current.step, result.loss, current.rate, distance, current.waited)
-    display.close()
     return state.averaged(), left_out
 
 

@@ -1,4 +1,4 @@
-"""A fixed set of views of a data set, whose maps of a frozen trunk are cached (trunk_cache.py).
+"""A fixed set of views of a data set, whose maps of a frozen trunk are cached (feature_cache.py).
 
 A fully annotated image has `views_per_image`: the image, its mirror image (with
 augment.flip=false the image again), then parts. View 0 is not distorted, as at inference.

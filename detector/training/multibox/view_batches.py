@@ -21,8 +21,8 @@ from detector.images.decoding import content_hash, read_bytes
 from detector.progress.bar import progress
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
-from detector.training.engine.batches import ImageCache
 from detector.training.engine.checkpoint import digest_of
+from detector.training.engine.image_cache import ImageCache
 from detector.training.multibox.views import View, ViewSettings, draw_view, whole_view
 
 _READERS = 4

@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.errors import ImageError
 from detector.structures import Array
 from detector.training.classifier.patch_batches import Stream
-from detector.training.engine.trunk_cache import TrunkCache
+from detector.training.engine.feature_cache import FeatureCache
 from detector.training.multibox.view_bank import FixedViews
 from detector.training.multibox.view_batches import Views
 
@@ -47,7 +47,7 @@ class CachedExamples:
     """Batches of cached maps of a fixed set of views."""
 
     fixed: FixedViews
-    maps: TrunkCache
+    maps: FeatureCache
     batch: int
     seed: int
     rank: int = 0

@@ -7,7 +7,8 @@ trained for both. R-CNN fits it afterwards, on features trained for classes alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +17,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detector.detection.bundle import load_bundle
 from detector.errors import SettingsError
 from detector.heads.linear import BoxRegression
 from detector.settings import Settings
 from detector.structures import Array
+from detector.training.engine.network import MemberConfig
 
 LAYER = "boxes"
 """The layer's name in the network while it is trained."""
@@ -61,6 +64,21 @@ def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = No
             layer.weight.copy_(torch.from_numpy(start.weight / unit[:, None]))
             layer.bias.copy_(torch.from_numpy(start.bias / unit))
     network.add_module(LAYER, layer.to(last.weight.device))
+
+
+def regression_of_start(
+    member: MemberConfig, classes: Sequence[str], root: str | Path = "."
+) -> BoxRegression | None:
+    """The box regression of the bundle that a network starts from, if it has one for the same
+    classes.
+    """
+    path = None if member.weights is None else Path(root) / member.weights
+    if path is None or not path.is_dir():
+        return None
+    bundle = load_bundle(path, members=member.start_member + 1)
+    if bundle.manifest.network_classes != tuple(classes):
+        return None
+    return bundle.heads_of(member.start_member, bundle.manifest.heads).regression
 
 
 class WithDeltas:

@@ -1,7 +1,8 @@
-"""Outputs of a region classifier's training: a bundle of all its members."""
+"""The output of a region classifier's training: a bundle of all its members."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,62 +10,97 @@ from typing import TYPE_CHECKING
 import typer
 
 from detector.datasets.licences import licence_of
-from detector.detection.bundle import save_bundle
+from detector.detection.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    SharedTrunk,
+    save_bundle,
+)
 from detector.evaluation.scoring.regions import picture_hashes
 from detector.heads import HeadManifest
+from detector.models.normalisation import CENTRED, Normalisation
 from detector.training.regions.box_loss import split_head
-from detector.training.regions.run import bundle_of_run
-from detector.training.regions.settings import RegionTrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from detector.datasets import Dataset
-    from detector.detection.size_prior import SizePrior
+    from detector.training.engine.context import RunContext
+    from detector.training.regions.data import RegionData
+    from detector.training.regions.settings import RegionTrainingConfig
 
 
 def write_bundle(
-    out: Path,
     settings: RegionTrainingConfig,
-    dataset: Dataset,
+    data: RegionData,
     members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
-    prior: SizePrior | None = None,
-    *,
-    held: Dataset | None = None,
-    root: Path = Path(),
+    context: RunContext,
     unfinished: str = "",
 ) -> None:
-    """Write the averaged weights of all members as a bundle, the detector's file format.
+    """Write the averaged weights of all members as `context.out/bundle`, the detector's file
+    format.
 
-    dataset     the training images
-    held        the held-out images, to be fitted on afterwards
-    root        where relative data paths begin
     unfinished  how far a stopped training came
     """
-    split = [(network, *split_head(state)) for network, state in members]
-    networks = [(network, state) for network, state, _ in split]
-    manifest, states = bundle_of_run(settings, dataset, networks, prior)
-    pictures = {*picture_hashes(dataset), *(picture_hashes(held) if held else ())}
-    changes = {
-        "pictures": tuple(sorted(pictures)),
-        "unfinished": unfinished,
-        "licence": with_licences(manifest.provenance.licence, settings, root),
-    }
-    origin = manifest.provenance.model_copy(update=changes)
-    manifest = manifest.model_copy(update={"provenance": origin})
+    split = [split_head(state) for _, state in members]
     learnt = [
         (HeadManifest(kind="regression", member=number, recipe={"learnt": "box_loss"}), head)
-        for number, (_, _, head) in enumerate(split)
+        for number, (_, head) in enumerate(split)
         if head is not None
     ]
-    if learnt:
-        in_use = manifest.thresholds.model_copy(update={"regression": True})
-        manifest = manifest.model_copy(update={"thresholds": in_use})
-    save_bundle(out / "bundle", manifest, states, fitted=learnt)
+    in_use = {"regression": True} if learnt else {}
+    manifest = BundleManifest(
+        classes=data.dataset.classes,
+        members=_entries(settings, [network for network, _ in members]),
+        proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
+        thresholds=settings.thresholds.model_copy(update=in_use),
+        prior=data.prior,
+        provenance=_provenance(settings, data, context.data_root, unfinished),
+    )
+    raised = math.log(settings.sampling.background_prior)
+    states = [_with_background(state, raised) for state, _ in split]
+    bundle = context.out / "bundle"
+    save_bundle(bundle, manifest, states, fitted=learnt)
     at = f" of {unfinished}" if unfinished else ""
-    typer.echo(
-        f"wrote {out / 'bundle'}{at}; try: inception-rcnn detect IMAGE --weights {out / 'bundle'}",
-        err=True,
+    typer.echo(f"wrote {bundle}{at}; try: inception-rcnn detect IMAGE --weights {bundle}", err=True)
+
+
+def _entries(
+    settings: RegionTrainingConfig, networks: Sequence[nn.Module]
+) -> tuple[MemberManifest, ...]:
+    """Each network's entry; with a bank, those after the first have its trunk."""
+    member, entries = settings.member, []
+    for number, network in enumerate(networks):
+        trunk = SharedTrunk(0, settings.bank.after) if settings.bank and number else None
+        normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
+        entries.append(
+            MemberManifest(
+                architecture=member.architecture, options=member.options,
+                input_size=member.input_size, context=member.context,
+                mean=normalisation.mean, std=normalisation.std, trunk=trunk,
+            )
+        )  # fmt: skip
+    return tuple(entries)
+
+
+def _provenance(
+    settings: RegionTrainingConfig, data: RegionData, root: Path, unfinished: str
+) -> Provenance:
+    """The origin of the weights, without this machine's folders, which mean nothing elsewhere."""
+    if settings.member.weights is not None:
+        named = settings.member.model_copy(update={"weights": _portable(settings.member.weights)})
+        settings = settings.model_copy(update={"member": named})
+    sources = ", ".join(
+        f"{_portable(one.path)}{f' ({one.split})' if one.split else ''}" for one in settings.data
+    )
+    held = picture_hashes(data.held) if data.held else ()
+    return Provenance(
+        training_data=f"{len(data.dataset)} images of {sources}",
+        licence=with_licences(settings.licence, settings, root),
+        started_from=settings.member.weights or "random initialisation",
+        recipe=settings.model_dump(mode="json"),
+        pictures=tuple(sorted({*picture_hashes(data.dataset), *held})),
+        unfinished=unfinished,
     )
 
 
@@ -75,3 +111,14 @@ def with_licences(of_weights: str, settings: RegionTrainingConfig, root: Path) -
     ]
     of_images = [f"images of {name}: {licence}" for name, licence in licences if licence]
     return "; ".join([of_weights, *dict.fromkeys(of_images)])
+
+
+def _portable(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
+
+
+def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
+    """The state with the background logit, the last one, raised by `raised`."""
+    bias = state["classifier.bias"].clone()
+    bias[-1] += raised
+    return {**state, "classifier.bias": bias}

@@ -1,137 +1,100 @@
-"""Fingerprints of a region training, and the bundle that it leaves."""
+"""Train region classifiers, from annotated images to a bundle and what is fitted on it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor, nn
+import typer
 
-from detector.datasets import Dataset
-from detector.detection.bundle import (
-    BundleManifest,
-    MemberManifest,
-    Provenance,
-    SharedTrunk,
-    load_bundle,
-)
-from detector.detection.size_prior import SizePrior
-from detector.heads import BoxRegression
-from detector.models.normalisation import CENTRED, Normalisation
-from detector.training.engine.checkpoint import fingerprint_of, hash_of
-from detector.training.regions.settings import MemberConfig, RegionTrainingConfig
+from detector.training.engine.loop import TrainingLoop
+from detector.training.heads.after_training import fit_heads_of_run
+from detector.training.regions.calibrating import fit_on_held_out
+from detector.training.regions.data import RegionData, load_regions
+from detector.training.regions.member import build_member
+from detector.training.regions.outputs import write_bundle
+from detector.training.regions.settings import NOT_OF_THE_WEIGHTS, RegionTrainingConfig
+from detector.training.regions.trainer import train_member
 
-NOT_OF_THE_WEIGHTS: Any = {
-    "heads": True, "thresholds": True, "detect_with": True, "licence": True,
-    "sampling": {"background_prior", "size_prior"},
-    "optimiser": {"save_every", "max_bad_steps", "accumulate"},
-}  # fmt: skip
-"""Settings that a resumed or finished run may change: they concern the use of the weights, reports
-and saving, or the division of work.
-"""
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from detector.training.engine.context import RunContext
+    from detector.training.regions.bank import RegionBank
 
 
-def run_fingerprint(
-    settings: RegionTrainingConfig, teacher: str = "", data: str = "", below: str = ""
-) -> str:
-    """A hash of all that the weights of a training depend on; it binds the checkpoints to their
-    settings.
+class Trained(NamedTuple):
+    """The outcome of a training whose bundle is written.
 
-    teacher  hash of the teacher, if there is one
-    data     hash of the regions
-    below    hash of a bank's trunk, which no checkpoint holds
+    readable  True if all processes could read all their images
+    bank      the maps that were learnt from, if the settings ask for a bank
     """
-    tree = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
-    return fingerprint_of({**tree, "taught_by": teacher, "regions": data, "below": below})
+
+    data: RegionData
+    readable: bool
+    bank: RegionBank | None
 
 
-def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
-    """A hash of all that the maps of a bank depend on besides images and boxes, including the
-    trunk's weights. Members that differ in training alone share a bank, and a start that was
-    replaced is noticed.
+def train(settings: RegionTrainingConfig, context: RunContext, members: int = 1) -> bool:
+    """Train a detector's networks on annotated images, as `inception-rcnn train regions` does: the
+    folder `context.out` gets journal, checkpoints and the bundle, with the heads, temperatures and
+    threshold that the settings ask for. Run again to resume.
+
+    Returns False where there was too little to fit heads on.
     """
-    chosen = settings.sampling.model_dump(
-        include={"positive_iou", "background_low", "near_iou", "max_proposals"}
-    )
-    rooms = {"data", "classes", "proposals", "augment", "bank"}
-    member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
-    about = {"member": member, "trunk": hash_of(trunk)}
-    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})
+    return finish(settings, learn(settings, context, members), context)
 
 
-def regression_of_start(
-    member: MemberConfig, classes: Sequence[str], root: str | Path = "."
-) -> BoxRegression | None:
-    """The box regression of the bundle that a network starts from, if it has one for the same
-    classes.
+def learn(settings: RegionTrainingConfig, context: RunContext, members: int = 1) -> Trained:
+    """Train networks of one start and schedule on different samples, as the paper's ensemble was,
+    and write them as `context.out/bundle`.
+
+    Where it is asked to stop, it ends after the step, with a bundle of what there is.
     """
-    path = None if member.weights is None else Path(root) / member.weights
-    if path is None or not path.is_dir():
-        return None
-    bundle = load_bundle(path, members=member.start_member + 1)
-    if bundle.manifest.network_classes != tuple(classes):
-        return None
-    return bundle.heads_of(member.start_member, bundle.manifest.heads).regression
+    out, group = context.out, context.group
+    trained: list[tuple[nn.Module, Mapping[str, Tensor]]] = []
+    broken: dict[Path, str] = {}
+    unfinished = ""
+    try:
+        data = load_regions(settings, context)
+        for number in range(members):
+            if members > 1 and not context.quiet:
+                typer.echo(f"member {number + 1} of {members}", err=True)
+            own = replace(context, out=out if members == 1 else out / f"member-{number}")
+            member = build_member(settings.of_member(number), data, context)
+            loop = TrainingLoop.begin(member.state, own, settings, NOT_OF_THE_WEIGHTS, folder=out)
+            reached = train_member(loop, member.examples, member.step, own)
+            broken |= member.crops.broken
+            stopping = context.stops()
+            if reached:
+                trained.append((member.whole, member.averaged()))
+            bank = member.bank
+            if stopping:
+                of = f", network {number + 1} of {members}" if members > 1 else ""
+                unfinished = f"step {reached} of {settings.optimiser.steps}{of}"
+                break
+            del member, loop  # its images, before the next member takes their place;
+            gc.collect()  # torch's first optimiser has made a cycle that holds them
+        readable = not group.any(bool(broken), context.device)
+    finally:
+        group.close()
+    for _, message in sorted(broken.items()):
+        typer.echo(f"left out: {message}", err=True)
+    if group.is_main and trained:  # torchrun ends all processes when one of them fails
+        write_bundle(settings, data, trained, context, unfinished)
+    return Trained(data, readable and not data.unread, bank)
 
 
-def bundle_of_run(
-    settings: RegionTrainingConfig,
-    dataset: Dataset,
-    members: Sequence[tuple[nn.Module, Mapping[str, Tensor]]],
-    prior: SizePrior | None = None,
-) -> tuple[BundleManifest, list[Mapping[str, Tensor]]]:
-    """The manifest of a finished training, and each network's averaged weights.
-
-    prior  of the regions that the detector will score
+def finish(settings: RegionTrainingConfig, trained: Trained, context: RunContext) -> bool:
+    """Fit the heads that the settings ask for, and temperatures and threshold on the held-out
+    images, and write them into the bundle. Returns False where there is too little for heads.
     """
-    start = settings.member.weights
-    if start is not None and Path(start).is_absolute():  # nobody else has this folder
-        named = settings.member.model_copy(update={"weights": Path(start).name})
-        settings = settings.model_copy(update={"member": named})
-    entries: list[MemberManifest] = []
-    for network, _ in members:
-        trunk = SharedTrunk(0, settings.bank.after) if settings.bank and entries else None
-        normalisation: Normalisation = getattr(network, "normalisation", CENTRED)
-        entries.append(
-            MemberManifest(
-                architecture=settings.member.architecture,
-                options=settings.member.options,
-                input_size=settings.member.input_size,
-                context=settings.member.context,
-                mean=normalisation.mean,
-                std=normalisation.std,
-                trunk=trunk,
-            )
-        )
-    sources = ", ".join(
-        f"{_shared_name(one.path)}{f' ({one.split})' if one.split else ''}" for one in settings.data
-    )
-    manifest = BundleManifest(
-        classes=dataset.classes,
-        members=tuple(entries),
-        proposals=(settings.detect_with or settings.proposals).model_dump(mode="json"),
-        thresholds=settings.thresholds,
-        prior=prior,
-        provenance=Provenance(
-            training_data=f"{len(dataset)} images of {sources}",
-            licence=settings.licence,
-            started_from=settings.member.weights or "random initialisation",
-            recipe=settings.model_dump(mode="json"),
-        ),
-    )
-    raised = math.log(settings.sampling.background_prior)
-    return manifest, [_with_background(state, raised) for _, state in members]
-
-
-def _shared_name(path: str) -> str:
-    """The path without the folders of this machine, which mean nothing elsewhere."""
-    return Path(path).name if Path(path).is_absolute() else path
-
-
-def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
-    """The state with the background logit, the last one, raised by `raised`."""
-    bias = state["classifier.bias"].clone()
-    bias[-1] += raised
-    return {**state, "classifier.bias": bias}
+    data, fitted = trained.data, True
+    if trained.bank is not None:
+        fitted = fit_heads_of_run(settings, data.dataset, trained.bank, context)
+    if data.held is not None:
+        fit_on_held_out(data.held, context)
+    return fitted

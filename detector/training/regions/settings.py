@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.datasets.sources import DataSource
 from detector.detection.bundle import Thresholds
 from detector.proposals.engines import ProposalConfig
 from detector.seeds import Seed
 from detector.settings import Settings
 from detector.training.augment import AugmentSettings
-from detector.training.engine.bank_settings import BankSettings
+from detector.training.engine.checkpoint import fingerprint_of, hash_of
+from detector.training.engine.network import MemberConfig
 from detector.training.engine.optimisers import DescentSettings
+from detector.training.regions.bank import BankSettings
 from detector.training.regions.box_loss import BoxLossSettings
 from detector.training.regions.sampling import SamplingSettings
 
-
-class MemberConfig(Settings):
-    """The network and its start."""
-
-    architecture: str = "googlenet"
-    """Where they are not set, this and the next two follow from `weights` (following_start)."""
-    options: dict[str, Any] = {}
-    input_size: int = Field(224, ge=32, le=1024)
-    context: float = Field(CONTEXT, ge=0, le=MOST_CONTEXT)
-    weights: str | None = None
-    """A BVLC GoogLeNet or torchvision file, our own, or a bundle; None starts at random."""
-    start_member: int = Field(0, ge=0)
-    """Where `weights` is a bundle: which of its networks."""
-    freeze: tuple[str, ...] = ()
-    """Parameters whose names begin so keep their values; where it is not set, the first layers of
-    the architecture (models/traits.py) if they come from `weights`. R-CNN's successors did so.
-    """
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class OptimiserConfig(DescentSettings):
@@ -127,3 +113,41 @@ class RegionTrainingConfig(Settings):
         (GoogLeNet, section 7).
         """
         return self.model_copy(update={"optimiser": self.optimiser.of_member(number)})
+
+
+NOT_OF_THE_WEIGHTS: Any = {
+    "heads": True, "thresholds": True, "detect_with": True, "licence": True,
+    "sampling": {"background_prior", "size_prior"},
+    "optimiser": {"save_every", "max_bad_steps", "accumulate"},
+}  # fmt: skip
+"""Settings that a resumed or finished run may change: they concern the use of the weights, reports
+and saving, or the division of work.
+"""
+
+
+def run_fingerprint(
+    settings: RegionTrainingConfig, teacher: str = "", data: str = "", below: str = ""
+) -> str:
+    """A hash of all that the weights of a training depend on; it binds the checkpoints to their
+    settings.
+
+    teacher  hash of the teacher, if there is one
+    data     hash of the regions
+    below    hash of a bank's trunk, which no checkpoint holds
+    """
+    tree = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
+    return fingerprint_of({**tree, "taught_by": teacher, "regions": data, "below": below})
+
+
+def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
+    """A hash of all that the maps of a bank depend on besides images and boxes, including the
+    trunk's weights. Members that differ in training alone share a bank, and a start that was
+    replaced is noticed.
+    """
+    chosen = settings.sampling.model_dump(
+        include={"positive_iou", "background_low", "near_iou", "max_proposals"}
+    )
+    rooms = {"data", "classes", "proposals", "augment", "bank"}
+    member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
+    about = {"member": member, "trunk": hash_of(trunk)}
+    return fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})

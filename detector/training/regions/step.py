@@ -4,7 +4,8 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,8 +14,13 @@ from torch import Tensor
 
 from detector.models.normalisation import CENTRED, Normalisation
 from detector.training.regions.box_loss import RegionOutput, box_loss
-from detector.training.regions.loss import auxiliary_loss, distillation_loss, region_loss
-from detector.training.regions.mining import background_losses, hardest
+from detector.training.regions.loss import (
+    auxiliary_loss,
+    background_losses,
+    distillation_loss,
+    hardest,
+    region_loss,
+)
 
 
 class Target(NamedTuple):
@@ -22,35 +28,23 @@ class Target(NamedTuple):
 
     allowed_classes  (N, K+1) bool: the classes that each may be
     labels           (N,) K for background
-    moves            (N, 4) deltas onto their objects, where boxes are learnt
+    read             (N,) bool: False where the image could not be read; such a region has no loss
+    deltas           (N, 4) from it to its object, where boxes are learnt
     teacher_logits   (N, K+1) of a teacher, where they were computed in advance
-    read             (N,) bool: False where the image could not be read (None: all were)
-    place            (N,) positions in the batch of all processes (None: there is one process)
+    place            (N,) positions in the batch of all processes (None: these are all)
     """
 
     allowed_classes: Tensor
     labels: Tensor
+    read: Tensor
     deltas: Tensor | None = None
     teacher_logits: Tensor | None = None
-    read: Tensor | None = None
     place: Tensor | None = None
 
-    def at(self, rows: Tensor | slice) -> Target:
-        return self._each(lambda part: part[rows])
-
-    def to(self, device: torch.device) -> Target:
-        return self._each(lambda part: part.to(device))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Target:
-        rest = (self.deltas, self.teacher_logits, self.read, self.place)
-        return Target(
-            change(self.allowed_classes), change(self.labels),
-            *(None if part is None else change(part) for part in rest),
-        )  # fmt: skip
-
-    def where_read(self, losses: Tensor) -> Tensor:
-        """The losses (N,) with zeros where the image could not be read."""
-        return losses if self.read is None else torch.where(self.read, losses, 0.0)
+    def each(self, change: Callable[[Tensor], Tensor]) -> Target:
+        """The targets with `change` made to every tensor."""
+        parts: Any = (part if part is None else change(part) for part in self)
+        return Target(*parts)
 
 
 class RegionSums(NamedTuple):
@@ -74,7 +68,7 @@ class RegionStep:
     normalise   crops (or maps) -> the network's input
     share       of the background that is learnt from, the hardest (1: all)
     drawn       regions before mining, over all processes
-    sum_of_all  sums a tensor over all processes
+    all_reduce  sums a tensor over all processes
     teacher     crops -> its logits, where Target.teacher_logits does not hold them
     weight      of the teacher in the loss (0: no teacher)
     box_weight  of the loss of boxes, where the network predicts deltas (box_loss.py)
@@ -99,49 +93,59 @@ class RegionStep:
         """Add the gradients of `scale` times the loss; returns sums (6,) in the order of
         RegionSums.
         """
-        inputs, target = inputs.to(self.device, non_blocking=True), target.to(self.device)
+        inputs = inputs.to(self.device, non_blocking=True)
+        target = target.each(lambda part: part.to(self.device))
         background = target.allowed_classes.shape[1] - 1
         if self.share < 1:
-            with self._autocast():
-                normalised, is_background = self.normalise(inputs), target.labels == background
-                losses = background_losses(
-                    self.network, normalised, target.allowed_classes, is_background
-                )
-            place = torch.arange(len(inputs)) if target.place is None else target.place
-            place = place.to(self.device)
-            # The hardest of the whole batch: every process scatters its losses and sums them up.
-            both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
-            both[:, place] = torch.stack([losses, is_background.float()])
-            losses, of_background = self.all_reduce(both)
-            selected = ~is_background | hardest(losses, of_background > 0, self.share)[place]
-            inputs, target = inputs[selected], target.at(selected)
+            selected = self._hard(inputs, target, target.labels == background)
+            inputs, target = inputs[selected], target.each(lambda part: part[selected])
         sums = torch.zeros(len(RegionSums._fields), device=self.device)
         size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
         for first in range(0, max(1, len(inputs)), size):
-            x, part = inputs[first : first + size], target.at(slice(first, first + size))
+            rows = slice(first, first + size)
+            x, part = inputs[rows], target.each(lambda values: values[rows])  # noqa: B023 at once
             with self._autocast():
                 output = self.network(self.normalise(x))
-            boxes = self._box_losses(output, part)
+            boxes = torch.zeros(len(x), device=self.device)
             if isinstance(output, RegionOutput):
+                if part.deltas is not None:
+                    boxes = self.box_weight * box_loss(output.deltas, part.deltas, part.labels)
                 output = output.logits
             logits = output[0] if isinstance(output, tuple) else output
-            losses = part.where_read(self._losses(output, logits, x, part) + boxes)
+            losses, boxes = (
+                torch.where(part.read, values, 0.0)
+                for values in (self._class_losses(output, logits, x, part) + boxes, boxes)
+            )
+            # Divided by the whole batch, so that parts and processes add up to its mean.
             (losses.sum() * (scale / self.batch_size)).backward()
-            hits = part.allowed_classes[torch.arange(len(x)), logits.argmax(1)]
-            read = torch.ones_like(hits) if part.read is None else part.read
-            hits, objects = hits & read, part.labels != background
-            columns = [losses, hits, hits & objects, objects, boxes, read]
+            hits = part.allowed_classes[torch.arange(len(x)), logits.argmax(1)] & part.read
+            objects = part.labels != background
+            columns = [losses, hits, hits & objects, objects, boxes, part.read]
             sums += torch.stack([column.sum() for column in columns]).detach()
         return sums
 
-    def _box_losses(self, output: Any, target: Target) -> Tensor:
-        """The weighted box losses (N,); zeros where boxes are not learnt."""
-        if not isinstance(output, RegionOutput) or target.deltas is None:
-            return torch.zeros(len(target.labels), device=self.device)
-        losses = self.box_weight * box_loss(output.deltas, target.deltas, target.labels)
-        return target.where_read(losses)
+    def mean_loss(self, sums: Sequence[float]) -> float:
+        """The mean loss of a region, from the sums of all processes; nan where none was read."""
+        total = RegionSums(*sums)
+        return total.loss / self.batch_size if total.read else math.nan
 
-    def _losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
+    def _hard(self, inputs: Tensor, target: Target, background: Tensor) -> Tensor:
+        """Select (N,) bool the objects, and the hardest background of the whole batch: every
+        process scatters its losses, and they are summed up.
+        """
+        with self._autocast():
+            losses = background_losses(
+                self.network, self.normalise(inputs), target.allowed_classes, background
+            )
+        place = target.place
+        if place is None:
+            place = torch.arange(len(inputs), device=self.device)
+        both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
+        both[:, place] = torch.stack([losses, background.float()])
+        losses, of_background = self.all_reduce(both)
+        return ~background | hardest(losses, of_background > 0, self.share)[place]
+
+    def _class_losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
         def of_one(head: Tensor) -> Tensor:
             return region_loss(head, target.allowed_classes, label_smoothing=self.label_smoothing)
 
@@ -152,7 +156,7 @@ class RegionStep:
         if teacher_logits is None:
             return losses
         imitation = distillation_loss(logits, teacher_logits, self.temperature)
-        return (1 - self.weight) * losses + self.weight * target.where_read(imitation)
+        return (1 - self.weight) * losses + self.weight * imitation
 
     def _autocast(self) -> torch.autocast:
         half = self.precision != torch.float32

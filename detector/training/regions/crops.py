@@ -1,26 +1,29 @@
-"""Crops made on the GPU that trains: all images lie decoded in its memory, and a batch is a few
-matrix products.
+"""Crops of a region batch: decoded, cropped and distorted in threads ahead of the network.
 
-A GPU that trains on thousands of crops a second would wait for a CPU that makes them. A few
-thousand photographs fit beside the network; otherwise engine/batches.py makes the crops.
+Threads suffice: Pillow, the crop kernel and torch all release the interpreter's lock. But a GPU
+that trains on thousands of crops a second would wait for a CPU that makes them; where all images
+fit beside the network, they lie decoded in its memory, and a batch is a few matrix products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from detector.crops.warp import CONTEXT, FILL_COLOUR, STACK_BYTES, crop_stack
+from detector.crops.warp import CONTEXT, FILL_COLOUR, STACK_BYTES, crop_into, crop_stack
 from detector.datasets import Dataset
 from detector.errors import ImageError
 from detector.images.decoding import read_image
 from detector.progress.prefetch import prefetched
 from detector.structures import Array
 from detector.training.augment import AugmentSettings, distort
-from detector.training.engine.batches import InputBatch
+from detector.training.engine.image_cache import ImageCache
 from detector.training.regions.sampling import RegionBatch
 
 SHARE = 0.4
@@ -28,6 +31,60 @@ SHARE = 0.4
 
 CROP_BYTES = 6 * STACK_BYTES
 """Memory for making crops: the pixels of three batches, before and after, as float32."""
+
+
+class InputBatch(NamedTuple):
+    """The network's inputs for N regions.
+
+    inputs           (N, 3, S, S) crops, or (N, C, h, w) maps; float32, channels-last
+    allowed_classes  (N, K+1) bool: the classes that each may be
+    read             (N,) bool: False where the image could not be read; such a region has no loss
+    """
+
+    inputs: Tensor
+    allowed_classes: Tensor
+    read: Tensor
+
+
+@dataclass
+class RegionCrops:
+    """The crops of a region batch, made on the CPU.
+
+    An image that cannot be read loses its regions but never stops the run: all classes are allowed
+    for them, so that they add nothing to the loss, and `broken` lists the file.
+    """
+
+    dataset: Dataset
+    size: int
+    augment: AugmentSettings
+    seed: int
+    context: float = CONTEXT
+    images: ImageCache = field(default_factory=ImageCache)
+    broken: dict[Path, str] = field(default_factory=dict)
+
+    def __call__(self, batch: RegionBatch, step: int) -> InputBatch:
+        crops = np.zeros((len(batch), self.size, self.size, 3), np.float32)
+        allowed_classes, read = batch.allowed_classes.copy(), np.ones(len(batch), bool)
+        # One image at a time: each is decoded once, however many of the batch's regions it has.
+        for position in np.unique(batch.image):
+            rows = np.flatnonzero(batch.image == position)
+            path = self.dataset.samples[position].path
+            try:
+                image = self.images.read(path)
+            except ImageError as error:
+                self.broken[path] = str(error)
+                allowed_classes[rows], read[rows] = True, False
+                continue
+            image_crops = np.empty((len(rows), self.size, self.size, 3), np.float32)
+            crop_into(image, batch.boxes[rows], image_crops, context=self.context)
+            crops[rows] = image_crops
+        if self.augment.flip:
+            crops[batch.flip] = crops[batch.flip][:, :, ::-1]
+        # Seeded by the step alone, so that a resumed run distorts its crops as it would have.
+        rng = np.random.default_rng([self.seed, step, 1])
+        inputs = torch.from_numpy(crops).permute(0, 3, 1, 2)
+        inputs = distort(inputs, self.augment, rng, batch.place, batch.whole)
+        return InputBatch(inputs, torch.from_numpy(allowed_classes), torch.from_numpy(read))
 
 
 def fit_in_memory(sizes: Array, device: torch.device) -> bool:
