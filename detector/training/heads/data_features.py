@@ -6,10 +6,11 @@ import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from detector.crops.warp import crop_batch
 from detector.datasets import Dataset, Sample
@@ -113,8 +114,8 @@ class DataFeatures:
             for sample, proposals in samples
         ]
         self.first = np.cumsum([0, *map(len, self.boxes)])
-        nothing = describe_regions(detector, np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4)))
-        self.ends = np.cumsum([0, *(part.shape[1] for part in nothing)])
+        last = [member.model.get_submodule("classifier") for member in detector.ensemble.members]
+        self.ends = np.cumsum([0, *(cast("nn.Linear", layer).in_features for layer in last)])
         if precision == "auto":
             precision = fastest_precision(detector.device)
         content = [content_hash(read_bytes(sample.path)) for sample, _ in samples]
