@@ -1,0 +1,38 @@
+"""Training and fitting from Python, as the commands `train` and `fit` do them; imported on first
+use.
+
+    from detector.training import RunContext, train_regions
+    train_regions(settings, RunContext(Path("runs/mine")))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detector.training.engine.context import RunContext as RunContext
+    from detector.training.heads.fitting import fit_heads as fit_heads
+    from detector.training.heads.fitting import fit_heads_on_bank as fit_heads_on_bank
+    from detector.training.heads.new_class import fit_class as fit_class
+    from detector.training.heads.temperature import fit_temperature as fit_temperature
+    from detector.training.regions.run import train_regions as train_regions
+    from detector.training.regions.settings import RegionTrainingConfig as RegionTrainingConfig
+
+_HOME = {
+    "RegionTrainingConfig": "regions.settings",
+    "RunContext": "engine.context",
+    "fit_class": "heads.new_class",
+    "fit_heads": "heads.fitting",
+    "fit_heads_on_bank": "heads.fitting",
+    "fit_temperature": "heads.temperature",
+    "train_regions": "regions.run",
+}
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {[*_HOME]}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from detector.training.engine.loop import TrainingLoop
-from detector.training.heads.after_training import fit_heads_of_run
+from detector.training.heads.fitting import fit_heads_of_run
 from detector.training.regions.calibrating import fit_on_held_out
 from detector.training.regions.data import RegionData, load_regions
 from detector.training.regions.member import build_member
@@ -38,7 +38,7 @@ class Trained(NamedTuple):
     bank: RegionBank | None
 
 
-def train(settings: RegionTrainingConfig, context: RunContext, members: int = 1) -> bool:
+def train_regions(settings: RegionTrainingConfig, context: RunContext, members: int = 1) -> bool:
     """Train a detector's networks on annotated images, as `inception-rcnn train regions` does: the
     folder `context.out` gets journal, checkpoints and the bundle, with the heads, temperatures and
     threshold that the settings ask for. Run again to resume.
