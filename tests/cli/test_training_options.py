@@ -13,7 +13,7 @@ from detector.cli.training_session import training_session
 from detector.errors import SettingsError
 from detector.files import LOCK
 from detector.proposals.engines import build_engine
-from detector.training.regions import inputs
+from detector.training.regions import data
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, c
     def ask(engine: str, options: dict[str, object]) -> None:
         raise SettingsError(f"{build_engine(engine, options).threads} threads")
 
-    monkeypatch.setattr(inputs, "build_engine", ask)
+    monkeypatch.setattr(data, "build_engine", ask)
     options = ["--config", config, "--out", tmp_path, "--device", "cpu", "--threads", 3]
     assert exit_code(tool("train_regions").main, *options) == 2
     assert "error: 1 threads" in capsys.readouterr().err
