@@ -230,7 +230,7 @@ def test_photographs_that_are_not_there_are_told_before_the_work(
     voc, bundle, tmp_path, capsys, monkeypatch, there
 ):
 
-    monkeypatch.setattr("detector.training.heads.data_features.proposals_of", never)
+    monkeypatch.setattr("detector.training.heads.new_class.proposals_of", never)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (80, 60)).save("leaf.png")
     (tmp_path / "empty").mkdir()
@@ -343,7 +343,7 @@ def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
 def test_missing_classes_are_told_before_any_feature_is_made(
     voc, bundle, tmp_path, capsys, monkeypatch, gone
 ):
-    from detector.training.heads import data_features
+    from detector.training.heads import fitting
 
     shutil.copytree(voc, tmp_path / "voc")
     for path in (tmp_path / "voc" / "Annotations").iterdir():
@@ -356,7 +356,7 @@ def test_missing_classes_are_told_before_any_feature_is_made(
     def no_network(*_: object) -> None:
         raise AssertionError("the network is not needed to see it")
 
-    monkeypatch.setattr(data_features, "load", no_network)
+    monkeypatch.setattr(fitting, "load", no_network)
     where = ("--split", "train", "--out", tmp_path / "new")
     assert exit_code(tmp_path / "voc", bundle, *where) == 3
     assert "no objects of dog (1 of 2 classes)" in capsys.readouterr().err

@@ -164,7 +164,7 @@ def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     made: list[torch.Tensor] = []
     of_image = RegionBank._crops_of
     monkeypatch.setattr(
-        RegionBank, "_crops", lambda self, image: made.append(of_image(self, image)) or made[-1]
+        RegionBank, "_crops_of", lambda self, image: made.append(of_image(self, image)) or made[-1]
     )
     bank = settings("bank={after: 4e, positives_per_object: 2}", "member.freeze=[]")
     learning_from(config, tmp_path / "pupil", *bank)
