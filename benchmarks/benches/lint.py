@@ -59,10 +59,11 @@ def write_index(folder: Path, images: int, objects: int) -> Path:
     with path.open("w") as file:  # a row at a time: the linter's memory is what is measured
         before, after = whole.split('"annotations": []')
         file.write(f'{before}"annotations": [')
-        for i in range(objects):
+        for i, (x, y, w, h) in enumerate(boxes):
             row = {
                 "id": i, "image_id": int(owner[i]), "category_id": int(label[i]), "iscrowd": 0,
-                "bbox": boxes[i], "area": boxes[i][2] * boxes[i][3], "segmentation": [boxes[i] * 4],
+                "bbox": [x, y, w, h], "area": w * h,
+                "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
             }  # fmt: skip
             file.write((", " if i else "") + json.dumps(row))
         file.write(f"]{after}")

@@ -1,6 +1,6 @@
 """Make the scores of MultiBox and of selective search comparable, on annotated images.
 
-    python tools/calibrate_proposals.py multibox.safetensors --data VOC2012 --split train
+    inception-rcnn fit proposals multibox.safetensors --data VOC2012 --split train
 
 Fits, for either engine, the chance that a region covers an object (IoU 0.5) as a function of its
 score, and writes both into the header of the weights: then `both` ranks the regions of the two

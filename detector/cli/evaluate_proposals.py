@@ -1,11 +1,11 @@
 """Measure how well proposals cover annotated objects, engines and stored files side by side.
 
-    python tools/evaluate_proposals.py --data VOC2012 --split val --seeds 5
-    python tools/evaluate_proposals.py --data VOC2012 --split val --images 60 \\
+    inception-rcnn propose evaluate --data VOC2012 --split val --seeds 5
+    inception-rcnn propose evaluate --data VOC2012 --split val --images 60 \\
         --engine selective-search:superpixel_scale=1 \\
         --engine opencv:superpixel_scale=1,min_side=1 --engine proposals.sqlite
 
-An engine is a name with its settings, or a cache file that tools/propose.py made. --seeds counts on
+An engine is a name with its settings, or a cache file of propose run. --seeds counts on
 from the `seed` of an engine's settings, or from 0. Prints tables and writes coverage.json and
 coverage.png.
 """
@@ -75,6 +75,8 @@ def main(
     ),
 ) -> int:
     """Measure proposals against annotations: recall, ABO, MABO, average recall; time an image."""
+    from detector.cli.evaluating.data import read_judged
+
     steps = steps_of(budgets)
     names = engine or DEFAULT_ENGINES
     if len(set(names)) < len(names):
@@ -82,7 +84,7 @@ def main(
     if not any(map(is_engine, names)):
         reject_unused(context, ["seeds", "threads"], "where every --engine is a file")
     contestants = [contestant(text, seeds, threads) for text in names]
-    dataset = read(data, split, classes, strict)
+    dataset = read_judged(data, split, classes, strict=strict)
     if images is not None:
         dataset = dataset.subset(images)
     check_files(dataset, contestants)
@@ -102,20 +104,6 @@ def steps_of(budgets: str) -> list[int | None]:
     if any(step is not None and step < 1 for step in steps):
         raise typer.BadParameter(f"--budgets {budgets}: numbers of boxes are at least 1")
     return steps
-
-
-def read(data: Path, split: str | None, classes: str, strict: bool) -> Dataset:
-    from detector.datasets import COCO_TO_VOC, VOC_CLASSES, read_dataset
-
-    if classes not in ("own", "voc"):
-        raise typer.BadParameter(f"--classes is {classes!r}; choose own or voc")
-    dataset = read_dataset(data, split, strict=strict)
-    for note in dataset.notes():
-        print(f"note: {note}", file=sys.stderr)
-    if dataset.dropped:
-        counts = ", ".join(f"{n} x {rule}" for rule, n in dataset.dropped_by_rule().items())
-        print(f"left out: {counts}; for example {dataset.dropped[0]}", file=sys.stderr)
-    return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
 
 
 def is_engine(text: str) -> bool:

@@ -1,6 +1,6 @@
 """Learn which regions of selective search are objects: the weights of its `learned` ranking.
 
-    python tools/fit_ranking.py --data VOC2012 --split train --out ranking.json
+    inception-rcnn fit ranking --data VOC2012 --split train --out ranking.json
 
 Class-agnostic: all boxes of all classes are objects. Images in which some may be unboxed are left
 out. The shipped weights were made so; where yours are to be used, put the file in place of

@@ -1,11 +1,11 @@
-"""Propose regions in any number of images, into one cache file that the other tools read.
+"""Propose regions in any number of images, into one cache file that the other commands read.
 
-    python tools/propose.py photos/ 'more/*.jpg' --out proposals.sqlite
-    find . -name '*.jpg' | python tools/propose.py - --out proposals.sqlite --workers 8
-    python tools/propose.py import voc_2007_test.mat JPEGImages/ --out proposals.sqlite \\
+    inception-rcnn propose run photos/ 'more/*.jpg' --out proposals.sqlite
+    find . -name '*.jpg' | inception-rcnn propose run - --out proposals.sqlite --workers 8
+    inception-rcnn propose import voc_2007_test.mat JPEGImages/ --out proposals.sqlite \\
         --order yxyx --base 1 --inclusive
-    python tools/propose.py export proposals.sqlite --to detectron2 --file train.pkl
-    python tools/propose.py verify proposals.sqlite
+    inception-rcnn propose export proposals.sqlite --to detectron2 --file train.pkl
+    inception-rcnn propose verify proposals.sqlite
 
 Started again, it goes on where it stopped. A file that gives no proposals is reported and the rest
 go on (exit code 1).
@@ -14,14 +14,14 @@ go on (exit code 1).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.cli.app import new_app, reject_unused
+from detector.cli.app import reject_unused
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def main(
     time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds for one image.")] = 300.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> int:
-    """Propose regions in images. Other commands: propose.py import, export, verify (--help)."""
+    """Propose regions in images."""
     from detector.images.paths import image_paths
     from detector.proposals.cache.stored import ProposalStore
     from detector.proposals.engines import parse_options
@@ -117,13 +117,11 @@ def record_all(
     from detector.progress.bar import progress
     from detector.progress.interruption import stop_gently
     from detector.progress.messages import say_error
-    from detector.proposals.cache.stored import as_text
     from detector.proposals.gather import Record
     from detector.proposals.workers import Lost, work_on
 
     counts = Counts()
-    key = store.put_settings(recorder.settings)
-    known_failures = store.failures(key)
+    store.put_settings(recorder.settings)
     with stop_gently("the images under way") as stop:
         done = work_on(paths, recorder, workers, time_limit, lambda: bool(stop))
         for path, record in progress(done, "propose", len(paths), quiet):
@@ -131,11 +129,8 @@ def record_all(
                 record = Record(path, error=f"{path}: {record.reason}")
             if record.error is not None:
                 counts.failed += 1
-                store.put_failure(path, key, record.error)
                 say_error(ProposalError(record.error))
                 continue
-            if as_text(path) in known_failures:
-                store.clear_failure(path, key)
             counts.known += record.seconds is None
             counts.made += record.seconds is not None
             counts.boxes += record.boxes
@@ -295,7 +290,7 @@ def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tupl
 
 
 def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:
-    """Decode every row of a cache; damaged ones are listed (run propose.py again to redo them)."""
+    """Decode every row of a cache; damaged ones are listed (run propose again to redo them)."""
     from detector.proposals.cache.stored import ProposalStore
 
     with ProposalStore(cache) as store:
@@ -305,21 +300,3 @@ def verify(cache: Annotated[Path, typer.Argument(help="The cache.")]) -> int:
         for key, settings in store.settings().items():
             print(f"{pluralise(store.count(key), 'image')} under {key[:16]}: {settings}")
     return int(bool(damaged))
-
-
-COMMANDS: dict[str, Callable[..., int]] = {
-    "import": import_foreign,
-    "export": export_foreign,
-    "verify": verify,
-}
-
-
-def command_line(arguments: list[str]) -> Any:
-    """The main command; or, where the first word is its name, one of the others."""
-    if not arguments or arguments[0] not in COMMANDS:
-        return main
-    app = new_app()
-    app.callback()(lambda: None)
-    for name, command in COMMANDS.items():
-        app.command(name)(command)
-    return app

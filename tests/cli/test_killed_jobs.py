@@ -124,7 +124,6 @@ def test_proposals_of_a_killed_job_are_those_of_an_undisturbed_one(
     assert len(rows(cache)) == IMAGES
     with ProposalStore(cache) as store:
         assert store.verify() == []
-        assert store.failures(store.only_settings()) == {}
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:

@@ -149,23 +149,10 @@ def test_what_was_killed_while_it_was_made_keeps_a_log_when_it_is_opened_again(p
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_failures_are_remembered_until_cleared(path):
-    with ProposalStore(path, "rw") as store:
-        store.put_failure("broken.jpg", FAST, "truncated")
-        assert store.failures(FAST) == {"broken.jpg": "truncated"}
-        assert store.failures(OTHER) == {}
-        store.clear_failure("broken.jpg", FAST)
-        assert store.failures(FAST) == {}
-
-
 def test_names_that_are_not_utf_8_are_kept_as_escapes(path):
     with ProposalStore(path, "rw") as store:
         store.put(key(1), FAST, some(1), "a\udcff.jpg")
         assert [name for name, _ in store.items(FAST)] == ["a\\udcff.jpg"]
-        store.put_failure("b\udcff.jpg", FAST, "b\udcff.jpg: not an image")
-        assert store.failures(FAST) == {"b\\udcff.jpg": "b\\udcff.jpg: not an image"}
-        store.clear_failure("b\udcff.jpg", FAST)
-        assert store.failures(FAST) == {}
 
 
 def test_a_missing_file_says_how_to_make_it(path):
@@ -421,13 +408,12 @@ def test_a_file_whose_texts_are_damaged_is_an_error_that_says_so(path):
 @pytest.mark.parametrize(
     ("table", "column"),
     [("regions", "data"), ("regions", "boxes"), ("images", "name"), ("images", "content"),
-     ("engines", "hash"), ("engines", "settings"), ("failures", "message")],
+     ("engines", "hash"), ("engines", "settings")],
 )  # fmt: skip
 def test_what_lies_in_a_column_of_another_type_is_damage_and_no_crash(path, table, column, value):
     with ProposalStore(path, "rw") as store:
         engine = store.put_settings({"preset": "fast"})
         store.put(key(1), engine, some(1), "a.jpg")
-        store.put_failure("b.jpg", engine, "why")
     connection = sqlite3.connect(path)
     connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
     connection.commit()
@@ -439,7 +425,6 @@ def test_what_lies_in_a_column_of_another_type_is_damage_and_no_crash(path, tabl
             store.total_boxes,
             lambda: store.get(key(1), engine),
             lambda: store.add_name(key(1), "c.jpg"),
-            lambda: store.failures(engine),
         ):
             try:
                 asked()

@@ -22,8 +22,6 @@ CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, hash BLOB UNIQUE, se
 CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, content BLOB UNIQUE, name TEXT);
 CREATE TABLE IF NOT EXISTS regions (
     image INTEGER, engine INTEGER, boxes INTEGER, data BLOB, UNIQUE (image, engine));
-CREATE TABLE IF NOT EXISTS failures (
-    name TEXT, engine INTEGER, message TEXT, PRIMARY KEY (name, engine));
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """

@@ -63,7 +63,7 @@ def describe(proposer: Any) -> dict[str, Any]:
     return {**settings, **getattr(proposer, "derived_settings", {})}
 
 
-def as_text(name: str) -> str:
+def _as_text(name: str) -> str:
     """A file name as the cache holds it: bytes that are not UTF-8 appear as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
@@ -127,7 +127,7 @@ class ProposalStore:
         key, engine = _key(content, settings)
         with self._write() as connection:
             connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
-            connection.execute(_NAME_IMAGE, (key, name and as_text(name)))
+            connection.execute(_NAME_IMAGE, (key, name and _as_text(name)))
             connection.execute(
                 """INSERT OR REPLACE INTO regions SELECT images.id, engines.id, ?, ?
                    FROM images, engines WHERE content = ? AND hash = ?""",
@@ -140,33 +140,9 @@ class ProposalStore:
         with self._open() as connection:
             query = f"SELECT {_NAMES} FROM images WHERE content = ?"
             known = connection.execute(query, (key,)).fetchone()
-        if known is None or as_text(name) not in known[0].split("/"):
+        if known is None or _as_text(name) not in known[0].split("/"):
             with self._write() as connection:
-                connection.execute(_NAME_IMAGE, (key, as_text(name)))
-
-    def put_failure(self, name: str, settings: str, message: str) -> None:
-        """Record why an image file gave no proposals."""
-        engine = bytes.fromhex(settings)
-        with self._write() as connection:
-            connection.execute("INSERT OR IGNORE INTO engines (hash) VALUES (?)", (engine,))
-            connection.execute(
-                "INSERT OR REPLACE INTO failures SELECT ?, id, ? FROM engines WHERE hash = ?",
-                (as_text(name), as_text(message), engine),
-            )
-
-    def clear_failure(self, name: str, settings: str) -> None:
-        """Delete the record of a failure, after the image gave proposals."""
-        query = """DELETE FROM failures
-                   WHERE name = ? AND engine = (SELECT id FROM engines WHERE hash = ?)"""
-        with self._write() as connection:
-            connection.execute(query, (as_text(name), bytes.fromhex(settings)))
-
-    def failures(self, settings: str) -> dict[str, str]:
-        """Reason for each image file without proposals, by file name."""
-        query = """SELECT name, message FROM failures JOIN engines ON engines.id = engine
-                   WHERE hash = ? ORDER BY name"""
-        with self._open() as connection:
-            return dict(connection.execute(query, (bytes.fromhex(settings),)).fetchall())
+                connection.execute(_NAME_IMAGE, (key, _as_text(name)))
 
     def put_settings(self, settings: Mapping[str, Any]) -> str:
         """Store the settings under their hash, which is returned."""
@@ -179,9 +155,7 @@ class ProposalStore:
 
     def __contains__(self, key: tuple[str, str]) -> bool:
         """True where (content, settings) is stored, even if its row is damaged."""
-        query = f"SELECT 1 {_FIND} WHERE content = ? AND hash = ?"
-        with self._open() as connection:
-            return connection.execute(query, _key(*key)).fetchone() is not None
+        return self._row(*_key(*key)) is not None
 
     def count(self, settings: str | None = None) -> int:
         """Number of stored images, under one settings hash or under all."""

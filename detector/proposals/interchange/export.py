@@ -114,7 +114,7 @@ def by_name(items: Iterable[tuple[str, Proposals]]) -> dict[str, Proposals]:
         if name in named:
             raise ProposalError(
                 f"two images are called {name}, and the layouts know images by file name alone;"
-                " export one folder at a time: propose.py export CACHE FOLDER ..."
+                " export one folder at a time: inception-rcnn propose export CACHE FOLDER ..."
             )
         named[name] = proposals
     return named

@@ -47,13 +47,6 @@ class Regions:
         inside[leaves(searched.hierarchy.children, int(region))] = True
         return _enlarge(inside[searched.labels], self.proposals.size)
 
-    def run_lengths(self, index: int) -> list[int]:
-        """Mask as COCO's uncompressed run-length code: runs down the columns, zeros first."""
-        flat = self.mask(index).ravel(order="F")
-        turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-        runs = np.diff(np.concatenate([[0], turns, [flat.size]]))
-        return ([0] if flat[0] else []) + runs.tolist()
-
 
 def leaves(children: Array, region: int) -> list[int]:
     """List the superpixels under a region of a merge tree, `children` (R - 1, 2)."""

@@ -25,50 +25,47 @@ def _pad(row: Array, radius: int, padded: Array) -> None:
 
 
 @inner
-def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
-    """Sums of weighted differences to the centre along a padded row, wrapped at half a `turn`.
-
-    Where `turn` is 0 nothing wraps, and the centre is subtracted once.
-    """
-    radius = len(weights) // 2
-    half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+def _begin(centre: Array, weights: Array, turn: Any, total: Array) -> None:
+    """Start the sums at minus the centre, or at 0 where every difference wraps by itself."""
     whole = np.int32(0)
     for i in range(len(weights)):
         whole += weights[i]
     for x in range(len(total)):
-        total[x] = 0 if turn else -whole * padded[x + radius]
+        total[x] = 0 if turn else -whole * np.int32(centre[x])
+
+
+@inner
+def _add_weighted(row: Array, centre: Array, weight: Any, turn: Any, total: Array) -> None:
+    """Add a weighted row, or its differences to the centre wrapped at half a `turn`."""
+    half, mask = np.int32(turn >> 1), np.int32(turn - 1)
+    # One branch outside of the loops, which are vectorised.
+    if turn:
+        for x in range(len(total)):
+            step = np.int32(np.int32(row[x]) - np.int32(centre[x]) + half) & mask
+            total[x] += weight * np.int32(step - half)
+    else:
+        for x in range(len(total)):
+            total[x] += weight * np.int32(row[x])
+
+
+@inner
+def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
+    """Sums of weighted differences to the centre along a padded row."""
+    width, radius = len(total), len(weights) // 2
+    centre = padded[radius : radius + width]
+    _begin(centre, weights, turn, total)
     for i in range(len(weights)):
-        weight = weights[i]
-        if turn:
-            for x in range(len(total)):
-                step = np.int32(padded[x + i] - padded[x + radius] + half) & mask
-                total[x] += weight * np.int32(step - half)
-        else:
-            for x in range(len(total)):
-                total[x] += weight * padded[x + i]
+        _add_weighted(padded[i : i + width], centre, weights[i], turn, total)
 
 
 @inner
 def _down_column(rows: Array, y: int, weights: Array, turn: Any, total: Array) -> None:
     """Sums of weighted differences to the centre along the columns, for row `y`."""
     radius = len(weights) // 2
-    centre = rows[y]
-    half, mask = np.int32(turn >> 1), np.int32(turn - 1)
-    whole = np.int32(0)
+    _begin(rows[y], weights, turn, total)
     for i in range(len(weights)):
-        whole += weights[i]
-    for x in range(len(total)):
-        total[x] = 0 if turn else -whole * np.int32(centre[x])
-    for i in range(len(weights)):
-        weight = weights[i]
         row = rows[min(max(y + i - radius, 0), len(rows) - 1)]
-        if turn:
-            for x in range(len(total)):
-                step = np.int32(np.int32(row[x]) - np.int32(centre[x]) + half) & mask
-                total[x] += weight * np.int32(step - half)
-        else:
-            for x in range(len(total)):
-                total[x] += weight * np.int32(row[x])
+        _add_weighted(row, rows[y], weights[i], turn, total)
 
 
 @inner
