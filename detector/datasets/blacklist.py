@@ -14,7 +14,7 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset, Sample
 from detector.datasets.formats.annotation_files import read_limited
-from detector.datasets.formats.ilsvrc_synsets import NAME_OF
+from detector.datasets.formats.ilsvrc_lists import NAME_OF
 from detector.errors import AnnotationError
 
 MAX_BYTES = 50_000_000

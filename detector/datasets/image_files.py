@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
@@ -11,25 +12,10 @@ from detector.images.claims import has_late_metadata
 from detector.images.decoding import SUFFIXES as READABLE
 
 _COMMON = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+# Of all files that the decoder takes, the commoner first: of x.jpg and x.png the first is read.
 SUFFIXES = (*_COMMON, *sorted(READABLE - set(_COMMON)))
-"""Of all files that the decoder takes, the commoner first."""
+DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 _ORIENTATION = 0x0112
-
-
-def is_file(path: Path) -> bool:
-    """True of a regular file: no folder, pipe or device, and a name that can exist."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, forbidden characters, no permission
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """True of a folder with a name that can exist."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def is_inside(name: str) -> bool:
@@ -37,6 +23,33 @@ def is_inside(name: str) -> bool:
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     absolute = posix.is_absolute() or bool(windows.drive or windows.root)
     return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
+
+
+def path_inside(root: str | Path, name: str) -> str | None:
+    """Place a file name of somebody's annotations below `root`, with `/` between folders; None where
+    it leads out.
+
+    An absolute name is one inside where it begins with the root. Programs on Windows write `\\`
+    for `/`, which is read so unless a file is called that.
+    """
+    if not name or "\0" in name:
+        return None
+    root = Path(os.path.abspath(root))
+    if "\\" in name and not os.path.lexists(root / name):
+        name = name.replace("\\", "/")
+    if DRIVE.match(name):
+        return None
+    path = os.path.normpath(root / name)
+    for home in (str(root), os.path.realpath(root)):
+        if path.startswith(home.rstrip("/") + "/"):
+            return Path(path).relative_to(home).as_posix()
+    return None
+
+
+def without_extension(name: str) -> str:
+    """Take the extension of an image, whatever its capitals, off a name or path."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
 
 
 def absence(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which image a name means: one rule for all readers of annotations and of results.
+"""Finding images by name: one rule for all readers of annotations and of results.
 
     names = ImageNames.in_folder(folder)       # ids are paths; or ImageNames.of(dataset)
     names.find("../upload/4/x.png")            # "x.png", where only one image can be meant
@@ -17,13 +17,13 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from detector.datasets.image_files import SUFFIXES
+from detector.datasets.image_files import DRIVE, SUFFIXES, without_extension
 from detector.errors import AmbiguousName
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/", re.IGNORECASE)
-_DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 _NUMBER = re.compile(r"([0-9]+)(?:\.0*)?")
 _SPLIT = re.compile(r"(train|val|test)(?:ing|id|idation)?[0-9]*")
 # Label Studio writes eight hexadecimal digits before the names of files uploaded to it.
@@ -187,7 +186,7 @@ class ImageNames:
         return ids[0] if ids else None
 
     def _is_another(self, text: str, folders: Sequence[str], name: str, image: _Image) -> bool:
-        """Whether the name as written is that of a file that is there and is not this image."""
+        """True where the name as written is that of a file that is there and is not this image."""
         if self.root is None:
             return False
         root, mine = str(self.root), os.path.join(self.root, self._paths[image.id])
@@ -236,7 +235,7 @@ class ImageNames:
 
     @cached_property
     def _ids_are_names(self) -> bool:
-        """Whether ids are the files' own names, as VOC's are and COCO's are not."""
+        """True where ids are the files' own names, as VOC's are and COCO's are not."""
         return all(
             image_id.rpartition("/")[2]
             in (name := path.rpartition("/")[2], without_extension(name))
@@ -245,7 +244,7 @@ class ImageNames:
 
     @cached_property
     def _numbers_disagree(self) -> bool:
-        """Whether a number is the id of one image and the file name of another."""
+        """True where a number is the id of one image and the file name of another."""
         return any(
             {image.id for image in named} != set(self._ids_by_number[number])
             for number, named in self._by_number.items()
@@ -253,52 +252,9 @@ class ImageNames:
         )
 
 
-def listed_name(
-    line: str,
-    find: Callable[[str], str | None],
-    numbers: Collection[int] | None = (-1, 0, 1),
-) -> tuple[str, int | None]:
-    """The name that a line of an image list gives, and the number after it, if it has one.
-
-    find     what exists of that name, such as `ImageNames.find`; its answer is what is given
-    numbers  those that may stand after a name: VOC's `NAME 1`, `NAME -1`; None for any number
-
-    The whole line is a name where that exists; only where it does not is a number taken off. What
-    does not exist is given as it is written.
-    """
-    line = line.rstrip("\r\n")
-    if (existing := find(line)) is not None:
-        return existing, None
-    match = re.fullmatch(r"\s*(.*\S)\s+(-?[0-9]{1,18})\s*", line)
-    if match and (numbers is None or int(match[2]) in numbers):
-        return find(match[1]) or match[1], int(match[2])
-    return line.strip(), None
-
-
-def path_inside(root: str | Path, name: str) -> str | None:
-    """The path below `root`, with `/` between folders, of a file name in somebody's annotations;
-    None where it leads out.
-
-    An absolute name is one inside where it begins with the root. Programs on Windows write `\\`
-    for `/`, which is read so unless a file is called that.
-    """
-    if not name or "\0" in name:
-        return None
-    root = Path(os.path.abspath(root))
-    if "\\" in name and not os.path.lexists(root / name):
-        name = name.replace("\\", "/")
-    if _DRIVE.match(name):
-        return None
-    path = os.path.normpath(root / name)
-    for home in (str(root), os.path.realpath(root)):
-        if path.startswith(home.rstrip("/") + "/"):
-            return Path(path).relative_to(home).as_posix()
-    return None
-
-
 def as_id(value: object) -> str | None:
-    """An id of somebody's file as text: 12.0 is 12; true, null, lists and fractions are none, nor
-    is a float so large that it stands for several whole numbers.
+    """Read an id of somebody's file as text: 12.0 is 12; true, null, lists and fractions are none,
+    nor is a float so large that it stands for several whole numbers.
     """
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         value = int(value)
@@ -306,14 +262,8 @@ def as_id(value: object) -> str | None:
     return str(value) if is_whole or isinstance(value, str) else None
 
 
-def without_extension(name: str) -> str:
-    """The name or path without the extension of an image, whatever its capitals."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
-
-
 def _is_file_but(path: str, mine: str) -> bool:
-    """Whether `path` is a file that is there, and not the file `mine` by another name."""
+    """True of a file that is there, and not the file `mine` by another name."""
     try:
         status = os.stat(path)
         return stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(mine))
@@ -356,7 +306,7 @@ def _tidy(text: str) -> str:
     """A path with `/` between folders and composed accents; without drive, `.`, `..`, blanks."""
     text = unicodedata.normalize("NFC", text).strip().replace("\\", "/")
     parts: list[str] = []
-    for part in _DRIVE.sub("", text).split("/"):
+    for part in DRIVE.sub("", text).split("/"):
         if part == "..":
             del parts[-1:]
         elif part not in ("", "."):

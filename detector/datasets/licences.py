@@ -1,4 +1,4 @@
-"""What a data set says of its licence, for the weights that learn from it."""
+"""The licence that a data set names, for the weights that learn from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 120
 
 
 def licence_of(path: Path, split: str | None = None) -> str:
-    """The first line of the LICENSE beside the data, or the names of COCO's `licenses`; nothing
+    """Read the first line of the LICENSE beside the data, or the names of COCO's `licenses`; empty
     where they say nothing.
     """
     folder = path if path.is_dir() else path.parent

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-
-from detector.datasets.image_files import is_file
 
 _LOOKED_AT, _BYTES = 20, 65_536
 _TABLE = "a table (CSV): convert it to COCO's JSON"
@@ -29,7 +28,7 @@ _CURES = (
 
 
 def cure_of(data: bytes) -> str | None:
-    """What the beginning of a file is, and what to export in its place; None where it is unknown.
+    """Tell a file by its beginning, and what to export in its place; None where it is unknown.
 
     A table is told by its first line.
     """
@@ -52,4 +51,4 @@ def cure_in(folder: Path) -> str | None:
 def _files_in(folder: Path) -> Iterator[Path]:
     for pattern in ("*.json", "*.xml", "*.csv", "*/*.json", "*/*.xml", "*/*.csv"):
         paths = (path for path in folder.glob(pattern) if path.name[0] != ".")
-        yield from (path for path in islice(paths, 5) if is_file(path))
+        yield from (path for path in islice(paths, 5) if os.path.isfile(path))

@@ -19,7 +19,8 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset
 from detector.datasets.formats.coco import read_json
-from detector.datasets.image_names import ImageNames, as_id, without_extension
+from detector.datasets.image_files import without_extension
+from detector.datasets.image_names import ImageNames, as_id
 from detector.errors import AnnotationError
 from detector.files import write_json_rows
 from detector.results.results_text import Names, Row, gather

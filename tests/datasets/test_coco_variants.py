@@ -14,7 +14,7 @@ from pycocotools import mask as masks
 
 from detector.datasets import Dataset, read_coco, read_dataset
 from detector.datasets.check import lint
-from detector.datasets.formats.coco_entries import box_of
+from detector.datasets.formats.coco_boxes import box_of
 from detector.errors import AnnotationError, DatasetError
 
 SQUARE = [[10, 20, 30, 20, 30, 40, 10, 40]]

@@ -10,7 +10,7 @@ from dataset_files import voc_object, voc_xml, write_ilsvrc, write_image
 from detector.boxes import ilsvrc_from_xyxy
 from detector.datasets import Dataset, read_dataset, read_ilsvrc
 from detector.datasets.formats.ilsvrc import halves_of_val
-from detector.datasets.formats.ilsvrc_synsets import SYNSETS
+from detector.datasets.formats.ilsvrc_lists import SYNSETS
 from detector.errors import AnnotationError, DatasetError
 
 ACCORDION, AIRPLANE, ANT = "n02672831", "n02691156", "n02219486"

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.datasets.dataset import Dataset, Dropped, Sample
-from detector.datasets.image_names import ImageNames, listed_name, path_inside
+from detector.datasets.formats.annotation_files import listed_name
+from detector.datasets.image_files import path_inside
+from detector.datasets.image_names import ImageNames
 from detector.errors import AmbiguousName
 from detector.structures import Annotations
 

@@ -9,19 +9,16 @@ from typing import Any
 from detector.datasets.check.index import Asked, Index, Picture
 from detector.datasets.dataset import Ledger
 from detector.datasets.formats.yolo import CONVENTION, entry_of, read_labels
-from detector.datasets.formats.yolo_files import (
-    Files,
+from detector.datasets.formats.yolo_files import Files, images_of, labels_without_image, texts_of
+from detector.datasets.formats.yolo_rows import Meaning, meaning_of, shift_of
+from detector.datasets.formats.yolo_settings import (
     class_names,
-    images_of,
-    labels_without_image,
     place_of,
     places_in,
     read_settings,
     root_of,
     splits_of,
-    texts_of,
 )
-from detector.datasets.formats.yolo_rows import Meaning, meaning_of, shift_of
 from detector.errors import AnnotationError, brief, cut
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from detector.errors import AnnotationError
+
+MAX_TEXT_BYTES = 16_000_000
 
 
 def read_limited(path: Path, max_bytes: int) -> bytes:
@@ -41,3 +45,30 @@ def decoded(data: bytes, path: Path) -> str:
     if "\0" in text:
         raise AnnotationError(f"{path}: holds zero bytes; save it as UTF-8", "not-utf8")
     return text
+
+
+def read_text(path: Path) -> str:
+    """Read a text file of labels or names."""
+    return decoded(read_limited(path, MAX_TEXT_BYTES), path)
+
+
+def listed_name(
+    line: str,
+    find: Callable[[str], str | None],
+    numbers: Collection[int] | None = (-1, 0, 1),
+) -> tuple[str, int | None]:
+    """Read a line of an image list: a name, and the number after it, if it has one.
+
+    find     what exists of that name, such as `ImageNames.find`; its answer is what is given
+    numbers  those that may stand after a name: VOC's `NAME 1`, `NAME -1`; None for any number
+
+    The whole line is a name where that exists; only where it does not is a number taken off. What
+    does not exist is given as it is written.
+    """
+    line = line.rstrip("\r\n")
+    if (existing := find(line)) is not None:
+        return existing, None
+    match = re.fullmatch(r"\s*(.*\S)\s+(-?[0-9]{1,18})\s*", line)
+    if match and (numbers is None or int(match[2]) in numbers):
+        return find(match[1]) or match[1], int(match[2])
+    return line.strip(), None

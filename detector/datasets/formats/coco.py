@@ -15,10 +15,10 @@ from typing import Any
 from detector.boxes import xyxy_from_coco
 from detector.datasets.dataset import Dataset, Ledger
 from detector.datasets.formats.annotation_files import read_limited
+from detector.datasets.formats.coco_boxes import as_float, box_of, is_number
 from detector.datasets.formats.coco_entries import (
     Folder,
     Owners,
-    box_of,
     categories_of,
     folder_of,
     images_of,
@@ -29,7 +29,6 @@ from detector.datasets.formats.coco_entries import (
     shift_of,
 )
 from detector.datasets.formats.entries import Convention, Entry, Row, samples_of
-from detector.datasets.formats.json_values import as_float, is_number
 from detector.errors import AnnotationError, DatasetError
 
 # COCO's own largest file has 470 MB; a parsed one takes about eight times its size in memory.

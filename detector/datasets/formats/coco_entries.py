@@ -1,11 +1,9 @@
-"""What the entries of COCO's instances JSON mean, as the many programs that write it leave them.
-
-The reader and the linter both ask here, so that they cannot differ.
-"""
+"""The entries of COCO's instances JSON, as the many programs that write it leave them."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -13,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.datasets.dataset import Ledger
+from detector.datasets.formats.coco_boxes import is_number
 from detector.datasets.formats.entries import Entry
-from detector.datasets.formats.json_values import as_float, is_number, is_whole
 from detector.datasets.formats.names import class_name, fault_of_class, is_unicode
-from detector.datasets.image_files import absence, is_file, is_folder
-from detector.datasets.image_names import ImageNames, path_inside
+from detector.datasets.image_files import absence, path_inside
+from detector.datasets.image_names import ImageNames, as_id
 from detector.datasets.other_formats import cure_of
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
@@ -56,12 +54,7 @@ def parts_of(content: Any, path: Path) -> dict[str, list[Any]]:
 
 def key_of(entry: Any, name: str) -> str | None:
     """An id as text, whether it is a whole number, as text or not; None where there is none."""
-    value = entry.get(name) if isinstance(entry, dict) else None
-    if is_whole(value):
-        return str(value)
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return value if isinstance(value, str) and value else None
+    return (as_id(entry.get(name)) or None) if isinstance(entry, dict) else None
 
 
 def categories_of(
@@ -128,8 +121,9 @@ def _groups(
 
 
 def shift_of(annotations: Iterable[Any], categories: Iterable[Any]) -> str | None:
-    """How all category ids are one too low or too high; None where they are not. A part of them is
-    that of another class then, so that none of the file's labels can be believed.
+    """Explain that all category ids are one too low or too high, or None.
+
+    A part of them is that of another class then, so that no label can be believed.
     """
     used = {key for entry in annotations if (key := key_of(entry, "category_id")) is not None}
     ids = {key for entry in categories if (key := key_of(entry, "id")) is not None}
@@ -162,13 +156,13 @@ class Folder:
         A name that leads out of the folder is not followed: what it ends with is looked for in it.
         """
         inside = path_inside(self.root, name)
-        if inside is not None and is_file(self.root / inside):
+        if inside is not None and os.path.isfile(self.root / inside):
             return self.root / inside, "", ""
         try:
             path = self.names.find(name) if "\0" not in name else None
         except AmbiguousName as error:
             return None, "ambiguous-name", str(error)
-        if path is not None and is_file(self.root / path):
+        if path is not None and os.path.isfile(self.root / path):
             return self.root / path, "", ""
         if inside is None:
             return None, "unsafe-path", f"{name!r} leads out of the image folder"
@@ -246,7 +240,7 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
     tried = [home, home / split, home / "images" / split, home / "images"]
     tried += [home.parent / split, home.parent / "images" / split, home.parent / "images"]
     tried += [home.parent]
-    folders = [Folder(candidate) for candidate in dict.fromkeys(tried) if is_folder(candidate)]
+    folders = [Folder(candidate) for candidate in dict.fromkeys(tried) if os.path.isdir(candidate)]
     names = [name for e in entries[:200] if (name := name_of(e)) is not None and is_unicode(name)]
     for there in (_lies_in, _is_found_in, _may_be_in):
         scores = [sum(there(folder, name) for name in names) for folder in folders]
@@ -261,7 +255,7 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
 
 def _lies_in(folder: Folder, name: str) -> bool:
     inside = path_inside(folder.root, name)
-    return inside is not None and is_file(folder.root / inside)
+    return inside is not None and os.path.isfile(folder.root / inside)
 
 
 def _is_found_in(folder: Folder, name: str) -> bool:
@@ -290,83 +284,10 @@ def is_crowd(entry: Mapping[str, Any]) -> bool:
 
 
 def is_ignored(entry: Mapping[str, Any]) -> bool:
-    """Whether the object is to be neither found nor background: MMDetection and the converters of
-    CrowdHuman and VisDrone write `ignore`, those of VOC `difficult`.
-    """
+    """True of an object that is to be neither found nor background."""
+    # MMDetection and the converters of CrowdHuman and VisDrone write `ignore`, VOC's `difficult`.
     return any(_is_set(entry.get(name)) for name in ("ignore", "difficult"))
 
 
 def _is_set(value: Any) -> bool:
     return value in (1, True) or (isinstance(value, str) and value.strip().lower() in ("1", "true"))
-
-
-def box_of(entry: Any) -> list[float] | None:
-    """x, y, width, height: `bbox`, or, where there is none, the box of the outline."""
-    box = entry.get("bbox") if isinstance(entry, dict) else None
-    if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
-        written = [as_float(side) for side in box]
-        if written[2] != 0 and written[3] != 0:
-            return written
-        return _box_of_outline(entry.get("segmentation")) or written
-    if box is None or box == [] or box == {}:
-        return _box_of_outline(entry.get("segmentation")) if isinstance(entry, dict) else None
-    return None
-
-
-def _box_of_outline(outline: Any) -> list[float] | None:
-    """Of polygons, or of a run-length mask; None where it is neither or has no point."""
-    if isinstance(outline, dict):
-        return _box_of_mask(outline.get("size"), outline.get("counts"))
-    if not isinstance(outline, list) or not outline:
-        return None
-    polygons = [outline] if all(map(is_number, outline)) else outline
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(is_number, polygon)):
-            return None
-    x = [as_float(side) for polygon in polygons for side in polygon[0::2]]
-    y = [as_float(side) for polygon in polygons for side in polygon[1::2]]
-    if len(x) < 2:
-        return None
-    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-
-
-def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
-    """A mask goes down its columns: so many pixels without, so many with, so many without, ..."""
-    import numpy as np
-
-    if not (isinstance(size, list) and len(size) == 2 and all(map(is_whole, size))):
-        return None
-    height, width = size
-    if isinstance(counts, str):
-        counts = _unpacked(counts)
-    if not isinstance(counts, list) or not all(is_whole(n) and 0 <= n < 2**40 for n in counts):
-        return None
-    ends = np.cumsum([0, *counts], dtype=np.int64)
-    if height < 1 or width < 1 or ends[-1] != height * width:
-        return None
-    start, stop = ends[1:-1:2], ends[2::2]
-    start, stop = start[stop > start], stop[stop > start] - 1  # the last pixel of each run
-    if not len(start):
-        return None
-    left, right = int(start.min() // height), int(stop.max() // height)
-    spans = (start // height) != (stop // height)
-    top = 0 if spans.any() else int((start % height).min())
-    bottom = height - 1 if spans.any() else int((stop % height).max())
-    return [left, top, right - left + 1, bottom - top + 1]
-
-
-def _unpacked(text: str) -> list[int] | None:
-    """pycocotools' compressed counts: groups of five bits, from the third on as differences."""
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 40:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (1 << shift) if bits & 16 else 0
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    return None if shift else counts

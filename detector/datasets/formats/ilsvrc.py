@@ -9,6 +9,7 @@ no negatives are taken from train, because its annotations are not exhaustive.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from detector.datasets.formats.ilsvrc_lists import (
     train_labels,
 )
 from detector.datasets.formats.xml_files import corners_of, read_xml, size_of, text_of
-from detector.datasets.image_files import is_file, is_inside
+from detector.datasets.image_files import is_inside
 from detector.errors import AnnotationError, DatasetError
 from detector.structures import Array
 
@@ -205,7 +206,7 @@ def _find_image(root: Path, identifier: str, ledger: Ledger) -> tuple[Path, Path
     for stem in stems:
         for suffix in _SUFFIXES:
             path = root / IMAGES / stem.parent / f"{stem.name}{suffix}"
-            if is_file(path):
+            if os.path.isfile(path):
                 return stem, path
     ledger.add(lists, identifier, "missing-image", f"no such image in {IMAGES}")
     return None

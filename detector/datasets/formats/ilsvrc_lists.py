@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from detector.datasets.formats.annotation_files import read_limited
-from detector.datasets.formats.ilsvrc_synsets import NAME_OF, SYNSETS, Synset
 from detector.errors import AnnotationError
 
 MAX_LIST_BYTES = 200_000_000
@@ -25,13 +25,33 @@ TrainLabels = dict[str, dict[int, int]]
 """Image id -> label of a class -> 1 all boxed, 0 perhaps not all, -1 none there."""
 
 
+class Synset(NamedTuple):
+    """One class: its WordNet id and its name in English."""
+
+    wnid: str
+    name: str
+
+
+def _read_table() -> tuple[Synset, ...]:
+    table = Path(__file__).with_name("ilsvrc_det_synsets.txt").read_text(encoding="utf-8")
+    return tuple(Synset(*line.split(" ", 1)) for line in table.splitlines())
+
+
+# Names and WordNet ids are those of the development kit's meta_det.mat as public code copied them
+# (Fast R-CNN and Faster R-CNN for ILSVRC, mmdetection). The copies agree but for two places: most
+# have `bow tie` before `bow` (28 and 29), some the reverse. Here stands what most have; where a
+# development kit is at hand, its own data/map_det.txt is asked (`synsets_of`). DET id 1 is first.
+SYNSETS = _read_table()
+NAME_OF = {synset.wnid: synset.name for synset in SYNSETS}
+
+
 def is_home(folder: Path) -> bool:
-    """Whether ILSVRC's folders lie in this one."""
+    """True where ILSVRC's folders lie in this one."""
     return (folder / ANNOTATIONS).is_dir() and (folder / LISTS).is_dir()
 
 
 def splits_of(root: Path) -> list[str]:
-    """What may be read: the lists, train out of those of single classes, the halves of val."""
+    """Name the splits: the lists, train out of those of single classes, the halves of val."""
     stems = {path.stem for path in (root / LISTS).glob("*.txt")}
     named = {stem for stem in stems if not _OF_ONE_CLASS.fullmatch(stem)}
     if named != stems:
@@ -54,7 +74,7 @@ def read_list(path: Path) -> list[tuple[str, int | None]]:
 
 
 def train_labels(root: Path) -> TrainLabels:
-    """What the lists of single classes say of each training image."""
+    """Read the lists of single classes."""
     labels: TrainLabels = {}
     for path in sorted((root / LISTS).glob("train_*.txt")):
         match = _OF_ONE_CLASS.fullmatch(path.stem)
@@ -68,7 +88,7 @@ def train_labels(root: Path) -> TrainLabels:
 
 
 def synsets_of(root: Path) -> tuple[Synset, ...]:
-    """The classes in the order of their DET ids, by the kit's own map_det.txt where it is there.
+    """Read the classes in the order of their DET ids, by the kit's own map_det.txt if it is there.
 
     Its lines are: wnid DET_id name_with_underscores.
     """

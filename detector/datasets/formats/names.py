@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
+# Results of one class have its name in a file's name, which may have 255.
 MOST_BYTES = 200
-"""Of a class name: results of one class have its name in a file's name."""
 
 
 def class_name(text: str) -> str:
-    """One spelling of a class name: composed accents, and one blank for blanks, line breaks and
+    """Spell a class name in one way: composed accents, and one blank for blanks, line breaks and
     control characters; none at the ends.
     """
     text = "".join(
@@ -19,7 +19,7 @@ def class_name(text: str) -> str:
 
 
 def fault_of_class(name: str) -> tuple[str, str] | None:
-    """The linter's rule that a class name breaks, and how; or None."""
+    """Find the rule that a class name breaks, and how; or None."""
     if not name:
         return "missing-field", "the name is empty"
     if not is_unicode(name):
@@ -30,10 +30,10 @@ def fault_of_class(name: str) -> tuple[str, str] | None:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether the text can be written to a file: no half of a pair of surrogates, no raw bytes."""
+    """True of text that can be written to a file: no half of a pair of surrogates, no raw bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def plain(text: str) -> str:
-    """The text with `\\ud83d` for half a character, which no file and no terminal takes."""
+    """Write `\\ud83d` for half a character, which no file and no terminal takes."""
     return text.encode(errors="backslashreplace").decode()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from detector.datasets.dataset import Dataset
-from detector.datasets.formats import ilsvrc_lists, yolo_files
+from detector.datasets.formats import ilsvrc_lists, yolo_settings
 from detector.datasets.formats.annotation_files import read_limited
 from detector.datasets.formats.coco import MAX_JSON_BYTES, read_coco, split_of
 from detector.datasets.formats.ilsvrc import read_ilsvrc
@@ -48,7 +48,7 @@ def read_dataset(
     images_root: str | Path | None = None,
     strict: bool = False,
 ) -> Dataset:
-    """The data set at `path`, a folder or an annotation file, whatever its format.
+    """Read the data set at `path`, a folder or an annotation file, whatever its format.
 
     split        may be left out where there is only one; ILSVRC: also a list FILE.txt
     classes      VOC: the class list, where it cannot be told from the files
@@ -69,7 +69,7 @@ def read_dataset(
 
 
 def detect_format(path: str | Path) -> DetectedFormat:
-    """What kind of data set lies at `path`; an error tells what was looked for."""
+    """Recognise the data set at `path`. Raises DatasetError, with what was looked for."""
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: no such file or folder")
@@ -79,7 +79,9 @@ def detect_format(path: str | Path) -> DetectedFormat:
     detected = detected or _labelled_as_voc(path) or _yolo_without_yaml(path)
     if detected is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
-            yolo_files.classes_of(broken, yolo_files.read_settings(broken))  # says what is amiss
+            yolo_settings.classes_of(
+                broken, yolo_settings.read_settings(broken)
+            )  # says what is amiss
         if (cure := cure_in(path)) is not None:
             raise DatasetError(f"{path}: no data set recognised; {cure}")
         raise DatasetError(
@@ -100,7 +102,7 @@ def _format_of_file(path: Path) -> DetectedFormat:
         return DetectedFormat("coco", path, ())
     if is_yolo(path):
         return DetectedFormat(
-            "yolo", path, tuple(yolo_files.splits_of(yolo_files.read_settings(path)))
+            "yolo", path, tuple(yolo_settings.splits_of(yolo_settings.read_settings(path)))
         )
     raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a folder in VOC's layout")
 
@@ -142,9 +144,9 @@ def _only_home(folder: Path, homes: Sequence[Path]) -> Path | None:
 
 
 def is_yolo(path: Path) -> bool:
-    """Whether a file of this name tells the classes and splits of a YOLO set."""
-    known = (*yolo_files.SUFFIXES_OF_YAML, ".data")
-    return path.suffix.lower() in known or path.name in yolo_files.CLASS_LISTS
+    """True of the name of a file that tells the classes and splits of a YOLO set."""
+    known = (*yolo_settings.SUFFIXES_OF_YAML, ".data")
+    return path.suffix.lower() in known or path.name in yolo_settings.CLASS_LISTS
 
 
 def yolo_in(folder: Path) -> DetectedFormat | None:
@@ -152,20 +154,20 @@ def yolo_in(folder: Path) -> DetectedFormat | None:
     for pattern in ("[!.]*.yaml", "[!.]*.yml", "[!.]*.data"):
         for path in sorted(folder.glob(pattern)):
             try:
-                settings = yolo_files.read_settings(path)
+                settings = yolo_settings.read_settings(path)
             except AnnotationError:
                 continue  # some other YAML file
             if "names" in settings:
-                return DetectedFormat("yolo", path, tuple(yolo_files.splits_of(settings)))
+                return DetectedFormat("yolo", path, tuple(yolo_settings.splits_of(settings)))
     return None
 
 
 def _yolo_without_yaml(folder: Path) -> DetectedFormat | None:
     """A list of class names with images and labels, as LabelImg and Label Studio write them."""
-    for name in yolo_files.CLASS_LISTS:
+    for name in yolo_settings.CLASS_LISTS:
         for path in (folder / name, folder / "labels" / name):
             if path.is_file():
-                splits = yolo_files.splits_of(yolo_files.read_settings(path))
+                splits = yolo_settings.splits_of(yolo_settings.read_settings(path))
                 return DetectedFormat("yolo", path, tuple(splits))
     return None
 
@@ -186,7 +188,7 @@ def instances_in(folder: Path) -> list[Path]:
 
 
 def _lists_images(path: Path) -> bool:
-    """Whether a JSON file speaks of "images" at all, however damaged it is."""
+    """True of a JSON file that speaks of "images" at all, however damaged it is."""
     try:
         data = read_limited(path, MAX_JSON_BYTES)
         return b'"images"' in data.replace(b"\0", b"")  # in UTF-16 and UTF-32, too

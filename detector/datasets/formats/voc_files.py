@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.datasets.dataset import VOC_CLASSES, Ledger
-from detector.datasets.formats.annotation_files import read_limited
-from detector.datasets.image_files import SUFFIXES, is_file, is_folder, is_inside
-from detector.datasets.image_names import ImageNames, listed_name
+from detector.datasets.formats.annotation_files import listed_name, read_limited
+from detector.datasets.image_files import SUFFIXES, is_inside
+from detector.datasets.image_names import ImageNames
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
 LISTS = (Path("ImageSets", "Main"), Path("ImageSets"), Path("."))
@@ -64,7 +64,9 @@ class VocFolder:
     def images(self) -> dict[str, Path]:
         """Image files by their names without extension; of two with one the commoner format's."""
         folder = self.root / self.layout.pictures
-        names = [name for name in _walk(folder) if _is_image(name) and is_file(folder / name)]
+        names = [
+            name for name in _walk(folder) if _is_image(name) and os.path.isfile(folder / name)
+        ]
         names.sort(key=lambda name: (-_rank(name), name))
         return {os.path.splitext(name)[0]: folder / name for name in names}
 
@@ -122,7 +124,7 @@ class VocFolder:
         return xml or re.split(r"[/\\]", pair[2])[-1], ""
 
     def _are_counted(self, lines: list[str]) -> bool:
-        """Whether each line is another name and a number, larger than that of the line before."""
+        """True where each line is another name and a larger number than the line before has."""
         rows = [line.split() for line in lines]
         if not all(len(row) > 1 and row[-1].isdecimal() and len(row[-1]) < 10 for row in rows):
             return False
@@ -170,7 +172,7 @@ def folders_of(root: Path) -> dict[str, Layout]:
         return {"": layout}
     names = {name.partition("/")[0] for name in VocFolder(root, layout).files}
     if names and all(
-        _is_split(part) and is_folder(root / layout.pictures / part) for part in names
+        _is_split(part) and os.path.isdir(root / layout.pictures / part) for part in names
     ):
         return {part: Layout(*(f"{folder}/{part}" for folder in layout)) for part in sorted(names)}
     return {"": layout}
@@ -197,7 +199,7 @@ def lists_of(root: Path) -> dict[str, list[Path]]:
 
 
 def _lists_files(path: Path) -> bool:
-    """Whether a text file at the root, where anything may lie, is a split's list of files."""
+    """True of a text file at the root, where anything may lie, that is a split's list of files."""
     if not _is_split(path.stem):
         return False
     try:
@@ -228,7 +230,7 @@ def layout_of(root: Path) -> Layout | None:
     """
     known = [candidate for candidate in KNOWN if holds_annotations(root / candidate.home)]
     for candidate in known:
-        if is_folder(root / candidate.pictures):
+        if os.path.isdir(root / candidate.pictures):
             return candidate
     if not known and any(_is_xml(name) for name in _walk(root, deepest=0)):
         return BESIDE
@@ -306,7 +308,7 @@ def _walk(folder: Path, deepest: int = _DEEPEST) -> Iterator[str]:
 
 
 def _folders_in(root: Path) -> list[str]:
-    entries = root.iterdir() if is_folder(root) else ()
+    entries = root.iterdir() if os.path.isdir(root) else ()
     return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
 
 

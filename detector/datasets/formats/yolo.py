@@ -11,17 +11,9 @@ from pathlib import Path
 
 from detector.boxes import xyxy_from_yolo
 from detector.datasets.dataset import Dataset, Ledger
+from detector.datasets.formats.annotation_files import read_text
 from detector.datasets.formats.entries import Convention, Entry, Row, samples_of
-from detector.datasets.formats.yolo_files import (
-    Files,
-    classes_of,
-    images_of,
-    labels_without_image,
-    read_settings,
-    read_text,
-    root_of,
-    texts_of,
-)
+from detector.datasets.formats.yolo_files import Files, images_of, labels_without_image, texts_of
 from detector.datasets.formats.yolo_rows import (
     Fault,
     Meaning,
@@ -29,6 +21,11 @@ from detector.datasets.formats.yolo_rows import (
     numbered_rows,
     read_row,
     shift_of,
+)
+from detector.datasets.formats.yolo_settings import (
+    classes_of,
+    read_settings,
+    root_of,
 )
 from detector.datasets.image_files import upright_size
 from detector.errors import AnnotationError

@@ -1,4 +1,4 @@
-"""What a row of a YOLO label file means: a box, a box with something behind it, or an outline.
+"""Rows of a YOLO label file: a box, a box with something behind it, or an outline.
 
     class cx cy width height                           a box
     class cx cy width height confidence [track]        a box, as a detector or tracker saves it
@@ -54,7 +54,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the long rows of a split are.
+    """The meaning of a split's long rows.
 
     points     (number, 2 or 3) of the key points behind each box, or None
     ambiguous  what a row is that can be both: "box", "outline", or "" where nothing tells
@@ -94,7 +94,7 @@ class Meaning:
 
 
 def meaning_of(settings: Mapping[str, Any], texts: Iterable[str]) -> Meaning:
-    """What long rows are, by data.yaml, else by all rows of the split (`texts` of label files)."""
+    """Tell long rows apart by data.yaml, else by all rows of the split (`texts` of label files)."""
     if "kpt_shape" in settings:
         shape = settings["kpt_shape"]
         if shape in (None, []):
@@ -152,8 +152,9 @@ def read_row(line: str, meaning: Meaning, classes: int) -> Row | Fault:
 
 
 def shift_of(labels: Iterable[float], classes: int) -> str | None:
-    """How the class numbers of a split are counted from 1; None where they are not. All but the
-    last class are then another one's, so that none of its labels can be believed.
+    """Explain that the class numbers of a split are counted from 1, or None.
+
+    All but the last class are then another one's, so that no label can be believed.
     """
     labels = list(labels)
     if labels and min(labels) >= 1 and max(labels) == classes:
@@ -168,13 +169,13 @@ def numbered_rows(text: str) -> list[tuple[str, str]]:
 
 
 def is_outline(values: Sequence[float]) -> bool:
-    """Whether these can be three points or more, (x, y) after (x, y), in shares of the image."""
+    """True of three points or more, (x, y) after (x, y), in shares of the image."""
     inside = all(-BEYOND <= value <= 1 + BEYOND for value in values)
     return inside and len(values) >= 6 and len(values) % 2 == 0
 
 
 def holds_what_follows(values: Sequence[float]) -> bool:
-    """Whether the first four can be a box, and the rest key points in it, or confidence, track."""
+    """True where the first four can be a box, and the rest points in it, or confidence, track."""
     if len(values) < 5 or not all(map(math.isfinite, values)):
         return False
     x, y, width, height = values[:4]

@@ -57,7 +57,7 @@ def _read_listing(root: Path, ledger: Ledger) -> list[tuple[str, str]]:
 
 
 def has_class_folders(root: Path) -> bool:
-    """Whether some folder directly below `root` holds an image."""
+    """True where some folder directly below `root` holds an image."""
     return any(
         _images_in(root / name, None) or _images_in(root / name / "images", None)
         for name in _folders_in(root)

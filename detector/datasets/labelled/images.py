@@ -50,7 +50,7 @@ class LabelledImages:
         return len(self.files)
 
     def subset(self, count: int) -> LabelledImages:
-        """A fixed part in its own order: `count` evenly spaced images."""
+        """Take a fixed part in its own order: `count` evenly spaced images."""
         if count < 1:
             raise DatasetError(f"{self.name}: a subset needs at least 1 image, not {count}")
         count = min(count, len(self))
@@ -59,7 +59,7 @@ class LabelledImages:
         return replace(self, files=files, labels=self.labels[rows])
 
     def under(self, classes: Sequence[str]) -> LabelledImages:
-        """The same images with the labels of another class list, such as that of trained weights.
+        """Map the labels to another class list, such as that of trained weights.
 
         Classes match by name; of `n01440764_tench` and `n01440764` the wnid counts. A class that
         has images but no place in the new list is a DatasetError.
@@ -76,14 +76,14 @@ class LabelledImages:
         return replace(self, classes=tuple(classes), labels=new[self.labels])
 
     def per_class(self) -> Array:
-        """(K,) images of each class."""
+        """Count the images of each class: (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def skipped_by_rule(self) -> dict[str, int]:
         return dict(sorted(Counter(record.rule for record in self.skipped).items()))
 
     def not_empty(self) -> LabelledImages:
-        """This set, or a DatasetError that says why nothing is left of it."""
+        """Return the set itself. Raises DatasetError where it is empty, with the reason."""
         if self.files:
             return self
         why = ", ".join(f"{n} x {rule}" for rule, n in self.skipped_by_rule().items())
@@ -91,7 +91,7 @@ class LabelledImages:
 
 
 def class_key(name: str) -> str:
-    """What two names of one class have in common: the wnid where there is one."""
+    """Reduce a class name to what all names of the class share: the wnid where there is one."""
     match = _WNID.match(name)
     return match.group(1) if match else name
 
@@ -99,7 +99,7 @@ def class_key(name: str) -> str:
 def labelled_images(
     name: str, pairs: Sequence[tuple[str, str]], read: ReadFile, skipped: Sequence[Dropped]
 ) -> LabelledImages:
-    """A set of (class, file) pairs; the classes are those that occur, sorted."""
+    """Build a set of (class, file) pairs; the classes are those that occur, sorted."""
     classes = tuple(sorted({class_name for class_name, _ in pairs}))
     label_of = {class_name: label for label, class_name in enumerate(classes)}
     labels = np.array([label_of[class_name] for class_name, _ in pairs], np.int64)

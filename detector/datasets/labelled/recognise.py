@@ -29,9 +29,7 @@ class Layout:
 
 
 def detect_layout(path: str | Path) -> Layout:
-    """What kind of set lies at `path`, a folder or a tar file; an error tells what was looked
-    for.
-    """
+    """Recognise the set at `path`, a folder or a tar file. Raises DatasetError."""
     path = Path(path)
     if path.is_file():
         return Layout("tar", path)
@@ -51,7 +49,7 @@ def detect_layout(path: str | Path) -> Layout:
 
 
 def read_labelled(path: str | Path, split: str | None = None) -> LabelledImages:
-    """The images of one split; a set without splits is read whole, whatever is asked.
+    """Read the images of one split; a set without splits is read whole, whatever is asked.
 
     split  may be left out where there is only one
     """
