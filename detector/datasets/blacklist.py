@@ -19,8 +19,8 @@ from detector.errors import AnnotationError
 
 MAX_BYTES = 50_000_000
 
+# Names of blacklisted classes by image index.
 Pairs = dict[int, set[str]]
-"""Names of blacklisted classes by image index."""
 
 
 def read_blacklist(path: str | Path) -> Pairs:

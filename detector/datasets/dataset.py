@@ -33,8 +33,8 @@ COCO_TO_VOC = {
     "tv": "tvmonitor",
 }
 
+# Limit of characters of a reason, which may contain foreign names of any length.
 MOST_WHY = 300
-"""Limit of characters of a reason, which may contain foreign names of any length."""
 IMAGE_RULES = frozenset(
     (
         "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",

@@ -26,8 +26,8 @@ def is_inside(name: str) -> bool:
 
 
 def path_inside(root: str | Path, name: str) -> str | None:
-    """Place a file name of somebody's annotations below `root`, with `/` between folders; None where
-    it leads out.
+    """Find a name from somebody's annotations below `root`, with `/` between folders; None where it
+    leads out.
 
     An absolute name is one inside where it begins with the root. Programs on Windows write `\\`
     for `/`, which is read so unless a file is called that.

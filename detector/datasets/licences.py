@@ -13,8 +13,8 @@ from detector.errors import DetectorError
 from detector.files import read_regular
 
 _FILES = re.compile(r"(LICEN[CS]E|COPYING)(\.(txt|md|rst))?", re.IGNORECASE)
+# Characters; a file's first line is its title.
 _MOST = 120
-"""Characters; a file's first line is its title."""
 
 
 def licence_of(path: Path, split: str | None = None) -> str:

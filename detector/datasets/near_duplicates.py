@@ -19,8 +19,8 @@ from detector.structures import Array
 SIDE = 16
 # Of 256 bits: of 3,798 different photographs of VOC no two differ by fewer than 45.
 MOST_DIFFERENT = 26
+# Levels of grey by which the shrunken pixels vary; flatter images show nothing to compare.
 LEAST_CONTRAST = 4.0
-"""Levels of grey by which the shrunken pixels vary; flatter images show nothing to compare."""
 
 
 def near_duplicates(paths: Iterable[Path]) -> Array:

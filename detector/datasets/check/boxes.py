@@ -13,14 +13,14 @@ from detector.datasets.dataset import Ledger
 from detector.datasets.formats.entries import Boxes, Fault
 from detector.structures import Array
 
+# Pixels beyond the image that count as rounding.
 SLACK = 1.0
-"""Pixels beyond the image that count as rounding."""
 LEAST_PROPOSAL, LONGEST_SIDE = 20, 500
 """Defaults of selective search: narrower boxes are dropped, in pixels of the image shrunk to this
 longer side.
 """
+# Fewest boxes for telling one convention from another.
 FEWEST = 4
-"""Fewest boxes for telling one convention from another."""
 
 
 def judge_boxes(index: Index, ledger: Ledger) -> None:

@@ -23,8 +23,8 @@ from detector.datasets.formats.entries import Entry
 from detector.datasets.formats.recognise import instances_in
 from detector.errors import AnnotationError, DatasetError
 
+# Limit of levels in one entry; COCO's own have three (a list of polygons of numbers).
 _MOST_DEPTH = 8
-"""Limit of levels in one entry; COCO's own have three (a list of polygons of numbers)."""
 
 
 def index_coco(path: Path, asked: Asked) -> Index:

@@ -11,8 +11,8 @@ from typing import Any
 from detector.datasets.dataset import Ledger
 from detector.datasets.formats.entries import Boxes, Convention, Entry
 
+# Wrapper of an iterable that reports progress: (items, label) -> items.
 Watch = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Wrapper of an iterable that reports progress: (items, label) -> items."""
 
 
 @dataclass(eq=False)

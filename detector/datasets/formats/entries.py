@@ -24,8 +24,8 @@ MIN_INSIDE = 0.5
 # So far beyond 0 and 1 a share of the image is rounding.
 SHARE_SLACK = 1e-3
 
+# A rule, the mask (N,) of the boxes that break it, and why; `{0}` is the box, `{1}` its image.
 Fault = tuple[str, Array, str]
-"""A rule, the mask (N,) of the boxes that break it, and why; `{0}` is the box, `{1}` its image."""
 
 
 class Convention(NamedTuple):

@@ -21,8 +21,8 @@ IMAGES = Path("Data") / "DET"
 _OF_ONE_CLASS = re.compile(r"train_(?:(pos|part|neg)_)?(\d+)")
 _LABEL = {"pos": 1, "part": 0, "neg": -1}
 
+# Image id -> label of a class -> 1 all boxed, 0 perhaps not all, -1 none there.
 TrainLabels = dict[str, dict[int, int]]
-"""Image id -> label of a class -> 1 all boxed, 0 perhaps not all, -1 none there."""
 
 
 class Synset(NamedTuple):

@@ -79,9 +79,8 @@ def detect_format(path: str | Path) -> DetectedFormat:
     detected = detected or _labelled_as_voc(path) or _yolo_without_yaml(path)
     if detected is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
-            yolo_settings.classes_of(
-                broken, yolo_settings.read_settings(broken)
-            )  # says what is amiss
+            # Its error says what is amiss.
+            yolo_settings.classes_of(broken, yolo_settings.read_settings(broken))
         if (cure := cure_in(path)) is not None:
             raise DatasetError(f"{path}: no data set recognised; {cure}")
         raise DatasetError(

@@ -30,8 +30,8 @@ from detector.datasets.formats.xml_files import (
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 from detector.structures import Array
 
+# So many of VOC's twenty classes make a set VOC's own, whatever else its files say.
 FEWEST_VOC_CLASSES = 10
-"""So many of VOC's twenty classes make a set VOC's own, whatever else its files say."""
 
 
 def read_voc(

@@ -24,12 +24,12 @@ _UNCERTAIN = (
     "{} numbers may be a box with key points or an outline: "
     "write kpt_shape: [points, 2 or 3] into data.yaml, or kpt_shape: null for outlines"
 )
+# So far beyond its image an outline may reach.
 BEYOND = 0.5
-"""So far beyond its image an outline may reach."""
+# So far, in shares of the image, the box before key points may.
 EDGE = 0.02
-"""So far, in shares of the image, the box before key points may."""
+# So far beyond its box, in shares of the box, a key point may lie.
 AROUND = 0.05
-"""So far beyond its box, in shares of the box, a key point may lie."""
 LEAST_SPREAD = 0.2
 """Key points take at least so much of a side of their box. The first two points of an outline lie
 close together, so that the box they would be is far larger than the outline."""

@@ -34,7 +34,7 @@ _MAX_TEXT, _MAX_XML, _MAX_META = 500_000_000, 1_000_000, 100_000_000
 
 
 def home_of(folder: Path) -> Path | None:
-    """The folder that holds Data/CLS-LOC: the one given, or the ILSVRC folder in it."""
+    """Find the folder that holds Data/CLS-LOC: the one given, or the ILSVRC folder in it."""
     for home in (folder, folder / "ILSVRC"):
         if (home / "Data" / "CLS-LOC").is_dir():
             return home
@@ -69,7 +69,7 @@ def _read_listing(images: Path, listing: Path) -> LabelledImages:
 
 
 def _with_wnids(images: Path, wnids: dict[str, str]) -> LabelledImages:
-    """The images of one folder by what `wnids` says of their stems."""
+    """Read the images of one folder, with the wnids of their stems."""
     ledger, pairs = Ledger(images), []
     with os.scandir(images) as entries:
         names = sorted(entry.name for entry in entries if not entry.is_dir())
@@ -100,14 +100,13 @@ def wnids_of_val(home: Path) -> dict[str, str]:
 
 
 def _of_solution(path: Path) -> Iterator[tuple[str, str]]:
-    rows = csv.reader(io.StringIO(_text(path, _MAX_TEXT)))
-    for row in rows:
+    for row in csv.reader(io.StringIO(_text(path, _MAX_TEXT))):
         if len(row) >= 2 and row[1].startswith("n"):
             yield row[0], row[1].split(" ")[0]
 
 
 def _of_annotations(folder: Path) -> Iterator[tuple[str, str]]:
-    """The first object's name: all objects of a CLS-LOC image are of its class."""
+    """Read the first object's name: all objects of a CLS-LOC image are of its class."""
     for path in sorted(folder.glob("*.xml")):
         match = _NAME.search(read_limited(path, _MAX_XML))
         if match:
@@ -127,10 +126,8 @@ def _of_devkit(truth: Path, meta: Path) -> dict[str, str]:
             f"ILSVRC2012_val_{number:08d}": wnid_of[identifier]
             for number, identifier in enumerate(ids, start=1)
         }
-    except AnnotationError:
-        raise
     except Exception as error:  # whatever a damaged .mat provokes in its reader
-        if is_out_of_memory(error):
+        if isinstance(error, AnnotationError) or is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}"[:120]
         raise DatasetError(f"{truth.parent}: {TRUTH} and {META} do not fit: {reason}") from None

@@ -18,8 +18,8 @@ from detector.structures import Array
 
 _WNID = re.compile(r"(n\d{8})(?:_.*)?$")
 
+# A file's content by its name within the set; an ImageError where it cannot be read.
 ReadFile = Callable[[str], bytes]
-"""A file's content by its name within the set; an ImageError where it cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
