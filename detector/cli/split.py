@@ -25,6 +25,7 @@ from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
+    from detector.datasets.balanced_split import Halves
     from detector.structures import Array
 
 
@@ -64,12 +65,11 @@ def main(
         halves = balanced_halves(counts, seed, candidates)
         stem = dataset.name.rpartition("/")[2]
         parts = {f"{stem}1": halves.first, f"{stem}2": ~halves.first}
+        write(data, split, dataset, parts, out)
+        report_halves(dataset, halves)
     else:
         parts = dealt(dataset, counts, val, folds, together, seed, quiet)
-    write(data, split, dataset, parts, out)
-    if val is None and folds is None:
-        report_halves(dataset, parts)
-    else:
+        write(data, split, dataset, parts, out)
         report(dataset, counts, parts)
 
 
@@ -162,13 +162,7 @@ def of_coco(source: Path, dataset: Dataset, parts: dict[str, Array]) -> dict[str
     return texts
 
 
-def report_halves(dataset: Dataset, parts: dict[str, Array]) -> None:
-    import numpy as np
-
-    from detector.datasets.balanced_split import Halves, class_counts, imbalance
-
-    first = next(iter(parts.values()))
-    halves = Halves(np.asarray(first), imbalance(class_counts(dataset), first))
+def report_halves(dataset: Dataset, halves: Halves) -> None:
     worst = dataset.classes[halves.worst]
     typer.echo(
         f"{halves.first.sum()} and {pluralise((~halves.first).sum(), 'image')} of {dataset.name}"

@@ -104,14 +104,13 @@ def balanced_halves(counts: Array, seed: int = 0, candidates: int = CANDIDATES) 
         raise SettingsError(f"candidates is {candidates}; expected at least 1")
     if len(counts) < 2 or not counts.any():
         raise DatasetError("a split into halves needs at least two images, and objects in them")
-    splits = [_candidate(counts, np.random.default_rng([seed, i])) for i in range(candidates)]
+    splits = []
+    for candidate in range(candidates):
+        rng = np.random.default_rng([seed, candidate])
+        first = _dealt(counts, rng)
+        _search(counts, first, rng)
+        splits.append(Halves(first, imbalance(counts, first)))
     return min(splits, key=lambda split: (split.largest, split.median))
-
-
-def _candidate(counts: Array, rng: np.random.Generator) -> Halves:
-    first = _dealt(counts, rng)
-    _search(counts, first, rng)
-    return Halves(first, imbalance(counts, first))
 
 
 def imbalance(counts: Array, first: Array) -> Array:

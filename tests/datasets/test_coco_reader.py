@@ -90,6 +90,7 @@ BAD_OBJECTS = [
     (coco_object(2, image_id=99), "unknown-image-id"),
     (coco_object(2, category_id=2), "unknown-class"),
     (coco_object(2, category_id=None), "unknown-class"),
+    (coco_object(2, category_id=True), "unknown-class"),
     (coco_object(2), "duplicate"),  # the same box with the same class
 ]
 
@@ -103,6 +104,7 @@ def test_a_defective_object_is_left_out_and_written_down(
     assert dataset.samples[0].annotations.boxes.tolist() == [[10, 20, 30, 40]]
     (dropped,) = dataset.dropped
     assert (dropped.file, dropped.id, dropped.rule) == (path.name, str(bad["id"]), rule)
+    assert lint(path, fast=True).defects == [dropped]
     with pytest.raises(AnnotationError, match=re.escape(f"{path}: {bad['id']}: ")):
         read_coco(path, strict=True)
 
@@ -143,6 +145,7 @@ def test_a_defective_image_is_left_out_with_its_objects(
     assert [one.image_id for one in dataset.samples] == ["1"]
     assert len(dataset.samples[0].annotations) == 1
     assert dataset.dropped_by_rule()[rule] == 1
+    assert rule in {one.rule for one in lint(tmp_path).defects}
 
 
 def test_a_folder_in_place_of_an_image_is_no_image(tmp_path: Path) -> None:
@@ -182,6 +185,7 @@ def test_a_file_that_is_no_coco_file_is_one_clear_error(
     path = write_coco(tmp_path, content)
     with pytest.raises(AnnotationError, match=message) as refused:
         read_coco(path)
+    assert {one.rule for one in lint(path).defects} >= {refused.value.rule}
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
 

@@ -12,6 +12,7 @@ from dataset_files import voc_object, voc_xml, write_image, write_voc
 
 from detector.boxes import voc_from_xyxy
 from detector.datasets import VOC_CLASSES, read_voc
+from detector.datasets.check import lint
 from detector.errors import AnnotationError, DatasetError
 
 
@@ -129,6 +130,7 @@ def test_a_defective_object_is_left_out_and_written_down(
     assert dataset.samples[0].annotations.boxes.tolist() == [[10, 20, 30, 40]]
     (dropped,) = dataset.dropped
     assert (dropped.file, dropped.id, dropped.rule) == ("Annotations/a.xml", "object 2", rule)
+    assert lint(root, classes=VOC_CLASSES, fast=True).defects == [dropped]
     with pytest.raises(AnnotationError, match=re.escape(str(root / "Annotations/a.xml"))):
         read_voc(root, "train", classes=VOC_CLASSES, strict=True)
 

@@ -11,6 +11,7 @@ from dataset_files import write_image, write_yolo
 
 from detector.boxes import yolo_from_xyxy
 from detector.datasets import read_yolo
+from detector.datasets.check import lint
 from detector.errors import AnnotationError, DatasetError
 
 LINE = "1 0.5 0.5 0.2 0.5"  # of 100 x 80 pixels: centre (50, 40), 20 wide and 40 high
@@ -95,6 +96,7 @@ def test_a_defective_line_is_left_out_and_written_down(
     assert dataset.samples[0].annotations.boxes.tolist() == [[40, 20, 60, 60]]
     (dropped,) = dataset.dropped
     assert (dropped.file, dropped.id, dropped.rule) == ("labels/train/a.txt", "line 2", rule)
+    assert lint(path).defects == [dropped]
     with pytest.raises(AnnotationError, match=re.escape("labels/train/a.txt: line 2: ")):
         read_yolo(path, strict=True)
 
