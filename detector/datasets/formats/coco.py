@@ -96,9 +96,9 @@ def entries_of(
     return list(entries.values())
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(path: Path) -> Any:
     """Read a JSON file; too large, too deep or malformed ones are an AnnotationError."""
-    data = read_limited(path, max_bytes)
+    data = read_limited(path, MAX_JSON_BYTES)
     if not data:
         raise AnnotationError(f"{path}: not JSON: has 0 bytes", "empty-file")
     try:
