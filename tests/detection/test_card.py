@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from detector.detection.bundle import (
     MemberManifest,
     Provenance,
     complete_card,
+    read_manifest,
     save_bundle,
     save_temperatures,
 )
+from detector.detection.load import SHIPPED
 from detector.errors import BundleError, EvaluationError
 from detector.models import ARCHITECTURES
 
@@ -174,3 +177,13 @@ def test_the_command_completes_a_card_and_writes_it_anew(
         assert end.value.code == 0
         assert capsys.readouterr().out.startswith(f"wrote {bundle}/: README.md")
         assert said in card(bundle)
+
+
+def test_the_shipped_bundle_has_its_card_with_measurements_and_licences() -> None:
+    text, manifest = card(SHIPPED), read_manifest(SHIPPED)
+    plain = text.replace("\\", "")
+    about = manifest.provenance
+    for fact in (*manifest.classes, about.training_data, about.licence, about.started_from):
+        assert fact in plain
+    assert "195 images of voc2012_sample/val" in plain
+    assert all((SHIPPED / name).is_file() for name in re.findall(r"\]\(([^)]+)\)", text))
