@@ -72,7 +72,7 @@ def compare_resampled(
 
 
 def image_draws(images: int, seed: int, rounds: int) -> Array:
-    """How often each image is drawn in each round, (R, B)."""
+    """The number of times that each round draws each image, (R, B)."""
     if rounds < 1:
         raise SettingsError(f"rounds is {rounds}; the bootstrap needs at least 1")
     share = np.full(images, 1 / images)

@@ -46,13 +46,12 @@ class Coverage:
 
     def recall(self, threshold: float = 0.5) -> Array:
         """The share of objects with an overlap of at least `threshold`."""
-        return (self.overlaps >= threshold).mean(axis=0)
+        return np.asarray((self.overlaps >= threshold).mean(axis=0))
 
     def average_recall(self) -> Array:
-        """Recall averaged over thresholds from 0.5 to 1 in closed form: the mean of 2 max(0, IoU -
-        0.5).
-        """
-        return (2 * np.clip(self.overlaps - 0.5, 0, None)).mean(axis=0)
+        """Recall averaged over thresholds from 0.5 to 1."""
+        # In closed form, the mean of 2 max(0, IoU - 0.5).
+        return np.asarray((2 * np.clip(self.overlaps - 0.5, 0, None)).mean(axis=0))
 
     def abo(self) -> Array:
         """Average best overlap by class, (K, B); NaN for classes without objects."""
@@ -63,24 +62,18 @@ class Coverage:
 
     def mabo(self) -> Array:
         """Mean average best overlap over the classes that have objects."""
-        return np.nanmean(self.abo(), axis=0)
+        return np.asarray(np.nanmean(self.abo(), axis=0))
 
     def summary(self) -> dict[str, Any]:
         """All statistics as plain numbers, for JSON."""
-        abo = {
-            name: row.tolist()
-            for name, row in zip(self.classes, self.abo(), strict=True)
-            if np.isfinite(row).all()
-        }
+        values = (self.recall(0.5), self.recall(0.7), self.average_recall(), self.mabo())
+        abo = zip(self.classes, self.abo(), strict=True)
         return {
             "budgets": list(self.budgets),
             "objects": len(self.labels),
             "boxes_per_image": self.taken.tolist(),
-            "recall_0.5": self.recall(0.5).tolist(),
-            "recall_0.7": self.recall(0.7).tolist(),
-            "average_recall": self.average_recall().tolist(),
-            "mabo": self.mabo().tolist(),
-            "abo": abo,
+            **{name: one.tolist() for name, one in zip(STATISTICS, values, strict=True)},
+            "abo": {name: row.tolist() for name, row in abo if np.isfinite(row).all()},
         }
 
 

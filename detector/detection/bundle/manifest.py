@@ -87,7 +87,7 @@ class Provenance(Settings):
     pictures: tuple[str, ...] = Field(default=(), max_length=10_000)
     """Prefixes of the hashes of training images (evaluation/scoring/regions.py)."""
     unfinished: str = ""
-    """How far the training had come when it was stopped, such as "step 18 of 500"."""
+    """The step at which an unfinished training was stopped, such as "step 18 of 500"."""
 
 
 class BundleManifest(Settings):

@@ -93,4 +93,4 @@ def _slice(
 def _shape(boxes: Array) -> Array:
     boxes = np.asarray(boxes, np.float64)
     width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], _LEAST_SIDE).T
-    return width / height
+    return np.asarray(width / height)

@@ -1,4 +1,4 @@
-"""How many detections of a class are judged (R-CNN on ILSVRC, imdb_eval_ilsvrc13.m).
+"""The cap on the detections of a class that are judged (R-CNN on ILSVRC, imdb_eval_ilsvrc13.m).
 
 After suppression the 30,000 best of each class over all images stay, which drops what could only
 lengthen the tail of the curve. The official protocol has no such limit.

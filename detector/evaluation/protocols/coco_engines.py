@@ -27,7 +27,7 @@ Content = dict[str, list[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Accumulated:
-    """What every engine gives; -1 stands for a number that does not exist.
+    """The arrays of an engine; -1 stands for a number that does not exist.
 
     statistics  (12,) in the order of pycocotools; its AR100 is that of `max_dets`
     precision   (10, 101, K, 4, 3) IoU threshold, recall level, class, range of area, detections

@@ -19,7 +19,8 @@ def thresholds(objects: Array) -> Array:
     10))).
     """
     width, height = np.asarray(objects, np.float64)[:, 2:].T
-    return np.minimum(MAX_THRESHOLD, width * height / ((width + SLACK) * (height + SLACK)))
+    shares: Array = width * height / ((width + SLACK) * (height + SLACK))
+    return np.minimum(MAX_THRESHOLD, shares)
 
 
 def judge_ilsvrc(overlaps: Array, objects: Array, ignored: Array) -> Array:

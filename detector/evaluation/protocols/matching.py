@@ -68,7 +68,7 @@ class Matching:
     @cached_property
     def judged(self) -> Array:
         """True (D,) for detections that are right or wrong."""
-        return self.verdicts != NEITHER
+        return np.not_equal(self.verdicts, NEITHER)
 
     @cached_property
     def finder(self) -> Array:

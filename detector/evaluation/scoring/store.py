@@ -32,7 +32,7 @@ DAMAGE = (
     TypeError,  # one number in a list's place, or the other way round
     MemoryError,  # a shape that nobody wrote
 )  # fmt: skip
-"""What reading a .npz file that is damaged may raise."""
+"""The errors of reading a damaged .npz file."""
 
 
 class Part(NamedTuple):
