@@ -1,4 +1,4 @@
-"""What every command-line tool does alike: exit codes, errors of at most three lines, signals.
+"""The frame of every command: exit codes, errors of at most three lines, signals, locked folders.
 
 Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130 and 143 interrupted.
 """
@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -27,12 +28,10 @@ if TYPE_CHECKING:
 
 Tool = TypeVar("Tool", bound=Callable[..., Any])
 
+# An operator's threads that wait for another's part sleep: spinning, as OpenMP's do by default,
+# they take the core that the other needs on a busy machine. Read when torch is loaded.
 PATIENT = {"OMP_WAIT_POLICY": "passive"}
-"""Threads of an operator that wait for another's part sleep; spinning, as they do by themselves,
-they take the core that the other one needs wherever a machine has more to do. Read when the
-framework is loaded; changes no result.
-"""
-COMMON = "Every tool takes --version, and --debug, for the traceback of an error."
+COMMON = "Every command takes --version, and --debug, for the traceback of an error."
 
 
 def run_tool(
@@ -42,9 +41,8 @@ def run_tool(
 ) -> NoReturn:
     """Run a tool's function (or its typer app, where it has several commands) and exit.
 
-    The function's result is the exit code; None stands for 0. Every tool takes `--debug` and
-    `--version` beside its own options: errors come with their traceback; nothing else is done.
-    The context's `obj` is the whole command line.
+    The function's result is the exit code; None stands for 0. `--debug` shows the traceback of an
+    error, `--version` does nothing else. The context's `obj` is the whole command line.
 
     name  what the user called, such as `inception-rcnn data check`
     """
@@ -78,8 +76,8 @@ def run_tool(
 
 
 class _Outlet(io.FileIO):
-    """A standard stream to print to. Work does not end because nobody takes what is printed: a
-    reader that went away, such as `head`, wants no more, and any other failure is told at the end.
+    """A standard stream whose failures end no work: a reader that went away, such as `head`, wants
+    no more, and any other failure is reported at the end.
     """
 
     failed: OSError | None = None
@@ -95,15 +93,12 @@ class _Outlet(io.FileIO):
 
 
 def _prepare_streams() -> None:
-    """Let the three streams be there and take every letter.
-
-    One that the caller closed leads nowhere: Python would print what is for `None` to the other
-    one, and the next file to be opened would get the stream's number, and its text.
-    """
+    """Open the standard streams that the caller closed, and let them take every letter."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
+            # else the next file to be opened would get the stream's number, and its text
             handle = os.open(os.devnull, os.O_RDWR)
             os.dup2(handle, number)
             if handle != number:
@@ -129,7 +124,7 @@ def _prepare_streams() -> None:
 
 
 def _close_streams(code: Any) -> Any:
-    """The exit code, or that of a failure where standard output could not be written."""
+    """Flush; the exit code, or that of a failure where standard output could not be written."""
     sys.stdout.flush()
     binary = getattr(sys.stdout, "buffer", None)
     raw = getattr(binary, "raw", binary)
@@ -141,23 +136,20 @@ def _close_streams(code: Any) -> Any:
 
 
 def exclusive_out(tool: Tool) -> Tool:
-    """A tool that has the folder of its --out for itself: of two that write there at a time the
-    second is refused.
-    """
+    """Lock the folder of a tool's --out while it runs: a second tool there is refused."""
 
     @functools.wraps(tool)
     def alone(*arguments: Any, out: Path, **options: Any) -> Any:
-        if out.exists() and not out.is_dir():  # which the tool refuses in its own words
-            return tool(*arguments, out=out, **options)
-        with exclusive_lock(out):
+        a_file = out.exists() and not out.is_dir()  # which the tool refuses in its own words
+        with nullcontext() if a_file else exclusive_lock(out):
             return tool(*arguments, out=out, **options)
 
     return cast("Tool", alone)
 
 
 def code_of_made(left_out: bool, strict: bool) -> int:
-    """The exit code of a tool that has made one thing of many images, such as a trained detector,
-    and the warning where some could not be read: it is made all the same.
+    """Warn where a tool has made its one thing, such as a trained detector, without the images that
+    could not be read; the exit code.
     """
     if left_out and not strict:
         say(
@@ -177,26 +169,25 @@ def members_of(ensemble: str) -> int | None:
 
 
 def reject_unused(context: typer.Context, names: Iterable[str], where: str) -> None:
-    """An option that is given where it would change nothing is a mistake, and is said to be one.
+    """Refuse options that are given where they would change nothing.
 
     names  of the tool's parameters, or of its settings (--set)
     where  the reason: "with --compare"
     """
-    said = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in context.command.params}
-    changed = {one.partition("=")[0] for one in context.params.get("change", ())}
-    given = [said[name] for name in names if name in said and _is_given(context, name)]
-    given += [f"--set {name}" for name in names if name in changed]
-    if given:
-        context.fail(f"{', '.join(given)}: changes nothing {where}; leave it out")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    settings = [change.partition("=")[0] for change in context.params.get("change", ())]
+    given = {name: f"--set {name}" for name in settings}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if source is not None and source.name == "COMMANDLINE":
+            given[parameter.name] = "/".join([*parameter.opts, *parameter.secondary_opts])
+    unused = [given[name] for name in names if name in given]
+    if unused:
+        context.fail(f"{', '.join(unused)}: changes nothing {where}; leave it out")
 
 
 def sibling(out: Path, suffix: str) -> Path:
-    """The folder OUT.SUFFIX of an --out, beside it; `.` and `..` have a name, too."""
+    """The folder OUT.SUFFIX beside an --out."""
+    # made absolute first: `.` and `..` have a name, too
     return Path(os.path.abspath(out) + suffix)
 
 

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,16 +30,13 @@ MODULES = (
     "numpy", "scipy", "numba", "PIL", "safetensors", "pydantic", "yaml", "sklearn", "pycocotools",
     "rich", "matplotlib",
 )  # fmt: skip
-OPENCV = (
-    "opencv-python", "opencv-contrib-python",
-    "opencv-python-headless", "opencv-contrib-python-headless",
-)  # fmt: skip
+OPENCV = [f"opencv-{kind}python{head}" for head in ("", "-headless") for kind in ("", "contrib-")]
 TOGETHER = "pip install --force-reinstall torch torchvision"
 LEAST_MEMORY, GOOD_MEMORY = 1.0, 3.0  # GB
 
 
 class Check(NamedTuple):
-    """One line of the table: what is wrong ("note" or "fault"), or "ok", and what cures it."""
+    """One line of the table; `state` is ok, note or fault."""
 
     name: str
     state: str
@@ -52,17 +49,18 @@ def main(
 ) -> int:
     """Check packages, machine and weights; say what cures each fault."""
     found = []
-    for one in checks():
-        found.append(one)
+    for check in checks():
+        found.append(check)
         if not as_json:
-            typer.echo(f"{one.state:6s} {one.name:12s} {escape_controls(one.said)}")
-            if one.cure:
-                typer.echo(f"       cure: {one.cure}")
-    faults = sum(one.state == "fault" for one in found)
-    if as_json:
-        typer.echo(json.dumps([one._asdict() for one in found], indent=1))
-    else:
-        typer.echo(f"{len(found)} checks, {faults} faults")
+            print(f"{check.state:6s} {check.name:12s} {escape_controls(check.said)}")
+            if check.cure:
+                print(f"       cure: {check.cure}")
+    faults = sum(check.state == "fault" for check in found)
+    print(
+        json.dumps([check._asdict() for check in found], indent=1)
+        if as_json
+        else f"{len(found)} checks, {faults} faults"
+    )
     return int(faults > 0)
 
 
@@ -81,7 +79,7 @@ def checks() -> Iterator[Check]:
 
 def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
     """The JSON value that Python source prints last, in a process of its own, and its error."""
-    # -P: nothing in the folder where the doctor is asked hides a package.
+    # -P: nothing in the user's folder hides a package
     source = f"import json, sys\nsys.path.append({str(ROOT)!r})\n{program}"
     done = subprocess.run(
         [sys.executable, "-P", "-c", source], capture_output=True, text=True, errors="replace",
@@ -95,15 +93,18 @@ def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
         return None, (done.stderr.strip().splitlines() or ["printed nothing"])[-1][:300]
 
 
-VERSION_OF = "import importlib.metadata as m\ndef v(name):\n try: return m.version(name)\n"
-VERSION_OF += " except m.PackageNotFoundError: return None\n"
+def versions_of(names: Sequence[str], environment: Environment) -> dict[str, str]:
+    """Versions of the packages that are installed, without an import."""
+    listing = "{d.metadata['Name']: d.version for d in reversed(list(m.distributions()))}"
+    program = f"import importlib.metadata as m\nprint(json.dumps({listing}))"
+    found, _ = run_apart(program, environment)
+    return {name: found[name] for name in names if name in (found or {})}
 
 
 def check_torch(environment: Environment = None) -> Check:
     """torchvision's compiled operators are there only beside the very torch they were built for."""
-    pair = "torch", "torchvision"
-    versions, _ = run_apart(f"{VERSION_OF}print(json.dumps([v(n) for n in {pair}]))", environment)
-    torch, vision = versions or (None, None)
+    versions = versions_of(("torch", "torchvision"), environment)
+    torch, vision = versions.get("torch"), versions.get("torchvision")
     said = f"torch {torch}, torchvision {vision}"
     _, error = run_apart(
         "import torch, torchvision\n"
@@ -123,9 +124,8 @@ def check_torch(environment: Environment = None) -> Check:
 def check_opencv(environment: Environment = None) -> Check:
     """One package only, with the contributed modules: two overwrite each other's files."""
     cure = f"pip uninstall -y {' '.join(OPENCV)} && pip install opencv-contrib-python-headless"
-    listing = f"{VERSION_OF}print(json.dumps([n for n in {OPENCV} if v(n)]))"
-    names, _ = run_apart(listing, environment)
-    if names and len(names) > 1:
+    names = versions_of(OPENCV, environment)
+    if len(names) > 1:
         return Check("opencv", "fault", f"{' and '.join(names)} are installed", cure)
     program = "import cv2\ncv2.ximgproc.segmentation\nprint(json.dumps(cv2.__version__))"
     version, error = run_apart(program, environment)
@@ -135,7 +135,7 @@ def check_opencv(environment: Environment = None) -> Check:
 
 
 def check_modules(environment: Environment = None) -> Check:
-    """Whether the other packages can be imported."""
+    """The other packages can be imported."""
     _, error = run_apart(f"import {', '.join(MODULES)}\nprint(1)", environment)
     if error:
         what = f"-e {ROOT}" if IS_CLONE else "inception-rcnn"
@@ -144,7 +144,7 @@ def check_modules(environment: Environment = None) -> Check:
 
 
 def check_precision(environment: Environment = None) -> Check:
-    """What the networks run in; a card that torch cannot use is a fault."""
+    """The number format of the networks; a card that torch cannot use is a fault."""
     program = (
         "import torch\nfrom detector.models.inference.prepare import fastest_precision as fastest\n"
         "there = torch.cuda.is_available()\n"
@@ -180,7 +180,7 @@ def check_memory(free: float | None) -> Check:
     """GB that may still be taken; None where the system does not say."""
     if free is None:
         return Check("memory", "ok", "not known on this system")
-    cure = "inception-rcnn detect IMAGE --threads 1 --batch-size 4 --max-proposals 500"
+    cure = "inception-rcnn detect IMAGE --threads 1 --set batch_size=4 --set max_proposals=500"
     if free < LEAST_MEMORY:
         return Check("memory", "fault", f"{free:.1f} GB free; needs {LEAST_MEMORY:g}", cure)
     if free < GOOD_MEMORY:
@@ -191,7 +191,7 @@ def check_memory(free: float | None) -> Check:
 def _free_memory(
     group: Path = Path("/sys/fs/cgroup"), system: Path = Path("/proc/meminfo")
 ) -> float | None:
-    """Of the machine, or of the container where that is less."""
+    """Memory of the machine, or of the container where that is less."""
     free = []
     try:
         rows = dict(line.split(":", 1) for line in system.read_text().splitlines() if ":" in line)
@@ -204,7 +204,7 @@ def _free_memory(
 
 
 def check_folder(name: str, folder: Path, variable: str) -> Check:
-    """Whether a folder (or where it will be made) can be written."""
+    """A folder (or the one where it will be made) can be written."""
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Check(name, "ok", str(there))

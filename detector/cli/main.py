@@ -25,42 +25,42 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command | dict[str, Command]] = {
-    "detect": Command("detect", "objects in pictures, as a table, drawings and JSON"),
+    "detect": Command("detect", "find objects in pictures: a table, drawings and JSON"),
     "propose": {
-        "run": Command("propose", "regions of many pictures, in one file"),
-        "import": Command("propose", "other programs' regions", "import_foreign"),
-        "export": Command("propose", "regions in another program's layout", "export_foreign"),
-        "verify": Command("propose", "whether a file of regions is whole", "verify"),
-        "evaluate": Command("evaluate_proposals", "what regions cover, by their number"),
+        "run": Command("propose", "propose regions of many pictures, stored in one file"),
+        "import": Command("propose", "import the regions of another program", "import_foreign"),
+        "export": Command("propose", "export regions in another layout", "export_foreign"),
+        "verify": Command("propose", "check that a file of regions is undamaged", "verify"),
+        "evaluate": Command("evaluate_proposals", "measure how regions cover objects"),
     },
     "train": {
-        "regions": Command("train_regions", "the region classifier, from annotated images"),
-        "classifier": Command("train_classifier", "a classifier to start from"),
-        "multibox": Command("train_multibox", "a network that proposes regions"),
+        "regions": Command("train_regions", "train the region classifier on annotated images"),
+        "classifier": Command("train_classifier", "train a classifier to start from"),
+        "multibox": Command("train_multibox", "train a network that proposes regions"),
     },
     "evaluate": {
         "detections": Command("evaluate", "mAP by VOC's, ILSVRC's and COCO's rules; a report"),
-        "classifier": Command("evaluate_classifier", "top-1 and top-5 error"),
+        "classifier": Command("evaluate_classifier", "top-1 and top-5 error of classifiers"),
     },
     "fit": {
-        "heads": Command("fit_heads", "a class more from a few boxes; SVMs, box regression"),
-        "temperature": Command("fit_temperature", "scores that mean what they say"),
-        "int8": Command("calibrate", "the ranges that 8-bit inference needs"),
-        "ranking": Command("fit_ranking", "the learned order of selective search"),
-        "proposals": Command("calibrate_proposals", "MultiBox's scores beside the search's"),
+        "heads": Command("fit_heads", "add a class from a few boxes; fit SVMs and box regression"),
+        "temperature": Command("fit_temperature", "calibrate scores as probabilities"),
+        "int8": Command("calibrate", "measure the ranges that 8-bit inference needs"),
+        "ranking": Command("fit_ranking", "learn the order of selective search's regions"),
+        "proposals": Command("calibrate_proposals", "put MultiBox's scores on the search's scale"),
     },
     "data": {
-        "check": Command("lint", "what is wrong with annotated images, and the cure"),
-        "split": Command("split", "a data set in balanced parts"),
-        "convert": Command("export", "saved detections in another layout"),
+        "check": Command("lint", "find defects in annotated images, each with its cure"),
+        "split": Command("split", "split a data set into balanced parts"),
+        "convert": Command("export", "convert saved detections to another layout"),
     },
     "bundle": {
-        "show": Command("show", "what a trained detector holds, and where it comes from"),
-        "join": Command("join", "one ensemble of several detectors"),
-        "card": Command("card", "its model card, with what an evaluation has measured"),
+        "show": Command("show", "show the contents and the origin of a trained detector"),
+        "join": Command("join", "join detectors into one ensemble"),
+        "card": Command("card", "write the model card, with what an evaluation measured"),
     },
-    "models": Command("models", "the known architectures and their sizes"),
-    "doctor": Command("doctor", "what is wrong with this machine"),
+    "models": Command("models", "list the known architectures and their sizes"),
+    "doctor": Command("doctor", "check this machine; each fault comes with its cure"),
 }
 
 

@@ -61,7 +61,7 @@ Strict = Annotated[bool, typer.Option(help="Stop at the first defective annotati
 AllImages = Annotated[
     bool, typer.Option("--strict", help="Exit code 1 if an image cannot be read. [a warning]")
 ]
-"""Of tools that make one thing of many images; those that answer for each image need no asking."""
+"""For commands that make one thing of many images; the others exit with 1 by themselves."""
 
 Weights = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
 NewBundle = Annotated[Path, typer.Option(help="Folder of the new bundle.")]

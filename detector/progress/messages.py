@@ -9,11 +9,7 @@ from typing import Any
 from detector.errors import DetectorError, cut, is_out_of_memory
 
 MAX_LINES, MAX_LINE = 3, 2000
-
-
 DEBUG, VERSION = "--debug", "--version"
-
-
 CURES = {
     errno.ENOENT: "; check the path",
     errno.EEXIST: "; give a folder, or another name",

@@ -27,7 +27,7 @@ class EvaluateSettings(DetectionSettings):
     nms_threshold: float = Field(0.3, ge=0, le=1)
     """Per-class suppression above this IoU."""
     max_detections: int = Field(300, ge=1)
-    """Of one image, over all classes."""
+    """The most in one image, over all classes."""
     ensemble: PositiveInt | Literal["all"] = 1
     """Members of the bundle in use."""
     proposals: str | None = None
