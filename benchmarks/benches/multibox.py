@@ -25,7 +25,7 @@ from detector.models.inference.prepare import (
 from detector.proposals.merge import whole_image
 from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.predict import SHIPPED, MultiBox, SingleOutput
-from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox, normalisation_of
+from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox
 from detector.structures import Array
 from detector.training.multibox.step import MultiBoxStep
 from detector.training.multibox.view_examples import ViewBatch
@@ -149,7 +149,7 @@ def _without_image(classify: FixedBatches, batch: Tensor) -> Callable[[Array], T
 def _forward(trained: TrainedMultiBox, precision: Precision) -> Callable[[Array], Tensor]:
     """Image to (1, K, 5); its crop is made once."""
     model = prepare_for_inference(
-        SingleOutput(trained.network), precision, normalisation_of(trained.network)
+        SingleOutput(trained.network), precision, trained.network.trunk.normalisation
     )
     run, made = FixedBatches(model, batch_size=1), dict[int, Tensor]()
 

@@ -65,6 +65,23 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return dict(loaded)
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """Read the texts in the header of a `.safetensors` file; empty for other files.
+
+    Raises WeightsError.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    check_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: cannot be read as weights: {error}") from error
+
+
 def check_regular(path: Path) -> None:
     """Raise WeightsError unless the path is a regular file of at most MAX_BYTES."""
     try:

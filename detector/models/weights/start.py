@@ -15,8 +15,8 @@ from detector.models import build_model
 from detector.models.normalisation import Normalisation, is_usable
 from detector.models.weights.outside import architecture_of, load_outside
 from detector.models.weights.pretrained import (
-    check_regular,
     fit,
+    metadata_of,
     outputs_of,
     read_tensors,
     replace_classifier,
@@ -48,16 +48,7 @@ def kind_of_start(path: Path) -> StartKind | None:
 
 def own_kind(path: Path) -> StartKind | None:
     """Read the header of our own file; None for other files. Raises WeightsError."""
-    if path.suffix != ".safetensors":
-        return None
-    from safetensors import SafetensorError, safe_open
-
-    check_regular(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            head = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: cannot be read as weights: {error}") from error
+    head = metadata_of(path)
     if head.get("format") != CLASSIFIER_FORMAT:
         return None
     try:

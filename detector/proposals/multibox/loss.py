@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from detector.proposals.multibox.assignment import assign
 from detector.proposals.multibox.priors import Priors
 from detector.settings import Settings
 from detector.structures import Array
@@ -52,15 +51,22 @@ def residuals(boxes: Array, priors: Priors) -> Array:
     return offsets
 
 
-def matching_cost(targets: Array, location: Array, logits: Array, settings: LossSettings) -> Array:
-    """Costs (M, K): the increase of the loss if object j is matched with prediction i.
+def assign(cost: Array) -> tuple[Array, Array]:
+    """Match (M, K) costs optimally: indices of objects and of predictions, both (min(M, K),).
 
-    alpha / 2 times the squared distance, plus -log c + log(1 - c), which is minus the logit.
+    Some optimal matching gives every object one of its M cheapest predictions, so only those are
+    passed to the solver; the result costs the same as the matching over all K.
     """
-    if settings.match == "priors":
-        return (targets**2).sum(2)
-    distance = ((location[None] - targets) ** 2).sum(2)
-    return settings.alpha / 2 * distance - logits[None]
+    from scipy.optimize import linear_sum_assignment
+
+    objects, predictions = cost.shape
+    if objects == 0 or objects * objects >= predictions:
+        return linear_sum_assignment(cost)
+    if objects == 1:
+        return np.zeros(1, np.int64), cost.argmin(1)
+    columns = np.unique(np.argpartition(cost, objects - 1, axis=1)[:, :objects])
+    rows, chosen = linear_sum_assignment(cost[:, columns])
+    return rows, columns[chosen]
 
 
 def match(
@@ -72,8 +78,14 @@ def match(
     """
     targets = residuals(np.asarray(boxes, np.float32).reshape(-1, 4), priors)
     with np.errstate(over="ignore", invalid="ignore"):  # a diverging network's
-        cost = np.nan_to_num(matching_cost(targets, location, logits, settings), copy=False)
-    rows, columns = assign(cost)
+        if settings.match == "priors":
+            cost = (targets**2).sum(2)
+        else:
+            # The increase of the loss if object j is matched with prediction i: alpha / 2 times the
+            # squared distance, plus -log c + log(1 - c), which is minus the logit.
+            distance = ((location[None] - targets) ** 2).sum(2)
+            cost = settings.alpha / 2 * distance - logits[None]
+        rows, columns = assign(np.nan_to_num(cost, copy=False))
     return columns, targets[rows, columns]
 
 

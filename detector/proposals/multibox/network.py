@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from detector.models.inception import ConvReLU, initialise
+from detector.models.split import Trunk
 from detector.proposals.multibox.priors import SHAPES, Priors
 from detector.settings import Settings
 
@@ -115,13 +116,12 @@ class GridHeads(nn.Module):
 class MultiBoxNetwork(nn.Module):
     """Crops (N, 3, S, S) to locations (N, K, 4) and confidence logits (N, K)."""
 
-    def __init__(self, trunk: nn.Module, heads: nn.Module) -> None:
+    def __init__(self, trunk: Trunk, heads: nn.Module) -> None:
         super().__init__()
         self.trunk, self.heads = trunk, heads
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = self.heads(self.trunk(crops))
-        return outputs
+        return self.heads(self.trunk(crops))
 
 
 def build_heads(

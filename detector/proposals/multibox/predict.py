@@ -11,18 +11,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 
 from detector import boxes as box_ops
 from detector.crops.warp import crop_batch
-from detector.errors import SettingsError, brief
+from detector.errors import SettingsError
 from detector.images.decoding import check_pixels
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
 from detector.proposals.merge import proposals_by_score
 from detector.proposals.multibox.network import MultiBoxNetwork
-from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox, normalisation_of
-from detector.settings import Settings
+from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox
+from detector.settings import Settings, validate
 from detector.structures import Array, Proposals
 
 SHIPPED = Path(__file__).parents[2] / "weights" / "multibox" / "multibox.safetensors"
@@ -68,11 +68,12 @@ class MultiBox:
         if not isinstance(weights, TrainedMultiBox):
             weights = load_multibox(weights or SHIPPED)
         self.trained = weights
-        self.settings = _validate({**settings, "weights": weights.sha256})
+        values = {**settings, "weights": weights.sha256}
+        self.settings: MultiBoxSettings = validate(MultiBoxSettings, values, "multibox")
         model = prepare_for_inference(
             SingleOutput(weights.network).to(self.device),
             "float32",
-            normalisation_of(weights.network),
+            weights.network.trunk.normalisation,
         )
         self.batches = FixedBatches(model, batch_size=1, workers=threads)
 
@@ -110,7 +111,7 @@ def _windows(scales: int) -> Array:
     windows = []
     for count in range(1, scales + 1):
         side = 2 / (count + 1)
-        starts = np.linspace(0, 1 - side, count) if count > 1 else np.zeros(1)
+        starts = np.linspace(0, 1 - side, count)
         windows += [[x, y, x + side, y + side] for y in starts for x in starts]
     return np.array(windows)
 
@@ -135,15 +136,3 @@ class SingleOutput(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         location, logits = self.network(crops)
         return torch.cat([location, logits[..., None]], -1)
-
-
-def _validate(values: dict[str, Any]) -> MultiBoxSettings:
-    try:
-        return MultiBoxSettings.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(str(part)[:80] for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(MultiBoxSettings.model_fields)
-            raise SettingsError(f"multibox has no setting {name!r}; there are: {known}") from None
-        raise SettingsError(f"multibox: {name} = {brief(fault['input'])}: {fault['msg']}") from None

@@ -59,7 +59,7 @@ def count_on_grids(grids: tuple[int, ...]) -> int:
     return SHAPES * sum(side * side for side in grids) + 1
 
 
-def check_boxes(boxes: Array) -> Array:
+def _checked(boxes: Array) -> Array:
     """Check (N, 4) boxes in fractions of their images: at least one, all with an area.
 
     Raises SettingsError.
@@ -83,8 +83,8 @@ def free_priors(boxes: Array, count: int, *, seed: int = 0) -> Priors:
 
     Raises SettingsError where there are fewer distinct boxes than priors.
     """
-    boxes = check_boxes(boxes)
-    centres, _ = _clusters(boxes, count, seed)
+    boxes = _checked(boxes)
+    centres = _centres(boxes, count, seed)
     return _with_deviation(centres, boxes, np.arange(count), ())
 
 
@@ -94,9 +94,9 @@ def grid_priors(boxes: Array, *, grids: tuple[int, ...] = GRIDS, seed: int = 0) 
     Shapes come from k-means over log width and log height, the smallest eleven on the finest grid.
     Each shape is centred in every cell and clipped to the image. Raises SettingsError.
     """
-    boxes = check_boxes(boxes)
+    boxes = _checked(boxes)
     sides = np.log(boxes[:, 2:] - boxes[:, :2])
-    centres, _ = _clusters(sides, SHAPES * len(grids), seed)
+    centres = _centres(sides, SHAPES * len(grids), seed)
     shapes = np.exp(centres[np.argsort(centres.sum(1), kind="stable")])
     by_grid, kinds = [], []
     for position, grid in enumerate(grids):
@@ -113,8 +113,8 @@ def grid_priors(boxes: Array, *, grids: tuple[int, ...] = GRIDS, seed: int = 0) 
     return _with_deviation(priors, boxes, kind, grids)
 
 
-def _clusters(points: Array, count: int, seed: int) -> tuple[Array, Array]:
-    """k-means: centres (count, D), and the cluster (N,) of each point."""
+def _centres(points: Array, count: int, seed: int) -> Array:
+    """Centres (count, D) of points by k-means."""
     from sklearn.cluster import KMeans
 
     distinct = len(np.unique(points, axis=0))
@@ -125,8 +125,8 @@ def _clusters(points: Array, count: int, seed: int) -> tuple[Array, Array]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = KMeans(count, n_init=1, random_state=seed).fit(points)
-    return model.cluster_centers_, model.labels_
+        centres: Array = KMeans(count, n_init=1, random_state=seed).fit(points).cluster_centers_
+    return centres
 
 
 def _with_deviation(priors: Array, boxes: Array, kind: Array, grids: tuple[int, ...]) -> Priors:

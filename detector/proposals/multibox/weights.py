@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from detector.errors import SettingsError, WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
-from detector.models.normalisation import Normalisation
 from detector.models.split import Trunk, map_shape
-from detector.models.weights.pretrained import build_to_fit, read_tensors
+from detector.models.weights.pretrained import build_to_fit, metadata_of, read_tensors
 from detector.models.weights.storage import StoredAs, decode, encode
 from detector.proposals.calibration import Calibration
 from detector.proposals.multibox.network import HeadSettings, MultiBoxNetwork, build_heads
@@ -69,7 +67,7 @@ def build_network(header: MultiBoxHeader, priors: Priors) -> MultiBoxNetwork:
 
 
 def on_trunk(
-    trunk: nn.Module, input_size: int, priors: Priors, settings: HeadSettings
+    trunk: Trunk, input_size: int, priors: Priors, settings: HeadSettings
 ) -> MultiBoxNetwork:
     """Put freshly initialised heads on a trunk."""
     return MultiBoxNetwork(trunk, build_heads(map_shape(trunk, input_size), priors, settings))
@@ -101,35 +99,18 @@ def load_multibox(path: str | Path) -> TrainedMultiBox:
         priors = Priors(boxes, deviation, header.grids)
         state = decode(tensors, str(path))
         network = build_to_fit(lambda: build_network(header, priors), state, str(path))
-    except (SettingsError, WeightsError) as error:
-        raise WeightsError(_with_path(path, error)) from None
+    except SettingsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     return TrainedMultiBox(
         network.eval(), priors, header, hashlib.sha256(path.read_bytes()).hexdigest()
     )
 
 
-def _with_path(path: Path, error: Exception) -> str:
-    said = str(error)
-    return said if said.startswith(str(path)) else f"{path}: {said}"
-
-
 def _header(path: Path) -> MultiBoxHeader:
-    from safetensors import safe_open
-
-    head: Mapping[str, str] = {}
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            head = dict(file.metadata() or {})
     try:
-        header = MultiBoxHeader.model_validate(json.loads(head["multibox"]))
-    except (KeyError, ValueError, ValidationError, RecursionError):
+        header = MultiBoxHeader.model_validate_json(metadata_of(path)["multibox"])
+    except (KeyError, ValidationError):
         header = None
     if header is None or header.format != _FORMAT:
         raise WeightsError(f"{path}: no MultiBox; inception-rcnn train multibox makes such files")
     return header
-
-
-def normalisation_of(network: MultiBoxNetwork) -> Normalisation:
-    """The normalisation that the trunk expects."""
-    normalisation: Normalisation = network.trunk.normalisation  # type: ignore[assignment]
-    return normalisation
