@@ -27,8 +27,8 @@ from detector.proposals.multibox.loss import LossSettings
 from detector.proposals.multibox.predict import SHIPPED, MultiBox, SingleOutput
 from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox
 from detector.structures import Array
+from detector.training.multibox.examples import ViewBatch
 from detector.training.multibox.step import MultiBoxStep
-from detector.training.multibox.view_examples import ViewBatch
 
 PROMISE_MS = 150
 """A forward pass of one image in float32 takes less."""

@@ -23,8 +23,8 @@ from detector.models import ARCHITECTURES
 from detector.models.weights.classifier_file import load_classifier
 from detector.progress.journal import read_journal
 from detector.progress.live import TrainingDisplay
-from detector.training.classifier import loss as classifier_loss
 from detector.training.classifier import patch_batches, trainer, validation
+from detector.training.classifier import step as classifier_step
 from detector.training.engine import checkpoint as checkpoints
 from detector.training.engine.checkpoint import load_checkpoint
 from detector.training.engine.distributed import Group
@@ -307,14 +307,14 @@ def test_if_no_image_can_be_read_any_more_the_run_stops(pictures, tmp_path, caps
 def test_a_loss_that_is_not_finite_is_skipped_recorded_and_survived(
     pictures, tmp_path, monkeypatch
 ):
-    real, calls = classifier_loss.classifier_loss, []
+    real, calls = classifier_step.classifier_loss, []
 
     def spoilt(*given: object, **options: object) -> torch.Tensor:
         calls.append(1)
         loss = real(*given, **options)  # type: ignore[arg-type]
         return loss * float("nan") if len(calls) == 2 else loss
 
-    monkeypatch.setattr(classifier_loss, "classifier_loss", spoilt)
+    monkeypatch.setattr(classifier_step, "classifier_loss", spoilt)
     assert train(pictures, tmp_path) == 0
     replay = json.loads((tmp_path / "not-finite-0000001.json").read_text())
     assert (replay["step"], replay["positions"]) == (1, [5, 6, 7, 8, 9])
@@ -347,9 +347,9 @@ def test_a_step_that_is_not_taken_leaves_the_statistics_of_normalisation(
 
 
 def test_several_such_steps_in_a_row_stop_the_run(pictures, tmp_path, monkeypatch, capsys):
-    real = classifier_loss.classifier_loss
+    real = classifier_step.classifier_loss
     monkeypatch.setattr(
-        classifier_loss, "classifier_loss", lambda *a, **k: real(*a, **k) * float("inf")
+        classifier_step, "classifier_loss", lambda *a, **k: real(*a, **k) * float("inf")
     )
     assert train(pictures, tmp_path, *changes("optimiser.max_bad_steps=2")) == 3
     assert "2 times in a row" in capsys.readouterr().err

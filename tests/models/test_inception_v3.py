@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detector.models.inception_v3 import InceptionV3, inception_v2
-from detector.training.classifier.loss import classifier_loss
+from detector.training.classifier.step import classifier_loss
 
 
 def test_grids_are_those_of_the_papers_table():

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from detector.errors import SettingsError
-from detector.training.classifier.loss import classifier_loss
+from detector.training.classifier.step import classifier_loss
 from detector.training.regions.loss import auxiliary_loss, region_loss
 
 

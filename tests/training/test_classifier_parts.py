@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from detector.errors import SettingsError
 from detector.settings import load_config, validate
-from detector.training.classifier.loss import classifier_loss
 from detector.training.classifier.recipes import RECIPES, with_recipe
 from detector.training.classifier.settings import ClassifierTrainingConfig, OptimiserSettings
+from detector.training.classifier.step import classifier_loss
 from detector.training.engine.loss_scale import LossScale
 from detector.training.engine.optimisers import build_optimiser, clip_gradients, rate_by_step
 from detector.training.engine.state import TrainingState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,11 +87,11 @@ def test_four_methods_resize_each_in_its_way():
 
 
 def test_each_epoch_of_the_stream_has_each_image_once_in_a_new_order():
-    stream = Stream(7, seed=1)
-    orders = [stream.images_at(np.arange(7 * e, 7 * e + 7)).tolist() for e in range(3)]
+    stream = Stream(7, seed=1, batch=7)
+    orders = [stream.at(stream.positions(epoch)).tolist() for epoch in range(3)]
     assert all(sorted(order) == list(range(7)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
-    across = stream.images_at(np.arange(5, 9)).tolist()
+    across = stream.at(np.arange(5, 9)).tolist()
     assert across == orders[0][5:] + orders[1][:2]
 
 
@@ -106,7 +107,8 @@ def coloured(count: int = 6) -> LabelledImages:
 
 
 def batches(images: LabelledImages, **other) -> PatchBatches:
-    return PatchBatches(images, 16, 4, PatchSettings(), AugmentSettings(), seed=3, **other)
+    stream = Stream(len(images), seed=3, batch=4, **other)
+    return PatchBatches(images, 16, PatchSettings(), AugmentSettings(), stream)
 
 
 def test_the_parts_of_two_processes_are_the_batch_of_one():
@@ -129,7 +131,7 @@ def test_without_distortion_a_patch_is_the_images_own_pixels():
     still = AugmentSettings(flip=False, brightness=0, contrast=0, saturation=0, colour_shift=0)
     whole = PatchSettings(min_area=1, min_aspect=1.5, max_aspect=1.5, methods=("nearest",))
     images = coloured()
-    make = PatchBatches(images, 30, 1, whole, still, seed=0)
+    make = PatchBatches(images, 30, whole, still, Stream(len(images), seed=0, batch=1))
     batch = make(0)
     with Image.open(io.BytesIO(images.read(images.files[batch.images[0]]))) as image:
         pixels = np.asarray(image)
@@ -139,7 +141,7 @@ def test_without_distortion_a_patch_is_the_images_own_pixels():
 
 def test_without_mirroring_everything_else_about_a_patch_stays():
     made = [
-        PatchBatches(coloured(), 16, 8, PatchSettings(), AugmentSettings(flip=flip), seed=3)(1)
+        replace(batches(coloured()), augment=AugmentSettings(flip=flip))(2)
         for flip in (True, False)
     ]
     pairs = list(zip(made[0].crops, made[1].crops, strict=True))

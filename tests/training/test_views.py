@@ -14,11 +14,10 @@ from PIL import Image
 from detector.datasets import Dataset, Sample
 from detector.structures import Annotations
 from detector.training.augment import AugmentSettings
+from detector.training.classifier.patch_batches import Stream
 from detector.training.classifier.patches import PatchSettings
-from detector.training.multibox.view_bank import FixedViews, ViewBankSettings
-from detector.training.multibox.view_batches import Views
-from detector.training.multibox.view_examples import DrawnExamples
-from detector.training.multibox.views import ViewSettings, draw_view, whole_view
+from detector.training.multibox.examples import DrawnExamples, FixedViews, ViewBankSettings
+from detector.training.multibox.views import Views, ViewSettings, draw_view, whole_view
 
 STILL = AugmentSettings(brightness=0, contrast=0, saturation=0, colour_shift=0)
 NOTHING = np.zeros((0, 4))
@@ -145,9 +144,10 @@ def test_drawn_batches_repeat_with_the_seed_split_among_processes_and_outlive_br
     dataset,
 ):
     views = Views(dataset, 64, ViewSettings(), AugmentSettings(), seed=1)
-    whole = DrawnExamples(views, batch=6, seed=1)(3)
-    assert torch.equal(whole.inputs, DrawnExamples(views, batch=6, seed=1)(3).inputs)
-    parts = [DrawnExamples(views, batch=6, seed=1, rank=rank, world_size=2)(3) for rank in (0, 1)]
+    stream = Stream(3, seed=1, batch=6)
+    whole = DrawnExamples(views, stream)(3)
+    assert torch.equal(whole.inputs, DrawnExamples(views, stream)(3).inputs)
+    parts = [DrawnExamples(views, replace(stream, rank=rank, world_size=2))(3) for rank in (0, 1)]
     for rank, part in enumerate(parts):
         assert torch.equal(part.inputs, whole.inputs[rank::2])
     assert whole.learnt.sum() == 4  # two of each three can be read

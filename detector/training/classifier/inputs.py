@@ -13,7 +13,7 @@ import torch
 from detector.datasets.labelled.recognise import detect_layout, read_labelled
 from detector.errors import DatasetError, SettingsError
 from detector.models.weights.classifier_file import first_convolution
-from detector.training.classifier.patch_batches import PatchBatches
+from detector.training.classifier.patch_batches import PatchBatches, Stream
 from detector.training.engine.checkpoint import fingerprint_of
 from detector.training.engine.network import MemberConfig, build_network, kind_of_weights
 
@@ -77,10 +77,11 @@ def build_setup(
     """The setup of this process. Raises SettingsError where batches are too small to share."""
     optimiser, group = settings.optimiser, context.group
     group.check_batch(optimiser.batch, optimiser.accumulate)
-    batches = PatchBatches(
-        images, settings.network.input_size, optimiser.batch, settings.patches, settings.augment,
-        optimiser.seed_of_draws, group.rank, group.world_size,
-    )  # fmt: skip
+    stream = Stream(
+        len(images), optimiser.seed_of_draws, optimiser.batch, group.rank, group.world_size
+    )
+    size = settings.network.input_size
+    batches = PatchBatches(images, size, settings.patches, settings.augment, stream)
     return TrainingSetup(settings, images, validation, batches)
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from detector.errors import ImageError
+from detector.images.decoding import decode
 from detector.models.weights.classifier_file import save_classifier
-from detector.training.classifier.report import describe_images
+from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
+    from detector.datasets.labelled.images import LabelledImages
     from detector.training.classifier.inputs import TrainingSetup
 
 CLASSIFIER = "classifier.safetensors"
+SAMPLE = 50
+"""Images of a set that are decoded before the training, to see if they can be."""
 
 
 def report(setup: TrainingSetup) -> None:
     """Say on stderr what will be learnt from and for how long, before hours are spent on it."""
     settings, optimiser = setup.settings, setup.settings.optimiser
     for line in (
-        *describe_images("learn", setup.images), *describe_images("judge", setup.validation)
+        *_described("learn", setup.images), *_described("judge", setup.validation)
     ):  # fmt: skip
         typer.echo(line, err=True)
     typer.echo(
@@ -35,6 +40,26 @@ def report(setup: TrainingSetup) -> None:
             f" training {optimiser.epochs:g}; set optimiser.warmup",
             err=True,
         )
+
+
+def _described(purpose: str, images: LabelledImages | None) -> Iterator[str]:
+    """Describe one set in lines: size, classes, skipped files and unreadable ones."""
+    if images is None:
+        yield f"{purpose}: no images, so nothing will be measured"
+        return
+    counts = images.per_class()
+    yield (
+        f"{purpose}: {images.name}, {pluralise(len(images), 'image')} of"
+        f" {pluralise(len(images.classes), 'class')}, {counts.min()} to {counts.max()} each"
+    )
+    for rule, n in images.skipped_by_rule().items():
+        example = next(skipped for skipped in images.skipped if skipped.rule == rule)
+        yield f"  left out: {n} x {rule}, such as {example}"
+    for file in images.subset(SAMPLE).files:
+        try:
+            decode(images.read(file), file)
+        except ImageError as error:
+            yield f"  warning: {error}"
 
 
 def say_what_to_try(folders: Sequence[Path], unfinished: str = "") -> None:

@@ -8,7 +8,7 @@ seen once an epoch whatever the batch. Everything about the k-th of this stream 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,19 +26,36 @@ UNREADABLE = -1
 """The label of an image that cannot be read: it adds nothing to the loss."""
 
 
+@dataclass
 class Stream:
-    """The endless sequence of image numbers 0..count-1, shuffled anew each epoch."""
+    """The endless sequence of example numbers 0..count-1, shuffled anew each epoch, in batches.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed = count, seed
+    batch  examples a step over all processes, of which this one takes every `world_size`-th
+    """
+
+    count: int
+    seed: int
+    batch: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
         self._orders: dict[int, Array] = {}
         self._lock = threading.Lock()
 
-    def images_at(self, positions: Array) -> Array:
-        """Image numbers at `positions` (N,) of the stream."""
-        return np.array([self._image_at(int(k)) for k in positions], np.int64)
+    def positions(self, step: int) -> Array:
+        """Positions in the stream that this process takes at a step."""
+        return np.arange(step * self.batch, (step + 1) * self.batch)[self.rank :: self.world_size]
 
-    def _image_at(self, position: int) -> int:
+    def at(self, positions: Array) -> Array:
+        """Example numbers at `positions` (N,) of the stream."""
+        return np.array([self._at(int(k)) for k in positions], np.int64)
+
+    def whole(self) -> Stream:
+        """The same stream, not shared among processes."""
+        return replace(self, rank=0, world_size=1)
+
+    def _at(self, position: int) -> int:
         epoch, index = divmod(position, self.count)
         with self._lock:
             if epoch not in self._orders:
@@ -70,21 +87,14 @@ class PatchBatches:
 
     images: LabelledImages
     size: int
-    batch: int
     patches: PatchSettings
     augment: AugmentSettings
-    seed: int
-    rank: int = 0
-    world_size: int = 1
+    stream: Stream
     broken: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.stream = Stream(len(self.images), self.seed)
-
     def __call__(self, step: int) -> PatchBatch:
-        positions = np.arange(step * self.batch, (step + 1) * self.batch)
-        positions = positions[self.rank :: self.world_size]
-        images = self.stream.images_at(positions)
+        positions = self.stream.positions(step)
+        images = self.stream.at(positions)
         crops = torch.zeros(len(images), 3, self.size, self.size)
         labels = self.images.labels[images].copy()
         for row, (image, position) in enumerate(zip(images, positions, strict=True)):
@@ -102,14 +112,15 @@ class PatchBatches:
         return PatchBatch(positions, images, crops, torch.from_numpy(labels))
 
     def replay(self, step: int) -> dict[str, object]:
-        """What repeats the whole batch of a step, as JSON."""
-        positions = np.arange(step * self.batch, (step + 1) * self.batch)
-        files = [self.images.files[i] for i in self.stream.images_at(positions)]
-        return {"seed": self.seed, "positions": positions.tolist(), "files": files}
+        """The data that repeat the whole batch of a step, as JSON."""
+        stream = self.stream.whole()
+        positions = stream.positions(step)
+        files = [self.images.files[i] for i in stream.at(positions)]
+        return {"seed": stream.seed, "positions": positions.tolist(), "files": files}
 
     def _patch(self, file: str, position: int) -> Tensor:
         """The distorted patch (3, S, S) of one image at one position of the stream."""
-        rng = np.random.default_rng([self.seed, position, 1])
+        rng = np.random.default_rng([self.stream.seed, position, 1])
         pixels = decode(self.images.read(file), file).pixels
         patch = draw_patch(pixels.shape[:2], self.patches, rng)
         method = self.patches.methods[rng.integers(len(self.patches.methods))]

@@ -1,4 +1,8 @@
-"""One training step of a classifier: forward and backward of a batch, in parts that fit memory."""
+"""One training step of a classifier: its loss, and the gradients of a batch in parts.
+
+The auxiliary heads' "loss gets added to the total loss of the network with a discount weight"
+(arXiv 1409.4842, section 5; arXiv 1512.00567, sections 4 and 7): 0.3 for GoogLeNet's two.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from detector.training.classifier import loss as classifier_loss
 from detector.training.classifier.patch_batches import UNREADABLE, PatchBatch
+from detector.training.regions.loss import auxiliary_loss
 
 if TYPE_CHECKING:
     from detector.models.normalisation import Normalisation
     from detector.training.classifier.settings import NetworkSettings, OptimiserSettings
+
+
+def classifier_loss(
+    output: Tensor | tuple[Tensor, ...],
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    auxiliary_weight: float = 0.3,
+) -> Tensor:
+    """Cross entropy (N,) with labels smoothed to 1 - e of the class plus e / K of each, and the
+    auxiliary heads added; zero where the label is UNREADABLE.
+
+    output  logits (N, K), or the last layer's and then each auxiliary head's
+    """
+
+    def cross_entropy(logits: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits.float(), labels, ignore_index=UNREADABLE, reduction="none",
+            label_smoothing=label_smoothing,
+        )  # fmt: skip
+
+    return auxiliary_loss(output, cross_entropy, weight=auxiliary_weight)
 
 
 class ClassifierSums(NamedTuple):
@@ -57,7 +84,7 @@ class ClassifierStep:
             half = self.precision != torch.float32
             with torch.autocast(self.device.type, self.precision, enabled=half):
                 output = self.forward(self.feed(crops))
-            losses = classifier_loss.classifier_loss(
+            losses = classifier_loss(
                 output, labels, label_smoothing=optimiser.label_smoothing,
                 auxiliary_weight=optimiser.auxiliary_weight,
             )  # fmt: skip

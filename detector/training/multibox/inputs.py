@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,14 +18,14 @@ from detector.progress.messages import pluralise
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
+from detector.training.classifier.patch_batches import Stream
 from detector.training.engine.checkpoint import digest_of, hash_of
 from detector.training.engine.context import RunContext
 from detector.training.engine.feature_cache import FeatureCache, through
 from detector.training.engine.network import MemberConfig, build_network
+from detector.training.multibox.examples import CachedExamples, DrawnExamples, FixedViews
 from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
-from detector.training.multibox.view_bank import FixedViews
-from detector.training.multibox.view_batches import Views, object_fractions
-from detector.training.multibox.view_examples import CachedExamples, DrawnExamples, ViewBatch
+from detector.training.multibox.views import Views, object_fractions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,22 +37,23 @@ if TYPE_CHECKING:
 class TrainingSetup:
     """The examples and the network of one training.
 
-    whole        the network to be saved
-    network      the trained part of it: the heads where there is a bank
-    make         a step -> this process's part of its batch
-    whole_batch  a step -> all of its batch, whatever the number of processes
-    count        views in an epoch
-    below        the hash of what is not trained, where there is a bank
+    whole     the network to be saved
+    network   the trained part of it: the heads where there is a bank
+    examples  a step -> this process's part of its batch
+    below     the hash of what is not trained, where there is a bank
     """
 
     priors: Priors
     whole: MultiBoxNetwork
     network: nn.Module
-    make: Callable[[int], ViewBatch]
-    whole_batch: Callable[[int], ViewBatch]
-    count: int
+    examples: DrawnExamples | CachedExamples
     views: Views
     below: str = ""
+
+    @property
+    def count(self) -> int:
+        """Views in an epoch."""
+        return self.examples.stream.count
 
     def digest(self) -> str:
         """A hash of the images, their annotations, and the priors."""
@@ -97,22 +97,18 @@ def build_setup(
     whole = on_trunk(trunk, trunk_settings.input_size, priors, settings.heads)
     whole = whole.to(context.device).to(memory_format=torch.channels_last)
     group.broadcast_weights(whole)
+
+    def stream(count: int) -> Stream:
+        return Stream(count, optimiser.seed, optimiser.batch, group.rank, group.world_size)
+
     if settings.bank is None:
-        examples = DrawnExamples(
-            views, optimiser.batch, optimiser.seed, group.rank, group.world_size
-        )
-        whole_batch: Callable[[int], ViewBatch] = replace(examples, rank=0, world_size=1)
-        return TrainingSetup(priors, whole, whole, examples, whole_batch, len(dataset), views)
+        examples = DrawnExamples(views, stream(len(dataset)))
+        return TrainingSetup(priors, whole, whole, examples, views)
     fixed, numbers = FixedViews.of(views, settings.bank), hash_of(trunk)
     fingerprint = map_fingerprint(settings, fixed.digest(), numbers)
-    cached = CachedExamples(
-        fixed, _cache_maps(settings, fingerprint, fixed, trunk, context),
-        optimiser.batch, optimiser.seed, group.rank, group.world_size,
-    )  # fmt: skip
-    whole_batch = replace(cached, rank=0, world_size=1)
-    return TrainingSetup(
-        priors, whole, whole.heads, cached, whole_batch, len(fixed), views, numbers
-    )
+    maps = _cache_maps(settings, fingerprint, fixed, trunk, context)
+    cached = CachedExamples(fixed, maps, stream(len(fixed)))
+    return TrainingSetup(priors, whole, whole.heads, cached, views, numbers)
 
 
 def _cache_maps(

@@ -14,7 +14,7 @@ from detector.settings import Settings
 from detector.training.augment import AugmentSettings
 from detector.training.classifier.settings import OptimiserSettings
 from detector.training.engine.checkpoint import fingerprint_of
-from detector.training.multibox.view_bank import ViewBankSettings
+from detector.training.multibox.examples import ViewBankSettings
 from detector.training.multibox.views import ViewSettings
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detector.proposals.multibox.loss import LossSettings, multibox_loss
 from detector.proposals.multibox.priors import Priors
-from detector.training.multibox.view_examples import ViewBatch
+from detector.training.multibox.examples import ViewBatch
 
 
 class MultiBoxSums(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,7 +59,7 @@ def train(
         optimiser.accumulate,
     )
     with Logs(context, loop, optimiser.batch, items="views", right="distance") as logs:
-        for current in loop.steps(setup.make, threads=max(1, context.threads - 1)):
+        for current in loop.steps(setup.examples, threads=max(1, context.threads - 1)):
             left_out.record(setup.views.broken)
             training_step.seconds = 0.0
             sums = training_step(current.batch, loop.factor)
@@ -86,7 +87,8 @@ def _measure(setup: TrainingSetup, device: torch.device, group: Group) -> None:
     """Measure the deviation of the maps' channels on the first batch; the same in all processes."""
     heads: Any = setup.whole.heads
     if group.is_main:
-        inputs = setup.whole_batch(0).inputs.to(device)
+        whole = replace(setup.examples, stream=setup.examples.stream.whole())
+        inputs = whole(0).inputs.to(device)
         learns_below = setup.network is setup.whole
         with torch.no_grad():
             heads.standardise.measure(setup.whole.trunk(inputs) if learns_below else inputs)
