@@ -54,8 +54,8 @@ def pictures(tmp_path) -> Path:
 def evaluate(pictures: Path, out: Path, *more: object) -> int:
     main = tool("evaluate_classifier").main
     return exit_code(
-        main, "--data", pictures, "--out", out, "--device", "cpu", "--threads", 1,
-        "--precision", "float32", "--quiet", *more,
+        main, "--data", pictures, "--out", out, "--device", "cpu", "--quiet",
+        "--set", "threads=1", "--set", "precision=float32", *more,
     )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def test_labels_follow_the_names_in_the_file_not_the_order_of_folders(pictures, 
 def test_a_file_without_names_takes_the_sorted_order_or_a_list(pictures, tmp_path, capsys):
     path = tmp_path / "plain.safetensors"
     save_file(knows_red(), path)
-    options = ["--weights", path, "--architecture", "small"]
-    assert evaluate(pictures, tmp_path, *options, "--short-side", 280) == 0
+    options = ["--weights", path, "--set", "architecture=small"]
+    assert evaluate(pictures, tmp_path, *options, "--set", "short_side=280") == 0
     assert table_of(tmp_path) == [(1, 1, 0.0)]
     (pictures / "red").rename(pictures / "blue")  # now first of the two in sorted order
     assert evaluate(pictures, tmp_path / "two", *options) == 0
@@ -160,9 +160,9 @@ def test_an_unreadable_image_is_named_and_left_out(pictures, tmp_path, capsys):
     ("options", "message", "code"),
     [
         (["--crops", 2], "one of 1, 10, 144", 2),
-        (["--precision", "int3"], "auto, float32, bfloat16", 2),
-        (["--short-side", 223], "greater than or equal to 224", 2),
-        (["--short-side", 256, "--crops", 144], "changes nothing with 144 crops", 2),
+        (["--set", "precision=int3"], "'auto', 'float32' or 'bfloat16'", 2),
+        (["--set", "short_side=223"], "greater than or equal to 224", 2),
+        (["--set", "short_side=256", "--crops", 144], "changes nothing with 144 crops", 2),
         (["--weights", "/nowhere.safetensors"], "no such file", 3),
     ],
 )
@@ -177,7 +177,7 @@ def test_bvlc_googlenet_has_its_accuracy(shared_data, shared_weights, tmp_path):
     """73.9 and 91.3 % were measured elsewhere on these 1,000 pictures of shorter side 224."""
     weights = shared_weights / "bvlc_googlenet.safetensors"
     code = evaluate(
-        shared_data / "imagenet_sample", tmp_path, "--weights", weights, "--short-side", 224
+        shared_data / "imagenet_sample", tmp_path, "--weights", weights, "--set", "short_side=224"
     )
     assert code == 0
     (row,) = json.loads((tmp_path / "classification.json").read_text())["table"]

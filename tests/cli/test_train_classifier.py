@@ -584,6 +584,6 @@ def test_members_have_one_start_and_other_samples_in_another_order(pictures, tmp
     ]
     judge = tool("evaluate_classifier").main
     words = ["--data", pictures, "--out", tmp_path / "judged", "--device", "cpu", "--quiet"]
-    assert exit_code(judge, *words, *weights, "--precision", "float32") == 0
+    assert exit_code(judge, *words, *weights, "--set", "precision=float32") == 0
     table = json.loads((tmp_path / "judged" / "classification.json").read_text())["table"]
     assert [row["models"] for row in table] == [1, 2, 3]

@@ -137,7 +137,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("train classifier --out run", "--data", "--config"),
     ("train classifier --out run --data voc --recipe gogglenet", "gogglenet", "googlenet"),
     ("evaluate classifier --data empty --weights small.pth --crops 3", "--crops", "1, 10, 144"),
-    ("evaluate classifier --data nowhere --weights small.pth", "small.pth", "--architecture"),
+    ("evaluate classifier --data nowhere --weights small.pth", "small.pth", "--set architecture"),
     ("propose evaluate --data voc --split val --budgets ten", "--budgets ten", "numbers"),
     (
         "propose evaluate --data voc --split val --engine none.sqlite",

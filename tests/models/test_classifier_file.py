@@ -81,7 +81,7 @@ def test_torchvisions_classifiers_keep_their_last_layer(name, tmp_path):
     if name == "resnet50":
         assert load_classifier(tmp_path / "x.pth").architecture == "resnet50"
         torch.save({"fc.weight": torch.zeros(3, 2)}, tmp_path / "y.pth")
-        with pytest.raises(WeightsError, match="give --architecture"):
+        with pytest.raises(WeightsError, match="--set architecture=NAME"):
             load_classifier(tmp_path / "y.pth")
 
 

@@ -105,7 +105,8 @@ def load_classifier(path: str | Path, architecture: str | None = None) -> Classi
     name = architecture or architecture_of(tensors)
     if name is None:
         raise WeightsError(
-            f"{path}: which network it is cannot be told from its names; give --architecture"
+            f"{path}: which network it is cannot be told from its names; give --set"
+            " architecture=NAME"
         )
     model = load_outside(path, tensors, name) or load_own(path, tensors, name, {})
     return Classifier(model, name, traits_of(name).side)
