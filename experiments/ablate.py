@@ -180,6 +180,7 @@ def inception_v3(
     """Top-1 and top-5 errors from Inception-v2 to v3, each row trained from nothing."""
     from ablations.inception_rows import read_rows
 
+    from detector.cli.run_settings import RunSettings
     from detector.errors import DatasetError
     from detector.training.classifier.inputs import load_images
 
@@ -194,10 +195,10 @@ def inception_v3(
     images, judged = load_images(rows[0].settings, Path("."))
     if judged is None:
         raise DatasetError(f"{data}: no validation images beside the others; give --val IMAGES")
+    settings = RunSettings(threads=threads, compile=compiled)
     with training_session(
-        out, Path("."), device=device, threads=threads, quiet=quiet, within="runs/*",
-        compiled=compiled,
-    ) as run_context:  # fmt: skip
+        out, Path("."), settings, device=device, quiet=quiet, within="runs/*"
+    ) as run_context:
         return int(not train_rows(rows, chosen, images, judged, run_context))
 
 

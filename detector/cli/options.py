@@ -99,15 +99,11 @@ Change = Annotated[list[str], typer.Option("--set", help="room.setting=value; ma
 DataSets = Annotated[list[str], typer.Option(help="Data set folder or file; may repeat.")]
 SplitOfAll = Annotated[str | None, typer.Option(help="Split of every --data, such as train.")]
 DataRoot = Annotated[Path, typer.Option(help="Where relative data paths begin.")]
-Bank = Annotated[
-    Path | None, typer.Option(help="Maps of the trunk, for configs with a bank. [OUT/bank]")
-]
 TrainingDevice = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 TrainingThreads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads that make batches, and as many that compute. [2; all cores]"),
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Use torch.compile.")]
-TensorBoard = Annotated[bool, typer.Option(help="Curves in OUT/tensorboard, too.")]
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.cli import options as option
-from detector.cli.training_session import training_session, tree_of
+from detector.cli.training_session import run_of, training_session, tree_of
 
 if TYPE_CHECKING:
     from detector.training.classifier.settings import ClassifierTrainingConfig
+
+SETTINGS = "detector.training.classifier.settings.ClassifierTrainingConfig"
+RUN = "detector.cli.run_settings.RunSettings"
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, weights.")],
     data: Annotated[
         Path | None, typer.Option(help="ILSVRC, a folder of class folders, or a tar file.")
-    ] = None,
-    val: Annotated[
-        Path | None, typer.Option(help="Validation images. [the val of --data, if any]")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="googlenet, caffe, v3 or modern. [modern]")
@@ -43,16 +43,14 @@ def main(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
     members: Annotated[int, typer.Option(min=1, max=100, help="Networks to train.")] = 1,
-    change: option.Change = [],  # noqa: B006
+    change: Annotated[list[str], option.settings_of(SETTINGS, run=RUN)] = [],  # noqa: B006
     device: option.TrainingDevice = "auto",
-    threads: option.TrainingThreads = None,
-    compiled: option.Compiled = False,
-    tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
     strict: option.AllImages = False,
 ) -> int:
     """Train a classifier; run again to resume."""
     from detector.cli.app import code_of_made
+    from detector.cli.run_settings import RunSettings
     from detector.progress.interruption import stop_gently
     from detector.settings import validate
     from detector.training.classifier.inputs import following_start, load_images
@@ -64,11 +62,11 @@ def main(
     given = {
         "recipe": recipe,
         "data.path": data and str(data.resolve()),
-        "data.validate_on": val and str(val.resolve()),
         "network.weights": start and str(start.resolve()),
         "optimiser.epochs": epochs,
     }
     tree = with_recipe(following_start(tree_of(config, change, given), data_root))
+    run = run_of(tree, RunSettings)
     settings: ClassifierTrainingConfig = validate(
         ClassifierTrainingConfig, tree, str(config or "options")
     )
@@ -77,11 +75,10 @@ def main(
     images, judged = load_images(settings, data_root)
     with (
         training_session(
-            out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
-            compiled=compiled, within="member-*",
+            out, data_root, run, device=device, quiet=quiet, within="member-*"
         ) as context,
         stop_gently("this step, then saving") as stop,
-    ):  # fmt: skip
+    ):
         readable, folders, unfinished = True, [], ""
         for number in range(members):
             folder = out if members == 1 else out / f"member-{number}"

@@ -20,6 +20,7 @@ import typer
 from detector.cli import options as option
 from detector.cli.training_session import (
     check_options,
+    run_of,
     sources_of,
     training_session,
     tree_of,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from detector.training.engine.context import RunContext
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
+SETTINGS = "detector.training.multibox.settings.MultiBoxTrainingConfig"
+RUN = "detector.cli.run_settings.BankRunSettings"
+
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run: journal, checkpoints, weights.")],
@@ -39,16 +43,13 @@ def main(
     data_root: option.DataRoot = Path("."),
     start: Annotated[Path | None, typer.Option(help="Weights that the trunk starts from.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length of the training.")] = None,
-    change: option.Change = [],  # noqa: B006
-    bank: option.Bank = None,
+    change: Annotated[list[str], option.settings_of(SETTINGS, run=RUN)] = [],  # noqa: B006
     device: option.TrainingDevice = "auto",
-    threads: option.TrainingThreads = None,
-    compiled: option.Compiled = False,
-    tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
     strict: option.AllImages = False,
 ) -> int:
     """Train MultiBox; run again to resume."""
+    from detector.cli.run_settings import BankRunSettings
     from detector.settings import validate
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
@@ -59,15 +60,13 @@ def main(
     }
     tree = {"data": (), **tree_of(config, change, given)}
     without_licence(tree, change, bool(data or start))
+    run = run_of(tree, BankRunSettings)
     tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
     settings: MultiBoxTrainingConfig = validate(
         MultiBoxTrainingConfig, tree, str(config or "options")
     )
-    check_options(settings, bank)
-    with training_session(
-        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
-        bank=bank, compiled=compiled,
-    ) as context:  # fmt: skip
+    check_options(settings, run.bank)
+    with training_session(out, data_root, run, device=device, quiet=quiet) as context:
         return _trained(settings, context, strict)
 
 

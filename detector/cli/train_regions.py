@@ -22,11 +22,15 @@ import typer
 from detector.cli import options as option
 from detector.cli.training_session import (
     check_options,
+    run_of,
     sources_of,
     training_session,
     tree_of,
     without_licence,
 )
+
+SETTINGS = "detector.training.regions.settings.RegionTrainingConfig"
+RUN = "detector.cli.run_settings.RegionRunSettings"
 
 
 def main(
@@ -40,20 +44,14 @@ def main(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of batches.")] = None,
     members: Annotated[int, typer.Option(min=1, max=100, help="Networks to train.")] = 1,
-    change: option.Change = [],  # noqa: B006
-    cache: Annotated[
-        Path | None, typer.Option(help="Proposal cache. [OUT/proposals.sqlite]")
-    ] = None,
-    bank: option.Bank = None,
+    change: Annotated[list[str], option.settings_of(SETTINGS, run=RUN)] = [],  # noqa: B006
     device: option.TrainingDevice = "auto",
-    threads: option.TrainingThreads = None,
-    compiled: option.Compiled = False,
-    tensorboard: option.TensorBoard = False,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", help="No progress.")] = False,
     strict: option.AllImages = False,
 ) -> int:
     """Train a region classifier; run again to resume."""
     from detector.cli.app import code_of_made
+    from detector.cli.run_settings import RegionRunSettings
     from detector.progress.interruption import stop_gently
     from detector.settings import validate
     from detector.training.engine.network import following_start
@@ -69,14 +67,14 @@ def main(
     if config is None:  # which the numbers that are published with it would be changed by
         tree.setdefault("held_out", 0.1)
     without_licence(tree, change, bool(data or start))
+    run = run_of(tree, RegionRunSettings)
     settings: RegionTrainingConfig = validate(RegionTrainingConfig, tree, str(config or "options"))
     member = following_start(settings.member, data_root)
     settings = settings.model_copy(update={"member": member})
-    check_options(settings, bank)
+    check_options(settings, run.bank)
     with training_session(
-        out, data_root, device=device, threads=threads, quiet=quiet, tensorboard=tensorboard,
-        within="member-*", cache=cache, bank=bank, compiled=compiled,
-    ) as context:  # fmt: skip
+        out, data_root, run, device=device, quiet=quiet, within="member-*"
+    ) as context:
         with stop_gently("this image or step, then saving") as stop:
             trained = learn(settings, replace(context, stop=stop), members)
         if not context.group.is_main:  # torchrun ends all processes when one of them fails

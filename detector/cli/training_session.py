@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from detector.cli.run_settings import RunSettings
     from detector.training.engine.context import RunContext
 
+Run = TypeVar("Run", bound="RunSettings")
 BATCH_THREADS = 2
-"""That make batches, unless --threads says how many."""
+"""That make batches, unless run.threads says how many."""
 
 
 def tree_of(
@@ -28,6 +30,13 @@ def tree_of(
         if value is not None:
             put(tree, name, value)
     return tree
+
+
+def run_of(tree: dict[str, Any], kind: type[Run]) -> Run:
+    """Take the settings of the run out of the tree. Raises SettingsError."""
+    from detector.settings import validate
+
+    return validate(kind, tree.pop("run", None) or {}, "run")
 
 
 def without_licence(tree: dict[str, Any], changes: Sequence[str], replaced: bool) -> None:
@@ -46,27 +55,25 @@ def sources_of(data: Sequence[str], split: str | None) -> list[dict[str, Any]] |
 
 
 def check_options(settings: Any, bank: Path | None) -> None:
-    """A usage error where there is no data to learn from, or a place for a bank that is not made.
+    """Refuse a training without data to learn from, or with a place for a bank that is not made.
 
     settings  of a training from annotated images
     """
     if not settings.data:
         raise typer.BadParameter("give --data FOLDER, or a --config that names data")
     if bank is not None and settings.bank is None:
-        raise typer.BadParameter("--bank changes nothing without a bank in the settings")
+        raise typer.BadParameter("run.bank changes nothing without a bank in the settings")
 
 
 @contextmanager
 def training_session(
     out: Path,
     data_root: Path,
+    run: RunSettings,
     *,
     device: str,
-    threads: int | None,
     quiet: bool,
-    tensorboard: bool = False,
     within: str | None = None,
-    **paths: Any,
 ) -> Iterator[RunContext]:
     """Hold the folder of a run, and join the processes that torchrun started; both are left at the
     end.
@@ -81,17 +88,19 @@ def training_session(
     from detector.training.engine.distributed import join_group
     from detector.training.engine.run_folder import exclusive_lock
 
-    if tensorboard:
+    if run.tensorboard:
         need_tensorboard()
     where = use_device(device, os.environ)
     # The framework counts the cores of the machine, not those that a container may use.
-    use_threads(threads or min(torch.get_num_threads(), usable_cores()))
+    use_threads(run.threads or min(torch.get_num_threads(), usable_cores()))
     group = join_group(os.environ, where.type)
     try:
         with exclusive_lock(out, group, where, within=within):
             yield RunContext(
-                out, data_root, where, threads or BATCH_THREADS, quiet or not group.is_main,
-                bounded=threads is not None, tensorboard=tensorboard, group=group, **paths,
+                out, data_root, where, run.threads or BATCH_THREADS, quiet or not group.is_main,
+                cache=getattr(run, "cache", None), bank=getattr(run, "bank", None),
+                compiled=run.compile, tensorboard=run.tensorboard,
+                bounded=run.threads is not None, group=group,
             )  # fmt: skip
     finally:
         group.close()

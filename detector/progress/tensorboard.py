@@ -16,7 +16,7 @@ def need_tensorboard() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SettingsError(
-            f"--tensorboard needs TensorBoard, which is not installed ({error}): pip install"
+            f"run.tensorboard needs TensorBoard, which is not installed ({error}): pip install"
             " tensorboard"
         ) from None
     return SummaryWriter

@@ -154,7 +154,7 @@ def test_three_steps_by_the_shortest_command_and_a_detection(name: str, tmp_path
     for way, words in ways.items():
         out = tmp_path / way
         common = ["--data", toy, "--split", "train", "--steps", 3, "--device", "cpu", "--quiet"]
-        cache = ["--cache", tmp_path / "proposals.sqlite", "--threads", 1]
+        cache = ["--set", f"run.cache={tmp_path / 'proposals.sqlite'}", "--set", "run.threads=1"]
         assert exit_code(train_regions.main, *common, *words, *tiny, *cache, "--out", out) == 0
         member = yaml.safe_load((out / "config.yaml").read_text())["member"]
         side = traits_of(name).side if way == "start" and name in TORCHVISION else least

@@ -16,7 +16,15 @@ from detector.cli import main as program
 from detector.cli.main import COMMANDS, Command, main
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_COMMANDS = {"__init__", "app", "main", "options", "settings_table", "training_session"}
+NOT_COMMANDS = {
+    "__init__",
+    "app",
+    "main",
+    "options",
+    "run_settings",
+    "settings_table",
+    "training_session",
+}
 
 
 def _leaves() -> Iterator[tuple[str, Command]]:

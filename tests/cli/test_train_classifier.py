@@ -58,7 +58,7 @@ def pictures(tmp_path_factory) -> Path:
 def train(pictures: Path, out: Path, *more: str) -> int:
     arguments = ["--config", pictures / "config.yaml", "--data", pictures, "--device", "cpu"]
     main = tool("train_classifier").main
-    return exit_code(main, *arguments, "--threads", "1", "--out", out, *more)
+    return exit_code(main, *arguments, "--set", "run.threads=1", "--out", out, *more)
 
 
 def changes(*settings: str) -> list[str]:
@@ -249,15 +249,16 @@ def test_unreadable_images_to_judge_by_are_named_and_no_accuracy_is_made_of_none
 ):
     write_pictures(tmp_path / "val", 1)
     (tmp_path / "val/red/0.png").write_bytes(b"not a picture")
-    assert train(pictures, tmp_path / "some", "--val", str(tmp_path / "val")) == 0
+    assert train(pictures, tmp_path / "some", "--set", f"data.validate_on={tmp_path / 'val'}") == 0
     assert "left out: red/0.png: not an image" in capsys.readouterr().err
     assert read_journal(tmp_path / "some/journal.jsonl")[-1]["validation"]["images"] == 1
     (tmp_path / "val/green/0.png").write_bytes(b"not a picture")
-    assert train(pictures, tmp_path / "none", "--val", str(tmp_path / "val")) == 0
+    assert train(pictures, tmp_path / "none", "--set", f"data.validate_on={tmp_path / 'val'}") == 0
     said = capsys.readouterr().err
     assert "validation: no image could be read" in said
     assert "top-1" not in said
-    assert train(pictures, tmp_path / "none", "--val", str(tmp_path / "val"), "--strict") == 1
+    other = changes(f"data.validate_on={tmp_path / 'val'}")
+    assert train(pictures, tmp_path / "none", *other, "--strict") == 1
     assert capsys.readouterr().err.count("left out: ") == 2
     last = read_journal(tmp_path / "none/journal.jsonl")[-1]["validation"]
     assert last == {"top1": None, "top5": None, "images": 0}
@@ -461,7 +462,7 @@ def test_tensorboard_that_is_missing_is_said_before_the_training(
     pictures, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert train(pictures, tmp_path, "--tensorboard") == 2
+    assert train(pictures, tmp_path, "--set", "run.tensorboard=true") == 2
     assert "pip install tensorboard" in capsys.readouterr().err
     assert not (tmp_path / "journal.jsonl").exists()
 
@@ -506,7 +507,8 @@ def test_two_processes_end_with_the_weights_of_one(pictures, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bits(pictures, tmp_path):
-    command = [sys.executable, SCRIPT, "--data", str(pictures), *REAL, "--threads", "1", "--out"]
+    command = [sys.executable, SCRIPT, "--data", str(pictures), *REAL]
+    command += [*changes("run.threads=1"), "--out"]
     subprocess.run([*command, str(tmp_path / "straight")], check=True, env=_environment())
     out = tmp_path / "killed"
     with subprocess.Popen([*command, str(out)], env=_environment()) as process:
@@ -522,9 +524,9 @@ def test_a_killed_process_resumes_to_the_same_bits(pictures, tmp_path):
 @pytest.mark.slow
 def test_a_compiled_run_gives_the_plain_ones_weights(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(SmallNetwork, "dropout_share", 0.0)  # compiled masks are others
-    still = changes("network.frozen_norm=true")
-    assert train(pictures, tmp_path / "plain", *still, "--quiet") == 0
-    assert train(pictures, tmp_path / "compiled", *still, "--quiet", "--compile") == 0
+    still = [*changes("network.frozen_norm=true"), "--quiet"]
+    assert train(pictures, tmp_path / "plain", *still) == 0
+    assert train(pictures, tmp_path / "compiled", *still, *changes("run.compile=true")) == 0
     plain, compiled = saved(tmp_path / "plain"), saved(tmp_path / "compiled")
     assert plain.keys() == compiled.keys()
     for name, value in plain.items():

@@ -92,9 +92,9 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(interruption, "stop_gently", gently)
-        train(config, tmp_path, "--bank", str(finished / "bank"))
+        train(config, tmp_path, "--set", f"run.bank={finished / 'bank'}")
     assert len(read_journal(tmp_path / "journal.jsonl")) == 2
-    assert train(config, tmp_path, "--bank", str(finished / "bank")) == 0
+    assert train(config, tmp_path, "--set", f"run.bank={finished / 'bank'}") == 0
     assert same(weights(tmp_path), weights(finished))
     ours, theirs = ((p / "multibox.safetensors").read_bytes() for p in (tmp_path, finished))
     assert ours == theirs
@@ -102,16 +102,16 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(config, finished, tmp_p
 
 def test_the_same_command_twice_at_once_is_refused(config, finished, tmp_path, capsys):
     with exclusive_lock(tmp_path, Group()):
-        assert train(config, tmp_path, "--bank", str(finished / "bank")) == 3
+        assert train(config, tmp_path, "--set", f"run.bank={finished / 'bank'}") == 3
     assert f"{tmp_path}: another process" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     (tmp_path / ".writing-00ff.tmp").write_bytes(b"half")
-    assert train(config, tmp_path, "--bank", str(finished / "bank")) == 0
+    assert train(config, tmp_path, "--set", f"run.bank={finished / 'bank'}") == 0
     assert not (tmp_path / ".writing-00ff.tmp").exists()
 
 
 def test_maps_serve_other_heads_but_not_other_views(config, finished, tmp_path, capsys):
-    bank = ["--bank", str(finished / "bank")]
+    bank = ["--set", f"run.bank={finished / 'bank'}"]
     other = settings("loss.match=priors", "optimiser.rate=0.01", "optimiser.accumulate=2")
     assert train(config, tmp_path / "heads", *bank, *other) == 0
     for change in ("views.min_area=0.1", "augment.flip=false"):
@@ -218,7 +218,7 @@ def test_an_image_that_cannot_be_read_is_named_once_in_each_run(
 
 def test_steps_lower_the_loss(config, finished, tmp_path):
     change = settings("optimiser.epochs=8", "optimiser.rate=0.003", "optimiser.save_every=100")
-    assert train(config, tmp_path, "--bank", str(finished / "bank"), *change) == 0
+    assert train(config, tmp_path, "--set", f"run.bank={finished / 'bank'}", *change) == 0
     losses = [entry["loss"] for entry in read_journal(tmp_path / "journal.jsonl")]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])  # four steps are an epoch
 
@@ -249,7 +249,7 @@ def test_a_network_that_runs_away_is_said_to_be_not_finite(config, finished, tmp
         "optimiser.rate=1e30", "optimiser.warmup=0", "optimiser.epochs=8",
         "optimiser.save_every=100", "optimiser.max_bad_steps=3",
     )  # fmt: skip
-    assert train(config, tmp_path, "--bank", str(finished / "bank"), *change) == 3
+    assert train(config, tmp_path, "--set", f"run.bank={finished / 'bank'}", *change) == 3
     assert "not finite 3 times in a row" in capsys.readouterr().err
     assert len(list(tmp_path.glob("not-finite-*.json"))) == 3
 
@@ -295,7 +295,7 @@ def test_two_processes_end_with_the_weights_of_one(config, finished, tmp_path):
     process's own.
     """
     change = settings("heads.dropout=0")
-    bank = ["--bank", str(finished / "bank")]
+    bank = ["--set", f"run.bank={finished / 'bank'}"]
     assert train(config, tmp_path / "one", *bank, *change) == 0
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",

@@ -197,7 +197,7 @@ def test_another_teacher_has_another_folder_and_another_run(config: Path, tmp_pa
     shutil.move(tmp_path / "warm", teacher)
     assert train(config, tmp_path / "pupil", *how) != 0  # the same words, but another teacher
     assert "other data" in capsys.readouterr().err
-    assert train(config, tmp_path / "other", *how, "--bank", str(bank)) == 0
+    assert train(config, tmp_path / "other", *how, "--set", f"run.bank={bank}") == 0
     assert len(list(bank.glob("teacher-*"))) == 2
 
 

@@ -87,7 +87,7 @@ def test_a_bank_trains_what_is_above_it_and_resumes(config: Path, tmp_path: Path
     assert "average/inception.4a.one.conv.weight" not in trained
     assert "inception.4a.one.conv.weight" in state
     # Another member on the same bank; and the same again, which has nothing left to do.
-    shared = ["--bank", str(tmp_path / "run" / "bank")]
+    shared = ["--set", f"run.bank={tmp_path / 'run' / 'bank'}"]
     other = settings("optimiser.sampling_seed=5")
     assert train(config, tmp_path / "other", *bank, *shared, *other) == 0
     assert not same(trained, weights(tmp_path / "other"))
@@ -349,7 +349,7 @@ def test_tensorboard_that_is_not_installed_is_one_sentence(
 ):
     (config.parent / "proposals.sqlite").unlink(missing_ok=True)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert train(config, tmp_path, "--tensorboard") == 2
+    assert train(config, tmp_path, "--set", "run.tensorboard=true") == 2
     assert "pip install tensorboard" in capsys.readouterr().err
     assert not (config.parent / "proposals.sqlite").exists()
 
@@ -377,7 +377,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_previous_checkpoint(
 def test_a_compiled_network_learns_the_same(config: Path, tmp_path: Path):
     both = [*STILL, *settings("box_loss={}")]
     assert train(config, tmp_path / "eager", *both) == 0
-    assert train(config, tmp_path / "compiled", *both, "--compile") == 0
+    assert train(config, tmp_path / "compiled", *both, "--set", "run.compile=true") == 0
     eager, compiled = weights(tmp_path / "eager"), weights(tmp_path / "compiled")
     assert same(eager, compiled, atol=1e-3)
 
@@ -618,7 +618,7 @@ def test_a_licence_is_of_the_data_and_not_of_the_config_that_was_copied(tmp_path
     mine = write_squares(tmp_path / "mine")
     (mine / "LICENSE").write_text("\n  Creative Commons Zero 1.0\n\nThe rest of it\n")
     data = ["--data", str(mine), "--split", "train"]
-    cache = ["--cache", str(tmp_path / "mine.sqlite")]
+    cache = settings(f"run.cache={tmp_path / 'mine.sqlite'}")
     assert train(config, tmp_path / "run", *data, *cache) == 0
     origin = read_manifest(tmp_path / "run" / "bundle").provenance
     assert origin.licence == "not stated; images of mine: Creative Commons Zero 1.0"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_classifiers import exit_code, tool
 
+from detector.cli.run_settings import RunSettings
 from detector.cli.training_session import training_session
 from detector.errors import SettingsError
 from detector.files import LOCK
@@ -28,8 +29,8 @@ def own_threads() -> Iterator[int]:
 def test_threads_are_those_that_make_batches_and_those_that_compute(
     given, batches, own_threads, tmp_path
 ):
-    asked = {"device": "cpu", "threads": given, "quiet": True, "compiled": True}
-    with training_session(tmp_path / "run", tmp_path, **asked) as context:
+    run = RunSettings(threads=given, compile=True)
+    with training_session(tmp_path / "run", tmp_path, run, device="cpu", quiet=True) as context:
         assert torch.get_num_threads() == (given or own_threads)
         assert (context.threads, context.bounded) == (batches, given is not None)
         assert (context.compiled, context.group.is_main) == (True, True)
@@ -37,12 +38,13 @@ def test_threads_are_those_that_make_batches_and_those_that_compute(
 
 
 def test_no_more_threads_compute_than_a_container_may_use(own_threads, tmp_path, monkeypatch):
+    asked = {"run": RunSettings(), "device": "cpu", "quiet": True}
     torch.set_num_threads(8)
     monkeypatch.setattr("detector.hardware.usable_cores", lambda: 3)
-    with training_session(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
+    with training_session(tmp_path / "run", tmp_path, **asked):
         assert torch.get_num_threads() == 3
     torch.set_num_threads(1)  # as OMP_NUM_THREADS or torchrun asked for
-    with training_session(tmp_path / "run", tmp_path, device="cpu", threads=None, quiet=True):
+    with training_session(tmp_path / "run", tmp_path, **asked):
         assert torch.get_num_threads() == 1
 
 
@@ -51,7 +53,8 @@ def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, c
         raise SettingsError(f"{build_engine(engine, options).threads} threads")
 
     monkeypatch.setattr(data, "build_engine", ask)
-    options = ["--config", config, "--out", tmp_path, "--device", "cpu", "--threads", 3]
+    options = ["--config", config, "--out", tmp_path, "--device", "cpu"]
+    options += ["--set", "run.threads=3"]
     assert exit_code(tool("train_regions").main, *options) == 2
     assert "error: 1 threads" in capsys.readouterr().err
 
@@ -61,7 +64,7 @@ def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, c
     ("options", "message"),
     [
         ([], "give --data"),
-        (["--data", "squares", "--bank", "kept"], "--bank changes nothing"),
+        (["--data", "squares", "--set", "run.bank=kept"], "run.bank changes nothing"),
         (["--split", "train"], "--split is of every --data"),
     ],
 )

@@ -52,7 +52,7 @@ def checkpoint_of_other_settings(folder: Path) -> None:
 
 
 EVALUATE = "evaluate detections --data voc --split val"
-TRAIN = "train regions --config voc/config.yaml --device cpu --quiet --cache cache.sqlite"
+TRAIN = "train regions --config voc/config.yaml --device cpu --quiet --set run.cache=cache.sqlite"
 
 # command; what the message must hold: the file or option, and the cure
 MISTAKES: list[tuple[str, ...]] = [

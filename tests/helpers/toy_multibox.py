@@ -41,7 +41,7 @@ def run(name: str, *words: object) -> int:
 
 
 def train(config: Path, out: Path, *more: str, quiet: bool = True) -> int:
-    words = ["--config", config, "--out", out, "--device", "cpu", "--threads", "1"]
+    words = ["--config", config, "--out", out, "--device", "cpu", "--set", "run.threads=1"]
     return run("train_multibox", *words, *(["--quiet"] if quiet else []), *more)
 
 

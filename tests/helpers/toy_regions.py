@@ -57,7 +57,8 @@ def write_config(toy: Path) -> Path:
 
 def arguments(config: Path, out: Path, *more: str) -> list[str]:
     cache = config.parent / "proposals.sqlite"
-    common = ["--config", str(config), "--cache", str(cache), "--device", "cpu", "--out", str(out)]
+    common = ["--config", str(config), "--device", "cpu", "--out", str(out)]
+    common += ["--set", f"run.cache={cache}"]
     return [*common, *more]
 
 

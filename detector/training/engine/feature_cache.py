@@ -63,7 +63,7 @@ class FeatureCache:
             return
         busy = (
             f"{self.folder}: another run is filling this bank; begin when it is full, or use"
-            " another --bank"
+            " another run.bank"
         )
         with shared_lock(self.folder, busy):
             done, images = self._resume(), len(self.counts)
