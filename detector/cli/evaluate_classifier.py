@@ -8,7 +8,6 @@ Probabilities are kept under --out: the same command again goes on after an inte
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -44,8 +43,6 @@ def main(
 
     from detector.cli.evaluating import classifier as evaluating
     from detector.datasets.labelled.recognise import read_labelled
-    from detector.evaluation.classification import table
-    from detector.evaluation.scoring.classifier import ClassifierScores
     from detector.evaluation.views import CROPS
     from detector.hardware import usable_cores, use_device
     from detector.images.paths import short_names
@@ -67,27 +64,17 @@ def main(
     judged = evaluating.under_classes(read_labelled(data, split), members, weights[0], classes)
     judged = judged.subset(images) if images is not None else judged
 
-    scores: dict[tuple[int, int], ClassifierScores] = {}
-    files, names = evaluating.files_on_disk(judged), short_names(weights)
+    scores, names = {}, short_names(weights)
     with stop_gently("these crops; what is done is kept") as stop:
-        for count, (number, member) in product(counts, enumerate(members)):
-            side = 0 if count == 144 else chosen.short_side
-            kept = evaluating.cache_of(
-                out, weights[number], judged, member, files, count, side, precision
-            )
-            one = scores[number, count] = ClassifierScores(member, judged, kept, count, side)
-            label = f"{pluralise(count, 'crop')}, {names[number]}"
+        for which, one in evaluating.scores_of(
+            out, weights, members, judged, counts, chosen.short_side, precision
+        ):
+            scores[which] = one
+            label = f"{pluralise(which[1], 'crop')}, {names[which[0]]}"
             for _ in progress(one.run(precision, where, threads), label, len(one), quiet):
                 if stop:
                     return 3  # leaving the block exits by the signal
-    rows, broken = evaluating.table_rows(scores, judged)
-    for _, message in sorted(broken.items()):
-        typer.echo(f"left out: {message}", err=True)
-    for line in table(rows):
-        typer.echo(line)
-    typer.echo(f"{pluralise(rows[0].images, 'image')} of {judged.name}")
-    evaluating.save_table(
-        out, rows, weights=names, data=judged.name, short_side=chosen.short_side,
-        precision=precision, broken=broken,
-    )  # fmt: skip
-    return 1 if broken else 0
+    complete = evaluating.report(
+        out, scores, judged, weights=names, short_side=chosen.short_side, precision=precision
+    )
+    return 0 if complete else 1

@@ -57,7 +57,7 @@ def main(
     from detector.training.classifier.outputs import say_what_to_try
     from detector.training.classifier.recipes import with_recipe
     from detector.training.classifier.settings import ClassifierTrainingConfig
-    from detector.training.classifier.trainer import train
+    from detector.training.classifier.trainer import train_members
 
     given = {
         "recipe": recipe,
@@ -79,20 +79,10 @@ def main(
         ) as context,
         stop_gently("this step, then saving") as stop,
     ):
-        readable, folders, unfinished = True, [], ""
-        for number in range(members):
-            folder = out if members == 1 else out / f"member-{number}"
-            if members > 1 and not context.quiet:
-                typer.echo(f"member {number + 1} of {members}", err=True)
-            own, where = settings.of_member(number), replace(context, out=folder, stop=stop)
-            trained = train(own, images, judged, where)
-            readable &= trained.readable
-            if trained.reached:
-                folders.append(folder)
-            if not trained.finished:
-                of = f", network {number + 1} of {members}" if members > 1 else ""
-                unfinished = f"step {trained.reached} of {trained.last}{of}"
-                break
-        if context.group.is_main and folders:
+        context = replace(context, stop=stop)
+        folders, readable, unfinished = train_members(settings, images, judged, context, members)
+        if not context.group.is_main:
+            return 0
+        if folders:
             say_what_to_try(folders, unfinished)
-        return code_of_made(not readable, strict) if context.group.is_main else 0
+        return code_of_made(not readable, strict)

@@ -1,4 +1,4 @@
-"""How every training begins: settings from a config and from options, and the processes at work."""
+"""The begin of every training: settings from a config and options, and the processes at work."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from detector.training.engine.context import RunContext
 
 Run = TypeVar("Run", bound="RunSettings")
+# That make batches, unless run.threads says how many.
 BATCH_THREADS = 2
-"""That make batches, unless run.threads says how many."""
 
 
 def tree_of(

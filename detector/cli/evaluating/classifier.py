@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import typer
 from pydantic import Field
 
 from detector.datasets.formats.annotation_files import read_limited
 from detector.datasets.labelled.images import LabelledImages, class_key
 from detector.errors import EvaluationError
-from detector.evaluation.classification import Row, hits
+from detector.evaluation.classification import Row, hits, table
 from detector.evaluation.scoring.classifier import ClassifierScores
 from detector.evaluation.scoring.probability_cache import ProbabilityCache
 from detector.files import write_atomically
+from detector.models.inference.prepare import Precision
 from detector.models.weights.classifier_file import Classifier
+from detector.progress.messages import pluralise
 from detector.settings import Settings
 
 
@@ -66,16 +70,24 @@ def under_classes(
     return images
 
 
-def cache_of(
-    out: Path, weights: Path, images: LabelledImages, member: Classifier, *depends: object
-) -> ProbabilityCache:
-    """Open the file of known probabilities, bound to the weights and all that they depend on."""
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    bound = repr((digest, member.input_size, *depends))
-    return ProbabilityCache(out, bound, (len(images), member.num_outputs))
+def scores_of(
+    out: Path, weights: Sequence[Path], members: Sequence[Classifier], images: LabelledImages,
+    counts: Sequence[int], short_side: int, precision: Precision,
+) -> Iterator[tuple[tuple[int, int], ClassifierScores]]:  # fmt: skip
+    """Open what is kept of each member by each number of crops, or begin it, one after the other.
+
+    Files of probabilities are bound to the weights and to all that the numbers depend on.
+    """
+    files = _files_on_disk(images)
+    for count, (number, member) in product(counts, enumerate(members)):
+        digest = hashlib.sha256(weights[number].read_bytes()).hexdigest()
+        side = 0 if count == 144 else short_side  # which has scales of its own
+        bound = repr((digest, count, side, member.input_size, precision, files))
+        kept = ProbabilityCache(out, bound, (len(images), member.num_outputs))
+        yield (number, count), ClassifierScores(member, images, kept, count, side)
 
 
-def files_on_disk(images: LabelledImages) -> str:
+def _files_on_disk(images: LabelledImages) -> str:
     """Hash of places, sizes and times: names within the set alone are those of other sets too."""
     place: Any = getattr(images.read, "place", Path)
     states: dict[Path, tuple[int, ...] | None] = {}  # one tar holds all of its members
@@ -117,8 +129,20 @@ def table_rows(
     return rows, broken
 
 
-def save_table(out: Path, rows: Sequence[Row], **about: object) -> None:
-    """Write classification.json."""
-    table = [{**row._asdict(), "cost": row.cost} for row in rows]
-    text = json.dumps({"table": table, **about}, indent=2)
-    write_atomically(out / "classification.json", text + "\n")
+def report(
+    out: Path,
+    scores: Mapping[tuple[int, int], ClassifierScores],
+    images: LabelledImages,
+    **about: object,
+) -> bool:
+    """Print the table, and write it as classification.json; False if some image is left out."""
+    rows, broken = table_rows(scores, images)
+    for _, message in sorted(broken.items()):
+        typer.echo(f"left out: {message}", err=True)
+    for line in table(rows):
+        typer.echo(line)
+    typer.echo(f"{pluralise(rows[0].images, 'image')} of {images.name}")
+    entries = [{**row._asdict(), "cost": row.cost} for row in rows]
+    result = {"table": entries, "data": images.name, **about, "broken": broken}
+    write_atomically(out / "classification.json", json.dumps(result, indent=2) + "\n")
+    return not broken

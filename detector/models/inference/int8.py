@@ -31,8 +31,8 @@ from detector.models.normalisation import CENTRED, Normalisation
 from detector.models.weights.storage import quantise
 from detector.structures import FILL_MEAN
 
+# Share of a layer's activations that may lie beyond its range, and are clipped to it.
 OUTLIERS = 1e-5
-"""Share of a layer's activations that may lie beyond its range, and are clipped to it."""
 _BRANCHES = ("one", "three", "five", "project")
 _LAST = "5b"
 

@@ -22,8 +22,8 @@ from detector.models.weights.pretrained import (
     replace_classifier,
 )
 
+# Value of `format` in the header of our own files (classifier_file.py).
 CLASSIFIER_FORMAT = "classifier 1"
-"""Value of `format` in the header of our own files (classifier_file.py)."""
 
 
 @dataclass(frozen=True)

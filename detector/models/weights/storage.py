@@ -11,8 +11,8 @@ from torch import Tensor
 from detector.errors import WeightsError
 
 StoredAs = Literal["float32", "float16", "int8"]
+# Suffix of the scales (outputs,) float32 of an 8-bit tensor: value = byte * scale.
 SCALE = ".scale"
-"""Suffix of the scales (outputs,) float32 of an 8-bit tensor: value = byte * scale."""
 
 
 def encode(state: Mapping[str, Tensor], precision: StoredAs) -> dict[str, Tensor]:

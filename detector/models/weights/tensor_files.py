@@ -14,8 +14,8 @@ from pathlib import Path
 
 from detector.errors import BundleError, brief, cut
 
+# Shapes of tensors by name.
 Layout = Mapping[str, tuple[int, ...]]
-"""Shapes of tensors by name."""
 
 
 def verified_bytes(folder: Path, file: str, size: int, sha256: str) -> bytes:

@@ -20,8 +20,8 @@ from detector.models.split import Trunk
 from detector.proposals.multibox.priors import SHAPES, Priors
 from detector.settings import Settings
 
+# Expected share of matched predictions before training; it sets the bias of the confidences.
 EXPECTED_SHARE = 0.002
-"""Expected share of matched predictions before training; it sets the bias of the confidences."""
 
 
 class HeadSettings(Settings):

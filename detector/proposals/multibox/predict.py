@@ -25,10 +25,10 @@ from detector.proposals.multibox.weights import TrainedMultiBox, load_multibox
 from detector.settings import Settings, validate
 from detector.structures import Array, Proposals
 
+# Path of the weights that come with the package.
 SHIPPED = Path(__file__).parents[2] / "weights" / "multibox" / "multibox.safetensors"
-"""Path of the weights that come with the package."""
+# A box that ends nearer than this to the border of its crop (in fractions) was probably cut.
 BORDER = 0.02
-"""A box that ends nearer than this to the border of its crop (in fractions) was probably cut."""
 
 
 class MultiBoxSettings(Settings):

@@ -17,10 +17,10 @@ from detector.errors import SettingsError
 from detector.structures import Array
 
 GRIDS = (8, 6, 4, 3, 2)
+# Priors of each cell.
 SHAPES = 11
-"""Priors of each cell."""
+# Lower limit of the measured deviations; google/multibox uses it for all priors.
 LEAST_DEVIATION = 0.01
-"""Lower limit of the measured deviations; google/multibox uses it for all priors."""
 
 
 @dataclass(frozen=True, eq=False)

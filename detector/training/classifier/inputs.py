@@ -124,10 +124,10 @@ def build_start(
     return network.to(device).to(memory_format=torch.channels_last)
 
 
+# Settings that a run may change when it goes on; images count by their names.
 NOT_OF_THE_WEIGHTS: Any = {
     "data": True, "optimiser": {"save_every", "validate_every", "max_bad_steps"},
 }  # fmt: skip
-"""Settings that a run may change when it goes on; images count by their names."""
 
 
 def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> str:
@@ -135,12 +135,8 @@ def fingerprint(settings: ClassifierTrainingConfig, train: LabelledImages) -> st
     folder.
     """
     chosen = settings.model_dump(exclude=NOT_OF_THE_WEIGHTS)
-    if settings.optimiser.sampling_seed is None:  # older runs, without this setting, stay resumable
-        del chosen["optimiser"]["sampling_seed"]
     if settings.network.frozen_norm:  # without statistics of a batch its parts change nothing
         chosen["optimiser"]["accumulate"] = 1
-    if not settings.augment.flip:  # older runs drew no number for it, which changed later ones
-        chosen["augment"]["flip"] = "never"
     return fingerprint_of({**chosen, "images": listing_of(train)})
 
 

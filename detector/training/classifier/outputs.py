@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from detector.training.classifier.inputs import TrainingSetup
 
 CLASSIFIER = "classifier.safetensors"
+# Images of a set that are decoded before the training, to see if they can be.
 SAMPLE = 50
-"""Images of a set that are decoded before the training, to see if they can be."""
 
 
 def report(setup: TrainingSetup) -> None:

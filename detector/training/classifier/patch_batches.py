@@ -22,8 +22,8 @@ from detector.structures import FILL_MEAN, Array
 from detector.training.augment import AugmentSettings, distort
 from detector.training.classifier.patches import PatchSettings, draw_patch, resize_patch
 
+# The label of an image that cannot be read: it adds nothing to the loss.
 UNREADABLE = -1
-"""The label of an image that cannot be read: it adds nothing to the loss."""
 
 
 @dataclass

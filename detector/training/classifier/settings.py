@@ -12,11 +12,11 @@ from detector.training.augment import AugmentSettings
 from detector.training.classifier.patches import PatchSettings
 from detector.training.engine.optimisers import DescentSettings
 
+# Input sizes, from and to, of the auxiliary heads as published.
 AUXILIARY_SIDES = {
     "googlenet": (224, 224), "bn_googlenet": (224, 224),
     "inception_v2": (299, 1024), "inception_v3": (299, 1024),
 }  # fmt: skip
-"""Input sizes, from and to, of the auxiliary heads as published."""
 
 
 class ImageSource(Settings):
@@ -74,7 +74,7 @@ class OptimiserSettings(DescentSettings):
     batch: int = Field(256, ge=1)
     """Images a step, over all processes and accumulated parts."""
     auxiliary_weight: float = Field(0.3, ge=0)
-    """Of each auxiliary head's loss, where the network has them."""
+    """Weight of each auxiliary head's loss, where the network has them."""
     validate_every: float = Field(1.0, gt=0, allow_inf_nan=True)
     """Epochs."""
 

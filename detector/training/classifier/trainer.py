@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,34 @@ class Trained:
     @property
     def finished(self) -> bool:
         return self.reached == self.last
+
+
+def train_members(
+    settings: ClassifierTrainingConfig,
+    images: LabelledImages,
+    validation: LabelledImages | None,
+    context: RunContext,
+    members: int,
+) -> tuple[list[Path], bool, str]:
+    """Train the members of an ensemble, one after the other, each in a folder of `context.out`.
+
+    Returns the folders with a classifier, False if some image could not be read, and how far the
+    training came if it was stopped.
+    """
+    folders, readable = [], True
+    for number in range(members):
+        folder = context.out if members == 1 else context.out / f"member-{number}"
+        if members > 1 and not context.quiet:
+            typer.echo(f"member {number + 1} of {members}", err=True)
+        own = settings.of_member(number)
+        trained = train(own, images, validation, replace(context, out=folder))
+        readable &= trained.readable
+        if trained.reached:
+            folders.append(folder)
+        if not trained.finished:
+            of = f", network {number + 1} of {members}" if members > 1 else ""
+            return folders, readable, f"step {trained.reached} of {trained.last}{of}"
+    return folders, readable, ""
 
 
 def train(

@@ -29,7 +29,7 @@ class ViewBankSettings(Settings):
 
     views_per_image: int = Field(3, ge=1)
     partial_views: int = Field(1, ge=1)
-    """Of images where only some classes are annotated."""
+    """Views of images where only some classes are annotated."""
 
 
 class ViewBatch(NamedTuple):

@@ -36,7 +36,7 @@ class TrunkSettings(Settings):
     options: dict[str, Any] = {}
     input_size: int = Field(224, ge=64, le=1024)
     weights: str | None = None
-    """What a region classifier starts from; None starts at random."""
+    """A start such as a region classifier's; None starts at random."""
     after: str = "4e"
     """The heads stand on this module's map; 4e's is twice as fine as 5b's."""
 
@@ -59,7 +59,7 @@ class MultiBoxTrainingConfig(Settings):
     )  # fmt: skip
     stored_as: StoredAs = "float16"
     licence: str = "not stated"
-    """Of the trained weights; goes into their file."""
+    """Licence of the trained weights; goes into their file."""
 
     @model_validator(mode="after")
     def _no_setting_of_a_classifier(self) -> MultiBoxTrainingConfig:
@@ -69,13 +69,12 @@ class MultiBoxTrainingConfig(Settings):
         return self
 
 
+# Settings that a run may change when it goes on, or when it is finished: of the file that is
+# written afterwards, of what is told and saved, and of how the work is divided.
 NOT_OF_THE_WEIGHTS: Any = {
     "stored_as": True, "licence": True,
     "optimiser": {"save_every", "validate_every", "max_bad_steps", "accumulate"},
 }  # fmt: skip
-"""Settings that a run may change when it goes on, or when it is finished: of the file that is
-written afterwards, of what is told and saved, and of how the work is divided.
-"""
 
 
 def run_fingerprint(settings: MultiBoxTrainingConfig, learnt_from: str, trunk: str) -> str:

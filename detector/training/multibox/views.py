@@ -34,8 +34,8 @@ from detector.training.engine.checkpoint import digest_of
 from detector.training.engine.image_cache import ImageCache
 
 _TRIES = 20
+# Threads that read files: several requests keep a disk busy.
 _READERS = 4
-"""Threads that read files: several requests keep a disk busy."""
 
 
 class ViewSettings(PartSettings):
