@@ -45,13 +45,18 @@ def test_an_unknown_name_lists_the_known():
     ("name", "options", "words"),
     [
         ("googlenet", {"depth": 3}, "depth"),
-        ("googlenet", {"form": "v7"}, "form"),
+        ("googlenet", {"form": "v7"}, "form 'v7' is not one of .*torchvision"),
+        ("googlenet", {"width": 0.0}, "width 0.0"),
+        ("googlenet", {"width": float("nan")}, "width nan"),
+        ("googlenet", {"dropout": -0.1}, "between 0 and 1"),
+        ("bn_inception", {"dropout": 1.5}, "between 0 and 1"),
+        ("inception_v3", {"layout": "v4"}, "released"),
         ("googlenet", {"num_outputs": 5}, "num_outputs"),
         ("googlenet", {"name": "nin"}, "name"),
         ("resnet50", {"name": "vgg16"}, "name"),
     ],
 )
-def test_an_option_that_does_not_exist_is_refused(name, options, words):
+def test_an_option_that_does_not_exist_or_is_out_of_range_is_refused(name, options, words):
     with pytest.raises(SettingsError, match=f"architecture '{name}' cannot be built.*{words}"):
         build_model(name, 5, **options)
 

@@ -45,14 +45,3 @@ def test_the_halving_pool_is_a_padded_one(side):
     x = torch.rand(1, 3, side, side)
     expected = F.max_pool2d(x, 3, 2, padding=side % 2, ceil_mode=True)
     assert torch.equal(HalvingPool()(x), expected)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"dropout": 1.5}, "between 0 and 1"),
-    ],
-)
-def test_options_out_of_range_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        BNInception(5, **options)

@@ -81,11 +81,6 @@ def test_published_auxiliary_heads_refuse_another_grid():
         GoogLeNet(5, auxiliary=True)(torch.zeros(1, 3, 128, 128))
 
 
-def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="torchvision"):
-        GoogLeNet(5, form="v2")
-
-
 def test_the_same_generator_makes_the_same_network():
     one, two = (GoogLeNet(3, generator=torch.Generator().manual_seed(4)) for _ in range(2))
     pairs = zip(one.parameters(), two.parameters(), strict=True)
@@ -125,16 +120,3 @@ def test_other_first_and_fifth_layers_train_and_are_replayed_by_their_generator(
     with torch.no_grad():
         expected = two(x)
         torch.testing.assert_close(fast(x), expected, rtol=1e-3, atol=1e-4 * expected.std().item())
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"width": 0.0}, "width 0.0"),
-        ({"width": float("nan")}, "width nan"),
-        ({"dropout": -0.1}, "between 0 and 1"),
-    ],
-)
-def test_options_out_of_range_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        GoogLeNet(5, **options)

@@ -245,6 +245,9 @@ CAFFEMODELS: dict[str, bytes] = {
     "a name that is not UTF-8": layer([3, 2], bytes(24), b"\xff\xfe"),
     "a number for a layer": varint(100 << 3) + varint(7),
     "no layer": message(1, b"net"),
+    "nothing": b"",
+    "text": b"hello there",
+    "garbage": message(100, b"\xff" * 30),
 }
 
 

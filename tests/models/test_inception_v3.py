@@ -77,8 +77,3 @@ def test_inception_v2_trains_with_its_auxiliary_head():
     out = model(torch.randn(2, 3, 299, 299))
     classifier_loss(out, torch.tensor([0, 2]), label_smoothing=0.1).mean().backward()
     assert all(p.grad is not None for p in model.parameters())
-
-
-def test_an_unknown_layout_is_refused():
-    with pytest.raises(ValueError, match="released"):
-        InceptionV3(5, layout="v4")

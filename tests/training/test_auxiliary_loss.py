@@ -17,17 +17,13 @@ def logits(*probabilities: float) -> torch.Tensor:
     return torch.tensor([probabilities]).log()
 
 
-def test_googlenets_loss_by_hand():
-    """-ln 0.5 of its own, 0.3 times -ln 0.25 and -ln 0.1 of the heads."""
-    output = (logits(0.5, 0.5), logits(0.25, 0.75), logits(0.1, 0.9))
-    found = classifier_loss(output, torch.tensor([0])).item()
-    assert found == pytest.approx(-math.log(0.5) - 0.3 * (math.log(0.25) + math.log(0.1)))
-
-
-def test_inception_v3s_loss_by_hand():
-    output = (logits(0.5, 0.5), logits(0.25, 0.75))
-    found = classifier_loss(output, torch.tensor([1])).item()
-    assert found == pytest.approx(-math.log(0.5) - 0.3 * math.log(0.75))
+@pytest.mark.parametrize("of_heads", [(), (0.25,), (0.25, 0.1)], ids=["none", "v3", "googlenet"])
+def test_the_heads_of_any_network_count_by_weight(of_heads):
+    """-ln 0.5 of its own, and 0.3 times -ln 0.25 and -ln 0.1 of the heads."""
+    output = tuple(logits(one, 1 - one) for one in (0.5, *of_heads))
+    found = classifier_loss(output if of_heads else output[0], torch.tensor([0])).item()
+    expected = -math.log(0.5) - 0.3 * sum(map(math.log, of_heads))
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from torch.nn import functional as F
 
 from detector.errors import SettingsError
 from detector.settings import load_config, validate
@@ -70,7 +69,7 @@ def test_another_architecture_does_not_inherit_the_recipes_network():
     ("changes", "message"),
     [
         (["recipe=secret"], "known are googlenet, caffe, v3, modern"),
-        (["optimiser.speed=1"], "unknown setting optimiser.speed; known: method, rate"),
+        (["optimiser.speed=1"], r"unknown setting optimiser\.speed; .*known: method, rate"),
         (["network.options.auxiliary=true", "network.input_size=64"], "input_size of 224"),
         (["optimiser.method=lion"], r"optimiser\.method"),
     ],
@@ -92,17 +91,6 @@ def test_rates_follow_the_papers(recipe, epoch, factor):
     settings = RECIPES[recipe].optimiser
     rate = rate_by_step(settings, round(settings.epochs * 100), 100)
     assert rate(round(epoch * 100)) == pytest.approx(settings.rate * factor, rel=1e-6)
-
-
-def test_the_loss_is_the_mean_of_heads_by_weight_and_smooth():
-    logits, extra = torch.randn(4, 5), torch.randn(4, 5)
-    labels = torch.tensor([0, 4, 2, 1])
-    one = F.cross_entropy(logits, labels, reduction="none")
-    two = F.cross_entropy(extra, labels, reduction="none")
-    both = classifier_loss((logits, extra), labels, auxiliary_weight=0.3)
-    assert torch.allclose(both, one + 0.3 * two)
-    even = classifier_loss(torch.zeros(1, 4), torch.tensor([1]), label_smoothing=0.1)
-    assert even.item() == pytest.approx(math.log(4))
 
 
 def test_an_unreadable_image_adds_nothing_to_the_loss():
