@@ -121,10 +121,8 @@ def imbalance(counts: Array, first: Array) -> Array:
 
 
 def _dealt(counts: Array, rng: np.random.Generator) -> Array:
-    """Sort images by their rarest class, at random within it, and take every other one.
-
-    Images without objects come last.
-    """
+    """Sort images by their rarest class, at random within it, and take every other one."""
+    # Images without objects come last.
     totals = counts.sum(0)
     rarity = np.where(counts > 0, totals, np.iinfo(np.int64).max)
     group = np.where(counts.any(1), rarity.argmin(1), counts.shape[1])
@@ -135,11 +133,9 @@ def _dealt(counts: Array, rng: np.random.Generator) -> Array:
 
 
 def _search(counts: Array, first: Array, rng: np.random.Generator) -> None:
-    """Improve `first` in place by exchanging images between the halves.
-
-    Each step takes the class of largest imbalance, an image of it from the half that has more, and
-    any image of the other half.
-    """
+    """Improve `first` in place by exchanging images between the halves."""
+    # Each step takes the class of largest imbalance, an image of it from the half that has more,
+    # and any image of the other half.
     present = np.flatnonzero(counts.sum(0))
     counts = counts[:, present]
     images_of = [np.flatnonzero(column) for column in counts.T]

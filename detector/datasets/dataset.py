@@ -128,12 +128,10 @@ class Dataset:
     def why_nothing_counts(self) -> str | None:
         """Explain why the set has no object for training or evaluation, with the cure, or None."""
         objects = [sample.annotations for sample in self.samples]
-        total, crowds = (
-            sum(map(len, objects)),
-            sum(int(annotations.crowd.sum()) for annotations in objects),
-        )
         if any(annotations.real.any() for annotations in objects):
             return None
+        total = sum(map(len, objects))
+        crowds = sum(int(annotations.crowd.sum()) for annotations in objects)
         if not total:
             return "none of its images has an object; check the annotations and the class names"
         what = f"all {total} objects are" if total > 1 else "its only object is"
@@ -230,10 +228,11 @@ class Dataset:
     def left_out(self) -> dict[str, str]:
         """Rule by image id, for listed images that are not among the samples."""
         here = {sample.image_id for sample in self.samples}
-        entries = (
-            (record.id, record.rule) for record in self.dropped if record.rule in IMAGE_RULES
-        )
-        return {image: rule for image, rule in entries if image not in here}
+        return {
+            record.id: record.rule
+            for record in self.dropped
+            if record.rule in IMAGE_RULES and record.id not in here
+        }
 
     def dropped_by_file(self, most: int = 10) -> list[str]:
         """Summarise what was left out: a line a file and rule, or a line a rule if over `most`."""

@@ -272,10 +272,9 @@ def _is_file_but(path: str, mine: str) -> bool:
 
 
 def _fitting(images: Sequence[_Image], folders: Sequence[str]) -> list[_Image]:
-    """Those whose folders do not contradict the given ones, the most alike of them: one path must
-    be the end of the other, and an image of val is none of train. Folders that none of several
-    images has tell nothing, so that all of these fit.
-    """
+    """Choose the images whose folders do not contradict the given ones, the most alike of them."""
+    # One path must be the end of the other, and an image of val is none of train. Folders that none
+    # of several images has tell nothing, so that all of these fit.
     alike: dict[int, list[_Image]] = {}
     for image in images:
         same = _same_end(image.folders, folders)
@@ -303,7 +302,8 @@ def _split_of(folders: Sequence[str]) -> str | None:
 
 
 def _tidy(text: str) -> str:
-    """A path with `/` between folders and composed accents; without drive, `.`, `..`, blanks."""
+    """Tidy a path: `/` between folders, composed accents; without drive, `.`, `..`, blanks."""
+    # Composed, since Macs give file names decomposed while annotations have them as typed.
     text = unicodedata.normalize("NFC", text).strip().replace("\\", "/")
     parts: list[str] = []
     for part in DRIVE.sub("", text).split("/"):
@@ -315,7 +315,8 @@ def _tidy(text: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """The path within an address, percent signs resolved; Label Studio's local files are in `d`."""
+    """Take the path out of an address, percent signs resolved."""
+    # Label Studio's local files are in the query, as `d`.
     if "?d=" in text:
         text = text.partition("?d=")[2].partition("&")[0]
     elif address := _ADDRESS.match(text):

@@ -31,13 +31,10 @@ def near_duplicates(paths: Iterable[Path]) -> Array:
     from scipy.sparse.csgraph import connected_components
 
     hashes = [difference_hash(path) for path in paths]
-    known = np.array(
-        [row for row, image_hash in enumerate(hashes) if image_hash is not None], np.int64
-    )
+    known = {row: bits for row, bits in enumerate(hashes) if bits is not None}
     pairs = np.zeros((0, 2), np.int64)
-    if len(known):
-        bits = np.stack([image_hash for image_hash in hashes if image_hash is not None])
-        pairs = known[alike(bits)]
+    if known:
+        pairs = np.array(list(known), np.int64)[alike(np.stack(list(known.values())))]
     shape = (len(hashes), len(hashes))
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape)
     groups: Array = connected_components(links, directed=False)[1]

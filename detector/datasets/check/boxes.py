@@ -15,10 +15,9 @@ from detector.structures import Array
 
 # Pixels beyond the image that count as rounding.
 SLACK = 1.0
+# Defaults of selective search: narrower boxes are dropped, in pixels of the image shrunk to this
+# longer side.
 LEAST_PROPOSAL, LONGEST_SIDE = 20, 500
-"""Defaults of selective search: narrower boxes are dropped, in pixels of the image shrunk to this
-longer side.
-"""
 # Fewest boxes for telling one convention from another.
 FEWEST = 4
 
@@ -56,10 +55,9 @@ def _remarks(boxes: Boxes) -> Iterator[Fault]:
 
 
 def _swapped(boxes: Boxes) -> str | None:
-    """Explain why the boxes seem to be in another convention, or None.
-
-    In the format's convention a fifth of them is impossible, in the other nearly all are possible.
-    """
+    """Explain why the boxes seem to be in another convention, or None."""
+    # In the format's convention a fifth of them is impossible, in the other nearly all are
+    # possible.
     how, written, sizes = boxes.how, boxes.written[boxes.finite], boxes.sizes[boxes.finite]
     if len(written) < FEWEST:
         return None

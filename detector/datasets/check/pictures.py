@@ -26,7 +26,9 @@ def judge_pictures(index: Index, ledger: Ledger, watch: Watch) -> None:
         _judge_size(picture, decoded, ledger)
         for warning in decoded.warnings:
             ledger.add(picture.path, picture.id, "image-warning", warning)
-        if decoded.orientation != 1 and not _tells_frame(picture, decoded):
+        # A declared size tells the frame where the raw and the upright one differ in size.
+        tells = picture.entry.size is not None and decoded.size != decoded.raw_size
+        if decoded.orientation != 1 and not tells:
             turned.append(picture)
         pixels = hashlib.blake2b(repr(decoded.size).encode(), digest_size=16)
         pixels.update(decoded.pixels.data)
@@ -78,11 +80,6 @@ def _judge_size(picture: Picture, decoded: Decoded, ledger: Ledger) -> None:
         turned = decoded.orientation >= 5 and declared == decoded.raw_size
         rule = "raw-frame" if turned else "wrong-size"
         ledger.add(picture.file, picture.id, rule, wrong_size(declared, decoded.size))
-
-
-def _tells_frame(picture: Picture, decoded: Decoded) -> bool:
-    """True where the declared size fits only the raw or only the upright frame."""
-    return picture.entry.size is not None and decoded.size != decoded.raw_size
 
 
 def _judge_frames(turned: list[Picture], index: Index, ledger: Ledger) -> None:

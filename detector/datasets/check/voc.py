@@ -95,10 +95,9 @@ def _listed(folder: VocFolder, path: Path, ledger: Ledger) -> list[str]:
 
 
 def _class_names(trees: Collection[ET.Element]) -> tuple[str, ...]:
-    """Name the classes as the reader does.
-
-    But where nine of ten objects have VOC's names, and half of these occur, other names are typos.
-    """
+    """Name the classes as the reader does."""
+    # But where nine of ten objects have VOC's names, and half of these occur, other names are
+    # typos.
     times = Counter(name for tree in trees for name in names_in(tree))
     of_voc = {name: times[name] for name in VOC_CLASSES if times[name]}
     if sum(of_voc.values()) >= 0.9 * times.total() and class_names(of_voc, trees) == VOC_CLASSES:

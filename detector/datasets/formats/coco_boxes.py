@@ -55,7 +55,8 @@ def _box_of_outline(outline: Any) -> list[float] | None:
 
 
 def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
-    """A mask goes down its columns: so many pixels without, so many with, so many without, ..."""
+    """Box a run-length mask."""
+    # It goes down the columns: so many pixels without, so many with, so many without, ...
     if not (isinstance(size, list) and len(size) == 2 and all(map(is_whole, size))):
         return None
     height, width = size
@@ -78,7 +79,9 @@ def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
 
 
 def _unpacked(text: str) -> list[int] | None:
-    """pycocotools' compressed counts: groups of five bits, from the third on as differences."""
+    """Unpack pycocotools' compressed counts."""
+    # Groups of five bits, the sixth says that more follow; from the third count on as differences
+    # to the last but one.
     counts: list[int] = []
     value = shift = 0
     for letter in text:

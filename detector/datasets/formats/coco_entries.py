@@ -112,9 +112,8 @@ def _groups(
     if above:
         used = {key_of(entry, "category_id") for entry in annotations}
         above = {number for number in above if str(number) not in used}
-    for number in sorted(
-        above, reverse=True
-    ):  # of two that are each other's, the later is the class
+    # Of two that are each other's supercategory, the later is the class.
+    for number in sorted(above, reverse=True):
         if not any(parents[other] == names[number] for other in names.keys() - above):
             above.discard(number)
     return above

@@ -157,9 +157,8 @@ def entries_of(
 
 
 def _classes_of(root: Path, folder: VocFolder, trees: Mapping[str, ET.Element]) -> tuple[str, ...]:
-    """Name the classes of the whole set, so that train and val agree; files of other splits are
-    read for it unless half of VOC's twenty occur in this one.
-    """
+    """Name the classes of the whole set, so that train and val agree."""
+    # Other splits need not be read where half of VOC's twenty occur in this one.
     times = Counter(name for tree in trees.values() for name in names_in(tree))
     if len(times) >= FEWEST_VOC_CLASSES and times.keys() <= set(VOC_CLASSES):
         return VOC_CLASSES

@@ -19,8 +19,8 @@ from detector.datasets.image_files import SUFFIXES, is_inside
 from detector.datasets.image_names import ImageNames
 from detector.errors import AmbiguousName, AnnotationError, DatasetError
 
+# The first of these folders that has any lists of images is taken.
 LISTS = (Path("ImageSets", "Main"), Path("ImageSets"), Path("."))
-"""Where lists of images are looked for; the first folder that has any is taken."""
 MAX_LIST_BYTES = 100_000_000
 _DEEPEST = 3
 _TRIED = 50
@@ -251,9 +251,8 @@ def holds_annotations(folder: Path) -> bool:
 
 
 def _pictures_of(root: Path, home: str) -> str | None:
-    """The folder with the images of the first XML files: most of them by the names that they
-    write themselves, then by their own names.
-    """
+    """Find the folder with the images of the first XML files."""
+    # The names that the files write themselves count first, then their own names.
     files = [name for name in _walk(root / home) if _is_xml(name)][:_TRIED]
     said = {_filename_in(root / home / name) for name in files} - {""}
     stems = {Path(name).stem for name in files}

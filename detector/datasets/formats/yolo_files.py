@@ -67,9 +67,8 @@ class Files:
             yield from (folder / name for name in names)
 
     def _text(self, folder: Path, stem: str) -> Path | None:
-        """STEM.txt; else the only file whose name differs in the composition of accents, or in the
-        capitals of .txt.
-        """
+        """Find STEM.txt, else the only file that is called so but for accents and capitals."""
+        # Macs decompose accents, and Windows programs write .TXT.
         if f"{stem}.txt" in self.names(folder):
             return folder / f"{stem}.txt"
         alike = self._texts_of(folder).get(unicodedata.normalize("NFC", stem), [])
@@ -166,9 +165,8 @@ def _path_id(image: Path, root: Path) -> str:
 
 
 def _listed_images(listing: Path, root: Path, ledger: Ledger) -> Iterator[Path]:
-    """The images that a list names, relative to the root or by their whole paths. A list that lies
-    elsewhere, as data.yaml may say, names what is beside and below it.
-    """
+    """The images that a list names, relative to the root or by their whole paths."""
+    # A list that lies elsewhere, as data.yaml may say, names what is beside and below it.
     root = root if listing.is_relative_to(root) else listing.parent
     try:
         text = read_text(listing)

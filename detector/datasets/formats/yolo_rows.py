@@ -30,9 +30,9 @@ BEYOND = 0.5
 EDGE = 0.02
 # So far beyond its box, in shares of the box, a key point may lie.
 AROUND = 0.05
+# Key points take at least so much of a side of their box. The first two points of an outline lie
+# close together, so that the box they would be is far larger than the outline.
 LEAST_SPREAD = 0.2
-"""Key points take at least so much of a side of their box. The first two points of an outline lie
-close together, so that the box they would be is far larger than the outline."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,8 @@ def meaning_of(settings: Mapping[str, Any], texts: Iterable[str]) -> Meaning:
 
 
 def _what_both_are(texts: Iterable[str]) -> str:
-    """By the rows that can be one thing only, and because key points are of one number, while
-    outlines vary.
-    """
+    """Tell what an ambiguous row is by the split's rows that can be one thing only."""
+    # Key points are of one number in every row, while outlines vary.
     only_box = only_outline = both = 0
     lengths = set()
     for text in texts:
@@ -207,9 +206,8 @@ def _are_key_points(points: Sequence[float], dimensions: int, box: Sequence[floa
         if not (unpaired or all(point in (0, 1, 2) for point in visible)):
             return False
         labelled = [point for point in labelled if point[2] > 0]
-    labelled = [
-        point for point in labelled if point[0] > 0 or point[1] > 0
-    ]  # (0, 0) and (-1, -1): not labelled
+    # Programs write (0, 0) or (-1, -1) where nobody labelled the point.
+    labelled = [point for point in labelled if point[0] > 0 or point[1] > 0]
     spread = []
     for axis in (0, 1):
         centre, side = box[axis], box[2 + axis]
@@ -225,11 +223,7 @@ def _is_appendix(values: Sequence[float]) -> bool:
     """A confidence, a track, or the one and then the other."""
     if len(values) == 2:
         return 0 <= values[0] <= 1 and _is_track(values[1])
-    return len(values) == 1 and _is_confidence_or_track(values[0])
-
-
-def _is_confidence_or_track(value: float) -> bool:
-    return 0 <= value <= 1 or _is_track(value)
+    return len(values) == 1 and (0 <= values[0] <= 1 or _is_track(values[0]))
 
 
 def _is_track(value: float) -> bool:

@@ -83,9 +83,8 @@ def _is_hidden(name: str) -> bool:
 
 
 def _classes_of(names: Sequence[str]) -> list[str]:
-    """As in a folder of class folders. The folder that holds all of them is not a class: in it,
-    `images` is one, beside `masks`.
-    """
+    """As in a folder of class folders."""
+    # The folder that holds all of them is not a class: in it, `images` is one, beside `masks`.
     folders = [PurePosixPath(name).parent for name in names]
     top = PurePosixPath(posixpath.commonpath(set(folders))) if folders else None
     return [
