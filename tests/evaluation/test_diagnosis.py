@@ -291,16 +291,7 @@ def test_shares_and_shapes_have_their_edges() -> None:
     boxes = [[0, 0, wide, high] for wide, high in sides]
     rows = diagnose(dataset_of(Annotations(boxes, [CAT] * 6)), {}, 0.5).slices
     assert [s.objects for s in rows if s.by == "share"] == [1, 2, 2, 1]
-    sides = [
-        (49, 100),
-        (50, 100),
-        (79, 100),
-        (80, 100),
-        (124, 100),
-        (125, 100),
-        (199, 100),
-        (200, 100),
-    ]
+    sides = [(width, 100) for width in (49, 50, 79, 80, 124, 125, 199, 200)]
     boxes = [[0, 0, wide, high] for wide, high in sides]
     rows = diagnose(dataset_of(Annotations(boxes, [CAT] * 8)), {}, 0.5).slices
     assert [s.objects for s in rows if s.by == "shape"] == [1, 2, 2, 2, 1]
