@@ -147,6 +147,19 @@ def test_a_silent_detector_scores_zero_and_nothing_is_printed(
     assert result.mean_ap == 0.0
     extras = json.loads(result.to_json())["extras"]
     assert extras["APl"] is None
-    numbers = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
+    numbers = [
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "AR1",
+        "AR10",
+        "AR100",
+        "ARs",
+        "ARm",
+        "ARl",
+    ]
     assert list(extras) == [*numbers, "images", "images_with_detections"]
     assert capsys.readouterr() == ("", "")
