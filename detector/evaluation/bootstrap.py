@@ -80,11 +80,10 @@ def image_draws(images: int, seed: int, rounds: int) -> Array:
 
 
 def interval_of(estimate: float, resampled: Array) -> Interval:
-    """The estimate with the spread of the resampled values about their own mean.
-
-    Repeated images make the curve rougher, and the envelope lifts a rough curve, so all resampled
-    values lie a little high: a bias of the method, not of the detector.
-    """
+    """The estimate with the spread of the resampled values about their own mean."""
+    # About their mean and not about the estimate: repeated images make the curve rougher, and the
+    # envelope lifts a rough curve, so all resampled values lie a little high. That is a bias of the
+    # method, not of the detector.
     resampled = resampled[~np.isnan(resampled)]
     if len(resampled) == 0:
         raise EvaluationError("no resampled set of images has an object to be found")

@@ -74,9 +74,10 @@ def evaluate(
     rows = class_results(matching, average)
     mean = mean_over_classes(rows)
     extras = {"images": len(dataset), "images_with_detections": len(results)}
-    if rounds == 0:
+    if rounds == 0:  # inner loops and ceilings need only the number
         return Evaluation(protocol, mean, rows, extras)
     aps, means = resample(matching, average, image_draws(len(dataset), seed, rounds))
+    # A class whose few objects no round drew has an AP but no interval.
     rows = tuple(
         replace(row, interval=None if np.isnan(drawn).all() else interval_of_ap(row.ap, drawn))
         for row, drawn in zip(rows, aps.T, strict=True)

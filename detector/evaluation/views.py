@@ -22,8 +22,8 @@ Crops = Literal[1, 10, 144]
 CROPS: tuple[int, ...] = get_args(Crops)
 SHORT_SIDES = (256, 288, 320, 352)
 _INPUT = 224
+# Times its shorter side: a line of 1 x 60,000 pixels would fill the memory, and is squeezed.
 LONGEST = 100
-"""Times its shorter side, an image is made at most so long."""
 
 
 def views(image: Array, crops: int, size: int, short_side: int = SHORT_SIDES[0]) -> Array:
@@ -86,17 +86,16 @@ def _central(image: Array, size: int) -> Array:
 def _with_short_side(image: Array, side: int) -> Array:
     height, width = image.shape[:2]
     scale = side / min(height, width)
-    # A line of 1 x 60,000 pixels would fill the memory: what is longer than that is squeezed.
     height, width = (min(max(side, round(one * scale)), LONGEST * side) for one in (height, width))
     return _resized(image, height, width)
 
 
 def _resized(image: Array, height: int, width: int) -> Array:
-    """Resize by area averaging when shrinking, to avoid aliasing, and cubic when enlarging."""
     import cv2
 
     if image.shape[:2] == (height, width):
         return image
+    # Area averaging avoids aliasing; it is blocky where an image grows.
     shrinks = height < image.shape[0]
     return cv2.resize(
         image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

@@ -27,8 +27,7 @@ from detector.results.results_text import Names, Row, gather
 from detector.results.unmatched import Unmatched
 from detector.structures import LARGEST_ID, Detections
 
-FILE = "detections.json"
-"""Name of the file in an output folder."""
+FILE = "detections.json"  # in an output folder
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 
 

@@ -50,7 +50,7 @@ def write_csv_results(
 
 
 def _inert(name: str) -> str:
-    """The name as a cell that a spreadsheet does not run as a formula; `_name_in` reverses it."""
+    # A spreadsheet would run such a cell as a formula; `_name_in` takes the apostrophe off again.
     return f"'{name}" if _FORMULA.match(name) else name
 
 

@@ -66,6 +66,7 @@ def write_voc_results(folder: Path, dataset: Dataset, results: Mapping[str, Dete
 def read_voc_results(folder: Path, dataset: Dataset, unmatched: Unmatched) -> dict[str, Detections]:
     """Read the files of a folder by image id of `dataset`."""
     files = {path: _class_of(path, dataset) for path in sorted(folder.glob(VOC_FILES))}
+    # What stands before the class: comp3_det_val of one run, comp4_det_test of another.
     kinds = {path.name.removesuffix(f"_{name}.txt") for path, name in files.items() if name}
     if len(kinds) > 1:
         raise EvaluationError(

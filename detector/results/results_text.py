@@ -126,6 +126,7 @@ def best_first(found: Detections, from_xyxy: Convert) -> Iterator[tuple[int, lis
     exact = found.boxes if found.written is None else xyxy_from_coco(found.written)
     boxes = exact[order].astype(np.float64).round(2)
     least = np.where(found.xywh[order, 2:] > 0, 0.01, 0)
+    # Rounded to nothing, a tiny box would come back without an area and overlap nothing.
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + least)
     scores = found.scores[order].tolist()
     for label, score, box in zip(

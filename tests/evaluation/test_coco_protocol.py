@@ -148,18 +148,7 @@ def test_a_silent_detector_scores_zero_and_nothing_is_printed(
     extras = json.loads(result.to_json())["extras"]
     assert extras["APl"] is None
     numbers = [
-        "AP",
-        "AP50",
-        "AP75",
-        "APs",
-        "APm",
-        "APl",
-        "AR1",
-        "AR10",
-        "AR100",
-        "ARs",
-        "ARm",
-        "ARl",
-    ]
+        "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+    ]  # fmt: skip
     assert list(extras) == [*numbers, "images", "images_with_detections"]
     assert capsys.readouterr() == ("", "")

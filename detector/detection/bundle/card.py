@@ -22,13 +22,14 @@ from detector.files import write_atomically
 from detector.progress.messages import escape_controls
 
 CARD = "README.md"
+# Begins a line of every card: another README.md is its owner's, and stays.
 MARK = "<!-- made by inception-rcnn"
-"""Begins a line of every card: another README.md is its owner's, and stays."""
 CURVES = "precision_recall.png"
 PICTURES = "card_*"
+# A bundle is copied, committed and uploaded: its pictures are small beside its networks.
 MOST_PICTURE_BYTES, MOST_BYTES = 200_000, 1_000_000
+# Those that the hub knows by name, where a bundle's licence begins with one.
 LICENCES = re.compile(r"(apache-2\.0|mit|bsd-3-clause|cc0-1\.0|cc-by-4\.0)\b", re.IGNORECASE)
-"""Those that the hub knows by name, where a bundle's licence begins with one."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
 
 

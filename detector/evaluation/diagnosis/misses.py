@@ -48,9 +48,8 @@ class RegionEvidence(NamedTuple):
 
 
 def region_evidence(truth: Annotations, proposals: Proposals, scores: Array) -> RegionEvidence:
-    """The evidence of N regions with scores (N, K+1). It is small enough to be kept for all images
-    while their scores pass by.
-    """
+    """The evidence of N regions with scores (N, K+1)."""
+    # Three numbers an object, kept for all images while the regions' scores pass by.
     count = len(truth)
     if len(proposals) == 0 or count == 0:
         return RegionEvidence(np.zeros(count), np.zeros(count), np.zeros(count, bool))
@@ -85,6 +84,8 @@ def reasons_of(
     known = _concatenate(dataset, evidence or {})
     seen = ~np.isnan(known.overlap)
     covered, touched, mistaken = _detected(matching, threshold)
+    # The first that holds: a region on the object that had its class and score was suppressed,
+    # whatever was detected nearby.
     conditions = [
         ~missed,
         matching.finder >= 0,

@@ -90,5 +90,6 @@ def _with_perfect_classes(dataset: Dataset, results: Mapping[str, Detections]) -
     for sample in dataset.samples:
         boxes = results.get(sample.image_id, nothing).boxes
         boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]  # those of a file may have no area
+        # Labels and scores are dropped; the size of the image is not looked at.
         proposals[sample.image_id] = Proposals(boxes, sample.size or (1, 1))
     return match_voc(dataset, oracle_detections(dataset, proposals))

@@ -79,7 +79,7 @@ def images_beyond(dataset: Dataset, results: Mapping[str, Detections], max_dets:
 
 
 def _truth(dataset: Dataset) -> Content:
-    """The data set in COCO's layout; ids count from 1, since pycocotools takes 0 for no match."""
+    # Ids count from 1 everywhere, since pycocotools takes 0 for no match.
     objects: list[dict[str, Any]] = []
     for image, sample in enumerate(_in_coco_order(dataset), start=1):
         truth = sample.annotations
@@ -113,7 +113,7 @@ def _row(image: int, box: list[float], label: int, size: float) -> dict[str, Any
 
 
 def _in_coco_order(dataset: Dataset) -> list[Sample]:
-    """By increasing id where all are numbers: pycocotools breaks ties between images that way."""
+    # pycocotools breaks ties between images by increasing id; only numbers have such an order.
     samples = list(dataset.samples)
     if all(sample.image_id.isdecimal() for sample in samples):
         samples.sort(key=lambda sample: int(sample.image_id))

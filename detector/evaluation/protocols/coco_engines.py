@@ -19,8 +19,7 @@ from detector.structures import Array
 CocoEngine = Literal["pycocotools", "fast"]
 ENGINES: tuple[CocoEngine, ...] = get_args(CocoEngine)
 
-MAX_DETS = 100
-"""COCO's own limit."""
+MAX_DETS = 100  # COCO's own limit
 
 Content = dict[str, list[Any]]
 
@@ -103,16 +102,11 @@ def _pycocotools(truth: Content, found: Content) -> Any:
 
 
 def _skipping_evaluation() -> Callable[..., Any]:
-    """pycocotools' evaluation without the visits that cannot change a number.
-
-    It visits every image with every class and each of four ranges of area, whether or not there is
-    anything: 1.6 million visits for 5,000 images and 80 classes. A visit depends on the range only
-    by which areas lie within it, so that two ranges with the same ones share a visit. Where there
-    is none within, everything is ignored, and an ignored detection adds a point to the curve at
-    which neither precision nor recall changes.
-    """
+    """pycocotools' evaluation without the visits that cannot change a number."""
     from pycocotools.cocoeval import COCOeval
 
+    # It visits every image with every class and each of four ranges of area, whether or not there
+    # is anything: 1.6 million visits for 5,000 images and 80 classes.
     class SkippingEvaluation(COCOeval):  # type: ignore[misc]  # which has no types
         def evaluate(self) -> None:
             self._prepare()
@@ -131,7 +125,11 @@ def _skipping_evaluation() -> Callable[..., Any]:
             self._lay_out([row for rows in visited.values() for row in rows])
 
         def _visits(self, image: int, category: int, areas: list[float]) -> list[Any]:
-            """One image and class: what was found in each range of area; None is nothing."""
+            """The results of one image and class in each range of area; None is nothing."""
+            # A visit depends on the range only by which areas lie within it, so that two ranges
+            # with the same ones share a visit. Where there is none within, everything is ignored,
+            # and an ignored detection adds a point to the curve at which neither precision nor
+            # recall changes.
             known: dict[tuple[bool, ...], Any] = {}
             found = []
             for low, high in self.params.areaRng:
@@ -144,7 +142,7 @@ def _skipping_evaluation() -> Callable[..., Any]:
             return found
 
         def _lay_out(self, rows: list[list[Any]]) -> None:
-            """Leave the rows as accumulate() wants them: equally long, one place for each image."""
+            # accumulate() wants them equally long, one place for each image.
             longest = max(map(len, rows))
             self.evalImgs = [one for row in rows for one in row + [None] * (longest - len(row))]
             self.params.imgIds = list(range(longest))

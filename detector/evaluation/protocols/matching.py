@@ -119,6 +119,7 @@ def match(dataset: Dataset, results: Mapping[str, Detections], judge: Judge) -> 
         )
         before += len(truth)
     table = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
+    # Stable: equal scores keep the images' order, as a devkit's sort of a result file does.
     order = np.argsort(-table[2], kind="stable")
     images, labels, scores, boxes, verdicts, own, own_iou, other, other_iou = (
         column[order] for column in table
@@ -165,6 +166,7 @@ def _columns(
     for label in np.unique(found.labels):
         rows, mine = found.labels == label, truth.labels == label
         verdicts[rows] = judge(overlaps[np.ix_(rows, mine)], truth.xywh[mine], ignored[mine])
+    # A diagnosis names only objects that were to be found.
     counted = np.where(ignored, 0.0, overlaps)
     same = found.labels[:, None] == truth.labels[None]
     return (

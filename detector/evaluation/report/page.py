@@ -24,11 +24,10 @@ from detector.evaluation.report.pictures import worst_pictures
 from detector.evaluation.result import CURVE_POINTS, ClassResult, Evaluation
 from detector.progress.messages import escape_controls, pluralise
 
-FEW_CLASSES = 3
-"""Up to so many have a card of the common size for their curves and confusions."""
+FEW_CLASSES = 3  # up to so many have a card of the common size for curves and confusions
 PANELS_IN_A_ROW = 8
 MOST_CURVES = 60
-MOST_CONFUSED = 40
+MOST_CONFUSED = 40  # a wider matrix cannot be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +130,7 @@ def _numbers(report: Report) -> list[tuple[str, str]]:
 
 
 def _errors(diagnosis: Diagnosis) -> list[Bar]:
-    most = max([one.gain for one in diagnosis.gains] + [0.01])
+    most = max([one.gain for one in diagnosis.gains] + [0.01])  # no full bar for almost nothing
     return [
         Bar(one.kind, one.gain / most, f"+{percent(one.gain)}", f"{one.number}", "all" in one.kind)
         for one in diagnosis.gains
@@ -166,7 +165,7 @@ def _stages(diagnosis: Diagnosis, evaluation: Evaluation) -> list[Bar]:
 
 
 def _coverage(coverage: Coverage) -> Chart:
-    taken = np.maximum(1.0, coverage.taken)
+    taken = np.maximum(1.0, coverage.taken)  # its logarithm is drawn
     lines = (coverage.recall(0.5), coverage.recall(0.7), coverage.mabo())
     ticks = [10**k for k in range(int(np.log10(taken[0])), int(np.ceil(np.log10(taken[-1]))) + 1)]
     curves = [(taken, values) for values in lines]

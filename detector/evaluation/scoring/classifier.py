@@ -24,8 +24,8 @@ from detector.models.weights.classifier_file import Classifier
 from detector.progress.prefetch import prefetched
 from detector.structures import Array
 
+# Least number of crops computed at once: one image's single crop would leave a batch empty.
 _TOGETHER = 64
-"""Least number of crops computed at once, so that batches are full."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ClassifierScores:
         ensemble = Ensemble([member], precision=precision, device=device, workers=threads)
         ready = prefetched(self._views, 0, len(self.groups), threads=min(threads, 4))
         for number, (rows, pixels) in enumerate(ready):
-            if len(rows):
+            if len(rows):  # none where every file of the group is broken
                 probability = ensemble({member.spec: torch.from_numpy(pixels)})
                 mean = probability.view(len(rows), self.crops, -1).mean(1)
                 self.kept.put(rows, mean.numpy())

@@ -109,6 +109,7 @@ def forward_dataset(
             missing.append((sample, content))
         else:
             yield sample, regions
+    # All cached images came first, so that a bar's pace is that of the networks.
     begin()
     proposing = proposing or proposing_with(detector)
     yield from _forward_missing(detector, missing, store, proposing, should_stop)
@@ -151,8 +152,8 @@ def _forward_missing(
     yield from failed
 
 
+# Most training images that a bundle remembers, evenly spaced: enough to recognise its own data.
 TRAINED_ON = 1000
-"""Most training images that a bundle remembers, evenly spaced: enough to recognise its own data."""
 
 
 def picture_hashes(dataset: Dataset) -> tuple[str, ...]:

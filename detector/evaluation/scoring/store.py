@@ -26,13 +26,13 @@ from detector.proposals.cache.stored import settings_hash
 from detector.structures import Array, Proposals
 
 FORMAT = 2
+# The errors of reading a damaged .npz file.
 DAMAGE = (
     OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
     RuntimeError,  # "encrypted", or packed in an unknown way
     TypeError,  # one number in a list's place, or the other way round
     MemoryError,  # a shape that nobody wrote
 )  # fmt: skip
-"""The errors of reading a damaged .npz file."""
 
 
 class Part(NamedTuple):
