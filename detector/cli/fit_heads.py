@@ -3,7 +3,7 @@
     python tools/fit_heads.py --data VOC2012 --split train --out runs/with_heads
     python tools/fit_heads.py --bank runs/voc --weights runs/voc/bundle --out runs/with_heads
     python tools/fit_heads.py --add mug --data few_images/ --out runs/with_mugs
-    python tools/detect.py image.jpg --weights runs/with_heads --svm --regression
+    python tools/detect.py image.jpg --weights runs/with_heads --set svm=true --set regression=true
 
 The networks stay as they are. SVMs and regression keep the features that they see in OUT.features:
 run the same command again to go on after an interruption.
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import code_of_made, exclusive_out, members_of, reject_unused, sibling
-from detector.seeds import LARGEST
+from detector.cli.app import code_of_made, exclusive_out, reject_unused, sibling
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.detection.bundle import BundleManifest
+
+SETTINGS = "detector.training.heads.settings.FitHeadsSettings"
 
 
 @exclusive_out
@@ -37,50 +38,35 @@ def main(
         Path | None,
         typer.Option(help="In place of --data: a training's OUT, whose maps were kept; minutes."),
     ] = None,
-    data_root: Annotated[
-        Path, typer.Option(help="With --bank: where that training's data paths begin.")
-    ] = Path("."),
     split: option.Split = None,
     weights: option.Weights = None,
     add: Annotated[
         str | None, typer.Option(help="Add this class of the data set, from 5 to 100 boxes.")
     ] = None,
-    boxes: Annotated[int, typer.Option(min=5, help="With --add: most boxes used.")] = 100,
-    crops: Annotated[
-        int, typer.Option(min=100, help="With --add: most regions described, about.")
-    ] = 3000,
     background: Annotated[
         list[str], typer.Option(help="With --add: photographs without the class; may repeat.")
     ] = [],  # noqa: B006
-    svm: Annotated[bool, typer.Option(help="Fit SVMs.")] = True,
-    regression: Annotated[bool, typer.Option(help="Fit box regression.")] = True,
     enable: Annotated[
         bool, typer.Option(help="The new bundle uses them unless told not to.")
     ] = False,
-    images: option.SomeImages = None,
-    max_proposals: option.MaxProposals = None,
-    ensemble: option.Ensemble = "1",
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of features and proposals. [OUT.features]")
-    ] = None,
     device: option.Device = "auto",
-    precision: option.Precision = "auto",
     threads: option.Threads = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of what is drawn.")] = 0,
+    change: Annotated[list[str], option.settings_of(SETTINGS)] = [],  # noqa: B006
     quiet: option.Quiet = False,
-    strict: option.AllImages = False,
 ) -> int:
     """Fit heads on a bundle's features."""
     from detector.detection.bundle import read_manifest, save_heads
     from detector.detection.load import SHIPPED
     from detector.training.heads.fitting import fit_heads, fit_heads_on_bank, thresholds_with
+    from detector.training.heads.settings import FitHeadsSettings
     from detector.training.regions.settings import HeadsConfig
 
     started = time.perf_counter()
     if (data is None) == (bank is None) or (add is not None and data is None):
         raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
-    if add is None and not (svm or regression):
-        raise typer.BadParameter("--no-svm --no-regression leaves nothing to fit")
+    chosen = option.chosen(FitHeadsSettings, change)
+    if add is None and not (chosen.svm or chosen.regression):
+        raise typer.BadParameter("--set svm=false --set regression=false leaves nothing to fit")
     for given, other in ((add, "--add"), (bank, "--bank")):
         where = f"without {other}" if given is None else f"with {other}"
         reject_unused(context, IDLE[where], where)
@@ -88,32 +74,34 @@ def main(
     manifest = read_manifest(bundle)
     machine: dict[str, Any] = {
         "device": device,
-        "precision": precision,
+        "precision": chosen.precision,
         "threads": threads,
         "quiet": quiet,
     }
-    heads = HeadsConfig(svm=svm, regression=regression, seed=seed)
+    heads = HeadsConfig(svm=chosen.svm, regression=chosen.regression, seed=chosen.seed)
     if bank is not None:
         fitted, complete = fit_heads_on_bank(
-            bank, bundle, heads, data_root=data_root, members=members_of(ensemble), **machine
+            bank, bundle, heads, data_root=chosen.data_root, members=chosen.members, **machine
         )
     elif add is None:
         assert data is not None
         fitted, complete = fit_heads(
-            data_of_bundle(data, split, images, manifest), bundle,
-            cache or sibling(out, ".features"), heads,
-            members=members_of(ensemble), max_proposals=max_proposals, **machine,
+            data_of_bundle(data, split, chosen.images, manifest), bundle,
+            chosen.cache or sibling(out, ".features"), heads,
+            members=chosen.members, max_proposals=chosen.most_proposals, **machine,
         )  # fmt: skip
     else:
         from detector.training.heads.new_class import data_of_class, fit_new_class
 
         assert data is not None
-        dataset = data_of_class(add, data, split, boxes, background, manifest)
-        fitted, complete = fit_new_class(dataset, bundle, max_proposals, crops, seed, **machine)
+        dataset = data_of_class(add, data, split, chosen.boxes, background, manifest)
+        fitted, complete = fit_new_class(
+            dataset, bundle, chosen.most_proposals, chosen.crops, chosen.seed, **machine
+        )
     save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: inception-rcnn detect IMAGE --weights {out}")
-    return code_of_made(not complete, strict)
+    return code_of_made(not complete, chosen.strict)
 
 
 IDLE = {

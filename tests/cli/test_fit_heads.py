@@ -117,6 +117,9 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+CROPS = ("--set", "crops=400")
+
+
 def exit_code(voc: Path, bundle: Path, *options: object) -> int:
     given = ["--data", voc, "--weights", bundle, "--device", "cpu", "--threads", 1, *options]
     with pytest.raises(SystemExit) as end:
@@ -149,7 +152,7 @@ def test_a_program_adds_a_class_as_the_command_does_and_nothing_is_printed(
     voc: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, again = tmp_path / "new", tmp_path / "again"
-    options = ("--split", "train", "--boxes", 5, "--crops", 400, "--seed", 3)
+    options = ("--split", "train", "--set", "boxes=5", *CROPS, "--set", "seed=3")
     assert exit_code(voc, bundle, "--add", "mug", *options, "--out", out) == 0
     capsys.readouterr()
     made = fit_class(
@@ -179,7 +182,7 @@ def renamed(voc: Path, folder: Path, old: str, new: str) -> Path:
 
 def test_the_same_seed_learns_the_same_head(voc, bundle, tmp_path):
     for name in "ab":
-        where = ("--split", "train", "--out", tmp_path / name, "--crops", 400)
+        where = ("--split", "train", "--out", tmp_path / name, *CROPS)
         assert exit_code(voc, bundle, "--add", "mug", *where) == 0
     one, other = (read_manifest(tmp_path / name).heads[0].sha256 for name in "ab")
     assert one == other
@@ -291,7 +294,7 @@ def middle(image: Array, box: Array) -> tuple[int, ...]:
 
 
 def test_features_are_kept_and_the_heads_come_out_the_same(voc, bundle, tmp_path):
-    out, kind = tmp_path / "new", ("--split", "train", "--images", 4, "--no-svm")
+    out, kind = tmp_path / "new", ("--split", "train", "--set", "images=4", "--set", "svm=false")
     assert exit_code(voc, bundle, *kind, "--out", out) == 0
     stored = sorted((tmp_path / "new.features").glob("*/maps.f16"))
     assert len(stored) == 1
@@ -318,15 +321,31 @@ def test_features_are_kept_and_the_heads_come_out_the_same(voc, bundle, tmp_path
         (["--add", "m" * 101, "--split", "train"], 2, "1 to 100 printable characters"),
         (["--add", "mug", "--split", "one"], 3, "1 boxes of mug"),
         (["--add", "mug"], 3, "name a split"),
-        (["--split", "train", "--no-svm", "--no-regression"], 2, "nothing to fit"),
-        (["--split", "train", "--ensemble", "two"], 2, "number of members, or all"),
-        (["--split", "train", "--boxes", "9", "--crops", "300"], 2, "--boxes, --crops: changes no"),
+        (
+            ["--split", "train", "--set", "svm=false", "--set", "regression=false"],
+            2,
+            "nothing to fit",
+        ),
+        (["--split", "train", "--set", "ensemble=two"], 2, "ensemble"),
+        (
+            ["--split", "train", "--set", "boxes=9", "--set", "crops=300"],
+            2,
+            "--set boxes, --set crops: changes",
+        ),
         (["--split", "train", "--background", "leaves"], 2, "--background: changes nothing with"),
-        (["--split", "train", "--data-root", "x"], 2, "--data-root: changes nothing without --ba"),
-        (["--add", "mug", "--no-regression"], 2, "--regression/--no-regression: changes nothing"),
-        (["--add", "mug", "--svm"], 2, "--svm/--no-svm: changes nothing with --add; leave it out"),
-        (["--add", "mug", "--images", "3", "--enable"], 2, "--enable/--no-enable, --images: chan"),
-        (["--add", "mug", "--ensemble", "all", "--cache", "x"], 2, "--ensemble, --cache: changes"),
+        (
+            ["--split", "train", "--set", "data_root=x"],
+            2,
+            "data_root: changes nothing without --ba",
+        ),
+        (["--add", "mug", "--set", "regression=false"], 2, "--set regression: changes nothing"),
+        (["--add", "mug", "--set", "svm=true"], 2, "--set svm: changes nothing with --add; leave"),
+        (
+            ["--add", "mug", "--set", "images=3", "--enable"],
+            2,
+            "--enable/--no-enable, --set images: chan",
+        ),
+        (["--add", "mug", "--set", "ensemble=all", "--set", "cache=x"], 2, "--set cache: changes"),
     ],
 )
 def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
@@ -361,7 +380,9 @@ def test_missing_classes_are_told_before_any_feature_is_made(
     assert exit_code(tmp_path / "voc", bundle, *where) == 3
     assert "no objects of dog (1 of 2 classes)" in capsys.readouterr().err
     assert not (tmp_path / "new.features").exists()
-    exit_code(tmp_path / "voc", bundle, *where, "--no-svm")  # regression does not need every class
+    exit_code(
+        tmp_path / "voc", bundle, *where, "--set", "svm=false"
+    )  # regression does not need every class
     assert "the network is not needed" in capsys.readouterr().err  # it came as far as that
 
 

@@ -53,7 +53,7 @@ def test_heads_are_fitted_on_every_member_and_the_report_is_not_given_twice(
         assert exit_code(tool("train_regions").main, *words, "--members", "2") == 0
         said = capfd.readouterr().err
         words = ["--bank", tmp_path, "--weights", tmp_path / "bundle", "--out", tmp_path / "again"]
-        again = exit_code(tool("fit_heads").main, *words, "--device", "cpu", "--quiet", "--no-svm")
+        again = exit_code(tool("fit_heads").main, *words, "--quiet", "--set", "svm=false")
     finally:
         broken.write_bytes(before)
     heads = read_manifest(tmp_path / "bundle").heads
@@ -208,10 +208,10 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
     ("words", "said"),
     [([], "--data DATA"), (["--bank", "x", "--data", "y"], "--data DATA"),
      (["--bank", "x", "--add", "mug"], "--data DATA"), (["--bank", "nowhere"], "no such file"),
-     (["--bank", "x", "--precision", "int8"], "--precision int8"),
+     (["--bank", "x", "--set", "precision=int8"], "precision int8"),
      (["--bank", "x", "--split", "val"], "--split: changes nothing with --bank"),
-     (["--bank", "x", "--images", "3", "--max-proposals", "9"], "--images, --max-proposals: ch"),
-     (["--bank", "x", "--cache", "y"], "--cache: changes nothing with --bank")],
+     (["--bank", "x", "--set", "images=3", "--set", "max_proposals=9"], "max_proposals: changes"),
+     (["--bank", "x", "--set", "cache=y"], "--set cache: changes nothing with --bank")],
 )  # fmt: skip
 def test_what_is_missing_is_said(run: Path, tmp_path: Path, capsys, words: list[str], said: str):
     common = ["--weights", run / "bundle", "--out", tmp_path / "b", "--quiet"]

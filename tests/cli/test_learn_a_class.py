@@ -21,7 +21,7 @@ def run(*arguments: object) -> None:
 @pytest.mark.slow
 def test_white_blood_cells_are_learnt_from_fifty_boxes(shared_data: Path, tmp_path: Path) -> None:
     data, new = shared_data / "bccd", tmp_path / "with_wbc"
-    learn = ("--add", "WBC", "--boxes", 50, "--out", new)
+    learn = ("--add", "WBC", "--set", "boxes=50", "--out", new)
     run("tools/fit_heads.py", "--data", data, "--split", "train", *learn)
     part = ("--set", "images=24", "--set", "max_proposals=200", "--set", "rounds=0")
     names = ("--weights", new, "--classes", "weights")

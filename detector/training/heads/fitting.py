@@ -112,7 +112,7 @@ def fit_heads_on_bank(
     if precision == "auto":
         precision = fastest_precision(where)
     if precision not in ("float32", "bfloat16"):
-        raise SettingsError(f"--precision {precision}: with --bank auto, float32 or bfloat16")
+        raise SettingsError(f"precision {precision}: with --bank auto, float32 or bfloat16")
     context = RunContext(run, data_root, where, use_threads(threads), quiet)
     loaded = load_bundle(bundle, members)
     kept, unread = features_of_run(

@@ -1,0 +1,50 @@
+"""Settings of `inception-rcnn fit heads`, as --set names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from detector.seeds import Seed
+from detector.settings import Settings
+
+
+class FitHeadsSettings(Settings):
+    """The fit of SVMs and box regression, or of one class more."""
+
+    svm: bool = True
+    """Fit SVMs."""
+    regression: bool = True
+    """Fit box regression."""
+    boxes: int = Field(100, ge=5)
+    """With --add: most boxes used."""
+    crops: int = Field(3000, ge=100)
+    """With --add: most regions described, about."""
+    images: int | None = Field(None, ge=1)
+    """Only so many images, evenly spaced."""
+    max_proposals: PositiveInt | Literal["bundle"] | None = "bundle"
+    """Most regions of one image; bundle is the bundle's own number, null is all."""
+    ensemble: PositiveInt | Literal["all"] = 1
+    """Members of the bundle that get heads."""
+    cache: Path | None = None
+    """Folder of features and proposals; null is OUT.features."""
+    data_root: Path = Path()
+    """With --bank: where that training's data paths begin."""
+    precision: str = "auto"
+    """auto, float32, bfloat16 or int8."""
+    seed: Seed = 0
+    """Seed of what is drawn."""
+    strict: bool = False
+    """Exit code 1 if an image cannot be read; else a warning."""
+
+    @property
+    def members(self) -> int | None:
+        """Members of the bundle in use; None is all."""
+        return None if self.ensemble == "all" else self.ensemble
+
+    @property
+    def most_proposals(self) -> int | None:
+        """As the loaders take it: 0 is all regions, None the bundle's own number."""
+        return None if self.max_proposals == "bundle" else self.max_proposals or 0
