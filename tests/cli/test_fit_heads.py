@@ -410,4 +410,4 @@ def test_boxes_all_in_one_image_are_refused(voc, bundle, tmp_path, capsys):
     assert exit_code(tmp_path / "voc", bundle, "--add", "mug", "--out", tmp_path / "new") == 3
     told = capsys.readouterr().err
     assert "5 boxes of mug in 1 images: at least two images" in told
-    assert "5 to 100 (--boxes)" in " ".join(told.split())
+    assert "5 to 100 (--set boxes)" in " ".join(told.split())

@@ -45,7 +45,7 @@ def check_engine(name: str) -> CocoEngine:
     for engine in ENGINES:
         if engine == name:
             return engine
-    raise SettingsError(f"--coco-engine {name!r} is not known; choose one of {', '.join(ENGINES)}")
+    raise SettingsError(f"coco_engine {name!r} is not known; choose one of {', '.join(ENGINES)}")
 
 
 def accumulate(
@@ -156,7 +156,7 @@ def _hotcoco(truth: Content, found: Content) -> Any:
         from hotcoco import COCO, COCOeval
     except ImportError:
         raise SettingsError(
-            "--coco-engine fast needs hotcoco, which is not installed: pip install hotcoco,"
+            "coco_engine=fast needs hotcoco, which is not installed: pip install hotcoco,"
             " or choose pycocotools"
         ) from None
     objects = COCO(truth)

@@ -122,7 +122,7 @@ def few_images(dataset: Dataset, boxes: int) -> Dataset:
     if part is None:
         raise TrainingError(
             f"{dataset.name}: {found} boxes of {name} in {len(having)} images: at least two images"
-            f" with {LEAST_BOXES} to {boxes} (--boxes) in all are needed, because scores are"
+            f" with {LEAST_BOXES} to {boxes} (--set boxes) in all are needed, because scores are"
             " calibrated on images that the fit has not seen"
         )
     return part
