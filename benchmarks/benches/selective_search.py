@@ -115,7 +115,8 @@ def _duel(
 
 def _best(run: Run, image: Array, rounds: int) -> Array:
     """Least wall and processor seconds (2,)."""
-    return np.min([seconds(lambda: run(image)) for _ in range(rounds)], 0)
+    least: Array = np.min([seconds(lambda: run(image)) for _ in range(rounds)], 0)
+    return least
 
 
 def _scaling(images: Sequence[Array], rounds: int) -> Table:

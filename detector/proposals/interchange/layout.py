@@ -56,7 +56,8 @@ class Layout:
             corner = boxes[:, :2] - self.base
             return np.hstack([corner, corner + boxes[:, 2:]])
         ordered = boxes[:, [1, 0, 3, 2]] if self.order == "yxyx" else boxes
-        return ordered - self.base + np.array([0, 0, 1, 1]) * bool(self.inclusive)
+        ends: Array = np.array([0, 0, 1, 1]) * bool(self.inclusive)
+        return ordered - self.base + ends
 
     def __str__(self) -> str:
         end = {True: " --inclusive", False: " --exclusive", None: ""}[self.inclusive]

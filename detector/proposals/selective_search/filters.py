@@ -26,7 +26,7 @@ def gaussian(sigma: float) -> Array:
     radius = math.ceil(3.5 * sigma)
     x = np.arange(-radius, radius + 1)
     density = np.exp(-(x**2) / (2 * sigma**2)) if sigma > 0 else np.ones(1)
-    weights = np.rint(density / density.sum() * (1 << WEIGHT_BITS)).astype(np.int32)
+    weights: Array = np.rint(density / density.sum() * (1 << WEIGHT_BITS)).astype(np.int32)
     # Rounding may miss the sum by a few; the centre takes the rest, so that flat areas stay exact.
     weights[radius] += (1 << WEIGHT_BITS) - weights.sum()
     return weights
@@ -37,7 +37,8 @@ def gaussian_derivative(sigma: float) -> Array:
     radius = math.ceil(3.5 * sigma)
     x = np.arange(-radius, radius + 1)
     slope = x * np.exp(-(x**2) / (2 * sigma**2))
-    return np.rint(slope / (slope * x).sum() * (1 << WEIGHT_BITS)).astype(np.int32)
+    weights: Array = np.rint(slope / (slope * x).sum() * (1 << WEIGHT_BITS)).astype(np.int32)
+    return weights
 
 
 def _weighted_differences(plane: Array, weights: Array, axis: int, turn: int) -> Array:

@@ -3,7 +3,7 @@
 Departs from the paper, whose order is position times a random number: here a logistic regression
 scores fifteen features of each region, all of which the merge tree has already, and near-duplicates
 are moved behind the other boxes. It is class-agnostic, and the set of regions stays the same. The
-weights were fitted by tools/fit_ranking.py; `learned_ranking.json` names the data.
+weights were fitted by inception-rcnn fit ranking; `learned_ranking.json` names the data.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Weights(NamedTuple):
     def scores(self, region_features: Array) -> Array:
         """Log-odds (N,) of being an object, up to a constant, for features (N, 15)."""
         z = np.clip((region_features - self.mean) / self.deviation, -REACH, REACH)
-        return (z * self.linear + z * z * self.square).sum(1)
+        scores: Array = (z * self.linear + z * z * self.square).sum(1)
+        return scores
 
 
 @cache
@@ -66,7 +67,7 @@ def fingerprint() -> str:
 
 
 def read(path: Path) -> Weights:
-    """Read weights that tools/fit_ranking.py wrote. Raises SettingsError."""
+    """Read weights that fit ranking wrote. Raises SettingsError."""
     try:
         table = json.loads(path.read_text())
         rows = [np.array([table[name][column] for name in NAMES], float) for column in range(4)]

@@ -22,7 +22,8 @@ def chance(seed: int, name: str, count: int) -> Array:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
-    return ((z >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
+    drawn: Array = ((z >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
+    return drawn
 
 
 def sort_keys(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array:
@@ -34,7 +35,8 @@ def sort_keys(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array
         # hierarchy, since the position depends on how many leaves a strategy has, and the area does
         # not.
         sides = (hierarchy.boxes[:, 2:] - hierarchy.boxes[:, :2]).astype(np.float64)
-        return -sides.prod(1) * drawn
+        keys: Array = -sides.prod(1) * drawn
+        return keys
     return drawn * np.arange(count, 0, -1)
 
 

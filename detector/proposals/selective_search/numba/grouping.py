@@ -210,8 +210,7 @@ def group(
     split   number of columns that are colour
     pairs   (E,) int64 higher << 32 | lower, sorted
 
-    A region's neighbours are a linked list of ends (2 * pair + side), ascending, since every new
-    region has the highest number.
+    A region's neighbours are a linked list of ends (2 * pair + side), ascending.
     """
     total = len(sizes)
     leaves = (total + 1) // 2

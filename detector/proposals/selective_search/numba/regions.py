@@ -58,7 +58,7 @@ def neighbours(labels: Array, regions: int) -> Array:
     size = 1 << 12
     while size < 16 * regions:
         size *= 2
-    table = _empty_table(size)
+    table: Array = _empty_table(size)
     used = 0
     for y in range(height):
         row, below = labels[y], labels[min(y + 1, height - 1)]
