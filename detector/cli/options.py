@@ -95,7 +95,6 @@ Rounds = Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0: no interv
 BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST, help="Seed of the bootstrap.")]
 
 Config = Annotated[Path | None, typer.Option(help="YAML of settings (configs/).")]
-Change = Annotated[list[str], typer.Option("--set", help="room.setting=value; may repeat.")]
 DataSets = Annotated[list[str], typer.Option(help="Data set folder or file; may repeat.")]
 SplitOfAll = Annotated[str | None, typer.Option(help="Split of every --data, such as train.")]
 DataRoot = Annotated[Path, typer.Option(help="Where relative data paths begin.")]

@@ -80,7 +80,7 @@ def _need_every_class(counts: Sequence[int], classes: Sequence[str]) -> None:
         raise TrainingError(
             f"no objects of {', '.join(missing[:4])} ({len(missing)} of {len(classes)} classes);"
             " SVMs need some of every class, so give more images, or leave SVMs out"
-            " (--no-svm; of a training heads.svm)"
+            " (--set svm=false; of a training heads.svm)"
         )
 
 
@@ -133,7 +133,7 @@ def fit_regressions(
     if not enough:
         raise TrainingError(
             f"no class has {LEAST_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
-            " box regression needs more images, or is left out (--no-regression; of a"
+            " box regression needs more images, or is left out (--set regression=false; of a"
             " training heads.regression)"
         )
     for label in enough:

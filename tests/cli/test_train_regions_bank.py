@@ -210,8 +210,8 @@ def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
     )  # fmt: skip
     assert train(config, tmp_path / "pupil", *how) == 0
     shutil.rmtree(tmp_path / "lent")
-    words = ["--bank", tmp_path / "pupil", "--weights", tmp_path / "pupil" / "bundle", "--no-svm"]
-    words += ["--out", tmp_path / "fitted", "--quiet"]
+    words = ["--bank", tmp_path / "pupil", "--weights", tmp_path / "pupil" / "bundle"]
+    words += ["--out", tmp_path / "fitted", "--quiet", "--set", "svm=false"]
     assert exit_code(tool("fit_heads").main, *words) == 0
 
 

@@ -162,7 +162,9 @@ def test_regression_moves_regions_onto_their_objects():
 
 
 def test_a_class_without_objects_has_no_svm():
-    with pytest.raises(TrainingError, match=r"no objects of cow \(1 of 3 classes\).*--no-svm"):
+    with pytest.raises(
+        TrainingError, match=r"no objects of cow \(1 of 3 classes\).*--set svm=false"
+    ):
         fit_svms(Pictures(2), ("cat", "dog", "cow"), 1.0, SvmSettings())
 
 
