@@ -14,7 +14,8 @@ from detector.structures import Array
 def area(boxes: Array) -> Array:
     """Areas (N,) in square pixels; float64, so that sums of many are exact enough."""
     boxes = np.asarray(boxes, np.float64)
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    areas: Array = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return areas
 
 
 def iou(boxes: Array, other: Array) -> Array:
@@ -22,7 +23,8 @@ def iou(boxes: Array, other: Array) -> Array:
     boxes, other = np.asarray(boxes, np.float64), np.asarray(other, np.float64)
     shared = intersection(boxes, other)
     union = area(boxes)[:, None] + area(other)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
 
 
 def iou_xywh(boxes: Array, other: Array) -> Array:
@@ -37,7 +39,8 @@ def iou_xywh(boxes: Array, other: Array) -> Array:
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]
     union = (boxes[:, 2] * boxes[:, 3])[:, None] + (other[:, 2] * other[:, 3])[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    return ratio
 
 
 def intersection(boxes: Array, other: Array) -> Array:
@@ -46,7 +49,8 @@ def intersection(boxes: Array, other: Array) -> Array:
     low = np.maximum(boxes[:, None, :2], other[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], other[None, :, 2:])
     sides = np.clip(high - low, 0, None)
-    return sides[..., 0] * sides[..., 1]
+    shared: Array = sides[..., 0] * sides[..., 1]
+    return shared
 
 
 def clip(boxes: Array, size: tuple[int, int]) -> Array:
@@ -94,7 +98,8 @@ def vote(centres: Array, boxes: Array, scores: Array, threshold: float) -> Array
     weight = (iou(centres, boxes) >= threshold) * np.asarray(scores, np.float64)[None]
     total = weight.sum(1, keepdims=True)
     voted = weight @ np.asarray(boxes, np.float64)
-    return np.divide(voted, total, out=np.array(centres, np.float64), where=total > 0)
+    mean: Array = np.divide(voted, total, out=np.array(centres, np.float64), where=total > 0)
+    return mean
 
 
 def flip_horizontally(boxes: Array, width: int) -> Array:
@@ -103,17 +108,16 @@ def flip_horizontally(boxes: Array, width: int) -> Array:
     return np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)
 
 
-# --- edges: one pair of functions a convention
-# -----------------------------------------------------------------------
+# The edges: functions for each convention that files are read or written in.
 
 
 def xyxy_from_voc(boxes: Array) -> Array:
     """Convert from PASCAL VOC: (xmin, ymin, xmax, ymax), 1-based and inclusive."""
-    return np.asarray(boxes, np.float64) - np.array([1, 1, 0, 0])
+    return np.asarray(np.asarray(boxes, np.float64) - np.array([1, 1, 0, 0]))
 
 
 def voc_from_xyxy(boxes: Array) -> Array:
-    return np.asarray(boxes, np.float64) + np.array([1, 1, 0, 0])
+    return np.asarray(np.asarray(boxes, np.float64) + np.array([1, 1, 0, 0]))
 
 
 def xyxy_from_ilsvrc(boxes: Array) -> Array:
@@ -121,11 +125,11 @@ def xyxy_from_ilsvrc(boxes: Array) -> Array:
 
     Its devkit adds a pixel to every width, and its public readers subtract nothing.
     """
-    return np.asarray(boxes, np.float64) + np.array([0, 0, 1, 1])
+    return np.asarray(np.asarray(boxes, np.float64) + np.array([0, 0, 1, 1]))
 
 
 def ilsvrc_from_xyxy(boxes: Array) -> Array:
-    return np.asarray(boxes, np.float64) - np.array([0, 0, 1, 1])
+    return np.asarray(np.asarray(boxes, np.float64) - np.array([0, 0, 1, 1]))
 
 
 def xyxy_from_coco(boxes: Array) -> Array:
@@ -145,24 +149,6 @@ def xyxy_from_yolo(boxes: Array, size: tuple[int, int]) -> Array:
     boxes = np.asarray(boxes, np.float64) * [width, height, width, height]
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
-
-
-def yolo_from_xyxy(boxes: Array, size: tuple[int, int]) -> Array:
-    height, width = size
-    boxes = np.asarray(boxes, np.float64)
-    centre, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    return np.concatenate([centre, sides], axis=1) / [width, height, width, height]
-
-
-def xyxy_from_matlab(boxes: Array) -> Array:
-    """Convert from the `.mat` files of selective search and R-CNN: (ymin, xmin, ymax, xmax),
-    1-based and inclusive.
-    """
-    return xyxy_from_voc(np.asarray(boxes, np.float64)[:, [1, 0, 3, 2]])
-
-
-def matlab_from_xyxy(boxes: Array) -> Array:
-    return voc_from_xyxy(boxes)[:, [1, 0, 3, 2]]
 
 
 def reachable(sides: Array, sizes: Array, least: float, longest: float | None) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 import numba.core.boxing
 import numba.core.runtime.context  # noqa: F401  (imported at the first call otherwise; see below)
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 from numba.core.registry import cpu_target
 
 # Import now what numba would import at the first call of any kernel, scipy's OpenBLAS among it:
@@ -25,6 +25,8 @@ cpu_target.target_context.refresh()
 _ROOM_BYTES = 128 << 20
 """More than loading or compiling one kernel takes."""
 
+when_compiling: Callable[[str], None] | None = None
+"""Gets a sentence before the first kernel is compiled that no cache holds; a command sets it."""
 KERNELS: list[Any] = []
 """All imported kernels, in the order of definition."""
 
@@ -34,14 +36,30 @@ class _ForgivingCache(FunctionCache):
 
     def load_overload(self, *arguments: Any) -> Any:
         _need_room()
-        try:
-            return super().load_overload(*arguments)
-        except Exception:  # whatever a damaged pickle raises: compile again
-            return None
+        found = None
+        with contextlib.suppress(Exception):  # whatever a damaged pickle raises: compile again
+            found = super().load_overload(*arguments)
+        if found is None:
+            _say_compiling()
+        return found
 
     def save_overload(self, *arguments: Any) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             super().save_overload(*arguments)
+
+
+class _NoCache(NullCache):
+    """The cache where no folder can be written to: every process compiles."""
+
+    def load_overload(self, *arguments: Any) -> None:
+        _say_compiling()
+
+
+def _say_compiling() -> None:
+    global when_compiling
+    if when_compiling is not None:
+        when_compiling("first run: compiling kernels for this machine, once (about 20 s)")
+        when_compiling = None
 
 
 def _need_room() -> None:
@@ -63,8 +81,10 @@ def inner(function: Callable[..., Any]) -> Any:
 def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
     """Compile a kernel on first use; cached beside the source or in the user's cache folder."""
     dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
-    with contextlib.suppress(RuntimeError):  # no folder to write to: every process compiles
+    try:
         dispatcher._cache = _ForgivingCache(function)
+    except RuntimeError:  # no folder to write to
+        dispatcher._cache = _NoCache()
     KERNELS.append(dispatcher)
     return dispatcher
 

@@ -30,7 +30,9 @@ TensorFile = Annotated[str, AfterValidator(_plain_name)]
 class Settings(BaseModel):
     """Frozen values; unknown names and non-finite numbers are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -49,14 +51,15 @@ def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[st
             raise SettingsError(f"{path}: not a YAML file of settings ({error})") from None
         if not isinstance(tree, dict):
             raise SettingsError(f"{path}: expected settings by name, found {type(tree).__name__}")
+    settings: dict[str, Any] = tree
     for change in changes:
-        _apply(tree, change)
-    return tree
+        _apply(settings, change)
+    return settings
 
 
 def save_config(path: Path, settings: BaseModel) -> None:
     """Write settings as YAML that load_config reads."""
-    write_atomically(path, dump_yaml(settings.model_dump(mode="json")))
+    write_atomically(path, dump_yaml(settings.model_dump(mode="json", by_alias=True)))
 
 
 def put(tree: dict[str, Any], name: str, value: Any) -> None:
@@ -94,7 +97,7 @@ def validate(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(f"{source}: {_first_fault(kind, error)}") from None
+        raise SettingsError(f"{source}: {first_fault(kind, error)}") from None
 
 
 def _settings_in(annotation: Any) -> Any:
@@ -103,7 +106,8 @@ def _settings_in(annotation: Any) -> Any:
     return models[0] if models else annotation
 
 
-def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
+def first_fault(kind: type[BaseModel], error: ValidationError) -> str:
+    """The first fault in a tree of settings, with what was expected."""
     fault = error.errors()[0]
     where = ".".join(cut(str(part)) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
@@ -112,7 +116,7 @@ def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
             if part in getattr(at, "model_fields", {}):
                 at = _settings_in(at.model_fields[str(part)].annotation)
         fields = getattr(at, "model_fields", {})
-        known = [field.alias or name for name, field in fields.items()]
+        known = [*fields]
         near = get_close_matches(str(fault["loc"][-1]), known, 1, 0.5)
         hint = f"did you mean {near[0]}? known" if near else "known"
         return f"unknown setting {where}; {hint}: {', '.join(known)}"

@@ -9,10 +9,10 @@ side, `H W` pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ FILL_MEAN = (123 / 255, 117 / 255, 104 / 255)
 LARGEST_ID = 2**53
 """JavaScript's largest whole number, and so that of most readers of JSON."""
 _SMALLEST_SIDE = 0.01
-"""Of a box in a file, in pixels: none is rounded to nothing."""
+"""Smallest side of a box in a file, in pixels: none is rounded to nothing."""
 
 
 def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:
@@ -55,24 +55,16 @@ def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], nam
     return array
 
 
-def _rows(keep: Any) -> Any:
-    """What chooses rows; a number chooses one, so that a loop over a value gives row after row."""
-    return [keep] if isinstance(keep, (int, np.integer)) else keep
-
-
-def _check_boxes(boxes: Array, name: str, flat: bool = False) -> None:
+def _check_boxes(boxes: Array, flat: bool = False) -> None:
     """Refuse boxes that are not finite or have no area; `flat` ones may have none."""
-    if not np.isfinite(boxes).all():
-        row = int(np.flatnonzero(~np.isfinite(boxes).all(1))[0])
-        raise ValueError(f"{name}[{row}] = {boxes[row].tolist()} is not finite")
-    sides = boxes[:, 2:] - boxes[:, :2]
-    bad = ((sides < 0) if flat else (boxes[:, 2:] <= boxes[:, :2])).any(1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"{name}[{row}] = {boxes[row].tolist()} has no area;"
-            " boxes are (x1, y1, x2, y2) with x2 > x1 and y2 > y1"
-        )
+    no_area = boxes[:, 2:] < boxes[:, :2] if flat else boxes[:, 2:] <= boxes[:, :2]
+    for bad, reason in (
+        (~np.isfinite(boxes), "is not finite"),
+        (no_area, "has no area; boxes are (x1, y1, x2, y2) with x2 > x1 and y2 > y1"),
+    ):
+        if bad.any():
+            row = int(bad.any(1).argmax())
+            raise ValueError(f"boxes[{row}] = {boxes[row].tolist()} {reason}")
 
 
 def _written(written: Any, boxes: Array) -> Array | None:
@@ -99,7 +91,47 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Proposals:
+class _Rows:
+    """Columns beside `boxes`, all with a row for each, or None."""
+
+    boxes: Array
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Row after row."""
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, keep: Any) -> Self:
+        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
+        # A number chooses one row, so that a loop over a value gives row after row.
+        keep = [keep] if isinstance(keep, (int, np.integer)) else keep
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        columns = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        return replace(self, **{name: value[keep] for name, value in columns.items()})
+
+    @property
+    def xywh(self) -> Array:
+        """(N, 4) float64 x, y, width, height: as written, else those of the boxes."""
+        written: Array | None = getattr(self, "written", None)
+        return _xywh(self.boxes) if written is None else written
+
+    def _freeze(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> None:
+        """Replace a column by a read-only copy of this dtype and shape, (N,) if none is given."""
+        array = _frozen(getattr(self, name), dtype, shape or (len(self.boxes),), name)
+        if name == "scores" and not np.isfinite(array).all():
+            raise ValueError("scores are not all finite")
+        if name == "labels" and array.size and array.min() < 0:
+            raise ValueError(f"label {array.min()} is negative; 0 is the first class")
+        self._set(name, array)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals(_Rows):
     """Class-agnostic regions of one image, best first: row 0 has rank 0.
 
     boxes   (N, 4) float32 xyxy pixels of the upright image, x2 and y2 exclusive
@@ -107,37 +139,20 @@ class Proposals:
     scores  (N,) float32 objectness, not increasing, or None where the proposer only ranks
     """
 
-    boxes: Array
     size: tuple[int, int]
     scores: Array | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
-        object.__setattr__(self, "size", _check_size(self.size))
-        _check_boxes(self.boxes, "boxes")
+        self._freeze("boxes", np.float32, None, 4)
+        self._set("size", _check_size(self.size))
+        _check_boxes(self.boxes)
         if self.scores is not None:
-            scores = _frozen(self.scores, np.float32, (len(self.boxes),), "scores")
-            if not np.isfinite(scores).all():
-                raise ValueError("scores are not all finite")
-            object.__setattr__(self, "scores", scores)
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __iter__(self) -> Iterator[Proposals]:
-        """Row after row, best first."""
-        return (self[row] for row in range(len(self)))
-
-    def __getitem__(self, keep: Any) -> Proposals:
-        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
-        keep = _rows(keep)
-        scores = None if self.scores is None else self.scores[keep]
-        return Proposals(self.boxes[keep], self.size, scores)
+            self._freeze("scores", np.float32)
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
-    """What was found in one image, best first.
+class Detections(_Rows):
+    """The objects found in one image, best first.
 
     boxes    (N, 4) float32 xyxy pixels
     scores   (N,) float32 in [0, 1]
@@ -152,44 +167,27 @@ class Detections:
             print(found.classes[label], score, box.tolist())
     """
 
-    boxes: Array
     scores: Array
     labels: Array
     written: Array | None = None
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
-        n, of_file = len(self.boxes), self.written is not None
-        kind = np.float64 if of_file else np.float32
-        object.__setattr__(self, "scores", _frozen(self.scores, kind, (n,), "scores"))
-        object.__setattr__(self, "labels", _frozen(self.labels, np.int64, (n,), "labels"))
-        _check_boxes(self.boxes, "boxes", flat=of_file)
-        object.__setattr__(self, "written", _written(self.written, self.boxes))
-        if not np.isfinite(self.scores).all():
-            raise ValueError("scores are not all finite")
-        if n and self.labels.min() < 0:
-            raise ValueError(f"label {self.labels.min()} is negative; 0 is the first class")
-        object.__setattr__(self, "classes", tuple(self.classes))
-        if n and self.classes and self.labels.max() >= len(self.classes):
+        of_file = self.written is not None
+        self._freeze("boxes", np.float32, None, 4)
+        self._freeze("scores", np.float64 if of_file else np.float32)
+        self._freeze("labels", np.int64)
+        _check_boxes(self.boxes, flat=of_file)
+        self._set("written", _written(self.written, self.boxes))
+        self._set("classes", tuple(self.classes))
+        if self.classes and self.labels.max(initial=0) >= len(self.classes):
             raise ValueError(
                 f"label {self.labels.max()} has no name; there are {len(self.classes)} classes"
             )
 
-    def __len__(self) -> int:
-        return len(self.boxes)
-
     def __iter__(self) -> Iterator[tuple[Array, float, int]]:
         """(box (4,) float32, score, label) of each row, best first."""
         return zip(self.boxes, self.scores.tolist(), self.labels.tolist(), strict=True)
-
-    def __getitem__(self, keep: Any) -> Detections:
-        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
-        keep = _rows(keep)
-        written = None if self.written is None else self.written[keep]
-        return Detections(
-            self.boxes[keep], self.scores[keep], self.labels[keep], written, self.classes
-        )
 
     def filter(
         self, *, classes: str | Sequence[str] | None = None, score: float = 0.0
@@ -300,17 +298,12 @@ class Detections:
         from detector.images.inputs import to_pixels
         from detector.images.lettering import drawable
 
-        count = int(self.labels.max(initial=0)) + 1
-        names = self.classes or [f"#{number}" for number in range(1, count + 1)]
+        numbers = range(1, int(self.labels.max(initial=0)) + 2)
+        names = self.classes or [f"#{number}" for number in numbers]
         return draw(to_pixels(image), self, drawable(names)[0])
 
     def _names(self) -> list[str]:
         return [self.classes[label] for label in self.labels.tolist()]
-
-    @property
-    def xywh(self) -> Array:
-        """(N, 4) float64 x, y, width, height: as written, else those of the boxes."""
-        return _xywh(self.boxes) if self.written is None else self.written
 
     @staticmethod
     def empty() -> Detections:
@@ -329,12 +322,8 @@ def _optional(library: str) -> Any:
         ) from None
 
 
-def _no_flags() -> Array:
-    return np.zeros(0, bool)
-
-
 @dataclass(frozen=True, eq=False)
-class Annotations:
+class Annotations(_Rows):
     """The labelled objects of one image.
 
     boxes      (N, 4) float32 xyxy pixels
@@ -346,52 +335,24 @@ class Annotations:
     written    (N, 4) float64 x, y, width, height as a file gives them, by which evaluation counts
     """
 
-    boxes: Array
     labels: Array
-    difficult: Array = field(default_factory=_no_flags)
-    crowd: Array = field(default_factory=_no_flags)
+    difficult: Array = field(default_factory=lambda: np.zeros(0, bool))
+    crowd: Array = field(default_factory=lambda: np.zeros(0, bool))
     areas: Array = field(default_factory=lambda: np.zeros(0))
     written: Array | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float32, (None, 4), "boxes"))
-        n = len(self.boxes)
-        object.__setattr__(self, "labels", _frozen(self.labels, np.int64, (n,), "labels"))
-        _check_boxes(self.boxes, "boxes")
-        if n and self.labels.min() < 0:
-            raise ValueError(f"label {self.labels.min()} is negative; 0 is the first class")
-        kinds: tuple[Literal["difficult", "crowd"], ...] = ("difficult", "crowd")
-        for name in kinds:
-            value = getattr(self, name)
-            value = np.zeros(n, bool) if len(value) == 0 else value
-            object.__setattr__(self, name, _frozen(value, bool, (n,), name))
-        object.__setattr__(self, "written", _written(self.written, self.boxes))
-        areas = self.xywh[:, 2] * self.xywh[:, 3] if len(self.areas) == 0 else self.areas
-        object.__setattr__(self, "areas", _frozen(areas, np.float64, (n,), "areas"))
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __iter__(self) -> Iterator[Annotations]:
-        """Row after row."""
-        return (self[row] for row in range(len(self)))
-
-    def __getitem__(self, keep: Any) -> Annotations:
-        """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
-        keep = _rows(keep)
-        return Annotations(
-            self.boxes[keep],
-            self.labels[keep],
-            self.difficult[keep],
-            self.crowd[keep],
-            self.areas[keep],
-            None if self.written is None else self.written[keep],
-        )
-
-    @property
-    def xywh(self) -> Array:
-        """(N, 4) float64 x, y, width, height: as written, else those of the boxes."""
-        return _xywh(self.boxes) if self.written is None else self.written
+        self._freeze("boxes", np.float32, None, 4)
+        self._freeze("labels", np.int64)
+        _check_boxes(self.boxes)
+        for name in ("difficult", "crowd"):
+            if len(getattr(self, name)) == 0:
+                self._set(name, np.zeros(len(self), bool))
+            self._freeze(name, bool)
+        self._set("written", _written(self.written, self.boxes))
+        if len(self.areas) == 0:
+            self._set("areas", self.xywh[:, 2] * self.xywh[:, 3])
+        self._freeze("areas", np.float64)
 
     @property
     def real(self) -> Array:

@@ -135,19 +135,12 @@ def test_yolo_boxes_are_fractions_about_a_centre():
     assert found.tolist() == [[80, 25, 120, 75]]
 
 
-def test_matlab_boxes_have_y_first():
-    assert box_ops.xyxy_from_matlab(np.array([[11, 1, 20, 5]])).tolist() == [[0, 10, 5, 20]]
-
-
 @given(corners)
 def test_every_convention_comes_back(raw):
     boxes = _proper(raw)
-    size = (321, 123)
     assert np.allclose(box_ops.xyxy_from_voc(box_ops.voc_from_xyxy(boxes)), boxes)
     assert np.allclose(box_ops.xyxy_from_ilsvrc(box_ops.ilsvrc_from_xyxy(boxes)), boxes)
     assert np.allclose(box_ops.xyxy_from_coco(box_ops.coco_from_xyxy(boxes)), boxes)
-    assert np.allclose(box_ops.xyxy_from_yolo(box_ops.yolo_from_xyxy(boxes, size), size), boxes)
-    assert np.allclose(box_ops.xyxy_from_matlab(box_ops.matlab_from_xyxy(boxes)), boxes)
 
 
 @given(corners)

@@ -55,6 +55,7 @@ def main(
     quiet: option.Quiet = False,
 ) -> int:
     """Fit heads on a bundle's features."""
+    from detector.cli.detecting.loading import announce_compiling
     from detector.detection.bundle import read_manifest, save_heads
     from detector.detection.load import SHIPPED
     from detector.training.heads.fitting import fit_heads, fit_heads_on_bank, thresholds_with
@@ -62,6 +63,7 @@ def main(
     from detector.training.regions.settings import HeadsConfig
 
     started = time.perf_counter()
+    announce_compiling(quiet)
     if (data is None) == (bank is None) or (add is not None and data is None):
         raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
     chosen = option.chosen(FitHeadsSettings, change)

@@ -11,7 +11,6 @@ that it is evaluated on. What networks said of regions is kept: the same command
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,9 +105,11 @@ def read(data: Path, split: str | None, images: int | None, manifest: BundleMani
 
 def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: bool) -> Detector:
     """All members, their softmax in use; detections as tools/evaluate.py makes them."""
+    from detector.cli.detecting.loading import announce_compiling
     from detector.detection.load import load_detector
     from detector.hardware import use_device, use_threads
 
+    announce_compiling(quiet)
     threads = use_threads(threads)
     how: dict[str, Any] = {"svm": False, "score_threshold": 0.01, "max_detections": 300}
     return load_detector(
@@ -118,7 +119,6 @@ def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: 
         members=None,
         settings=how,
         threads=threads,
-        announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )
 
 

@@ -66,15 +66,6 @@ AllImages = Annotated[
 Weights = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
 NewBundle = Annotated[Path, typer.Option(help="Folder of the new bundle.")]
 Ensemble = Annotated[str, typer.Option(help="Number of members, or all.")]
-ClassAgnosticNms = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="IoU above which a worse box of any class goes. [off]"),
-]
-Svm = Annotated[bool | None, typer.Option("--svm/--no-svm", help="Scores of SVMs. [the bundle's]")]
-Regression = Annotated[
-    bool | None,
-    typer.Option("--regression/--no-regression", help="Classes move boxes. [the bundle's]"),
-]
 Proposals = Annotated[
     str | None,
     typer.Option(

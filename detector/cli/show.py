@@ -29,7 +29,7 @@ def main(
     folder = bundle or SHIPPED
     manifest = read_manifest(folder)
     if as_json:
-        print(manifest.model_dump_json(indent=2))
+        print(manifest.model_dump_json(indent=2, by_alias=True))
         return
     print(escape_controls(str(folder)))
     for name, text in _rows(manifest):
@@ -48,7 +48,7 @@ def _rows(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
     if engine:
         options = manifest.proposals.get("options") or {}
         yield "proposals", ", ".join([str(engine), *(f"{k} {v}" for k, v in options.items())])
-    limits = manifest.thresholds.model_dump()
+    limits = manifest.thresholds.model_dump(by_alias=True)
     yield (
         "thresholds",
         ", ".join(

@@ -16,10 +16,8 @@ products for every other device, of one image or of many (`crop_stack`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -64,7 +62,8 @@ def filter_weights(start: float, step: float, size: int, length: int) -> Array:
     weight = np.clip(1 - np.abs(pixel + 0.5 - centre[:, None]) / reach, 0, None)
     weight /= weight.sum(1, keepdims=True)
     inside = (pixel >= 0) & (pixel < length)
-    return weight[:, inside]
+    weights: Array = weight[:, inside]
+    return weights
 
 
 def crop_reference(image: Array, box: Array, size: int, context: float = CONTEXT) -> Array:
@@ -108,18 +107,21 @@ def crop_into(
     image: Array, boxes: Array, out: Array, *, context: float = CONTEXT, threads: int = 1
 ) -> None:
     """Crop on the CPU into `out` (N, S, S, 3) float32, such as a part of a larger batch."""
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    # Here, so that what needs only the geometry does not wait for numba.
+    from detector.crops.warp_numba import crop_regions
+
     image = np.ascontiguousarray(image)
     corner, step = windows(boxes, out.shape[1], context)
     mean = np.array(FILL_MEAN, np.float32)
-    kernel = _kernel()
-    if threads <= 1 or len(boxes) < 2 * threads:
-        kernel(image, corner, step, mean, out)
+    if threads <= 1 or len(corner) < 2 * threads:
+        crop_regions(image, corner, step, mean, out)
         return
-    parts = np.array_split(np.arange(len(boxes)), threads)
+    parts = np.array_split(np.arange(len(corner)), threads)
     with ThreadPoolExecutor(threads) as pool:
         jobs = [
-            pool.submit(kernel, image, corner[part], step[part], mean, out[part[0] : part[-1] + 1])
+            pool.submit(
+                crop_regions, image, corner[part], step[part], mean, out[part[0] : part[-1] + 1]
+            )
             for part in parts
         ]
     for job in jobs:
@@ -223,17 +225,3 @@ def _triangle_sum(centre: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
     right = (reach - (1 - offset)).floor()  # and 1, 2, ... 1 + right
     total = (left + 1) * (1 - offset / reach) - left * (left + 1) / (2 * reach)
     return total + (right + 1) * (1 - (1 - offset) / reach) - right * (right + 1) / (2 * reach)
-
-
-@cache
-def _kernel() -> Callable[..., None]:
-    from detector.crops.warp_numba import crop_regions
-
-    compiled: Any = crop_regions
-    return compiled
-
-
-def warm_up() -> None:
-    """Compile the kernel of `crop_batch` on the CPU, or load it from the cache."""
-    image = np.zeros((4, 4, 3), np.uint8)
-    crop_into(image, np.array([[0, 0, 4, 4]]), np.empty((1, 8, 8, 3), np.float32))

@@ -22,8 +22,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.detection.size_prior import with_prior
-from detector.structures import Array
+from detector.detection.size_prior import SizePrior, with_prior
+from detector.errors import DetectorError
+from detector.heads.bbox_regression import apply_deltas
+from detector.structures import Array, Proposals
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 100.0
 """Beyond them every class is equally likely, or one is certain and float32 ends."""
@@ -49,40 +51,67 @@ class MemberOutput(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class AggregatedScores:
-    """An ensemble's scores for N regions.
+class RegionOutputs:
+    """The regions of one image, and each member's outputs for them."""
 
-    scores  (N, K+1) float32 on the CPU; the last column is background
-    deltas  (N, K, 4) box regression of each class; None without regression heads
+    proposals: Proposals
+    outputs: tuple[MemberOutput, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionScores:
+    """The class scores of the regions of one image.
+
+    scores  (N, K+1) float32; the last column is background
+    boxes   (N, 4) as proposed or, where classes move their regions, (N, K, 4)
     """
 
-    scores: Tensor
-    deltas: Tensor | None = None
+    proposals: Proposals
+    scores: Array
+    boxes: Array
 
 
 def aggregate(
-    outputs: Sequence[MemberOutput], temperatures: Sequence[float], log_odds: Array | None = None
-) -> AggregatedScores:
-    """Combine the members' outputs, each at its temperature.
+    found: RegionOutputs, temperatures: Sequence[float], prior: SizePrior | None = None
+) -> RegionScores:
+    """Combine the members' outputs, each at its temperature, with the prior of sizes.
 
-    log_odds  (N,) added to those of "an object" in the mean of the softmax (size_prior.py)
+    Raises DetectorError for scores that are not finite.
+    """
+    boxes, size = found.proposals.boxes, found.proposals.size
+    log_odds = None if prior is None else prior(boxes, size)
+    scores = class_scores(found.outputs, temperatures, log_odds)
+    deltas = _mean([output.deltas for output in found.outputs])
+    if not all(part is None or bool(torch.isfinite(part).all()) for part in (scores, deltas)):
+        raise DetectorError(
+            "the networks' scores are not finite: weights or normalisation of this detector are too"
+            " large for its precision; use another bundle"
+        )
+    if deltas is not None:
+        deltas = deltas.unflatten(1, (deltas.shape[1] // 4, 4))
+        unmoved = deltas.new_zeros(len(deltas), scores.shape[1] - 1 - deltas.shape[1], 4)
+        deltas = torch.cat([deltas, unmoved], 1)  # added classes have none
+        boxes = apply_deltas(boxes, deltas.numpy(), size)
+    return RegionScores(found.proposals, scores.numpy(), boxes)
+
+
+def class_scores(
+    outputs: Sequence[MemberOutput], temperatures: Sequence[float], log_odds: Array | None = None
+) -> Tensor:
+    """Class scores (N, K+1) float32 of N regions; the last column is background.
 
     SVMs replace the softmax; background is then 1 minus the best. An added class gets a column
     before background; the softmax is not renormalised for it, so the other classes' scores stay as
     they are. A head's mean is over the members that have it.
     """
     scores = softmax_of([output.logits for output in outputs], temperatures, log_odds)
-    classes = scores.shape[1] - 1
-    svm, added, deltas = (_mean([output[head] for output in outputs]) for head in (1, 2, 3))
+    svm = _mean([output.svm for output in outputs])
+    added = _mean([output.added for output in outputs])
     if svm is not None:
         scores = torch.cat([svm, 1 - svm.amax(1, keepdim=True)], 1)
     if added is not None:
         scores = torch.cat([scores[:, :-1], added, scores[:, -1:]], 1)
-    if deltas is None:
-        return AggregatedScores(scores)
-    deltas = deltas.unflatten(1, (classes, 4))
-    unmoved = deltas.new_zeros(len(deltas), scores.shape[1] - 1 - classes, 4)  # of added classes
-    return AggregatedScores(scores, torch.cat([deltas, unmoved], 1))
+    return scores
 
 
 def softmax_of(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +15,8 @@ from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.detection.aggregate import (
     LEAST_TEMPERATURE,
     MOST_TEMPERATURE,
-    AggregatedScores,
     MemberOutput,
-    aggregate,
+    class_scores,
 )
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
@@ -24,7 +24,6 @@ from detector.heads.linear import HeadLayers
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
 from detector.models.normalisation import CENTRED, Normalisation, is_usable
 from detector.models.split import SharedTrunk, Top, Trunk
-from detector.structures import Array
 
 
 class CropSpec(NamedTuple):
@@ -82,9 +81,8 @@ class Ensemble:
     depend on its neighbours nor on the number of `workers` (threads on a CPU, each with its own
     batch).
 
-    Heads run on the features of the same pass. aggregate.py combines the members' outputs;
-    `temperatures` may be replaced, one for each member. Raises SettingsError for members that do
-    not fit each other.
+    Heads run on the features of the same pass; aggregate.py combines the members' outputs. Raises
+    SettingsError for members that do not fit each other.
     """
 
     def __init__(
@@ -104,11 +102,8 @@ class Ensemble:
         self.members = tuple(members)
         self.temperatures = tuple(member.temperature for member in members)
         self.precision = precision
-        self._network_outputs = outputs.pop()
         _check_heads(self.members)
-        self.num_outputs = self._network_outputs + max(
-            len(member.heads.added) for member in members
-        )
+        self.num_outputs = outputs.pop() + max(len(member.heads.added) for member in members)
         on_cpu = torch.device(device).type == "cpu"
         size = (8 if on_cpu else 128) if batch_size is None else batch_size
         if workers is None:
@@ -132,106 +127,79 @@ class Ensemble:
         """Class probabilities (N, K+1) float32 on the CPU of crops {spec: (N, 3, S, S)}; the last
         column is background.
         """
-        return self.predict(crops).scores
-
-    def predict(
-        self, crops: Mapping[CropSpec, Tensor], log_odds: Array | None = None
-    ) -> AggregatedScores:
-        """The aggregated scores of crops {spec: (N, 3, S, S)} and, with regression heads, their
-        deltas.
-
-        log_odds  (N,) added to those of "an object" in the networks' softmax (size_prior.py)
-        """
-        return aggregate(self.forward(crops), self.temperatures, log_odds)
+        return class_scores(self.forward(crops), self.temperatures)
 
     def forward(self, crops: Mapping[CropSpec, Tensor]) -> tuple[MemberOutput, ...]:
         """Each member's raw outputs for crops {spec: (N, 3, S, S)}."""
-        self._check(crops)
-        outputs = self._network_outputs
-        in_order = self._in_order(group.forward(crops, outputs) for group in self.groups)
-        return tuple(
-            MemberOutput(*columns.values.split([outputs, *columns.heads], 1))
-            for columns in in_order
-        )
+        outputs = self._run(crops, _Top.outputs, lambda top: sum(top.widths))
+        return tuple(MemberOutput(*values.split(list(top.widths), 1)) for top, values in outputs)
 
     def features(self, crops: Mapping[CropSpec, Tensor]) -> list[Tensor]:
         """Each member's features (N, F) of crops {spec: (N, 3, S, S)}: the inputs of its last layer
         and its heads.
         """
-        self._check(crops)
-        in_order = self._in_order(group.extract(crops) for group in self.groups)
-        return [columns.values for columns in in_order]
+        outputs = self._run(crops, _Top.features, lambda top: top.network.classifier.in_features)
+        return [values for _, values in outputs]
 
-    def _in_order(self, groups: Iterable[list[_Columns]]) -> list[_Columns]:
-        """The columns of all groups, in the order of the members."""
-        return sorted(
-            (columns for group in groups for columns in group), key=lambda columns: columns.member
-        )
-
-    def _check(self, crops: Mapping[CropSpec, Tensor]) -> None:
+    def _run(
+        self,
+        crops: Mapping[CropSpec, Tensor],
+        function: Callable[[_Top, Tensor], Tensor],
+        width: Callable[[_Top], int],
+    ) -> list[tuple[_Top, Tensor]]:
+        """The `function` of each member, in their order, of so many columns."""
         for spec in self.crop_specs:
             size = spec.size
             if spec not in crops or tuple(crops[spec].shape[1:]) != (3, size, size):
                 raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
+        found: list[tuple[_Top, Tensor]] = []
+        for group in self.groups:
+            values = group.batches(crops[group.spec], partial(group.outputs, function))
+            columns = values.split([width(top) for top in group.tops], 1)
+            found += zip(group.tops, columns, strict=True)
+        return sorted(found, key=lambda pair: pair[0].position)
 
 
-class _Columns(NamedTuple):
-    """One member's output (N, columns), and how many of the columns each kind of head has."""
+@dataclass(frozen=True, eq=False)
+class _Top:
+    """One member without the layers that it shares.
 
-    member: int
-    values: Tensor
-    heads: tuple[int, int, int]
+    position  in the ensemble
+    network   the layers above the shared ones, or all; has `features` and `classifier`, which
+              nn.Module does not declare
+    widths    columns of its logits, and of each kind of head
+    """
+
+    position: int
+    network: Any
+    heads: HeadLayers | None
+    widths: tuple[int, ...]
+
+    def features(self, maps: Tensor) -> Tensor:
+        features: Tensor = self.network.features(maps)
+        return features
+
+    def outputs(self, maps: Tensor) -> Tensor:
+        """Logits with the columns of the heads beside them, in one pass."""
+        if self.heads is None:
+            logits: Tensor = self.network(maps)
+            return logits
+        features = self.features(maps)
+        return torch.cat([self.network.classifier(features), self.heads(features)], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Members that take the same crops and, where there are several, share a trunk.
+    """Members that take the same crops and, where there are several, share a trunk."""
 
-    positions  of the members in the ensemble
-    trunk      the shared layers; the identity where there is one member
-    """
-
-    positions: tuple[int, ...]
     spec: CropSpec
     batches: FixedBatches
-    trunk: Callable[[Tensor], Tensor]
-    networks: tuple[nn.Module, ...]
-    heads: tuple[HeadLayers | None, ...]
+    trunk: nn.Module
+    tops: tuple[_Top, ...]
 
-    def run(
-        self,
-        crops: Mapping[CropSpec, Tensor],
-        function: Callable[[Tensor], list[Tensor]],
-        widths: Sequence[int],
-    ) -> list[_Columns]:
-        """Run `function` over the crops; it returns a tensor (N, width) for each member."""
-        values = self.batches(crops[self.spec], lambda batch: torch.cat(function(batch), 1))
-        parts = values.split(list(widths), 1)
-        return [_Columns(*row) for row in zip(self.positions, parts, self.head_widths, strict=True)]
-
-    def forward(self, crops: Mapping[CropSpec, Tensor], outputs: int) -> list[_Columns]:
-        """Each member's logits (N, K+1) with the columns of its heads beside them, in one pass."""
-        return self.run(crops, self.outputs, [outputs + sum(widths) for widths in self.head_widths])
-
-    def extract(self, crops: Mapping[CropSpec, Tensor]) -> list[_Columns]:
-        """Each member's features (N, F)."""
-        widths = [_untyped(network).classifier.in_features for network in self.networks]
-        return self.run(crops, self.features, widths)
-
-    @property
-    def head_widths(self) -> list[tuple[int, int, int]]:
-        return [(0, 0, 0) if heads is None else heads.widths for heads in self.heads]
-
-    def outputs(self, crops: Tensor) -> list[Tensor]:
+    def outputs(self, function: Callable[[_Top, Tensor], Tensor], crops: Tensor) -> Tensor:
         maps = self.trunk(crops)
-        return [
-            network(maps) if heads is None else _with_heads(network, heads, maps)
-            for network, heads in zip(self.networks, self.heads, strict=True)
-        ]
-
-    def features(self, crops: Tensor) -> list[Tensor]:
-        maps = self.trunk(crops)
-        return [_untyped(network).features(maps) for network in self.networks]
+        return torch.cat([function(top, maps) for top in self.tops], 1)
 
 
 def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
@@ -265,37 +233,23 @@ def _group(
             model, precision, member.normalisation, member.activation_ranges
         )
 
-    trunks = [members[position].trunk for position in positions]
-    cuts = [trunk.after for trunk in trunks if trunk is not None]
     if len(positions) == 1:
         runs = prepared(first.model, first)
-        trunk: Callable[[Tensor], Tensor] = _unchanged
-        networks: tuple[nn.Module, ...] = (runs,)
+        trunk: nn.Module = nn.Identity()
+        networks = [runs]
     else:
-        runs = prepared(Trunk(first.model, cuts[0]), first)
-        trunk = runs
+        after = next(cut.after for i in positions if (cut := members[i].trunk) is not None)
+        runs = trunk = prepared(Trunk(first.model, after), first)
         shared = Member(first.model, first.input_size)
-        networks = tuple(prepared(Top(members[i].model, cuts[0]), shared) for i in positions)
-    heads = tuple(
-        HeadLayers(members[i].heads).to(device).eval() if members[i].heads else None
-        for i in positions
-    )
+        networks = [prepared(Top(members[i].model, after), shared) for i in positions]
+    tops = []
+    for position, network in zip(positions, networks, strict=True):
+        member = members[position]
+        heads = HeadLayers(member.heads).to(device).eval() if member.heads else None
+        widths = (_outputs(member.model), *(heads.widths if heads else (0, 0, 0)))
+        tops.append(_Top(position, network, heads, widths))
     batches = FixedBatches(runs, batch_size=batch_size, workers=workers)
-    return _Group(positions, first.spec, batches, trunk, networks, heads)
-
-
-def _unchanged(crops: Tensor) -> Tensor:
-    return crops
-
-
-def _with_heads(network: nn.Module, heads: HeadLayers, inputs: Tensor) -> Tensor:
-    features = _untyped(network).features(inputs)
-    return torch.cat([_untyped(network).classifier(features), heads(features)], 1)
-
-
-def _untyped(network: nn.Module) -> Any:
-    """The network without its static type, for attributes that nn.Module does not declare."""
-    return network
+    return _Group(first.spec, batches, trunk, tuple(tops))
 
 
 def _check_heads(members: Sequence[Member]) -> None:

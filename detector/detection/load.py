@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import Any, cast, get_args
 
+import torch
+
+# The kernels of the crops: a loaded detector imports nothing more, whatever thread runs it.
+from detector.crops import warp_numba  # noqa: F401
+from detector.detection.bundle import Bundle, load_bundle
+from detector.detection.detector import Detector
+from detector.detection.ensemble import Ensemble, Member
+from detector.detection.suppression import DetectionSettings
 from detector.errors import SettingsError
 from detector.hardware import choose_device
-from detector.jit import kernels_of, on_disk  # before torch: see there
+from detector.models.inference.prepare import Precision, fastest_precision
 from detector.proposals.engines import ProposalConfig, build_engine, parse_engine
 from detector.proposals.merge import Proposer
 from detector.settings import validate
-
-if TYPE_CHECKING:
-    import torch
-
-    from detector.detection.bundle import Bundle, Thresholds
-    from detector.detection.detector import Detector
-    from detector.detection.ensemble import Ensemble, Member
-    from detector.detection.suppression import DetectionSettings
-    from detector.models.inference.prepare import Precision
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "default"
 """The bundle that comes with the package."""
@@ -38,8 +37,6 @@ def load_detector(
     settings: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
-    announce: Callable[[str], None] | None = None,
-    proposals_given: bool = False,
 ) -> Detector:
     """The detector of a bundle; without one, of the bundle that ships with the package.
 
@@ -51,13 +48,7 @@ def load_detector(
     settings    DetectionSettings by name, in place of the bundle's thresholds
     threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
                 cores for the search, one for the others
-    announce    gets a sentence when kernels must be compiled first
-    proposals_given  every image comes with its proposals: the proposer's kernels are not needed
     """
-    from detector.detection.bundle import load_bundle
-    from detector.detection.detector import Detector
-    from detector.detection.ensemble import Ensemble
-
     if threads is not None and threads < 1:
         raise SettingsError(f"threads is {threads}; it must be at least 1, and None is one")
     device = choose_device(device) if isinstance(device, str) else device
@@ -67,7 +58,8 @@ def load_detector(
     overrides = dict(settings or {})
     if threshold is not None and overrides.setdefault("score_threshold", threshold) != threshold:
         raise SettingsError("threshold and settings' score_threshold differ; give one of them")
-    chosen = _settings(manifest.thresholds, overrides)
+    given = validate(DetectionSettings, overrides, "detection settings")
+    chosen = manifest.thresholds.model_copy(update=given.model_dump(exclude_unset=True))
     if proposer is None:
         stored = validate(ProposalConfig, manifest.proposals, f"{folder}: proposals")
         proposer = _proposer(stored, proposals, threads)
@@ -75,30 +67,10 @@ def load_detector(
         _members(loaded, chosen), precision=_precision(precision, device), device=device,
         batch_size=batch_size, workers=threads or 1,
     )  # fmt: skip
-    kernels = kernels_in_use(None if proposals_given else proposer, ensemble, device)
-    if announce is not None and not on_disk(kernels):
-        announce("first run: compiling kernels for this machine, once (about 20 s)")
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
         prior=manifest.prior, device=device, threads=threads or 1,
     )  # fmt: skip
-
-
-def _settings(thresholds: Thresholds, overrides: Mapping[str, Any]) -> DetectionSettings:
-    """The bundle's thresholds with the caller's overrides."""
-    from detector.detection.suppression import DetectionSettings
-
-    values = {
-        "score_threshold": thresholds.score,
-        "nms_threshold": thresholds.nms,
-        "voting_iou": thresholds.voting,
-        "max_detections": thresholds.max_detections,
-        "max_proposals": thresholds.max_proposals,
-        "svm": thresholds.svm,
-        "regression": thresholds.regression,
-        **overrides,
-    }
-    return validate(DetectionSettings, values, "detection settings")
 
 
 def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) -> Proposer:
@@ -111,9 +83,7 @@ def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) ->
     return proposer
 
 
-def _precision(name: str, device: torch.device | str) -> Precision:
-    from detector.models.inference.prepare import Precision, fastest_precision
-
+def _precision(name: str, device: torch.device) -> Precision:
     if name == "auto":
         return fastest_precision(device)
     known = get_args(Precision)
@@ -124,8 +94,6 @@ def _precision(name: str, device: torch.device | str) -> Precision:
 
 def _members(bundle: Bundle, settings: DetectionSettings) -> list[Member]:
     """The networks of a bundle with their heads in use."""
-    from detector.detection.ensemble import Member
-
     manifest = bundle.manifest
     heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression)
     return [
@@ -135,29 +103,3 @@ def _members(bundle: Bundle, settings: DetectionSettings) -> list[Member]:
         )
         for position, (model, entry) in enumerate(zip(bundle.models, manifest.members, strict=True))
     ]  # fmt: skip
-
-
-def kernels_in_use(
-    proposer: Proposer | None, ensemble: Ensemble, device: torch.device | str
-) -> list[Any]:
-    """The compiled kernels that a run calls. Others may be imported, such as the proposal cache's,
-    without ever being compiled.
-    """
-    search = getattr(proposer, "search", proposer)
-    room = "detector.proposals.selective_search"
-    used = kernels_of(room) if type(search).__module__.startswith(room) else []
-    if str(device).startswith("cpu"):
-        import detector.crops.warp_numba  # noqa: F401  (imported at the first crop otherwise)
-
-        used += kernels_of("detector.crops.warp_numba")
-        groups = ensemble.groups
-        networks = [n for group in groups for n in (group.batches.model, *group.networks)]
-        called = {
-            id(getattr(part, "run", None)) for network in networks for part in network.modules()
-        }
-        used += [
-            kernel
-            for kernel in kernels_of("detector.models.inference.numba_operators")
-            if id(kernel) in called
-        ]
-    return used

@@ -211,16 +211,6 @@ def _gif_colours(data: bytes, at: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 128 else 0
 
 
-def jpeg_fault(data: bytes) -> str | None:
-    """Refuse a JPEG with more segments or scans than any encoder writes."""
-    segments, passes = jpeg_parts(data)
-    if segments > MAX_PARTS:
-        return f"over {MAX_PARTS:,} segments; {_SAVE_IT}"
-    if passes > MAX_SCANS:
-        return f"a progressive JPEG of over {MAX_SCANS} passes; {_SAVE_IT}"
-    return None
-
-
 def netpbm_claims(data: bytes) -> Claims:
     """Check the header of a PPM, PGM or PBM, and replace forms that Pillow decodes in Python.
 
@@ -264,11 +254,6 @@ def tiff_fault(data: bytes) -> str | None:
     return None
 
 
-def _is_run_length_bitmap(data: bytes, start: int = 0) -> bool:
-    """True for a bitmap in one of the run-length codes that Pillow decodes in Python."""
-    return int.from_bytes(data[start + 16 : start + 20], "little") in (1, 2)
-
-
 def claims_of(data: bytes) -> Claims:
     """Check a file of any format; one without parts passes."""
     if data.startswith(_PNG):
@@ -278,17 +263,23 @@ def claims_of(data: bytes) -> Claims:
     if data.startswith((b"GIF87a", b"GIF89a")):
         return gif_claims(data)
     if data.startswith(b"\xff\xd8"):
-        return Claims(jpeg_fault(data))
+        segments, passes = jpeg_parts(data)
+        if segments > MAX_PARTS:
+            return Claims(f"over {MAX_PARTS:,} segments; {_SAVE_IT}")
+        if passes > MAX_SCANS:
+            return Claims(f"a progressive JPEG of over {MAX_SCANS} passes; {_SAVE_IT}")
+        return Claims()
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return Claims(tiff_fault(data))
     if data[:1] == b"P" and data[1:2] in b"123456" and len(data) > 1:
         return netpbm_claims(data)
-    bitmap = 14 if data.startswith(b"BM") else None
     starts = _icon_starts(data)
     if len(starts) > MAX_ICONS:
         return Claims(f"an icon of over {MAX_ICONS} pictures; {_SAVE_IT}")
-    bitmaps = starts if bitmap is None else {bitmap}
-    if len(data) > MAX_SLOW and any(_is_run_length_bitmap(data, start) for start in bitmaps):
+    bitmaps = {14} if data.startswith(b"BM") else starts
+    # the run-length codes of bitmaps, which Pillow decodes in Python
+    codes = (int.from_bytes(data[start + 16 : start + 20], "little") for start in bitmaps)
+    if len(data) > MAX_SLOW and any(code in (1, 2) for code in codes):
         return Claims(f"over {MAX_SLOW >> 20} MB of run-length codes; {_SAVE_IT}")
     pictures = [start for start in starts if data.startswith(_PNG, start)]
     return next(

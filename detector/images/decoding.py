@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,29 +42,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "ICO", "TGA")
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".gif",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".dib",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".ico",
-        ".tga",
-    ]
-)
+_SUFFIXES = "jpg jpeg jpe jfif mpo png apng gif webp tif tiff bmp dib ppm pgm pbm pnm ico tga"
+SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112
@@ -103,27 +82,18 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
 
 def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a regular file of at most `max_bytes`. Raises ImageError, also for pipes and devices."""
-    with _open_regular(path, max_bytes) as file:
-        try:
-            return file.read(max_bytes + 1)
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    return _read(path, max_bytes + 1, max_bytes)
 
 
-def check_start(path: str | Path, *, max_bytes: int = MAX_BYTES) -> None:
+def check_start(path: str | Path) -> None:
     """Raise ImageError where the first bytes of a file show already that it is no image."""
-    with _open_regular(path, max_bytes) as file:
-        try:
-            start = file.read(START)
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    start = _read(path, START, MAX_BYTES)
     with _quiet():
         if not may_be_image(start, FORMATS):
             raise ImageError(f"{path}: {refusal(start)}")
 
 
-@contextmanager
-def _open_regular(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
+def _read(path: str | Path, count: int, max_bytes: int) -> bytes:
     try:
         file = open_regular(path)
     except OSError as error:
@@ -131,17 +101,20 @@ def _open_regular(path: str | Path, max_bytes: int) -> Iterator[BinaryIO]:
         raise ImageError(f"{path}: cannot be opened ({error.strerror}); {cure}") from None
     with file:
         size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            start = file.read(START)
-            if known_as(start):  # the advice for a film is not to make it smaller
-                raise ImageError(f"{path}: {refusal(start)}")
-            raise ImageError(
-                f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
-                " make it smaller first"
-            )
-        if size == 0:
-            raise ImageError(f"{path}: the file is empty")
-        yield file
+        try:
+            data = file.read(count if size <= max_bytes else START)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    if size > max_bytes:
+        if known_as(data):  # the advice for a film is not to make it smaller
+            raise ImageError(f"{path}: {refusal(data)}")
+        raise ImageError(
+            f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB;"
+            " make it smaller first"
+        )
+    if size == 0:
+        raise ImageError(f"{path}: the file is empty")
+    return data
 
 
 def check_pixels(image: object) -> None:
@@ -171,13 +144,18 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     with _quiet():
         try:
             for size in icon_sizes(data):  # Pillow decodes an icon as soon as it is opened
-                _check_pixels(size, name, max_pixels)
+                _check_size(*size, name, max_pixels)
             claims = claims_of(data)
             if claims.fault:
                 raise ImageError(f"{name}: {claims.fault}")
             with Image.open(io.BytesIO(claims.instead or data), formats=FORMATS) as image:
-                _check_pixels(image.size, name, max_pixels)
-                _check_tiles(image, name, max_pixels)
+                _check_size(*image.size, name, max_pixels)
+                tile = tile_pixels(getattr(image, "tag_v2", {}))
+                if tile > max_pixels:
+                    raise ImageError(
+                        f"{name}: a tile of {tile / 1e6:.0f} megapixels is over the limit of"
+                        f" {max_pixels / 1e6:.0f}; save it with smaller tiles"
+                    )
                 return _decode_first_frame(image, claims)
         except ImageError:
             raise
@@ -198,7 +176,7 @@ def picture_pixels(picture: Image) -> Array:
     """The pixels of a Pillow picture, by the same rules as those of a file. Raises ImageError."""
     with _quiet():
         try:
-            _check_pixels(picture.size, "the picture", MAX_PIXELS)
+            _check_size(*picture.size, "the picture", MAX_PIXELS)
             if 0 in picture.size:
                 raise ImageError("the picture has no pixels")
             picture.load()
@@ -231,21 +209,11 @@ def _quiet() -> Iterator[None]:
                 _silencer.__exit__(None, None, None)
 
 
-def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
-    width, height = size
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width}x{height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"
             " make it smaller first"
-        )
-
-
-def _check_tiles(image: Image, name: str, max_pixels: int) -> None:
-    tile = tile_pixels(getattr(image, "tag_v2", {}))
-    if tile > max_pixels:
-        raise ImageError(
-            f"{name}: a tile of {tile / 1e6:.0f} megapixels is over the limit of"
-            f" {max_pixels / 1e6:.0f}; save it with smaller tiles"
         )
 
 
@@ -338,12 +306,10 @@ def _range_to_8_bit(image: Image) -> tuple[float, float]:
     """Scale and lowest value of the whole image: 8 bits are (value - lowest) * scale."""
     ends = [(values.min(), values.max()) for values in (_finite(band) for _, band in _bands(image))]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
-    if image.mode == "F" and low >= 0 and high <= 1:
-        return 255.0, 0.0
-    if image.mode == "F" and low >= 0 and high <= 255:
-        return 1.0, 0.0
-    if image.mode != "F" and low >= 0 and high <= 65535:
-        return 1 / 257, 0.0
+    known = ((1, 255.0), (255, 1.0)) if image.mode == "F" else ((65535, 1 / 257),)
+    for most, scale in known:
+        if low >= 0 and high <= most:
+            return scale, 0.0
     return 255 / max(high - low, 1e-12), low
 
 

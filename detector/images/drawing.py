@@ -21,7 +21,7 @@ MARGIN = 3
 
 
 class Scored(Protocol):
-    """What is drawn: boxes (N, 4) in xyxy pixels, best first, their scores and labels (N,)."""
+    """Detections: boxes (N, 4) in xyxy pixels, best first, their scores and labels (N,)."""
 
     @property
     def boxes(self) -> Array: ...
@@ -49,12 +49,11 @@ def draw(image: Array, found: Scored, classes: Sequence[str]) -> Image:
     side = math.sqrt(picture.width * picture.height)  # of a strip, the longer one is too much
     line = max(2, round(side / 250))
     tags = tags_of(canvas, found, classes, max(11, round(side / 38)), picture.size)
-    for row in reversed(range(len(found.boxes))):
-        x1, y1, x2, y2 = found.boxes[row].tolist()
-        colour = colour_of(int(found.labels[row]))
+    colours = [colour_of(label) for label in found.labels.tolist()]
+    for (x1, y1, x2, y2), colour in zip(found.boxes[::-1].tolist(), colours[::-1], strict=True):
         canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=line)
-    for row in reversed(range(len(found.boxes))):
-        write_tag(canvas, tags[row], colour_of(int(found.labels[row])))
+    for tag, colour in zip(tags[::-1], colours[::-1], strict=True):
+        write_tag(canvas, tag, colour)
     return picture
 
 

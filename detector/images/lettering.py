@@ -26,12 +26,9 @@ def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names in drawable form, and the names that no font can draw: those become their number as
     in category_id (#1 is the first).
     """
-    has = [has_font(name) for name in names]
-    shown = [
-        name if ok else f"#{number}"
-        for number, (name, ok) in enumerate(zip(names, has, strict=True), 1)
-    ]
-    return shown, [name for name, ok in zip(names, has, strict=True) if not ok]
+    missing = [name for name in names if _reversed(name) or file_for(name) is None]
+    shown = [f"#{number}" if name in missing else name for number, name in enumerate(names, 1)]
+    return shown, missing
 
 
 def remark_on(undrawable: Sequence[str]) -> str | None:
@@ -45,18 +42,13 @@ def remark_on(undrawable: Sequence[str]) -> str | None:
     )
 
 
-def has_font(text: str) -> bool:
-    """True if the text can be drawn in its own letters, in their order."""
-    return not _reversed(text) and _file_for(frozenset(text + _WITH_NAMES)) is not None
-
-
 def font_of(text: str, size: int) -> Any:
     """A font with the letters of `text`: Pillow's own for Western ones, else DejaVu, which
     matplotlib brings, else one of the system.
     """
     from PIL import ImageFont
 
-    file = _file_for(frozenset(text + _WITH_NAMES))
+    file = file_for(text)
     return ImageFont.truetype(file, size) if file else ImageFont.load_default(size=size)
 
 

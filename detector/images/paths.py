@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 from collections import Counter
@@ -71,20 +72,17 @@ def _expand(argument: str, results: Path | None, others: Counter[str]) -> list[P
     """Images of one argument; `others` counts the suffixes of a folder's other files."""
     path = Path(argument)
     if path.is_dir():
-        paths = [
-            Path(folder) / name for folder, names in _visible_files(path, results) for name in names
-        ]
-        images = [file for file in paths if file.suffix.lower() in SUFFIXES]
-        others.update(file.suffix.lower() for file in paths if file.suffix.lower() not in SUFFIXES)
+        images = []
+        for folder, names in _visible_files(path, results):
+            for file in (Path(folder) / name for name in names):
+                if file.suffix.lower() in SUFFIXES:
+                    images.append(file)
+                else:
+                    others[file.suffix.lower()] += 1
         return images
     if any(sign in argument for sign in "*?[") and not os.path.lexists(path):
-        import glob
-
-        return [
-            Path(file)
-            for file in sorted(glob.glob(argument, recursive=True))
-            if not os.path.isdir(file)
-        ]
+        found = sorted(glob.glob(argument, recursive=True))
+        return [Path(file) for file in found if not os.path.isdir(file)]
     return [path]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from ablations.rows import read_file
-from detector.cli.detecting.loading import settings_given
 from detector.datasets import Dataset
 from detector.detection.bundle import read_manifest
 from detector.detection.load import load_detector
@@ -91,9 +90,9 @@ def measure(
             f"{dataset.name} has other classes than the weights; the mAP needs the same"
         )
     if not row.size_prior:
-        detector.prior = None
+        detector = replace(detector, prior=None)
     if not row.temperature:
-        detector.ensemble.temperatures = (1.0,) * len(detector.ensemble.members)
+        detector = replace(detector, temperatures=(1.0,) * len(detector.ensemble.members))
     store = region_store(out / "regions", detector, read_manifest(bundle))
     results, boxes = {}, 0
     with ProposalStore(out / "proposals.sqlite", "rw") as kept:
@@ -107,6 +106,15 @@ def measure(
     if not results:
         raise ImageError(f"{dataset.name}: none of its images could be read")
     return Measured(row, boxes / len(results), results)
+
+
+def settings_given(
+    max_proposals: int | None, voting: float | None = None, **values: Any
+) -> dict[str, Any]:
+    """The DetectionSettings that an option names; 0 regions are all of them, 0 voting is none."""
+    given = {name: value for name, value in values.items() if value is not None}
+    zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
+    return given | {name: one or None for name, one in zero_is_none.items() if one is not None}
 
 
 def judged(dataset: Dataset, rows: list[Measured], seed: int, rounds: int) -> list[dict[str, Any]]:

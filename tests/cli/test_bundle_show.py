@@ -76,7 +76,7 @@ def test_what_a_bundle_lacks_is_not_spoken_of_and_what_it_has_is(
 def test_as_json_it_is_the_manifest(command: Run) -> None:
     code, out, _ = command("bundle show", SHIPPED, "--json")
     assert code == 0
-    assert json.loads(out) == read_manifest(SHIPPED).model_dump(mode="json")
+    assert json.loads(out) == read_manifest(SHIPPED).model_dump(mode="json", by_alias=True)
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"classes": []}'])

@@ -71,7 +71,7 @@ def test_calibrate_makes_a_bundle_fit_for_eight_bits(tmp_path, photos, capsys):
             for precision in ("int8", "float32")
         )
         regions = exact.propose(image)
-        found, expected = quick.classify(image, regions), exact.classify(image, regions)
+        found, expected = (one.predict(image, regions).scores for one in (quick, exact))
         assert 0 < abs(found - expected).max() < 0.02
 
 

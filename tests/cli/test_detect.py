@@ -16,8 +16,10 @@ from full_disk import files_of_at_most
 from PIL import Image
 from small_detector import save_detector
 
+from detector import jit
 from detector.cli import detect
 from detector.cli.app import run_tool
+from detector.cli.detecting.work import Work
 from detector.models.inference.prepare import fastest_precision
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,13 +107,13 @@ def test_a_signal_finishes_the_image_and_writes_what_is_done(
     bundle, photos, tmp_path, monkeypatch, number, code
 ):
     assert _detect(bundle, photos / "0.png", "--out", tmp_path / "one", "--quiet") == 0
-    finish = detect._finish
+    finish = Work.finish
 
     def interrupted(record, *more):
         os.kill(os.getpid(), number)
         finish(record, *more)
 
-    monkeypatch.setattr(detect, "_finish", interrupted)
+    monkeypatch.setattr(Work, "finish", interrupted)
     out = tmp_path / "out"
     assert _detect(bundle, photos, "--out", out, "--quiet") == code
     inputs = json.loads((out / "run.json").read_text())["inputs"]
@@ -212,7 +214,7 @@ def test_json_on_stdout_is_the_file(bundle, photos, tmp_path, capsys):
 
 def test_thresholds_and_limits_are_obeyed(bundle, photos, tmp_path):
     out = tmp_path / "out"
-    assert _detect(bundle, photos, "--max-detections", 2, "--out", out, "--quiet") == 0
+    assert _detect(bundle, photos, "--set", "max_detections=2", "--out", out, "--quiet") == 0
     rows = json.loads((out / "detections.json").read_text())
     assert len(rows) == 6
     assert _detect(bundle, photos, "--threshold", 1, "--out", out, "--quiet") == 0
@@ -259,16 +261,16 @@ def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, t
         (["absent.jpg"], 3, "absent.jpg"),
         (["EMPTY"], 3, "no images"),
         (["PHOTOS", "--threshold", "2"], 2, "score_threshold"),
-        (["PHOTOS", "--nms", "-1"], 2, "nms_threshold"),
+        (["PHOTOS", "--set", "nms_threshold=-1"], 2, "nms_threshold"),
         (["PHOTOS", "--ensemble", "many"], 2, "--ensemble"),
         (["PHOTOS", "--ensemble", "5"], 2, "member"),
         (["PHOTOS", "--device", "abacus"], 2, "device abacus: "),
-        (["PHOTOS", "--precision", "int3"], 2, "precision"),
+        (["PHOTOS", "--set", "precision=int3"], 2, "precision"),
         (["PHOTOS", "--proposals", "magic"], 2, "selective-search"),
         (["PHOTOS", "--proposals", "no/such.sqlite"], 3, "no proposal cache"),
         (["PHOTOS", "--weights", "no/such"], 3, "bundle"),
-        (["PHOTOS", "--max-detections", "0"], 2, "max_detections"),
-        (["PHOTOS", "--batch-size", "0"], 2, "batch-size"),
+        (["PHOTOS", "--set", "max_detections=0"], 2, "max_detections"),
+        (["PHOTOS", "--set", "batch_size=0"], 2, "batch_size"),
         (["PHOTOS", "--colour", "red"], 2, "--colour"),
         (["PHOTOS", "--out", "FILE"], 2, "--out"),
         ([], 2, "IMAGES"),
@@ -304,29 +306,20 @@ def test_help_names_every_option():
     done = subprocess.run(
         [sys.executable, str(TOOL), "--help"], capture_output=True, text=True, check=True
     )
-    for option in ("--out", "--weights", "--threshold", "--nms", "--max-detections", "--proposals",
-                   "--device", "--batch-size", "--json", "--quiet"):  # fmt: skip
+    for option in ("--out", "--weights", "--threshold", "--proposals", "--device", "--json",
+                   "--set", "--quiet"):  # fmt: skip
         assert option in done.stdout
 
 
-def test_compiling_is_announced_where_this_run_has_something_to_compile(
+def test_compiling_is_announced_unless_the_command_is_quiet(
     bundle, photos, tmp_path, capsys, monkeypatch
 ):
-    here = "nowhere"  # all kernels are there
-    asked = []
-
-    def on_disk(kernels):
-        names = [one.py_func.__module__ for one in kernels]
-        asked.extend(names)
-        return not any(name.startswith(here) for name in names)
-
-    monkeypatch.setattr("detector.detection.load.on_disk", on_disk)
-    assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
-    assert "first run" not in capsys.readouterr().err
-    assert "detector.crops.warp_numba" in asked
-    here = "detector.crops.warp_numba"
-    assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out") == 0
-    assert capsys.readouterr().err.count("first run") == 1
+    monkeypatch.setattr(jit, "when_compiling", None)
+    for quiet in (["--quiet"], []):
+        assert _detect(bundle, photos / "0.png", "--out", tmp_path / "out", *quiet) == 0
+        assert (jit.when_compiling is None) == bool(quiet)
+    jit.when_compiling("compiling")
+    assert capsys.readouterr().err.endswith("compiling\n")
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -365,16 +358,16 @@ class Killed(BaseException):
 
 def _killed_after(monkeypatch, images: int) -> None:
     """The next run ends in the middle, after so many images."""
-    finish, left = detect._finish, [images]
+    finish, left = Work.finish, [images]
 
     def finish_or_die(*arguments):
         if not left[0]:
-            monkeypatch.setattr(detect, "_finish", finish)
+            monkeypatch.setattr(Work, "finish", finish)
             raise Killed
         left[0] -= 1
         finish(*arguments)
 
-    monkeypatch.setattr(detect, "_finish", finish_or_die)
+    monkeypatch.setattr(Work, "finish", finish_or_die)
 
 
 def _run(out: Path) -> dict:
@@ -417,8 +410,8 @@ def test_only_equal_settings_and_contents_go_on(bundle, photos, tmp_path, monkey
 
     assert after_a_kill("--threads", 2, "--quiet") == 2
     assert after_a_kill("--threshold", 0.1) == 0
-    assert after_a_kill("--max-proposals", 5) == 0
-    assert after_a_kill("--precision", "float32") in (0, 2)  # what it is by itself, perhaps
+    assert after_a_kill("--set", "max_proposals=5") == 0
+    assert after_a_kill("--set", "precision=float32") in (0, 2)  # what it is by itself, perhaps
     _killed_after(monkeypatch, 2)
     with pytest.raises(Killed):
         _detect(bundle, photos, "--out", out)
@@ -437,13 +430,13 @@ def test_two_interruptions_lose_nothing_and_rename_nothing(bundle, tmp_path, mon
         (tmp_path / folder).mkdir()
         _scene(ord(folder)).save(tmp_path / folder / "same.png")
     _scene(3).save(tmp_path / "b" / "third.png")
-    finish, out = detect._finish, tmp_path / "out"
+    finish, out = Work.finish, tmp_path / "out"
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         finish(*arguments)
 
-    monkeypatch.setattr(detect, "_finish", interrupted)
+    monkeypatch.setattr(Work, "finish", interrupted)
     for left in (["same.png", "third.png"], ["third.png"]):
         assert _detect(bundle, tmp_path / "a", tmp_path / "b", "--out", out, "--quiet") == 130
         assert [Path(one).name for one in _run(out)["not_looked_at"]] == left
@@ -461,7 +454,7 @@ def test_results_of_before_never_stay_beside_others(bundle, photos, tmp_path, mo
     _scene(5).save(out / "mine.jpg")
     _killed_after(monkeypatch, 1)
     with pytest.raises(Killed):
-        _detect(bundle, photos, "--out", out, "--max-detections", 1)
+        _detect(bundle, photos, "--out", out, "--set", "max_detections=1")
     assert {one.name for one in out.glob("[!.]*")} == {"0.jpg", "mine.jpg"}
     assert _detect(bundle, photos, "--out", out) == 0
     assert len(list(out.glob("?.jpg"))) == 3

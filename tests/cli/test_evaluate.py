@@ -343,12 +343,12 @@ def test_a_bundle_is_run_kept_and_not_run_again(
     assert json.loads((out / "evaluation.json").read_text())["extras"]["proposal_recall"] == 1.0
     assert len(list((out / "regions").rglob("*.npz"))) == 4
 
-    from detector.detection.detector import Detector
+    from detector.detection.forward import RegionBatches
 
     def refuse(*_: object) -> None:
         raise AssertionError("the scores are on disk")
 
-    monkeypatch.setattr(Detector, "_classify_chunk", refuse)
+    monkeypatch.setattr(RegionBatches, "_classify_chunk", refuse)
     assert run(*options)[0] == 0
     assert (out / "detections.json").read_bytes() == first
     # The proposals of the cache, as a file of their own, give the same detections.
@@ -389,7 +389,7 @@ def test_a_bundle_is_run_kept_and_not_run_again(
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     run: Run, bundle: Path, voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detector.detection.detector import Detector
+    from detector.detection.forward import RegionBatches
 
     options = (
         "--weights",
@@ -403,14 +403,14 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
         "--quiet",
     )
     regions = voc.parent / "out" / "regions"
-    classify = Detector._classify_chunk
+    classify = RegionBatches._classify_chunk
 
-    def interrupted(self: Detector, *arguments: Any) -> int:
+    def interrupted(self: RegionBatches, *arguments: Any) -> int:
         os.kill(os.getpid(), signal.SIGINT)
-        monkeypatch.setattr(Detector, "_classify_chunk", classify)
+        monkeypatch.setattr(RegionBatches, "_classify_chunk", classify)
         return classify(self, *arguments)
 
-    monkeypatch.setattr(Detector, "_classify_chunk", interrupted)
+    monkeypatch.setattr(RegionBatches, "_classify_chunk", interrupted)
     code, said, err = run(*options)
     assert (code, said) == (130, "")
     assert err.startswith("stopping after the images under way")

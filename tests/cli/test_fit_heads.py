@@ -201,9 +201,10 @@ def test_svms_and_regression_of_all_classes_are_optional_in_the_new_bundle(voc, 
     }
     plain = load_detector(bundle)
     regions = plain.propose(image)
-    assert (detect[()].classify(image, regions) == plain.classify(image, regions)).all()
-    (both,) = detect["svm", "regression"].predict_many([(image, regions)])
-    assert (both.scores == detect["svm",].classify(image, regions)).all()
+    found, before = (one.predict(image, regions).scores for one in (detect[()], plain))
+    assert (found == before).all()
+    both = detect["svm", "regression"].predict(image, regions)
+    assert (both.scores == detect["svm",].predict(image, regions).scores).all()
     for label, name in enumerate(("cat", "dog")):
         best = both.boxes[both.scores[:, label].argmax(), label]
         assert middle(image, best) == COLOURS[name]
@@ -223,7 +224,7 @@ def test_photographs_without_the_class_make_it_more_modest(voc, bundle, tmp_path
         where = ("--split", "train", "--out", tmp_path / name)
         assert exit_code(voc, bundle, "--add", "mug", *where, *more) == 0
         detect = load_detector(tmp_path / name)
-        best.append(detect.classify(leaf, detect.propose(leaf))[:, 2].max())
+        best.append(detect.predict(leaf, detect.propose(leaf)).scores[:, 2].max())
     assert best[1] < 0.5 < best[0]
     assert "12 images" in read_manifest(tmp_path / "modest").heads[0].recipe["data"]
 

@@ -78,12 +78,12 @@ def test_another_bundle_is_written_and_goes_on_from_what_is_kept(
     assert losses
     assert float(losses[2]) < float(losses[1])
 
-    from detector.detection.detector import Detector
+    from detector.detection.forward import RegionBatches
 
     def never(*_: object) -> None:
         raise AssertionError("a region was judged again")
 
-    monkeypatch.setattr(Detector, "_classify_chunk", never)
+    monkeypatch.setattr(RegionBatches, "_classify_chunk", never)
     kept = tmp_path / "new.regions"
     assert fit(data, tmp_path / "new", tmp_path / "again", "--cache", kept) == 0
     assert read_manifest(tmp_path / "again").members == written.members

@@ -171,7 +171,7 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     """From a folder elsewhere, as after an installation."""
     done = subprocess.run(
         [sys.executable, "-m", "detector", "detect", str(ROOT / "examples" / "cat.jpg"), "--device",
-         "cpu", "--max-proposals", "20"],
+         "cpu", "--set", "max_proposals=20"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

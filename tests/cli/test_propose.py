@@ -189,12 +189,12 @@ def count(cache: Path) -> int:
 def test_import_and_export_go_round(propose, photos, tmp_path):
     from scipy.io import savemat
 
-    from detector.boxes import matlab_from_xyxy
+    from detector.boxes import voc_from_xyxy
 
     wanted = {str(n): np.array([[0, 0, 150, 120], [10 * n, 5, 60 + n, 90]]) for n in range(4)}
     boxes, images = np.empty((1, 4), object), np.empty((4, 1), object)
     for number, (name, value) in enumerate(wanted.items()):
-        boxes[0, number], images[number, 0] = matlab_from_xyxy(value), name
+        boxes[0, number], images[number, 0] = voc_from_xyxy(value)[:, [1, 0, 3, 2]], name
     savemat(tmp_path / "theirs.mat", {"boxes": boxes, "images": images})
     cache = tmp_path / "cache.sqlite"
 

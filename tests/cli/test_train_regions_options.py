@@ -143,7 +143,7 @@ def test_members_on_a_bank_are_stored_with_one_trunk(config: Path, tmp_path: Pat
     bank += settings("thresholds={voting: 0.5, max_proposals: 9}")
     assert train(config, tmp_path, "--members", "2", *bank) == 0
     manifest = load_bundle(tmp_path / "bundle").manifest
-    assert (manifest.thresholds.voting, manifest.thresholds.max_proposals) == (0.5, 9)
+    assert (manifest.thresholds.voting_iou, manifest.thresholds.max_proposals) == (0.5, 9)
     first, second = manifest.members
     assert second.trunk == (0, "4e")
     assert second.bytes < first.bytes / 2
@@ -439,7 +439,7 @@ def test_boxes_learnt_beside_the_classes_become_the_detectors_regression(
     image = np.zeros((60, 80, 3), np.uint8)
     detect = load_detector(tmp_path / "bundle")
     proposals = Proposals(np.array([[5, 5, 40, 40], [10, 10, 70, 50]]), (60, 80))
-    assert next(detect.predict_many([(image, proposals)])).boxes.shape == (2, 2, 4)
+    assert detect.predict(image, proposals).boxes.shape == (2, 2, 4)
     # A training that starts from the bundle goes on with its regression.
     begun = ["--start", str(tmp_path / "bundle")]
     slow = settings("box_loss.weight=2", "optimiser.steps=1", "optimiser.rate=1e-9")
@@ -556,7 +556,7 @@ def test_a_finished_run_may_change_what_no_weight_depends_on(config: Path, tmp_p
     )  # fmt: skip
     assert train(config, tmp_path, *change) == 0
     manifest = read_manifest(tmp_path / "bundle")
-    assert (manifest.provenance.licence, manifest.thresholds.score) == ("CC0-1.0", 0.2)
+    assert (manifest.provenance.licence, manifest.thresholds.score_threshold) == ("CC0-1.0", 0.2)
     assert manifest.prior is None
     assert same(weights(tmp_path), before)
 
@@ -709,7 +709,7 @@ def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_ou
     assert made.provenance.training_data == "48 images of toy (train)"
     assert len(made.provenance.pictures) == 60
     if recipe["threshold"] is not None:
-        assert made.thresholds.score == recipe["threshold"]
+        assert made.thresholds.score_threshold == recipe["threshold"]
     before = (tmp_path / "run" / "bundle" / "bundle.json").read_bytes()
     run(tmp_path / "run")  # again: nothing is left to do, and the same comes of it
     assert (tmp_path / "run" / "bundle" / "bundle.json").read_bytes() == before

@@ -64,7 +64,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("detect a.jpg --threshhold 0.3", "--threshhold", "--threshold"),
     ("detect a.jpg --threshold 1.5", "threshold", "1"),
     ("detect a.jpg --threshold high", "--threshold", "valid"),
-    ("detect a.jpg --batch-size 0", "--batch-size", "1"),
+    ("detect a.jpg --set batch_size=0", "batch_size", "1"),
     ("detect a.jpg --out file.txt", "--out file.txt", "give a folder"),
     ("detect a.jpg --weights empty", "empty", "give the folder of a saved bundle"),
     ("detect a.jpg --weights file.txt", "file.txt", "give the folder of a saved bundle"),
@@ -74,7 +74,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("detect a.jpg --ensemble many", "--ensemble many", "a number of members, or all"),
     ("detect a.jpg --proposals none.sqlite", "none.sqlite", "inception-rcnn propose run"),
     ("detect a.jpg --proposals opencvv", "opencvv", "choose selective-search"),
-    ("detect a.jpg --precision float8", "float8", "float32"),
+    ("detect a.jpg --set precision=float8", "float8", "float32"),
     # evaluate
     ("evaluate detections --data nowhere", "nowhere", "no such file or folder"),
     ("evaluate detections --data empty", "empty", "looked for Annotations/*.xml"),

@@ -16,7 +16,6 @@ from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
-    Thresholds,
     load_bundle,
     read_manifest,
     save_bundle,
@@ -24,6 +23,7 @@ from detector.detection.bundle import (
     set_activation_ranges,
 )
 from detector.detection.load import SHIPPED
+from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError, SettingsError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.models import ARCHITECTURES
@@ -85,7 +85,7 @@ def same(one: LinearScores | BoxRegression, other: LinearScores | BoxRegression)
 
 def test_heads_come_back_as_saved_and_the_networks_untouched(plain, tmp_path):
     fitted = all_heads()
-    written = save_heads(plain, tmp_path / "new", fitted, Thresholds(score=0.3, svm=True))
+    written = save_heads(plain, tmp_path / "new", fitted, DetectionSettings(score=0.3, svm=True))
     bundle = load_bundle(tmp_path / "new")
     assert bundle.manifest == written
     assert bundle.manifest.classes == ("cat", "dog", "mug")
@@ -107,7 +107,7 @@ def test_heads_come_back_as_saved_and_the_networks_untouched(plain, tmp_path):
 def test_what_was_measured_holds_until_a_head_in_use_is_another(plain):
     with_svms = [(HeadManifest(kind="svm", member=place), scores(2)) for place in (0, 1)]
     assert save_heads(plain, plain, with_svms).metrics == {"mAP": 0.5}  # off as before
-    used = read_manifest(plain).model_copy(update={"thresholds": Thresholds(svm=True)})
+    used = read_manifest(plain).model_copy(update={"thresholds": DetectionSettings(svm=True)})
     (plain / "bundle.json").write_text(used.model_dump_json())
     assert save_heads(plain, plain, [(HeadManifest(kind="regression"), moves())]).metrics
     assert save_heads(plain, plain, [(HeadManifest(kind="class", name="mug"), scores(1))]).metrics
@@ -131,8 +131,8 @@ def test_what_was_measured_holds_while_the_thresholds_do(plain, tmp_path):
     same_ones = read_manifest(plain).thresholds
     svm = [(HeadManifest(kind="svm"), scores(2))]
     assert save_heads(plain, tmp_path / "same", svm, same_ones).metrics == {"mAP": 0.5}
-    other = save_heads(plain, tmp_path / "other", svm, Thresholds(score=0.3))
-    assert (other.metrics, other.thresholds.score) == ({}, 0.3)
+    other = save_heads(plain, tmp_path / "other", svm, DetectionSettings(score=0.3))
+    assert (other.metrics, other.thresholds.score_threshold) == ({}, 0.3)
 
 
 def test_networks_and_their_heads_are_saved_in_one_step(plain):
@@ -163,7 +163,7 @@ def test_a_bundle_without_heads_says_nothing_of_them(plain):
     set_activation_ranges(plain, [{}, {}])
     tree = json.loads((plain / "bundle.json").read_text())
     assert "heads" not in tree
-    assert not {"svm", "regression"} & tree["thresholds"].keys()
+    assert {*tree["thresholds"]} == {"score", "nms", "voting", "max_detections", "max_proposals"}
     assert tree["format_version"] == 1
 
 

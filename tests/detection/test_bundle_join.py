@@ -13,7 +13,6 @@ from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
-    Thresholds,
     join_bundles,
     load_bundle,
     save_bundle,
@@ -21,6 +20,7 @@ from detector.detection.bundle import (
     save_temperatures,
 )
 from detector.detection.size_prior import SizePrior
+from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.models import ARCHITECTURES, build_model
@@ -56,7 +56,7 @@ def saved(
                 architecture="googlenet", options=options, input_size=64, stored_as="float32"
             ),
         ),
-        thresholds=Thresholds(score=0.2 + seed / 10),
+        thresholds=DetectionSettings(score=0.2 + seed / 10),
         proposals={"max": seed},
         prior=SizePrior(sides=(0.5,), log_odds=(float(seed),)),
         provenance=Provenance(
@@ -109,7 +109,9 @@ def test_a_head_that_one_member_lacks_is_left_out_and_off(tmp_path: Path):
 
 def test_without_heads_the_first_ones_thresholds_stay(tmp_path: Path):
     one, two = (saved(tmp_path / str(seed), seed, regression=False) for seed in (1, 2))
-    assert join_bundles([one, two], tmp_path / "both").thresholds.score == pytest.approx(0.3)
+    assert join_bundles([one, two], tmp_path / "both").thresholds.score_threshold == pytest.approx(
+        0.3
+    )
 
 
 def test_an_ensemble_may_join_another(tmp_path: Path):

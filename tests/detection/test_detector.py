@@ -9,6 +9,7 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from detector.detection import detector as pipeline
+from detector.detection import detector as front
+from detector.detection import forward
 from detector.detection.detector import Detector
 from detector.detection.ensemble import Ensemble, Member
+from detector.detection.forward import Job
 from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import DetectionSettings, suppress
 from detector.errors import DetectorError, ImageError, ProposalError, SettingsError
@@ -102,18 +105,18 @@ def test_what_is_no_image_is_told_with_what_makes_one(image: Array) -> None:
 
 
 def test_a_detector_is_neither_copied_nor_sent() -> None:
-    for use in (copy.deepcopy, pickle.dumps):
+    for use in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="each process calls load_detector"):
             use(_detector())
 
 
 def test_other_settings_of_the_same_detector_load_nothing_again() -> None:
     detect = _detector()
-    other = copy.copy(detect)
-    other.settings = DetectionSettings(score_threshold=1.0)
+    other = replace(detect, settings=DetectionSettings(score_threshold=1.0))
     assert len(other(_half_white())) == 0
     assert len(detect(_half_white())) == 2
-    assert DetectionSettings().score_threshold == 0.5
+    with pytest.raises(FrozenInstanceError):
+        detect.settings = other.settings  # type: ignore[misc]
 
 
 def test_after_a_fork_a_detector_without_its_threads_says_so_and_waits_for_none(
@@ -169,12 +172,17 @@ def test_few_images_are_held_ahead_of_the_network():
     assert len(list(found)) == 47
 
 
-def test_given_proposals_are_used():
+def test_a_job_comes_back_with_all_that_it_brought():
     detect, image = _detector(), _half_white()
     given = Proposals([[0, 0, 20, 30]], (30, 40))
-    (only,) = detect.detect_pairs([(image, given)])
-    assert only.detections.boxes.tolist() == [[0, 0, 20, 30]]
-    assert len(only.proposals) == 1
+    jobs = [Job(image, given, "given"), Job(image[:, ::-1], tag="searched")]
+    one, other = detect.stream(jobs)
+    assert detect.detections(one).boxes.tolist() == [[0, 0, 20, 30]]
+    assert [(one.tag, len(one.proposals)), (other.tag, len(other.proposals))] == [
+        ("given", 1), ("searched", 3),
+    ]  # fmt: skip
+    assert one.image is image
+    assert other.image is jobs[1].image
 
 
 def test_the_seconds_of_an_image_are_its_own_search_and_share_of_the_batches(monkeypatch):
@@ -182,7 +190,7 @@ def test_the_seconds_of_an_image_are_its_own_search_and_share_of_the_batches(mon
     of both images.
     """
     now = 0.0
-    plain = pipeline.crop_batch
+    plain = forward.crop_batch
 
     def crop(image, boxes, *more, **options):
         nonlocal now
@@ -194,16 +202,14 @@ def test_the_seconds_of_an_image_are_its_own_search_and_share_of_the_batches(mon
         now += 10
         return _proposer(image)
 
-    monkeypatch.setattr(pipeline, "crop_batch", crop)
-    monkeypatch.setattr(pipeline, "time", SimpleNamespace(perf_counter=lambda: now))
-    detect, image = _detector(), _half_white()
-    detect.propose_regions = search
+    monkeypatch.setattr(forward, "crop_batch", crop)
+    for module in (front, forward):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    detect, image = replace(_detector(), proposer=search), _half_white()
     few = Proposals([[0, 0, 20, 30]] * 2, (30, 40))
     many = Proposals([[0, 0, 20, 30]] * 6, (30, 40))
-    found = detect.detect_pairs([(image, few), (image, many), (image, few[:0])])
-    assert [one.seconds for one in found] == [2, 6, 0]
-    (searched,) = detect.detect_pairs([(image, None)])
-    assert searched.seconds == 10 + 3
+    jobs = [Job(image, few), Job(image, many, seconds=7), Job(image, few[:0]), Job(image)]
+    assert [one.seconds for one in detect.stream(jobs)] == [2, 7 + 6, 0, 10 + 3]
 
 
 @pytest.mark.parametrize("box", [[-1e9, -1e9, 1e9, 1e9], [0, 0, 9, 1e30], [-1e5, 0, 9, 9]])
@@ -211,7 +217,7 @@ def test_a_box_far_outside_its_image_is_refused_at_once(box):
     given = Proposals([[-9, -9, 60, 60], box], (30, 40))
     with pytest.raises(ProposalError, match=r"box 1 is .* far outside"):
         _detector().score(_half_white(), given)
-    assert len(_detector().classify(_half_white(), given[:1])) == 1
+    assert len(_detector().predict(_half_white(), given[:1]).scores) == 1
 
 
 @pytest.mark.parametrize("chunk", [0, -1])
@@ -235,17 +241,17 @@ def test_both_doors_take_the_best_proposals_only():
     given = Proposals([[0, 0, 40, 30], [0, 0, 20, 30], [20, 0, 40, 30]], (30, 40))
     for limit, count in ((None, 2), (1, 0), (2, 1), (9, 2)):
         detect = _detector(max_proposals=limit)
-        (many,) = detect.detect_pairs([(image, given)])
-        one = detect.score(image, given)
-        assert one.boxes.tolist() == many.detections.boxes.tolist()
-        assert one.scores.tolist() == many.detections.scores.tolist()
+        (found,) = detect.stream([Job(image, given)])
+        one, many = detect.score(image, given), detect.detections(found)
+        assert one.boxes.tolist() == many.boxes.tolist()
+        assert one.scores.tolist() == many.scores.tolist()
         assert len(one) == count
-        assert detect.classify(image, given).shape == (3, 3)  # what is asked for, all of it
+        assert detect.predict(image, given).scores.shape == (3, 3)  # what is asked for, all of it
 
 
 def test_threads_that_run_out_of_memory_together_each_try_half_of_what_they_tried(monkeypatch):
     """The second one hears of it when the first has already gone down to a single crop."""
-    first_is_down, plain = threading.Event(), pipeline.crop_batch
+    first_is_down, plain = threading.Event(), forward.crop_batch
 
     def crop(image, boxes, *more, **options):
         if len(boxes) == 1:
@@ -255,10 +261,9 @@ def test_threads_that_run_out_of_memory_together_each_try_half_of_what_they_trie
             first_is_down.wait(30)
         raise MemoryError
 
-    detect, image = _detector(), _half_white()
+    detect, image = replace(_detector(), chunk=2), _half_white()
     expected = detect(image)
-    detect.chunk = 2
-    monkeypatch.setattr(pipeline, "crop_batch", crop)
+    monkeypatch.setattr(forward, "crop_batch", crop)
     found: list[Detections] = []
     both = [threading.Thread(target=lambda: found.append(detect(image)), name=name)
             for name in ("second", "first")]  # fmt: skip
@@ -267,7 +272,7 @@ def test_threads_that_run_out_of_memory_together_each_try_half_of_what_they_trie
     for one in both:
         one.join(30)
     assert [one.boxes.tolist() for one in found] == [expected.boxes.tolist()] * 2
-    assert detect.chunk == 1
+    assert detect.batches.chunk.size == 1
 
 
 def test_no_proposals_give_no_detections():
@@ -344,19 +349,21 @@ def test_a_prior_of_sizes_corrects_what_the_network_says():
     plain = Detector(_proposer, ensemble, ["bright", "dark"])
     corrected = Detector(_proposer, ensemble, ["bright", "dark"], prior=prior)
     found = _proposer(image)
-    before, after = (one.classify(image, found) for one in (plain, corrected))
+    before, after = (one.predict(image, found).scores for one in (plain, corrected))
     odds = [(1 - scores[:, -1]) / scores[:, -1] for scores in (before, after)]
     # The whole image covers all of it, its halves half.
     expected = np.exp(prior(found.boxes, found.size))
     assert odds[1] / odds[0] == pytest.approx(expected, rel=1e-3)
     assert expected[1] < 0.2
-    many = corrected.classify_many([(image, found)] * 4)
+    many = [corrected.aggregate(one).scores for one in corrected.stream([Job(image, found)] * 4)]
     assert all((one == after).all() for one in many)
+    plain = replace(corrected, prior=None, temperatures=[2.0])
+    assert plain.predict(image, found).scores.max() < before.max()
 
 
 def test_crops_that_do_not_fit_are_taken_in_smaller_chunks(monkeypatch):
     want = _detector()(_half_white())
-    real, sizes = pipeline.crop_batch, []
+    real, sizes = forward.crop_batch, []
 
     def small(image: Array, boxes: Array, *rest: object, **options: object) -> Tensor:
         sizes.append(len(boxes))
@@ -364,7 +371,7 @@ def test_crops_that_do_not_fit_are_taken_in_smaller_chunks(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(image, boxes, *rest, **options)
 
-    monkeypatch.setattr(pipeline, "crop_batch", small)
+    monkeypatch.setattr(forward, "crop_batch", small)
     limit = 1
     found = _detector()(_half_white())
     assert sizes == [3, 2, 1, 1, 1]

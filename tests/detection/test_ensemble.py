@@ -118,7 +118,8 @@ def test_members_with_a_common_trunk_give_what_they_give_alone():
     members = [Member(one, 64), Member(other, 64, context=0.2), third]
     apart = [Ensemble([Member(m.model, 64, context=m.context)])(crops) for m in members]
     together = Ensemble(members)
-    assert [group.positions for group in together.groups] == [(1,), (0, 2)]
+    positions = [[top.position for top in group.tops] for group in together.groups]
+    assert positions == [[1], [0, 2]]
     torch.testing.assert_close(together(crops), sum(apart) / 3, rtol=1e-5, atol=1e-6)
     alone = [Ensemble([m], batch_size=4).features(crops)[0] for m in members[:2]]
     for found, expected in zip(together.features(crops), alone, strict=False):

@@ -113,7 +113,7 @@ def test_the_trunk_runs_once_whatever_the_heads(crops):
     for heads in (Heads(), Heads(svm=SVM, regression=MOVES, added=(BLUE, BLUE))):
         ensemble = _ensemble(heads)
         before = Colours.passes
-        ensemble.predict(crops)
+        ensemble(crops)
         assert Colours.passes - before == 12  # 11 crops in 3 padded batches of 4
 
 
@@ -127,7 +127,7 @@ def test_members_must_agree_on_their_heads():
 def test_each_class_finds_its_own_boxes(image):
     detect = _detector(Heads(regression=MOVES, added=(BLUE,)))
     regions = _propose(image)
-    (judged,) = detect.predict_many([(image, regions)])
+    judged = detect.predict(image, regions)
     assert judged.boxes.shape == (36, 3, 4)
     first = regions.boxes[0]  # 0, 0, 20, 20
     assert first.tolist() == [0, 0, 20, 20]
@@ -138,7 +138,8 @@ def test_each_class_finds_its_own_boxes(image):
 def test_regression_changes_boxes_but_no_score(image):
     plain, moving = _detector(Heads()), _detector(Heads(regression=MOVES))
     regions = _propose(image)
-    assert (plain.classify(image, regions) == moving.classify(image, regions)).all()
+    still, moved = (one.predict(image, regions).scores for one in (plain, moving))
+    assert (still == moved).all()
 
 
 @pytest.mark.parametrize("voting", [None, 0.5])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, Thresholds
+from detector.detection.bundle import BundleManifest, MemberManifest, Provenance
+from detector.detection.suppression import DetectionSettings
 from detector.errors import SettingsError
 from detector.heads import HeadManifest
 from detector.models.normalisation import Normalisation
@@ -51,12 +52,12 @@ LIMITS = [
          "a..safetensors", "a b.safetensors"],
     ),
     (MemberManifest, "colour", [], ["red"]),
-    (Thresholds, "score", [0, 1], [-0.01, 1.01, float("nan")]),
-    (Thresholds, "nms", [0, 1], [-0.01, 1.01]),
-    (Thresholds, "voting", [None, 0.01, 1], [0, 1.01]),
-    (Thresholds, "max_detections", [1], [0]),
-    (Thresholds, "max_proposals", [None, 1], [0]),
-    (Thresholds, "colour", [], ["red"]),
+    (DetectionSettings, "score_threshold", [0, 1], [-0.01, 1.01, float("nan")]),
+    (DetectionSettings, "nms_threshold", [0, 1], [-0.01, 1.01]),
+    (DetectionSettings, "voting_iou", [None, 0.01, 1], [0, 1.01]),
+    (DetectionSettings, "max_detections", [1], [0]),
+    (DetectionSettings, "max_proposals", [None, 1], [0]),
+    (DetectionSettings, "colour", [], ["red"]),
     (Provenance, "colour", [], ["red"]),
 ]  # fmt: skip
 NEEDED = {
@@ -78,9 +79,10 @@ def test_a_value_is_taken_up_to_its_limit(
 
 
 def test_what_is_not_said_is_as_published() -> None:
-    assert Thresholds().model_dump() == {
+    assert DetectionSettings().model_dump(by_alias=True) == {
         "score": 0.05,
         "nms": 0.3,
+        "class_agnostic_nms": None,
         "voting": None,
         "max_detections": 100,
         "max_proposals": None,

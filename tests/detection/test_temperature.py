@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from detector.datasets import Sample
-from detector.detection.aggregate import softmax_of
+from detector.detection.aggregate import class_scores, softmax_of
 from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
-    Thresholds,
     join_bundles,
     load_bundle,
     read_manifest,
@@ -28,6 +27,7 @@ from detector.detection.bundle import (
 from detector.detection.ensemble import CropSpec, Ensemble, Member
 from detector.detection.load import load_detector
 from detector.detection.size_prior import with_prior
+from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.heads import BoxRegression, HeadManifest
 from detector.models import build_model
@@ -52,7 +52,8 @@ LN3 = float(np.log(3))
 
 def said(*members: Member, log_odds: Array | None = None) -> list[float]:
     crops = {CropSpec(8): torch.zeros(1, 3, 8, 8)}
-    return Ensemble(members).predict(crops, log_odds).scores[0].tolist()
+    ensemble = Ensemble(members)
+    return class_scores(ensemble.forward(crops), ensemble.temperatures, log_odds)[0].tolist()
 
 
 def test_logits_are_divided_before_the_softmax_and_the_mean_comes_after():
@@ -185,7 +186,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_bundle(folder, manifest, [model.state_dict()])
     still = BoxRegression(np.zeros((8, 128), np.float32), np.zeros(8, np.float32))
-    kept = Thresholds(regression=True)
+    kept = DetectionSettings(regression=True)
     save_heads(folder, folder, [(HeadManifest(kind="regression"), still)], kept)
     return folder
 
@@ -222,10 +223,10 @@ def test_a_bundle_may_be_given_temperatures_and_a_threshold_in_its_place(
     networks = {name: made_of[name] for name in made_of if name.endswith(".safetensors")}
     save_temperatures(bundle, bundle, [2.0], {"data": "9 images"}, score=0.7)
     made = load_bundle(bundle).manifest
-    assert (made.members[0].temperature, made.thresholds.score) == (2.0, 0.7)
+    assert (made.members[0].temperature, made.thresholds.score_threshold) == (2.0, 0.7)
     assert {name: data for name, data in files(bundle).items() if name in networks} == networks
     save_temperatures(bundle, bundle, [1.5], {})
-    assert read_manifest(bundle).thresholds.score == 0.7
+    assert read_manifest(bundle).thresholds.score_threshold == 0.7
 
 
 def test_nothing_is_said_of_a_temperature_of_one_and_nothing_said_is_one(
@@ -252,7 +253,7 @@ def test_a_bundle_with_a_bad_temperature_is_refused(bundle: Path, tmp_path: Path
 
 def test_temperatures_that_cannot_be_are_not_written(bundle: Path, tmp_path: Path):
     before = files(bundle)
-    with pytest.raises(BundleError, match="1 members but 2 temperatures"):
+    with pytest.raises(BundleError, match="1 members but 2 values of temperature"):
         save_temperatures(bundle, tmp_path / "new", [1.5, 2.0], {})
     for bad in (0.0, float("nan")):
         with pytest.raises(BundleError, match=r"members\.0\.temperature"):

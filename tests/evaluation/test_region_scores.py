@@ -17,9 +17,9 @@ from PIL import Image
 from pydantic import BaseModel
 
 from detector.datasets import Dataset, Sample
-from detector.detection.aggregate import MemberOutput
+from detector.detection.aggregate import MemberOutput, RegionScores
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
-from detector.detection.detector import Detector, RegionScores
+from detector.detection.detector import Detector
 from detector.detection.ensemble import CropSpec
 from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import DetectionSettings
@@ -136,7 +136,7 @@ def check_as_afresh(detector: Detector, dataset: Dataset, found: dict[str, Regio
     for sample in dataset.samples:
         image = np.asarray(Image.open(sample.path))
         proposals = detector.propose(image)
-        (alone,) = detector.predict_many([(image, proposals)])
+        alone = detector.predict(image, proposals)
         one = found[sample.image_id]
         assert one.scores.tobytes() == alone.scores.tobytes()
         assert one.boxes.tobytes() == alone.boxes.tobytes()
@@ -165,7 +165,7 @@ def test_prior_temperature_members_and_fewer_regions_share_what_is_kept(
         for prior in (None, SizePrior(sides=(0.5, 0.8), log_odds=(-2.0, 1.0))):
             for limit in (None, 1, 500):
                 detector, ensemble = make_detector(members, 0.25, limit)
-                detector.prior, ensemble.temperatures = prior, temperatures
+                detector = replace(detector, prior=prior, temperatures=temperatures)
                 found = scored(detector, dataset, store_in(tmp_path / "regions", detector))
                 assert ensemble.asked == 0
                 check_as_afresh(detector, dataset, found)
@@ -208,7 +208,7 @@ def test_boxes_of_each_class_are_kept_with_the_scores(dataset: Dataset, tmp_path
 
 def test_an_image_without_regions_is_kept_too(dataset: Dataset, tmp_path: Path) -> None:
     detector, _ = make_detector(members=2, shift=0.5)
-    detector.propose_regions = lambda image: Proposals([], image.shape[:2])
+    detector = replace(detector, proposer=lambda image: Proposals([], image.shape[:2]))
     store = region_store(tmp_path / "regions", detector, manifest(), "00")
     for _ in range(2):
         found = scored(detector, dataset, store)
@@ -326,7 +326,7 @@ def test_a_changed_byte_never_gives_other_numbers(dataset: Dataset, tmp_path: Pa
         found = store.get(victim.stem)
         missing += found is None
         if found is not None:
-            judged = detector.aggregate(found.proposals, found.outputs)
+            judged = detector.aggregate(found)
             assert judged.scores.tobytes() == before.tobytes()
     assert missing > len(whole) / 40
 
@@ -434,7 +434,7 @@ def test_each_member_and_each_kind_of_head_has_a_folder(tmp_path: Path) -> None:
     assert parts == [(0, "logits", 3), (0, "deltas", 8), (1, "logits", 3), (1, "deltas", 8)]
     alone, _ = make_detector(shift=0.5)
     assert store_in(tmp_path, alone).folders == store_in(tmp_path, both).folders[:2]
-    alone.settings = alone.settings.model_copy(update={"svm": True})
+    alone = replace(alone, settings=alone.settings.model_copy(update={"svm": True}))
     three = store_in(tmp_path, alone).folders
     assert [three[0], three[2]] == store_in(tmp_path, both).folders[:2]
     assert len(list(tmp_path.iterdir())) == 5

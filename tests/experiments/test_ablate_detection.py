@@ -16,11 +16,11 @@ from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,
     Provenance,
-    Thresholds,
     save_bundle,
     save_heads,
 )
 from detector.detection.size_prior import SizePrior
+from detector.detection.suppression import DetectionSettings
 from detector.heads import BoxRegression, HeadManifest
 from detector.models import build_model
 
@@ -81,12 +81,12 @@ def test_rows_are_measured_and_compared_with_the_first(toy, tmp_path: Path, caps
 def test_the_same_command_reads_what_is_kept(toy, tmp_path: Path, monkeypatch):
     assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 0) == 0
     before = (tmp_path / "out" / "ablation.json").read_bytes()
-    from detector.detection.detector import Detector
+    from detector.detection.forward import RegionBatches
 
     def never(*_: object) -> None:
         raise AssertionError("a region was judged again")
 
-    monkeypatch.setattr(Detector, "_classify_chunk", never)
+    monkeypatch.setattr(RegionBatches, "_classify_chunk", never)
     assert ablate(toy, tmp_path / "out", TABLE, "--rounds", 0) == 0
     assert (tmp_path / "out" / "ablation.json").read_bytes() == before
 
@@ -205,7 +205,7 @@ def test_answers_of_other_heads_are_kept_apart(toy, tmp_path: Path):
             for one in (0, 1)
         ]
         bundle = tmp_path / str(seed)
-        save_heads(toy[1], bundle, heads, Thresholds(regression=True))
+        save_heads(toy[1], bundle, heads, DetectionSettings(regression=True))
         kept = region_store(tmp_path / "out", load_detector(bundle), read_manifest(bundle))
         folders |= set(kept.folders)
     assert len(folders) == 3  # the network's own is one

@@ -72,38 +72,6 @@ def test_cmyk_is_converted():
     assert np.abs(pixels.astype(int) - [0, 255, 255]).max() <= 3
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_undone(orientation):
-    from PIL import ImageOps
-
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = _encoded(Image.fromarray(GRADIENT), exif=exif)
-    found = decode(data, "x")
-    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert (found.pixels == np.asarray(upright)).all()
-    assert (found.orientation, found.raw_size) == (orientation, (12, 16))
-    assert found.size == ((16, 12) if orientation >= 5 else (12, 16))
-
-
-def test_an_orientation_that_does_not_exist_is_ignored_with_a_warning():
-    exif = Image.Exif()
-    exif[0x0112] = 99
-    found = decode(_encoded(Image.fromarray(GRADIENT), exif=exif), "x")
-    assert (found.pixels == GRADIENT).all()
-    assert "99" in found.warnings[0]
-
-
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
-def test_of_several_frames_the_first_is_used_with_a_warning(kind):
-    frames = [Image.new("RGB", (8, 8), (level, level, level)) for level in (0, 255)]
-    options = {"lossless": True} if kind == "WEBP" else {}
-    data = _encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    found = decode(data, "x")
-    assert (found.pixels == 0).all()
-    assert "more than one frame" in found.warnings[0]
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (9, 2), (4000, 20)])
 def test_tiny_and_extreme_images_are_images(size):
     assert decode(_encoded(Image.new("RGB", size)), "x").pixels.shape == (size[1], size[0], 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.boxes import matlab_from_xyxy, voc_from_xyxy
+from detector.boxes import voc_from_xyxy
 from detector.errors import ProposalError, SettingsError
 from detector.proposals.interchange.export import Index, export, read_index
 from detector.proposals.interchange.layout import ForeignBoxes, Layout, convert
@@ -22,6 +22,11 @@ from detector.structures import Proposals
 MATLAB = Layout("yxyx", 1, True)
 OURS = Layout("xyxy", 0, False)
 WIDE = (40, 100)  # H, W
+
+
+def matlab_from_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """As Matlab's files hold them: VOC's numbers, y first."""
+    return voc_from_xyxy(boxes)[:, [1, 0, 3, 2]]
 
 
 @pytest.mark.parametrize(

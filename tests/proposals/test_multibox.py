@@ -274,7 +274,7 @@ def test_a_detector_takes_an_engine_with_its_settings(tmp_path: Path):
             tmp_path / "bundle", proposals=name, settings={"max_proposals": 10}
         )
         assert 2 <= len(detector.propose(picture())) <= (9 if "keep" in name else 10)
-        assert detector.classify(picture(), detector.propose(picture())).shape[1] == 2
+        assert detector.predict(picture(), detector.propose(picture())).scores.shape[1] == 2
     with pytest.raises(SettingsError, match="selective-search, opencv, multibox, both"):
         load_detector(tmp_path / "bundle", proposals="magic")
 

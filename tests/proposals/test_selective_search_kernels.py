@@ -105,6 +105,18 @@ def test_no_place_for_a_cache_at_all_is_no_error(monkeypatch: pytest.MonkeyPatch
     assert tripled(14) == 42
 
 
+def test_compiling_is_announced_once_for_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(kernel, "when_compiling", said.append)
+    monkeypatch.setattr(kernel, "KERNELS", [])
+    monkeypatch.setattr(kernel.FunctionCache, "load_overload", lambda *_: None)
+    monkeypatch.setattr(kernel.FunctionCache, "save_overload", lambda *_: None)
+    for _ in range(2):
+        assert kernel.kernel(_double)(4) == 8
+    assert len(said) == 1
+    assert "first run: compiling" in said[0]
+
+
 def test_a_searcher_travels_to_another_process_without_its_memory() -> None:
     image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
     search = SelectiveSearch(seed=3, threads=2)

@@ -1,4 +1,4 @@
-"""What a detection has done, on disk as it is done, so that the same command goes on after an
+"""The journal of a detection, on disk as images are done, so that the same command goes on after an
 interruption, a kill or a full disk.
 """
 
@@ -32,7 +32,7 @@ def key_of(detector: Detector, store: StoredProposals | None, weights: Path | No
     """The hash of all that decides what is found in an image, but the image: version, weights,
     settings, proposals, precision, kind of device and size of the batches. Threads decide nothing.
     """
-    proposer = detector.propose_regions
+    proposer = detector.proposer
     if store is not None:
         regions: Any = {"stored": store.key}
     else:
@@ -88,9 +88,9 @@ class DoneImages:
         record.restore(found)
         return True
 
-    def add(self, record: Record, content: str, given: Proposals | None) -> None:
-        """Write the record of an image; `given` proposals count as part of it."""
-        self._write({"content": content, "regions": given and hash_of(given), **record.done()})
+    def add(self, record: Record) -> None:
+        """Write the record of an image that is done."""
+        self._write(record.done())
         self.count += 1
 
     def _write(self, entry: dict[str, Any]) -> None:

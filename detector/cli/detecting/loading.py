@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detector import jit
 from detector.cli.app import members_of
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
@@ -16,8 +17,9 @@ from detector.proposals.gather import StoredProposals
 
 
 class Running(NamedTuple):
-    """How a bundle is run. `settings` are DetectionSettings by name; those not given are its own.
+    """Options of running a bundle.
 
+    settings   DetectionSettings by name; those not given are the bundle's
     proposals  an engine, or a proposal cache's path; None is what the bundle says
     """
 
@@ -33,6 +35,7 @@ class Running(NamedTuple):
 
 def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None]:
     """The detector, and the file that its proposals come from, if they come from one."""
+    announce_compiling(quiet)
     members, engine, file = members_of(running.ensemble), running.proposals, None
     if engine is not None and names_a_file(engine):
         file, engine = StoredProposals(engine), None
@@ -45,19 +48,13 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
         settings=running.settings,
         batch_size=running.batch_size,
         threads=use_threads(running.threads),
-        proposals_given=file is not None,
-        announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )
-    unlike = None if file is None else file.unlike(detector.propose_regions)
+    unlike = None if file is None else file.unlike(detector.proposer)
     if unlike is not None:
         print(escape_controls(f"warning: {unlike}"), file=sys.stderr)
     return detector, file
 
 
-def settings_given(
-    max_proposals: int | None, voting: float | None = None, **values: Any
-) -> dict[str, Any]:
-    """The DetectionSettings that an option names; 0 regions are all of them, 0 voting is none."""
-    given = {name: value for name, value in values.items() if value is not None}
-    zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
-    return given | {name: one or None for name, one in zero_is_none.items() if one is not None}
+def announce_compiling(quiet: bool) -> None:
+    """Let the compilation of kernels be said on stderr, once."""
+    jit.when_compiling = None if quiet else lambda text: print(text, file=sys.stderr)

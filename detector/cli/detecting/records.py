@@ -32,6 +32,10 @@ class Record:
     proposals: int | None = None
     seconds: float | None = None
     rows: list[dict[str, Any]] | None = None
+    content: str | None = None
+    """Hash of the file's bytes."""
+    regions: str | None = None
+    """Hash of the proposals that were given."""
 
     @property
     def waits(self) -> bool:
@@ -58,11 +62,11 @@ class Record:
         }
 
     def done(self) -> dict[str, Any]:
-        """What an interrupted run needs to know of it."""
+        """Fields that the run needs again after an interruption."""
         return {one: getattr(self, one) for one in _DONE} | {"file_name": self.path.name}
 
     def restore(self, done: dict[str, Any]) -> None:
-        """As it was when `done` was made."""
+        """Restore what `done` gave."""
         for name in _DONE:
             value = done[name]
             setattr(self, name, tuple(value) if name in _TUPLES and value is not None else value)

@@ -1,4 +1,4 @@
-"""What a detection leaves: detections.json, run.json, annotated pictures, and a table."""
+"""Results of a detection: detections.json, run.json, annotated pictures, and a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.cli.detecting.records import Record, place
 from detector.files import open_regular, write_atomically
 from detector.images.drawing import draw
 from detector.images.paths import short_names
-from detector.progress.messages import escape_controls, pluralise
+from detector.progress.messages import escape_controls, pluralise, say
 from detector.results.coco_json import FILE, write_detections
 from detector.structures import Array, Detections
 
@@ -82,6 +82,17 @@ def write_results(out: Path, rows: Sequence[Mapping[str, Any]], run: Mapping[str
         with suppress(OSError):
             (out / RUN).unlink()
         raise
+
+
+def tell(records: Sequence[Record], out: Path, threshold: float | None, pictures: bool) -> None:
+    """Print a table of all detections, unless `threshold` is None, and say what was written."""
+    missing = sum(record.waits for record in records)
+    if threshold is not None:
+        show(records, threshold)
+        empty = "" if any(record.rows for record in records) else " (empty)"
+        say(f"{out}/: detections.json{empty}, run.json{', pictures' if pictures else ''}")
+    if missing:
+        say(f"{missing} of {len(records)} not looked at; the same command goes on")
 
 
 def show(records: Sequence[Record], threshold: float) -> None:

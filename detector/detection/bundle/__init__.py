@@ -10,7 +10,6 @@ from detector.detection.bundle.manifest import (
     BundleManifest,
     MemberManifest,
     Provenance,
-    Thresholds,
 )
 from detector.detection.bundle.reading import MANIFEST, Bundle, load_bundle, read_manifest
 from detector.detection.bundle.writing import (
@@ -28,7 +27,6 @@ __all__ = [
     "MemberManifest",
     "Provenance",
     "SharedTrunk",
-    "Thresholds",
     "bundle_sha256",
     "complete_card",
     "join_bundles",

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from detector.detection.bundle.manifest import BundleManifest
-from detector.detection.bundle.reading import MANIFEST, first_fault, read_manifest
+from detector.detection.bundle.reading import MANIFEST, read_manifest
 from detector.errors import BundleError, EvaluationError
 from detector.files import write_atomically
 from detector.progress.messages import escape_controls
+from detector.settings import first_fault
 
 CARD = "README.md"
 # Begins a line of every card: another README.md is its owner's, and stays.
@@ -149,7 +150,7 @@ def _read(path: Path, kind: type[Part]) -> Part:
         raise EvaluationError(f"{path}: cannot be read; {cure}") from None
     except ValidationError as error:
         raise EvaluationError(
-            f"{path}: not that of a bundle's evaluation with --report: {first_fault(error)}"
+            f"{path}: not that of a bundle's evaluation with --report: {first_fault(kind, error)}"
         ) from None
 
 
@@ -209,7 +210,7 @@ def _text(
     known = LICENCES.match(manifest.provenance.licence)
     settings = {
         name: value
-        for name, value in manifest.thresholds.model_dump().items()
+        for name, value in manifest.thresholds.model_dump(by_alias=True).items()
         if value is not None and value is not False
     }
     card: str = environment.get_template("card.md.j2").render(

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from detector.detection.size_prior import SizePrior
+from detector.detection.suppression import DetectionSettings
 from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
 from detector.models.normalisation import (
@@ -61,22 +62,6 @@ class MemberManifest(Settings):
         return Normalisation(self.mean, self.std)
 
 
-class Thresholds(Settings):
-    """Default detection settings of the bundle; the caller may override them."""
-
-    score: float = Field(default=0.05, ge=0, le=1)
-    nms: float = Field(default=0.3, ge=0, le=1)
-    voting: float | None = Field(default=None, gt=0, le=1)
-    """IoU of box voting (suppression.DetectionSettings.voting_iou); None is off."""
-    max_detections: int = Field(default=100, ge=1)
-    max_proposals: int | None = Field(default=None, ge=1)
-    """Only so many of the best ranked proposals are classified; None is all."""
-    svm: bool = False
-    """Scores of the SVMs in place of the softmax (heads/svm.py)."""
-    regression: bool = False
-    """Each class moves its regions (heads/bbox_regression.py)."""
-
-
 class Provenance(Settings):
     """The origin of the weights, and their licence."""
 
@@ -101,7 +86,8 @@ class BundleManifest(Settings):
     classes: tuple[str, ...] = Field(min_length=1, max_length=100_000)
     members: tuple[MemberManifest, ...] = Field(min_length=1, max_length=1000)
     proposals: dict[str, Any] = {}
-    thresholds: Thresholds = Thresholds()
+    thresholds: DetectionSettings = DetectionSettings()
+    """Those of the bundle, which a caller may override."""
     prior: SizePrior | None = None
     """Correction of the scores by region size (size_prior.py); None leaves them as they are."""
     provenance: Provenance
@@ -145,6 +131,11 @@ class BundleManifest(Settings):
         if any(head.member >= len(self.members) for head in self.heads):
             raise ValueError(f"there is a head of a member that is not among {len(self.members)}")
         return self
+
+    @property
+    def files(self) -> list[MemberManifest | HeadManifest]:
+        """All that have a file."""
+        return [*self.members, *self.heads]
 
     @property
     def network_classes(self) -> tuple[str, ...]:

@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from detector.detection.bundle.manifest import BundleManifest, MemberManifest
-from detector.detection.bundle.networks import build_member, tensors_of_trunk
 from detector.errors import BundleError, SettingsError, WeightsError, brief
 from detector.heads import BoxRegression, HeadManifest, Heads, LinearScores
 from detector.heads.stored import heads_of_member, load_head
+from detector.models import build_model
+from detector.models.split import Trunk
 from detector.models.weights.storage import decode, stored_layout
 from detector.models.weights.tensor_files import (
     compare_layouts,
@@ -28,6 +29,7 @@ from detector.models.weights.tensor_files import (
     name_file_in_errors,
     verified_bytes,
 )
+from detector.settings import first_fault
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -75,13 +77,7 @@ def read_manifest(folder: str | Path) -> BundleManifest:
     try:
         return BundleManifest.model_validate_json(text)
     except ValidationError as error:
-        raise BundleError(f"{path}: {first_fault(error)}") from None
-
-
-def first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    where = ".".join(str(part)[:80] for part in fault["loc"])
-    return f"{where}: {fault['msg']}"
+        raise BundleError(f"{path}: {first_fault(BundleManifest, error)}") from None
 
 
 def load_bundle(folder: str | Path, members: int | None = None) -> Bundle:
@@ -136,3 +132,25 @@ def _load_member(
     theirs = before[member.trunk.member].state_dict() if member.trunk else {}
     model.load_state_dict({**own, **{name: theirs[name] for name in shared}})
     return model.eval().requires_grad_(False)
+
+
+def build_member(member: MemberManifest, num_outputs: int, label: str) -> nn.Module:
+    """Build the network of a member. Raises BundleError, with `label`, for an unknown architecture
+    or option.
+    """
+    try:
+        return build_model(member.architecture, num_outputs, **member.options)
+    except SettingsError as error:
+        raise BundleError(f"{label}: {error}") from None
+
+
+def tensors_of_trunk(member: MemberManifest, model: nn.Module, label: str) -> set[str]:
+    """Names of the tensors that a member takes from another member's trunk; empty if it has its
+    own.
+    """
+    if member.trunk is None:
+        return set()
+    try:
+        return set(Trunk(model, member.trunk.after).state_dict())
+    except SettingsError as error:
+        raise BundleError(f"{label}: {error}") from None

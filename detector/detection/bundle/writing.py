@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,15 +15,21 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from detector.detection.bundle.card import write_card
-from detector.detection.bundle.manifest import BundleManifest, MemberManifest, Thresholds
-from detector.detection.bundle.networks import build_member, tensors_of_trunk
-from detector.detection.bundle.reading import MANIFEST, first_fault, read_manifest
+from detector.detection.bundle.manifest import BundleManifest, MemberManifest
+from detector.detection.bundle.reading import (
+    MANIFEST,
+    build_member,
+    read_manifest,
+    tensors_of_trunk,
+)
+from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError, WeightsError
 from detector.files import remove_leftovers, write_atomically
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.heads.stored import encode_head
 from detector.models.weights.storage import StoredAs, encode
 from detector.models.weights.tensor_files import compare_layouts, verified_bytes
+from detector.settings import first_fault
 
 
 def save_bundle(
@@ -68,35 +75,29 @@ def save_heads(
     source: str | Path,
     folder: str | Path,
     fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]],
-    thresholds: Thresholds | None = None,
+    thresholds: DetectionSettings | None = None,
 ) -> BundleManifest:
     """Write the bundle `source` with these heads as bundle `folder`, which may be the same.
 
-    SVMs and regression replace those of the member, classes are added. The networks' files are
-    copied as they are.
+    SVMs and regression replace those of the member, classes are added.
     """
-    source, folder = Path(source), Path(folder)
     manifest = read_manifest(source)
     classes = len(manifest.network_classes)
     encoded = [encode_head(head, values, classes) for head, values in fitted]
     new = [head for head, _ in encoded]
     replaced = {(head.kind, head.member) for head in new if head.kind != "class"}
     kept = [head for head in manifest.heads if (head.kind, head.member) not in replaced]
-    files = {head.file: data for head, data in encoded}
-    files |= _read_files(source, [*manifest.members, *kept])
     used = thresholds or manifest.thresholds
     # What was measured holds as long as the same things are in use.
     holds = used == manifest.thresholds and not any(getattr(used, kind) for kind, _ in replaced)
-    manifest = manifest.model_copy(
-        update={
-            "classes": manifest.classes + tuple(head.name for head in new if head.name),
-            "heads": (*kept, *new),
-            "thresholds": used,
-            "metrics": manifest.metrics if holds else {},
-        }
-    )
-    _write(folder, manifest, files)
-    return manifest
+    changes = {
+        "classes": manifest.classes + tuple(head.name for head in new if head.name),
+        "heads": (*kept, *new),
+        "thresholds": used,
+        "metrics": manifest.metrics if holds else {},
+    }
+    files = {head.file: data for head, data in encoded}
+    return _copy(source, folder, manifest.model_copy(update=changes), files)
 
 
 def save_temperatures(
@@ -112,35 +113,50 @@ def save_temperatures(
     recipe  what they were fitted on and how, for the provenance
     score   the threshold that goes with them; None: the bundle's
     """
-    source, folder = Path(source), Path(folder)
-    manifest = read_manifest(source)
-    if len(temperatures) != len(manifest.members):
-        raise BundleError(
-            f"{source}: {len(manifest.members)} members but {len(temperatures)} temperatures"
-        )
-    files = _read_files(source, [*manifest.members, *manifest.heads])
+    manifest = _with_members(source, "temperature", temperatures)
     about = {**manifest.provenance.recipe, "temperature": dict(recipe)}
-    pairs = zip(manifest.members, temperatures, strict=True)
-    manifest = manifest.model_copy(
-        update={
-            "members": tuple(one.model_copy(update={"temperature": t}) for one, t in pairs),
-            "provenance": manifest.provenance.model_copy(update={"recipe": about}),
-            "metrics": {},  # they were measured with other scores
-        }
-    )
-    if score is not None:
-        used = manifest.thresholds.model_copy(update={"score": score})
-        manifest = manifest.model_copy(update={"thresholds": used})
-    _write(folder, manifest, files)
-    return manifest
-
-
-def _read_files(folder: Path, entries: Sequence[MemberManifest | HeadManifest]) -> dict[str, bytes]:
-    """The files of these entries, verified and unchanged."""
-    return {
-        entry.file: verified_bytes(folder, entry.file, entry.bytes, entry.sha256)
-        for entry in entries
+    changes: dict[str, Any] = {
+        "provenance": manifest.provenance.model_copy(update={"recipe": about}),
+        "metrics": {},  # they were measured with other scores
     }
+    if score is not None:
+        changes["thresholds"] = manifest.thresholds.model_copy(update={"score_threshold": score})
+    return _copy(source, folder, manifest.model_copy(update=changes))
+
+
+def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
+    """Write the members' activation ranges into a bundle; its weights stay unchanged."""
+    manifest = _with_members(folder, "activation_ranges", [dict(values) for values in ranges])
+    write_atomically(Path(folder) / MANIFEST, _text(manifest))
+    write_card(folder, manifest)
+
+
+def _with_members(source: str | Path, name: str, values: Sequence[object]) -> BundleManifest:
+    """The manifest of a bundle with another value of each member."""
+    manifest = read_manifest(source)
+    if len(values) != len(manifest.members):
+        raise BundleError(
+            f"{source}: {len(manifest.members)} members but {len(values)} values of {name}"
+        )
+    pairs = zip(manifest.members, values, strict=True)
+    members = tuple(member.model_copy(update={name: value}) for member, value in pairs)
+    return manifest.model_copy(update={"members": members})
+
+
+def _copy(
+    source: str | Path,
+    folder: str | Path,
+    manifest: BundleManifest,
+    files: Mapping[str, bytes] = MappingProxyType({}),
+) -> BundleManifest:
+    """Write a manifest with new `files`; the others are copied from `source` as they are."""
+    old = {
+        entry.file: verified_bytes(Path(source), entry.file, entry.bytes, entry.sha256)
+        for entry in manifest.files
+        if entry.file not in files
+    }
+    _write(Path(folder), manifest, {**files, **old})
+    return manifest
 
 
 def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
@@ -148,7 +164,7 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
     try:  # Through the validator once more: what is written can be read.
         text = _text(BundleManifest.model_validate(manifest.model_dump()))
     except ValidationError as error:
-        raise BundleError(f"{folder}: {first_fault(error)}") from None
+        raise BundleError(f"{folder}: {first_fault(BundleManifest, error)}") from None
     before = _files_of_the_bundle_in(folder)
     written: list[Path] = []
     try:
@@ -172,26 +188,14 @@ def _text(manifest: BundleManifest) -> str:
     """The manifest as JSON, without fields for heads, temperatures and the like that are absent."""
     origin = manifest.provenance
     empty = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
-    excluded: dict[str, Any] = {"provenance": empty}
+    unused = {"class_agnostic_nms"} if manifest.thresholds.class_agnostic_nms is None else set()
+    excluded: dict[str, Any] = {"provenance": empty, "thresholds": unused}
     if not manifest.heads:
-        excluded |= {"heads": True, "thresholds": {"svm", "regression"}}
+        excluded["heads"] = True
+        unused |= {"svm", "regression"}
     if all(member.temperature == 1 for member in manifest.members):
         excluded["members"] = {"__all__": {"temperature"}}
-    return manifest.model_dump_json(indent=2, exclude=excluded) + "\n"
-
-
-def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
-    """Write the members' activation ranges into a bundle; its weights stay unchanged."""
-    manifest = read_manifest(folder)
-    if len(ranges) != len(manifest.members):
-        raise BundleError(f"{folder}: {len(manifest.members)} members but {len(ranges)} ranges")
-    members = tuple(
-        member.model_copy(update={"activation_ranges": dict(values)})
-        for member, values in zip(manifest.members, ranges, strict=True)
-    )
-    manifest = manifest.model_copy(update={"members": members})
-    write_atomically(Path(folder) / MANIFEST, _text(manifest))
-    write_card(folder, manifest)
+    return manifest.model_dump_json(indent=2, exclude=excluded, by_alias=True) + "\n"
 
 
 def _encode_member(
@@ -224,11 +228,8 @@ def _encode_member(
 
 
 def _files_of_the_bundle_in(folder: Path) -> set[str]:
-    if not (folder / MANIFEST).is_file():
-        return set()
     try:
         manifest = read_manifest(folder)
-        files = [one.file for one in manifest.members] + [head.file for head in manifest.heads]
-        return {file for file in files if file}
     except BundleError:
-        return set()  # not ours to tidy up
+        return set()  # none, or not ours to tidy up
+    return {entry.file for entry in manifest.files} - {""}

@@ -6,20 +6,21 @@ be tried in seconds, and an interrupted run resumes where it stopped.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from detector.datasets import Dataset, Sample
+from detector.detection.aggregate import RegionOutputs, RegionScores
 from detector.detection.bundle import BundleManifest
-from detector.detection.detector import Detector, RegionScores
+from detector.detection.detector import Detector
+from detector.detection.forward import Job
 from detector.errors import ImageError
-from detector.evaluation.scoring.store import RegionOutputs, RegionStore, parts_of
+from detector.evaluation.scoring.store import RegionStore, parts_of
 from detector.images.decoding import content_hash, decode, read_bytes, read_image
 from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.proposals.gather import StoredProposals, gather
-from detector.structures import Array, Proposals
+from detector.structures import Proposals
 
 # Paths of images -> each with its proposals, or with the error that its image gives.
 Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageError]]]
@@ -27,7 +28,7 @@ Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageErr
 
 def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Proposing:
     """The detector's own proposals, looked up and stored in `cache`."""
-    return lambda paths: gather(paths, detector.propose_regions, cache, threads=detector.threads)
+    return lambda paths: gather(paths, detector.proposer, cache, threads=detector.threads)
 
 
 def proposing_from(stored: StoredProposals) -> Proposing:
@@ -58,7 +59,7 @@ def region_store(
     heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression, members=members)
     parts = parts_of(
         manifest, members, heads,
-        proposals=proposals or settings_hash(describe(detector.propose_regions)),
+        proposals=proposals or settings_hash(describe(detector.proposer)),
         precision=detector.ensemble.precision, device=detector.device.type,
     )  # fmt: skip
     return RegionStore(folder, parts)
@@ -73,13 +74,13 @@ def score_dataset(
     begin: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Sample, RegionScores | ImageError]]:
     """Each image with its scored regions or its error: the outputs of `forward_dataset`, aggregated
-    by the detector's present temperatures and prior.
+    by the detector's temperatures and prior.
     """
     for sample, found in forward_dataset(detector, dataset, store, proposing, should_stop, begin):
         if isinstance(found, ImageError):
             yield sample, found
             continue
-        yield sample, detector.aggregate(found.proposals, found.outputs)
+        yield sample, detector.aggregate(found)
 
 
 def forward_dataset(
@@ -125,11 +126,9 @@ def _forward_missing(
     """Run the networks on images that are not cached. Batches run across images; results come in
     the order of the images.
     """
-    under_way: deque[tuple[Sample, str, Proposals]] = deque()
     failed: list[tuple[Sample, ImageError]] = []
-    limit = detector.settings.max_proposals
 
-    def pairs() -> Iterator[tuple[Array, Proposals]]:
+    def jobs() -> Iterator[Job]:
         made = proposing([sample.path for sample, _ in missing])
         for (sample, content), (path, found) in zip(missing, made, strict=True):
             if should_stop():
@@ -141,14 +140,12 @@ def _forward_missing(
             except ImageError as error:
                 failed.append((sample, error))
                 continue
-            under_way.append((sample, content, found))
-            yield image, found[:limit]
+            yield Job(image, found, tag=(sample, content, len(found)))
 
-    for outputs in detector.forward_many(pairs()):
-        sample, content, found = under_way.popleft()
-        regions = RegionOutputs(found[:limit], outputs)
-        store.put(content, regions, total=len(found))
-        yield sample, regions
+    for classified in detector.stream(jobs()):
+        sample, content, total = classified.tag
+        store.put(content, classified, total=total)
+        yield sample, classified
     yield from failed
 
 

@@ -11,14 +11,13 @@ import io
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from detector.detection.aggregate import MemberOutput
+from detector.detection.aggregate import MemberOutput, RegionOutputs
 from detector.detection.bundle import BundleManifest
 from detector.files import write_atomically
 from detector.heads import HeadManifest
@@ -48,14 +47,6 @@ class Part(NamedTuple):
     field: str
     columns: int
     settings: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class RegionOutputs:
-    """The regions of one image, and each member's outputs for them."""
-
-    proposals: Proposals
-    outputs: tuple[MemberOutput, ...]
 
 
 def parts_of(

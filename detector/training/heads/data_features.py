@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -46,7 +45,6 @@ def load(
         members=members,
         settings=settings,
         threads=threads,
-        announce=None if quiet else lambda text: print(text, file=sys.stderr),
     )
 
 
@@ -58,7 +56,7 @@ def proposals_of(
     """
     pairs = []
     paths = [sample.path for sample in dataset.samples]
-    propose = detector.propose_regions
+    propose = detector.proposer
     with nullcontext() if cache is None else ProposalStore(cache, "rw") as store:
         results = gather(paths, propose, store, threads=detector.threads)
         watched = progress(results, "proposals", len(paths), quiet)
@@ -80,8 +78,9 @@ def describe_regions(
     mirrored  (N,) bool: crops to be flipped first
     """
     parts: list[list[torch.Tensor]] = []
-    for first in range(0, max(len(boxes), 1), detector.chunk):
-        rows = slice(first, first + detector.chunk)
+    size = detector.batches.chunk.size
+    for first in range(0, max(len(boxes), 1), size):
+        rows = slice(first, first + size)
         crops = {}
         for spec in detector.ensemble.crop_specs:
             spec_crops = crop_batch(

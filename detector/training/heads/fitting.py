@@ -12,11 +12,11 @@ import typer
 from detector.datasets import Dataset
 from detector.detection.bundle import (
     BundleManifest,
-    Thresholds,
     load_bundle,
     read_manifest,
     save_heads,
 )
+from detector.detection.suppression import DetectionSettings
 from detector.errors import SettingsError, TrainingError
 from detector.hardware import use_device, use_threads
 from detector.heads import (
@@ -72,7 +72,7 @@ def fit_all(
     return fitted
 
 
-def thresholds_with(manifest: BundleManifest, fitted: Fitted, enable: bool) -> Thresholds:
+def thresholds_with(manifest: BundleManifest, fitted: Fitted, enable: bool) -> DetectionSettings:
     """The bundle's thresholds, with the fitted heads enabled if asked for."""
     enabled: dict[str, bool] = {head.kind: True for head, _ in fitted} if enable else {}
     return manifest.thresholds.model_copy(update=enabled)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from detector.datasets import Dataset, Sample
-from detector.detection.aggregate import softmax_of
+from detector.detection.aggregate import RegionOutputs, softmax_of
 from detector.detection.detector import Detector
 from detector.errors import DatasetError, ImageError
 from detector.evaluation.diagnosis.calibration import calibration, calibration_of
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import forward_dataset, proposing_with
-from detector.evaluation.scoring.store import RegionOutputs, RegionStore
+from detector.evaluation.scoring.store import RegionStore
 from detector.progress.bar import Pace, progress
 from detector.progress.messages import say_error
 from detector.proposals.cache.stored import ProposalStore
@@ -111,7 +111,8 @@ def measure_calibration(
     true_scores = scores[np.arange(len(scores)), known.labels].astype(np.float64)
     loss = -np.log(np.maximum(true_scores, 1e-30)).mean()
     right = scores.argmax(1) == known.labels
-    images.detector.ensemble.temperatures = tuple(temperatures)
+    at_these = replace(images.detector, temperatures=tuple(temperatures))
+    images = replace(images, detector=at_these)
     return Calibrated(
         float(loss), calibration(scores.max(1), right).error, _detection_error(images)
     )
@@ -121,8 +122,7 @@ def detections_of(images: ScoredImages) -> dict[str, Detections]:
     """Detections by image id, without those of classes added by heads."""
     detector, results = images.detector, {}
     for sample, found in images:
-        scores = detector.aggregate(found.proposals, found.outputs)
-        detections = detector.suppress(scores.boxes, scores.scores)
+        detections = detector.detections(found)
         results[sample.image_id] = detections[
             detections.labels < len(images.dataset.classes)
         ]  # none added

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -56,8 +57,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     except (DatasetError, TrainingError) as error:
         typer.echo(f"{bundle} is as it was trained: {error}", err=True)
         return
-    first = load(1)
-    first.ensemble.temperatures = tuple(temperatures[:1])
+    first = replace(load(1), temperatures=tuple(temperatures[:1]))
     first_store = region_store(context.out / "held_out", first, manifest)
     first_images = ScoredImages(images.dataset, first, first_store)
     score, f1 = best_threshold(match_voc(images.dataset, detections_of(first_images)))

@@ -98,7 +98,7 @@ def _provenance(
         training_data=f"{len(data.dataset)} images of {sources}",
         licence=with_licences(settings.licence, settings, root),
         started_from=settings.member.weights or "random initialisation",
-        recipe=settings.model_dump(mode="json"),
+        recipe=settings.model_dump(mode="json", by_alias=True),
         pictures=tuple(sorted({*picture_hashes(data.dataset), *held})),
         unfinished=unfinished,
     )

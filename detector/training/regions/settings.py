@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from detector.datasets.sources import DataSource
-from detector.detection.bundle import Thresholds
+from detector.detection.suppression import DetectionSettings
 from detector.proposals.engines import ProposalConfig
 from detector.seeds import Seed
 from detector.settings import Settings
@@ -85,7 +85,7 @@ class RegionTrainingConfig(Settings):
     """So large a share of the images is not learnt from: the temperatures and the threshold of the
     finished detector are fitted on it. 0.1 where no config is given.
     """
-    thresholds: Thresholds = Thresholds()
+    thresholds: DetectionSettings = DetectionSettings()
     """Of the finished detector."""
     licence: str = "not stated"
     """Of the trained weights; goes into the bundle."""
