@@ -36,7 +36,8 @@ def run_of(tree: dict[str, Any], kind: type[Run]) -> Run:
     """Take the settings of the run out of the tree. Raises SettingsError."""
     from detector.settings import validate
 
-    return validate(kind, tree.pop("run", None) or {}, "run")
+    run: Run = validate(kind, tree.pop("run", None) or {}, "run")
+    return run
 
 
 def without_licence(tree: dict[str, Any], changes: Sequence[str], replaced: bool) -> None:

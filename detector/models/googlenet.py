@@ -66,7 +66,8 @@ class AuxiliaryHead(nn.Module):
                 "train with 224-pixel input, or with auxiliary=False"
             )
         x = F.relu(self.hidden(self.conv(x).flatten(1)))
-        return self.classifier(self.dropout(x))
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
 
 
 class GoogLeNet(StagedNetwork):

@@ -78,7 +78,8 @@ class SeparableConvReLU(nn.Module):
         self.pointwise = ConvReLU(between, outputs, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(x))
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
 
 
 class MaxPool(nn.Module):
@@ -108,7 +109,8 @@ class HalvingPool(nn.Module):
         if height % 2 or width % 2:
             # With zeros: after a ReLU no maximum is below them.
             x = F.pad(x, (width % 2, 0, height % 2, 0))
-        return self.pool(x)
+        pooled: Tensor = self.pool(x)
+        return pooled
 
 
 class Inception(nn.Module):
@@ -248,11 +250,13 @@ class StagedNetwork(nn.Module):
         return x.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        logits: Tensor
         if not (self.training and self.auxiliary):
-            return self.classifier(self.dropout(self.features(x)))
+            logits = self.classifier(self.dropout(self.features(x)))
+            return logits
         extra = []
         for name, x in self.stages(x):  # noqa: B020 the input is not needed again
             if name in self.auxiliary:
                 extra.append(self.auxiliary[name](x))
-        pooled = x.mean((2, 3), dtype=torch.float32)
-        return self.classifier(self.dropout(pooled)), *extra
+        logits = self.classifier(self.dropout(x.mean((2, 3), dtype=torch.float32)))
+        return logits, *extra

@@ -55,7 +55,9 @@ class NetworkInNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Average over the last map, the input of the linear layer: (N, 1024)."""
-        return self.last(self.dropout(self.layers(x))).mean((2, 3), dtype=torch.float32)
+        last: Tensor = self.last(self.dropout(self.layers(x)))
+        return last.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(x))
+        return logits

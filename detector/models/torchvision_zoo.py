@@ -46,4 +46,5 @@ class ZooNetwork(nn.Module):
         return pooled.float()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(x))
+        return logits

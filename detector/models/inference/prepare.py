@@ -80,12 +80,14 @@ class Prepared(nn.Module):
         self.model, self.enter = model, enter
 
     def forward(self, crops: Tensor) -> Tensor:
-        return self.model(self.enter(crops)).float()
+        out: Tensor = self.model(self.enter(crops))
+        return out.float()
 
     def features(self, crops: Tensor) -> Tensor:
         """Input of the last layer: (N, F) float32."""
         model: Any = self.model
-        return model.features(self.enter(crops)).float()
+        pooled: Tensor = model.features(self.enter(crops))
+        return pooled.float()
 
     @property
     def classifier(self) -> nn.Module:

@@ -84,6 +84,7 @@ def save_classifier(
 
 def first_convolution(model: nn.Module) -> str:
     """Name of the first convolution, whose input is the image."""
+    name: str
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             return name

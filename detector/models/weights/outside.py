@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.googlenet import TABLE1, GoogLeNet
-from detector.models.inception_v3 import InceptionV3
 from detector.models.normalisation import HALF
 from detector.models.torchvision_zoo import LAST_LAYER, ZooNetwork
 from detector.models.weights.pretrained import fit, outputs_of
@@ -76,7 +75,7 @@ def load_bvlc_googlenet(tensors: Tensors, source: str = "BVLC GoogLeNet") -> Goo
 
 def load_torchvision_inception(
     architecture: str, tensors: Tensors, source: str = "torchvision state dict"
-) -> GoogLeNet | InceptionV3:
+) -> nn.Module:
     """Load torchvision's `GoogLeNet` or `Inception3` as ours, with its auxiliary heads if any.
 
     The logits are those of torchvision's module with `transform_input=False`. The published weights
@@ -96,7 +95,8 @@ def load_torchvision_inception(
     names = dict(zip(trunk_first, model.state_dict(), strict=True))
     fit(model, {names.get(name, name): tensor for name, tensor in tensors.items()}, source)
     model.normalisation = HALF
-    return model
+    loaded: nn.Module = model
+    return loaded
 
 
 def load_torchvision_network(

@@ -61,7 +61,8 @@ def assign(cost: Array) -> tuple[Array, Array]:
 
     objects, predictions = cost.shape
     if objects == 0 or objects * objects >= predictions:
-        return linear_sum_assignment(cost)
+        every: tuple[Array, Array] = linear_sum_assignment(cost)
+        return every
     if objects == 1:
         return np.zeros(1, np.int64), cost.argmin(1)
     columns = np.unique(np.argpartition(cost, objects - 1, axis=1)[:, :objects])

@@ -121,7 +121,8 @@ class MultiBoxNetwork(nn.Module):
         self.trunk, self.heads = trunk, heads
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        return self.heads(self.trunk(crops))
+        outputs: tuple[Tensor, Tensor] = self.heads(self.trunk(crops))
+        return outputs
 
 
 def build_heads(
