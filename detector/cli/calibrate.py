@@ -3,7 +3,7 @@
     python tools/calibrate.py BUNDLE photos/
 
 Half of the crops set the ranges; on the other half the scores are compared with float32, so that
-what the eight bits cost is said before they are used (`tools/detect.py --precision int8`).
+what the eight bits cost is said before they are used (`detect --set precision=int8`).
 """
 
 from __future__ import annotations
