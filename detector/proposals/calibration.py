@@ -6,12 +6,11 @@ fitted on annotated images. "Covers" is an IoU of at least 0.5 with some object.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from pydantic import Field
 
 from detector.errors import SettingsError
+from detector.heads.calibration import LEAST_SLOPE, fit_logistic
 from detector.settings import Settings
 from detector.structures import Array
 
@@ -35,21 +34,15 @@ def fit_calibration(scores: Array, covers: Array) -> Calibration:
 
     Raises SettingsError where all regions cover an object, or none does.
     """
-    from sklearn.linear_model import LogisticRegression
-
     if not covers.any() or covers.all():
         raise SettingsError(
             f"calibration: {int(covers.sum())} of {len(covers)} regions cover an object;"
             " some must and some must not, so give other images"
         )
-    # Standardised: the weak L2 penalty (C = 1e6) must not depend on the scale of the scores.
+    # Standardised: the least slope of a curve must not depend on the scale of the scores.
     mean, spread = float(scores.mean()), float(scores.std()) or 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = LogisticRegression(C=1e6, max_iter=200)
-        model.fit(((scores - mean) / spread)[:, None], covers)
-    slope = max(0.0, float(model.coef_[0, 0]) / spread)
-    if slope == 0:
+    slope, offset = fit_logistic((scores - mean) / spread, covers)
+    if slope <= LEAST_SLOPE:  # scores that say nothing, or the contrary: one chance for all
         share = float(np.mean(covers))
         return Calibration(slope=0.0, offset=float(np.log(share / (1 - share))))
-    return Calibration(slope=slope, offset=float(model.intercept_[0]) - slope * mean)
+    return Calibration(slope=slope / spread, offset=offset - slope * mean / spread)

@@ -24,6 +24,7 @@ from detector.datasets import read_dataset
 from detector.detection.bundle import load_bundle, read_manifest
 from detector.errors import ImageError
 from detector.progress.journal import read_journal
+from detector.settings import load_config, validate
 from detector.structures import Array, Proposals
 from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
@@ -46,6 +47,19 @@ def test_members_begin_alike_and_learn_from_other_samples(config: Path, tmp_path
     # The first is the member of a run of one.
     assert train(config, tmp_path / "one") == 0
     assert same(first, weights(tmp_path / "one"))
+
+
+def test_a_program_trains_as_the_command_does(config: Path, tmp_path: Path, capsys):
+    from detector.training import RegionTrainingConfig, RunContext, train_regions
+
+    assert train(config, tmp_path / "command") == 0
+    capsys.readouterr()
+    chosen = validate(RegionTrainingConfig, load_config(config), "test")
+    cache = config.parent / "proposals.sqlite"
+    assert train_regions(chosen, RunContext(tmp_path / "program", cache=cache))
+    assert same(weights(tmp_path / "command"), weights(tmp_path / "program"))
+    first, second = (read_manifest(tmp_path / name / "bundle") for name in ("command", "program"))
+    assert first == second
 
 
 @pytest.mark.slow

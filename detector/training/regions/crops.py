@@ -107,7 +107,7 @@ def needed_bytes(sizes: Array) -> int:
 class DeviceCrops:
     """The crops of a region batch, made on the GPU: (N, 3, S, S) float32 channels-last.
 
-    Regions, mirroring and distortions are those of engine/batches.py's RegionCrops; a crop differs
+    Regions, mirroring and distortions are those of RegionCrops; a crop differs
     by rounding. An image that cannot be read loses its regions and is listed in `broken`.
     """
 

@@ -221,7 +221,8 @@ class RegionPool:
             [self._of_class[c][rng.integers(len(self._of_class[c]))] for c in labels]
         )
         offset = (rng.random(count) * self._count[objects]).astype(np.int64)
-        return self._by_object[self._first[objects] + offset]
+        rows: Array = self._by_object[self._first[objects] + offset]
+        return rows
 
     def batch(self, rows: Array, flip: Array) -> RegionBatch:
         """The given rows with their targets."""
