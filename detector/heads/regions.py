@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from detector import boxes as box_ops
 from detector.heads.bbox_regression import encode_deltas
@@ -48,7 +47,8 @@ class DescribedImage:
 
     def is_object(self, label: int, iou: float) -> Array:
         """Mask (N,) of regions whose IoU with an object of the class is at least `iou`."""
-        return self._owners(label, iou) >= 0
+        mask: Array = self._owners(label, iou) >= 0
+        return mask
 
     def is_background(self, label: int, below: float) -> Array:
         """Mask (N,) of regions whose IoU with every object of the class is less than `below`.
@@ -57,9 +57,10 @@ class DescribedImage:
         """
         if self.background_of is not None and label not in self.background_of:
             return np.zeros(len(self.boxes), bool)
-        return self._owners(label, below) == BACKGROUND
+        mask: Array = self._owners(label, below) == BACKGROUND
+        return mask
 
-    def _owners(self, label: int, iou: float) -> npt.NDArray[np.int64]:
+    def _owners(self, label: int, iou: float) -> Array:
         return match_to_objects(self.boxes, self.truth[self.truth.labels == label], iou)[0]
 
     def positives(self, label: int) -> Array:
