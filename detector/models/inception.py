@@ -216,6 +216,8 @@ class StagedNetwork(nn.Module):
 
     stem_layers: tuple[str, ...] = ("stem",)
     """Attributes of the layers before the first module."""
+    can_be_cut = True
+    """True where the modules follow one another as `models.split` runs them."""
     normalisation: Normalisation
 
     def __init__(self, normalisation: Normalisation = CENTRED) -> None:

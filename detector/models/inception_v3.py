@@ -98,6 +98,8 @@ class InceptionV3(StagedNetwork):
     were published later.
     """
 
+    can_be_cut = False  # its modules change the grid themselves: there are no pools to cut at
+
     def __init__(
         self,
         num_outputs: int,

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import SettingsError
-from detector.models.bn_inception import BNInception
-from detector.models.googlenet import GoogLeNet
 from detector.models.inception import StagedNetwork, run_blocks
 from detector.models.normalisation import CENTRED
 
@@ -79,7 +77,7 @@ def _check_cut(
     whole: nn.Module, after: str, *, to_the_end: bool = False
 ) -> tuple[StagedNetwork, list[str], int]:
     """The network, the names of its modules, and how many of them the trunk has."""
-    if not isinstance(whole, GoogLeNet | BNInception):
+    if not (isinstance(whole, StagedNetwork) and whole.can_be_cut):
         raise SettingsError(
             f"a {type(whole).__name__} is not cut; choose googlenet, wide_googlenet, bn_googlenet,"
             " torchvision_googlenet or bn_inception"

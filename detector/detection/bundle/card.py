@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from detector.detection.bundle.manifest import BundleManifest
 from detector.detection.bundle.reading import MANIFEST, read_manifest
@@ -34,7 +34,13 @@ LICENCES = re.compile(r"(apache-2\.0|mit|bsd-3-clause|cc0-1\.0|cc-by-4\.0)\b", r
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
 
 
-class MeasuredClass(BaseModel):
+class _Read(BaseModel):
+    """Parts of an evaluation's files, which hold more than a card shows."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class MeasuredClass(_Read):
     """One class of evaluation.json; what does not exist is null there."""
 
     name: str
@@ -44,7 +50,7 @@ class MeasuredClass(BaseModel):
     recall: float
 
 
-class Measured(BaseModel):
+class Measured(_Read):
     """The parts of evaluation.json that a card shows."""
 
     protocol: str
@@ -60,7 +66,7 @@ class Measured(BaseModel):
     per_class: tuple[MeasuredClass, ...]
 
 
-class Kind(BaseModel):
+class Kind(_Read):
     """The errors of one kind: their number, and the points that mending them would bring."""
 
     kind: str
@@ -68,7 +74,7 @@ class Kind(BaseModel):
     gain: float
 
 
-class Slice(BaseModel):
+class Slice(_Read):
     """The objects of one size or shape."""
 
     by: str
@@ -78,7 +84,7 @@ class Slice(BaseModel):
     recall: float | None
 
 
-class WorstImage(BaseModel):
+class WorstImage(_Read):
     """An image with many errors, and the file of its picture beside diagnosis.json."""
 
     image: str
@@ -87,7 +93,7 @@ class WorstImage(BaseModel):
     picture: str
 
 
-class Diagnosed(BaseModel):
+class Diagnosed(_Read):
     """The parts of diagnosis.json that a card shows."""
 
     threshold: float
@@ -97,7 +103,7 @@ class Diagnosed(BaseModel):
     worst_images: tuple[WorstImage, ...]
 
 
-Part = TypeVar("Part", bound=BaseModel)
+Part = TypeVar("Part", bound=_Read)
 
 
 class Picture(NamedTuple):
