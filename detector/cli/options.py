@@ -73,9 +73,6 @@ Proposals = Annotated[
         " (of the bundle's own engine, the rest stays); or a proposal cache FILE. [the bundle's]"
     ),
 ]
-MaxProposals = Annotated[
-    int | None, typer.Option(min=0, help="Most regions of one image; 0 is all. [the bundle's]")
-]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16, int8.")]
