@@ -23,7 +23,9 @@ from detector.cli.app import exclusive_out
 
 if TYPE_CHECKING:
     from detector.cli.detecting.records import Record
+    from detector.cli.detecting.work import Work
     from detector.detection.detector import Detector
+    from detector.progress.interruption import Stop
     from detector.proposals.gather import StoredProposals
 
 
@@ -72,9 +74,7 @@ def main(
     from detector.cli.detecting.loading import Running, load
     from detector.cli.detecting.results import clear, sorted_rows, tell, write_results
     from detector.cli.detecting.work import Work
-    from detector.images.lettering import remark_on
     from detector.progress.interruption import stop_gently
-    from detector.progress.messages import pluralise
 
     given = chosen.of_detection(threshold)
     running = Running(
@@ -85,23 +85,15 @@ def main(
     key = key_of(detector, store, weights)
     with done_images(out, key) as done, stop_gently() as stop:
         work = Work(detector, store, records, out if pictures else None, done)
-        remark = remark_on(work.undrawable)
-        if remark:
-            say(f"warning: {remark}")
-        before = work.restore()
-        if before and not quiet:
-            say(f"going on: {before} of {pluralise(len(records), 'image')} were done before")
-        for _ in work.run(quiet):
-            if stop:
-                break
+        before = _detect(work, quiet, stop)
         finished = time.perf_counter()
-        rows, missing = sorted_rows(records), [one for one in records if one.waits]
+        rows = sorted_rows(records)
         if stop or any(record.rows is not None for record in records):
             seconds = {"load": round(loaded - started, 3), "detect": round(finished - loaded, 3)}
             run = _describe(records, detector, store, weights, given)
             write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
             clear(out, records, key, pictures=pictures, results=False)
-        if not missing:
+        if not any(record.waits for record in records):
             done.forget()
         if as_json:
             print(json.dumps(rows))
@@ -111,6 +103,23 @@ def main(
         if not quiet:
             tell(records, out, None if as_json else detector.settings.score_threshold, pictures)
     return 1 if missed or any(one.error for one in records) else 0
+
+
+def _detect(work: Work, quiet: bool, stop: Stop) -> int:
+    """Detect in the images until somebody stops it; returns how many an earlier run had done."""
+    from detector.images.lettering import remark_on
+    from detector.progress.messages import pluralise, say
+
+    remark = remark_on(work.undrawable)
+    if remark:
+        say(f"warning: {remark}")
+    before = work.restore()
+    if before and not quiet:
+        say(f"going on: {before} of {pluralise(len(work.records), 'image')} were done before")
+    for _ in work.run(quiet):
+        if stop:
+            break
+    return before
 
 
 def _describe(

@@ -23,6 +23,7 @@ from detector.cli.app import code_of_made, exclusive_out, reject_unused, sibling
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.detection.bundle import BundleManifest
+    from detector.training.heads.settings import FitHeadsSettings
 
 SETTINGS = "detector.training.heads.settings.FitHeadsSettings"
 
@@ -64,22 +65,12 @@ def main(
 
     started = time.perf_counter()
     announce_compiling(quiet)
-    if (data is None) == (bank is None) or (add is not None and data is None):
-        raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
     chosen = option.chosen(FitHeadsSettings, change)
-    if add is None and not (chosen.svm or chosen.regression):
-        raise typer.BadParameter("--set svm=false --set regression=false leaves nothing to fit")
-    for given, other in ((add, "--add"), (bank, "--bank")):
-        where = f"without {other}" if given is None else f"with {other}"
-        reject_unused(context, IDLE[where], where)
+    check_options(context, chosen, data, bank, add)
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)
-    machine: dict[str, Any] = {
-        "device": device,
-        "precision": chosen.precision,
-        "threads": threads,
-        "quiet": quiet,
-    }
+    machine: dict[str, Any] = {"device": device, "threads": threads, "quiet": quiet}
+    machine["precision"] = chosen.precision
     heads = HeadsConfig(svm=chosen.svm, regression=chosen.regression, seed=chosen.seed)
     if bank is not None:
         fitted, complete = fit_heads_on_bank(
@@ -104,6 +95,20 @@ def main(
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: inception-rcnn detect IMAGE --weights {out}")
     return code_of_made(not complete, chosen.strict)
+
+
+def check_options(
+    context: typer.Context, chosen: FitHeadsSettings, data: Path | None, bank: Path | None,
+    add: str | None,
+) -> None:  # fmt: skip
+    """One thing is fitted, and every option that is given has something to do with it."""
+    if (data is None) == (bank is None) or (add is not None and data is None):
+        raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
+    if add is None and not (chosen.svm or chosen.regression):
+        raise typer.BadParameter("--set svm=false --set regression=false leaves nothing to fit")
+    for given, other in ((add, "--add"), (bank, "--bank")):
+        where = f"without {other}" if given is None else f"with {other}"
+        reject_unused(context, IDLE[where], where)
 
 
 IDLE = {
