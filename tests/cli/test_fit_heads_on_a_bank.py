@@ -28,7 +28,7 @@ def test_a_training_fits_heads_at_its_end(run: Path, tmp_path: Path, capsys):
     """One command ends with the detector that two would have made."""
     config = run.parent / "toy" / "config.yaml"
     heads = settings("heads={svm: true, regression: true}")
-    shared = ["--bank", str(run / "bank")]
+    shared = settings(f"run.bank={run / 'bank'}")
     assert train(config, tmp_path / "one", *BANK, *heads, *shared) == 0
     made = read_manifest(tmp_path / "one" / "bundle")
     assert [head.kind for head in made.heads] == ["svm", "regression"]
