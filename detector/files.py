@@ -80,7 +80,8 @@ def _temporary_in(folder: Path) -> Iterator[tuple[Path, int]]:
         if path.exists():  # else another process removed it before it was locked
             break
         os.close(handle)
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
     try:
         yield path, handle
     except BaseException:

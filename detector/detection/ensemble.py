@@ -208,11 +208,14 @@ def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int
     for position, member in enumerate(members):
         key: object = position
         trunk = member.trunk
-        if trunk is not None and precision != "int8" and members[trunk.member].spec == member.spec:
+        owner = None if trunk is None else members[trunk.member]
+        # The trunk runs once: on the same crops, brought to the same inputs.
+        if trunk and owner and precision != "int8" and (owner.spec, owner.normalisation) == (
+            member.spec, member.normalisation,
+        ):  # fmt: skip
             key = trunk
-            owner = groups.pop(trunk.member, None)
-            if owner is not None:
-                groups[key] = owner
+            if trunk.member in groups:
+                groups[key] = groups.pop(trunk.member)
         groups.setdefault(key, []).append(position)
     return [tuple(positions) for positions in groups.values()]
 

@@ -40,17 +40,20 @@ def load_detector(
 ) -> Detector:
     """The detector of a bundle; without one, of the bundle that ships with the package.
 
+    bundle      the folder; None is the bundle that ships
     device      torch's name, or auto; a SettingsError where it is not there
     members     how many of the ensemble's networks to use; None is all
     proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
                 named stays as in the bundle. Or give a `proposer`
     threshold   detections below it are dropped; None is the bundle's own
     settings    DetectionSettings by name, in place of the bundle's thresholds
+    precision   float32, bfloat16 or int8; auto is bfloat16 where the processor multiplies it fast
+    batch_size  crops in one pass; None is 8 on a CPU, 128 elsewhere
     threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
                 cores for the search, one for the others
     """
     if threads is not None and threads < 1:
-        raise SettingsError(f"threads is {threads}; it must be at least 1, and None is one")
+        raise SettingsError(f"threads is {threads}; it must be at least 1")
     device = choose_device(device) if isinstance(device, str) else device
     folder = Path(bundle or SHIPPED)
     loaded = load_bundle(folder, members)

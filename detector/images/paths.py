@@ -57,10 +57,10 @@ def image_paths(
             missed.append(f"{argument}: {why}")
         paths += named
     distinct = list(dict.fromkeys(paths))
-    if not distinct and all(name.lower().startswith(_REMOTE) for name in arguments):
+    if not distinct and arguments and all(name.lower().startswith(_REMOTE) for name in arguments):
         raise ImageError(f"{', '.join(arguments)}: URLs are not fetched; give files")
     if not distinct:
-        names = ", ".join(arguments)
+        names = ", ".join(arguments) or "no files"
         remark = f" but {passed_over}" if len(arguments) == 1 and passed_over else ""
         raise ImageError(
             f"no images in {names}{remark}; expected .jpg or .png files, or folders of them"

@@ -77,6 +77,21 @@ def evaluated(out: Path, bundle: Path, **changes: Any) -> Path:
     return out
 
 
+def test_pictures_of_a_strangers_evaluation_stay_in_the_bundle(
+    bundle: Path, tmp_path: Path
+) -> None:
+    out = evaluated(tmp_path / "out", bundle)
+    diagnosis = json.loads((out / "diagnosis.json").read_text())
+    diagnosis["worst_images"] = [
+        {"image": "a", "missed": 1, "false": 0, "picture": "x/../../worst_1.jpg"}
+    ]
+    (out / "diagnosis.json").write_text(json.dumps(diagnosis))
+    before = {path for path in tmp_path.rglob("*") if bundle not in path.parents}
+    assert "card_worst_1.jpg" in complete_card(bundle, out)
+    assert (bundle / "card_worst_1.jpg").is_file()
+    assert {path for path in tmp_path.rglob("*") if bundle not in path.parents} == before
+
+
 def test_every_bundle_has_a_card_with_what_is_known(bundle: Path) -> None:
     text = card(bundle)
     front = yaml.safe_load(text.split("---")[1])

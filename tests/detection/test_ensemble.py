@@ -124,3 +124,14 @@ def test_members_with_a_common_trunk_give_what_they_give_alone():
     alone = [Ensemble([m], batch_size=4).features(crops)[0] for m in members[:2]]
     for found, expected in zip(together.features(crops), alone, strict=False):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_common_trunk_that_takes_other_inputs_runs_by_itself():
+    torch.manual_seed(0)
+    one = GoogLeNet(3).eval()
+    other = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    members = [Member(one, 64), Member(one, 64, normalisation=other, trunk=SharedTrunk(0, "4e"))]
+    crops = {CropSpec(64): noise(5, 64)}
+    apart = [Ensemble([Member(one, 64, normalisation=m.normalisation)])(crops) for m in members]
+    assert not torch.allclose(apart[0], apart[1])
+    torch.testing.assert_close(Ensemble(members)(crops), sum(apart) / 2, rtol=1e-5, atol=1e-6)

@@ -61,6 +61,8 @@ def test_globs_lists_and_repetitions(tmp_path: Path):
 def test_nothing_found_is_a_typed_error(tmp_path: Path):
     with pytest.raises(ImageError, match="no images"):
         image_paths([str(tmp_path)])
+    with pytest.raises(ImageError, match="no images in no files"):
+        image_paths([])
 
 
 def test_ids_are_stems_and_paths_where_stems_collide():

@@ -143,7 +143,8 @@ def complete_card(folder: str | Path, evaluation: str | Path, pictures: int = 4)
     chosen = [Picture(f"card_{CURVES}", evaluation / CURVES, "Precision against recall")]
     for one in diagnosed.worst_images[:pictures]:
         caption = f"{one.image}: {one.missed} missed, {one.false} false"
-        chosen.append(Picture(f"card_{one.picture}", evaluation / Path(one.picture).name, caption))
+        name = Path(one.picture).name  # a file of strangers leads to no other folder
+        chosen.append(Picture(f"card_{name}", evaluation / name, caption))
     return _write(folder, manifest, measured, diagnosed, _small_enough(chosen))
 
 

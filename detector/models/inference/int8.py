@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
@@ -222,6 +223,10 @@ class PoolInSteps(NumbaMaxPool):
         if self.kernel == 3:
             return super().forward(x)
         batch, channels, height, width = x.shape
+        odd = (height % 2, width % 2)
+        if self.ceil:  # windows extend beyond the edge; no number of these maps is below 0
+            x = F.pad(x, (0, odd[1], 0, odd[0]))
+            height, width = height + odd[0], width + odd[1]
         even = x.permute(0, 2, 3, 1)[:, : height // 2 * 2, : width // 2 * 2]
         blocks = even.reshape(batch, height // 2, 2, width // 2, 2, channels)
         return blocks.amax((2, 4)).permute(0, 3, 1, 2)
