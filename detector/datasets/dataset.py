@@ -39,7 +39,7 @@ IMAGE_RULES = frozenset(
     (
         "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",
         "unsafe-path", "missing-image", "missing-annotation", "duplicate-image",
-        "duplicate-id", "unusable-name",
+        "duplicate-id", "unusable-name", "ambiguous-name",
         "unreadable-image", "truncated-image", "wrong-size", "raw-frame",
     )
 )  # fmt: skip

@@ -15,6 +15,7 @@ from pycocotools import mask as masks
 from detector.datasets import Dataset, read_coco, read_dataset
 from detector.datasets.check import lint
 from detector.datasets.formats.coco_boxes import box_of
+from detector.datasets.image_names import ImageNames
 from detector.errors import AnnotationError, DatasetError
 
 SQUARE = [[10, 20, 30, 20, 30, 40, 10, 40]]
@@ -255,6 +256,18 @@ def test_a_name_that_several_images_end_with_is_left_out(tmp_path: Path) -> None
     dataset = read_dataset(tmp_path)
     assert [one.path.name for one in dataset.samples] == ["y.jpg"]
     assert dataset.dropped_by_rule() == {"ambiguous-name": 1} == defects(tmp_path)
+
+
+def test_the_id_of_an_image_whose_name_is_ambiguous_means_no_other(tmp_path: Path) -> None:
+    for place in ("images/a/x.jpg", "images/b/x.jpg", "images/7.jpg"):
+        write_image(tmp_path / place)
+    images = [coco_image(7, "x.jpg"), coco_image(9, "7.jpg")]
+    (tmp_path / "result.json").write_text(json.dumps(coco_content(images, [])))
+    dataset = read_dataset(tmp_path)
+    assert [one.image_id for one in dataset.samples] == ["9"]
+    assert dataset.left_out() == {"7": "ambiguous-name"}
+    names = ImageNames.of(dataset)
+    assert (names.find_id(7), names.find_id(9), names.find("7.jpg")) == (None, "9", "9")
 
 
 def test_masks_exported_as_crowds_are_worth_a_note(tmp_path: Path) -> None:
