@@ -37,8 +37,8 @@ SPACES: dict[str, Space] = {
     "H": Space(1, hue=True),
 }
 
+# One in the fixed-point tables of the Lab conversion: small enough that no product exceeds int32.
 _UNIT = 1 << 14
-"""One in the fixed-point tables of the Lab conversion."""
 
 
 def _srgb_to_linear() -> Array:
@@ -67,6 +67,7 @@ def _xyz_matrix() -> Array:
         ]
     )
     rows: Array = np.rint(primaries / primaries.sum(1, keepdims=True) * 4096).astype(np.int32)
+    # With rows of exactly one, X = Y = Z for every grey, so that its a and b are 0.
     rows[:, 1] += 4096 - rows.sum(1)
     return rows
 
@@ -103,7 +104,7 @@ def planes(image: Array, colour: str) -> Array:
 
 
 def _intensity(r: Array, g: Array, b: Array) -> Array:
-    """Rec. 601 luma in 1/65536, as MATLAB's rgb2gray."""
+    # Rec. 601 luma in 1/65536, as MATLAB's rgb2gray.
     luma: Array = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
     return luma
 
@@ -115,8 +116,7 @@ def _rounded_ratio(part: Array, whole: Array, empty: int) -> Array:
 
 
 def _share(channel: Array, total: Array) -> Array:
-    """Normalised r, g or b: the channel's share of R + G + B; black counts as grey."""
-    return _rounded_ratio(255 * channel, total, 85)
+    return _rounded_ratio(255 * channel, total, 85)  # black counts as grey, a third each
 
 
 def _saturation(r: Array, g: Array, b: Array) -> Array:
@@ -130,17 +130,15 @@ def _hue(r: Array, g: Array, b: Array) -> Array:
     chroma = high - low
     sixths = np.where(
         high == r,
-        g - b + 6 * chroma,
+        g - b + 6 * chroma,  # a turn more, since only what is not negative is rounded
         np.where(high == g, b - r + 2 * chroma, r - g + 4 * chroma),
     )
-    return _rounded_ratio(256 * sixths, 6 * chroma, 0) & 255
+    return _rounded_ratio(256 * sixths, 6 * chroma, 0) & 255  # and without the whole turns
 
 
 def _opponent(r: Array, g: Array, b: Array) -> list[Array]:
-    """Colour space C: opponent colours divided by the intensity.
-
-    (R-G)/sum lies in [-1, 1], and (R+G-2B)/sum in [-2, 1].
-    """
+    # Opponent colours over the intensity: (R-G)/sum is in [-1, 1], (R+G-2B)/sum in [-2, 1]. Black
+    # gets the bytes of grey, for which both are 0.
     total = r + g + b
     red_green = _rounded_ratio(255 * (total + r - g), 2 * total, 128)
     yellow_blue = _rounded_ratio(255 * (2 * total + r + g - 2 * b), 3 * total, 170)

@@ -30,10 +30,10 @@ from detector.proposals.selective_search.superpixels import (
 from detector.proposals.selective_search.workspace import BufferPool
 from detector.structures import Array
 
+# Above this many pixels the colour spaces are computed one at a time, to bound the memory.
 TOGETHER = 1_000_000
-"""Above this many pixels the colour spaces are computed one at a time, to bound the memory."""
+# Above this many pixels the values of k are computed one at a time as well.
 ABREAST = 6_000_000
-"""Above this many pixels the values of k are computed one at a time as well."""
 
 # function, keys -> its results by key
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], dict[Any, Any]]
@@ -53,12 +53,13 @@ def group(leaves: Superpixels, terms: str) -> Hierarchy:
     total = 2 * count - 1
     sizes, boxes = np.empty(total, np.int32), np.empty((total, 4), np.int32)
     sizes[:count], boxes[:count] = leaves.sizes, leaves.boxes
+    # Size and fill read no histograms: with no columns none are added up at the merges.
     columns = leaves.counts.shape[1] if set(terms) & set("CT") else 0
     counts = np.empty((total, columns), np.int32)
     counts[:count] = leaves.counts[:, :columns]
     children, keys = np.empty((count - 1, 2), np.int32), np.empty(count - 1, np.int64)
     use = np.array([term in terms for term in "CTSF"])
-    split = columns * 25 // 105
+    split = columns * 25 // 105  # of each plane's 25 + 8 * 10 bins, the 25 of colour come first
     numba_grouping.group(
         use,
         sizes,
@@ -98,12 +99,13 @@ def _wave(
     each: Map,
     buffer_pool: BufferPool,
 ) -> list[StrategyResult]:
-    """The strategies of some colour spaces, stage by stage: each stage's jobs run in parallel."""
+    # Stage by stage: the jobs of a stage need nothing of each other, so they run in parallel.
     chosen = [strategy for strategy in settings.chosen() if strategy.colour in colours]
     start_of = {
         strategy: (strategy.colour, settings.scaled_k(strategy), settings.least_pixels(strategy))
         for strategy in chosen
     }
+    # Strategies that differ only in their similarities have the same superpixels.
     starts = list(dict.fromkeys(start_of.values()))
     with ExitStack() as stack:
         workspaces = {name: stack.enter_context(buffer_pool.borrowed()) for name in colours}
@@ -133,7 +135,7 @@ def _wave(
 
 
 def _compact(labels: Array, regions: int) -> Array:
-    """Store labels as uint16 where they fit: they live as long as the result."""
+    # Labels live as long as the result, so they take half the memory where they fit.
     return labels.astype(np.uint16) if regions <= 1 << 16 else labels
 
 
@@ -143,7 +145,7 @@ def _one_by_one(function: Callable[[Any], Any], keys: Sequence[Any]) -> dict[Any
 
 @contextmanager
 def _threads(count: int) -> Iterator[Map]:
-    """Yield a `map` over `count` threads, which end with the call: a fork never inherits any."""
+    # The threads end with the call, so that a later fork never inherits any.
     if count == 1:
         yield _one_by_one
         return
@@ -158,6 +160,7 @@ def warm_up(announce: Callable[[str], None] | None = None) -> None:
     """
     if announce is not None and not on_disk(kernels_of("detector.proposals.selective_search")):
         announce("compiling selective search for this machine, once: about 10 s")
+    # A tiny image of many colours passes through every kernel; each has one signature only.
     pixels = np.arange(24 * 24 * 3, dtype=np.uint32).reshape(24, 24, 3) * 97 % 251
     settings = SelectiveSearchSettings(preset="single")
     list(hierarchies(pixels.astype(np.uint8), settings, 1, BufferPool()))

@@ -11,14 +11,14 @@ import numpy as np
 
 from detector.structures import Array
 
-WEIGHT_BITS = 12
+WEIGHT_BITS = 12  # weights of filters sum to 4096
+# Smoothed values are in 1/128 grey levels, the finest that int16 holds: 255 is 32640, and a whole
+# turn of hue, which is 0 again, would be 32768.
 SMOOTH_BITS = 7
-"""Smoothed values are in 1/128 grey levels: 255 is 32640, and a whole turn of hue is 32768."""
-TEXTURE_BITS = 4
-"""Gradients are in 1/16 grey levels a pixel."""
-TEXTURE_SIGMA = 1.0
+TEXTURE_BITS = 4  # gradients are in 1/16 grey levels a pixel
+TEXTURE_SIGMA = 1.0  # as in the paper
+# 256 / sqrt(2): turns the sum of two perpendicular gradients into the one between them.
 DIAGONAL = 181
-"""256 / sqrt(2): turns the sum of two perpendicular gradients into the one between them."""
 
 
 def gaussian(sigma: float) -> Array:
@@ -61,7 +61,7 @@ def _weighted_differences(plane: Array, weights: Array, axis: int, turn: int) ->
 
 
 def _rounded_shift(value: Array, bits: int) -> Array:
-    return (value + (1 << bits >> 1)) >> bits
+    return (value + (1 << bits >> 1)) >> bits  # 0 bits add nothing
 
 
 def smooth(plane: Array, weights: Array, bits: int, hue: bool) -> Array:
@@ -87,6 +87,7 @@ def gradients(plane: Array, hue: bool) -> tuple[Array, Array, Array, Array]:
     turn = 256 if hue else 0
     rise = _weighted_differences(plane.astype(np.int32), slope, 1, turn)
     rise = _rounded_shift(rise, WEIGHT_BITS - TEXTURE_BITS)
+    # A gradient is no angle any more, not even a hue's: from here on nothing wraps.
     across = rise + _rounded_shift(_weighted_differences(rise, bell, 0, 0), WEIGHT_BITS)
     row = _smooth_rows(plane, bell, TEXTURE_BITS, hue)
     down = _weighted_differences(row, slope, 0, turn << TEXTURE_BITS)

@@ -34,6 +34,7 @@ def group(terms: str, leaves: Regions, pairs: Array, pixels: int) -> Hierarchy:
     Ties between equally similar pairs go to the lower higher number, then to the lower lower one.
     """
     grown = _with_room(leaves)
+    # Integers, so that ties are real ones, whatever the processor or the order of additions.
     alike = {
         (int(low), int(high)): similarity(terms, grown, int(low), int(high), pixels)
         for low, high in pairs
@@ -57,9 +58,8 @@ def group(terms: str, leaves: Regions, pairs: Array, pixels: int) -> Hierarchy:
 
 
 def _with_room(leaves: Regions) -> Regions:
-    """Append R - 1 empty rows, for the regions to be created."""
-
     def extended(rows: Array) -> Array:
+        # R leaves take R - 1 merges.
         return np.concatenate([rows, np.zeros((len(rows) - 1, *rows.shape[1:]), rows.dtype)])
 
     return Regions(*(extended(rows) for rows in leaves))
@@ -67,7 +67,7 @@ def _with_room(leaves: Regions) -> Regions:
 
 def _join(regions: Regions, low: int, high: int, new: int) -> None:
     for rows in (regions.sizes, regions.colour, regions.texture):
-        rows[new] = rows[low] + rows[high]
+        rows[new] = rows[low] + rows[high]  # counts, not shares: no second look at the pixels
     regions.boxes[new, :2] = np.minimum(regions.boxes[low, :2], regions.boxes[high, :2])
     regions.boxes[new, 2:] = np.maximum(regions.boxes[low, 2:], regions.boxes[high, 2:])
 

@@ -22,21 +22,19 @@ from detector.proposals.selective_search.grouping import Hierarchy
 from detector.structures import Array
 
 WEIGHTS = Path(__file__).with_name("learned_ranking.json")
+# Features, all relative to the image: `made at` is the similarity of a region's two parts, `joined
+# at` the one at which the region itself is merged, `fill` its share of its box, `growth` the ratio
+# of the parent's box to its own, `borders` the number of image sides that it touches, and `times
+# found` the number of strategies with the same box.
 NAMES = (
     "log area", "log aspect", "fill", "log size", "made at", "joined at", "made - joined",
     "log growth", "borders", "left", "top", "right", "bottom", "leaf", "log times found",
 )  # fmt: skip
-"""Features, all relative to the image: `made at` is the similarity of a region's two parts,
-`joined at` the one at which the region itself is merged, `fill` its share of its box, `growth` the
-ratio of the parent's box to its own, `borders` the number of image sides that it touches, and
-`times found` the number of strategies with the same box.
-"""
-REACH = 4.0
-"""Features are clipped to this many standard deviations."""
-NEAR = 0.75
-"""IoU above which a box is a near-duplicate of a better one."""
+REACH = 4.0  # standard deviations to which features are clipped
+NEAR = 0.75  # IoU above which a box is a near-duplicate of a better one
+# Near-duplicates are looked for among this many of the best boxes: the table of their IoUs is
+# quadratic.
 CONSIDERED = 1000
-"""Near-duplicates are looked for among this many of the best boxes."""
 
 
 class Weights(NamedTuple):
@@ -62,7 +60,7 @@ def shipped() -> Weights:
 
 @cache
 def fingerprint() -> str:
-    """Beginning of a SHA-256 of the shipped weights."""
+    """Beginning of a SHA-256 of the shipped weights, a part of the proposal cache's key."""
     return hashlib.sha256(np.stack(shipped()).astype("<f8").tobytes()).hexdigest()[:16]
 
 
@@ -91,7 +89,8 @@ def region_features(hierarchy: Hierarchy, terms: str, size: tuple[int, ...]) -> 
     parent = np.full(count, -1)
     parent[hierarchy.children.ravel()] = np.repeat(np.arange(leaves, count), 2)
     grown = parent >= 0
-    similarity = np.ones(count)
+    similarity = np.ones(count)  # a leaf has no parts that differ
+    # The mean over the terms, so that strategies of one and of four are on one scale.
     similarity[leaves:] = hierarchy.keys / 2.0**27 / len(terms)
     joined = np.where(grown, similarity[parent], 0.0)
     edges = (x1 <= 0) * 1.0 + (y1 <= 0) + (x2 >= width) + (y2 >= height)
@@ -114,9 +113,9 @@ def merge_duplicates(boxes: Array, table: Array) -> tuple[Array, Array]:
         boxes, axis=0, return_index=True, return_inverse=True, return_counts=True
     )
     total = np.zeros((len(first), table.shape[1]))
-    np.add.at(total, inverse.ravel(), table)
+    np.add.at(total, inverse.ravel(), table)  # NumPy 2.0.0 gives the inverse as a column
     means = np.column_stack([total / times[:, None], np.log(times)])
-    order = np.argsort(first)
+    order = np.argsort(first)  # np.unique sorts by coordinates; ties should keep their order
     return first[order], means[order]
 
 

@@ -18,10 +18,12 @@ def chance(seed: int, name: str, count: int) -> Array:
     """Random numbers (count,) float64 in (0, 1], from SplitMix64 with a hash of seed and name."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     start = np.frombuffer(digest, "<u8")
+    # SplitMix64's increment, multipliers and shifts (Steele et al., OOPSLA 2014).
     z = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
+    # 53 bits fit a double exactly; + 1, since 0 would put a region first wherever it stands.
     drawn: Array = ((z >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
     return drawn
 
@@ -37,11 +39,12 @@ def sort_keys(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array
         sides = (hierarchy.boxes[:, 2:] - hierarchy.boxes[:, :2]).astype(np.float64)
         keys: Array = -sides.prod(1) * drawn
         return keys
-    return drawn * np.arange(count, 0, -1)
+    return drawn * np.arange(count, 0, -1)  # the last, the whole image, has position 1
 
 
 def rank_distinct(boxes: Array, keys: Array) -> Array:
     """Indices of the distinct boxes in order of their best key; ties keep their order."""
+    # Repetitions go after the ranking, so that a box found by many strategies ranks higher.
     order = np.argsort(keys, kind="stable")
     corners = boxes[order].astype(np.int64)
     # One int64 a box sorts much faster than rows of four; collisions are checked for afterwards.
@@ -52,7 +55,6 @@ def rank_distinct(boxes: Array, keys: Array) -> Array:
 
 
 def _first_of_each(packed: Array, corners: Array) -> Array:
-    """Sorted indices of the first occurrence of each row of `corners`."""
     _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
     if (corners[first[inverse]] == corners).all():
         return np.sort(first)

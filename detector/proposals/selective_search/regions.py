@@ -51,7 +51,7 @@ class Regions:
 def leaves(children: Array, region: int) -> list[int]:
     """List the superpixels under a region of a merge tree, `children` (R - 1, 2)."""
     count = len(children) + 1
-    superpixels, waiting = [], [region]
+    superpixels, waiting = [], [region]  # no recursion: a tree may be as deep as it has leaves
     while waiting:
         node = waiting.pop()
         if node < count:
@@ -62,7 +62,7 @@ def leaves(children: Array, region: int) -> list[int]:
 
 
 def _enlarge(mask: Array, size: tuple[int, int]) -> Array:
-    """Resize to (H, W) by nearest neighbour."""
+    # Nearest neighbour by the centres of pixels, in whole numbers, so that none falls between two.
     height, width = size
     y = (np.arange(height) * 2 + 1) * mask.shape[0] // (2 * height)
     x = (np.arange(width) * 2 + 1) * mask.shape[1] // (2 * width)

@@ -18,7 +18,7 @@ from detector.proposals.selective_search.workspace import BufferPool
 from detector.settings import validate
 from detector.structures import Array, Proposals
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000  # the decoder's own limit, for arrays that never passed it
 
 
 class SelectiveSearch:
@@ -90,6 +90,7 @@ class SelectiveSearch:
             if self.settings.stop_at is not None:
                 boxes = np.concatenate([strategy.hierarchy.boxes for strategy in searched])
                 distinct = np.unique(boxes[self._within_limits(boxes, size)], axis=0)
+                # Whole colour spaces only: the result must not depend on which thread was first.
                 if len(distinct) >= self.settings.stop_at:
                     break
         return searched, size
@@ -157,7 +158,6 @@ def _threads(count: int | None) -> int:
 
 
 def _shrink(image: Array, longest_side: int | None) -> Array:
-    """Area-average the image to `longest_side` if it is larger; the result is contiguous."""
     height, width = image.shape[:2]
     if longest_side is None or max(height, width) <= longest_side:
         # Writeable too: numba compiles every kernel once more for read-only arrays.
@@ -166,6 +166,7 @@ def _shrink(image: Array, longest_side: int | None) -> Array:
 
     factor = longest_side / max(height, width)
     inner = max(1, round(width * factor)), max(1, round(height * factor))
+    # INTER_AREA averages; other interpolations would alias into texture.
     return np.ascontiguousarray(
         cv2.resize(np.ascontiguousarray(image), inner, interpolation=cv2.INTER_AREA)
     )

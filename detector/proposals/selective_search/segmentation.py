@@ -12,8 +12,8 @@ import numpy as np
 from detector.proposals.selective_search.filters import SMOOTH_BITS
 from detector.structures import Array
 
+# East, south, south-east and south-west: every pair of 8-neighbours once. (dy, dx)
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""East, south, south-east and south-west: every pair of 8-neighbours once. (dy, dx)"""
 
 
 def edge_weights(smoothed: Array, hue: bool) -> Array:
@@ -32,6 +32,7 @@ def edge_weights(smoothed: Array, hue: bool) -> Array:
             turn = 256 << SMOOTH_BITS
             step[0] = ((step[0] + turn // 2) & (turn - 1)) - turn // 2
         squared = (step * step).sum(0)
+        # In float32, as in numba/: IEEE's root is correctly rounded, so both floors are equal.
         weights[d, : height - dy, left:right] = np.sqrt(squared.astype(np.float32)).astype(np.int32)
     return weights
 
@@ -48,7 +49,7 @@ def sorted_edges(weights: Array) -> Array:
         for d, (dy, dx) in enumerate(DIRECTIONS)
         if weights[d, y, x] >= 0
     ]
-    edges.sort(key=lambda edge: edge[0])
+    edges.sort(key=lambda edge: edge[0])  # stable, like the counting sort of numba/
     return np.array(edges, np.int64).reshape(-1, 3)
 
 
@@ -78,8 +79,9 @@ def segment(weights: Array, k: int, min_size: int) -> Array:
         root, other = find(p), find(q)
         if root != other and weight <= threshold[root] and weight <= threshold[other]:
             join(root, other)
+            # In integers weight <= last + k // size exactly where (weight - last) * size <= k.
             threshold[root] = weight + k // size[root]
-    for _, p, q in edges:
+    for _, p, q in edges:  # the authors' second pass, over all edges again
         root, other = find(p), find(q)
         if root != other and (size[root] < min_size or size[other] < min_size):
             join(root, other)

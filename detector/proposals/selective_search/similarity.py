@@ -14,16 +14,17 @@ import numpy as np
 from detector.proposals.selective_search.filters import TEXTURE_BITS, gradients
 from detector.structures import Array
 
+# Section 3.2: 25 bins a channel for colour; 10 bins in each of 8 directions for texture.
 COLOUR_BINS = 25
 TEXTURE_BINS = 10
 ORIENTATIONS = 8
-FULL = 65535
+FULL = 65535  # the largest sum whose bins are uint16 in numba/
+# Gradients of this many grey levels a pixel and above share the last bin. The paper does not give
+# the range.
 TEXTURE_RANGE = 32.0
-"""Gradients of this many grey levels a pixel and above share the last bin. The paper does not give
-the range.
-"""
+# Similarities are compared in units of 2**-27, so that equal means equal. They stay below 4, hence
+# in 29 bits, which leaves 34 of a key in numba/grouping.py for the number of a pair.
 PRECISION = 1 << 27
-"""Similarities are compared in units of 2**-27, so that equal means equal."""
 
 
 class Regions(NamedTuple):
@@ -51,9 +52,8 @@ def colour_histogram(planes: Array, labels: Array) -> Array:
 
 
 def _count(table: Array, labels: Array, bins: Array) -> None:
-    """Add one to table[label, bin] for every pixel."""
     where: Any = (labels, bins)
-    np.add.at(table, where, 1)
+    np.add.at(table, where, 1)  # table[where] += 1 would count repeated pairs once
 
 
 def texture_scale(full: float = TEXTURE_RANGE) -> int:
@@ -80,7 +80,7 @@ def normalise(counts: Array, size: int) -> Array:
     """Scale counts, whose bin groups sum to `size`, to int64 groups that sum to 65535 or slightly
     less.
     """
-    factor = np.float32(FULL) / np.float32(size)
+    factor = np.float32(FULL) / np.float32(size)  # float32 as in numba/, so that floors agree
     return (counts.astype(np.float32) * factor).astype(np.int64)
 
 
@@ -100,6 +100,7 @@ def similarity(terms: str, regions: Regions, region: int, other: int, pixels: in
         low = np.minimum(regions.boxes[region, :2], regions.boxes[other, :2])
         high = np.maximum(regions.boxes[region, 2:], regions.boxes[other, 2:])
         around = int(high[0] - low[0]) * int(high[1] - low[1])
+        # Of the box around both, what neither fills.
         total += 1.0 - (around - size[0] - size[1]) / pixels
     return int(total * PRECISION)
 

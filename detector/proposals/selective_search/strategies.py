@@ -15,8 +15,7 @@ from detector.settings import Settings
 
 PresetName = Literal["single", "fast", "quality"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
-TERMS = "CTSF"
-"""Colour, texture, size, fill."""
+TERMS = "CTSF"  # colour, texture, size, fill
 
 
 class Strategy(Settings):
@@ -47,6 +46,7 @@ def parse(text: object) -> object:
 ParsedStrategy = Annotated[Strategy, BeforeValidator(parse)]
 
 
+# Colour spaces, k and similarities of the paper's three versions, all of which are combined.
 _PUBLISHED: dict[PresetName, tuple[tuple[ColourName, ...], tuple[int, ...], tuple[str, ...]]] = {
     "single": (("HSV",), (100,), ("CTSF",)),
     "fast": (("HSV", "Lab"), (50, 100), ("CTSF", "TSF")),

@@ -69,6 +69,7 @@ def prepare(
     smoothed = workspace.array("ids", planes.shape, np.int16)
     numba_filters.smooth(planes, kernel, hue, padded, row, between, smoothed)
     weights = workspace.array("weights", (4, height, width), np.uint16)
+    # Unsigned: three squared differences, 3 * 32640**2, exceed int32.
     numba_filters.edge_weights(smoothed, hue, row.view(np.uint32), weights)
     return ColourSpace(planes, hue, weights, *_banded(weights, workspace))
 
@@ -97,12 +98,12 @@ def _banded(weights: Array, workspace: Workspace) -> tuple[Array, Array, Array, 
     until = coarse[:-1].cumsum()  # the last bin holds edges that leave the image
     ends = np.searchsorted(until, until[-1] * np.array(numba_segmentation.SHARES[:-1])) + 1
     band_of = np.searchsorted(ends, np.arange(len(coarse)), side="right").astype(np.uint8)
-    band_of[-1] = numba_segmentation.BANDS
+    band_of[-1] = numba_segmentation.BANDS  # behind all bands, where nobody reads them
     starts = np.concatenate([[0], until[ends - 1], until[-1:]])
     limits = np.concatenate([[0], ends, [len(until)]]) * (65536 // len(coarse))
     ids = workspace.array("ids", weights.size, np.uint32)
     keys = workspace.array("keys", weights.size, np.uint16)
-    numba_segmentation.distribute(weights, band_of, starts.copy(), ids, keys)
+    numba_segmentation.distribute(weights, band_of, starts.copy(), ids, keys)  # counts it up
     return ids, keys, starts, limits
 
 
@@ -114,9 +115,10 @@ def describe(
     numba_regions.outline(labels, sizes, boxes)
     counts = np.zeros((count, len(planes) * 105), np.int32)
     signed = workspace.array("signed", (count, len(codes) * 20), np.int32)
-    signed[:] = 0
+    signed[:] = 0  # a workspace's arrays hold what was there before
     numba_regions.histograms(labels, planes, codes, signed, counts)
     table = numba_regions.neighbours(labels, count)
+    # Sorted by (higher, lower): the order of a hash table must not decide ties.
     return Superpixels(labels, sizes, boxes, counts, np.sort(table[table >= 0]))
 
 
@@ -152,7 +154,7 @@ def segment(space: ColourSpace, k: int, least: int, workspace: Workspace) -> tup
     )
     large = (size[:components] >= least).astype(np.uint8)
     small = components - int(large.sum())
-    if small and components > 1:
+    if small and components > 1:  # a single one has no neighbour to join
         near, near_keys, pairs, pair_keys = _for_edges(space.weights.size, workspace)
         inside = np.zeros((height + 1, width + 2), np.uint8)
         length = numba_segmentation.collect_small(
@@ -168,7 +170,7 @@ def segment(space: ColourSpace, k: int, least: int, workspace: Workspace) -> tup
 
 
 def _for_edges(count: int, workspace: Workspace) -> tuple[Array, Array, Array, Array]:
-    """Buffers for pairs and weights, twice; pages that are never written cost no memory."""
+    # As many as could be needed: pages that are never written cost no memory.
     return (
         workspace.array("near", count, np.uint64),
         workspace.array("near_keys", count, np.uint16),

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from detector.structures import Array
 
-LARGEST = 64 * 1024 * 1024
-"""Workspaces of more bytes are freed after use."""
+LARGEST = 64 * 1024 * 1024  # workspaces of more bytes are freed after use
 
 
 class Workspace:
@@ -43,7 +42,7 @@ class BufferPool:
     @contextmanager
     def borrowed(self) -> Iterator[Workspace]:
         try:
-            workspace = self._free.pop()
+            workspace = self._free.pop()  # atomic in CPython, so threads need no lock
         except IndexError:
             workspace = Workspace()
         yield workspace
@@ -51,4 +50,4 @@ class BufferPool:
             self._free.append(workspace)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_free": []}
+        return {"_free": []}  # a searcher travels to another process without its memory
