@@ -10,6 +10,7 @@ from detector.jit import inner, kernel
 from detector.structures import Array
 
 
+# Casts to int32 and float32 keep the arithmetic of colour.py, where numba would widen it.
 @inner
 def _ratio(part: int, whole: int, empty: int) -> Any:
     if whole == 0:
@@ -40,7 +41,7 @@ def convert(image: Array, colour: int, linear: Array, curve: Array, xyz: Array, 
             total = r + g + b
             high = max(r, g, b)
             chroma = high - min(r, g, b)
-            if colour == 0:
+            if colour == 0:  # in the order of colour.COLOURS
                 out[0, y, x], out[1, y, x], out[2, y, x] = r, g, b
             elif colour == 1:
                 out[0, y, x] = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
@@ -49,6 +50,7 @@ def convert(image: Array, colour: int, linear: Array, curve: Array, xyz: Array, 
                 fx = curve[(xyz[0, 0] * lr + xyz[0, 1] * lg + xyz[0, 2] * lb) >> 12]
                 fy = curve[(xyz[1, 0] * lr + xyz[1, 1] * lg + xyz[1, 2] * lb) >> 12]
                 fz = curve[(xyz[2, 0] * lr + xyz[2, 1] * lg + xyz[2, 2] * lb) >> 12]
+                # 16384 is colour._UNIT, and 8192 its half, for rounding.
                 lightness = ((116 * fy - 16 * 16384) * 255 + 50 * 16384) // (100 * 16384)
                 red_green = 128 + ((500 * (fx - fy) + 8192) >> 14)
                 yellow_blue = 128 + ((200 * (fy - fz) + 8192) >> 14)

@@ -9,13 +9,15 @@ import numpy as np
 from detector.jit import inner, kernel
 from detector.structures import Array
 
+# The weight of an edge that leaves the image; no distance, at most 32640 * sqrt(3), comes near it.
 OUTSIDE = 65535
-"""The weight of an edge that leaves the image."""
 
 
+# Every int32 here is cast back to int32, since numba widens sums of two to int64: the loops would
+# be vectorised at half the width. A literal 0 is written as 0 * turn, since numba would compile the
+# function once more for it.
 @inner
 def _pad(row: Array, radius: int, padded: Array) -> None:
-    """Copy a row of bytes and repeat its first and last `radius` times."""
     width = len(row)
     for x in range(radius):
         padded[x] = row[0]
@@ -26,7 +28,7 @@ def _pad(row: Array, radius: int, padded: Array) -> None:
 
 @inner
 def _begin(centre: Array, weights: Array, turn: Any, total: Array) -> None:
-    """Start the sums at minus the centre, or at 0 where every difference wraps by itself."""
+    # Minus the centre, so that rows can be added as they are; a hue's differences wrap one by one.
     whole = np.int32(0)
     for i in range(len(weights)):
         whole += weights[i]
@@ -50,7 +52,6 @@ def _add_weighted(row: Array, centre: Array, weight: Any, turn: Any, total: Arra
 
 @inner
 def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
-    """Sums of weighted differences to the centre along a padded row."""
     width, radius = len(total), len(weights) // 2
     centre = padded[radius : radius + width]
     _begin(centre, weights, turn, total)
@@ -60,17 +61,16 @@ def _along_row(padded: Array, weights: Array, turn: Any, total: Array) -> None:
 
 @inner
 def _down_column(rows: Array, y: int, weights: Array, turn: Any, total: Array) -> None:
-    """Sums of weighted differences to the centre along the columns, for row `y`."""
     radius = len(weights) // 2
     _begin(rows[y], weights, turn, total)
     for i in range(len(weights)):
-        row = rows[min(max(y + i - radius, 0), len(rows) - 1)]
+        row = rows[min(max(y + i - radius, 0), len(rows) - 1)]  # borders repeat the edge pixel
         _add_weighted(row, rows[y], weights[i], turn, total)
 
 
 @inner
 def _add_shifted(centre: Array, bits: Any, total: Array, drop: Any, mask: Any, out: Array) -> None:
-    """Compute centre * 2**bits + total / 2**drop, rounded, and masked for a hue."""
+    """Compute centre * 2**bits + total / 2**drop, rounded, and masked for a hue (else -1)."""
     half = np.int32(1 << drop >> 1)
     for x in range(len(total)):
         shifted = np.int32(np.int32(total[x] + half) >> drop)
@@ -79,7 +79,7 @@ def _add_shifted(centre: Array, bits: Any, total: Array, drop: Any, mask: Any, o
 
 @inner
 def _add_squared_difference(here: Array, there: Array, turn: Any, total: Array) -> None:
-    """Add (there - here) ** 2 to `total`; differences of hues wrap around."""
+    # Without a turn the mask is -1, which keeps every bit: one loop serves hues and others.
     half, mask = np.int32(turn >> 1), np.int32(turn - 1)
     for x in range(len(total)):
         step = np.int32(np.int32(there[x]) - np.int32(here[x]) + half) & mask
@@ -100,6 +100,7 @@ def smooth(
         for y in range(height):
             _pad(planes[c, y], radius, padded)
             _along_row(padded, weights, turn, total)
+            # Weights have 12 bits: 7 stay until the columns are done.
             _add_shifted(planes[c, y], 7, total, 5, mask, buffer[y])
         for y in range(height):
             _down_column(buffer, y, weights, 128 * turn, total)
@@ -113,7 +114,7 @@ def edge_weights(smoothed: Array, hue: bool, total: Array, out: Array) -> None:
     for y in range(height):
         for d in range(4):
             target = out[d, y]
-            target[0] = target[width - 1] = OUTSIDE
+            target[0] = target[width - 1] = OUTSIDE  # overwritten where that neighbour is inside
             down = 0 if d == 0 else 1
             if y + down == height:
                 for x in range(width):
@@ -131,13 +132,14 @@ def edge_weights(smoothed: Array, hue: bool, total: Array, out: Array) -> None:
                     here, there, 32768 if hue and c == 0 else 0, total[left:right]
                 )
             for x in range(left, right):
+                # Correctly rounded in float32, so the floor is that of segmentation.py.
                 target[x] = np.int32(np.sqrt(np.float32(total[x])))
 
 
 @inner
 def _code(gradient: Any, scale: Any) -> Any:
     """Signed bin 0..18 of a gradient: 9 is none, 10..18 positive, 8..0 negative."""
-    size = min((abs(gradient) * scale) >> 16, 9)
+    size = min((abs(gradient) * scale) >> 16, 9)  # similarity.texture_scale's fixed point
     return 9 + size if gradient > 0 else 9 - size
 
 
@@ -159,6 +161,7 @@ def texture_codes(
     """
     count, height, width = planes.shape
     radius = len(bell) // 2
+    # `across` needs one row only: it is used up before the next.
     blurred, rise, across = buffer[0], buffer[1], buffer[2, 0]
     factor = np.int32(scale)
     for c in range(count):
@@ -171,7 +174,7 @@ def texture_codes(
             for x in range(width):
                 rise[y, x] = np.int32(total[x] + np.int32(128)) >> 8
         for y in range(height):
-            _down_column(rise, y, bell, 0 * turn, total)
+            _down_column(rise, y, bell, 0 * turn, total)  # a gradient of hue wraps no more
             _add_shifted(rise[y], 0 * turn, total, 12, np.int32(-1), across)
             _down_column(blurred, y, slope, 16 * turn, total)
             flat, up = out[4 * c, y], out[4 * c + 1, y]
@@ -180,6 +183,7 @@ def texture_codes(
                 gx = np.int32(across[x])
                 gy = np.int32(np.int32(total[x] + np.int32(2048)) >> 12)
                 flat[x] = _code(gx, factor)
+                # 181 / 256 is filters.DIAGONAL.
                 up[x] = _code(np.int32(np.int32((gx + gy) * 181 + 128) >> 8), factor)
                 steep[x] = _code(gy, factor)
                 back[x] = _code(np.int32(np.int32((gy - gx) * 181 + 128) >> 8), factor)

@@ -9,13 +9,14 @@ import numpy as np
 from detector.jit import inner, kernel
 from detector.structures import Array
 
+# The heap holds similarity << 34 | (LAST - pair): one comparison of int64 finds the most similar
+# pair, and of equals the earliest. Similarities take 29 bits (similarity.PRECISION).
 LAST = np.int64((1 << 34) - 1)
-"""The heap holds similarity << 34 | (LAST - pair)."""
 
 
 @inner
 def _sum_of_minima(row: Array, other: Array) -> Any:
-    """Sum of minima of two rows of uint16."""
+    # It holds 65535 of each histogram; an int64 sum would be vectorised half as wide.
     total = np.uint32(0)
     for i in range(len(row)):
         total = np.uint32(total + np.uint32(min(row[i], other[i])))
@@ -40,7 +41,7 @@ def _similarity(
     other: int,
     pixels: int,
 ) -> Any:
-    """Similarity of two regions, the same integer as similarity.similarity."""
+    # The same integer as similarity.similarity: its operations, in its order.
     total = 0.0
     both = np.int64(sizes[region]) + np.int64(sizes[other])
     if use[0]:
@@ -59,12 +60,12 @@ def _similarity(
             boxes[region, 1], boxes[other, 1]
         )
         total += 1.0 - (wide * high - both) / pixels
-    return np.int64(total * 134217728)
+    return np.int64(total * 134217728)  # similarity.PRECISION
 
 
+# A binary heap in a plain array, with the largest key on top.
 @inner
 def _push(heap: Array, length: int, key: int) -> None:
-    """Push a key onto a heap with the largest key on top."""
     at = length
     while at > 0:
         above = (at - 1) >> 1
@@ -77,7 +78,6 @@ def _push(heap: Array, length: int, key: int) -> None:
 
 @inner
 def _pop(heap: Array, length: int) -> None:
-    """Remove the top of a heap of `length`."""
     key = heap[length - 1]
     length -= 1
     at = 0
@@ -116,7 +116,7 @@ def _append(region: int, end: int, head: Array, tail: Array, link: Array) -> Non
 @inner
 def _skip_dead(at: int, ends: Array, link: Array, alive: Array) -> Any:
     """Follow links from `at` to the first whose other region is alive, or -1."""
-    while at >= 0 and not alive[ends[at ^ 1]]:
+    while at >= 0 and not alive[ends[at ^ 1]]:  # the other end of the pair
         at = link[at]
     return at
 
@@ -130,11 +130,12 @@ def _merge_neighbours(
     end = _skip_dead(end, ends, link, alive)
     other = _skip_dead(other, ends, link, alive)
     while end >= 0 or other >= 0:
+        # An exhausted list counts as above all regions.
         first = ends[end ^ 1] if end >= 0 else np.int32(2147483647)
         second = ends[other ^ 1] if other >= 0 else np.int32(2147483647)
         out[count] = min(first, second)
         count += 1
-        if first <= second:
+        if first <= second:  # a neighbour of both is taken once
             end = _skip_dead(link[end], ends, link, alive)
         if second <= first:
             other = _skip_dead(link[other], ends, link, alive)
@@ -168,7 +169,7 @@ def _add_pair(
     heap: Array,
     length: int,
 ) -> None:
-    """Make two regions neighbours; `key` is their similarity."""
+    # Pairs come by higher number, and a new region's is the highest: so lists stay ascending.
     ends[2 * pair], ends[2 * pair + 1] = low, high
     _append(low, 2 * pair, head, tail, link)
     _append(high, 2 * pair + 1, head, tail, link)
@@ -179,6 +180,7 @@ def _add_pair(
 @inner
 def _drop_dead(heap: Array, length: int, ends: Array, alive: Array) -> Any:
     """Pop the pairs of which a region is merged already; return the heap's length."""
+    # Dead pairs are dropped only where they come to the top; finding them in the heap costs more.
     pair = LAST - (heap[0] & LAST)
     while not alive[ends[2 * pair]] or not alive[ends[2 * pair + 1]]:
         _pop(heap, length)
@@ -219,10 +221,11 @@ def group(
     ends = np.empty(8 * len(pairs) + 16, np.int32)
     link = np.empty(8 * len(pairs) + 16, np.int32)
     heap = np.empty(4 * len(pairs) + 16, np.int64)
+    # All -1: empty lists in `head` and `tail`, and true in `alive`.
     head, tail, around, alive = rows[0], rows[1], rows[2], rows[3]
     length = pair_count = len(pairs) - len(pairs)
     for pair in range(len(pairs)):
-        low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32
+        low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32  # of numba/regions.neighbours
         key = _similarity(use, sizes, boxes, scaled, split, low, high, pixels)
         _add_pair(pair, low, high, key, ends, link, head, tail, heap, length)
         length += 1
@@ -238,6 +241,7 @@ def group(
         alive[low] = alive[high] = 0
         _join(low, high, new, sizes, boxes, counts, scaled)
         near = _merge_neighbours(head[low], head[high], ends, link, alive, around)
+        # The number of pairs to come depends on the image: the buffers grow.
         while 2 * (pair_count + near) > len(ends):
             ends, link = _doubled(ends), _doubled(link)
         while length + near > len(heap):

@@ -28,7 +28,7 @@ def outline(labels: Array, sizes: Array, boxes: Array) -> None:
             boxes[label, 0] = min(boxes[label, 0], start)
             boxes[label, 1] = min(boxes[label, 1], y)
             boxes[label, 2] = max(boxes[label, 2], end)
-            boxes[label, 3] = y + 1
+            boxes[label, 3] = y + 1  # rows come in order: no maximum
             start = end
 
 
@@ -43,7 +43,7 @@ def _empty_table(size: Any) -> Any:
 @inner
 def _slot(table: Array, key: int) -> Any:
     """Index of `key` in the hash table, or of the empty slot (-1) where it belongs."""
-    mask = len(table) - 1
+    mask = len(table) - 1  # sizes are powers of two
     # Fibonacci hashing: 2**64 over the golden ratio spreads neighbouring keys over the table.
     at = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
     while table[at] != -1 and table[at] != key:
@@ -62,10 +62,12 @@ def neighbours(labels: Array, regions: int) -> Array:
     used = 0
     for y in range(height):
         row, below = labels[y], labels[min(y + 1, height - 1)]
-        last_key = np.int64(-1)
+        last_key = np.int64(-1)  # along a border the same pair repeats: looked up once
         for x in range(width):
             here = np.int64(row[x])
+            # At the image's border a neighbour inside is taken twice, which adds no pair.
             left, right = max(x - 1, 0), min(x + 1, width - 1)
+            # Nearly all pixels lie inside a region; & in place of `and` makes one branch of four.
             if (
                 (row[right] == here)
                 & (below[x] == here)
@@ -86,7 +88,7 @@ def neighbours(labels: Array, regions: int) -> Array:
                 if table[at] == -1:
                     table[at] = key
                     used += 1
-                    if 2 * used > len(table):
+                    if 2 * used > len(table):  # half full at most, or probing takes long
                         old = table
                         table = _empty_table(2 * len(old))
                         for value in old:
@@ -109,6 +111,7 @@ def histograms(labels: Array, planes: Array, codes: Array, signed: Array, out: A
         for x in range(width):
             label = labels[y, x]
             for c in range(count):
+                # Equal bins of 256 values: value * 25 / 256, floored.
                 out[label, 25 * c + ((np.int64(planes[c, y, x]) * 25) >> 8)] += 1
             for j in range(4 * count):
                 signed[label, 20 * j + codes[j, y, x]] += 1

@@ -15,16 +15,16 @@ import numpy as np
 from detector.jit import inner, kernel
 from detector.structures import Array
 
+# Ends of the bands of weight, as shares of all edges: narrow where most edges are dropped.
 SHARES = (0.12, 0.25, 0.36, 0.45, 0.53, 0.61, 0.69, 0.77, 0.85, 0.92, 1.0)
-"""Ends of the bands of weight, as shares of all edges: narrow where most edges are dropped."""
 BANDS = len(SHARES)
+# After these bands the components are renumbered: each pass reads all pixels, and pays where many
+# have joined. The last leaves their numbers without gaps.
 SHRINK_AFTER = (1, 2, 4, BANDS - 1)
-"""After these bands the components are renumbered."""
+# Added to the number of a component that is complete; pixels, at most 64 million, never reach it.
 MARK = np.uint32(1 << 31)
-"""Added to the number of a component that is complete."""
 OUTSIDE = 65535
-COARSE = 16384
-"""Bands end at multiples of 65536 / COARSE."""
+COARSE = 16384  # bands end at multiples of 65536 / COARSE
 
 
 @kernel
@@ -59,10 +59,7 @@ def distribute(weights: Array, band_of: Array, at: Array, ids: Array, keys: Arra
 
 @inner
 def _root(parent: Array, node: Any) -> Any:
-    """Find the root of `node`, halving the path on the way.
-
-    Nearly all nodes are children of their root, which makes the branch predictable.
-    """
+    # Path halving. Nearly all nodes are children of their root, so the branch is predictable.
     above = parent[node]
     higher = parent[above]
     while above != higher:
@@ -108,16 +105,20 @@ def _join(
 ) -> None:
     """Join along sorted edges where the weight is at most last + k / size on both sides."""
     for e in range(length):
+        # Casts, so that _root is compiled for one type of node.
         root = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
         other = _root(parent, np.uint32(pairs[e]))
         weight = np.int64(keys[e])
         here, there = np.int64(size[root]), np.int64(size[other])
+        # Multiplied instead of divided: last + k / size without rounding. Tests are joined by &,
+        # since no processor predicts these branches.
         fits = (weight - np.int64(last[root])) * here <= k
         fits &= (weight - np.int64(last[other])) * there <= k
         if fits & (root != other):
             total = here + there
             swap = here < there
             large = other if swap else root
+            # Both are set, as a root is its own parent: no branch on which of them is larger.
             parent[root] = large
             parent[other] = large
             size[large] = total
@@ -137,6 +138,7 @@ def _name_components(
     """Find the root of every component; add MARK where it cannot grow from weight `low` on."""
     for c in range(components):
         root = _root(parent, np.uint32(c))
+        # Every weight to come is at least `low`, and a component that refuses an edge never grows.
         done = (low - np.int64(last[root])) * np.int64(size[root]) > k
         name[c] = root | (np.uint32(done) << np.uint32(31))
 
@@ -145,10 +147,8 @@ def _name_components(
 def _renumber(
     labels: Array, components: int, parent: Array, size: Array, last: Array, name: Array
 ) -> Any:
-    """Number the roots 0, 1, 2 ..., move their rows there, and relabel all pixels.
-
-    Nothing here branches on being a root, which no processor could predict.
-    """
+    """Number the roots 0, 1, 2 ..., move their rows there, and relabel all pixels."""
+    # Nothing here branches on being a root, which no processor could predict.
     used = 0
     for c in range(components):
         name[c] = used
@@ -157,7 +157,7 @@ def _renumber(
         name[c] = name[_root(parent, np.uint32(c))]
     used = 0
     for c in range(components):
-        size[used], last[used] = size[c], last[c]
+        size[used], last[used] = size[c], last[c]  # overwritten by the next, unless c is a root
         used += parent[c] == c
     for c in range(used):
         parent[c] = c
@@ -208,6 +208,7 @@ def grow(
             other = name[labels[np.uint32(pixel + offset[ids[e] & np.uint32(3)])]]
             near[length] = np.uint64(component) << np.uint64(32) | np.uint64(other)
             near_keys[length] = keys[e]
+            # Written in any case, and kept by counting: adding a truth needs no branch.
             length += (component != other) & ((component | other) < MARK)
         low, span = limits[band], limits[band + 1] - limits[band]
         _counting_sort(near_keys, near, length, low, span, at, pairs, pair_keys)
@@ -232,9 +233,11 @@ def collect_small(
             inside[y, x + 1] = large[labels[y, x]]
     length = 0
     for y in range(height):
-        row, below = labels[y], labels[min(y + 1, height - 1)]
+        row, below = labels[y], labels[min(y + 1, height - 1)]  # below the last all are OUTSIDE
         beside, under = inside[y], inside[y + 1]
         for x in range(width):
+            # Inside large components, nearly everywhere, there is nothing to collect. The border of
+            # zeros keeps the test free of coordinates.
             if beside[x + 1] & beside[x + 2] & under[x] & under[x + 1] & under[x + 2]:
                 continue
             for d in range(4):
@@ -265,6 +268,7 @@ def absorb(
     at: Array,
 ) -> None:
     """Join along edges, lightest first, where a side is below `least`, while any is `small`."""
+    # 0 * length, since numba would compile the sort once more for a literal 0.
     _counting_sort(near_keys, near, length, 0 * length, OUTSIDE, at, pairs, pair_keys)
     for e in range(length):
         root = _root(parent, np.uint32(pairs[e] >> np.uint64(32)))
@@ -277,7 +281,7 @@ def absorb(
             parent[little] = large
             size[large] += size[little]
             small += size[large] < least
-            if small == 0:
+            if small == 0:  # most edges are still to come
                 return
 
 
