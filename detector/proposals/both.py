@@ -20,7 +20,7 @@ from detector.proposals.selective_search.learned_ranking import order_by_score
 from detector.settings import Settings
 from detector.structures import Array, Proposals
 
-CALIBRATED = ("multibox", "selective-search")
+CALIBRATED = ("multibox", "selective-search")  # in the order in which Both runs them
 MULTIBOX_OPTIONS = ("weights", "keep", "near_duplicates", "scales")
 
 
@@ -39,6 +39,7 @@ class Both:
     def __init__(self, search: SelectiveSearch, multibox: MultiBox) -> None:
         self.search, self.multibox = search, multibox
         # max_boxes limits the joint list: near-duplicates go to its end, so others take their ranks
+        # (and a preset that was not given must stay unset, or it is refused beside strategies).
         every = search.settings.model_dump(exclude_unset=True) | {"max_boxes": None}
         self._scored = SelectiveSearch(threads=search.threads, **every).proposals_with_scores
         self.calibration = multibox.trained.header.calibration
@@ -64,6 +65,7 @@ class Both:
             for name, proposals in zip(CALIBRATED, lists, strict=True)
         ]
         boxes = np.concatenate([proposals.boxes for proposals in lists])
+        # Departs from the paper, which takes all regions of both and ranks none.
         order = order_by_score(boxes, np.concatenate(chances))
         return proposals_in_order(
             boxes[order], (image.shape[0], image.shape[1]), self.search.settings.max_boxes

@@ -14,7 +14,7 @@ from detector.heads.calibration import LEAST_SLOPE, fit_logistic
 from detector.settings import Settings
 from detector.structures import Array
 
-LEAST_IOU = 0.5
+LEAST_IOU = 0.5  # of a correct detection (arXiv 1409.4842, section 8)
 
 
 class Calibration(Settings):
@@ -26,7 +26,7 @@ class Calibration(Settings):
     def __call__(self, scores: Array) -> Array:
         """Probabilities (N,) in [0, 1]."""
         odds = self.slope * np.asarray(scores, np.float64) + self.offset
-        return 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+        return 1 / (1 + np.exp(-np.clip(odds, -500, 500)))  # exp overflows beyond 709
 
 
 def fit_calibration(scores: Array, covers: Array) -> Calibration:

@@ -51,6 +51,7 @@ def parse_options(pairs: Sequence[str], label: str, form: str = "NAME=VALUE") ->
 
 def names_a_file(text: str) -> bool:
     """True for the path of a proposal cache, where an engine or a file may be given."""
+    # An engine's settings may hold a path, such as multibox:weights=FILE.
     return text.partition(":")[0] not in ENGINES and (os.sep in text or "." in text)
 
 

@@ -33,7 +33,7 @@ class StoredProposals:
         """Describe the settings in which these proposals and the proposer differ, or None."""
         wanted, stored = describe(proposer), self.settings
         names = [name for name in wanted if name in stored and stored[name] != wanted[name]]
-        if "engine" in names:
+        if "engine" in names:  # settings of different engines do not compare
             names = ["engine"]
         if not names:
             return None
@@ -72,7 +72,7 @@ def propose_file(
     content = content_hash(data)
     stored = None if store is None else store.get(content, key)
     if stored is not None and store is not None:
-        store.add_name(content, path.name)
+        store.add_name(content, path.name)  # a renamed image is exported under both names
         return stored, None
     pixels = decode(data, str(path)).pixels
     started = time.perf_counter()
@@ -110,7 +110,7 @@ def gather(
                     submitted += 1
                 yield path, waiting.pop(0).result()
         finally:
-            for future in waiting:
+            for future in waiting:  # a caller that stops early waits for those under way alone
                 future.cancel()
 
 
@@ -120,8 +120,7 @@ class Record:
 
     path: str
     boxes: int = 0
-    seconds: float | None = None
-    """Of the search; None where the proposals were stored already."""
+    seconds: float | None = None  # of the search; None where they were stored already
     error: str | None = None
 
 
@@ -132,8 +131,7 @@ class Recorder:
     store: Path
     engine: str
     options: dict[str, Any]
-    settings: dict[str, Any] = field(repr=False)
-    """Description of the proposer for the cache; see `describe`."""
+    settings: dict[str, Any] = field(repr=False)  # the proposer's description for the cache
 
     def __call__(self) -> Callable[[str], Record]:
         proposer = build_engine(self.engine, self.options)

@@ -14,17 +14,18 @@ from detector import boxes as box_ops
 from detector.errors import ProposalError
 from detector.structures import Array, Proposals
 
+# Image (H, W, 3) uint8 RGB -> Proposals, best first.
 Proposer = Callable[[Array], Proposals]
-"""Image (H, W, 3) uint8 RGB -> Proposals, best first."""
 
 
+# Limit of the distance from the image, in image sides; rounding and padding stay far below.
 FAR = 100.0
-"""Limit of the distance from the image, in image sides; rounding and padding stay far below."""
 
 
 def check_near(proposals: Proposals, label: str = "proposals") -> None:
     """Raise ProposalError where a box lies so far outside its image that it is no region of it."""
     boxes, side = proposals.boxes, max(proposals.size)
+    # + 1: the image's own far border is a side away from 0.
     far = (np.abs(boxes) > (FAR + 1) * side).any(1) if len(boxes) else np.zeros(0, bool)
     if far.any():
         row = int(far.argmax())
@@ -51,6 +52,7 @@ def proposals_in_order(
     boxes = box_ops.clip(np.asarray(boxes, np.float32).reshape(-1, 4), size)
     boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)]
     image = whole_image(size)
+    # Rounded, since boxes that were scaled back may miss the border by a fraction.
     if not len(boxes) or not (np.round(boxes) == image).all(1).any():
         boxes = np.concatenate([image, boxes])
     boxes = boxes[box_ops.unique(boxes)]
@@ -72,7 +74,7 @@ def proposals_by_score(
     """
     scores = np.asarray(scores, np.float32)
     boxes = box_ops.clip(np.asarray(boxes, np.float32).reshape(-1, 4), size)
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")  # an unstable sort may differ between machines
     order = order[((boxes[order, 2:] - boxes[order, :2]) >= 1).all(1)]
     order = order[box_ops.unique(boxes[order])][:max_boxes]
     boxes, scores = boxes[order], scores[order]

@@ -71,6 +71,7 @@ class OpenCVSelectiveSearch:
         small = image
         if inner != (width, height):
             small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+        # OpenCV takes BGR, and no views with negative strides.
         boxes = self._boxes(np.ascontiguousarray(small[:, :, ::-1]))
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= self.settings.min_side).all(1)]
         back = np.array([width / inner[0], height / inner[1]] * 2)
@@ -98,12 +99,12 @@ class OpenCVSelectiveSearch:
         else:
             search.switchToSelectiveSearchQuality(base, step, self.settings.sigma)
         xywh = np.asarray(search.process(), np.float64).reshape(-1, 4)
-        xywh = np.unique(xywh, axis=0)
+        xywh = np.unique(xywh, axis=0)  # also sorts, which takes OpenCV's unseeded order away
         return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 
 def _shuffle_by_area(boxes: Array, seed: int) -> Array:
-    """Sort by area times a random number in (0, 1], largest first."""
+    # In (0, 1]: times 0 even the largest would come last.
     chance = 1 - np.random.default_rng(seed).random(len(boxes))
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes[np.argsort(-(sides.prod(1) * chance), kind="stable")]

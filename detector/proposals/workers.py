@@ -19,8 +19,8 @@ from typing import Any
 
 from detector.errors import ProposalError
 
-TRIES = 2
-START_LIMIT_S = 300.0
+TRIES = 2  # one death may be chance (the system kills for memory); two are laid to the item
+START_LIMIT_S = 300.0  # where no folder takes a cache of kernels, every start compiles them
 
 # Each child process calls `Prepare` once; the function that it returns is called with each item.
 Work = Callable[[Any], Any]
@@ -47,6 +47,7 @@ def work_on(
     takes over `time_limit` seconds. Raises ProposalError where the workers do not start.
     """
     waiting = deque((item, 1) for item in items)
+    # No more workers than items: each costs the imports of a new interpreter.
     crew = [_Worker(prepare) for _ in range(max(1, min(workers, len(waiting))))]
     try:
         while True:
@@ -75,7 +76,7 @@ def _attend(worker: _Worker, waiting: deque[tuple[Any, int]]) -> Iterator[tuple[
         answer = worker.receive()
     except _GoneError as error:
         if not worker.ready:
-            worker.failed_starts += 1
+            worker.failed_starts += 1  # dead before any item: the fault is not an item's
             if worker.failed_starts >= TRIES:
                 raise ProposalError(f"the worker processes do not start: {error}") from None
         worker.end()
@@ -95,7 +96,7 @@ class _GoneError(Exception):
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C from their first instant: they inherit the handler."""
+    # A child inherits the handler, so it ignores Ctrl-C from its first instant.
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if before is None or not in_main_thread:  # not ours to set
@@ -122,7 +123,7 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs, self.prepare), daemon=True)
         with _interrupts_ignored():  # or Ctrl-C would find it still importing, and be printed
             self.process.start()
-        theirs.close()
+        theirs.close()  # or our copy would keep the pipe open when the process has died
         self.ready, self.item, self.tries = False, None, 0
         self.limit = START_LIMIT_S
         self.deadline = time.monotonic() + START_LIMIT_S
@@ -138,11 +139,12 @@ class _Worker:
     def receive(self) -> Any:
         """Receive the worker's message, after which it is idle. Raises _GoneError."""
         try:
+            # Late, unless the answer came at the last moment or the process has died.
             if not self.connection.poll() and self.process.is_alive():
                 raise _GoneError(f"took over {self.limit:g} s")
             message = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join(5)
+            self.process.join(5)  # the pipe may close before the exit code is there
             code = self.process.exitcode
             if code is not None and code < 0:
                 name = signal.Signals(-code).name
@@ -151,11 +153,11 @@ class _Worker:
         if not self.ready and isinstance(message, Lost):
             raise _GoneError(message.reason)
         self.ready, self.item, self.failed_starts = True, None, 0
-        self.deadline = float("inf")
+        self.deadline = float("inf")  # an idle worker is never late
         return message
 
     def end(self) -> None:
-        self.process.kill()
+        self.process.kill()  # a worker ignores SIGTERM
         self.process.join()
         self.connection.close()
 
@@ -176,7 +178,7 @@ def _serve(connection: Connection, prepare: Prepare) -> None:
         if isinstance(work, Lost):
             connection.send(work)
             return
-        connection.send(None)
+        connection.send(None)  # ready: items count their time from here
         while True:
             connection.send(attempt(work, connection.recv()))
     except (EOFError, ConnectionResetError, BrokenPipeError):  # our parent was killed

@@ -15,10 +15,10 @@ import numpy as np
 from detector.errors import ProposalError
 from detector.structures import Proposals
 
-MOST_BOXES = 10_000_000
+MOST_BOXES = 10_000_000  # a forged row must not ask for more memory than there is
 
+# True where there are scores; number of boxes; height and width of the image.
 _HEAD = struct.Struct("<?III")
-"""True where there are scores; number of boxes; height and width of the image."""
 # The best of all combinations: floats repeat at multiples of 4 bytes. The preset's own dictionary
 # of 64 MB would take 50 ms to set up, and few images have more boxes than fit into this one.
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 1, "pb": 2, "dict_size": 1 << 20}]
@@ -30,6 +30,7 @@ def encode(proposals: Proposals) -> bytes:
     values = [proposals.boxes.ravel(), *([] if scores is None else [scores])]
     data = np.concatenate(values).astype("<f4").tobytes()
     row = _HEAD.pack(scores is not None, len(proposals), *proposals.size)
+    # Raw: a container would add a header and a checksum of its own to every row.
     row += lzma.compress(data, format=lzma.FORMAT_RAW, filters=_LZMA)
     return row + zlib.crc32(row).to_bytes(4, "little")
 

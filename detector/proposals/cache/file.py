@@ -11,9 +11,8 @@ from detector.errors import ProposalError
 
 # Tells our files from other SQLite files: "IRCN", for Inception-RCNN.
 APPLICATION_ID = 0x4952434E
-FORMAT_VERSION = 2
-"""Version of the tables and rows; a file of another version is refused."""
-PATIENCE_S = 60.0
+FORMAT_VERSION = 2  # of the tables and rows; a file of another version is refused
+PATIENCE_S = 60.0  # how long a process waits for others' locks
 
 # Small pages: a row of 6 kB then wastes 160 bytes of the file; in SQLite's usual pages 600.
 _PAGE_SIZE = 512
@@ -76,6 +75,7 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
     connection = _raw(path, "mode=rwc")
     try:
         if not _number(connection, "schema_version"):  # a new file; others may be creating it too
+            # The size of pages can be set before the first table only.
             connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
         _check_ours(connection, path)
@@ -89,10 +89,8 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def _keep_a_log(connection: sqlite3.Connection) -> None:
-    """Switch the file to a write-ahead log, even one whose creator was killed before it did.
-
-    SQLite does not wait here for processes that are just opening the file but fails: so retry.
-    """
+    # Asked of every file, as its creator may have been killed before it switched. SQLite fails here
+    # instead of waiting for processes that are just opening the file: so retry.
     end = time.monotonic() + PATIENCE_S
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
@@ -107,11 +105,11 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
 
 def _raw(path: Path, how: str) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{how}",
+        f"{path.absolute().as_uri()}?{how}",  # which escapes ? and % in the path
         uri=True,
         timeout=PATIENCE_S,
-        isolation_level=None,
-        check_same_thread=False,
+        isolation_level=None,  # no implicit transactions: the store begins its own
+        check_same_thread=False,  # the store has a lock
     )
 
 

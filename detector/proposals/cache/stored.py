@@ -64,19 +64,20 @@ def describe(proposer: Any) -> dict[str, Any]:
 
 
 def _as_text(name: str) -> str:
-    """A file name as the cache holds it: bytes that are not UTF-8 appear as escapes."""
+    # SQLite holds texts in UTF-8, and file names may be any bytes: others appear as escapes.
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _canonical(settings: Mapping[str, Any]) -> str:
     whole = {"engine_version": ENGINE_VERSION, **settings}
+    # Sorted, since the order of settings means nothing.
     return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _read_settings(text: str) -> dict[str, Any]:
     try:
         settings = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # a damaged text may nest deeply
         settings = None
     if not isinstance(settings, dict):
         raise sqlite3.DatabaseError("malformed: settings that are no JSON object")
@@ -140,6 +141,7 @@ class ProposalStore:
         with self._open() as connection:
             query = f"SELECT {_NAMES} FROM images WHERE content = ?"
             known = connection.execute(query, (key,)).fetchone()
+        # Read first: a run over stored images takes no lock for writing.
         if known is None or _as_text(name) not in known[0].split("/"):
             with self._write() as connection:
                 connection.execute(_NAME_IMAGE, (key, _as_text(name)))
@@ -226,7 +228,7 @@ class ProposalStore:
         Raises ProposalError where the structure of the file itself is damaged.
         """
         with self._open() as connection:
-            sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]  # up to one error
             rows = connection.execute(f"SELECT {_CONTENT}, {_HASH} {_FIND}").fetchall()
         if sound != "ok":
             raise ProposalError(explain(self.path, sqlite3.DatabaseError(f"malformed: {sound}")))
@@ -242,6 +244,7 @@ class ProposalStore:
 
     def close(self) -> None:
         with self._lock:
+            # SQLite forbids even to close a connection in a fork of its process.
             if self._connection is not None and self._owner == os.getpid():
                 self._connection.close()
             self._connection = None
@@ -262,33 +265,31 @@ class ProposalStore:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        """One short transaction that locks at once, so that two writers wait and never collide."""
         if self.mode != "rw":
             raise ProposalError(f"{self.path} was opened for reading; open it with mode 'rw'")
         with self._open() as connection:
+            # Locked at once, so that two writers wait: a reader that turns writer fails instead.
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # an interrupt, too, must not leave the file locked
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Connection of this process, since a fork must not use its parent's.
-
-        SQLite's errors become ProposalErrors.
-        """
+        """Connection of this process; SQLite's errors become ProposalErrors."""
         with self._lock:
             try:
+                # No connection may be used in a fork, so each process opens its own.
                 if self._connection is None or self._owner != os.getpid():
                     self._connection, self._owner = connect(self.path, self.mode), os.getpid()
                 yield self._connection
             except sqlite3.Error as error:
                 raise ProposalError(explain(self.path, error)) from error
-            except UnicodeDecodeError as error:
+            except UnicodeDecodeError as error:  # Python's, of an SQLite message about damaged text
                 damage = sqlite3.DatabaseError(f"malformed: {error.reason}")
                 raise ProposalError(explain(self.path, damage)) from error
 

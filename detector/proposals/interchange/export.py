@@ -37,7 +37,7 @@ def read_index(path: str | Path) -> Index:
     """
     path = Path(path)
     try:
-        text = read_regular(path).decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")  # Windows' editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise ProposalError(f"{path}: not a readable image list ({error})") from None
     if path.suffix.lower() != ".json":
@@ -97,13 +97,14 @@ def export(
         if index is None:
             raise SettingsError("MMDetection 2 reads a list in the data set's order: give --index")
         content = [np.column_stack([of_image.boxes, objectness(of_image)]) for of_image in in_order]
-    return pickle.dumps(content, protocol=4)
+    return pickle.dumps(content, protocol=4)  # any Python since 3.4 reads it
 
 
 def objectness(proposals: Proposals) -> Array:
     """Scores (N,) float32 in rank order: the proposer's own, or else evenly from 1 down to 0."""
     if proposals.scores is not None:
         return proposals.scores
+    # Readers sort by score: strictly falling numbers give the rank back.
     return np.linspace(1, 0, len(proposals) + 1, dtype=np.float32)[:-1]
 
 
@@ -147,8 +148,9 @@ def _in_order(proposals: Mapping[str, Proposals], index: Index) -> dict[str, Pro
 
 
 def _all_differ(keys: Iterable[object], proposals: Mapping[str, Proposals], what: str) -> None:
-    """Refuse a key that stands for two images; two names of one image may share it."""
+    # A key may stand for two names of one image, but never for two images.
     known: dict[str, str] = {}
+    # As texts, since that is how the readers compare their ids.
     for key, (name, of_image) in zip(map(str, keys), proposals.items(), strict=True):
         if key in known and not np.array_equal(proposals[known[key]].boxes, of_image.boxes):
             raise ProposalError(

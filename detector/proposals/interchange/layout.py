@@ -53,7 +53,7 @@ class Layout:
         """Convert (N, 4) boxes to our convention: float64 xyxy, 0-based, ends exclusive."""
         boxes = np.asarray(boxes, np.float64)
         if self.order == "xywh":
-            corner = boxes[:, :2] - self.base
+            corner = boxes[:, :2] - self.base  # a size has no origin
             return np.hstack([corner, corner + boxes[:, 2:]])
         ordered = boxes[:, [1, 0, 3, 2]] if self.order == "yxyx" else boxes
         ends: Array = np.array([0, 0, 1, 1]) * bool(self.inclusive)
@@ -132,7 +132,7 @@ def _diagnosis(
 
 
 def _alternatives(layout: Layout) -> list[tuple[Layout, str]]:
-    """Other layouts, each with the mistake that it would explain, the likeliest first."""
+    # Each with the mistake that it would explain. The first that fits is named: likeliest first.
     base = layout.base
     elsewhere = (replace(layout, base=0 if base else 1), "counting probably starts elsewhere")
     if layout.order == "xywh":
@@ -153,7 +153,7 @@ def _alternatives(layout: Layout) -> list[tuple[Layout, str]]:
 
 
 def _remark(proposals: Mapping[str, Proposals], layout: Layout) -> str | None:
-    """Regions touch the borders of their images; if not one does, counting is off by a pixel."""
+    # Regions touch the borders of their images: if none of many does, counting is off by a pixel.
     if sum(map(len, proposals.values())) < 100:
         return None
     some = [of_image for of_image in proposals.values() if len(of_image)]

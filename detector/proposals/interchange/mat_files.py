@@ -15,11 +15,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 HEADER = 128
-MOST_UNPACKED = 2**31
-"""Limit in bytes of one decompressed variable."""
-DEEPEST = 4
-"""Limit of cells nested in cells."""
+MOST_UNPACKED = 2**31  # bytes of one decompressed variable
+DEEPEST = 4  # cells nested in cells; every level is a call
 
+# Codes of the format's data types, and below of its elements and array classes.
 _NUMBERS = {
     1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
 }  # fmt: skip
@@ -35,8 +34,7 @@ class _Element(NamedTuple):
 
 
 class _File(NamedTuple):
-    order: Literal["<", ">"]
-    """Byte order."""
+    order: Literal["<", ">"]  # of bytes
     wanted: frozenset[str]
 
 
@@ -56,6 +54,7 @@ def read_mat(data: bytes, wanted: Sequence[str]) -> dict[str, Any]:
         if element.kind == _COMPRESSED:
             unpacker = zlib.decompressobj()
             try:
+                # Never unpacked further than that, whatever the file claims.
                 inner = unpacker.decompress(element.data, MOST_UNPACKED)
             except zlib.error as error:
                 raise ValueError(f"a variable cannot be unpacked ({error})") from None
@@ -70,7 +69,6 @@ def read_mat(data: bytes, wanted: Sequence[str]) -> dict[str, Any]:
 
 
 def _elements(file: _File, data: memoryview) -> Iterator[_Element]:
-    """Yield the data elements of `data` in order."""
     at = 0
     while at + 8 <= len(data):
         first, size = struct.unpack_from(f"{file.order}II", data, at)
@@ -81,6 +79,7 @@ def _elements(file: _File, data: memoryview) -> Iterator[_Element]:
                 raise ValueError(f"a small element of {size} bytes")
         else:
             start = at + 8
+            # Elements are padded to eight bytes, all but compressed ones.
             end = start + size if first == _COMPRESSED else start + (size + 7) // 8 * 8
         if start + size > len(data):
             raise ValueError("it ends in the middle of a variable")
@@ -89,7 +88,6 @@ def _elements(file: _File, data: memoryview) -> Iterator[_Element]:
 
 
 def _matrix(file: _File, data: memoryview, depth: int) -> tuple[str, Any]:
-    """Name and value of one variable or cell."""
     if not len(data):
         return "", np.zeros((0, 0))
     if depth > DEEPEST:
@@ -101,10 +99,10 @@ def _matrix(file: _File, data: memoryview, depth: int) -> tuple[str, Any]:
     word = struct.unpack_from(f"{file.order}I", flags.data)[0]
     kind = word & 0xFF
     shape = tuple(_numbers(file, sizes).astype(np.int64).tolist())
-    if not shape or min(shape) < 0 or len(shape) > 32:
+    if not shape or min(shape) < 0 or len(shape) > 32:  # NumPy 1 has 32 dimensions at most
         raise ValueError(f"a variable of shape {shape[:4]}")
     label = bytes(name.data).decode("latin1")
-    if depth == 0 and label not in file.wanted:
+    if depth == 0 and label not in file.wanted:  # it may be of a kind that is not read
         return label, None
     if kind == _CELL:
         return label, _cells(file, parts, shape, depth)
@@ -116,13 +114,14 @@ def _matrix(file: _File, data: memoryview, depth: int) -> tuple[str, Any]:
     numbers = _numbers(file, value)
     if len(numbers) != math.prod(shape):
         raise ValueError(f"{len(numbers)} numbers for an array of {math.prod(shape)}")
-    return label, numbers.reshape(shape, order="F")
+    return label, numbers.reshape(shape, order="F")  # MATLAB counts down the columns
 
 
 def _cells(file: _File, parts: Iterator[_Element], shape: tuple[int, ...], depth: int) -> Any:
     cells = [_matrix(file, part.data, depth + 1)[1] for part in parts if part.kind == _MATRIX]
     if len(cells) != math.prod(shape):
         raise ValueError(f"{len(cells)} cells for an array of {math.prod(shape)}")
+    # One by one: np.array would join cells of equal shape to one array.
     values = np.empty(len(cells), object)
     for index, cell in enumerate(cells):
         values[index] = cell

@@ -30,6 +30,7 @@ def load(data: bytes) -> Any:
     Raises ProposalError for a pickle of anything else.
     """
     try:
+        # latin1: the bytes of Python 2's arrays come as texts, and each is one letter then.
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except MemoryError:  # a few damaged bytes may ask for a table of gigabytes
         raise ProposalError("the pickle asks for more memory than there is") from None
@@ -73,6 +74,7 @@ class _Type:
 
     def __setstate__(self, state: Any) -> None:
         """Take (version, byte order, None, None, None, ...); the rest belongs to other types."""
+        # No subtype, names or fields, by which NumPy's own loader is led into foreign memory.
         if not isinstance(state, tuple) or len(state) < 5 or state[2:5] != (None, None, None):
             raise ProposalError("an array whose type has fields, expected plain numbers")
         order: Any = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]

@@ -28,7 +28,7 @@ from detector.structures import Array
 
 SUFFIXES = (".mat", ".pkl", ".pickle", ".npz", ".json")
 
-_XYXY_ABS, _XYWH_ABS = 0, 1
+_XYXY_ABS, _XYWH_ABS = 0, 1  # of Detectron2's BoxMode
 
 
 def read_foreign(path: str | Path, names: Sequence[str] | None = None) -> dict[str, ForeignBoxes]:
@@ -84,7 +84,7 @@ def _read_pickle(data: bytes) -> Any:
 
 
 def _read_detectron(content: Mapping[str, Any]) -> Any:
-    """Detectron writes indexes and scores, Detectron2 ids and objectness_logits."""
+    # Detectron writes indexes and scores, Detectron2 ids and objectness_logits.
     ids = content.get("ids", content.get("indexes"))
     scores = content.get("objectness_logits", content.get("scores"))
     mode = int(content.get("bbox_mode", _XYXY_ABS))
@@ -100,7 +100,7 @@ def _read_detectron(content: Mapping[str, Any]) -> Any:
 
 
 def _read_npz(data: bytes) -> Any:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:  # pickles could run code
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -178,7 +178,7 @@ def _table(value: Any, name: str = "boxes") -> Array:
 
 
 def _shallow(value: Any) -> Any:
-    """Refuse lists nested deeper than a table's, which NumPy may follow without end."""
+    # NumPy follows nested lists without end, and a pickled list may hold itself.
     lists = (list, tuple)
     rows = [row for row in value if isinstance(row, lists)] if isinstance(value, lists) else []
     if any(isinstance(one, lists) for row in rows for one in row):

@@ -60,6 +60,7 @@ def assign(cost: Array) -> tuple[Array, Array]:
     from scipy.optimize import linear_sum_assignment
 
     objects, predictions = cost.shape
+    # M objects with M candidates each may then need every prediction.
     if objects == 0 or objects * objects >= predictions:
         every: tuple[Array, Array] = linear_sum_assignment(cost)
         return every
@@ -86,6 +87,7 @@ def match(
             # squared distance, plus -log c + log(1 - c), which is minus the logit.
             distance = ((location[None] - targets) ** 2).sum(2)
             cost = settings.alpha / 2 * distance - logits[None]
+        # SciPy refuses NaN and rows of infinity; the largest number is matched last.
         rows, columns = assign(np.nan_to_num(cost, copy=False))
     return columns, targets[rows, columns]
 
@@ -105,6 +107,7 @@ def multibox_loss(
 
     A prediction that is not finite makes the loss of its view NaN, even where it is unmatched.
     """
+    # Matching is a choice, not a function with a gradient, and SciPy's solver runs on the CPU.
     locations, values = location.detach().cpu().numpy(), logits.detach().cpu().numpy()
     views, columns, targets = [], [], []
     for view, of_view in enumerate(boxes):
@@ -120,7 +123,7 @@ def multibox_loss(
     is_object[row, column] = 1
     each = F.binary_cross_entropy_with_logits(logits, is_object, reduction="none")
     counts = complete.to(logits)[:, None].repeat(1, logits.shape[1])
-    counts[row, column] = 1
+    counts[row, column] = 1  # what matches an annotated object is known in any view
     distance = ((location[row, column] - wanted) ** 2).sum(1) / 2
     summed = torch.zeros(len(logits), device=device).index_add(0, row, distance)
     finite = torch.isfinite(location).all(2).all(1) & torch.isfinite(logits).all(1)

@@ -71,6 +71,7 @@ class FreeHeads(nn.Module):
         _start_at_the_priors(self.location, self.confidence)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        # To 7 x 7 from any input size, which the linear layer needs.
         x = F.adaptive_avg_pool2d(self.reduce(self.standardise(maps)), 7).flatten(1)
         x = self.dropout(F.relu(self.hidden(x)))
         return self.location(x).unflatten(1, (-1, 4)).float(), self.confidence(x).float()
@@ -91,7 +92,7 @@ class GridHeads(nn.Module):
         self.standardise = Standardise(shape[0])
         self.reduce = ConvReLU(shape[0], width, 1, norm=False)
         self.context = ConvReLU(width, width, 3, norm=False, padding=1)
-        self.sides = (*grids, 1)
+        self.sides = (*grids, 1)  # and the one prior of the whole image
         cells = [ConvReLU(width, width, 4, norm=False, stride=2, padding=1) for _ in self.sides]
         self.cells = nn.ModuleList(cells)
         self.dropout = nn.Dropout(settings.dropout)
@@ -135,7 +136,7 @@ def build_heads(
 
 
 def _start_at_the_priors(location: nn.Module, confidence: nn.Module) -> None:
-    """Initialise so that each prediction is nearly its prior and almost certainly no object."""
+    # So each prediction begins near its prior, and almost certainly no object.
     for layer, bias in (
         (location, 0.0),
         (confidence, math.log(EXPECTED_SHARE / (1 - EXPECTED_SHARE))),

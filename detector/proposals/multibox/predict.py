@@ -58,7 +58,7 @@ class MultiBox:
         device: torch.device | str = "cpu",
         **settings: Any,
     ) -> None:
-        """`weights` of tools/train_multibox.py; None for those that come with the package."""
+        """`weights` of inception-rcnn train multibox; None for those that come with the package."""
         self.device = torch.device(device)
         if weights is None and not SHIPPED.is_file():
             raise SettingsError(
@@ -75,6 +75,7 @@ class MultiBox:
             "float32",
             weights.network.trunk.normalisation,
         )
+        # One image has one crop by default; a larger batch would be padded with zeros.
         self.batches = FixedBatches(model, batch_size=1, workers=threads)
 
     def __call__(self, image: Array) -> Proposals:
@@ -94,10 +95,12 @@ class MultiBox:
         windows = _windows(self.settings.scales)
         side = self.trained.header.input_size
         regions = windows * [width, height, width, height]
+        # No context: priors are fractions of exactly this window.
         crops = crop_batch(image, regions, side, context=0, device=self.device)
         outputs = self.batches(crops).numpy().astype(np.float64)
         priors = self.trained.priors
         inside = np.clip(outputs[..., :4] * priors.deviation + priors.boxes, 0, 1)
+        # Clipped, since exp overflows beyond 709.
         scores = 1 / (1 + np.exp(-np.clip(outputs[..., 4], -500, 500)))
         corner, sides = regions[:, None, [0, 1, 0, 1]], (regions[:, 2:] - regions[:, :2])
         boxes = corner + inside * sides[:, None, [0, 1, 0, 1]]
@@ -121,6 +124,7 @@ def _cut_off(inside: Array, windows: Array) -> Array:
     their window although the image continues there.
     """
     near = np.concatenate([inside[..., :2] < BORDER, inside[..., 2:] > 1 - BORDER], -1)
+    # 1e-9: the last window of a row ends at 1 up to rounding.
     goes_on = np.concatenate([windows[:, :2] > 1e-9, windows[:, 2:] < 1 - 1e-9], -1)
     cut: Array = (near & goes_on[:, None]).any(-1)
     return cut

@@ -95,8 +95,10 @@ def grid_priors(boxes: Array, *, grids: tuple[int, ...] = GRIDS, seed: int = 0) 
     Each shape is centred in every cell and clipped to the image. Raises SettingsError.
     """
     boxes = _checked(boxes)
+    # Logarithms, so that twice as large and half as large are equally far.
     sides = np.log(boxes[:, 2:] - boxes[:, :2])
     centres = _centres(sides, SHAPES * len(grids), seed)
+    # Their sum is the log of the area.
     shapes = np.exp(centres[np.argsort(centres.sum(1), kind="stable")])
     by_grid, kinds = [], []
     for position, grid in enumerate(grids):
@@ -114,7 +116,6 @@ def grid_priors(boxes: Array, *, grids: tuple[int, ...] = GRIDS, seed: int = 0) 
 
 
 def _centres(points: Array, count: int, seed: int) -> Array:
-    """Centres (count, D) of points by k-means."""
     from sklearn.cluster import KMeans
 
     distinct = len(np.unique(points, axis=0))
@@ -133,6 +134,7 @@ def _with_deviation(priors: Array, boxes: Array, kind: Array, grids: tuple[int, 
     """Measure the deviations of each kind of prior: root mean square of box - prior over the boxes
     whose best prior (by IoU) is of that kind, shrunk towards that of all boxes.
     """
+    # A thousand boxes at a time bound the table of IoUs.
     best = np.concatenate(
         [box_ops.iou(boxes[i : i + 1000], priors).argmax(1) for i in range(0, len(boxes), 1000)]
     )

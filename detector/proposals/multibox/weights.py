@@ -60,6 +60,7 @@ class TrainedMultiBox:
 
 def build_network(header: MultiBoxHeader, priors: Priors) -> MultiBoxNetwork:
     """Build the network that a header describes, with random weights."""
+    # One class, since the trunk ends before the classifier.
     trunk = Trunk(
         build_model(header.architecture, 1, **header.options), header.after, pool_behind=False
     )
@@ -82,6 +83,7 @@ def save_multibox(path: str | Path, trained: TrainedMultiBox) -> None:
     tensors["priors.boxes"] = torch.from_numpy(priors.boxes.copy())
     tensors["priors.deviation"] = torch.from_numpy(priors.deviation.copy())
     head = {"multibox": header.model_dump_json()}
+    # safetensors refuses tensors that are not contiguous, such as channels-last weights.
     write_atomically(path, save({k: t.contiguous() for k, t in tensors.items()}, metadata=head))
 
 

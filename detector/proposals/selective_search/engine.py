@@ -32,7 +32,7 @@ from detector.structures import Array
 
 # Above this many pixels the colour spaces are computed one at a time, to bound the memory.
 TOGETHER = 1_000_000
-# Above this many pixels the values of k are computed one at a time as well.
+# Above this many pixels the segmentations of the values of k run one at a time as well.
 ABREAST = 6_000_000
 
 # function, keys -> its results by key

@@ -65,7 +65,7 @@ def fingerprint() -> str:
 
 
 def read(path: Path) -> Weights:
-    """Read weights that fit ranking wrote. Raises SettingsError."""
+    """Read the weights that `inception-rcnn fit ranking` wrote. Raises SettingsError."""
     try:
         table = json.loads(path.read_text())
         rows = [np.array([table[name][column] for name in NAMES], float) for column in range(4)]

@@ -100,7 +100,6 @@ def similarity(terms: str, regions: Regions, region: int, other: int, pixels: in
         low = np.minimum(regions.boxes[region, :2], regions.boxes[other, :2])
         high = np.maximum(regions.boxes[region, 2:], regions.boxes[other, 2:])
         around = int(high[0] - low[0]) * int(high[1] - low[1])
-        # Of the box around both, what neither fills.
         total += 1.0 - (around - size[0] - size[1]) / pixels
     return int(total * PRECISION)
 
