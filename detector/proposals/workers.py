@@ -110,8 +110,6 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 class _Worker:
-    """A process, our end of the pipe to it, and its current item."""
-
     def __init__(self, prepare: Prepare) -> None:
         self.prepare, self.failed_starts = prepare, 0
         self.start()
@@ -163,7 +161,6 @@ class _Worker:
 
 
 def _serve(connection: Connection, prepare: Prepare) -> None:
-    """Main loop of a worker process: prepare, then answer items until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
