@@ -22,7 +22,7 @@ from detector.structures import Array, Proposals
 
 
 class OpenCVSelectiveSearchSettings(Settings):
-    """OpenCV's own parameters; base_k and inc_k of 150 are its defaults for all presets."""
+    """OpenCV's own parameters and defaults, but for `single`, whose own k is 200 and not 150."""
 
     engine: Literal["opencv"] = "opencv"
     preset: Literal["single", "fast", "quality"] = "fast"
