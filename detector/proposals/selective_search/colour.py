@@ -1,4 +1,4 @@
-"""The eight colour spaces of selective search (section 4.1, Table 2) as planes of bytes.
+"""The eight colour spaces of selective search (section 3.2) as planes of bytes.
 
 Everything is integer or single-operation float32 arithmetic, so that the compiled version in
 numba/ gives the same bytes whatever the compiler does. This is the readable reference.

@@ -1,4 +1,4 @@
-"""The order of the proposals (section 4.3): position in the hierarchy times a random number.
+"""The order of the proposals (section 3.3): position in the hierarchy times a random number.
 
 The generator is counter-based: the numbers of a strategy depend only on the seed and on its name,
 so neither threads, nor earlier calls, nor the other strategies change them.

@@ -24,7 +24,7 @@ class SelectiveSearchSettings(Settings):
 
     engine: Literal["selective-search"] = "selective-search"
     preset: PresetName = "fast"
-    """`single`, `fast` or `quality`: 1, 8 or 80 strategies (Table 5 of the paper)."""
+    """`single`, `fast` or `quality`: 1, 8 or 80 strategies (section 5.1 of the paper)."""
     strategies: tuple[ParsedStrategy, ...] | None = Field(None, min_length=1, max_length=1000)
     """A free choice instead of a preset: Strategy values or texts such as "HSV-100-CTSF"."""
     superpixel_scale: float = Field(2.0, ge=0.01, le=100)

@@ -1,4 +1,4 @@
-"""Strategies (section 4) and the published presets.
+"""Strategies (section 3.2) and the published presets.
 
 A strategy is a colour space, a threshold k and a set of similarities.
 """
@@ -59,6 +59,6 @@ _PUBLISHED: dict[PresetName, tuple[tuple[ColourName, ...], tuple[int, ...], tupl
 
 
 def preset(name: PresetName) -> tuple[Strategy, ...]:
-    """Strategies of a published preset: 1, 8 or 80 (Table 5)."""
+    """Strategies of a published preset: 1, 8 or 80 (section 5.1)."""
     colours, ks, terms = _PUBLISHED[name]
     return tuple(Strategy(colour=c, k=k, terms=t) for c, k, t in product(colours, ks, terms))
