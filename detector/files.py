@@ -18,11 +18,11 @@ from typing import Any, BinaryIO, NamedTuple
 from detector.errors import FolderInUseError
 
 NOT_REGULAR = "not a regular file"
+# Lock file of a folder; the system releases the lock when the process ends, however it ends.
 LOCK = ".lock"
-"""Lock file of a folder; the system releases the lock when the process ends, however it ends."""
 _TEMPORARY = ".writing-{}.tmp"
+# Folders that this process has cleared of temporary files of killed writers.
 _swept: set[Path] = set()
-"""Folders that this process has cleared of temporary files of killed writers."""
 
 
 def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> None:

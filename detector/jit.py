@@ -22,13 +22,13 @@ from numba.core.registry import cpu_target
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
+# More than loading or compiling one kernel takes.
 _ROOM_BYTES = 128 << 20
-"""More than loading or compiling one kernel takes."""
 
+# Gets a sentence before the first kernel is compiled that no cache holds; a command sets it.
 when_compiling: Callable[[str], None] | None = None
-"""Gets a sentence before the first kernel is compiled that no cache holds; a command sets it."""
+# All imported kernels, in the order of definition.
 KERNELS: list[Any] = []
-"""All imported kernels, in the order of definition."""
 
 
 class _ForgivingCache(FunctionCache):

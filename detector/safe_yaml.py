@@ -23,20 +23,19 @@ from detector.errors import brief, cut
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
+# Limit of characters and values after aliases are expanded; no file of MAX_BYTES without aliases
+# comes near it.
 MAX_EXPANDED = 2_000_000
-"""Limit of characters and values after aliases are expanded; no file of MAX_BYTES without aliases
-comes near it.
-"""
 
 _CORE = "tag:yaml.org,2002:"
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# Replacements for libyaml's wording.
 _RULES = {
     "exceeded maximum nesting depth": "too-deep",
     "found invalid Unicode character escape code": "not-utf8",
 }
-"""Replacements for libyaml's wording."""
 
 
 class YamlError(ValueError):

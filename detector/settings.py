@@ -23,8 +23,8 @@ def _plain_name(file: str) -> str:
     return file
 
 
+# A file name in the folder of its manifest; "" before it is saved.
 TensorFile = Annotated[str, AfterValidator(_plain_name)]
-"""A file name in the folder of its manifest; "" before it is saved."""
 
 
 class Settings(BaseModel):

@@ -35,10 +35,10 @@ Array = npt.NDArray[Any]
 FILL_MEAN = (123 / 255, 117 / 255, 104 / 255)
 
 
+# JavaScript's largest whole number, and so that of most readers of JSON.
 LARGEST_ID = 2**53
-"""JavaScript's largest whole number, and so that of most readers of JSON."""
+# Smallest side of a box in a file, in pixels: none is rounded to nothing.
 _SMALLEST_SIDE = 0.01
-"""Smallest side of a box in a file, in pixels: none is rounded to nothing."""
 
 
 def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:

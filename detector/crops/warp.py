@@ -26,13 +26,13 @@ from detector.structures import FILL_MEAN, Array
 if TYPE_CHECKING:
     import torch
 
+# The filling as a uint8 pixel, for images that are padded to a larger array.
 FILL_COLOUR = tuple(round(255 * level) for level in FILL_MEAN)
-"""The filling as a uint8 pixel, for images that are padded to a larger array."""
 
+# Context on each side, as a share of the crop's side: R-CNN's 16 pixels at 227, for any S.
 CONTEXT = 16 / 227
-"""Context on each side, as a share of the crop's side: R-CNN's 16 pixels at 227, for any S."""
+# Largest context: the region is a fiftieth of the crop then, and would vanish at a half.
 MOST_CONTEXT = 0.49
-"""Largest context: the region is a fiftieth of the crop then, and would vanish at a half."""
 
 
 def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, Array]:
@@ -145,8 +145,8 @@ def _crop_dense(
     return out
 
 
+# Bytes of float32 pixels that `crop_stack` processes at a time.
 STACK_BYTES = 2**28
-"""Bytes of float32 pixels that `crop_stack` processes at a time."""
 
 
 def crop_stack(

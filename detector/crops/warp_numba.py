@@ -7,10 +7,9 @@ import numpy as np
 from detector.jit import inner, kernel
 from detector.structures import Array
 
+# Up to this many pixels under a filter are summed one by one. For more, which no photograph has,
+# the sum is the area of the triangle, so that the work is bounded by the image and not by the box.
 FEW = 2048
-"""Up to this many pixels under a filter are summed one by one. For more, which no photograph has,
-the sum is the area of the triangle, so that the work is bounded by the image and not by the box.
-"""
 
 
 @inner

@@ -21,8 +21,8 @@ from detector.proposals.engines import ProposalConfig, build_engine, parse_engin
 from detector.proposals.merge import Proposer
 from detector.settings import validate
 
+# The bundle that comes with the package.
 SHIPPED = Path(__file__).parents[1] / "weights" / "default"
-"""The bundle that comes with the package."""
 
 
 def load_detector(

@@ -17,14 +17,14 @@ from detector.boxes import area
 from detector.settings import Settings
 from detector.structures import Array
 
+# Sizes at which the odds are counted.
 KNOTS = 16
-"""Sizes at which the odds are counted."""
+# Smallest step between knots in log size: the stored five digits tell no less apart.
 LEAST_STEP = 0.001
-"""Smallest step between knots in log size: the stored five digits tell no less apart."""
+# Bound of the log-odds, beyond any that counts give.
 MOST = 50.0
-"""Bound of the log-odds, beyond any that counts give."""
+# Pseudo-count: regions of average odds that are added to each knot.
 PSEUDO = 2.0
-"""Pseudo-count: regions of average odds that are added to each knot."""
 
 
 class SizePrior(Settings):

@@ -20,18 +20,18 @@ import numpy as np
 
 from detector.files import open_regular
 
+# Limit of scans in a progressive JPEG; encoders write about ten.
 MAX_SCANS = 64
-"""Limit of scans in a progressive JPEG; encoders write about ten."""
 # Matches the last of several 0xFF bytes: `\xff+` would make the search quadratic in a run of them.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
+# Limit of pictures in one icon file, each of which may extend to its end.
 MAX_ICONS = 64
-"""Limit of pictures in one icon file, each of which may extend to its end."""
 MAX_STRIPS = 1 << 17
 _STRIPS, _TILES = 273, 324
+# Limit in bytes for formats that Pillow decodes in Python, at a few megabytes a second.
 MAX_SLOW = 16 << 20
-"""Limit in bytes for formats that Pillow decodes in Python, at a few megabytes a second."""
 _MAX_HEADER = 1 << 16
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])"
 _NETPBM = re.compile(rb"P([1-6])%b+(\d{1,10})%b+(\d{1,10})(?:%b+(\d{1,10}))?\s" % ((_GAP,) * 3))
@@ -39,10 +39,9 @@ _GIF_FRAME, _GIF_EXTENSION, _GIF_END = b",!;"
 _SAVE_IT = "save it as another image"
 _WEBP_FRAME = b"ANMF"
 _PNG = b"\x89PNG\r\n\x1a\n"
+# Limit of parts that Pillow reads in a Python loop: a PNG's chunks, a GIF's blocks, a JPEG's
+# segments. A photograph has some hundreds; 64 MB of full GIF blocks are 263,000.
 MAX_PARTS = 1 << 18
-"""Limit of parts that Pillow reads in a Python loop: a PNG's chunks, a GIF's blocks, a JPEG's
-segments. A photograph has some hundreds; 64 MB of full GIF blocks are 263,000.
-"""
 
 
 def icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:

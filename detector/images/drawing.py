@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 Corners = tuple[float, float, float, float]
+# Pixels around the letters of a name.
 MARGIN = 3
-"""Pixels around the letters of a name."""
 
 
 class Scored(Protocol):

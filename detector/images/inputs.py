@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+# A path, a Pillow picture, an array (H, W, 3) uint8, or a tensor (3, H, W), uint8 or floating point
+# in [0, 1]; colours are RGB.
 ImageLike: TypeAlias = Union[str, "os.PathLike[str]", "Image", Array, "torch.Tensor"]
-"""A path, a Pillow picture, an array (H, W, 3) uint8, or a tensor (3, H, W), uint8 or floating
-point in [0, 1]; colours are RGB.
-"""
 
 
 def to_pixels(image: ImageLike) -> Array:

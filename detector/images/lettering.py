@@ -18,8 +18,8 @@ _FOLDERS = (
 _SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 _PLAIN = ("regular", "sans", "gothic", "hei")
 _FANCY = ("bold", "italic", "oblique", "black", "thin", "light", "mono", "serif", "condensed")
+# Letters of the scores, which are drawn in the same font.
 _WITH_NAMES = " 0123456789."
-"""Letters of the scores, which are drawn in the same font."""
 
 
 def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+# Warn below this many of 256 levels, which is the full range of 14 bits.
 FEW_LEVELS = 64
-"""Warn below this many of 256 levels, which is the full range of 14 bits."""
+# Beginning of the remark on levels.
 REMARK = "it has more than 8 bits a value"
-"""Beginning of the remark on levels."""
+# Share of the values at either end that is ignored: dead pixels and reflections.
 _RARE = 0.005
-"""Share of the values at either end that is ignored: dead pixels and reflections."""
+# Rows sampled for lost values, and values counted at a time: the intermediate values of a whole
+# image would take gigabytes.
 _ROWS, _PIECE = 64, 1 << 16
-"""Rows sampled for lost values, and values counted at a time: the intermediate values of a whole
-image would take gigabytes.
-"""
 
 
 def is_deep(image: Image) -> bool:

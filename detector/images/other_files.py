@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 
+# Bytes read from the beginning of a file.
 START = 1024
-"""Bytes read from the beginning of a file."""
 _KNOWN = "JPEG, PNG, WebP, TIFF, GIF, BMP, PPM"
 _UNPACK = "an archive; unpack it and give the folder"
 _FRAMES = "a video; save frames as pictures first (ffmpeg -i VIDEO -vf fps=1 FOLDER/%05d.jpg)"
 _PAGES = "a PDF; save its pages as pictures first (pdftoppm -png FILE FOLDER/page)"
 _HEIC = "a HEIC photograph; save it as JPEG first (heif-convert FILE photo.jpg)"
 _CONVERT = "; save it as JPEG or PNG first"
+# Rows of (offset, bytes, kind of file and advice); the first match counts.
 _BEGINNINGS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypheic", _HEIC), (4, b"ftypheix", _HEIC), (4, b"ftyphevc", _HEIC),
     (4, b"ftypheim", _HEIC), (4, b"ftypheis", _HEIC), (4, b"ftypmif1", _HEIC),
@@ -32,7 +33,6 @@ _BEGINNINGS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"FUJIFILMCCD-RAW", "a raw photograph" + _CONVERT),
     (0, b"version https://git-lfs", "a pointer of Git LFS, not the file; fetch it (git lfs pull)"),
 )  # fmt: skip
-"""Rows of (offset, bytes, kind of file and advice); the first match counts."""
 _TEXTS: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype html", "a web page; download the image itself"),
     (b"<html", "a web page; download the image itself"),

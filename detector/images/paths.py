@@ -13,8 +13,8 @@ from detector.errors import ImageError
 from detector.images.decoding import SUFFIXES
 from detector.progress.messages import pluralise
 
+# Number of suffixes of other files to list in a message.
 FEW = 5
-"""Number of suffixes of other files to list in a message."""
 _REMOTE = ("http://", "https://")
 
 
