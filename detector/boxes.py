@@ -23,6 +23,7 @@ def iou(boxes: Array, other: Array) -> Array:
     boxes, other = np.asarray(boxes, np.float64), np.asarray(other, np.float64)
     shared = intersection(boxes, other)
     union = area(boxes)[:, None] + area(other)[None, :] - shared
+    # Boxes clipped to nothing have no area, and two of them a union of 0.
     ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return ratio
 
@@ -66,7 +67,7 @@ def unique(boxes: Array) -> Array:
         return np.zeros(0, np.int64)
     rounded = np.round(np.asarray(boxes, np.float64)).astype(np.int64)
     _, first = np.unique(rounded, axis=0, return_index=True)
-    return np.sort(first)
+    return np.sort(first)  # np.unique sorts by coordinates; the order of the boxes is their rank
 
 
 def nms(boxes: Array, scores: Array, threshold: float) -> Array:
@@ -154,11 +155,12 @@ def xyxy_from_yolo(boxes: Array, size: tuple[int, int]) -> Array:
 def reachable(sides: Array, sizes: Array, least: float, longest: float | None) -> Array:
     """Mask (N,) of objects that some proposal can overlap with an IoU of a half.
 
-    Proposals, but for the whole image, have no side under `least` after the image is shrunk to
+    Proposals, except the whole image, have no side under `least` after the image is shrunk to
     `longest`.
 
     sides  (N, 2) width and height of the objects;  sizes  (N, 2) (H, W) of their images
     """
+    # The whole image is always a proposal, however small it is.
     shrunk = np.minimum(1, (longest or np.inf) / sizes.max(1))[:, None]
     objects, images = sides * shrunk, sizes[:, ::-1] * shrunk
     area = objects.prod(1)

@@ -21,8 +21,8 @@ class ImageError(DetectorError):
 
 
 class AnnotationError(DetectorError):
-    """A label file that cannot be read, or whose content cannot be true; `rule` is the linter's
-    name for the fault (datasets/check/rules.py).
+    """A label file that cannot be read, or whose values are impossible; `rule` is the linter's name
+    for the fault (datasets/check/rules.py).
     """
 
     def __init__(self, message: str, rule: str = "unreadable") -> None:
@@ -80,10 +80,12 @@ class SettingsError(DetectorError):
     exit_code = 2
 
 
+# Bounds on the work as well as on the text: a foreign list may hold millions of values.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
 
 
+# Most libraries raise an error of a common type and tell the reason in its text only.
 _NO_MEMORY = (
     "out of memory",
     "allocate memory",
@@ -95,7 +97,7 @@ _NO_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True where a device or the machine ran out of memory; most libraries say so in text only."""
+    """True where a device or the machine ran out of memory."""
     return isinstance(error, MemoryError) or (
         isinstance(error, (RuntimeError, ImportError, OSError))
         and any(text in str(error) for text in _NO_MEMORY)

@@ -58,22 +58,22 @@ def write_atomically(path: str | Path, data: bytes | str | Iterable[bytes]) -> N
 
 
 def write_json_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Put a JSON list at `path`, one row a line, in one step."""
+    """Write a JSON list to `path` atomically, one row a line."""
     lines = ",\n".join(json.dumps(row) for row in rows)
     write_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
 @contextmanager
 def _temporary_in(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Create a temporary file, locked while the block lasts and removed if that fails.
+    """Yield path and handle of a new file, locked, and removed if the block fails.
 
-    Yields its path and handle; the caller closes the handle.
+    The caller closes the handle.
     """
     while True:
         # Not derived from the file's own name, which may already have 255 bytes, the limit.
         path = folder / _TEMPORARY.format(os.urandom(8).hex())
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        lock = os.dup(handle)
+        lock = os.dup(handle)  # keeps the lock when the caller closes the handle
         if _lock(lock, wait=True) is None:  # a system without locks may not rename open files
             os.close(lock)
             lock = -1
@@ -130,6 +130,7 @@ class FolderLock(NamedTuple):
 
     def release(self) -> None:
         """Remove the lock file, and folders that were created and stayed empty."""
+        # While it is locked, so that a run that opened it meanwhile sees that it is gone (_names).
         with suppress(OSError):
             (self.folder / self.name).unlink()
         os.close(self.handle)
@@ -187,6 +188,7 @@ def _names(path: Path, handle: int) -> bool:
 
 def _lock(handle: int, *, wait: bool = False) -> bool | None:
     """Lock an open file: False where another process holds it, None without file locks."""
+    # Windows has no fcntl, some network file systems no locks.
     try:
         import fcntl
 
@@ -232,7 +234,7 @@ def read_regular(path: str | Path, max_bytes: int = -1) -> bytes:
 
 def sync_folder(folder: str | Path) -> None:
     """Sync a folder, so that a rename in it survives a power cut, where the system can."""
-    if os.name == "nt":
+    if os.name == "nt":  # Windows opens no folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -33,7 +33,7 @@ def usable_cores(group: Path = CONTROL_GROUP) -> int:
 
 def _quota_of(group: Path) -> float | None:
     """Quota of a control group in cores, or None without a limit."""
-    try:
+    try:  # control groups of version 2 only
         limit, period = (group / "cpu.max").read_text().split()
         return int(limit) / int(period)
     except (OSError, ValueError):  # "max": no limit
@@ -75,8 +75,8 @@ def choose_device(
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device)  # the name alone, such as cuda:9, is accepted everywhere
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         reason = str(error).splitlines()[0]
         raise SettingsError(f"device {name}: {reason}; try auto or cpu") from None
     return device
@@ -102,6 +102,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
+        # Private functions of torch: a version without them counts as slow.
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
     return False

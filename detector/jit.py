@@ -31,9 +31,8 @@ when_compiling: Callable[[str], None] | None = None
 KERNELS: list[Any] = []
 
 
+# Skipped where its folder cannot be read or written, or is damaged: only time is lost.
 class _ForgivingCache(FunctionCache):
-    """A cache that is skipped where its folder cannot be read or written, or is damaged."""
-
     def load_overload(self, *arguments: Any) -> Any:
         _need_room()
         found = None
@@ -48,9 +47,8 @@ class _ForgivingCache(FunctionCache):
             super().save_overload(*arguments)
 
 
+# Where no folder can be written to: every process compiles.
 class _NoCache(NullCache):
-    """The cache where no folder can be written to: every process compiles."""
-
     def load_overload(self, *arguments: Any) -> None:
         _say_compiling()
 
@@ -63,9 +61,8 @@ def _say_compiling() -> None:
 
 
 def _need_room() -> None:
-    """Raises MemoryError where there is too little memory left for a kernel: LLVM, which is about
-    to load or to compile it, ends the process without a word.
-    """
+    # LLVM, which is about to load or to compile a kernel, ends the process without a word where
+    # memory is short; MemoryError can be handled.
     try:
         mmap.mmap(-1, _ROOM_BYTES).close()
     except OSError:
@@ -74,12 +71,14 @@ def _need_room() -> None:
 
 def inner(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of the kernels that call it."""
+    # No wrappers for calls from Python and C: only kernels call it, and they take time to compile.
     bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return njit(nogil=True, error_model="numpy", **bare)(function)
 
 
 def kernel(function: Callable[..., Any], *, fastmath: bool = False) -> Any:
     """Compile a kernel on first use; cached beside the source or in the user's cache folder."""
+    # numpy's error model: a division by zero is inf, not a check that keeps a loop from SIMD.
     dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
     try:
         dispatcher._cache = _ForgivingCache(function)

@@ -22,7 +22,7 @@ from yaml.scanner import Scanner
 from detector.errors import brief, cut
 
 MAX_BYTES = 1_000_000
-MAX_DEPTH = 32
+MAX_DEPTH = 32  # PyYAML composes and constructs by recursion
 # Limit of characters and values after aliases are expanded; no file of MAX_BYTES without aliases
 # comes near it.
 MAX_EXPANDED = 2_000_000
@@ -84,7 +84,7 @@ def dump_yaml(value: Any) -> str:
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8, or UTF-16 with a byte-order mark, which PowerShell writes."""
+    # UTF-16 with a byte-order mark is what PowerShell writes.
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-16" if wide else "utf-8-sig")
@@ -102,15 +102,12 @@ def _short(text: str) -> str:
 
 
 class _PlainValues(BaseResolver):
-    """Resolver of YAML 1.2 without hexadecimal and octal numbers.
-
-    These, leading zeros, 1_000, 12:30 and dates stay text.
-    """
+    """Resolver of YAML 1.2; hexadecimal, octal, leading zeros, 1_000, 12:30 and dates stay text."""
 
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),  # \0: PyYAML looks up an empty value under ""
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
     (
         "float",
@@ -124,18 +121,17 @@ for _tag, _pattern, _first in (
     _PlainValues.add_implicit_resolver(_CORE + _tag, re.compile(rf"(?:{_pattern})\Z"), firsts)
 
 
+# Only where PyYAML was built without libyaml, which is ten times as fast.
 class _PurePython(Reader, Scanner, Parser):
-    """Parser for a PyYAML without libyaml, which is ten times as fast."""
-
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
         Scanner.__init__(self)
         Parser.__init__(self)
 
 
+# In PyYAML's Python code also over libyaml's parser, so that depth, size and repeated keys are
+# checked before the values are made.
 class _Watched(Composer):
-    """Composer in PyYAML's Python code, which checks depth, size and repeated keys."""
-
     def __init__(self) -> None:
         super().__init__()
         self._depth = 0
@@ -149,6 +145,7 @@ class _Watched(Composer):
             anchor, mark = str(event.anchor), cast("yaml.Mark", event.start_mark)
             if anchor in self.anchors and anchor not in self._sizes:
                 raise YamlError(f"line {mark.line + 1}: an alias stands inside itself")
+            # An alias costs what it stands for: aliases of aliases make gigabytes of a kilobyte.
             self._grow(self._sizes.get(anchor, 0))
         else:
             value = getattr(event, "value", "")

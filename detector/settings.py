@@ -18,6 +18,7 @@ _TENSOR_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 
 def _plain_name(file: str) -> str:
+    # A stranger's manifest must not lead out of its folder.
     if file and (not _TENSOR_FILE.fullmatch(file) or ".." in file):
         raise ValueError("a file of weights is a plain name that ends in .safetensors")
     return file
@@ -44,6 +45,7 @@ def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> dict[st
     if path is not None:
         try:
             with Path(path).open("rb") as file:
+                # One byte more than allowed, so that a larger file is refused and not cut.
                 tree = load_yaml(file.read(MAX_BYTES + 1)) or {}
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
@@ -107,7 +109,7 @@ def _settings_in(annotation: Any) -> Any:
 
 
 def first_fault(kind: type[BaseModel], error: ValidationError) -> str:
-    """The first fault in a tree of settings, with what was expected."""
+    """Describe the first fault in a tree of settings, with what was expected."""
     fault = error.errors()[0]
     where = ".".join(cut(str(part)) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":

@@ -44,6 +44,7 @@ _SMALLEST_SIDE = 0.01
 def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:
     """A read-only copy of `value` with the given dtype; `None` in `shape` stands for any length."""
     array = np.array(value, dtype=dtype, order="C")
+    # No boxes are often written as [], of shape (0,).
     if array.size == 0 and len(shape) == 2 and shape[1] is not None:
         array = array.reshape(0, shape[1])
     if array.ndim != len(shape) or any(
@@ -56,7 +57,7 @@ def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], nam
 
 
 def _check_boxes(boxes: Array, flat: bool = False) -> None:
-    """Refuse boxes that are not finite or have no area; `flat` ones may have none."""
+    # flat: the results of others hold boxes without area, which evaluation counts.
     no_area = boxes[:, 2:] < boxes[:, :2] if flat else boxes[:, 2:] <= boxes[:, :2]
     for bad, reason in (
         (~np.isfinite(boxes), "is not finite"),
@@ -68,11 +69,12 @@ def _check_boxes(boxes: Array, flat: bool = False) -> None:
 
 
 def _written(written: Any, boxes: Array) -> Array | None:
-    """Boxes as a file writes them; ones that are not these `boxes` are a ValueError."""
+    """Boxes (N, 4) as a file writes them; raises ValueError where they are not these `boxes`."""
     if written is None:
         return None
     array = _frozen(written, np.float64, (len(boxes), 4), "written")
     corners = np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)
+    # A tolerance, since `boxes` were rounded to float32.
     if not (np.abs(corners - boxes) <= 1e-5 * (1 + np.abs(corners))).all():
         raise ValueError("written gives other boxes than boxes")
     return array
@@ -90,6 +92,7 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+# eq=False here and below: == of two arrays is an array, so a generated __eq__ would raise.
 @dataclass(frozen=True, eq=False)
 class _Rows:
     """Columns beside `boxes`, all with a row for each, or None."""
@@ -100,7 +103,6 @@ class _Rows:
         return len(self.boxes)
 
     def __iter__(self) -> Iterator[Any]:
-        """Row after row."""
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, keep: Any) -> Self:
@@ -213,6 +215,7 @@ class Detections(_Rows):
         """
         import torch
 
+        # Copies: torch has no read-only tensors.
         return {name: torch.tensor(getattr(self, name)) for name in ("boxes", "labels", "scores")}
 
     def to_supervision(self) -> supervision.Detections:
@@ -254,7 +257,7 @@ class Detections(_Rows):
         """
         count = int(self.labels.max(initial=0)) + 1
         ids: Sequence[int | str] = category_ids or range(1, count + 1)
-        if category_ids and max(category_ids) > LARGEST_ID:
+        if category_ids and max(category_ids) > LARGEST_ID:  # as text they are not rounded
             ids = [str(one) for one in category_ids]
         order = np.argsort(-self.scores.astype(np.float64), kind="stable")
         boxes = self.xywh[order]
@@ -311,11 +314,10 @@ class Detections(_Rows):
 
 
 def _optional(library: str) -> Any:
-    """A library that only some people need; a SettingsError tells the others how to get it."""
     try:
         return import_module(library)
     except ModuleNotFoundError as error:
-        if error.name != library:
+        if error.name != library:  # it is installed, but something that it imports is not
             raise
         raise SettingsError(
             f"this needs {library}, which is not installed; pip install {library}"
