@@ -90,7 +90,7 @@ def aggregate(
     if deltas is not None:
         deltas = deltas.unflatten(1, (deltas.shape[1] // 4, 4))
         unmoved = deltas.new_zeros(len(deltas), scores.shape[1] - 1 - deltas.shape[1], 4)
-        deltas = torch.cat([deltas, unmoved], 1)  # added classes have none
+        deltas = torch.cat([deltas, unmoved], 1)  # added classes have no regression
         boxes = apply_deltas(boxes, deltas.numpy(), size)
     return RegionScores(found.proposals, scores.numpy(), boxes)
 
@@ -127,7 +127,7 @@ def softmax_of(
 
 
 def _mean(parts: Sequence[Tensor]) -> Tensor | None:
-    """The mean of the tensors with columns; None if there is none."""
+    """Mean of the tensors (N, C) with C > 0, or None."""
     present = [part for part in parts if part.shape[1]]
     if not present:
         return None

@@ -1,5 +1,5 @@
-"""The detector of arXiv 1409.4842, section 8: propose regions, crop each one, ask the ensemble,
-suppress per class.
+"""The detector of arXiv 1409.4842, section 8: propose regions, crop each one, classify it with
+the ensemble, suppress per class.
 
 An image is one value on the way: a `Job` goes into the stream, and comes out with the networks'
 outputs for its regions (forward.py). Everything else is a use of that:
@@ -77,7 +77,7 @@ class Detector:
             "threads": threads,
             "batches": RegionBatches(self.ensemble, device, threads, self.shared_chunk),
         }
-        for name, value in checked.items():
+        for name, value in checked.items():  # frozen, since any number of threads may share it
             object.__setattr__(self, name, value)
         if self.ensemble.num_outputs != len(self.classes) + 1:
             raise ValueError(
@@ -100,12 +100,12 @@ class Detector:
         return self.proposer(image)[: self.settings.max_proposals]
 
     def score(self, image: Array, proposals: Proposals) -> Detections:
-        """Classify given regions, the best `max_proposals` of them as everywhere, and suppress."""
+        """Classify the best `max_proposals` of the given regions, and suppress."""
         scored = self.predict(image, proposals[: self.settings.max_proposals])
         return self.suppress(scored.boxes, scored.scores)
 
     def predict(self, image: Array, proposals: Proposals) -> RegionScores:
-        """The class scores of all N regions, and the boxes that they stand for."""
+        """Class scores of all N regions, and their boxes."""
         (found,) = self.batches.run([(Job(image), proposals)])
         return self.aggregate(found)
 
@@ -131,8 +131,7 @@ class Detector:
         return (self.detections(found) for found in self.stream(jobs))
 
     def stream(self, jobs: Iterable[Job]) -> Iterator[ClassifiedImage]:
-        """Propose and classify each image in turn; of given proposals, too, the best
-        `max_proposals` count.
+        """Propose and classify each image in turn; of given proposals the best `max_proposals`.
 
         Proposals are made in threads ahead of the network, whose batches run across images.
         """
@@ -150,6 +149,7 @@ class Detector:
             ahead: deque[Future[tuple[Job, Proposals]]] = deque()
             for job in jobs:
                 ahead.append(pool.submit(propose, job))
+                # Bounded: every image ahead of the network stays in memory.
                 if len(ahead) > self.threads:
                     yield ahead.popleft().result()
             while ahead:

@@ -42,14 +42,12 @@ class Member:
     model: nn.Module
     input_size: int
     normalisation: Normalisation = CENTRED
+    # Largest activations of the layers, for 8-bit inference (models/inference/int8.py).
     activation_ranges: Mapping[str, float] | None = None
-    """Largest activations of the layers, for 8-bit inference (models/inference/int8.py)."""
-    heads: Heads = NO_HEADS
-    """Linear heads on its features that are in use."""
+    heads: Heads = NO_HEADS  # those in use
     context: float = CONTEXT
     trunk: SharedTrunk | None = None
-    temperature: float = 1.0
-    """The divisor of its logits before the softmax (aggregate.py)."""
+    temperature: float = 1.0  # divides its logits before the softmax (aggregate.py)
 
     def __post_init__(self) -> None:
         if not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
@@ -105,6 +103,7 @@ class Ensemble:
         _check_heads(self.members)
         self.num_outputs = outputs.pop() + max(len(member.heads.added) for member in members)
         on_cpu = torch.device(device).type == "cpu"
+        # On a CPU the maps of 8 crops stay in a core's cache (models/inference/prepare.py).
         size = (8 if on_cpu else 128) if batch_size is None else batch_size
         if workers is None:
             workers = torch.get_num_threads() if on_cpu else 1
@@ -147,7 +146,7 @@ class Ensemble:
         function: Callable[[_Top, Tensor], Tensor],
         width: Callable[[_Top], int],
     ) -> list[tuple[_Top, Tensor]]:
-        """The `function` of each member, in their order, of so many columns."""
+        """Apply `function` to the members: pairs of a top and (N, `width`), in their order."""
         for spec in self.crop_specs:
             size = spec.size
             if spec not in crops or tuple(crops[spec].shape[1:]) != (3, size, size):
@@ -203,17 +202,19 @@ class _Group:
 
 
 def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
-    """Group the positions of members that can run as one: those with a common trunk, cut alike."""
+    """Group the positions of members that run as one: those with a common trunk, cut alike."""
     groups: dict[object, list[int]] = {}
     for position, member in enumerate(members):
         key: object = position
         trunk = member.trunk
         owner = None if trunk is None else members[trunk.member]
-        # The trunk runs once: on the same crops, brought to the same inputs.
+        # The trunk runs once: on the same crops, brought to the same inputs. int8.py quantises whole
+        # networks, no trunks.
         if trunk and owner and precision != "int8" and (owner.spec, owner.normalisation) == (
             member.spec, member.normalisation,
         ):  # fmt: skip
             key = trunk
+            # The owner joins the first cut of its trunk; members cut elsewhere run without it.
             if trunk.member in groups:
                 groups[key] = groups.pop(trunk.member)
         groups.setdefault(key, []).append(position)
@@ -231,7 +232,7 @@ def _group(
     first = members[positions[0]]
 
     def prepared(model: nn.Module, member: Member) -> nn.Module:
-        model = copy.deepcopy(model).to(device)
+        model = copy.deepcopy(model).to(device)  # `to` moves the parameters in place
         return prepare_for_inference(
             model, precision, member.normalisation, member.activation_ranges
         )
@@ -243,7 +244,7 @@ def _group(
     else:
         after = next(cut.after for i in positions if (cut := members[i].trunk) is not None)
         runs = trunk = prepared(Trunk(first.model, after), first)
-        shared = Member(first.model, first.input_size)
+        shared = Member(first.model, first.input_size)  # maps are not normalised again
         networks = [prepared(Top(members[i].model, after), shared) for i in positions]
     tops = []
     for position, network in zip(positions, networks, strict=True):
@@ -256,9 +257,8 @@ def _group(
 
 
 def _check_heads(members: Sequence[Member]) -> None:
-    """Raise SettingsError unless all members or none have a head of each kind: scores are means
-    over the members.
-    """
+    # Scores are means over the members, so all or none of them have a head of each kind. Added
+    # classes are an exception: their mean is over the members that have one.
     for kind in ("svm", "regression"):
         having = [getattr(member.heads, kind) is not None for member in members]
         if any(having) and not all(having):

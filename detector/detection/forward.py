@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifiedImage(RegionOutputs):
-    """A job when the networks have run.
+    """A job after the networks have run.
 
     seconds  those of the job, of its search and of its regions' share of the batches; not what
              other images cost meanwhile
@@ -53,8 +53,8 @@ class ClassifiedImage(RegionOutputs):
 class Chunk:
     """The number of regions that are cropped and classified at a time.
 
-    The one thing that changes in a detector: where memory ends it is halved, and stays so for all
-    detectors that `replace` has made of one. It also remembers the process that it belongs to.
+    It is all that changes in a detector: when memory runs out it is halved, and stays so for all
+    detectors that `replace` has made of one. It also remembers its process.
     """
 
     def __init__(self, size: int) -> None:
@@ -65,14 +65,13 @@ class Chunk:
         self._process, self._used = os.getpid(), False
 
     def halve(self, tried: int) -> None:
-        """Halve the size that did not fit, whatever another thread has done meanwhile."""
-        with self._lock:
+        """Halve the size that did not fit."""
+        with self._lock:  # another thread may have halved it meanwhile
             self.size = min(self.size, tried // 2)
 
     def check_process(self) -> None:
-        """Refuse to run in a fork, which copies no threads, neither the detector's nor those of
-        torch's operators: whoever waits for them waits for ever.
-        """
+        """Raise DetectorError in a fork that would wait for threads which it does not have."""
+        # A fork copies no threads, neither the detector's nor those of torch's operators.
         if os.getpid() != self._process:
             if self._used or torch.get_num_threads() > 1:
                 raise DetectorError(
@@ -85,7 +84,7 @@ class Chunk:
 
 @dataclass
 class _Waiting:
-    """A job some of whose regions the networks have not seen."""
+    """A job with regions that are still to be classified."""
 
     job: Job
     proposals: Proposals
@@ -128,7 +127,7 @@ class RegionBatches:
         yield from self._finished(waiting)
 
     def _classify_chunk(self, waiting: Iterable[_Waiting]) -> int:
-        """Classify the next regions that are waiting; their number."""
+        """Classify the next chunk of regions; returns their number."""
         parts: list[tuple[_Waiting, slice]] = []
         room = size = self.chunk.size
         for one in waiting:
@@ -143,7 +142,7 @@ class RegionBatches:
         try:
             crops = {spec: self._crops(parts, spec) for spec in self.ensemble.crop_specs}
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error):  # only the crops': the networks halve their own batches
                 raise
             if size == 1:
                 raise MemoryError(f"one crop at a time does not fit: {error}") from error
@@ -182,7 +181,6 @@ class RegionBatches:
             )  # fmt: skip
 
     def _outputs(self, parts: Sequence[tuple[MemberOutput, ...]]) -> tuple[MemberOutput, ...]:
-        """Join the parts, one after the other, for each member."""
         if not parts:  # of no region: no rows, columns as always
             specs = self.ensemble.crop_specs
             crops = {spec: torch.zeros(0, 3, spec.size, spec.size) for spec in specs}

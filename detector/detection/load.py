@@ -38,7 +38,7 @@ def load_detector(
     batch_size: int | None = None,
     threads: int | None = None,
 ) -> Detector:
-    """The detector of a bundle; without one, of the bundle that ships with the package.
+    """Load the detector of a bundle; without one, of the bundle that ships with the package.
 
     bundle      the folder; None is the bundle that ships
     device      torch's name, or auto; a SettingsError where it is not there
@@ -62,6 +62,7 @@ def load_detector(
     if threshold is not None and overrides.setdefault("score_threshold", threshold) != threshold:
         raise SettingsError("threshold and settings' score_threshold differ; give one of them")
     given = validate(DetectionSettings, overrides, "detection settings")
+    # Only what is set: the defaults of this class are not the bundle's thresholds.
     chosen = manifest.thresholds.model_copy(update=given.model_dump(exclude_unset=True))
     if proposer is None:
         stored = validate(ProposalConfig, manifest.proposals, f"{folder}: proposals")
@@ -77,10 +78,9 @@ def load_detector(
 
 
 def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) -> Proposer:
-    """The bundle's proposer, or the one that the caller names."""
     text = named or stored.engine
     engine, options = parse_engine(text) or (text, {})
-    inherited = stored.options if engine == stored.engine else {}
+    inherited = stored.options if engine == stored.engine else {}  # another has other options
     workers = {} if threads is None else {"threads": threads}
     proposer: Proposer = build_engine(engine, {**inherited, **workers, **options})
     return proposer
@@ -96,7 +96,6 @@ def _precision(name: str, device: torch.device) -> Precision:
 
 
 def _members(bundle: Bundle, settings: DetectionSettings) -> list[Member]:
-    """The networks of a bundle with their heads in use."""
     manifest = bundle.manifest
     heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression)
     return [

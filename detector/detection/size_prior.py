@@ -19,9 +19,9 @@ from detector.structures import Array
 
 # Sizes at which the odds are counted.
 KNOTS = 16
-# Smallest step between knots in log size: the stored five digits tell no less apart.
+# Smallest step between knots in log size: closer ones are equal in the five digits stored.
 LEAST_STEP = 0.001
-# Bound of the log-odds, beyond any that counts give.
+# Bound of the log-odds, beyond all that counts of regions can give.
 MOST = 50.0
 # Pseudo-count: regions of average odds that are added to each knot.
 PSEUDO = 2.0
@@ -72,9 +72,11 @@ def fit_prior(
     group = np.clip(np.digitize(logs, edges) - 1, 0, knots - 1)
     total = np.bincount(group, minlength=knots)
     objects = np.bincount(group, is_object, knots)
+    # Pseudo-counts, so that no knot has a share of 0 or 1, whose log-odds are infinite.
     share = (objects + PSEUDO * is_object.mean()) / (total + PSEUDO)
     used = total > 0
     middle = np.exp((edges[:-1] + edges[1:]) / 2)[used]
+    # The network has learnt the odds of its training batches (Saerens et al. 2002).
     log_odds = np.log(share / (1 - share))[used] - np.log(odds_learnt)
     return SizePrior(
         sides=tuple(float(f"{v:.5g}") for v in np.minimum(middle, 1)),
@@ -85,7 +87,7 @@ def fit_prior(
 def sides_of(boxes: Array, size: tuple[int, int]) -> Array:
     """The square root of the share of the image that each box (N, 4) covers; `size` is (H, W)."""
     shares = area(np.asarray(boxes, np.float64)) / (size[0] * size[1])
-    sides: Array = np.sqrt(np.maximum(shares, 1e-12))
+    sides: Array = np.sqrt(np.maximum(shares, 1e-12))  # their logarithms are finite
     return sides
 
 

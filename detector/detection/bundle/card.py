@@ -149,7 +149,6 @@ def complete_card(folder: str | Path, evaluation: str | Path, pictures: int = 4)
 
 
 def _read(path: Path, kind: type[Part]) -> Part:
-    """The part of an evaluation's file that a card shows."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError:
@@ -164,6 +163,7 @@ def _read(path: Path, kind: type[Part]) -> Part:
 def _small_enough(pictures: Sequence[Picture]) -> list[Picture]:
     chosen, total = [], 0
     for one in pictures:
+        # A missing picture counts as too large.
         size = one.source.stat().st_size if one.source.is_file() else MOST_BYTES
         if size <= MOST_PICTURE_BYTES and total + size <= MOST_BYTES:
             chosen.append(one)
@@ -236,7 +236,7 @@ def _text(
 
 
 def _as_text(value: Any) -> str:
-    """A value as Markdown's plain text: a name from a file is no markup and ends no row."""
+    # A name from a file is no markup, and ends no row of a table.
     return SPECIAL.sub(r"\\\1", escape_controls(str(value)))
 
 

@@ -62,7 +62,7 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
 
 
 def _scoring_settings(bundle: Bundle) -> Iterator[object]:
-    """For each member, all that decides its scores besides the network's weights."""
+    """Yield for each member all that decides its scores besides the network's weights."""
     stored = {"trunk", "stored_as", "activation_ranges", *_NO_FILE}
     for position, entry in enumerate(bundle.manifest.members):
         heads = {
@@ -82,6 +82,7 @@ def _refuse_duplicates(settings: Sequence[object], models: Sequence[nn.Module]) 
             )
 
 
+# save_bundle fills these in.
 _NO_FILE = {"file": "", "bytes": 0, "sha256": ""}
 _KINDS = ("svm", "regression")
 
@@ -111,7 +112,7 @@ def _common_trunk(
         for cut in list(model.inception)[:-1]:
             names = Trunk(model, cut).state_dict()
             if not all(torch.equal(state[name], theirs[name]) for name in names):
-                break
+                break  # longer trunks hold these layers too
             trunk = SharedTrunk(other, cut)
     return trunk
 
@@ -135,6 +136,7 @@ def _provenance(parts: Sequence[Provenance]) -> Provenance:
         licence=_each_once(part.licence for part in parts),
         started_from=_each_once(part.started_from for part in parts),
         recipe={"members": [part.recipe for part in parts]},
+        # As many as a manifest may hold.
         pictures=tuple(sorted({picture for part in parts for picture in part.pictures})[:10_000]),
         unfinished=_each_once(part.unfinished for part in parts if part.unfinished),
     )

@@ -120,6 +120,7 @@ class BundleManifest(Settings):
     @model_validator(mode="after")
     def _heads_fit(self) -> BundleManifest:
         added = tuple(head.name for head in self.heads if head.kind == "class")
+        # Not [-len(added):], which is all of them where no class is added.
         if (
             len(added) >= len(self.classes)
             or self.classes[len(self.classes) - len(added) :] != added

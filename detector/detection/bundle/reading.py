@@ -42,8 +42,7 @@ class Bundle:
 
     manifest: BundleManifest
     models: tuple[nn.Module, ...]
-    heads: tuple[LinearScores | BoxRegression, ...] = ()
-    """Beside `manifest.heads`."""
+    heads: tuple[LinearScores | BoxRegression, ...] = ()  # beside `manifest.heads`
 
     def heads_of(self, member: int, chosen: Sequence[HeadManifest]) -> Heads:
         """The heads of one member among `chosen`."""
@@ -66,6 +65,7 @@ def read_manifest(folder: str | Path) -> BundleManifest:
         )
     try:
         text = path.read_text(encoding="utf-8")
+        # Before the rest, so that a newer format is not reported as an unknown setting.
         version = json.loads(text)["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path}: not a bundle's manifest ({type(error).__name__})") from None

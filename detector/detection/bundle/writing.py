@@ -132,7 +132,7 @@ def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, floa
 
 
 def _with_members(source: str | Path, name: str, values: Sequence[object]) -> BundleManifest:
-    """The manifest of a bundle with another value of each member."""
+    """Read the manifest of a bundle and replace one setting of each member."""
     manifest = read_manifest(source)
     if len(values) != len(manifest.members):
         raise BundleError(
@@ -160,8 +160,8 @@ def _copy(
 
 
 def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
-    """Write the files, then the manifest; remove the old bundle's other files last."""
-    try:  # Through the validator once more: what is written can be read.
+    # The old bundle's files go last, so that a kill leaves the old bundle or the new one.
+    try:  # through the validator once more: what is written can be read
         text = _text(BundleManifest.model_validate(manifest.model_dump()))
     except ValidationError as error:
         raise BundleError(f"{folder}: {first_fault(BundleManifest, error)}") from None
@@ -175,7 +175,7 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
             written.append(folder / file)
         write_atomically(folder / MANIFEST, text)
     except OSError as error:
-        for path in written:
+        for path in written:  # a full disk is given back what was taken
             if path.name not in before:
                 path.unlink(missing_ok=True)
         raise BundleError(f"{folder}: the bundle cannot be written: {error.strerror}") from error
@@ -185,7 +185,7 @@ def _write(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -
 
 
 def _text(manifest: BundleManifest) -> str:
-    """The manifest as JSON, without fields for heads, temperatures and the like that are absent."""
+    """Write a manifest as JSON, without the fields of parts that the bundle does not have."""
     origin = manifest.provenance
     empty = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
     unused = {"class_agnostic_nms"} if manifest.thresholds.class_agnostic_nms is None else set()
@@ -204,7 +204,7 @@ def _encode_member(
     num_outputs: int,
     owner: Mapping[str, Tensor] | None,
 ) -> bytes:
-    """The bytes of a member's file; `owner` is the state of the member whose trunk it takes."""
+    """Encode a member's file; `owner` is the state of the member whose trunk it takes."""
     from safetensors.torch import save
 
     label = f"member {member.architecture}"
