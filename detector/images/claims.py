@@ -25,6 +25,7 @@ MAX_SCANS = 64
 # Matches the last of several 0xFF bytes: `\xff+` would make the search quadratic in a run of them.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# TIFF's tags, here and below.
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 # Limit of pictures in one icon file, each of which may extend to its end.
 MAX_ICONS = 64
@@ -40,7 +41,7 @@ _SAVE_IT = "save it as another image"
 _WEBP_FRAME = b"ANMF"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Limit of parts that Pillow reads in a Python loop: a PNG's chunks, a GIF's blocks, a JPEG's
-# segments. A photograph has some hundreds; 64 MB of full GIF blocks are 263,000.
+# segments. A photograph has some hundreds; 64 MB of full GIF blocks are 262,000.
 MAX_PARTS = 1 << 18
 
 
@@ -61,7 +62,7 @@ def icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _icon_starts(data: bytes) -> set[int]:
-    """Distinct offsets of the pictures in an .ico file."""
+    """Distinct offsets of the pictures in an .ico file, of which several entries may name one."""
     if data[:4] != b"\0\0\1\0":
         return set()
     (count,) = struct.unpack_from("<H", data.ljust(6, b"\0"), 4)
@@ -216,6 +217,7 @@ def netpbm_claims(data: bytes) -> Claims:
     Those are numbers as text, and samples whose maximum is neither 255 nor 65535.
     """
     header = _NETPBM.match(data[:_MAX_HEADER])
+    # P1 and P4 are bits: they have no maximum.
     if header is None or (header[1] not in b"14" and header[4] is None):
         too_long = len(data) > _MAX_HEADER
         return Claims(f"no header in {_MAX_HEADER:,} bytes; {_SAVE_IT}" if too_long else None)
@@ -228,6 +230,7 @@ def netpbm_claims(data: bytes) -> Claims:
     samples = width * height * (3 if kind == 6 else 1)
     if len(data) - header.end() < samples * stored.itemsize:
         return Claims()  # Pillow says that it is cut off
+    # As Pillow does: grey keeps 16 bits, colours are reduced to 8.
     full = 65535 if kind == 5 and most > 255 else 255
     table = np.minimum(np.round(np.arange(65536) / most * full), full)
     table = table.astype(">u2" if full > 255 else np.uint8)
@@ -244,6 +247,7 @@ def tiff_fault(data: bytes) -> str | None:
         (at,) = struct.unpack_from(start, data, 8 if big else 4)
         (tags,) = struct.unpack_from(count, data, at)
         at += struct.calcsize(count)
+        # BigTIFF counts in 64 bits, and a claim must not become a loop.
         for position in range(at, at + entry * min(tags, 65535), entry):
             tag, _, values = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, position)
             if tag in (_STRIPS, _TILES) and values > MAX_STRIPS:
@@ -276,7 +280,7 @@ def claims_of(data: bytes) -> Claims:
     if len(starts) > MAX_ICONS:
         return Claims(f"an icon of over {MAX_ICONS} pictures; {_SAVE_IT}")
     bitmaps = {14} if data.startswith(b"BM") else starts
-    # the run-length codes of bitmaps, which Pillow decodes in Python
+    # The run-length codes of bitmaps, which Pillow decodes in Python.
     codes = (int.from_bytes(data[start + 16 : start + 20], "little") for start in bitmaps)
     if len(data) > MAX_SLOW and any(code in (1, 2) for code in codes):
         return Claims(f"over {MAX_SLOW >> 20} MB of run-length codes; {_SAVE_IT}")

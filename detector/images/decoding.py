@@ -102,6 +102,7 @@ def _read(path: str | Path, count: int, max_bytes: int) -> bytes:
     with file:
         size = os.fstat(file.fileno()).st_size
         try:
+            # Of a file that is too large, enough to recognise a film or an archive.
             data = file.read(count if size <= max_bytes else START)
         except OSError as error:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
@@ -189,10 +190,8 @@ def picture_pixels(picture: Image) -> Array:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings in any number of threads.
-
-    Filters belong to the process: the first thread replaces them, the last one restores them.
-    """
+    # Warning filters belong to the process: of the threads that decode, the first replaces them and
+    # the last restores them.
     global _silent, _silencer
     with _SILENCE:
         if _silent == 0:
@@ -228,7 +227,7 @@ def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
         remarks.append(levels)
     after = _orientation(image)
     orientation, remark = before_loading or after
-    if after[0] == orientation:
+    if after[0] == orientation:  # else Pillow has rotated a TIFF already
         pixels = _upright(pixels, orientation)
     if claims.several or (image.format == "TIFF" and getattr(image, "is_animated", False)):
         remarks.append("more than one frame or page; only the first was used")
@@ -237,12 +236,12 @@ def _decode_first_frame(image: Image, claims: Claims) -> Decoded:
     if remark:
         remarks.append(remark)
     height, width = pixels.shape[:2]
-    raw_size = (width, height) if orientation >= 5 else (height, width)
+    raw_size = (width, height) if orientation >= 5 else (height, width)  # 5 to 8 swap the sides
     return Decoded(np.ascontiguousarray(pixels), raw_size, orientation, tuple(remarks))
 
 
 def _orientation(image: Image) -> tuple[int, str | None]:
-    """EXIF orientation and a remark, or None; the pixels must be loaded, but for a TIFF."""
+    """EXIF orientation, and a remark or None; the pixels must be loaded, except a TIFF's."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
         orientation = int(value)
@@ -306,11 +305,12 @@ def _range_to_8_bit(image: Image) -> tuple[float, float]:
     """Scale and lowest value of the whole image: 8 bits are (value - lowest) * scale."""
     ends = [(values.min(), values.max()) for values in (_finite(band) for _, band in _bands(image))]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
+    # 257 = 65535 / 255: white stays white.
     known = ((1, 255.0), (255, 1.0)) if image.mode == "F" else ((65535, 1 / 257),)
     for most, scale in known:
         if low >= 0 and high <= most:
             return scale, 0.0
-    return 255 / max(high - low, 1e-12), low
+    return 255 / max(high - low, 1e-12), low  # an image of one value becomes black
 
 
 def _to_8_bit(band: Image, scale: float, low: float) -> Array:
@@ -320,4 +320,4 @@ def _to_8_bit(band: Image, scale: float, low: float) -> Array:
 
 def _over_white(rgba: Array) -> Array:
     colour, alpha = rgba[:, :, :3].astype(np.uint32), rgba[:, :, 3:].astype(np.uint32)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # rounded

@@ -32,7 +32,7 @@ class Scored(Protocol):
 
 
 def colour_of(label: int) -> Colour:
-    """A colour for each class: hues a golden angle apart, so that neighbours differ."""
+    """Colour of a class; hues are a golden angle apart, so that neighbours differ."""
     hue = (label * 0.618033988749895) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -46,11 +46,12 @@ def draw(image: Array, found: Scored, classes: Sequence[str]) -> Image:
 
     picture = Image.fromarray(image)
     canvas = ImageDraw.Draw(picture)
-    side = math.sqrt(picture.width * picture.height)  # of a strip, the longer one is too much
+    side = math.sqrt(picture.width * picture.height)  # the longer side of a strip is too large
     line = max(2, round(side / 250))
     tags = tags_of(canvas, found, classes, max(11, round(side / 38)), picture.size)
     colours = [colour_of(label) for label in found.labels.tolist()]
     for (x1, y1, x2, y2), colour in zip(found.boxes[::-1].tolist(), colours[::-1], strict=True):
+        # x2 and y2 are exclusive here, and inclusive in Pillow.
         canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=line)
     for tag, colour in zip(tags[::-1], colours[::-1], strict=True):
         write_tag(canvas, tag, colour)
@@ -127,6 +128,7 @@ def write_tag(canvas: Canvas, tag: Tag, colour: Colour) -> None:
     """Draw the letters of a tag on a block of the box's colour."""
     x1, y1, x2, y2 = tag.block
     canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=colour)
+    # Luma of Rec. 601.
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
     ink = (0, 0, 0) if bright else (255, 255, 255)
     canvas.text(tag.start, tag.text, fill=ink, font=tag.font)

@@ -1,4 +1,4 @@
-"""Whatever a program holds an image in, as pixels: a path, a Pillow picture, an array, a tensor."""
+"""Conversion of images to pixels: from a path, a Pillow picture, an array or a tensor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ImageLike: TypeAlias = Union[str, "os.PathLike[str]", "Image", Array, "torch.Ten
 
 
 def to_pixels(image: ImageLike) -> Array:
-    """The image as (H, W, 3) uint8 RGB. Raises ImageError.
+    """Convert an image to (H, W, 3) uint8 RGB. Raises ImageError.
 
     A file and a Pillow picture are turned upright by their EXIF orientation, and boxes are those of
     the upright image. An array is returned as it is.
@@ -33,7 +33,7 @@ def to_pixels(image: ImageLike) -> Array:
     if isinstance(image, np.ndarray):
         check_pixels(image)
         return image
-    # Who holds a tensor or a picture has loaded its library: nothing is imported to ask.
+    # A program that has a tensor or a picture has loaded its library: nothing is imported here.
     torch, pillow = sys.modules.get("torch"), sys.modules.get("PIL.Image")
     if torch is not None and isinstance(image, torch.Tensor):
         return _tensor_pixels(image)
@@ -46,7 +46,6 @@ def to_pixels(image: ImageLike) -> Array:
 
 
 def _tensor_pixels(tensor: torch.Tensor) -> Array:
-    """The pixels of a (3, H, W) tensor, on whatever device it is."""
     shape = tuple(tensor.shape)
     if len(shape) != 3 or shape[0] != 3 or 0 in shape:
         raise ImageError(
@@ -62,7 +61,7 @@ def _tensor_pixels(tensor: torch.Tensor) -> Array:
                 f" {high:.3g}; give it before it is normalised, or as uint8 from 0 to 255"
             )
         tensor = (values * 255).round().byte()
-    elif str(tensor.dtype) != "torch.uint8":
+    elif str(tensor.dtype) != "torch.uint8":  # by name, since torch is not imported
         raise ImageError(
             f"a tensor of an image is uint8 from 0 to 255 or floating point from 0 to 1; this one"
             f" is {tensor.dtype}"

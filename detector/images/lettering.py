@@ -63,7 +63,7 @@ def runs_from_the_right(text: str) -> bool:
 
 
 def _reversed(text: str) -> bool:
-    """True if Pillow would draw the text from the wrong end, with unjoined letters."""
+    # Without Raqm and FriBiDi Pillow draws from the wrong end, with unjoined letters.
     if not runs_from_the_right(text):
         return False
     from PIL import features
@@ -74,7 +74,7 @@ def _reversed(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _file_for(letters: frozenset[str]) -> str | None:
     try:
-        "".join(letters).encode("latin-1")
+        "".join(letters).encode("latin-1")  # the letters of Pillow's own font
     except UnicodeEncodeError:
         return next((file for file in _files() if _has(file, letters)), None)
     return ""
@@ -97,13 +97,12 @@ def _of_the_system() -> Iterator[str]:
 
 
 def _order(file: str) -> tuple[int, str]:
-    """Sort key: plain faces first, then by name, so that a system always gives the same one."""
+    # Plain faces first, then by name, so that a system always gives the same one.
     name = Path(file).stem.lower()
     return sum(word in name for word in _FANCY) - sum(word in name for word in _PLAIN), file
 
 
 def _has(file: str, letters: frozenset[str]) -> bool:
-    """True if a file is an outline font with all letters."""
     from matplotlib.ft2font import FT2Font
     from PIL import ImageFont
 
@@ -111,7 +110,7 @@ def _has(file: str, letters: frozenset[str]) -> bool:
         face = FT2Font(file)
         if not all(face.get_char_index(ord(letter)) for letter in letters):
             return False
-        ImageFont.truetype(file, 20)
+        ImageFont.truetype(file, 20)  # the library that draws must open it too
     except (OSError, RuntimeError, ValueError):  # damaged, or of fixed sizes
         return False
     return True

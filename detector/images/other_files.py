@@ -65,7 +65,7 @@ def may_be_image(start: bytes, formats: tuple[str, ...]) -> bool:
         # Pillow passes 16 bytes; pad a shorter file, since some decoders do not check the length.
         if accept is not None and accept(start[:16].ljust(16, b"\0")) is True:
             return True
-    # formats without a signature
+    # Formats without a signature, such as TGA.
     unmarked = [name for name in formats if Image.OPEN[name][1] is None]
     try:
         Image.open(io.BytesIO(start), formats=unmarked).close()

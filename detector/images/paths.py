@@ -80,6 +80,7 @@ def _expand(argument: str, results: Path | None, others: Counter[str]) -> list[P
                 else:
                     others[file.suffix.lower()] += 1
         return images
+    # A file may be called photo[1].jpg.
     if any(sign in argument for sign in "*?[") and not os.path.lexists(path):
         found = sorted(glob.glob(argument, recursive=True))
         return [Path(file) for file in found if not os.path.isdir(file)]
@@ -97,6 +98,7 @@ def _count(suffixes: Counter[str]) -> str:
 
 def _visible_files(root: Path, results: Path | None) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of its visible files) below `root`, sorted."""
+    # `results`: the pictures of a run before are not images to detect in.
     closed = None if results is None else os.path.realpath(results)
     for folder, folders, names in os.walk(root):
         inner = (name for name in folders if os.path.realpath(os.path.join(folder, name)) != closed)
@@ -142,7 +144,7 @@ def output_names(ids: Sequence[str], suffix: str) -> list[str]:
         clean = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in image_id)
         clean = clean.strip("._-")[:100] or "image"
         name, count = clean, 1
-        while name.lower() in taken:
+        while name.lower() in taken:  # many file systems take A.jpg and a.jpg for one name
             count += 1
             name = f"{clean}-{count}"
         taken.add(name.lower())
