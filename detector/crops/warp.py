@@ -107,7 +107,7 @@ def crop_into(
     image: Array, boxes: Array, out: Array, *, context: float = CONTEXT, threads: int = 1
 ) -> None:
     """Crop on the CPU into `out` (N, S, S, 3) float32, such as a part of a larger batch."""
-    # Here, so that what needs only the geometry does not wait for numba.
+    # Here, so that importing the geometry alone does not import numba.
     from detector.crops.warp_numba import crop_regions
 
     image = np.ascontiguousarray(image)
@@ -139,7 +139,7 @@ def _crop_dense(
     planes = centred.permute(2, 0, 1).contiguous()
     start, pitch = _windows_on(device, boxes, size, context)
     out = torch.empty(len(boxes), 3, size, size, device=device)
-    for first in range(0, len(boxes), 64):
+    for first in range(0, len(boxes), 64):  # the rows (N, 3, S, W) of all regions are too large
         part = slice(first, first + 64)
         out[part] = _warp(planes, start[part], pitch[part], size)
     return out
@@ -206,7 +206,7 @@ def _warp(
 
 
 def _dense_weights(start: torch.Tensor, step: torch.Tensor, size: int, length: int) -> torch.Tensor:
-    """`filter_weights` of N regions: (N, S, L). The sum over a full triangle is in closed form."""
+    """`filter_weights` of N regions: (N, S, L)."""
     import torch
 
     device = start.device
@@ -220,6 +220,7 @@ def _dense_weights(start: torch.Tensor, step: torch.Tensor, size: int, length: i
 
 def _triangle_sum(centre: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
     """Sum of max(0, 1 - |i + 0.5 - centre| / reach) over all integers i, in closed form."""
+    # Not the sum of the weights at hand, which end with the image.
     offset = centre - 0.5 - (centre - 0.5).floor()  # distance to the pixel at or left of the centre
     left = (reach - offset).floor()  # further pixels i = 0, -1, ... -left are under the filter
     right = (reach - (1 - offset)).floor()  # and 1, 2, ... 1 + right

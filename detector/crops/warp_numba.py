@@ -28,9 +28,10 @@ def _taps(
                 total += max(0.0, 1.0 - abs(i - centre) / reach)
         else:
             total = reach  # the area of the triangle, to one part in a million
+        # Clamped before int: the ends of a huge box do not fit 64 bits.
         inside_low = int(min(max(low, 0.0), float(length)))
         inside_high = int(max(min(high, length - 1.0), -1.0))
-        first[j] = min(inside_low, length - 1)
+        first[j] = min(inside_low, length - 1)  # a pixel of the image even where count is 0
         count[j] = max(0, inside_high - inside_low + 1)
         for i in range(inside_low, inside_high + 1):
             weight[j, i - inside_low] = max(0.0, 1.0 - abs(i - centre) / reach) / total

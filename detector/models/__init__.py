@@ -35,7 +35,7 @@ def build_model(name: str, num_outputs: int, /, **options: Any) -> nn.Module:
         raise SettingsError(f"architecture {name!r} is not known; known are {known}")
     if num_outputs < 1:
         raise SettingsError(f"a network needs at least 1 output, not {num_outputs}")
-    try:
+    try:  # options come from files: unknown names, wrong types, huge widths
         return ARCHITECTURES[name](num_outputs, **options)
     except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(f"architecture {name!r} cannot be built: {error}") from error

@@ -31,7 +31,7 @@ TABLE1: dict[str, Widths] = {
     "5a": Widths(256, 160, 320, 32, 128, 128),
     "5b": Widths(384, 192, 384, 48, 128, 128),
 }
-AUXILIARY_AFTER = ("4a", "4d")
+AUXILIARY_AFTER = ("4a", "4d")  # section 5
 
 # Section 7: the ensemble is six networks "and one wider version".
 # Departs from the paper: it does not say how much wider. Every width times 5/4 keeps all of Table 1
@@ -120,6 +120,6 @@ class GoogLeNet(StagedNetwork):
             channels = widths.out
             if auxiliary and name in AUXILIARY_AFTER:
                 self.auxiliary[name] = AuxiliaryHead(channels, num_outputs, form=form)
-        if dropout is None:
+        if dropout is None:  # torchvision departs from Table 1
             dropout = 0.2 if ported else 0.4
         self.finish(channels, num_outputs, dropout, generator)

@@ -45,6 +45,7 @@ class ConvReLU(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **conv)
+        # eps as in torchvision's Inception networks, whose weights are loaded as they are.
         self.bn = nn.BatchNorm2d(outputs, eps=1e-3) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,6 +172,7 @@ class LocalResponseNorm(nn.Module):
         # Never on the meta device, whose arithmetic imports torch's compiler, which takes seconds.
         index = torch.arange(channels, device="cpu")
         near = (index[:, None] - index[None]).abs() <= size // 2
+        # Not persistent: a constant that no file of weights has.
         self.register_buffer("band", (near * (alpha / size))[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -214,10 +216,8 @@ class StagedNetwork(nn.Module):
     network with auxiliary heads returns a tuple: its own logits and each head's (N, num_outputs).
     """
 
-    stem_layers: tuple[str, ...] = ("stem",)
-    """Attributes of the layers before the first module."""
-    can_be_cut = True
-    """True where the modules follow one another as `models.split` runs them."""
+    stem_layers: tuple[str, ...] = ("stem",)  # attributes of the layers before the first module
+    can_be_cut = True  # where the modules follow one another as `models.split` runs them
     normalisation: Normalisation
 
     def __init__(self, normalisation: Normalisation = CENTRED) -> None:

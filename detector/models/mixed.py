@@ -66,7 +66,7 @@ class Mixed(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel: Kernel) -> ConvReLU:
-    """Convolution padded to keep the grid."""
+    # Padded to keep the grid, so that branches can be concatenated.
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     return ConvReLU(inputs, outputs, sides, norm=True, padding=(sides[0] // 2, sides[1] // 2))
 

@@ -52,7 +52,7 @@ class Trunk(nn.Module):
 class Top(nn.Module):
     """The layers above a trunk: maps (N, C, h, w) to logits (N, num_outputs)."""
 
-    normalisation = CENTRED
+    normalisation = CENTRED  # that of maps, which are not normalised
 
     def __init__(self, whole: nn.Module, after: str) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def _check_cut(
 @torch.no_grad()
 def map_shape(trunk: nn.Module, input_size: int) -> tuple[int, int, int]:
     """Shape (C, h, w) of the map of one crop."""
-    training = trunk.training
+    training = trunk.training  # batch norm in training would learn from the zeros
     like = next(trunk.parameters())
     maps = trunk.eval()(torch.zeros(1, 3, input_size, input_size, device=like.device))
     trunk.train(training)

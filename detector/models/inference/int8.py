@@ -35,7 +35,7 @@ from detector.structures import FILL_MEAN
 # Share of a layer's activations that may lie beyond its range, and are clipped to it.
 OUTLIERS = 1e-5
 _BRANCHES = ("one", "three", "five", "project")
-_LAST = "5b"
+_LAST = "5b"  # its map stays float32, for the average
 
 
 def activation_ranges(
@@ -74,13 +74,14 @@ def activation_ranges(
 
 
 def _range_of(layer: str) -> str:
-    """Name of a layer's range; the branches of a module share one."""
+    # The branches of a module share one, since they are concatenated.
     *path, last = layer.removeprefix("inception.").split(".")
     return ".".join(path) if last in _BRANCHES else ".".join([*path, last])
 
 
 def runs_in_8_bits(device: torch.device | str) -> bool:
     """True where the CPU multiplies 8-bit integers into exact sums, and torch supports it."""
+    # Without VNNI the products are added in pairs in 16 bits, where they saturate.
     supported = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
     has_operator = hasattr(torch.ops.onednn, "qconv_pointwise")
     return torch.device(device).type == "cpu" and bool(supported()) and has_operator
@@ -116,9 +117,10 @@ def quantised(model: nn.Module, ranges: Mapping[str, float] | None, enter: ToSte
         )
     if not runs_in_8_bits(next(model.parameters()).device):
         raise SettingsError("this device has no exact 8-bit products; use bfloat16 or float32")
+    # At least 1e-9: a layer that was never active has a range of 0.
     step = Steps({name: max(largest, 1e-9) / 255 for name, largest in ranges.items()})
     net = copy.deepcopy(model).eval().requires_grad_(False)
-    net.auxiliary = nn.ModuleDict()
+    net.auxiliary = nn.ModuleDict()  # for training only
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, MaxPool):

@@ -25,8 +25,7 @@ _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 @intrinsic
 def _larger(_context: Any, a: Any, b: Any) -> Any:
-    """Maximum of two integers as one select instruction: Python's max is compiled to branches."""
-
+    # One select instruction: Python's max is compiled to branches, which SIMD does not have.
     def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
         compare = builder.icmp_signed if a.signed else builder.icmp_unsigned
         return builder.select(compare(">", *args), *args)
@@ -55,6 +54,7 @@ def _bits(_context: Any, number: Any, like: Any) -> Any:
         value = builder.bitcast(args[0], _I32)
         if like == types.int32:
             return value
+        # Half of the last bit that stays, less one unless that bit is odd: nearest even.
         odd = builder.and_(builder.lshr(value, _I32(16)), _I32(1))
         value = builder.add(builder.add(value, _I32(0x7FFF)), odd)
         return builder.trunc(builder.lshr(value, _I32(16)), _I16)
@@ -88,6 +88,7 @@ def pool_halving(x: Array, out: Array) -> None:
     """Max-pool 3x3 at stride 2; where `out` is larger, windows extend beyond the edge."""
     batch, height, width, channels = x.shape
     length = width * channels
+    # Zeros behind a row, for windows beyond the edge: after a ReLU no maximum is below them.
     column = np.zeros((2 * out.shape[2] + 1) * channels, x.dtype)
     for n in range(batch):
         for i in range(out.shape[1]):
@@ -122,6 +123,7 @@ def response_norm(x: Array, out: Array, scale: float) -> None:
             value[k] = number
             c[k] = number * number
         for k in range(channels):
+            # y ** 0.75 as two square roots, which the processor has.
             root = np.sqrt(unit + factor * (a[k] + b[k] + c[k] + d[k] + e[k]))
             target[k] = _bits(value[k] / (root * np.sqrt(root)), source[k])
 
@@ -146,6 +148,7 @@ def response_norm_in_steps(
             c[k] = number * number
         for k in range(channels):
             root = np.sqrt(unit + factor * (a[k] + b[k] + c[k] + d[k] + e[k]))
+            # By int32: processors convert floats to it for many numbers at once, not to uint8.
             target[k] = np.uint8(np.int32(min(value[k] / (root * np.sqrt(root)) + half, top)))
 
 

@@ -19,10 +19,8 @@ _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.uint8: t
 
 
 def fold_batch_norm(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Fold batch norm into the convolution: float32 weight and bias, on its device.
-
-    Computed in float64 on the CPU, since Apple's GPUs have no float64.
-    """
+    """Fold batch norm into the convolution: float32 weight and bias, on its device."""
+    # In float64 on the CPU, since Apple's GPUs have no float64.
     device = conv.weight.device
     weight = _double(conv.weight)
     bias = torch.zeros(len(weight)).double() if conv.bias is None else _double(conv.bias)
@@ -89,7 +87,7 @@ class FusedConvReLU(PackedConvolution):
 
 
 def _has_fused_convolution(weight: Tensor) -> bool:
-    """True where this build of torch has the fused operators of its own compiler for CPUs."""
+    # Some builds of torch lack the private operators of its compiler for CPUs.
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     probe = torch.ones(1, 1, 1, 1, dtype=weight.dtype)

@@ -45,7 +45,7 @@ def prepare_for_inference(
     activation ranges, on a CPU with exact 8-bit products (int8.py). Raises SettingsError where
     int8 is not possible.
     """
-    # Here, since they import the compiler of kernels, and not every user of this file prepares.
+    # Here, since they import numba, and not every user of this file prepares a network.
     from detector.models.inference import int8, operators
 
     if precision == "int8":
@@ -101,11 +101,8 @@ _running, _thread_count = 0, 1
 
 @contextmanager
 def _restoring_thread_count() -> Iterator[None]:
-    """Restore torch's thread count after runs whose workers set it to 1.
-
-    A worker's setting becomes the default of new threads. So the first of several concurrent runs
-    saves the count, and the last one restores it.
-    """
+    # A worker's thread count of 1 becomes the default of new threads. So the first of several
+    # concurrent runs saves the count, and each restores it at its end.
     global _running, _thread_count
     with _RUNS:
         if _running == 0:
@@ -169,6 +166,7 @@ class FixedBatches:
     ) -> Tensor:
         batches = crops.split(size) if len(crops) else (crops,)
         compute = partial(self._compute, function, size)
+        # _alone: two last attempts at once may fail where one fits.
         with _restoring_thread_count(), self._alone if alone else nullcontext():
             if self.pool is None:
                 results = list(map(compute, batches))

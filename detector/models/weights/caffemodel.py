@@ -109,7 +109,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-        if shift > 63:
+        if shift > 63:  # numbers of the format have 64 bits
             raise ValueError(f"a number without end at byte {at}")
 
 

@@ -151,7 +151,7 @@ def architecture_of(tensors: Tensors) -> str | None:
 
 
 def _without_counters(names: Iterable[str]) -> set[str]:
-    """Drop the counters of batch normalisation, which older files lack."""
+    # Of batch normalisation; older files lack them.
     return {name for name in names if not name.endswith("num_batches_tracked")}
 
 

@@ -60,6 +60,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
             raise WeightsError(f"{path}: tensor {name} is not a plain one; save it dense")
+        # Strides of 0 let a few stored numbers claim gigabytes.
         if value.nbytes > value.untyped_storage().nbytes():
             raise WeightsError(f"{path}: tensor {name} says that it is larger than its numbers")
     return dict(loaded)

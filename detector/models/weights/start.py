@@ -104,10 +104,9 @@ def load_own(
 def _adopt(
     theirs: nn.Module, architecture: str, num_outputs: int, options: Mapping[str, Any], path: Path
 ) -> nn.Module:
-    """Build the network with these options, the trunk of `theirs` and fresh heads."""
     model = build_model(architecture, num_outputs, **options)
     replace_classifier(model, num_outputs)
-    heads = ("classifier.", "auxiliary.")
+    heads = ("classifier.", "auxiliary.")  # those of other classes
     state = {
         name: value for name, value in theirs.state_dict().items() if not name.startswith(heads)
     }

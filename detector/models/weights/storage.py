@@ -42,6 +42,7 @@ def encode(state: Mapping[str, Tensor], precision: StoredAs) -> dict[str, Tensor
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Quantise (O, ...) to int8 in -127..127 with scales (O,): symmetric, so zero stays zero."""
     rows = weight.flatten(1)
+    # A row of zeros still has a scale to divide by.
     scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny * 127) / 127
     return (rows / scale[:, None]).round().to(torch.int8).view_as(weight), scale
 
