@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers and editors, which do not see what __getattr__ finds
     from detector.datasets.formats.recognise import read_dataset as read_dataset
     from detector.detection.detector import Detector as Detector
     from detector.detection.load import load_detector as load_detector

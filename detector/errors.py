@@ -63,7 +63,7 @@ class OtherRunError(CheckpointError):
 
 
 class FolderInUseError(DetectorError):
-    """A folder of results in which another run is at work."""
+    """A folder of results that another run is using."""
 
 
 class TrainingError(DetectorError):

@@ -179,7 +179,7 @@ def exclusive_lock(folder: str | Path) -> Iterator[None]:
 
 
 def _names(path: Path, handle: int) -> bool:
-    """True where the path is that of the open file."""
+    # The run that had the lock file may have removed it since it was opened here.
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:

@@ -11,7 +11,7 @@ import numpy as np
 from detector import boxes as box_ops
 from detector.structures import Annotations, Array
 
-BACKGROUND, IGNORE = -1, -2
+BACKGROUND, IGNORE = -1, -2  # negative, so that neither is the index of an object
 
 
 def match_to_objects(boxes: Array, truth: Annotations, iou: float) -> tuple[Array, Array]:

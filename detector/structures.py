@@ -95,7 +95,7 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
 # eq=False here and below: == of two arrays is an array, so a generated __eq__ would raise.
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Columns beside `boxes`, all with a row for each, or None."""
+    """Columns with one row for each box, or None."""
 
     boxes: Array
 

@@ -16,7 +16,7 @@ FEW = 2048
 def _taps(
     start: float, step: float, size: int, length: int, first: Array, count: Array, weight: Array
 ) -> None:
-    """For each output point: the first pixel inside the image, their number and float32 weights."""
+    """Write for each output point its first pixel inside the image, their number and weights."""
     reach = max(1.0, step)
     for j in range(size):
         centre = start + (j + 0.5) * step - 0.5

@@ -108,6 +108,7 @@ def class_scores(
     svm = _mean([output.svm for output in outputs])
     added = _mean([output.added for output in outputs])
     if svm is not None:
+        # SVMs know no background; its column keeps the shape, and suppression drops it.
         scores = torch.cat([svm, 1 - svm.amax(1, keepdim=True)], 1)
     if added is not None:
         scores = torch.cat([scores[:, :-1], added, scores[:, -1:]], 1)
@@ -120,6 +121,7 @@ def softmax_of(
     """The mean softmax (N, K+1) float32 of the members' logits (N, K+1) at their temperatures,
     corrected by the prior's log-odds (N,) if given.
     """
+    # Section 7 of arXiv 1409.4842 averages probabilities, not logits.
     pairs = zip(logits, temperatures, strict=True)
     scores = _mean([(member / temperature).softmax(-1) for member, temperature in pairs])
     assert scores is not None

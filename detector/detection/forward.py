@@ -105,7 +105,7 @@ class RegionBatches:
     chunk: Chunk
 
     def run(self, jobs: Iterable[tuple[Job, Proposals]]) -> Iterator[ClassifiedImage]:
-        """Yield each job in turn, with the outputs for all of the proposals beside it."""
+        """Yield each job in turn, with the outputs for all of its proposals."""
         self.chunk.check_process()
         waiting: deque[_Waiting] = deque()
         missing = 0

@@ -53,7 +53,7 @@ class Mixed(nn.Module):
     ) -> None:
         super().__init__()
         self.branches = nn.ModuleList()
-        self.outputs = pooled or inputs
+        self.outputs = pooled or inputs  # a pool without projection keeps the channels
         for branch in branches:
             steps, width = _branch(inputs, branch)
             self.branches.append(steps)

@@ -18,7 +18,7 @@ FEATURES = 1024
 
 
 class NetworkInNetwork(nn.Module):
-    """Crops (N, 3, S, S) to logits (N, num_outputs); S is 224, at least 64.
+    """Crops (N, 3, S, S) to logits (N, num_outputs); S is 224, at least 40.
 
     Departs from the paper: its last 1x1 layer has a ReLU before the average. Without it the layer
     commutes with the average, and is the linear classifier that the heads of a region need.

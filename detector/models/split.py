@@ -63,7 +63,7 @@ class Top(nn.Module):
         self.dropout, self.classifier = model.dropout, model.classifier
 
     def features(self, x: Tensor) -> Tensor:
-        """Average over the last map, the input of the linear layer: (N, 1024)."""
+        """Average over the last map, the input of the linear layer: (N, F) float32."""
         for _, last in run_blocks(x, self.inception, self.pools):
             x = last
         return x.mean((2, 3), dtype=torch.float32)
@@ -76,7 +76,7 @@ class Top(nn.Module):
 def _check_cut(
     whole: nn.Module, after: str, *, to_the_end: bool = False
 ) -> tuple[StagedNetwork, list[str], int]:
-    """The network, the names of its modules, and how many of them the trunk has."""
+    """Network, names of its modules, and number of those in the trunk. Raises SettingsError."""
     if not (isinstance(whole, StagedNetwork) and whole.can_be_cut):
         raise SettingsError(
             f"a {type(whole).__name__} is not cut; choose googlenet, wide_googlenet, bn_googlenet,"

@@ -14,7 +14,7 @@ class Traits(NamedTuple):
     first  prefixes of the parameters that fine-tuning freezes: about the first tenth of the depth,
            as in Fast R-CNN
     side   of the crops for which it was designed
-    least  side of the smallest crops that leave a map at its last layer
+    least  side below which a last layer may be left without a map
     """
 
     first: tuple[str, ...]

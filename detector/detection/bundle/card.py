@@ -1,7 +1,7 @@
 """The model card of a bundle: README.md beside its manifest, as Hugging Face's hub shows it.
 
-Every writing of a bundle makes it from the manifest. What was measured comes later, from the folder
-of an evaluation of these very weights, and goes again as soon as the bundle is changed.
+It is made from the manifest whenever a bundle is written. Measurements are added later, from the
+folder of an evaluation of the same weights, and are gone when the bundle is changed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ CURVES = "precision_recall.png"
 PICTURES = "card_*"
 # A bundle is copied, committed and uploaded: its pictures are small beside its networks.
 MOST_PICTURE_BYTES, MOST_BYTES = 200_000, 1_000_000
-# Those that the hub knows by name, where a bundle's licence begins with one.
+# Licences that the hub knows by name; a bundle's text may go on after one.
 LICENCES = re.compile(r"(apache-2\.0|mit|bsd-3-clause|cc0-1\.0|cc-by-4\.0)\b", re.IGNORECASE)
+# Markdown's, and those that GitHub and Hugging Face add: ~ | $.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
 
 
@@ -41,7 +42,7 @@ class _Read(BaseModel):
 
 
 class MeasuredClass(_Read):
-    """One class of evaluation.json; what does not exist is null there."""
+    """One class of evaluation.json; None where a value does not exist."""
 
     name: str
     ap: float | None
@@ -67,7 +68,7 @@ class Measured(_Read):
 
 
 class Kind(_Read):
-    """The errors of one kind: their number, and the points that mending them would bring."""
+    """Errors of one kind: their number, and the mAP that would be gained without them."""
 
     kind: str
     number: int
@@ -120,7 +121,7 @@ def bundle_sha256(folder: str | Path) -> str:
 
 
 def write_card(folder: str | Path, manifest: BundleManifest) -> None:
-    """Write the card of a bundle that nothing was measured of; a README.md of other hands stays."""
+    """Write the card of a bundle without measurements; a README.md of someone else stays."""
     _write(Path(folder), manifest, None, None, ())
 
 

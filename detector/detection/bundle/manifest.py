@@ -50,6 +50,7 @@ class MemberManifest(Settings):
     @field_validator("mean", "std")
     @classmethod
     def _of_pixels(cls, values: Triple, info: ValidationInfo) -> Triple:
+        # One field at a time: the other one is the default here, which is usable.
         if not is_usable(Normalisation(**{str(info.field_name): values})):
             raise ValueError(
                 f"every std must be {LEAST_STD:g} to {MOST_STD:g} and every mean at most"

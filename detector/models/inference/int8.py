@@ -168,7 +168,7 @@ class ToSteps(nn.Module):
         ]
         low, high = min(0.0, *ends), max(0.0, *ends)
         self.step = (high - low) / 255
-        self.zero = round(-low / self.step)
+        self.zero = round(-low / self.step)  # whole, so that padding and the filling are exactly 0
         self.register_buffer("gain", torch.tensor(scale) / self.step)
         self.register_buffer("offset", torch.tensor(shift) / self.step + self.zero)
 

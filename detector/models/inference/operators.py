@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.inference import numba_operators
 
+# As integers, since NumPy has no bfloat16 and the kernels compare bits (numba_operators.py).
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.uint8: torch.uint8}
 
 
@@ -87,7 +88,7 @@ class FusedConvReLU(PackedConvolution):
 
 
 def _has_fused_convolution(weight: Tensor) -> bool:
-    # Some builds of torch lack the private operators of its compiler for CPUs.
+    # Private operators of torch's compiler: a build may lack them, or change their arguments.
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     probe = torch.ones(1, 1, 1, 1, dtype=weight.dtype)

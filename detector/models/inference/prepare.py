@@ -164,6 +164,7 @@ class FixedBatches:
     def _run(
         self, crops: Tensor, function: Callable[[Tensor], Tensor], size: int, *, alone: bool
     ) -> Tensor:
+        # Without crops a batch of padding still gives the result its columns.
         batches = crops.split(size) if len(crops) else (crops,)
         compute = partial(self._compute, function, size)
         # _alone: two last attempts at once may fail where one fits.

@@ -60,6 +60,7 @@ def save_classifier(
     """
     from safetensors.torch import save
 
+    # Without auxiliary heads, whose tensors are not written.
     plain = {name: value for name, value in options.items() if name != "auxiliary"}
     tensors = {
         name: t.detach().cpu() for name, t in state.items() if not name.startswith("auxiliary")
@@ -79,6 +80,7 @@ def save_classifier(
         "normalisation": json.dumps(normalisation),
         **({"unfinished": unfinished} if unfinished else {}),
     }
+    # safetensors refuses tensors that are not contiguous.
     write_atomically(path, save({k: t.contiguous() for k, t in tensors.items()}, metadata=head))
 
 
@@ -115,6 +117,7 @@ def load_classifier(path: str | Path, architecture: str | None = None) -> Classi
 
 def _own(path: Path, tensors: Mapping[str, Tensor], kind: StartKind) -> Classifier:
     classes, size = kind.classes or (), kind.input_size or 0
+    # A header may claim anything.
     if not 1 <= len(classes) <= MOST_OUTPUTS or not 32 <= size <= 1024:
         raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
     model: Any = build_to_fit(

@@ -88,9 +88,9 @@ def load_torchvision_inception(
     auxiliary = any(name.startswith(_TORCHVISION_HEADS) for name in tensors)
     model: Any = build_model(architecture, outputs, auxiliary=auxiliary)
     build: Any = getattr(torchvision.models, architecture.removeprefix("torchvision_"))
-    with torch.device("meta"):
+    with torch.device("meta"):  # only the names are used
         theirs = build(num_classes=outputs, aux_logits=auxiliary, init_weights=False).state_dict()
-    # Both list their layers in the order of the paper, but for the place of the auxiliary heads.
+    # Both list their layers in the order of the paper, except for the auxiliary heads.
     trunk_first = sorted(theirs, key=lambda name: name.startswith((*_TORCHVISION_HEADS, "fc.")))
     names = dict(zip(trunk_first, model.state_dict(), strict=True))
     fit(model, {names.get(name, name): tensor for name, tensor in tensors.items()}, source)

@@ -148,6 +148,7 @@ def fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         if tensor.is_floating_point() != wanted[name].is_floating_point():
             kinds = f"{tensor.dtype}, expected {wanted[name].dtype}"
             raise WeightsError(f"{source}: tensor {name} is of type {kinds}")
+        # After the conversion: a float64 may be too large for float32.
         if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
             raise WeightsError(f"{source}: tensor {name} has values that are not finite")
     model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})

@@ -34,7 +34,7 @@ def verified_bytes(folder: Path, file: str, size: int, sha256: str) -> bytes:
 
 @contextmanager
 def name_file_in_errors(label: str) -> Iterator[None]:
-    """Convert safetensors' own errors, such as overlapping offsets, to BundleErrors with a name."""
+    """Convert safetensors' errors, such as overlapping offsets, to BundleErrors with the label."""
     from safetensors import SafetensorError
 
     try:
@@ -45,7 +45,7 @@ def name_file_in_errors(label: str) -> Iterator[None]:
 
 def layout_in_header(data: bytes, label: str) -> dict[str, tuple[int, ...]]:
     """Read names and shapes from the header, before any tensor is made. Raises BundleError."""
-    known = ["F32", "F16", "I8", "I64"]
+    known = ["F32", "F16", "I8", "I64"]  # I64: the counters of batch normalisation
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
