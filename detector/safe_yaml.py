@@ -31,7 +31,7 @@ _CORE = "tag:yaml.org,2002:"
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# Replacements for libyaml's wording.
+# Rules of the linter for faults that libyaml finds, by its own words for them.
 _RULES = {
     "exceeded maximum nesting depth": "too-deep",
     "found invalid Unicode character escape code": "not-utf8",

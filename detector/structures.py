@@ -1,6 +1,6 @@
-"""The values that pass between rooms: frozen, checked where they are born, boxes in float32 xyxy
-pixels. Their arrays are read-only copies of what they were made from: whoever wants to change one
-takes `found.boxes.copy()`.
+"""The values that pass between rooms: frozen, checked when they are made, boxes in float32 xyxy
+pixels. Their arrays are read-only copies of what they were made from; to change one, take
+`found.boxes.copy()`.
 
 Shape letters, the same in every file: `N` regions, `K` classes, `M` models, `B` images, `S` crop
 side, `H W` pixels.

@@ -38,7 +38,7 @@ class Detector:
     """Propose, crop, classify, suppress: image -> Detections.
 
     An image is a path, a Pillow picture, an array (H, W, 3) uint8 RGB or a tensor (3, H, W), uint8
-    or floating point in [0, 1]; what is none of them is an ImageError. The two halves, `propose`
+    or floating point in [0, 1]; anything else is an ImageError. The two halves, `propose`
     and `score`, take the array (images/inputs.py makes it, `read_image` of a file).
 
     Any number of threads may share one. Each process loads its own. `dataclasses.replace` makes
@@ -48,7 +48,7 @@ class Detector:
     prior         corrects the softmax by the regions' sizes (size_prior.py)
     temperatures  one for each member; the members' own if not given
     chunk         regions, of one or several images, that are cropped and classified at a time;
-                  None: 128 on the CPU, 1024 elsewhere, and fewer where memory ends
+                  None: 128 on the CPU, 1024 elsewhere, and fewer where memory runs out
     """
 
     proposer: Proposer

@@ -74,8 +74,8 @@ class Ensemble:
     """M networks that map crops of N regions, one tensor for each kind of crop, to class
     probabilities (N, K+1).
 
-    Members may differ in architecture, input size and context; members alike share their crops, and
-    a common trunk runs once. Batches have one fixed, padded shape, so that a region's row does not
+    Members may differ in architecture, input size and context; those of one size and context share
+    their crops, and a common trunk runs once. Batches have one fixed, padded shape, so that a region's row does not
     depend on its neighbours nor on the number of `workers` (threads on a CPU, each with its own
     batch).
 

@@ -41,10 +41,10 @@ def load_detector(
     """Load the detector of a bundle; without one, of the bundle that ships with the package.
 
     bundle      the folder; None is the bundle that ships
-    device      torch's name, or auto; a SettingsError where it is not there
+    device      torch's name, or auto; SettingsError where it does not exist
     members     how many of the ensemble's networks to use; None is all
-    proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's own, what is not
-                named stays as in the bundle. Or give a `proposer`
+    proposals   an engine, NAME or NAME:SETTING=VALUE,...; where it is the bundle's engine, settings
+                that are not named are the bundle's. `proposer` takes its place
     threshold   detections below it are dropped; None is the bundle's own
     settings    DetectionSettings by name, in place of the bundle's thresholds
     precision   float32, bfloat16 or int8; auto is bfloat16 where the processor multiplies it fast

@@ -50,7 +50,7 @@ def suppress(
     boxes: Array, scores: Array, settings: DetectionSettings, classes: Sequence[str] = ()
 ) -> Detections:
     """Reduce scores (N, K+1) of boxes (N, 4) or (N, K, 4) to detections, best first; ties are
-    broken by class, then by rank. The names of the `classes` go with them.
+    broken by class, then by rank. `classes` are the names of the labels.
     """
     per_class: list[tuple[Array, Array, Array]] = []
     for label in range(scores.shape[1] - 1):

@@ -227,14 +227,14 @@ class StagedNetwork(nn.Module):
     def begin_stages(self) -> None:
         """Make room for the modules, the pools before them, and the heads on their maps.
 
-        Called after the stem is made: layers are initialised and saved in the order of their birth.
+        Call it after the stem is made: layers are initialised and saved in order of creation.
         """
         self.pools, self.inception, self.auxiliary = (nn.ModuleDict() for _ in range(3))
 
     def finish(
         self, channels: int, num_outputs: int, dropout: float, generator: torch.Generator | None
     ) -> None:
-        """Add what stands on the last map, and initialise all layers."""
+        """Add dropout and the linear layer, and initialise all layers."""
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_outputs)
         initialise(self, generator)

@@ -28,7 +28,7 @@ class ZooNetwork(nn.Module):
         super().__init__()
         import torchvision
 
-        # Only VGG of the four has an initialisation of its own; weights are drawn below or loaded.
+        # Only VGG of the four has this option; weights are drawn below or loaded.
         plain = {"init_weights": False} if name == "vgg16" else {}
         self.normalisation: Normalisation = IMAGENET
         self.trunk: nn.Module = getattr(torchvision.models, name)(weights=None, **plain)
