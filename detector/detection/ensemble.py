@@ -75,9 +75,9 @@ class Ensemble:
     probabilities (N, K+1).
 
     Members may differ in architecture, input size and context; those of one size and context share
-    their crops, and a common trunk runs once. Batches have one fixed, padded shape, so that a region's row does not
-    depend on its neighbours nor on the number of `workers` (threads on a CPU, each with its own
-    batch).
+    their crops, and a common trunk runs once. Batches have one fixed, padded shape, so that a
+    region's row depends neither on its neighbours nor on the number of `workers` (threads on a CPU,
+    each with its own batch).
 
     Heads run on the features of the same pass; aggregate.py combines the members' outputs. Raises
     SettingsError for members that do not fit each other.
