@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # checkers cannot follow __getattr__
     from detector.training.engine.context import RunContext as RunContext
     from detector.training.heads.fitting import fit_heads as fit_heads
     from detector.training.heads.fitting import fit_heads_on_bank as fit_heads_on_bank

@@ -45,6 +45,7 @@ def distort(
     rows = slice(None) if place is None else place
 
     def factor(reach: float) -> Tensor:
+        # Drawn for the whole batch: a process's part gets what it would get in one process.
         drawn = rng.uniform(1 - reach, 1 + reach, (n, 1, 1, 1)).astype(np.float32)
         return torch.from_numpy(drawn[rows]).to(device)
 
@@ -54,6 +55,7 @@ def distort(
     saturation = factor(settings.saturation)
     # All three are linear in the pixel: out = b * (c * (s * x + (1 - s) * grey) + (1 - c) * level),
     # grey a dot product.
+    # BT.601's weights of red, green and blue.
     weights = torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)
     pixels = crops + mean
     grey = (pixels * weights).sum(1, keepdim=True)

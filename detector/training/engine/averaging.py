@@ -51,7 +51,7 @@ class WeightAverage:
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
-    """Tensors that training changes: trainable parameters, and the buffers of the saved state."""
+    # A saved model holds no other buffers, and a frozen parameter is its own average.
     saved = model.state_dict().keys()
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return trainable | {name: b for name, b in model.named_buffers() if name in saved}

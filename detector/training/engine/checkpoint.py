@@ -21,8 +21,8 @@ from detector.files import write_atomically
 from detector.structures import Array
 
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
+# While one is saved; a kill before its last name leaves it there, complete.
 NEW = "checkpoint-new.safetensors"
-"""While one is saved; a kill before its last name leaves it there, complete."""
 _FORMAT = "1"
 
 
@@ -49,6 +49,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
                     f"step {checkpoint.step}: {group} {name} is not finite; nothing was saved, the"
                     " previous checkpoint stands"
                 )
+            # safetensors refuses other layouts, such as channels-last.
             tensors[f"{group}/{name}"] = tensor.detach().cpu().contiguous()
     head = {"step": str(checkpoint.step), "fingerprint": checkpoint.fingerprint, "format": _FORMAT}
     data = save(tensors, metadata=head)
@@ -79,7 +80,7 @@ def load_checkpoint(
     settings of a run do not change while it runs.
     """
     damaged = []
-    for name in (NEW, CURRENT, PREVIOUS):
+    for name in (NEW, CURRENT, PREVIOUS):  # the newest first
         path = Path(folder) / name
         if not path.exists():
             continue
@@ -102,10 +103,10 @@ def load_checkpoint(
 
 
 def _is_whole(path: Path) -> bool:
-    """True if the file has its whole length and the header of a checkpoint."""
     from safetensors import SafetensorError, safe_open
 
     try:
+        # Opening compares the file's length with its header; no tensor is read.
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get("format") == _FORMAT
     except (SafetensorError, OSError):
@@ -136,6 +137,7 @@ def hash_of(network: torch.nn.Module) -> str:
     numbers = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         numbers.update(name.encode())
+        # Contiguous: a network hashes alike in every memory format.
         numbers.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return numbers.hexdigest()
 
@@ -147,6 +149,7 @@ def digest_of(*parts: Array | Sequence[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         array = part if isinstance(part, np.ndarray) else np.array("\n".join(part).encode())
+        # The same bytes are other numbers in another type or shape.
         digest.update(f"{array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -39,12 +39,11 @@ class Group:
             )
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over all processes, in one message: one flat tensor
-        costs one latency instead of one per parameter.
-        """
+        """Replace each gradient by its sum over all processes."""
         if self.world_size == 1:
             return
         grads = [p.grad for p in parameters if p.grad is not None]
+        # One message: a flat tensor costs one latency instead of one per parameter.
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         torch.distributed.all_reduce(flat)
         offset = 0
@@ -59,9 +58,7 @@ class Group:
         return value
 
     def any(self, flag: bool, device: torch.device | str = "cpu") -> bool:
-        """True in all processes if `flag` is true in any of them, for decisions that all must take
-        alike.
-        """
+        """True in all processes if `flag` is true in any of them."""
         if self.world_size == 1:
             return flag
         return bool(self.all_reduce(torch.tensor([float(flag)], device=device)).item() > 0)
@@ -102,7 +99,7 @@ class Group:
             torch.distributed.barrier()
 
     def close(self) -> None:
-        """Leave the group; a second call does nothing."""
+        """Leave the group; calling it again does nothing."""
         if self.world_size > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

@@ -1,5 +1,5 @@
 """Features of many images, computed once and kept on disk: maps of a frozen trunk for the crops of
-a training (regions/bank.py, multibox/view_bank.py), and what heads are fitted on
+a training (regions/bank.py, multibox/examples.py), and what heads are fitted on
 (heads/data_features.py).
 
 A folder: `maps.f16` holds them one after the other, `bank.json` the fingerprint of what they were
@@ -28,13 +28,12 @@ from detector.progress.prefetch import prefetched
 from detector.structures import Array
 from detector.training.engine.run_folder import shared_lock
 
-SAVE_EVERY = 32
-"""Images."""
+SAVE_EVERY = 32  # images
+# Crops in one call of the network: a whole batch on a GPU, so that none is padded with zeros.
 AT_ONCE = 64
-"""Crops in one call of the network."""
 
+# (C, h, w) of one map; (F, 1, 1) of a vector.
 Shape = tuple[int, int, int]
-"""(C, h, w) of one map; (F, 1, 1) of a vector."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class FeatureCache:
             " another run.bank"
         )
         with shared_lock(self.folder, busy):
+            # Again, under the lock: another run may have filled more of it since.
             done, images = self._resume(), len(self.counts)
             if done == 0:  # else an older bank.json, its maps lost, would call the new zeros whole
                 self._save(0)
@@ -73,11 +73,12 @@ class FeatureCache:
             maps, at = self._maps("r+"), int(self.counts[:done].sum())
             with closing(described(done)) as stream:
                 for features in stream:
+                    # Channels-last, as the layers above take them.
                     rows = features.permute(0, 2, 3, 1).float().numpy()
                     maps[at : at + len(rows)] = rows.astype(np.float16)
                     at, done = at + len(rows), done + 1
                     if done % SAVE_EVERY == 0 or done == images:
-                        maps.flush()
+                        maps.flush()  # first: bank.json counts what is on the disk
                         self._save(done)
                     try:
                         yield done
@@ -131,10 +132,10 @@ class FeatureCache:
         return done if isinstance(done, int) and self._is_whole() else 0
 
     def _bytes(self) -> int:
-        return 2 * int(self.counts.sum()) * math.prod(self.shape)
+        return 2 * int(self.counts.sum()) * math.prod(self.shape)  # float16
 
     def _is_whole(self) -> bool:
-        """True if the file of maps has its full length."""
+        # Maps that are gone or cut short are made again, whatever bank.json says.
         try:
             return self._path.stat().st_size == self._bytes()
         except OSError:
@@ -164,6 +165,7 @@ def through(
             if len(waiting) == together or done == images:
                 batch = torch.cat(waiting)
                 parts = [network(batch[at : at + AT_ONCE]) for at in range(0, len(batch), AT_ONCE)]
+                # An image may have no crops at all.
                 outputs = torch.cat(parts) if parts else torch.zeros(0, 1, 1, 1)
                 yield from outputs.split([len(one) for one in waiting])
                 waiting = []
@@ -171,10 +173,8 @@ def through(
     return described
 
 
+# Writing to a memory map of a sparse file on a full disk kills the process with SIGBUS.
 def _allocate(path: Path, size: int) -> None:
-    """Extend the file to `size` bytes and allocate them on the disk: a memory map that finds the
-    disk full later would kill the process with SIGBUS.
-    """
     with path.open("ab") as file:
         before = os.fstat(file.fileno()).st_size
         file.truncate(size)
@@ -186,5 +186,6 @@ def _allocate(path: Path, size: int) -> None:
             if error.errno == errno.ENOSPC:
                 file.truncate(before)  # what an interrupted bank holds stays
                 raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+            # These two: a file system that cannot allocate ahead.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise

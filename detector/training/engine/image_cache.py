@@ -25,11 +25,13 @@ class ImageCache:
             if path in self._images:
                 self._images.move_to_end(path)
                 return self._images[path]
+        # Outside the lock, so that threads decode side by side; two may decode the same image.
         image = read_image(path)
         with self._lock:
             if path not in self._images:
                 self._images[path] = image
                 self._bytes += image.nbytes
+            # The newest stays, however large it is.
             while self._bytes > self.max_bytes and len(self._images) > 1:
                 self._bytes -= self._images.popitem(last=False)[1].nbytes
         return image

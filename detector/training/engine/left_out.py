@@ -26,6 +26,7 @@ class SkippedFiles:
         self._path = folder / PATTERN.replace("*", of_rank)
         self._first = group.is_main
         of_others = {folder / PATTERN.replace("*", f"-{rank}") for rank in range(group.world_size)}
+        # Of a file recorded before only the main process speaks: each is named once.
         self._before: dict[str, str] = {}
         self._own: dict[str, str] = {}
         for path in sorted(folder.glob(PATTERN)):

@@ -14,8 +14,7 @@ from detector.progress.tensorboard import Tracker
 from detector.training.engine.context import RunContext
 from detector.training.engine.loop import StepContext, StepResult, TrainingLoop
 
-JOURNAL = "journal.jsonl"
-"""In the folder of a run."""
+JOURNAL = "journal.jsonl"  # in the folder of a run
 
 
 class Logs:

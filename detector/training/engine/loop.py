@@ -146,7 +146,8 @@ class TrainingLoop:
             saved = stopping or done == self.last or done % settings.save_every == 0
             if saved:
                 self._save(done)
-            if after is not None and after(done) and not stopping:  # a validation may take minutes
+            # Asked again: a validation may take minutes, and one was asked to stop meanwhile.
+            if after is not None and after(done) and not stopping:
                 stopping = self._context.stops()
                 if stopping and not saved:
                     self._save(done)
@@ -182,6 +183,7 @@ class TrainingLoop:
         state = self.state
         self._context.group.all_reduce_gradients(state.trainable)
         self._scale.unscale(state.trainable)
+        # Of the summed gradients, so it is the same in all processes, and so is what follows.
         norm = state.gradient_norm().to(sums)
         # One transfer for all numbers: each .tolist() waits for the GPU.
         *total, length = torch.cat([self._context.group.all_reduce(sums), norm[None]]).tolist()
@@ -195,6 +197,7 @@ class TrainingLoop:
         elif math.isfinite(loss) and self._scale.overflowed():
             state.undo()  # float16 only: try again, scaled less
         else:
+            # Not even a step of no gradient: momentum and decay would move the weights.
             self._bad_in_a_row += 1
             empty = math.isnan(loss) and length == 0
             if empty and self._bad_in_a_row >= state.settings.max_bad_steps:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+# Steps without an overflow until the factor is doubled; this and the start are torch's.
 GROW_AFTER = 2000
-"""Steps without an overflow until the factor is doubled."""
+# Powers of two change the exponent only, so scaling loses no digit.
 _START, _MOST = 2.0**16, 2.0**24
-"""Powers of two change the exponent only, so scaling loses no digit."""
 
 
 class LossScale:

@@ -50,6 +50,7 @@ def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfi
         kind = kind_of_weights(Path(root) / member.weights, member.start_member)
         if kind is not None and ("architecture" not in set_by_user or kind.architecture == name):
             name, side = kind.architecture, kind.input_size
+            # What the user sets stands over what the file says.
             options = {**kind.options, **options}
     traits = traits_of(name)
     changed: dict[str, Any] = {"architecture": name, "options": options}
@@ -120,6 +121,7 @@ def _network_of_bundle(path: Path, member: MemberConfig, num_outputs: int) -> nn
             f"{path} holds a network of options {entry.options or 'none'}, whose layers are others"
             f" than those of the options that are set, {member.options or 'none'}"
         ) from None
+    # The start's own: its weights were trained on inputs normalised so.
     network.normalisation = entry.normalisation  # type: ignore[assignment]
     if outputs != num_outputs:
         replace_classifier(network, num_outputs)

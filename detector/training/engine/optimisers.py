@@ -13,8 +13,8 @@ from torch import nn
 from detector.seeds import Seed
 from detector.settings import Settings
 
+# Layers that are new on a pretrained network: its last one, and that of regions/box_loss.py.
 HEAD = ("classifier.", "boxes.")
-"""Layers that are new on a pretrained network: its last one, and that of regions/box_loss.py."""
 
 
 class DescentSettings(Settings):
@@ -87,12 +87,13 @@ def build_optimiser(network: nn.Module, settings: DescentSettings) -> torch.opti
         for (factor, decay), parameters in by_rule.items()
     ]
     rate, momentum, eps = settings.rate, settings.momentum, settings.epsilon
-    if settings.method == "rmsprop":
+    if settings.method == "rmsprop":  # torch adds epsilon outside the root (recipes.py, V3)
         return torch.optim.RMSprop(
             groups, lr=rate, alpha=settings.square_decay, eps=eps, momentum=momentum
         )
     if settings.method == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=(momentum, settings.square_decay), eps=eps)
+    # torch refuses Nesterov's step without momentum; it is plain SGD then.
     nesterov = settings.method == "nesterov" and momentum > 0
     return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov)
 
@@ -123,7 +124,7 @@ def rate_by_step(
     }
 
     def rate(step: int) -> float:
-        if step < warmup:
+        if step < warmup:  # from above 0, so that the first step counts, too
             return base * (step + 1) / (warmup + 1)
         return schedules[settings.schedule](step, (step - warmup) / max(1, steps - warmup))
 

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 CONFIG = "config.yaml"
-"""All settings of a run."""
+# Another name than a run's lock: its folder may hold the bank that it shares, too.
 SHARED_LOCK = ".shared-lock"
-"""Of what runs share, such as a bank; a run's own folder may be the place of its bank, too."""
 
 
 @contextmanager
@@ -40,6 +39,7 @@ def exclusive_lock(
     """
     lock = lock_folder(folder) if group.is_main else None
     try:
+        # Refused together: none may wait for a process that has left.
         if group.any(group.is_main and lock is None, device):
             group.close()
             raise TrainingError(
@@ -94,9 +94,7 @@ def naming_what_differs(folder: Path, settings: BaseModel, free: Any = None) -> 
 
 
 def _changes(path: Path, settings: BaseModel, free: Any) -> list[str] | None:
-    """Each changed setting with its old and its new value; None where the run's settings cannot be
-    read.
-    """
+    """Return sentences, one a changed setting; None where the run's settings cannot be read."""
     try:
         before = type(settings).model_validate(load_config(path))
     except (SettingsError, ValidationError, OSError):

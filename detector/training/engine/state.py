@@ -37,9 +37,8 @@ def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
 
 
 def gather_statistics(network: nn.Module) -> None:
-    """Let batch normalisations with untouched statistics learn them: a deep network with those
-    fixed at 0 and 1 trains as if without normalisation, and its values overflow.
-    """
+    """Let batch normalisations with untouched statistics learn them."""
+    # With those fixed at 0 and 1 a deep network trains as if without normalisation, and overflows.
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and _is_untouched(module):
             module.train()
@@ -74,8 +73,8 @@ class TrainingState:
         self.optimizer = build_optimiser(network, settings)
         self.rate = rate_by_step(settings, steps, steps_per_epoch)
         self.average = WeightAverage(network, settings.average_decay)
+        # Further groups of tensors that are saved, and filled by `resume`.
         self.extra: dict[str, Mapping[str, Tensor]] = {}
-        """Further groups of tensors that are saved, and filled by `resume`."""
         buffers: dict[torch.dtype, list[Tensor]] = {}  # by type: one fused copy each
         for buffer in network.buffers():
             buffers.setdefault(buffer.dtype, []).append(buffer)
@@ -96,10 +95,9 @@ class TrainingState:
             torch._foreach_copy_(before, current)
 
     def undo(self) -> None:
-        """Leave no trace of a step that is not taken: drop its gradients and restore the
-        statistics, which it may have made infinite.
-        """
+        """Drop the gradients of a step that is not taken, and restore the statistics."""
         self.optimizer.zero_grad(set_to_none=True)
+        # Statistics of an infinite batch are no numbers, and no checkpoint could be saved again.
         for current, before in self._buffers:
             torch._foreach_copy_(current, before)
 
@@ -164,10 +162,10 @@ class TrainingState:
 
 
 _GROUP = {"momentum_buffer": "momentum"}
+# What torch's SGD, RMSprop and AdamW keep of each parameter.
 _KEYS = ("momentum_buffer", "square_avg", "exp_avg", "exp_avg_sq", "step")
-"""What torch's SGD, RMSprop and AdamW keep of each parameter."""
 
 
 def _like(parameter: nn.Parameter, saved: Tensor) -> Tensor:
-    """A saved state in its parameter's memory format and place; a step counter stays on the CPU."""
+    # In the parameter's memory format and on its device; torch keeps a step counter on the CPU.
     return torch.empty_like(parameter).copy_(saved) if saved.ndim == parameter.ndim else saved
