@@ -13,8 +13,9 @@ from pydantic import Field
 from detector.settings import Settings
 from detector.structures import Array
 
+# Departs from the paper: a limit of the log ratio of sides, since an outlier would overflow
+# (Detectron's value).
 LARGEST_LOG = float(np.log(1000 / 16))
-"""Departs from the paper: limit of the log ratio of sides, since an outlier would overflow."""
 
 
 class RegressionSettings(Settings):
@@ -56,11 +57,11 @@ def fit_regression(
     """Fit weight (4, F) and bias (4,) to targets (N, 4) on scaled features (N, F).
 
     The targets are centred, the bias is a constant feature and regularised as the others are, the
-    normal equations are solved by Cholesky. R-CNN also whitens the targets and inverts that in the
-    weights: with one ridge for all four it cancels out.
+    normal equations are solved by Cholesky.
     """
     from scipy.linalg import cho_factor, cho_solve
 
+    # R-CNN also whitens the targets and undoes it in the weights: one ridge for all cancels that.
     mean = wanted.mean(0)
     design = np.concatenate([features.astype(np.float64), np.ones((len(features), 1))], 1)
     normal = design.T @ design + settings.ridge * np.eye(design.shape[1])

@@ -11,38 +11,40 @@ import numpy as np
 
 from detector.structures import Array
 
-LEAST_SLOPE = 1e-3
-"""Least slope, so that uninformative margins keep their order."""
+LEAST_SLOPE = 1e-3  # above 0, so that uninformative margins keep their order
 
 
 def fit_logistic(margins: Array, positive: Array) -> tuple[float, float]:
     """Fit slope and offset of sigmoid(slope * margin + offset) to margins (N,) and truth (N,) bool.
 
-    Maximum likelihood with Platt's softened targets, (P + 1) / (P + 2) and 1 / (N + 2), so that it
-    is finite when the margins separate perfectly. The slope is at least `LEAST_SLOPE`.
+    Maximum likelihood with Platt's softened targets. The slope is at least `LEAST_SLOPE`.
     """
     margins = np.asarray(margins, np.float64)
     positive = np.asarray(positive, bool)
     count = int(positive.sum())
     others = len(positive) - count
+    # Targets of 1 and 0 would drive the slope to infinity where margins separate perfectly.
     target = np.where(positive, (count + 1) / (count + 2), 1 / (others + 2))
     slope, offset = _newton(margins, target, np.log((count + 1) / (others + 1)))
     if slope >= LEAST_SLOPE:
         return slope, offset
+    # Nearly flat: the best offset is the log-odds of the mean target.
     return LEAST_SLOPE, float(np.log(target.mean() / (1 - target.mean())))
 
 
+# With steps halved until the likelihood rises (Lin, Lin and Weng 2007).
 def _newton(margins: Array, target: Array, offset: float) -> tuple[float, float]:
-    """Newton's method, with steps halved until the likelihood rises (Lin, Lin and Weng 2007)."""
     at = np.array([0.0, offset])
     design = np.stack([margins, np.ones_like(margins)], 1)
     loss = _loss(design @ at, target)
     for _ in range(100):
+        # exp overflows a double beyond 709.
         probability = 1 / (1 + np.exp(-np.clip(design @ at, -700, 700)))
         gradient = design.T @ (probability - target)
         if abs(gradient).max() < 1e-8 * len(target):
             break
         curvature = (design * (probability * (1 - probability))[:, None]).T @ design
+        # The small ridge: where all margins are equal, the curvature is singular.
         step = np.linalg.solve(curvature + 1e-10 * np.eye(2), gradient)
         for _ in range(30):
             tried = _loss(design @ (at - step), target)
@@ -54,4 +56,5 @@ def _newton(margins: Array, target: Array, offset: float) -> tuple[float, float]
 
 
 def _loss(logits: Array, target: Array) -> float:
+    # logaddexp: log(1 + exp(x)) without overflow.
     return float((np.logaddexp(0, logits) - target * logits).sum())

@@ -89,6 +89,7 @@ def shifted_boxes(
     positive_iou, inside an image of `size` (H, W).
     """
     sides = np.tile(box[2:] - box[:2], 2)
+    # More than are wanted: some overlap too little once all four edges have moved.
     tried = box + rng.uniform(-1 / 6, 1 / 6, (10 * settings.shifted, 4)) * sides
     tried = box_ops.clip(tried, size)
     fits = box_ops.iou(tried, np.asarray(box)[None])[:, 0] >= settings.positive_iou
@@ -146,6 +147,7 @@ def fit_one_class(
     parts = [Described(value.features * scale, value.image) for value in (positives, first, second)]
     margins, truth = [np.zeros(0)], [np.zeros(0, bool)]
     for fold in range(settings.folds):
+        # By images: regions of one image are too alike for a test of the fit.
         training = [part.of(part.image % settings.folds != fold) for part in parts]
         left_out = [part.of(part.image % settings.folds == fold) for part in parts]
         if not (len(training[0].image) and len(training[1].image)):
@@ -162,7 +164,7 @@ def fit_one_class(
         )
     slope, offset = fit_logistic(np.concatenate(margins), is_object)
     weight, bias = _fit_with_mining(parts, settings.svm)
-    row = (weight * scale).astype(np.float32)[None]
+    row = (weight * scale).astype(np.float32)[None]  # a head takes unscaled features
     values = (np.array([value], np.float32) for value in (bias, slope, offset))
     return LinearScores(row, *values)
 

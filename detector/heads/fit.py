@@ -17,11 +17,11 @@ from detector.heads.regions import DescribedImage
 from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.structures import Annotations, Array
 
+# A function that starts another pass over all images; its argument names the pass for progress.
 Images = Callable[[str], Iterable[DescribedImage]]
-"""Function that starts another pass over all images; its argument names the pass for progress."""
 
+# Fewest regions near its objects for which a class gets a regression.
 LEAST_TO_MOVE = 10
-"""Fewest regions near its objects for which a class gets a regression."""
 
 
 def mean_norm(images: Iterable[DescribedImage]) -> float:
@@ -57,6 +57,7 @@ def fit_svms(
     if without:
         raise TrainingError(f"no background for {', '.join(without[:4])}; give more images")
     fitted = [miner.fit() for miner in mining]
+    # With the scale inside, a head takes features as the network gives them.
     weight = (np.stack([row for row, _ in fitted]) * scale).astype(np.float32)
     bias = np.array([value for _, value in fitted], np.float32)
     slope, offset = _curves(images("scores"), weight, bias, settings)

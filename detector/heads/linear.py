@@ -50,13 +50,15 @@ class BoxRegression:
 
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """Heads of one network; by default none."""
+    """Heads of one network; by default none.
+
+    svm    scores of the network's own classes, which replace its softmax
+    added  new classes that the network was not trained on, one row each
+    """
 
     svm: LinearScores | None = None
-    """Scores of the network's own classes, which replace its softmax."""
     regression: BoxRegression | None = None
     added: tuple[LinearScores, ...] = ()
-    """New classes that the network was not trained on, one row each."""
 
     def __bool__(self) -> bool:
         return bool(self.svm or self.regression or self.added)
@@ -88,7 +90,7 @@ class HeadLayers(nn.Module):
             len(heads.added),
             len(heads.regression.bias) if heads.regression else 0,
         )
-        self.requires_grad_(False)
+        self.requires_grad_(False)  # fitted, not trained
 
     def forward(self, features: Tensor) -> Tensor:
         columns = [

@@ -43,7 +43,7 @@ def fit_margin(positives: Array, negatives: Array, settings: SvmSettings) -> tup
     """Fit weight (F,) and bias to positives (P, F) and negatives (N, F): hinge loss with L2."""
     from sklearn.svm import LinearSVC
 
-    machine = LinearSVC(
+    machine = LinearSVC(  # liblinear knows the hinge loss in its dual only
         loss="hinge", penalty="l2", dual=True, random_state=settings.seed, max_iter=20_000,
         C=settings.c, class_weight={1: settings.positive_weight},
         intercept_scaling=settings.bias_feature,
@@ -67,7 +67,7 @@ class HardNegativeMining:
         self.new = 0
         self.weight: Array | None = None
         self.bias = 0.0
-        self._seen: set[bytes] = set()
+        self._seen: set[bytes] = set()  # of the cache: a second pass brings its rows again
 
     def margins(self, features: Array) -> Array:
         """Margins (N,) of features (N, F)."""
@@ -96,11 +96,10 @@ class HardNegativeMining:
         return not known
 
     def _refit(self) -> None:
-        """Fit on the cache, then evict the easy negatives."""
         self.weight, self.bias = fit_margin(self.positives, self.negatives, self.settings)
         self.new = 0
         keep = self.margins(self.negatives) >= self.settings.evict_margin
-        for row in self.negatives[~keep]:
+        for row in self.negatives[~keep]:  # they may return, once they are hard
             self._seen.discard(row.tobytes())
         self.negatives = self.negatives[keep]
 

@@ -38,6 +38,7 @@ class TrainingSetup:
 
     @property
     def steps_per_epoch(self) -> float:
+        # A fraction: a batch may end one epoch and begin the next.
         return len(self.images) / self.settings.optimiser.batch
 
     @property
@@ -95,6 +96,7 @@ def following_start(tree: dict[str, Any], root: Path) -> dict[str, Any]:
     kind = kind_of_weights(root / network["weights"])
     if kind is None or network.get("architecture", kind.architecture) != kind.architecture:
         return tree
+    # A file that does not know its input size leaves the recipe's; what the user sets stands.
     merged: dict[str, Any] = {"architecture": kind.architecture, "input_size": kind.input_size}
     merged = {name: value for name, value in merged.items() if value is not None} | network
     if kind.options:

@@ -43,7 +43,6 @@ def report(setup: TrainingSetup) -> None:
 
 
 def _described(purpose: str, images: LabelledImages | None) -> Iterator[str]:
-    """Describe one set in lines: size, classes, skipped files and unreadable ones."""
     if images is None:
         yield f"{purpose}: no images, so nothing will be measured"
         return

@@ -57,8 +57,9 @@ class Stream:
 
     def _at(self, position: int) -> int:
         epoch, index = divmod(position, self.count)
-        with self._lock:
+        with self._lock:  # of several threads at work on batches
             if epoch not in self._orders:
+                # The 0 keeps orders apart from patches, whose seeds end in 1.
                 rng = np.random.default_rng([self.seed, epoch, 0])
                 # Neighbouring epochs stay: threads ahead of the training are in the next one.
                 near = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
@@ -104,7 +105,7 @@ class PatchBatches:
             except ImageError as error:
                 self.broken[file] = str(error)
                 labels[row] = UNREADABLE
-            except Exception as error:
+            except Exception as error:  # a thread's own traceback tells neither step nor file
                 raise TrainingError(
                     f"step {step}: making a patch of {file} failed"
                     f" ({type(error).__name__}: {error}); the last checkpoint stands"
@@ -119,7 +120,6 @@ class PatchBatches:
         return {"seed": stream.seed, "positions": positions.tolist(), "files": files}
 
     def _patch(self, file: str, position: int) -> Tensor:
-        """The distorted patch (3, S, S) of one image at one position of the stream."""
         rng = np.random.default_rng([self.stream.seed, position, 1])
         pixels = decode(self.images.read(file), file).pixels
         patch = draw_patch(pixels.shape[:2], self.patches, rng)
@@ -129,5 +129,6 @@ class PatchBatches:
         if rng.random() < 0.5 and self.augment.flip:
             patch_pixels = patch_pixels[:, ::-1]
         centred = patch_pixels.astype(np.float32) / 255 - np.array(FILL_MEAN, np.float32)
+        # torch takes no negative strides, which a mirrored patch has.
         crop = torch.from_numpy(np.ascontiguousarray(centred.transpose(2, 0, 1)))
         return distort(crop[None], self.augment, rng)[0]

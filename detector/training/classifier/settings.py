@@ -12,7 +12,8 @@ from detector.training.augment import AugmentSettings
 from detector.training.classifier.patches import PatchSettings
 from detector.training.engine.optimisers import DescentSettings
 
-# Input sizes, from and to, of the auxiliary heads as published.
+# Input sizes, from and to, of the auxiliary heads as published: GoogLeNet's has a layer on a map of
+# 4 x 4, v2's and v3's a 5x5 convolution behind a pool.
 AUXILIARY_SIDES = {
     "googlenet": (224, 224), "bn_googlenet": (224, 224),
     "inception_v2": (299, 1024), "inception_v3": (299, 1024),

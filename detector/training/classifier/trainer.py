@@ -97,6 +97,7 @@ def train(
     group, optimiser = context.group, settings.optimiser
     setup = build_setup(settings, images, validation, context)
     context.out.mkdir(parents=True, exist_ok=True)
+    # Not sampling_seed: the members of an ensemble begin alike (arXiv 1409.4842, section 7).
     torch.manual_seed(settings.optimiser.seed)
     network = build_start(settings, len(images.classes), context.data_root, context.device)
     freeze(network, []) if settings.network.frozen_norm else network.train()
@@ -148,6 +149,7 @@ def _run_steps(
             return True
 
         reached = loop.first
+        # Only the main process keeps a journal, so it alone knows.
         if group.any(
             group.is_main and _validation_is_missing(context.out, reached), context.device
         ):
@@ -171,14 +173,13 @@ def _mean_loss(sums: Sequence[float]) -> float:
 
 
 def _validation_is_due(setup: TrainingSetup, reached: int) -> bool:
-    """True if the validation images are due after `reached` steps."""
     every = setup.settings.optimiser.validate_every
     turns = [int(s / setup.steps_per_epoch / every) for s in (reached - 1, reached)]
     return turns[0] < turns[1] or reached == setup.last
 
 
+# A run may end between the checkpoint of `reached` steps and their validation.
 def _validation_is_missing(out: Path, reached: int) -> bool:
-    """True if a run ended between the checkpoint of `reached` steps and their validation."""
     journal = read_journal(out / JOURNAL)
     was_judged = any(
         entry.get("step") == reached - 1 and "validation" in entry for entry in journal
@@ -190,7 +191,7 @@ def _validate(
     setup: TrainingSetup, validation: LabelledImages, network: nn.Module, loop: TrainingLoop,
     training_step: ClassifierStep, context: RunContext,
 ) -> Accuracy:  # fmt: skip
-    """The accuracy of the averaged weights on the validation images."""
+    # A copy: the network stays as it is trained, and in training mode.
     average = copy.deepcopy(network).eval()
     average.load_state_dict(loop.state.averaged())
     context.group.broadcast_weights(average)  # running statistics are each process's own

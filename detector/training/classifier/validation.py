@@ -58,7 +58,7 @@ def validate(
     sums = torch.zeros(3, dtype=torch.float64)
     with torch.inference_mode():
         for crops, labels in prefetched(load_crops, 0, len(batches), threads=threads):
-            if not len(labels):
+            if not len(labels):  # none of these could be read
                 continue
             scores, truth = network(feed(crops)).float().cpu().numpy(), labels.numpy()
             right = [hits(scores, truth, k).sum() for k in (1, 5)]
@@ -73,7 +73,6 @@ def validate(
 def _central_crops(
     images: LabelledImages, rows: np.ndarray, size: int, broken: dict[str, str]
 ) -> tuple[Tensor, Tensor]:
-    """Crops and labels of the images that can be read."""
     crops, labels = [], []
     for row in rows:
         file = images.files[row]

@@ -43,6 +43,7 @@ class BankFeatures:
     ) -> None:  # fmt: skip
         """Run the layers of `models` above the module `after`, where the bank's trunk ends."""
         self.dataset, self.pool, self.read = dataset, bank.pool, bank.read
+        # Lots are drawn even where nothing is flipped.
         self.mirrored = bank.mirrored & bank.crops.augment.flip
         self.members = len(models)
         self._features = [
@@ -57,7 +58,7 @@ class BankFeatures:
 
     def images(self, member: int, label: str) -> Iterable[DescribedImage]:
         """All images, with the features of one member."""
-        del label  # computed already: there is no progress to show
+        del label  # the features are computed already: there is no progress to show
         for image in np.unique(self.pool.image[self.read]):
             yield from self._of_image(int(image), self._features[member])
 
@@ -79,6 +80,7 @@ class BankFeatures:
                 continue
             boxes = np.concatenate([real.boxes[shown], self.pool.boxes[other_rows]])
             if mirrored:
+                # Any width that holds all boxes will do: deltas are differences.
                 width = int(np.ceil(max(boxes[:, 2].max(), truth.boxes[:, 2].max(initial=0))))
                 boxes = box_ops.flip_horizontally(boxes, width)
                 image_truth = Annotations(

@@ -37,7 +37,7 @@ def load(
     threads = use_threads(threads)
     settings: dict[str, Any] = {"svm": False, "regression": False}
     if max_proposals is not None:
-        settings["max_proposals"] = max_proposals or None
+        settings["max_proposals"] = max_proposals or None  # 0 is all of them
     return load_detector(
         bundle,
         device=use_device(device),
@@ -79,6 +79,7 @@ def describe_regions(
     """
     parts: list[list[torch.Tensor]] = []
     size = detector.batches.chunk.size
+    # At least one chunk: without boxes the features are (0, F), too.
     for first in range(0, max(len(boxes), 1), size):
         rows = slice(first, first + size)
         crops = {}
@@ -118,6 +119,7 @@ class DataFeatures:
         if precision == "auto":
             precision = fastest_precision(detector.device)
         content = [content_hash(read_bytes(sample.path)) for sample, _ in samples]
+        # Another device or number format gives other digits.
         fingerprint = fingerprint_of(
             {
                 "networks": list(networks), "device": detector.device.type, "precision": precision,
@@ -132,7 +134,7 @@ class DataFeatures:
             pass
 
     def _described(self, first: int) -> Generator[torch.Tensor]:
-        """The features (N, F, 1, 1) of each image's regions, all members' side by side."""
+        """Yield the features (N, F, 1, 1) of each image's regions, all members side by side."""
         for (sample, _), boxes in zip(self.samples[first:], self.boxes[first:], strict=True):
             image = read_image(sample.path)
             features = np.concatenate(describe_regions(self.detector, image, boxes), 1)

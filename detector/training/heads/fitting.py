@@ -93,6 +93,7 @@ def fit_heads(
     detector = load(bundle, members, max_proposals, device, precision, threads, quiet)
     cache.mkdir(parents=True, exist_ok=True)
     samples = proposals_of(dataset, detector, cache / "proposals.sqlite", quiet)
+    # Features are cached under the hashes of the weights that make them.
     entries = read_manifest(bundle).members[: len(detector.ensemble.members)]
     networks = [entry.sha256 for entry in entries]
     described = DataFeatures(samples, detector, cache, networks, precision, quiet)
@@ -140,6 +141,7 @@ def fit_heads_of_run(
     if settings.bank is None or not (requested.svm or requested.regression):
         return True
     loaded, after = load_bundle(bundle), settings.bank.after
+    # Never int8, which is for whole networks only.
     precision: Precision = (
         "bfloat16" if fastest_precision(context.device) == "bfloat16" else "float32"
     )

@@ -109,7 +109,7 @@ def measure_calibration(
     logits = [torch.from_numpy(member) for member in known.logits]
     scores = softmax_of(logits, temperatures, known.log_odds).numpy()
     true_scores = scores[np.arange(len(scores)), known.labels].astype(np.float64)
-    loss = -np.log(np.maximum(true_scores, 1e-30)).mean()
+    loss = -np.log(np.maximum(true_scores, 1e-30)).mean()  # a softmax may round to 0
     right = scores.argmax(1) == known.labels
     at_these = replace(images.detector, temperatures=tuple(temperatures))
     images = replace(images, detector=at_these)
@@ -123,9 +123,8 @@ def detections_of(images: ScoredImages) -> dict[str, Detections]:
     detector, results = images.detector, {}
     for sample, found in images:
         detections = detector.detections(found)
-        results[sample.image_id] = detections[
-            detections.labels < len(images.dataset.classes)
-        ]  # none added
+        # Added classes come after the network's own, which the data set has.
+        results[sample.image_id] = detections[detections.labels < len(images.dataset.classes)]
     return results
 
 

@@ -82,7 +82,7 @@ def fit_new_class(
     dataset: Dataset, bundle: Path, max_proposals: int | None, crops: int, seed: int, device: str,
     precision: str, threads: int | None, quiet: bool,
 ) -> tuple[Fitted, bool]:  # fmt: skip
-    """One class more, on the first network, and whether all images could be read."""
+    """Fit a class on the first network; returns it, and True if all images could be read."""
     detector = load(bundle, 1, max_proposals, device, precision, threads, quiet)
     samples = proposals_of(dataset, detector, None, quiet)
     recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": seed}
@@ -164,6 +164,7 @@ def learn_class(
         choose_positives(sample.annotations, found.boxes, found.size, settings, rng)
         for sample, found in samples
     ]
+    # What objects leave of the regions is shared among the images that prove background.
     proving = sum(gives_background(sample) for sample, _ in samples)
     share = max(20, (crops - sum(len(positives.boxes) for positives in objects)) // max(proving, 1))
     early = round(share * settings.first_share)

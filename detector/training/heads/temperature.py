@@ -51,8 +51,8 @@ def log_loss(
     """
     values = np.asarray(logits, np.float64) / temperature
     if log_odds is not None:
-        values[:, -1] -= log_odds
-    values -= values.max(1, keepdims=True)
+        values[:, -1] -= log_odds  # less for background raises all objects alike
+    values -= values.max(1, keepdims=True)  # exp cannot overflow
     of_class = values[np.arange(len(labels)), labels]
     return float((np.log(np.exp(values).sum(1)) - of_class).mean())
 

@@ -38,13 +38,14 @@ def _as_objects(sample: Sample, position: int, difficult: Array) -> Sample:
     An image is not annotated in full where something was set aside, or where it gives positives
     only: R-CNN takes no background there, so no prediction in it counts as false.
     """
+    # Sources mark what they set aside as difficult; what a file calls so is an object here.
     set_aside = sample.annotations.difficult & ~difficult
     objects = sample.annotations[~set_aside]
     in_full = not (sample.positives_only or set_aside.any())
     in_full = in_full and sample.annotated is None
     return replace(
         sample,
-        image_id=f"{position}/{sample.image_id}",
+        image_id=f"{position}/{sample.image_id}",  # two sets may use the same ids
         annotations=replace(objects, labels=np.zeros(len(objects), np.int64)),
         annotated=None if in_full else sample.annotated or frozenset(),
     )

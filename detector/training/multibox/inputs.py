@@ -62,7 +62,7 @@ class TrainingSetup:
         return digest_of(
             [views.digest()],
             np.array([views.complete(image) for image in images]),
-            np.round(priors, 5) + 0.0,  # the last bits differ between machines
+            np.round(priors, 5) + 0.0,  # the last bits, and signs of 0, differ between machines
         )
 
 
@@ -91,7 +91,7 @@ def build_setup(
         options=trunk_settings.options,
         weights=trunk_settings.weights,
     )
-    trunk = Trunk(
+    trunk = Trunk(  # which cuts the last layer off, so its width of 1 means nothing
         build_network(member, 1, context.data_root), trunk_settings.after, pool_behind=False
     )
     whole = on_trunk(trunk, trunk_settings.input_size, priors, settings.heads)

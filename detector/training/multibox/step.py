@@ -60,6 +60,7 @@ class MultiBoxStep:
             self.seconds += time.perf_counter() - before
             learnt = batch.learnt[rows].to(self.device).float()
             total = ((losses.location + losses.confidence) * learnt).sum()
+            # Divided by the whole batch, so that parts and processes add up to its mean.
             (total * (scale / self.batch)).backward()
             parts = torch.stack([losses.location, losses.confidence, losses.matched]).detach()
             sums += torch.cat([(parts * learnt).sum(1), learnt.sum()[None]])

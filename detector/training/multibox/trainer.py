@@ -70,6 +70,8 @@ def train(
                 "location": round(total.location / views, 5),
                 "confidence": round(total.confidence / views, 5),
             }
+            # Shown: a coordinate's root mean square distance in its prior's deviations, for the
+            # loss is alpha / 2 times the squares of an object's four.
             logs.step(
                 current, result, curves,
                 objects=int(total.matched), matching=round(training_step.seconds, 4),
@@ -84,9 +86,8 @@ def _mean_loss(sums: Sequence[float]) -> float:
 
 
 def _measure(setup: TrainingSetup, device: torch.device, group: Group) -> None:
-    """Measure the deviation of the maps' channels on the first batch; the same in all processes."""
     heads: Any = setup.whole.heads
-    if group.is_main:
+    if group.is_main:  # on the first batch of all processes; shares would differ
         whole = replace(setup.examples, stream=setup.examples.stream.whole())
         inputs = whole(0).inputs.to(device)
         learns_below = setup.network is setup.whole

@@ -84,7 +84,7 @@ def draw_view(
     parts are the same, but never mirrored.
     """
     height, width = size
-    mirror = bool(rng.random() < 0.5) and flip
+    mirror = bool(rng.random() < 0.5) and flip  # drawn in any case: the parts stay the same
     for _ in range(_TRIES):
         patch = draw_patch(size, settings, rng)
         corners = [patch.x, patch.y, patch.x + patch.width, patch.y + patch.height]
@@ -169,7 +169,7 @@ class Views:
         made = np.empty((1, self.size, self.size, 3), np.float32)
         crop_into(pixels, box[None], made, context=0)
         if view.mirror:
-            made = made[:, :, ::-1].copy()
+            made = made[:, :, ::-1].copy()  # torch takes no negative strides
         crop = torch.from_numpy(made).permute(0, 3, 1, 2)
         if distorted:
             crop = distort(crop, self.augment, self._chance(image, number, 1))
@@ -219,6 +219,7 @@ class Views:
         return self._sizes[image]
 
     def _chance(self, image: int, number: int, use: int) -> np.random.Generator:
+        # Uses draw apart from each other: 0 a kept view, 1 a view's colours, 2 a drawn view.
         return np.random.default_rng([self.seed, image, number, use])
 
 
