@@ -19,6 +19,7 @@ from detector.cli.app import new_app, run_tool
 
 FIGURES = Path(__file__).parent
 PAGE = FIGURES.parent / "docs" / "speed.md"
+# Sections of the page, by command.
 TITLES = {
     "selective-search": "Selective search beside OpenCV's",
     "classifier": "Inference beside torch as it comes",
@@ -28,7 +29,6 @@ TITLES = {
     "evaluation": "Evaluation",
     "lint": "The annotation check on an index as large as COCO's",
 }
-"""Sections of the page, by command."""
 
 Bundle = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
 Photographs = Annotated[Path, typer.Option(help="Folder of photographs.")]

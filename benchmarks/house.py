@@ -72,19 +72,18 @@ def _riddles(path: Path) -> int:
 
 
 def _options(root: Path) -> Iterator[tuple[str, int]]:
-    """Each command's function with the number of arguments and options that a user can give."""
+    """Yield each command's function, and the number of its arguments and options."""
     for path in _sources(root / "detector" / "cli"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 parameters = [*node.args.args, *node.args.kwonlyargs]
+                # typer passes the context itself.
                 names = [one.arg for one in parameters if one.arg != "context"]
                 if "typer.Option" in ast.unparse(node.args) or "option." in ast.unparse(node.args):
                     yield f"{path.stem}.{node.name}", len(names)
 
 
 def _longest_chain(root: Path) -> int:
-    """Modules in the longest chain of imports; blocks for type checkers do not count."""
-
     def file_of(name: str) -> Path | None:
         base = root.joinpath(*name.split("."))
         files = (base.with_suffix(".py"), base / "__init__.py")
@@ -95,6 +94,7 @@ def _longest_chain(root: Path) -> int:
         path = file_of(name)
         if path is None:
             return 0
+        # Of the module's own level: blocks for type checkers and late imports do not count.
         imports = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)
         ]

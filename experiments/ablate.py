@@ -87,7 +87,7 @@ def proposals(
     read = list(progress(propose_all(dataset, rows), "propose", len(dataset), quiet))
     if not any(read):
         raise ImageError(f"{dataset.name}: none of its images could be read")
-    judged = dataset.subset(rows[0].found)
+    judged = dataset.subset(rows[0].found)  # an unreadable image has no regions in any row
     results = measure_all(judged, rows, seed, rounds)
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
     write_table(out, whole)
@@ -145,6 +145,7 @@ def detection(
         return progress(scored, label, len(readable), quiet)
 
     for row in rows:
+        # What the first row could not read is left out of all, so that they are comparable.
         found.append(measure(readable, row, weights or SHIPPED, threads, out, watched))
         readable = dataset.subset(found[0].results)
     results = judged(readable, found, seed, rounds)

@@ -38,6 +38,7 @@ def cost(build: Callable[[], nn.Module], shape: Shape) -> Cost:
         model, x = build().eval(), torch.empty(1, *shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
+    # torch counts a multiply-add as two operations.
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
 
 
@@ -69,6 +70,7 @@ PAPER1 = "arXiv 1409.4842, columns of Table 1 added up (K is 1024 there)"
 PAPER3 = "arXiv 1512.00567, Table 3"
 TORCHVISION = "torchvision's meta data"
 NETWORKS = [
+    # Twice: with a plain 7x7 first, and with the separable one whose cost Table 1 prints.
     network("googlenet", 6797.7 * 1024, 1.502e9, f"{PAPER1}; 2.7K and 34M, Table 1's conv1, are the"
             " cost of a separable one: the plain 7x7 does 118M"),
     network("googlenet", 6797.7 * 1024, 1.502e9, PAPER1, separable_first=True),
@@ -152,6 +154,7 @@ def side_by_side() -> nn.Module:
     return Mixed(288, [[Halving(384)], [(64, 1), (96, 3), Halving(96)]], pool, 0)
 
 
+# Inputs (C, H, W): of 3a, of 4a, of the last layer, of v3's first reduction, and a photograph.
 ON_28, ON_14, LAST, ON_35, WHOLE = (
     (192, 28, 28), (480, 14, 14), (1024, 7, 7), (288, 35, 35), (3, 299, 299),
 )  # fmt: skip

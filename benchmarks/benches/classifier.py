@@ -36,6 +36,7 @@ class FrameworkResponseNorm(nn.Module):
     """The framework's own operator, as one writes it without knowing better."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # GoogLeNet's constants (BVLC's train_val.prototxt).
         return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
 
 
@@ -78,8 +79,7 @@ def measure(
 
 def a_photograph(bundle: Path, photographs: Path, precision: str, threads: int) -> dict[str, float]:
     """Seconds of one photograph through the whole detector, loaded and warm: its search and as many
-    regions as the bundle says. Of the clock, and of the processor, which other work on the machine
-    does not lengthen much.
+    regions as the bundle says. Of the clock, and of the processor.
     """
     if not photographs.is_dir():
         return {}
@@ -94,7 +94,6 @@ def a_photograph(bundle: Path, photographs: Path, precision: str, threads: int) 
 
 
 def _ways(member: Member, batch: Tensor, threads: int) -> dict[str, Classify]:
-    """The framework as it comes, then each number format that this machine is good at."""
     formats: list[Precision] = ["float32"]
     if fastest_precision("cpu") == "bfloat16":
         formats.append("bfloat16")
@@ -136,7 +135,6 @@ def crops_of(photographs: Path, count: int, size: int) -> tuple[Tensor, str]:
 
 
 def _eager(model: nn.Module, normalisation: Normalisation) -> Classify:
-    """The network in the framework's default layout and number format, its own operators."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     for module in list(plain.modules()):
         for name, child in list(module.named_children()):

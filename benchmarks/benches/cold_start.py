@@ -38,7 +38,6 @@ def measure(picture: Path, rounds: int) -> dict[str, Any]:
 
 
 def _seconds(text: str, picture: Path) -> float:
-    """Processor seconds, user and system, of one new process."""
     root = Path(__file__).resolve().parents[2]
     before = os.times()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}

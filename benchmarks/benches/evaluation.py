@@ -61,7 +61,7 @@ def synthetic(
     About seven objects an image, as in COCO; of the results seven of ten have the right class.
     """
     rng = np.random.default_rng(seed)
-    share = 1 / np.arange(1, classes + 1)
+    share = 1 / np.arange(1, classes + 1)  # as Zipf's law: few classes are common
     share /= share.sum()
     samples, results = [], {}
     each = detections // images

@@ -41,7 +41,7 @@ def write_index(folder: Path, images: int, objects: int) -> Path:
         (folder / "train" / name).write_bytes(b"x")
     corner = rng.uniform(0, 300, (objects, 2)).round(2)
     sides = rng.uniform(5, 150, (objects, 2)).round(2)
-    sides[:DEFECTS] = 0
+    sides[:DEFECTS] = 0  # boxes without area
     owner = rng.integers(0, images, objects)
     label = rng.integers(1, CLASSES + 1, objects)
     boxes = np.concatenate([corner, sides], 1).tolist()

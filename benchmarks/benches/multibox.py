@@ -30,10 +30,10 @@ from detector.structures import Array
 from detector.training.multibox.examples import ViewBatch
 from detector.training.multibox.step import MultiBoxStep
 
+# A forward pass of one image in float32 takes less.
 PROMISE_MS = 150
-"""A forward pass of one image in float32 takes less."""
+# Of a training step: views, and objects in each.
 VIEWS, OBJECTS = 32, 3
-"""Of a training step: views, and objects in each."""
 
 
 def measure(
@@ -116,7 +116,7 @@ def matching_share(trained: TrainedMultiBox, match: str, rounds: int) -> float:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         shares.append(step.seconds / (time.perf_counter() - start))
-    return round(statistics.median(shares[1:]), 4)
+    return round(statistics.median(shares[1:]), 4)  # the first step warms up
 
 
 def bfloat16_difference(trained: TrainedMultiBox, image: Array) -> float | None:
@@ -128,12 +128,11 @@ def bfloat16_difference(trained: TrainedMultiBox, image: Array) -> float | None:
 
 
 def _precisions() -> tuple[Precision, ...]:
-    """Those that MultiBox can be run in; 8 bits are for a whole GoogLeNet only."""
+    # 8 bits are for a whole GoogLeNet only.
     return ("float32", "bfloat16") if fastest_precision("cpu") == "bfloat16" else ("float32",)
 
 
 def _ways(trained: TrainedMultiBox, threads: int) -> dict[str, Callable[[Array], object]]:
-    """Functions of an image, by name. The pass alone gets its crop ready made."""
     ways: dict[str, Callable[[Array], object]] = {
         f"forward, {precision}": _forward(trained, precision) for precision in _precisions()
     }
@@ -147,13 +146,14 @@ def _without_image(classify: FixedBatches, batch: Tensor) -> Callable[[Array], T
 
 
 def _forward(trained: TrainedMultiBox, precision: Precision) -> Callable[[Array], Tensor]:
-    """Image to (1, K, 5); its crop is made once."""
+    """Image to (1, K, 5)."""
     model = prepare_for_inference(
         SingleOutput(trained.network), precision, trained.network.trunk.normalisation
     )
     run, made = FixedBatches(model, batch_size=1), dict[int, Tensor]()
 
     def forward(image: Array) -> Tensor:
+        # Once an image, so that only its first pass is timed with it.
         if id(image) not in made:
             box = whole_image((image.shape[0], image.shape[1]))
             made[id(image)] = crop_batch(image, box, trained.header.input_size, context=0)

@@ -20,15 +20,14 @@ from detector.hardware import usable_cores
 from detector.proposals.selective_search import SelectiveSearch, warm_up
 from detector.structures import Array
 
+# What OpenCV calls fast: three k where the paper has two, and superpixels of 100 pixels and up.
 SAME_WORK = tuple(
     f"{colour}-{k}-{terms}"
     for colour in ("HSV", "Lab")
     for k in (150, 300, 450)
     for terms in ("CTSF", "TSF")
 )
-"""What OpenCV calls fast: three k where the paper has two, and superpixels of 100 pixels and up."""
-GROWTH = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
-"""Megapixels."""
+GROWTH = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)  # megapixels
 LARGE = ((1600, 1200), (4000, 3000))
 
 Run = Callable[[Array], int]
@@ -70,7 +69,7 @@ def _same_work(threads: int) -> Run:
         strategies=SAME_WORK,
         superpixel_scale=1.0,
         min_size=100,
-        min_box_side=1,
+        min_box_side=1,  # OpenCV drops no small box
         longest_side=None,
         threads=threads,
     )
@@ -114,7 +113,7 @@ def _duel(
 
 
 def _best(run: Run, image: Array, rounds: int) -> Array:
-    """Least wall and processor seconds (2,)."""
+    # The least: whatever else the machine does only adds.
     least: Array = np.min([seconds(lambda: run(image)) for _ in range(rounds)], 0)
     return least
 
@@ -172,7 +171,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def _peak_megabytes(photograph: Array, size: tuple[int, int]) -> int:
-    """Largest resident memory of a process of its own that searches the enlarged photograph."""
+    # In a process of its own: the largest so far includes what else this one did.
     data = io.BytesIO()
     np.save(data, photograph)
     child = _CHILD.format(width=size[0], height=size[1])

@@ -20,6 +20,7 @@ from benches.timing import Table, seconds
 from detector.proposals.selective_search import SelectiveSearch
 from detector.structures import Array
 
+# Python functions by what they do; `prepare` contains `planes_of`.
 STAGES = {
     "planes_of": "colour planes",
     "prepare": "smoothing, edge weights, bands",
@@ -29,9 +30,7 @@ STAGES = {
     "group": "grouping",
     "_rank": "ranking",
 }
-"""Python functions by what they do; `prepare` contains `planes_of`."""
-EDGES = 4
-"""Of a pixel: to the right, and the three below."""
+EDGES = 4  # of a pixel: to the right, and the three below
 LOOKUPS = 4
 BYTES = 6
 
@@ -39,7 +38,7 @@ BYTES = 6
 def stages(images: Sequence[Array], rounds: int) -> tuple[Table, dict[str, Any]]:
     """Nanoseconds a pixel of each stage of the doubled fast mode on one thread, and the floor."""
     search = SelectiveSearch(longest_side=None, threads=1)
-    for image in images:
+    for image in images:  # kernels are compiled, buffers filled
         search(image)
     profile = cProfile.Profile(time.process_time)
     for _ in range(rounds):
@@ -65,7 +64,6 @@ def stages(images: Sequence[Array], rounds: int) -> tuple[Table, dict[str, Any]]
 
 
 def _lookup_ns(size: int) -> float:
-    """Nanoseconds of one independent read at random from a table of `size` numbers."""
     rng = np.random.default_rng(0)
     table, out = np.arange(size, dtype=np.uint32), np.empty(size, np.uint32)
     # Neighbours are near each other in an image: places wander by a row or so.

@@ -21,8 +21,8 @@ from detector.models.traits import traits_of
 from detector.training.engine.state import freeze
 from detector.training.regions.loss import region_loss
 
+# Of the matrices: large enough that a device is at its full rate.
 SIDE = {"cpu": 2048, "cuda": 8192}
-"""Of the matrices: large enough that a device is at its full rate."""
 
 
 def measure(
@@ -44,7 +44,7 @@ def measure(
     size = SIDE.get(device.type, 2048)
     one, other = (torch.randn(size, size, device=device, dtype=precision) for _ in range(2))
 
-    def wait() -> None:
+    def wait() -> None:  # a GPU's calls return before its work is done
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

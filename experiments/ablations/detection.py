@@ -89,6 +89,7 @@ def measure(
         raise EvaluationError(
             f"{dataset.name} has other classes than the weights; the mAP needs the same"
         )
+    # These are no settings of a bundle, so the loaded detector is changed.
     if not row.size_prior:
         detector = replace(detector, prior=None)
     if not row.temperature:
@@ -129,7 +130,7 @@ def judged(dataset: Dataset, rows: list[Measured], seed: int, rounds: int) -> li
         }  # fmt: skip
         if verdict.interval is not None:
             one["interval"] = [verdict.interval.low, verdict.interval.high]
-            if row is not rows[0]:
+            if row is not rows[0]:  # paired over images, which all rows share
                 found_first = rows[0].results
                 gain = compare(dataset, found_first, row.results, "voc12", seed, rounds).difference
                 one["gain"] = [gain.estimate, gain.low, gain.high]

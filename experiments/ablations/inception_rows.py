@@ -19,8 +19,8 @@ from detector.settings import Settings, put, validate
 from detector.training.classifier.recipes import with_recipe
 from detector.training.classifier.settings import AUXILIARY_SIDES, ClassifierTrainingConfig
 
+# Networks in which batch normalisation may see one value of a map for each image.
 NORMALISED = ("inception_v2", "inception_v3")
-"""Networks in which batch normalisation may see one value of a map for each image."""
 
 
 class Paper(Settings):
@@ -87,7 +87,7 @@ def differences(one: ClassifierTrainingConfig, other: ClassifierTrainingConfig) 
 
 
 def _check(rows: Sequence[Row], label: str) -> None:
-    """The last row against those above it, and against what only shows after hours."""
+    # Before any row is trained: these faults would only show after hours.
     *above, row = rows
     if row.name in {one.name for one in above}:
         raise SettingsError(f"{label}: {row.name!r} is there already; every row needs its own name")
@@ -111,7 +111,7 @@ def _check(rows: Sequence[Row], label: str) -> None:
 
 def _check_batch(settings: ClassifierTrainingConfig, label: str) -> None:
     how = settings.optimiser
-    part = math.ceil(how.batch / how.accumulate)
+    part = math.ceil(how.batch / how.accumulate)  # as torch.chunk divides
     last = how.batch - part * ((how.batch - 1) // part)
     if settings.network.architecture in NORMALISED and last < 2:
         raise SettingsError(
@@ -121,8 +121,7 @@ def _check_batch(settings: ClassifierTrainingConfig, label: str) -> None:
 
 
 def _check_network(settings: ClassifierTrainingConfig, label: str) -> None:
-    """Refuse unknown options, by a network that is built without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"):  # a network's options are checked without its memory
         try:
             build_model(settings.network.architecture, 2, **settings.network.options)
         except SettingsError as error:
@@ -130,7 +129,6 @@ def _check_network(settings: ClassifierTrainingConfig, label: str) -> None:
 
 
 def _adapt_auxiliary(at: Mapping[str, Any]) -> None:
-    """Let the auxiliary head take crops that are smaller than the published ones."""
     # Not validated yet: a row may still complete these settings.
     network = at.get("network")
     options = network.get("options") if isinstance(network, dict) else None

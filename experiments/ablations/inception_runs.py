@@ -60,12 +60,13 @@ class Result(Settings):
 def runs_of(
     rows: Sequence[Row], seeds: Sequence[int], images: LabelledImages, out: Path
 ) -> list[Run]:
-    """All rows with the first seed, then all with the next."""
+    """All rows with the first seed, then all with the next: a whole table comes first."""
     made = []
     for seed in seeds:
         for row in rows:
             how = row.settings.optimiser.model_copy(update={"seed": seed})
             settings = row.settings.model_copy(update={"optimiser": how})
+            # A row whose settings changed is another run; one that only moved is the same.
             folder = out / "runs" / fingerprint(settings, images)
             made.append(Run(row, seed, settings, folder))
     return made
@@ -98,7 +99,7 @@ def measure_all(
 ) -> Iterator[tuple[Run, Result]]:
     """Each run and its result, until the last or `context.stop`; what is kept is not done again."""
     waiting = sum(kept(run, judged) is None for run in runs)
-    took: list[float] = []
+    took: list[float] = []  # of this process's runs alone: what was kept took no time
     for number, run in enumerate(runs, start=1):
         found = kept(run, judged)
         if found is None:
@@ -136,14 +137,14 @@ def measure(
     found = _judged(run, judged, readable, context)
     if context.group.is_main:
         write_atomically(run.folder / RESULT, found.model_dump_json(indent=1) + "\n")
-        for name in (NEW, CURRENT, PREVIOUS):  # three times the weights each
+        for name in (NEW, CURRENT, PREVIOUS):  # each has the weights three times
             (run.folder / name).unlink(missing_ok=True)
     context.group.barrier()
     return found
 
 
 def _judged(run: Run, judged: LabelledImages, readable: bool, context: RunContext) -> Result:
-    """The saved weights on one central crop of each validation image."""
+    # The saved file, not the weights in memory: a run found finished is judged alike.
     model: Any = load_classifier(run.folder / CLASSIFIER).model.eval().to(context.device)
 
     def feed(crops: Tensor) -> Tensor:

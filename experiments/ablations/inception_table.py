@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ablations.inception_runs import Result, Run
     from detector.datasets.labelled.images import LabelledImages
 
+# Of one row, in per cent: "top1" and "top5", by seed.
 Errors = Mapping[str, Mapping[int, float]]
-"""Of one row, in per cent: "top1" and "top5", by seed."""
 KINDS = ("top1", "top5")
 
 
@@ -96,7 +96,7 @@ def _errors(own: Sequence[tuple[Run, Result]]) -> Errors:
 
 
 def _step(before: Mapping[int, float], after: Mapping[int, float]) -> dict[str, float] | None:
-    """Over the seeds that both rows have."""
+    # Over the seeds that both rows have: the last may be on their way.
     return spread([after[seed] - before[seed] for seed in after if seed in before])
 
 
@@ -106,6 +106,7 @@ def _run(run: Run, result: Result) -> dict[str, Any]:
 
 
 def _less(one: float | None, other: float | None) -> float | None:
+    # Rounded: 23.1 - 23.4 is not quite -0.3.
     return None if one is None or other is None else round(one - other, 6)
 
 

@@ -21,8 +21,7 @@ from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, union
 from detector.structures import Array, Proposals
 
-ADDED = 200
-"""MultiBox regions of GoogLeNet's entry."""
+ADDED = 200  # MultiBox regions of GoogLeNet's entry (arXiv 1409.4842, section 8)
 
 
 @dataclass(eq=False)
@@ -88,6 +87,7 @@ def propose_all(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bool]:
             yield False
             continue
         for row in rows:
+            # The best few of a row above need no search of their own.
             if row.limit is not None and row.against is not None:
                 whole = row.against.found[sample.image_id]
                 row.found[sample.image_id] = whole[: row.limit]
@@ -141,6 +141,7 @@ def add_bounds(
         for number, row in enumerate(rows):
             best = best_overlaps(row.found[sample.image_id].boxes, real, [None])
             covered[number, place] = (best >= 0.5).sum()
+    # Images are drawn, so rounds differ in their number of objects.
     drawn = draws @ objects
     shares = np.divide(
         covered @ draws.T, drawn, out=np.full((len(rows), rounds), np.nan), where=drawn > 0
@@ -155,6 +156,6 @@ def add_bounds(
 
 
 def _bounds(values: Array) -> list[float]:
-    """The middle 95 % of resampled values; those of rounds without an object do not count."""
+    # A round may draw no object at all; its share is nan.
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return [float(low), float(high)]

@@ -78,11 +78,9 @@ def choose_rows(pool: RegionPool, partial: Array, settings: BankSettings) -> Arr
 
 
 def mirrored_rows(image: Array, seed: int) -> Array:
-    """Draw which rows of a bank are mirrored: image numbers (N,), ascending, to (N,) bool. Each
-    image is seeded by its own number, so other images do not change its lot.
-    """
+    """Draw which rows of a bank are mirrored: image numbers (N,), ascending, to (N,) bool."""
     mirrored = np.zeros(len(image), bool)
-    for number in np.unique(image):
+    for number in np.unique(image):  # each with its own seed: other images change nothing
         rows = image == number
         mirrored[rows] = np.random.default_rng([seed, number]).random(rows.sum()) < 0.5
     return mirrored
@@ -95,6 +93,7 @@ class RegionBank:
     pool         the regions that are kept, renumbered 0, 1, 2 ...
     crops        makes the crops; `crops.seed` draws the mirrored ones
     fingerprint  of everything that the outputs depend on beside the regions
+    read         (N,) bool: False where the image could not be read
 
     An image that cannot be read is recorded in the bank (`unread.json`); its outputs mean nothing.
     """
@@ -107,7 +106,6 @@ class RegionBank:
     cache: FeatureCache = field(init=False)
     mirrored: Array = field(init=False)
     read: Array = field(init=False)
-    """(N,) bool: False where the image could not be read."""
 
     def __post_init__(self) -> None:
         self._images, counts = np.unique(self.pool.image, return_counts=True)
@@ -138,14 +136,14 @@ class RegionBank:
     def __call__(self, batch: RegionBatch, _step: int) -> InputBatch:
         """The outputs for a batch that was drawn from `pool`."""
         read = self.read[batch.rows]
+        # With every class allowed the loss is 0.
         allowed_classes = torch.from_numpy(batch.allowed_classes | ~read[:, None])
         return InputBatch(self.cache.read(batch.rows), allowed_classes, torch.from_numpy(read))
 
     def _unread(self) -> set[str]:
-        """The ids of the images that could not be read while their crops were made."""
         try:
             return set(json.loads((self.folder / "unread.json").read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # there is no file while all could be read
             return set()
 
     def _crops_of(self, position: int) -> Tensor:
@@ -153,7 +151,7 @@ class RegionBank:
         rows = np.flatnonzero(self.pool.image == image)
         crops = self.crops(self.pool.batch(rows, self.mirrored[rows]), image)
         if not crops.read.all():  # on disk before its outputs count as done
-            with self._lock:
+            with self._lock:  # of the threads that make crops
                 unread = self._unread() | {self.pool.image_ids[image]}
                 write_atomically(self.folder / "unread.json", json.dumps(sorted(unread)) + "\n")
         return crops.inputs
@@ -163,6 +161,7 @@ def filled(bank: RegionBank, network: nn.Module, context: RunContext, label: str
     """Fill a bank on the main process while the others wait, and open it. Exits once the run is
     asked to stop; what is computed by then is kept.
     """
+    # The maps of eight crops stay in a core's cache.
     batch_size = 8 if context.device.type == "cpu" else 64
     batches = FixedBatches(network, batch_size=batch_size, workers=context.threads)
     filling = bank.fill(batches, context.threads)

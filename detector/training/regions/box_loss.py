@@ -24,11 +24,10 @@ from detector.settings import Settings
 from detector.structures import Array
 from detector.training.engine.network import MemberConfig
 
-LAYER = "boxes"
-"""The layer's name in the network while it is trained."""
+LAYER = "boxes"  # its name in the network while it is trained
 
+# Units of the predicted deltas, so that all four weigh alike (Fast R-CNN's numbers).
 SPREAD = (0.1, 0.1, 0.2, 0.2)
-"""Units of the predicted deltas, so that all four weigh alike (Fast R-CNN's numbers)."""
 
 
 class BoxLossSettings(Settings):
@@ -56,7 +55,7 @@ def add_layer(network: nn.Module, classes: int, start: BoxRegression | None = No
             "box_loss: the network must end in one linear layer, without auxiliary heads"
         )
     layer = nn.Linear(last.in_features, 4 * classes)
-    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.normal_(layer.weight, std=0.001)  # as Fast R-CNN, section 2.3
     nn.init.zeros_(layer.bias)
     if start is not None:
         unit = _units(classes)
@@ -91,22 +90,22 @@ class WithDeltas:
     def __call__(self, inputs: Tensor) -> RegionOutput:
         features = self.network.features(inputs)
         logits = self.network.classifier(self.dropout(features))
-        with torch.autocast(
-            features.device.type, enabled=False
-        ):  # box deltas need float32's precision
+        # Deltas need float32's precision.
+        with torch.autocast(features.device.type, enabled=False):
             return RegionOutput(logits, self.network.boxes(features.float()))
 
 
 def box_loss(deltas: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
     """Smooth L1 loss (N,) of the deltas of each region's own class; 0 for background.
 
-    moves    (N, 4 K) as the layer gives them
+    deltas   (N, 4 K) as the layer gives them
     targets  (N, 4) as `heads.bbox_regression.encode_deltas` gives them
     labels   (N,), K for background
     """
     deltas = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4)
     classes = deltas.shape[1]
     objects = labels < classes
+    # Background has no deltas: it takes the last class's, whose loss is dropped below.
     of_label = deltas[
         torch.arange(len(deltas), device=deltas.device), labels.clamp(max=classes - 1)
     ]
@@ -127,6 +126,5 @@ def split_head(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], BoxRegre
     return rest, BoxRegression(weight * unit[:, None], bias * unit)
 
 
-def _units(classes: int) -> Array:
-    """The factors (4 K,) from the layer's outputs to box deltas."""
+def _units(classes: int) -> Array:  # (4 K,) from the layer's outputs to box deltas
     return np.tile(np.array(SPREAD, np.float32), classes)

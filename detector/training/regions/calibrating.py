@@ -61,9 +61,8 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     first_store = region_store(context.out / "held_out", first, manifest)
     first_images = ScoredImages(images.dataset, first, first_store)
     score, f1 = best_threshold(match_voc(images.dataset, detections_of(first_images)))
-    least = (
-        math.floor(1000 * score) / 1000 if f1 else None
-    )  # rounded down: that score itself still counts
+    # Rounded down: the detection with the best score itself still counts.
+    least = math.floor(1000 * score) / 1000 if f1 else None
     about = {
         "data": f"{pluralise(len(images.dataset), 'image')} held out", "least_iou": LEAST_IOU,
         "regions": len(known.labels), "best_f1": f1, "threshold": least,

@@ -26,11 +26,11 @@ from detector.training.augment import AugmentSettings, distort
 from detector.training.engine.image_cache import ImageCache
 from detector.training.regions.sampling import RegionBatch
 
+# Largest share of the free memory that images may take; the network needs the rest.
 SHARE = 0.4
-"""Largest share of the free memory that images may take."""
 
+# Memory for making crops: the pixels of three batches, before and after, as float32.
 CROP_BYTES = 6 * STACK_BYTES
-"""Memory for making crops: the pixels of three batches, before and after, as float32."""
 
 
 class InputBatch(NamedTuple):
@@ -130,6 +130,7 @@ class DeviceCrops:
         self.broken: dict[Path, str] = {}
         self._unreadable = np.zeros(len(sizes), bool)
         height, width = (int(side) for side in sizes.max(0))
+        # All are padded to the largest; a crop that reaches beyond its image sees this colour.
         fill = torch.tensor(FILL_COLOUR, dtype=torch.uint8, device=device).view(1, 3, 1, 1)
         self._images = fill.expand(len(sizes), 3, height, width).contiguous()
 
@@ -138,7 +139,7 @@ class DeviceCrops:
         paths = [sample.path for sample in self.dataset.samples]
 
         def read(path: Path) -> Array | ImageError:
-            try:
+            try:  # returned: an error raised in a thread would end the loading of all
                 return read_image(path)
             except ImageError as error:
                 return error

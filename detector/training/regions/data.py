@@ -66,6 +66,7 @@ def load_regions(
     held = held_out(dataset, settings.held_out) if settings.held_out else None
     if held is not None:
         apart = {sample.image_id for sample in held.samples}
+        # Before the pool is made: no region of theirs is learnt from.
         dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
     pool = RegionPool(dataset, proposals, settings.sampling)
     if context.group.is_main and not context.quiet and not reported:
@@ -75,6 +76,7 @@ def load_regions(
             typer.echo(f"  {_describe_held_out(held)}", err=True)
     prior = None
     if settings.sampling.size_prior:
+        # Odds are those among the regions that the finished detector will score.
         judged, whole = settings.detect_with or settings.proposals, countable(dataset)
         if judged != settings.proposals and len(whole):
             proposals = _proposals(judged, whole, context, True)
@@ -114,7 +116,7 @@ def _proposals(
                 yield len(results)
 
     context.run_on_main(gathered())
-    if not context.group.is_main:
+    if not context.group.is_main:  # now that all are stored
         for _ in gathered():
             pass
     by_image: dict[str, Proposals] = {}

@@ -14,10 +14,10 @@ import numpy as np
 from detector.datasets import Dataset, Sample
 from detector.structures import Array
 
+# Fewer determine neither a temperature nor a threshold.
 LEAST_IMAGES, LEAST_OBJECTS = 5, 10
-"""Fewer determine neither a temperature nor a threshold."""
+# Least share of each class's objects that stays in the training.
 TRAINING_SHARE = 0.8
-"""Least share of each class's objects that stays in the training."""
 
 
 def held_out(dataset: Dataset, share: float) -> Dataset | None:
@@ -28,7 +28,7 @@ def held_out(dataset: Dataset, share: float) -> Dataset | None:
     """
     wanted = math.ceil(share * len(dataset))
     objects = sum((_objects(sample, dataset) for sample in dataset.samples), _no_objects(dataset))
-    spare = np.floor((1 - TRAINING_SHARE) * objects + 1e-9)
+    spare = np.floor((1 - TRAINING_SHARE) * objects + 1e-9)  # 1 - 0.8 is a little under 0.2
     chosen: list[str] = []
     for sample in sorted(dataset.samples, key=_hash):
         counts = _objects(sample, dataset)
@@ -45,7 +45,7 @@ def held_out(dataset: Dataset, share: float) -> Dataset | None:
 
 
 def _hash(sample: Sample) -> bytes:
-    """A pseudo-random rank of the image that depends on its id alone."""
+    # By the id alone: neither the order nor the other images change an image's rank.
     return hashlib.sha256(sample.image_id.encode()).digest()
 
 

@@ -29,7 +29,7 @@ def region_loss(logits: Tensor, allowed_classes: Tensor, *, label_smoothing: flo
     log_allowed = torch.logsumexp(logits.masked_fill(~allowed_classes, -torch.inf), 1)
     loss = log_all - log_allowed
     if label_smoothing:
-        uniform = log_all - logits.mean(1)
+        uniform = log_all - logits.mean(1)  # the cross entropy with the uniform distribution
         known = allowed_classes.sum(1) == 1
         loss = torch.where(known, (1 - label_smoothing) * loss + label_smoothing * uniform, loss)
     return loss
@@ -37,6 +37,7 @@ def region_loss(logits: Tensor, allowed_classes: Tensor, *, label_smoothing: flo
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """KL divergence from the teacher's softened distribution times T^2 (Hinton et al. 2015)."""
+    # Softening divides the gradients by T^2; the factor keeps their size beside the labels'.
     ours = F.log_softmax(logits.float() / temperature, 1)
     theirs = F.log_softmax(teacher.float() / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1) * temperature**2
@@ -67,8 +68,8 @@ def hardest(losses: Tensor, background: Tensor, share: float) -> Tensor:
     return torch.zeros_like(background).index_fill_(0, chosen, True)
 
 
+# Of each auxiliary head's loss (arXiv 1409.4842, section 5); they are unused at inference.
 AUXILIARY_WEIGHT = 0.3
-"""Of each auxiliary head's loss (arXiv 1409.4842, section 5); they are unused at inference."""
 
 
 def auxiliary_loss(
@@ -82,7 +83,7 @@ def auxiliary_loss(
     `output` is what a network gives in training: logits (N, K+1), or a tuple of them whose first is
     the network's own. `loss` maps logits to any one shape.
     """
-    if not weight >= 0:
+    if not weight >= 0:  # so that nan is refused, too
         raise SettingsError(f"the weight of auxiliary losses is {weight}, expected 0 or more")
     if isinstance(output, Tensor):
         return loss(output)

@@ -135,9 +135,11 @@ def build_member(settings: RegionTrainingConfig, data: RegionData, context: RunC
         pool, crops, below = bank.pool, bank.crops, dict(trunk.state_dict())
         if (teacher := _teacher(settings, data.dataset, context)) is not None:
             taught = _teacher_bank(bank, teacher, len(data.dataset.classes), context)
+            # An image may have failed between the two passes.
             bank.read &= taught.read
         _add_box_layer(settings, network, data.dataset, context)
     names = [name for name, _ in network.named_parameters()]
+    # With a bank, layers that are to be frozen may all lie below, in its trunk.
     freeze(network, [p for p in settings.member.freeze if any(n.startswith(p) for n in names)])
     gather_statistics(network)
     fingerprint = run_fingerprint(
@@ -186,7 +188,7 @@ def open_bank(
 def _teacher_bank(
     bank: RegionBank, teacher: Teacher, classes: int, context: RunContext
 ) -> RegionBank:
-    """A teacher's logits for the crops of a bank: it runs once, too."""
+    # The crops are fixed, so a teacher runs once for each, as the trunk does.
     shape, name = (classes + 1, 1, 1), teacher.fingerprint
     found = RegionBank(
         bank.folder / f"teacher-{name}", bank.pool, bank.crops, shape, bank.fingerprint + name
@@ -201,6 +203,7 @@ def _teacher(
 ) -> Teacher | None:
     if settings.teacher is None:
         return None
+    # In the format of what it teaches: half precision where that is fast.
     precision: Precision = "float32"
     if settings.bank is not None:
         precision = settings.bank.precision
@@ -214,17 +217,16 @@ def _teacher(
 def _add_box_layer(
     settings: RegionTrainingConfig, network: nn.Module, dataset: Dataset, context: RunContext
 ) -> None:
-    """Add the box layer if boxes are learnt, as the start has it if it does."""
     if settings.box_loss is not None:
         start = regression_of_start(settings.member, dataset.classes, context.data_root)
         add_layer(network, len(dataset.classes), start)
+        # Random where the start has none.
         context.group.broadcast_weights(network.get_submodule(LAYER))
 
 
 def _crops(
     settings: RegionTrainingConfig, data: RegionData, context: RunContext
 ) -> RegionCrops | DeviceCrops:
-    """The source of crops: the GPU if all images fit its memory, else the CPU."""
     dataset, member, sizes = data.dataset, settings.member, data.pool.sizes
     how = (settings.augment, settings.optimiser.seed_of_draws, member.context)
     quiet = context.quiet or not context.group.is_main

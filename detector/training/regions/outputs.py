@@ -57,6 +57,7 @@ def write_bundle(
         prior=data.prior,
         provenance=_provenance(settings, data, context.data_root, unfinished),
     )
+    # Background is commoner among proposals than it was in the batches (Saerens et al. 2002).
     raised = math.log(settings.sampling.background_prior)
     states = [_with_background(state, raised) for state, _ in split]
     bundle = context.out / "bundle"
@@ -86,7 +87,7 @@ def _entries(
 def _provenance(
     settings: RegionTrainingConfig, data: RegionData, root: Path, unfinished: str
 ) -> Provenance:
-    """The origin of the weights, without this machine's folders, which mean nothing elsewhere."""
+    # Without this machine's folders, which mean nothing elsewhere.
     if settings.member.weights is not None:
         named = settings.member.model_copy(update={"weights": _portable(settings.member.weights)})
         settings = settings.model_copy(update={"member": named})
@@ -118,7 +119,6 @@ def _portable(path: str) -> str:
 
 
 def _with_background(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
-    """The state with the background logit, the last one, raised by `raised`."""
-    bias = state["classifier.bias"].clone()
-    bias[-1] += raised
+    bias = state["classifier.bias"].clone()  # the training's own average stays
+    bias[-1] += raised  # background is the last class
     return {**state, "classifier.bias": bias}

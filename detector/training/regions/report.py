@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from detector.structures import Array, Proposals
     from detector.training.regions.settings import RegionTrainingConfig
 
+# Of the images of over 8 bits, evenly spaced: those of one camera are alike.
 DEEP_LOOKED_AT = 20
-"""Of the images of over 8 bits, evenly spaced: those of one camera are alike."""
+# Of the objects: below this, what no proposal reaches is what the detector will miss.
 FEW_REACHED = 0.75
-"""Of the objects: below this, what no proposal reaches is what the detector will miss."""
 
 
 def report(
@@ -56,9 +56,7 @@ def report(
 def _reach(
     dataset: Dataset, proposals: Mapping[str, Proposals], settings: RegionTrainingConfig
 ) -> Iterator[str]:
-    """Report how many objects the proposals reach without the annotated boxes, which a finished
-    detector does not have; and if they are few, the cure.
-    """
+    # Without the annotated boxes, which the pool has and a finished detector has not.
     limit = settings.sampling.max_proposals
     reach = coverage(dataset, proposals, [None] if limit is None else [limit, None])
     best, reached = reach.overlaps, (reach.overlaps >= 0.5).sum(0)
@@ -115,9 +113,7 @@ def _cures(
 
 
 def _turned(dataset: Dataset) -> Iterator[str]:
-    """Warn of images turned by EXIF whose annotations do not declare a size, so that the frame of
-    their boxes is unknown.
-    """
+    # A declared size tells whether boxes are of the raw or of the upright image.
     unsized = [
         one
         for one in dataset.samples
@@ -133,7 +129,6 @@ def _turned(dataset: Dataset) -> Iterator[str]:
 
 
 def _dark(dataset: Dataset) -> Iterator[str]:
-    """A warning where images of over 8 bits a value keep few of 256 levels."""
     deep = [sample.path for sample in dataset.samples if is_deep(sample.path)]
     looked_at = deep[:: max(1, -(-len(deep) // DEEP_LOOKED_AT))]
     said: list[str] = []

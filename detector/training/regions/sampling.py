@@ -139,8 +139,7 @@ class RegionPool:
         self.object_labels = _stack([s.annotations.labels for s in dataset.samples], (0,))
         self.object_boxes = _stack([s.annotations.boxes for s in dataset.samples], (0, 4))
         sizes = [proposals[sample.image_id].size for sample in dataset.samples]
-        self.sizes = np.array(sizes, np.int64).reshape(-1, 2)
-        """(images, 2) of (H, W)"""
+        self.sizes = np.array(sizes, np.int64).reshape(-1, 2)  # (images, 2) of (H, W)
         hit = self.object >= 0
         self.object[hit] += np.repeat(first, count)[hit]
         self.labels[hit] = self.object_labels[self.object[hit]]
@@ -150,9 +149,7 @@ class RegionPool:
         self._index()
 
     def _index(self) -> None:
-        """Index the pool: rows of positives and background, the regions of each object in a run,
-        and the objects of each class.
-        """
+        # Regions of one object stand in a run, so that drawing one of them is an addition.
         hit = self.object >= 0
         self.positive = np.flatnonzero(hit)
         self.background = np.flatnonzero(~hit)
@@ -165,6 +162,7 @@ class RegionPool:
         labels = self.object_labels[self._objects]
         self._of_class = [np.flatnonzero(labels == c) for c in range(len(self.classes))]
         sizes = np.array([len(objects) for objects in self._of_class], np.float64)
+        # 0 ** 0 is 1, but a class without objects cannot be drawn.
         weight = np.where(sizes > 0, np.maximum(sizes, 1) ** self.settings.class_power, 0)
         self._class_chance = weight / weight.sum()
 
@@ -220,6 +218,7 @@ class RegionPool:
         objects = np.array(
             [self._of_class[c][rng.integers(len(self._of_class[c]))] for c in labels]
         )
+        # Each object equally often, however many regions it has.
         offset = (rng.random(count) * self._count[objects]).astype(np.int64)
         rows: Array = self._by_object[self._first[objects] + offset]
         return rows
@@ -261,6 +260,7 @@ def assign(
     Ground-truth boxes are regions, too. Those neither positive nor background are left out.
     """
     candidates = proposals.boxes[: settings.max_proposals]
+    # First, so that a proposal equal to an annotated box is the one that goes.
     candidates = np.concatenate([truth.boxes[truth.real], candidates])
     candidates = candidates[box_ops.unique(candidates)]
     which, best = match_to_objects(candidates, truth, settings.positive_iou)
@@ -271,7 +271,7 @@ def assign(
 def _drop_unproven_background(
     sample: Sample, regions: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
-    """The regions without the background of an image that gives positives only."""
+    # R-CNN took no background from images where an object may lie outside every box.
     keep = (regions[1] >= 0) | (not sample.positives_only)
     boxes, which, overlap = regions
     return boxes[keep], which[keep], overlap[keep]
@@ -280,7 +280,7 @@ def _drop_unproven_background(
 def _allowed_background(dataset: Dataset) -> Array:
     """The classes (images, K+1) bool that a region without objects may have."""
     allowed = np.zeros((len(dataset.samples), len(dataset.classes) + 1), bool)
-    allowed[:, -1] = True
+    allowed[:, -1] = True  # background, and in a partial image any class not annotated there
     for row, sample in zip(allowed, dataset.samples, strict=True):
         if sample.annotated is not None:
             row[:] = True
@@ -289,4 +289,5 @@ def _allowed_background(dataset: Dataset) -> Array:
 
 
 def _stack(parts: list[Array], empty: tuple[int, ...]) -> Array:
+    # NumPy refuses to join no arrays.
     return np.concatenate(parts) if parts else np.zeros(empty)

@@ -115,14 +115,13 @@ class RegionTrainingConfig(Settings):
         return self.model_copy(update={"optimiser": self.optimiser.of_member(number)})
 
 
+# Settings that a resumed or finished run may change: they concern the use of the weights, reports
+# and saving, or the division of work.
 NOT_OF_THE_WEIGHTS: Any = {
     "heads": True, "thresholds": True, "detect_with": True, "licence": True,
     "sampling": {"background_prior", "size_prior"},
     "optimiser": {"save_every", "max_bad_steps", "accumulate"},
 }  # fmt: skip
-"""Settings that a resumed or finished run may change: they concern the use of the weights, reports
-and saving, or the division of work.
-"""
 
 
 def run_fingerprint(
@@ -140,14 +139,13 @@ def run_fingerprint(
 
 
 def bank_fingerprint(settings: RegionTrainingConfig, trunk: nn.Module) -> str:
-    """A hash of all that the maps of a bank depend on besides images and boxes, including the
-    trunk's weights. Members that differ in training alone share a bank, and a start that was
-    replaced is noticed.
-    """
+    """A hash of all that the maps of a bank depend on besides images and boxes."""
+    # Members that differ in training alone share a bank.
     chosen = settings.sampling.model_dump(
         include={"positive_iou", "background_low", "near_iou", "max_proposals"}
     )
     rooms = {"data", "classes", "proposals", "augment", "bank"}
     member = settings.member.model_dump(exclude={"freeze", "weights", "start_member"})
+    # By its numbers, not its path: a start that was replaced is noticed.
     about = {"member": member, "trunk": hash_of(trunk)}
     return fingerprint_of({**settings.model_dump(include=rooms), **chosen, **about})

@@ -34,6 +34,7 @@ def prior_of(
     if not parts:
         return None
     sides, is_object = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # The background logit is raised by background_prior (outputs.py), which must not count twice.
     background = sampling.background_per_batch * sampling.background_prior
     odds_learnt = sampling.positives_per_batch / background
     return fit_prior(sides, is_object, odds_learnt)
@@ -45,9 +46,7 @@ def countable(dataset: Dataset) -> Dataset:
 
 
 def _counted(sample: Sample, proposals: Proposals, least: float) -> tuple[Array, Array]:
-    """Sides of the proposals, and whether each is an object, without those on difficult objects and
-    crowds.
-    """
+    """Return sides of the proposals, and True for those on objects."""
     which, _ = match_to_objects(proposals.boxes, sample.annotations, least)
-    known = which != IGNORE
+    known = which != IGNORE  # difficult objects and crowds
     return sides_of(proposals.boxes, proposals.size)[known], which[known] >= 0

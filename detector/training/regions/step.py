@@ -96,7 +96,7 @@ class RegionStep:
         inputs = inputs.to(self.device, non_blocking=True)
         target = target.each(lambda part: part.to(self.device))
         background = target.allowed_classes.shape[1] - 1
-        if self.share < 1:
+        if self.share < 1:  # a pass without gradients, and the step on what it selects
             selected = self._hard(inputs, target, target.labels == background)
             inputs, target = inputs[selected], target.each(lambda part: part[selected])
         sums = torch.zeros(len(RegionSums._fields), device=self.device)
@@ -130,9 +130,7 @@ class RegionStep:
         return total.loss / self.batch_size if total.read else math.nan
 
     def _hard(self, inputs: Tensor, target: Target, background: Tensor) -> Tensor:
-        """Select (N,) bool the objects, and the hardest background of the whole batch: every
-        process scatters its losses, and they are summed up.
-        """
+        """Select (N,) bool the objects, and the hardest background of the whole batch."""
         with self._autocast():
             losses = background_losses(
                 self.network, self.normalise(inputs), target.allowed_classes, background
@@ -140,6 +138,7 @@ class RegionStep:
         place = target.place
         if place is None:
             place = torch.arange(len(inputs), device=self.device)
+        # Every process fills in its own places, and the sum has the losses of all.
         both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
         both[:, place] = torch.stack([losses, background.float()])
         losses, of_background = self.all_reduce(both)

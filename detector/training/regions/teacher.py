@@ -53,7 +53,8 @@ class Teacher(nn.Module):
         ):
             resized = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
             probabilities.append((network(resized).float() / temperature).softmax(-1))
-        return torch.stack(probabilities).mean(0).clamp_min(1e-7).log()  # a softmax of 0 has no log
+        # The logarithm of the mean, as the detector averages; a softmax of 0 has none.
+        return torch.stack(probabilities).mean(0).clamp_min(1e-7).log()
 
 
 def build_teacher(
