@@ -92,7 +92,7 @@ def proposals(
     whole = {"data": dataset.name, "images": len(judged), "rows": results}
     write_table(out, whole)
     show_proposals(whole)
-    return int(not all(read))
+    return int(not all(read))  # 1: some images failed
 
 
 def engine_of(text: str, threads: int) -> Any:
@@ -238,6 +238,7 @@ def train_rows(
 def numbers_of(option: str, text: str, least: int = 0) -> list[int]:
     """The numbers of `0,1,2`."""
     parts = [part.strip() for part in text.split(",")]
+    # isdigit alone takes superscripts, which int refuses.
     numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 11]
     repeated = len(set(numbers)) < len(numbers)
     if len(numbers) < len(parts) or repeated or min(numbers) < least or max(numbers) > LARGEST:

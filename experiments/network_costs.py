@@ -34,6 +34,7 @@ class Cost(NamedTuple):
 
 def cost(build: Callable[[], nn.Module], shape: Shape) -> Cost:
     """Count the network that `build` makes, for one input of `shape` (C, H, W)."""
+    # In evaluation auxiliary heads do not run: they count as parameters, not as operations.
     with torch.device("meta"):
         model, x = build().eval(), torch.empty(1, *shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

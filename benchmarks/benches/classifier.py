@@ -98,6 +98,7 @@ def _ways(member: Member, batch: Tensor, threads: int) -> dict[str, Classify]:
     if fastest_precision("cpu") == "bfloat16":
         formats.append("bfloat16")
     ranges = member.activation_ranges
+    # int8 is for a GoogLeNet on a processor with exact 8-bit products.
     if isinstance(member.model, GoogLeNet) and runs_in_8_bits("cpu"):
         formats.append("int8")
         ranges = ranges or activation_ranges(member.model, batch[:32], member.normalisation)

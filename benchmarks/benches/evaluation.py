@@ -48,6 +48,7 @@ def measure(*, images: int, detections: int, classes: int, rounds: int) -> dict[
         "detections": sum(map(len, results.values())),
         "classes": classes,
         "rounds": rounds,
+        # Linux counts in kilobytes.
         "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     return {"about": machine() | about, "tables": {"protocol": table}}

@@ -85,6 +85,7 @@ def _opencv(threads: int) -> Run:
     def run(image: Array) -> int:
         cv2.setNumThreads(threads)
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        # OpenCV expects BGR.
         search.setBaseImage(np.ascontiguousarray(image[:, :, ::-1]))
         search.switchToSelectiveSearchFast()
         return len(search.process())

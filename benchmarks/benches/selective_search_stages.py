@@ -48,7 +48,7 @@ def stages(images: Sequence[Array], rounds: int) -> tuple[Table, dict[str, Any]]
     times = dict.fromkeys(STAGES, 0.0)
     for (file, _, name), row in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         if name in times and "selective_search" in file and "numba" not in file:
-            times[name] += 1e9 * row[3] / pixels
+            times[name] += 1e9 * row[3] / pixels  # 3: seconds with what it calls
     times["prepare"] -= times["planes_of"]
     runs = len({(s.colour, s.k) for s in search.settings.chosen()})
     size = int(np.mean([image.shape[0] * image.shape[1] for image in images]))

@@ -51,6 +51,7 @@ def median(values: Array, digits: int = 2) -> float:
 
 
 def machine() -> dict[str, str]:
+    # processor() is empty on some systems.
     return {"processor": platform.processor() or platform.machine()}
 
 

@@ -1,6 +1,6 @@
 """Linear heads on a network's features: R-CNN's SVMs and box regression, and single new classes.
 
-A head is fitted after the network and does not change it (Girshick et al. 2014, sections 2.3 and
+A head is fitted after the network and does not change it (Girshick et al. 2014, section 2.3 and
 appendix C). All of them are optional: GoogLeNet's entry had none.
 """
 

@@ -107,6 +107,7 @@ def background_order(
         rng.permutation(np.flatnonzero(chosen & (which == BACKGROUND)))
         for chosen in (best >= settings.near_iou, best < settings.near_iou)
     )
+    # Even turns are near, odd ones far; where one kind ends, the rest of the other follows.
     turn = np.concatenate([2 * np.arange(len(near)), 2 * np.arange(len(far)) + 1])
     return np.concatenate([near, far])[np.argsort(turn, kind="stable")]
 

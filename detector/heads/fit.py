@@ -94,6 +94,7 @@ def _curves(
     margins: list[list[Array]] = [[] for _ in bias]
     truth: list[list[Array]] = [[] for _ in bias]
     for image in images:
+        # Proposals only, as a detector meets them; the first rows are annotated boxes.
         proposed = np.arange(len(image.boxes)) >= len(image.objects)
         margin = image.features @ weight.T + bias
         for label in range(len(bias)):

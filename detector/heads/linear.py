@@ -93,6 +93,7 @@ class HeadLayers(nn.Module):
         self.requires_grad_(False)  # fitted, not trained
 
     def forward(self, features: Tensor) -> Tensor:
+        # One column a class: each score is a probability of its own, not a share of a softmax.
         columns = [
             torch.sigmoid(layer(features) * layer.get_buffer("slope") + layer.get_buffer("offset"))
             for layer in self.scores

@@ -61,6 +61,7 @@ class DescribedImage:
         return mask
 
     def _owners(self, label: int, iou: float) -> Array:
+        # Difficult ones and crowds too, so that regions on them are ignored, not background.
         return match_to_objects(self.boxes, self.truth[self.truth.labels == label], iou)[0]
 
     def positives(self, label: int) -> Array:

@@ -62,11 +62,13 @@ def encode_head(
         for name in fitted.__dataclass_fields__
     }
     label = f"{head.kind} of member {head.member}"
+    # Nothing is written that could not be loaded.
     layout = {name: values.shape for name, values in tensors.items()}
     compare_layouts(layout, _layout(head, classes, fitted.weight.shape[1]), label)
     _check_values(tensors, label)
     data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
+    # Named by its hash, so that it never replaces a head of the bundle that is still there.
     file = f"{head.kind}-{head.member}-{digest[:12]}.safetensors"
     return head.model_copy(update={"file": file, "bytes": len(data), "sha256": digest}), data
 
@@ -79,6 +81,7 @@ def load_head(
 
     data = verified_bytes(folder, head.file, head.bytes, head.sha256)
     label = str(folder / head.file)
+    # By the header alone: a stranger's shapes are refused before memory is taken for them.
     compare_layouts(layout_in_header(data, label), _layout(head, classes, features), label)
     with name_file_in_errors(label):
         tensors = load(data)
@@ -115,5 +118,6 @@ def _check_values(tensors: Mapping[str, Any], label: str) -> None:
             raise BundleError(f"{label}: tensor {name} is {values.dtype}, expected float32")
         if not np.isfinite(values).all():
             raise BundleError(f"{label}: tensor {name} has values that are not finite")
+        # Such a slope would turn the order of regions around.
         if name == "slope" and values.min() <= 0:
             raise BundleError(f"{label}: tensor slope has values that are not above 0")

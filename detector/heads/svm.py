@@ -86,6 +86,7 @@ class HardNegativeMining:
             return
         self.negatives = np.concatenate([self.negatives, np.stack(fresh)])
         self.new += len(fresh)
+        # The first image is fitted at once: only an SVM can tell what is hard.
         if self.weight is None or self.new > self.settings.retrain_after:
             self._refit()
 

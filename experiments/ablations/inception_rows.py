@@ -71,6 +71,7 @@ def read_rows(
     for number, given in enumerate(file.rows, start=1):
         label = f"{path}: row {number}"
         asked: RowSettings = validate(RowSettings, given, label)
+        # In the one tree of all rows: each is the row above and what it changes.
         for name, value in asked.change.items():
             put(tree, name, value)
         settings = validate(ClassifierTrainingConfig, with_recipe(deepcopy(tree)), label)

@@ -62,6 +62,7 @@ def show_proposals(whole: dict[str, Any]) -> None:
 
 
 def show(head: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    # Without markup: names of rows are the user's, and may have brackets.
     table = Table(head, box=None, header_style="bold")
     for title in titles:
         table.add_column(title, justify="right")

@@ -64,6 +64,7 @@ def draw_patch(size: tuple[int, int], settings: PartSettings, rng: np.random.Gen
     """
     height, width = size
     area = rng.uniform(settings.min_area, settings.max_area) * height * width
+    # sqrt(area / aspect) is to be at most the height, sqrt(area * aspect) at most the width.
     low = max(settings.min_aspect, area / height**2)
     high = min(settings.max_aspect, width**2 / area)
     # A lot is drawn in any case: what follows does not depend on the image.

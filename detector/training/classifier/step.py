@@ -90,6 +90,7 @@ class ClassifierStep:
             )  # fmt: skip
             # Divided by the whole batch, so that parts and processes add up to its mean.
             (losses.sum() * (scale / optimiser.batch)).backward()
+            # Auxiliary heads are not there at inference, so they are not counted.
             logits = output[0] if isinstance(output, tuple) else output
             right, readable = logits.argmax(1) == labels, labels != UNREADABLE
             sums += torch.stack([losses.sum(), right.sum(), readable.sum()]).detach()

@@ -100,6 +100,7 @@ def train(
     # Not sampling_seed: the members of an ensemble begin alike (arXiv 1409.4842, section 7).
     torch.manual_seed(settings.optimiser.seed)
     network = build_start(settings, len(images.classes), context.data_root, context.device)
+    # No layer by name: of batch normalisation the statistics alone.
     freeze(network, []) if settings.network.frozen_norm else network.train()
     group.broadcast_weights(network)
     state = TrainingState(

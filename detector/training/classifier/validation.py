@@ -64,6 +64,7 @@ def validate(
             right = [hits(scores, truth, k).sum() for k in (1, 5)]
             sums += torch.tensor([*right, len(truth)], dtype=torch.float64)
     device = next(network.parameters()).device
+    # Sums, not shares: processes may have read different numbers of images.
     top1, top5, count = group.all_reduce(sums.float().to(device)).tolist()
     if not count:
         return Accuracy(math.nan, math.nan, 0)

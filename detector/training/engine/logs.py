@@ -48,7 +48,7 @@ class Logs:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._files.close()
-        if kind is None:
+        if kind is None:  # it says that the run is saved, which after an error it is not
             self._display.close()
 
     def step(

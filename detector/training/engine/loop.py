@@ -86,6 +86,7 @@ class TrainingLoop:
         if self.first == 0 and context.group.is_main:  # an earlier run's say nothing of this one
             for path in context.out.glob("not-finite-*.json"):
                 path.unlink()
+        # One may see another folder: it would train another network, or be waited for in vain.
         if not context.group.agree(self.first, context.device):
             raise TrainingError(
                 f"{context.out}: the processes would go on at different steps, this one at"

@@ -127,7 +127,7 @@ class DataFeatures:
                 "regions": digest_of(content, *self.boxes),
             }
         )  # fmt: skip
-        shape = (int(self.ends[-1]), 1, 1)
+        shape = (int(self.ends[-1]), 1, 1)  # all members' vectors, as a map of one cell
         self.cache = FeatureCache(folder / fingerprint, np.diff(self.first), shape, fingerprint)
         filling = self.cache.fill(self._described)
         for _ in progress(filling, "features", len(samples), quiet):

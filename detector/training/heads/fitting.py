@@ -152,6 +152,7 @@ def fit_heads_of_run(
     except TrainingError as error:
         typer.echo(f"{bundle} is without heads: {error}", err=True)
         return False
+    # Into the same bundle: one command ends with the whole detector.
     save_heads(bundle, bundle, fitted, thresholds_with(loaded.manifest, fitted, True))
     if not context.quiet:
         typer.echo(f"fitted {', '.join(sorted({head.kind for head, _ in fitted}))}", err=True)

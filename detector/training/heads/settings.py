@@ -47,4 +47,4 @@ class FitHeadsSettings(Settings):
     @property
     def most_proposals(self) -> int | None:
         """As the loaders take it: 0 is all regions, None the bundle's own number."""
-        return None if self.max_proposals == "bundle" else self.max_proposals or 0
+        return None if self.max_proposals == "bundle" else self.max_proposals or 0  # null: all

@@ -103,6 +103,7 @@ class CachedExamples:
     def __call__(self, step: int) -> ViewBatch:
         rows = self.stream.at(self.stream.positions(step))
         complete = [self.fixed.views.complete(int(self.fixed.image[row])) for row in rows]
+        # All are learnt from: an image that could not be read has no views here.
         return ViewBatch(
             self.maps.read(rows), [self.fixed.boxes(row) for row in rows],
             torch.tensor(complete), torch.ones(len(rows), dtype=torch.bool),

@@ -129,6 +129,7 @@ def _cache_maps(
         batch_size=8 if context.device.type == "cpu" else 64, workers=context.threads,
     )  # fmt: skip
     images = len(fixed.counts)
+    # Together, since an image has only a few views.
     described = through(network, fixed.crops, images, threads=context.threads, together=8)
     filling = cache.fill(described)
     context.run_on_main(progress(filling, "maps", images, context.quiet))

@@ -31,7 +31,7 @@ def write_weights(
     whole = copy.deepcopy(setup.whole).cpu()
     if setup.network is setup.whole:
         whole = trained  # type: ignore[assignment]
-    else:
+    else:  # a bank: only the heads were trained
         whole.heads = trained
     trunk, data = settings.trunk, setup.views.dataset
     header = MultiBoxHeader(

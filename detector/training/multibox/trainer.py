@@ -35,7 +35,7 @@ def train(
     and the skipped images.
     """
     optimiser, network, group = settings.optimiser, setup.network, context.group
-    freeze(network, [])
+    freeze(network, [])  # no layer by name: the statistics of batch normalisation alone
     steps_per_epoch = setup.count / optimiser.batch
     last = math.ceil(optimiser.epochs * steps_per_epoch)
     state = TrainingState(

@@ -199,6 +199,7 @@ class Views:
         """A hash of the image files and of the boxes annotated in each."""
         samples = self.dataset.samples
         objects = [sample.annotations for sample in samples]
+        # With the contents: an image may be replaced under its name and size.
         return digest_of(
             [sample.image_id for sample in samples],
             self.contents,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from detector.detection.detector import Detector
     from detector.training.engine.context import RunContext
 
+# A score far below any threshold that may be best, and VOC's least overlap.
 LEAST_SCORE, LEAST_IOU = 0.01, 0.5
 
 

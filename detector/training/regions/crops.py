@@ -167,7 +167,7 @@ class DeviceCrops:
         if self.augment.flip:
             flip = torch.from_numpy(batch.flip).to(self.device)[:, None, None, None]
             crops = torch.where(flip, crops.flip(3), crops)
-        rng = np.random.default_rng([self.seed, step, 1])
+        rng = np.random.default_rng([self.seed, step, 1])  # the draws of RegionCrops
         read = ~self._unreadable[batch.image]
         allowed_classes = torch.from_numpy(batch.allowed_classes | ~read[:, None])
         crops = crops.contiguous(memory_format=torch.channels_last)

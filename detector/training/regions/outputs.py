@@ -94,6 +94,7 @@ def _provenance(
     sources = ", ".join(
         f"{_portable(one.path)}{f' ({one.split})' if one.split else ''}" for one in settings.data
     )
+    # So that an evaluation can warn when it meets a picture again that was learnt from.
     held = picture_hashes(data.held) if data.held else ()
     return Provenance(
         training_data=f"{len(data.dataset)} images of {sources}",

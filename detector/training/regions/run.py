@@ -64,6 +64,7 @@ def learn(settings: RegionTrainingConfig, context: RunContext, members: int = 1)
             if members > 1 and not context.quiet:
                 typer.echo(f"member {number + 1} of {members}", err=True)
             own = replace(context, out=out if members == 1 else out / f"member-{number}")
+            # In `context`, not `own`: members share a bank.
             member = build_member(settings.of_member(number), data, context)
             loop = TrainingLoop.begin(member.state, own, settings, NOT_OF_THE_WEIGHTS, folder=out)
             reached = train_member(loop, member.examples, member.step, own)

@@ -201,6 +201,7 @@ class RegionPool:
             chosen.append(self.background[rng.integers(len(self.background), size=total - near)])
         rows = np.concatenate(chosen)
         rows = rows[rng.permutation(len(rows))]
+        # Lots of mirroring, even where no crop is flipped.
         return self.batch(rows, rng.random(len(rows)) < 0.5)
 
     def restricted(self, rows: Array) -> RegionPool:

@@ -68,6 +68,7 @@ def build_teacher(
     are `classes`.
     """
     bundle = load_bundle(Path(root) / settings.bundle)
+    # Classes that heads have added are none of its networks'.
     if bundle.manifest.network_classes != tuple(classes):
         raise SettingsError(
             f"teacher.bundle: {settings.bundle} knows other classes than the data;"
