@@ -234,7 +234,7 @@ def table(title: str, rows: list[Row]) -> None:
 
 
 def short(number: float) -> str:
-    """With four digits: 112.9M, 1.583G."""
+    """Format a number with four digits: 112.9M, 1.583G."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if number >= unit:
             return f"{number / unit:.4g}{letter}"
@@ -242,7 +242,7 @@ def short(number: float) -> str:
 
 
 def sibling(counted: int, published: float | None) -> str:
-    """The published figure and how far ours is from it."""
+    """Format the published figure, and our count's difference from it in per cent."""
     if published is None:
         return "-"
     away = round(counted / published - 1, 3) + 0.0  # no "-0.0%"

@@ -33,7 +33,7 @@ Classify = Callable[[Tensor], Tensor]
 
 
 class FrameworkResponseNorm(nn.Module):
-    """The framework's own operator, as one writes it without knowing better."""
+    """Response normalisation by the framework's own operator."""
 
     def forward(self, x: Tensor) -> Tensor:
         # GoogLeNet's constants (BVLC's train_val.prototxt).
@@ -43,7 +43,7 @@ class FrameworkResponseNorm(nn.Module):
 def measure(
     bundle: Path | None, photographs: Path, *, crops: int, rounds: int, threads: int
 ) -> dict[str, Any]:
-    """Every way on the same crops, in turn, `rounds` times; medians, and ratios to the first."""
+    """Time every way in turn on the same crops: medians of `rounds`, and ratios to the first."""
     torch.set_num_threads(threads)
     member, name = member_of(bundle)
     batch, source = crops_of(photographs, crops, member.input_size)

@@ -22,7 +22,7 @@ SIDE = 640
 
 
 def measure(*, images: int, detections: int, classes: int, rounds: int) -> dict[str, Any]:
-    """Every protocol, and COCO's by every engine that is installed; medians of `rounds`."""
+    """Time every protocol, and COCO's by every installed engine; medians of `rounds`."""
     dataset, results = synthetic(images, detections, classes)
     mean_ap: dict[str, float] = {}
 
@@ -57,9 +57,9 @@ def measure(*, images: int, detections: int, classes: int, rounds: int) -> dict[
 def synthetic(
     images: int, detections: int, classes: int, seed: int = 0
 ) -> tuple[Dataset, dict[str, Detections]]:
-    """Objects of all sizes, classes of very different frequency, results that are often near one.
+    """Make objects of all sizes and of classes of very different frequency, and results near them.
 
-    About seven objects an image, as in COCO; of the results seven of ten have the right class.
+    About seven objects an image, as in COCO; seven of ten results have the right class.
     """
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, classes + 1)  # as Zipf's law: few classes are common

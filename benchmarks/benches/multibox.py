@@ -1,4 +1,4 @@
-"""The cost of a pass of MultiBox in crops of the classifier: so many it has to save."""
+"""The cost of a pass of MultiBox in crops of the classifier, which it has to save to pay off."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure(
     weights: Path | None, bundle: Path | None, photographs: Path,
     *, crops: int, rounds: int, threads: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Every way in turn, `rounds` times: medians, and ratios to a crop of the same round.
+    """Time every way in turn, `rounds` times: medians, and ratios to a crop of the same round.
 
     Each round takes the next photograph. A crop is the member's at the precision that is its
     default here. Ratios are of processor time, which a busy machine stretches less than the clock.
@@ -88,9 +88,9 @@ def measure(
 
 
 def matching_share(trained: TrainedMultiBox, match: str, rounds: int) -> float:
-    """Median share of matching and loss in a training step of the heads alone on kept maps.
+    """Median share of matching and loss in a training step of the heads alone on cached maps.
 
-    A step of the whole network takes longer and matches as long.
+    A step of the whole network takes longer, but its matching takes as long.
     """
     rng = np.random.default_rng(0)
     heads = copy.deepcopy(trained.network.heads).train().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Selective search, ours against OpenCV's: the same images in one run, by turns."""
+"""Our selective search against OpenCV's: the same images in one run, by turns."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def _opencv(threads: int) -> Run:
 def _duel(
     ours: Run, theirs: Run, images: Sequence[Array], rounds: int, clock: int
 ) -> dict[str, Any]:
-    """Both on every image, by turns: medians over rounds and images, quartiles of the ratios.
+    """Time both on every image, by turns: medians over rounds and images, quartiles of the ratios.
 
-    `clock` is 0 for the one on the wall, 1 for the processors'.
+    clock  0 for wall time, 1 for the processors'
     """
     times = by_turns({"ours": ours, "opencv": theirs}, images, rounds * len(images))
     of_images = {

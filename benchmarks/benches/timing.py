@@ -1,4 +1,4 @@
-"""One timer and one layout of figures for all benchmarks.
+"""Timing, and the layout of figures, of all benchmarks.
 
 A benchmark's figures are {"about": {name: value}, "tables": {title: {row: {column: value}}}}. Ways
 are run by turns, so that a machine that gets busy slows all of them, and compared by their ratios.
@@ -23,7 +23,7 @@ Table = dict[str, dict[str, Any]]
 
 
 def clocks() -> tuple[float, float]:
-    """The clock on the wall, and this process's time on all processors, in seconds."""
+    """Wall time, and this process's time on all processors, in seconds."""
     return time.perf_counter(), time.process_time()
 
 

@@ -73,9 +73,9 @@ def measure(
     out: Path,
     watched: Callable[[Iterator[Any]], Iterator[Any]],
 ) -> Measured:
-    """Run one row; proposals and what the networks say of them are kept in `out`, for all rows.
+    """Run one row; proposals and the networks' outputs are cached in `out` for all rows.
 
-    An image that cannot be read is said on stderr and has no result.
+    An image that cannot be read is reported on stderr and has no result.
     """
     settings = settings_given(
         row.max_proposals, row.voting, svm=row.svm, regression=row.regression,
@@ -112,7 +112,7 @@ def measure(
 def settings_given(
     max_proposals: int | None, voting: float | None = None, **values: Any
 ) -> dict[str, Any]:
-    """The DetectionSettings that an option names; 0 regions are all of them, 0 voting is none."""
+    """The detection settings that a row names; 0 regions are all of them, 0 voting is none."""
     given = {name: value for name, value in values.items() if value is not None}
     zero_is_none = {"max_proposals": max_proposals, "voting_iou": voting}
     return given | {name: one or None for name, one in zero_is_none.items() if one is not None}

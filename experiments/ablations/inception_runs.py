@@ -1,4 +1,4 @@
-"""Training and judging the rows of an ablation, each with each seed; what is done is kept."""
+"""Training and evaluation of the rows of an ablation with each seed; finished runs are kept."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def kept(run: Run, judged: LabelledImages) -> Result | None:
 
 
 def announced(rows: Sequence[Row], runs: Sequence[Run], judged: LabelledImages) -> Iterator[str]:
-    """Sentences on the work to do, and where it departs from the paper."""
+    """Describe the work ahead, and where it departs from the paper."""
     done = sum(kept(run, judged) is not None for run in runs)
     yield f"{len(runs)} runs, {done} of them done already"
     if any(row.adapted for row in rows):
@@ -97,7 +97,7 @@ def measure_all(
     judged: LabelledImages,
     context: RunContext,
 ) -> Iterator[tuple[Run, Result]]:
-    """Each run and its result, until the last or `context.stop`; what is kept is not done again."""
+    """Yield each run and its result, until the last or `context.stop`; kept results are read."""
     waiting = sum(kept(run, judged) is None for run in runs)
     took: list[float] = []  # of this process's runs alone: what was kept took no time
     for number, run in enumerate(runs, start=1):
@@ -126,7 +126,7 @@ def measure(
     judged: LabelledImages,
     context: RunContext,
 ) -> Result | None:
-    """Train where that is not done, judge, and keep the result; None if it was asked to stop."""
+    """Train unless that is done, evaluate, and write the result; None if it was asked to stop."""
     readable = not SkippedFiles(run.folder, context.group, resumed=True)
     if not (run.folder / CLASSIFIER).is_file():
         own = replace(context, out=run.folder)

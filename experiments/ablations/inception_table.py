@@ -65,7 +65,7 @@ def summary(
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean, lowest and highest."""
+    """Mean, lowest and highest; None of no values."""
     if not values:
         return None
     return {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}

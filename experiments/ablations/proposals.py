@@ -78,7 +78,7 @@ def rows_of_budgets(name: str, proposer: Proposer, budgets: Sequence[int]) -> li
 
 
 def propose_all(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bool]:
-    """Let each row propose for each image, in turn; yields whether the image could be read."""
+    """Propose by each row for each image, in turn; yields True for an image that can be read."""
     for sample in dataset.samples:
         try:
             image = read_image(sample.path)

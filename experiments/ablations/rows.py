@@ -12,7 +12,7 @@ from detector.settings import Settings, load_config, validate
 
 
 class RowFile(Settings):
-    """`common` is where rows begin."""
+    """The rows of a table, and `common`, from which each of them starts."""
 
     common: dict[str, Any] = {}
     rows: tuple[dict[str, Any], ...] = Field(min_length=1)

@@ -15,7 +15,7 @@ from detector.files import write_atomically
 
 
 def write_table(out: Path, whole: dict[str, Any]) -> None:
-    """Leave a table as ablation.json in the folder `out`."""
+    """Write a table as ablation.json in the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "ablation.json", json.dumps(whole, indent=1) + "\n")
 

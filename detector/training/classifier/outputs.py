@@ -23,7 +23,7 @@ SAMPLE = 50
 
 
 def report(setup: TrainingSetup) -> None:
-    """Say on stderr what will be learnt from and for how long, before hours are spent on it."""
+    """Report on stderr what will be learnt from and for how long, before hours are spent on it."""
     settings, optimiser = setup.settings, setup.settings.optimiser
     for line in (
         *_described("learn", setup.images), *_described("judge", setup.validation)

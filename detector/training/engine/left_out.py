@@ -16,7 +16,7 @@ PATTERN = "left-out*.json"
 
 
 class SkippedFiles:
-    """The skipped files and why; each process writes those it meets into a file of its own."""
+    """Skipped files with their reasons; each process writes its own into a file of its own."""
 
     def __init__(self, folder: Path, group: Group, *, resumed: bool) -> None:
         """Read what a `resumed` run has recorded; a new run removes the records of the one before
@@ -42,7 +42,7 @@ class SkippedFiles:
         return bool(self._before or self._own)
 
     def record(self, failures: dict[Path, str] | dict[str, str], among: str = "") -> None:
-        """Write down the files of `failures` (file -> why it could not be read) that are new.
+        """Record the files of `failures` (file -> reason) that are new.
 
         among  a prefix that tells files of one name in different sets apart
         """

@@ -18,7 +18,7 @@ JOURNAL = "journal.jsonl"  # in the folder of a run
 
 
 class Logs:
-    """The logs of a run while its steps are taken; silent on all processes but the main one."""
+    """The logs of a run; files are written by the main process only."""
 
     def __init__(
         self, context: RunContext, loop: TrainingLoop, batch_size: int, *,
@@ -70,7 +70,7 @@ class Logs:
         self._display.step(current.step, result.loss, current.rate, shown, current.waited)
 
     def note(self, step: int, name: str, numbers: Mapping[str, float], text: str) -> None:
-        """Log numbers of a step that share a name, such as an accuracy; `text` says them."""
+        """Log numbers of a step that share a name, such as an accuracy, and show `text`."""
         self._display.say(f"{name}: {text}")
         if self._journal is not None:
             self._journal.write(**{"step": step, name: dict(numbers)})

@@ -156,7 +156,7 @@ def priors_of(settings: MultiBoxTrainingConfig, views: Views) -> Priors:
 
 
 def report(setup: TrainingSetup, settings: MultiBoxTrainingConfig) -> None:
-    """Say on stderr what will be learnt from and what was left out, before the training."""
+    """Report on stderr what will be learnt from and what was left out, before the training."""
     dataset = setup.views.dataset
     objects = sum(len(sample.annotations) for sample in dataset.samples)
     empty = sum(not len(sample.annotations) for sample in dataset.samples)

@@ -35,7 +35,7 @@ LEAST_SCORE, LEAST_IOU = 0.01, 0.5
 
 def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     """Fit each network's temperature, and the threshold with the best F1 for the first network
-    alone, and write them into the run's bundle. Says so on stderr where that is impossible.
+    alone, and write them into the run's bundle. Where that is impossible, a sentence on stderr.
     """
     bundle = context.out / "bundle"
     manifest = read_manifest(bundle)
@@ -58,6 +58,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     except (DatasetError, TrainingError) as error:
         typer.echo(f"{bundle} is as it was trained: {error}", err=True)
         return
+    # For one network, which is what a detector runs unless it is asked for more.
     first = replace(load(1), temperatures=tuple(temperatures[:1]))
     first_store = region_store(context.out / "held_out", first, manifest)
     first_images = ScoredImages(images.dataset, first, first_store)
