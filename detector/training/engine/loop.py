@@ -130,7 +130,7 @@ class TrainingLoop:
 
         Ends after the last step, or, with a checkpoint, where any process was asked to stop.
         """
-        if self._context.stops():
+        if self._context.stops():  # asked before the first step, while the inputs were made
             return
         settings = self.state.settings
         before, seed = time.perf_counter(), settings.seed_of_draws

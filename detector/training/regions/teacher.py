@@ -37,7 +37,7 @@ class Teacher(nn.Module):
             {
                 "members": [member.model_dump(include=fields) for member in members],
                 "networks": [hash_of(model) for model in bundle.models],
-                "precision": precision,
+                "precision": precision,  # its logits may be cached
             }
         )
         self.networks = nn.ModuleList(
