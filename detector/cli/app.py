@@ -61,7 +61,7 @@ def run_tool(
             code = command(
                 [one for one in arguments if one != DEBUG],
                 prog_name=name,
-                standalone_mode=False,
+                standalone_mode=False,  # else click words the errors and chooses the exit code
                 obj=f"{name} {shlex.join(arguments)}",
             )
         except Exception as error:
@@ -75,11 +75,9 @@ def run_tool(
     sys.exit(_close_streams(code if isinstance(code, int) else 0))
 
 
+# A standard stream whose failures end no work: a reader that went away, such as `head`, wants no
+# more, and any other failure is reported at the end.
 class _Outlet(io.FileIO):
-    """A standard stream whose failures end no work: a reader that went away, such as `head`, wants
-    no more, and any other failure is reported at the end.
-    """
-
     failed: OSError | None = None
 
     def write(self, data: Any, /) -> int | None:  # type: ignore[override]
@@ -92,18 +90,18 @@ class _Outlet(io.FileIO):
             return len(data)
 
 
+# The caller may have closed a standard stream, and a terminal may lack a name's letters.
 def _prepare_streams() -> None:
-    """Open the standard streams that the caller closed, and let them take every letter."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # else the next file to be opened would get the stream's number, and its text
+            # Otherwise the next file to be opened would get the stream's number, and its text.
             handle = os.open(os.devnull, os.O_RDWR)
             os.dup2(handle, number)
             if handle != number:
                 os.close(handle)
-            os.set_inheritable(number, True)
+            os.set_inheritable(number, True)  # what os.open gives is not (PEP 446)
         stream = getattr(sys, name)
         if stream is None:
             nowhere = open(os.devnull, "w" if number else "r", errors="backslashreplace")  # noqa: SIM115
@@ -120,11 +118,12 @@ def _prepare_streams() -> None:
                     write_through=stream.write_through,
                 )
                 setattr(sys, name, stream)
-            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a name's letters
+            stream.reconfigure(errors="backslashreplace")
 
 
+# A standard output that could not be written, on a full disk, is the failure of a run that was fine
+# otherwise.
 def _close_streams(code: Any) -> Any:
-    """Flush; the exit code, or that of a failure where standard output could not be written."""
     sys.stdout.flush()
     binary = getattr(sys.stdout, "buffer", None)
     raw = getattr(binary, "raw", binary)
@@ -187,7 +186,7 @@ def reject_unused(context: typer.Context, names: Iterable[str], where: str) -> N
 
 def sibling(out: Path, suffix: str) -> Path:
     """The folder OUT.SUFFIX beside an --out."""
-    # made absolute first: `.` and `..` have a name, too
+    # Made absolute first: `.` and `..` have a name, too.
     return Path(os.path.abspath(out) + suffix)
 
 
@@ -215,6 +214,7 @@ def new_app(description: str = "") -> typer.Typer:
 
 
 def _exit_code_of(error: Exception) -> int:
+    # click's, by its name: typer may keep its own copy of click.
     if type(error).__name__ == "Abort":
         return 128 + signal.SIGINT
     code = getattr(error, "exit_code", None)

@@ -42,6 +42,7 @@ def main(
 
     loaded = load_bundle(bundle)
     named = image_paths(images, sys.stdin)
+    # Photographs beyond the number of crops would give none.
     taken = named[:: max(1, len(named) // crops)][:crops]
     paths = _readable(taken)
     ranges = []
@@ -49,6 +50,7 @@ def main(
         if not isinstance(model, GoogLeNet):
             raise SettingsError(f"{bundle}: {member.architecture} has no 8-bit form; nothing done")
         sample = _regions(loaded, paths, crops, member.input_size, member.context)
+        # Every other crop, so that either half has regions of every photograph.
         ranges.append(activation_ranges(model, sample[::2], member.normalisation))
         _compare(loaded, len(ranges) - 1, ranges[-1], sample[1::2])
     set_activation_ranges(bundle, ranges)
@@ -58,8 +60,8 @@ def main(
     return code_of_made(len(paths) < len(taken), strict)
 
 
+# Read once before any crop is made: the crops are shared out among the readable ones.
 def _readable(paths: list[Path]) -> list[Path]:
-    """Those that are images; each other one is told. Raises ImageError where none is."""
     from detector.errors import ImageError
     from detector.images.decoding import read_image
     from detector.progress.messages import escape_controls

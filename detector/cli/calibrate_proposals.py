@@ -92,6 +92,7 @@ def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Arra
     from detector.proposals.calibration import LEAST_IOU
 
     image = read_image(sample.path)
+    # A crowd's box is that of no single object.
     objects = sample.annotations.boxes[~sample.annotations.crowd]
     by_engine = {}
     for name, propose in engines.items():

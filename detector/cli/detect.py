@@ -94,7 +94,7 @@ def main(
             write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
             clear(out, records, key, pictures=pictures, results=False)
         if not any(record.waits for record in records):
-            done.forget()
+            done.forget()  # a finished run has nothing to go on from
         if as_json:
             print(json.dumps(rows))
         if all(record.error is not None for record in records):
@@ -146,7 +146,6 @@ def _describe(
 
 
 def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any] | None:
-    """Where the regions came from, as run.json holds it."""
     from detector.proposals.cache.stored import describe
 
     if store is not None:

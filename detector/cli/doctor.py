@@ -22,8 +22,8 @@ import typer
 
 from detector.progress.messages import escape_controls
 
+# The clone, or the folder of installed packages.
 ROOT = Path(__file__).resolve().parents[2]
-"""The clone, or the folder of installed packages."""
 IS_CLONE = (ROOT / "pyproject.toml").is_file()
 Environment = Mapping[str, str] | None
 MODULES = (
@@ -95,6 +95,7 @@ def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
 
 def versions_of(names: Sequence[str], environment: Environment) -> dict[str, str]:
     """Versions of the packages that are installed, without an import."""
+    # Reversed, so that of two copies the first on the path stays: the one that is imported.
     listing = "{d.metadata['Name']: d.version for d in reversed(list(m.distributions()))}"
     program = f"import importlib.metadata as m\nprint(json.dumps({listing}))"
     found, _ = run_apart(program, environment)
@@ -188,10 +189,10 @@ def check_memory(free: float | None) -> Check:
     return Check("memory", "ok", f"{free:.1f} GB free")
 
 
+# A container's limit (cgroup v2) does not show in /proc/meminfo.
 def _free_memory(
     group: Path = Path("/sys/fs/cgroup"), system: Path = Path("/proc/meminfo")
 ) -> float | None:
-    """Memory of the machine, or of the container where that is less."""
     free = []
     try:
         rows = dict(line.split(":", 1) for line in system.read_text().splitlines() if ":" in line)

@@ -27,7 +27,7 @@ SETTINGS = "detector.cli.evaluating.settings.EvaluateSettings"
 
 
 def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
-    """Refuses the next option in the place of the second file."""
+    """Refuse an option in the place of the second file."""
     if compare is not None and str(compare[1]).startswith("--"):
         raise typer.BadParameter(f"takes two files, and {compare[0]} is only one")
     return compare
@@ -74,6 +74,7 @@ def main(
     rules, chosen = check_protocol(protocol), option.chosen(EvaluateSettings, change)
     check_options(context, chosen)
     bundle = weights or SHIPPED
+    # Saved detections are looked up in the whole set: those outside of images=N are no strangers.
     whole = read_judged(
         data, split, classes, strict=chosen.strict, bundle=bundle, blacklist=chosen.blacklist
     )

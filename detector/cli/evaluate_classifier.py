@@ -51,7 +51,7 @@ def main(
     from detector.progress.bar import progress
     from detector.progress.interruption import stop_gently
 
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # our own threads make the crops
     chosen = option.chosen(evaluating.EvaluateClassifierSettings, change)
     counts = sorted(set(crops or [1]))
     if not set(counts) <= set(CROPS):

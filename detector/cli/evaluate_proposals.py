@@ -134,6 +134,7 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
     begin = getattr(first.settings, "seed", None)
     numbers = range(1) if begin is None else range(begin, begin + seeds)
     others = [build_engine(name, {**options, "seed": seed}) for seed in numbers[1:]]
+    # Compiled now, so that the seconds of the first image are those of a search.
     warm_up(name, lambda said: print(said, file=sys.stderr))
 
     def find(path: Path, content: str, pixels: Array) -> tuple[list[Proposals], float]:

@@ -39,6 +39,7 @@ def main(
     dataset = read_judged(data, split, classes)
     results, _ = read_detections(detections, dataset, classes, "left out")
     out.parent.mkdir(parents=True, exist_ok=True)
+    # VOC's folder of many files needs a lock; a single file is written in one step.
     with exclusive_lock(out) if layout == "voc" and not out.is_file() else nullcontext():
         write_results(out, dataset, results, layout)
     count = sum(map(len, results.values()))

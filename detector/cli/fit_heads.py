@@ -111,13 +111,13 @@ def check_options(
         reject_unused(context, IDLE[where], where)
 
 
+# Options and settings that would change nothing, by the reason.
 IDLE = {
     "with --add": ("svm", "regression", "enable", "images", "ensemble", "cache"),
     "without --add": ("boxes", "crops", "background"),
     "with --bank": ("split", "images", "max_proposals", "cache"),
     "without --bank": ("data_root",),
 }
-"""Options that would change nothing."""
 
 
 def data_of_bundle(

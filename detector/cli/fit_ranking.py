@@ -102,9 +102,10 @@ def fitted(features: Array, is_object: Array, weight: Array) -> Array:
 
     from detector.proposals.selective_search.learned_ranking import REACH
 
+    # The deviation of a constant feature is a divisor, too.
     mean, deviation = features.mean(0), features.std(0) + 1e-9
     part = slice(None, None, max(1, len(features) // 250_000))
-    z = np.clip((features[part] - mean) / deviation, -REACH, REACH)
+    z = np.clip((features[part] - mean) / deviation, -REACH, REACH)  # as the ranking clips them
     model = LogisticRegression(C=0.1, max_iter=500)
     model.fit(np.concatenate([z, z * z], 1), is_object[part], sample_weight=weight[part])
     return np.stack([mean, deviation, *model.coef_[0].reshape(2, -1)])

@@ -123,7 +123,7 @@ def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: 
 
 
 def counts_of(known: KnownRegions) -> str:
-    objects = int((known.labels < known.logits[0].shape[1] - 1).sum())
+    objects = int((known.labels < known.logits[0].shape[1] - 1).sum())  # background is last
     return f"{pluralise(len(known.labels), 'region')}, {objects:,} of them on objects"
 
 

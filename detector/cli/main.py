@@ -88,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _overview(words: Sequence[str], commands: dict[str, Command]) -> str:
-    """The commands below `words`, a line each."""
     rows = []
     for name, command in commands.items():
         if isinstance(command, dict):

@@ -35,7 +35,7 @@ def settings_of(kind: str, **rooms: str) -> Any:
             raise typer.Exit
         return changes
 
-    # eager: the settings are listed where arguments are missing, too
+    # Eager: the settings are listed where arguments are missing, too.
     return typer.Option(
         "--set",
         metavar="NAME=VALUE",
@@ -58,10 +58,10 @@ Split = Annotated[str | None, typer.Option(help="Which part, such as train or va
 SomeImages = Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")]
 Classes = Annotated[str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")]
 Strict = Annotated[bool, typer.Option(help="Stop at the first defective annotation.")]
+# For commands that make one thing of many images; the others exit with 1 by themselves.
 AllImages = Annotated[
     bool, typer.Option("--strict", help="Exit code 1 if an image cannot be read. [a warning]")
 ]
-"""For commands that make one thing of many images; the others exit with 1 by themselves."""
 
 Weights = Annotated[Path | None, typer.Option(help="Bundle folder. [the shipped one]")]
 NewBundle = Annotated[Path, typer.Option(help="Folder of the new bundle.")]

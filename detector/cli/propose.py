@@ -69,7 +69,7 @@ def main(
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given if name != "seed")
         raise typer.BadParameter(f"{names}: --engine multibox has no such option; see --set")
     if longest_side == 0:
-        given["longest_side"] = None
+        given["longest_side"] = None  # null of the setting: full size
     paths = [str(path) for path in image_paths(images, sys.stdin)]
     chosen = given | parse_options(options or [], "--set")
     recorder = prepare(out, engine, chosen, quiet)

@@ -41,10 +41,10 @@ def _class_of(name: str) -> type[BaseModel]:
 
 
 def _rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
-    """Names and descriptions; a group of settings that is always there is entered."""
     sentences = _sentences(kind)
     for name, field in kind.model_fields.items():
         inner = field.annotation
+        # A group that is always there is entered; one that may be null is a row.
         if inspect.isclass(inner) and issubclass(inner, BaseModel):
             yield from _rows(inner, f"{prefix}{name}.")
             continue
@@ -64,7 +64,6 @@ def _default(field: FieldInfo) -> str:
 
 
 def _kind_and_limits(field: FieldInfo) -> str:
-    """Such as `number, 0 to 1`."""
     limits = {
         bound: getattr(one, bound)
         for one in field.metadata
@@ -75,6 +74,7 @@ def _kind_and_limits(field: FieldInfo) -> str:
     text = ", ".join(f"{words[bound]} {limit}" for bound, limit in limits.items())
     if limits.keys() == {"ge", "le"}:
         text = f"{limits['ge']} to {limits['le']}"
+    # Such as "number, 0 to 1".
     return ", ".join(part for part in (_kind(field.annotation), text) if part)
 
 
@@ -89,9 +89,9 @@ def _kind(annotation: Any) -> str:
 
 
 def _sentences(kind: type[BaseModel]) -> dict[str, str]:
-    """The first sentence of the docstring below each field, also of those that are inherited."""
+    """The first sentence of the docstring below each field, inherited ones included."""
     found: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
+    for one in reversed(kind.__mro__):  # a class's own words win over inherited ones
         if one is BaseModel or not issubclass(one, BaseModel):
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body

@@ -37,7 +37,6 @@ def main(
 
 
 def _rows(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
-    """Names and values, in the order in which they are printed; nothing of what is not there."""
     yield "classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}"
     for position, member in enumerate(manifest.members):
         heads = [one.name or one.kind for one in manifest.heads if one.member == position]

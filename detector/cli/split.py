@@ -125,6 +125,7 @@ def write(
         numbered = found.format == "ilsvrc"
         texts = {f"{name}.txt": listing(dataset, mine, numbered) for name, mine in parts.items()}
     for name, text in texts.items():
+        # The same text again is no harm: the command may be repeated.
         if (out / name).exists() and (out / name).read_text("utf-8", "replace") != text:
             raise DatasetError(f"{out / name}: is there already; move it, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -142,6 +143,7 @@ def listing(dataset: Dataset, mine: Array, numbered: bool) -> str:
 
 def of_yolo(dataset: Dataset, mine: Array) -> str:
     rows = zip(dataset.samples, mine, strict=True)
+    # Whole paths, so that the list may lie anywhere.
     return "".join(f"{sample.path.resolve()}\n" for sample, here in rows if here)
 
 

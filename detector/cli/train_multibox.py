@@ -71,7 +71,6 @@ def main(
 
 
 def _trained(settings: MultiBoxTrainingConfig, context: RunContext, strict: bool) -> int:
-    """Everything from the images to the weights; the exit code."""
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
     from detector.training.multibox.images import load_images
@@ -100,8 +99,8 @@ def _trained(settings: MultiBoxTrainingConfig, context: RunContext, strict: bool
     return code_of_made(not readable, strict)
 
 
+# A partial `optimiser` is completed by MultiBox's defaults, not by those of optimisers at large.
 def _over_defaults(given: Any) -> Any:
-    """The optimiser's settings as given, laid over those of a MultiBox."""
     from detector.training.multibox.settings import MultiBoxTrainingConfig
 
     if not isinstance(given, dict):

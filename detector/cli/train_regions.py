@@ -64,7 +64,7 @@ def main(
         "optimiser.steps": steps,
     }
     tree = {"data": (), **tree_of(config, change, given)}
-    if config is None:  # which the numbers that are published with it would be changed by
+    if config is None:  # configs keep to what their published numbers were had with
         tree.setdefault("held_out", 0.1)
     without_licence(tree, change, bool(data or start))
     run = run_of(tree, RegionRunSettings)

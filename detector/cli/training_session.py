@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from detector.training.engine.context import RunContext
 
 Run = TypeVar("Run", bound="RunSettings")
-# That make batches, unless run.threads says how many.
+# Threads that make batches where run.threads does not say how many.
 BATCH_THREADS = 2
 
 
@@ -90,8 +90,8 @@ def training_session(
     from detector.training.engine.run_folder import exclusive_lock
 
     if run.tensorboard:
-        need_tensorboard()
-    where = use_device(device, os.environ)
+        need_tensorboard()  # refused now, not after hours
+    where = use_device(device, os.environ)  # torchrun's LOCAL_RANK chooses the card
     # The framework counts the cores of the machine, not those that a container may use.
     use_threads(run.threads or min(torch.get_num_threads(), usable_cores()))
     group = join_group(os.environ, where.type)

@@ -24,8 +24,8 @@ from detector.proposals.cache.stored import describe, settings_hash
 from detector.proposals.gather import StoredProposals
 from detector.structures import Proposals
 
+# In the folder of results while the run is not finished.
 FILE = ".detected.jsonl"
-"""In the folder of results while the run is not finished."""
 
 
 def key_of(detector: Detector, store: StoredProposals | None, weights: Path | None) -> str:
@@ -65,6 +65,7 @@ class DoneImages:
         if entries and entries[0].get("key") == key:
             self._before = {_name(one): one for one in entries[1:] if "content" in one}
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        # A line that was cut short would be glued to the next one.
         whole = read_regular(self.path).rfind(b"\n") + 1 if self._before else 0
         os.ftruncate(self._file, whole)
         os.lseek(self._file, whole, os.SEEK_SET)
@@ -78,11 +79,13 @@ class DoneImages:
         found = self._before.get((content_hash(data), record.image_id, record.path.name))
         if found is None or found["picture"] != record.picture:
             return False
+        # The picture may have been removed, or drawn by other settings.
         if pictures is not None and mark_of(pictures / record.picture) != self.key:
             return False
         if store is not None:
             size = found["size"][0], found["size"][1]
             regions = store.of(content_hash(data), size, str(record.path))
+            # The file of proposals may have been made anew since.
             if found["regions"] != hash_of(regions):
                 return False
         record.restore(found)
@@ -98,6 +101,7 @@ class DoneImages:
         start = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
             while line:
+                # A write may take only a part, as on a disk that fills up.
                 line = line[os.write(self._file, line) :]
         except OSError as error:
             with suppress(OSError):

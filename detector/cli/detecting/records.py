@@ -32,10 +32,8 @@ class Record:
     proposals: int | None = None
     seconds: float | None = None
     rows: list[dict[str, Any]] | None = None
-    content: str | None = None
-    """Hash of the file's bytes."""
-    regions: str | None = None
-    """Hash of the proposals that were given."""
+    content: str | None = None  # hash of the file's bytes
+    regions: str | None = None  # hash of the proposals that were given
 
     @property
     def waits(self) -> bool:
@@ -73,7 +71,7 @@ class Record:
 
 
 _DONE = tuple(one.name for one in fields(Record) if one.name not in ("path", "error"))
-_TUPLES = ("size", "raw_size", "warnings")
+_TUPLES = ("size", "raw_size", "warnings")  # JSON gives them back as lists
 
 
 def records_of(images: list[str], out: Path, quiet: bool) -> tuple[list[Record], int]:
@@ -95,6 +93,7 @@ def records_of(images: list[str], out: Path, quiet: bool) -> tuple[list[Record],
     records = [Record(*one) for one in zip(paths, ids, names, strict=True)]
     for record in records:
         try:
+            # Only the first bytes, before seconds of loading: the rest is read when its turn comes.
             check_start(record.path)
         except ImageError as error:
             record.fail(error)
@@ -102,10 +101,9 @@ def records_of(images: list[str], out: Path, quiet: bool) -> tuple[list[Record],
     return records, len(missed)
 
 
+# Ids of the images that can be read, among themselves: neither a file that cannot be read nor the
+# moment of an interruption renames one. So those that might share a name are read now.
 def _name(records: Iterable[Record]) -> None:
-    """Ids of the images that can be read, beside each other: neither a file that cannot be read nor
-    the moment of an interruption renames one. So those that could have one name are read first.
-    """
     times = Counter(one for record in records for one in set(possible_ids(record.path)))
     for record in records:
         if record.waits and any(times[one] > 1 for one in possible_ids(record.path)):
@@ -131,7 +129,7 @@ def keep_inputs(out: Path, records: list[Record]) -> None:
 
 
 def place(path: Path) -> object:
-    """Equal for two names of one file."""
+    """Identity of a file: equal for two names of one."""
     try:
         found = path.stat()
     except (OSError, ValueError):

@@ -21,8 +21,8 @@ from detector.results.coco_json import FILE, write_detections
 from detector.structures import Array, Detections
 
 RUN = "run.json"
+# Begins the comment in an annotated picture; the key of its run follows (done.py).
 _MARK = b"inception-rcnn detect "
-"""Begins the comment in an annotated picture; the key of its run follows (done.py)."""
 
 
 def write_picture(
@@ -42,7 +42,7 @@ def mark_of(picture: Path) -> str | None:
     except OSError:
         return None
     _, found, after = start.partition(_MARK)
-    return after[:32].decode("ascii", "replace") if found else None
+    return after[:32].decode("ascii", "replace") if found else None  # a key has 32
 
 
 def clear(out: Path, records: Sequence[Record], key: str, *, pictures: bool, results: bool) -> None:
@@ -74,11 +74,11 @@ def sorted_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def write_results(out: Path, rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> None:
-    """Both files, or neither beside one of another run."""
+    """Write detections.json and run.json; no older run.json stays beside new detections."""
     write_detections(out / FILE, rows)
     try:
         write_atomically(out / RUN, json.dumps(run, indent=1) + "\n")
-    except BaseException:
+    except BaseException:  # an interruption, too
         with suppress(OSError):
             (out / RUN).unlink()
         raise
@@ -109,6 +109,7 @@ def show(records: Sequence[Record], threshold: float) -> None:
         table.add_column(name, overflow="fold")
     for name in ("score", "x1", "y1", "x2", "y2"):
         table.add_column(name, justify="right")
+    # By identity: records change, so they have no hash.
     names = dict(zip(map(id, records), short_names([one.path for one in records]), strict=True))
     for record in done:
         image = escape_controls(names[id(record)])

@@ -73,11 +73,12 @@ class Work:
                 self.fresh = False
         record.proposals = len(found.proposals)
         record.seconds = round(found.seconds + time.perf_counter() - started, 3)
+        # Last, so that an image whose picture a kill cut short is detected again.
         self.done.add(record)
 
 
 def _read(record: Record, store: StoredProposals | None) -> Job | None:
-    """The job of an image; None where it cannot be read, which its record then says."""
+    """Decode one image into a job; None, with the error in its record, where that fails."""
     started = time.perf_counter()
     try:
         data = read_bytes(record.path)

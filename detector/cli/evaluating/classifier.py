@@ -87,8 +87,8 @@ def scores_of(
         yield (number, count), ClassifierScores(member, images, kept, count, side)
 
 
+# With places, sizes and times: the names within one set may be those of another one, too.
 def _files_on_disk(images: LabelledImages) -> str:
-    """Hash of places, sizes and times: names within the set alone are those of other sets too."""
     place: Any = getattr(images.read, "place", Path)
     states: dict[Path, tuple[int, ...] | None] = {}  # one tar holds all of its members
     digest = hashlib.sha256()

@@ -55,6 +55,7 @@ def read_detections(
     unmatched = Unmatched()
 
     def cure() -> str:
+        # Called after the reading, which fills `unmatched`.
         renamed = {COCO_TO_VOC.get(name) for name in dataset.classes} & unmatched.classes.keys()
         return "; --classes voc maps COCO's names to VOC's" if renamed and classes == "own" else ""
 

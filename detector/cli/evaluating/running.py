@@ -83,7 +83,7 @@ def detect(
             results[sample.image_id] = detector.suppress(found.boxes, found.scores)
     if not results:
         raise ImageError(f"{dataset.name}: none of its images could be read")
-    (out / "run.json").unlink(missing_ok=True)  # of tools/detect.py, whose detections they replace
+    (out / "run.json").unlink(missing_ok=True)  # of `detect`, whose results these replace
     write_results(out / "detections.json", dataset, results)
     return seen, failed
 

@@ -11,17 +11,17 @@ from detector.detection.suppression import DetectionSettings
 from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
 from detector.seeds import LARGEST
 
+# Settings of a bundle that is run: saved detections are what they are.
 RUNNING = (
     *DetectionSettings.model_fields,
     "ensemble", "proposals", "cache", "precision", "threads",
 )  # fmt: skip
-"""Those of a bundle that is run: saved detections are what they are."""
 
 
 class EvaluateSettings(DetectionSettings):
     """Those of detection are the bundle's unless they stand here or are given."""
 
-    # R-CNN's protocol: low scores cost nothing in a mean average precision, and losing them does
+    # R-CNN's protocol: low scores cost nothing in a mean average precision, and losing them does.
     score_threshold: float = Field(0.01, ge=0, le=1)
     """Detections below it are dropped."""
     nms_threshold: float = Field(0.3, ge=0, le=1)

@@ -25,12 +25,12 @@ from detector.files import write_atomically
 from detector.progress.messages import escape_controls, pluralise, say
 from detector.structures import Detections
 
+# The files that an evaluation leaves, the last three with --report.
 WRITTEN = (
     "evaluation.json", "precision_recall.png", "diagnosis.json", "report.html", "worst_*.jpg",
 )  # fmt: skip
-"""The files that an evaluation leaves, the last three with --report."""
+# The worst images that have a file, from which a model card takes some.
 PICTURES = 8
-"""The worst images that have a file, from which a model card takes some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Verdict:
             print(f"report {out / 'report.html'}")
 
     def _write_pictures(self, diagnosis: Diagnosis) -> list[dict[str, Any]]:
-        """Write the worst images with their errors drawn; their captions."""
+        """Write the worst images with their errors drawn; returns their captions."""
         worst = []
         for place, one in enumerate(worst_pictures(self.dataset, diagnosis, PICTURES), 1):
             if one.jpeg:
@@ -126,8 +126,8 @@ class Verdict:
         print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
         print(f"{self.out}/: comparison.json")
 
+    # A file may hold detections of the whole set where only a part is judged (images=N).
     def _counted(self, results: Mapping[str, Detections]) -> dict[str, Detections]:
-        """The detections of the images that are judged, the best of each class."""
         wanted = {sample.image_id for sample in self.dataset.samples}
         found = {name: one for name, one in results.items() if name in wanted}
         most = self.settings.per_class
@@ -153,6 +153,7 @@ def show(evaluation: Evaluation) -> None:
 
 
 def percent(share: float) -> str:
+    # NaN is the one number that differs from itself.
     return "-" if share != share else f"{100 * share:.1f}"
 
 
