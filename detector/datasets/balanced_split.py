@@ -74,12 +74,15 @@ def stratified_parts(
     totals = have.sum(0)
     rarest = np.where(have > 0, totals, np.inf).argmin(1)
     rng = np.random.default_rng(seed)
+    # The last key counts first: the rarest class, then large groups, which fit in fewest places.
     order = np.lexsort((rng.random(len(names)), -have[:, -1], totals[rarest]))
     wanted = np.outer(np.asarray(shares) / np.sum(shares), totals)
     part = np.zeros(len(names), np.int64)
     for group in order:
+        # The part that wants most of the class; of equal ones that which wants most images.
         part[group] = np.lexsort((wanted[:, -1], wanted[:, rarest[group]]))[-1]
         wanted[part[group]] -= have[group]
+    # A part of so small a share that no group went there.
     for empty in set(range(len(shares))) - set(part):
         full = part == np.bincount(part, minlength=len(shares)).argmax()
         part[np.flatnonzero(full)[have[full, -1].argmin()]] = empty
@@ -91,7 +94,7 @@ def class_counts(dataset: Dataset) -> Array:
     """Number of objects of each class in each image: (B, K)."""
     counts = np.zeros((len(dataset), len(dataset.classes)), np.int64)
     for row, sample in zip(counts, dataset.samples, strict=True):
-        np.add.at(row, sample.annotations.labels, 1)
+        np.add.at(row, sample.annotations.labels, 1)  # `row[labels] += 1` would count a class once
     return counts
 
 
@@ -106,6 +109,7 @@ def balanced_halves(counts: Array, seed: int = 0, candidates: int = CANDIDATES) 
         raise DatasetError("a split into halves needs at least two images, and objects in them")
     splits = []
     for candidate in range(candidates):
+        # Candidate k is the same split, however many are asked for.
         rng = np.random.default_rng([seed, candidate])
         first = _dealt(counts, rng)
         _search(counts, first, rng)
@@ -120,20 +124,20 @@ def imbalance(counts: Array, first: Array) -> Array:
     return np.divide(gap, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
+# Images are sorted by their rarest class, at random within it, those without objects last, and
+# every other one is taken.
 def _dealt(counts: Array, rng: np.random.Generator) -> Array:
-    """Sort images by their rarest class, at random within it, and take every other one."""
-    # Images without objects come last.
     totals = counts.sum(0)
     rarity = np.where(counts > 0, totals, np.iinfo(np.int64).max)
     group = np.where(counts.any(1), rarity.argmin(1), counts.shape[1])
     order = np.lexsort((rng.random(len(counts)), group))
     first = np.zeros(len(counts), bool)
-    first[order[rng.integers(2) :: 2]] = True
+    first[order[rng.integers(2) :: 2]] = True  # either half may get the odd one
     return first
 
 
 def _search(counts: Array, first: Array, rng: np.random.Generator) -> None:
-    """Improve `first` in place by exchanging images between the halves."""
+    # Improves `first` in place by exchanging images between the halves.
     # Each step takes the class of largest imbalance, an image of it from the half that has more,
     # and any image of the other half.
     present = np.flatnonzero(counts.sum(0))
@@ -158,5 +162,5 @@ def _search(counts: Array, first: Array, rng: np.random.Generator) -> None:
 
 
 def _cost(gap: Array, total: Array) -> float:
-    """Smooth approximation of the largest imbalance."""
+    # A smooth stand-in for the largest imbalance, which most exchanges leave as it is.
     return float(((gap / total) ** 4).sum())

@@ -29,6 +29,7 @@ def cap_boxes(dataset: Dataset, most: int, seed: int = 0) -> Dataset:
     counted = ~np.concatenate(
         [s.annotations.difficult | s.annotations.crowd for s in dataset.samples]
     )
+    # Difficult objects and crowds are ignored anyway, and take no place below the cap.
     chosen = _chosen(np.where(counted, labels, -1), len(dataset.classes), most, seed)
     ends = np.cumsum([len(sample.annotations) for sample in dataset.samples])
     samples, dropped = [], []

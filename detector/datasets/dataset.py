@@ -35,6 +35,7 @@ COCO_TO_VOC = {
 
 # Limit of characters of a reason, which may contain foreign names of any length.
 MOST_WHY = 300
+# Rules of the linter that leave out an image with all its objects.
 IMAGE_RULES = frozenset(
     (
         "not-a-file", "empty-file", "too-large", "not-utf8", "unreadable", "too-deep", "entities",
@@ -43,7 +44,6 @@ IMAGE_RULES = frozenset(
         "unreadable-image", "truncated-image", "wrong-size", "raw-frame",
     )
 )  # fmt: skip
-"""Rules of the linter that leave out an image with all its objects."""
 
 
 @dataclass(frozen=True)

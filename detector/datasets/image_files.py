@@ -22,6 +22,7 @@ def is_inside(name: str) -> bool:
     """True where a name from somebody's annotations stays below the folder it is joined to."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     absolute = posix.is_absolute() or bool(windows.drive or windows.root)
+    # Windows' parts are those between / as well as \.
     return bool(name) and "\0" not in name and not absolute and ".." not in windows.parts
 
 

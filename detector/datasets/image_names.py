@@ -40,11 +40,9 @@ _UPLOADED_INTO = re.compile(r"[0-9a-f]{6,8}-(?=.)")
 
 
 class _Image(NamedTuple):
-    """An image by its tidy name; `below` of its folders are below the root, the last ones."""
-
     id: str
     folders: tuple[str, ...]
-    below: int
+    below: int  # so many of the folders, the last ones, are below the root
     name: str
 
 
@@ -66,7 +64,7 @@ class ImageNames:
         self._by_stem = _groups(
             (without_extension(p), image_id) for image_id, p in self._paths.items()
         )
-        self._answers: dict[str, str | None] = {}
+        self._answers: dict[str, str | None] = {}  # a file of results names an image often
 
     @classmethod
     def in_folder(cls, folder: str | Path) -> ImageNames:
@@ -162,8 +160,8 @@ class ImageNames:
                     return None if is_other else image_id
         return None
 
+    # The images that a tidy name may mean, by equivalents that go further and further.
     def _candidates(self, folders: Sequence[str], name: str) -> Iterable[list[_Image]]:
-        """The images that a tidy name may mean, by equivalents that go further and further."""
         stem = without_extension(name)
         uploaded = _UPLOADED_INTO if "upload" in folders else _UPLOADED
         plain = uploaded.sub("", name, count=1)
@@ -185,8 +183,8 @@ class ImageNames:
             raise AmbiguousName(f"{text!r} may mean {some}{more}; {cure}", ids)
         return ids[0] if ids else None
 
+    # A file that is there under the name as written is meant, though it is none of the set.
     def _is_another(self, text: str, folders: Sequence[str], name: str, image: _Image) -> bool:
-        """True where the name as written is that of a file that is there and is not this image."""
         if self.root is None:
             return False
         root, mine = str(self.root), os.path.join(self.root, self._paths[image.id])
@@ -233,9 +231,9 @@ class ImageNames:
     def _ids_by_number(self) -> dict[str, list[str]]:
         return _groups((_number(image_id), image_id) for image_id in self._paths)
 
+    # As VOC's ids are, and COCO's are not.
     @cached_property
     def _ids_are_names(self) -> bool:
-        """True where ids are the files' own names, as VOC's are and COCO's are not."""
         return all(
             image_id.rpartition("/")[2]
             in (name := path.rpartition("/")[2], without_extension(name))
@@ -262,8 +260,8 @@ def as_id(value: object) -> str | None:
     return str(value) if is_whole or isinstance(value, str) else None
 
 
+# A link, or another spelling of the path, is the same file.
 def _is_file_but(path: str, mine: str) -> bool:
-    """True of a file that is there, and not the file `mine` by another name."""
     try:
         status = os.stat(path)
         return stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(mine))
@@ -272,7 +270,6 @@ def _is_file_but(path: str, mine: str) -> bool:
 
 
 def _fitting(images: Sequence[_Image], folders: Sequence[str]) -> list[_Image]:
-    """Choose the images whose folders do not contradict the given ones, the most alike of them."""
     # One path must be the end of the other, and an image of val is none of train. Folders that none
     # of several images has tell nothing, so that all of these fit.
     alike: dict[int, list[_Image]] = {}
@@ -295,8 +292,8 @@ def _of_other_split(image: _Image, folders: Sequence[str]) -> bool:
     return mine is not None and asked is not None and mine != asked
 
 
+# The last folder that is called so counts: train/val/1.jpg is of val.
 def _split_of(folders: Sequence[str]) -> str | None:
-    """train, val or test, by the last of the folders that is called so."""
     splits = [match[1] for folder in folders if (match := _SPLIT.fullmatch(folder.lower()))]
     return splits[-1] if splits else None
 
@@ -315,7 +312,6 @@ def _tidy(text: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Take the path out of an address, percent signs resolved."""
     # Label Studio's local files are in the query, as `d`.
     if "?d=" in text:
         text = text.partition("?d=")[2].partition("&")[0]
@@ -325,13 +321,11 @@ def _decoded(text: str) -> str:
 
 
 def _number(text: str) -> str | None:
-    """A whole number without leading zeros; None of other text."""
     match = _NUMBER.fullmatch(text)
     return (match[1].lstrip("0") or "0") if match else None
 
 
 def _groups(pairs: Iterable[tuple[str | None, V]]) -> dict[str, list[V]]:
-    """The values by their keys; those without a key are left out."""
     groups: dict[str, list[V]] = {}
     for key, value in pairs:
         if key is not None:

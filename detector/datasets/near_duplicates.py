@@ -59,6 +59,7 @@ def difference_hash(path: Path) -> Array | None:
 def alike(bits: Array, block: int = 1024) -> Array:
     """(P, 2) rows of (N, 16, 16) hashes that differ in few bits, as they are or mirrored."""
     mirrored = ~bits[:, :, ::-1]  # what rises to the right falls in the mirror
+    # The product of two hashes in signs is 256 less twice the number of bits that differ.
     signs, others = (
         (2.0 * hashes.reshape(len(bits), -1) - 1).astype(np.float32) for hashes in (bits, mirrored)
     )

@@ -32,6 +32,7 @@ def cure_of(data: bytes) -> str | None:
 
     A table is told by its first line.
     """
+    # Without zeros, UTF-16 reads as plain text.
     data = data[:_BYTES].replace(b"\0", b"")
     return next((cure for pattern, cure in _CURES if re.search(pattern, data)), None)
 

@@ -55,6 +55,7 @@ def apply_settings(
     source: DataSource, dataset: Dataset, root: Path, classes: str | tuple[str, ...] = "own"
 ) -> Dataset:
     """A data set under the class list, with everything that its settings say of it."""
+    # First, since a blacklist has the data set's own names of classes.
     if source.blacklist is not None:
         dataset = without_blacklisted(dataset, read_blacklist(root / source.blacklist))
     if classes != "own":

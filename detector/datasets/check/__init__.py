@@ -105,6 +105,7 @@ def lint(
         raise SettingsError(f"{path} is {format}: a folder of images is COCO's; leave --images out")
     if classes and format == "coco":
         raise SettingsError(f"{path} is coco: its file lists the classes; leave --classes out")
+    # YOLO's root is resolved (root_of), and the ledger names files relative to it.
     home = home.resolve() if format == "yolo" else home
     ledger = Ledger(home if home.is_dir() else home.parent)
     images_root = None if images_root is None else Path(images_root)
@@ -124,7 +125,6 @@ def lint(
 
 
 def _recognised(path: Path, format: str | None) -> tuple[str, Path]:
-    """Recognise the format, and the folder or file to read."""
     if not path.exists():
         raise DatasetError(f"{path}: no such file or folder")
     if format is not None and format not in FORMATS:
@@ -145,8 +145,8 @@ def _recognised(path: Path, format: str | None) -> tuple[str, Path]:
     return detected.format, detected.path
 
 
+# The file that a training would use; else any, whose faults the linter then tells.
 def _yaml_in(folder: Path) -> Path:
-    """The YAML file that a training would use, or else the first one."""
     if (detected := yolo_in(folder)) is not None:
         return detected.path
     for path in sorted(folder.iterdir()):

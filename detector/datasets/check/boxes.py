@@ -38,13 +38,14 @@ def judge_boxes(index: Index, ledger: Ledger) -> None:
             ledger.add(index.pictures[boxes.image[row]].file, boxes.rows[row].id, *these[row])
 
 
+# Faults that a training takes all the same, the gravest first.
 def _remarks(boxes: Boxes) -> Iterator[Fault]:
-    """Yield what is wrong with boxes that a training takes all the same, the gravest first."""
     yield "not-normalised", boxes.beyond, "{0} has values outside 0 to 1"
     yield "outside", boxes.mostly_outside, "box {0} is mostly outside its image{1}"
     over = np.maximum(
         -boxes.stored[:, :2].min(1), (boxes.stored[:, 2:] - boxes.sizes[:, ::-1]).max(1)
     )
+    # Not where a YOLO image's size is unknown: its shares are judged on one pixel (Index.boxes).
     in_pixels = boxes.sizes.min(1) > 1
     yield "beyond-edge", (over > SLACK) & in_pixels, "box {0} reaches over the edge"
     short, long = boxes.sides.min(1), boxes.sides.max(1)
@@ -55,7 +56,6 @@ def _remarks(boxes: Boxes) -> Iterator[Fault]:
 
 
 def _swapped(boxes: Boxes) -> str | None:
-    """Explain why the boxes seem to be in another convention, or None."""
     # In the format's convention a fifth of them is impossible, in the other nearly all are
     # possible.
     how, written, sizes = boxes.how, boxes.written[boxes.finite], boxes.sizes[boxes.finite]

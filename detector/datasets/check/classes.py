@@ -10,6 +10,7 @@ from detector.datasets.check.index import Index
 from detector.datasets.dataset import Ledger
 from detector.structures import Array
 
+# As the rule `imbalance` says.
 MOST_TIMES = 100
 
 
@@ -26,7 +27,7 @@ def judge_classes(index: Index, ledger: Ledger, where: str) -> None:
         return
     for label in np.flatnonzero(counts == 0):
         ledger.add(where, index.classes[label], "unused-class", "has no object")
-    used = np.where(counts > 0, counts, counts.max())
+    used = np.where(counts > 0, counts, counts.max())  # 0 has its own note
     rare, common = int(used.argmin()), int(counts.argmax())
     if counts[common] > MOST_TIMES * used[rare]:
         why = f"{counts[common]} objects, {index.classes[rare]} has {used[rare]}"

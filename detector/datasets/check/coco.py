@@ -70,8 +70,8 @@ def _folder_of(file: Path, images: list[Any], asked: Asked) -> Folder:
         return Folder(file.parent)
 
 
+# One note for all faulty ids: nothing here needs them, but other programs do.
 def _judge_ids(rows: Iterable[Any], file: Path, ledger: Ledger) -> None:
-    """Add one note for all faulty ids: nothing here needs them, but other programs do."""
     ids = Counter(key_of(row, "id") for row in rows)
     missing, again = ids.pop(None, 0), sum(times - 1 for times in ids.values())
     if missing or again:

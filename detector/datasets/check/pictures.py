@@ -15,7 +15,7 @@ from detector.images.decoding import MAX_BYTES, MAX_PIXELS, Decoded, decode, rea
 
 
 def judge_pictures(index: Index, ledger: Ledger, watch: Watch) -> None:
-    """Decode all pictures, set their true sizes and add ledger."""
+    """Decode all pictures, set their true sizes, and record what is wrong with them."""
     by_pixels: dict[bytes, list[Picture]] = defaultdict(list)
     turned: list[Picture] = []
     for picture in watch(index.pictures, "look at images"):
@@ -30,6 +30,7 @@ def judge_pictures(index: Index, ledger: Ledger, watch: Watch) -> None:
         tells = picture.entry.size is not None and decoded.size != decoded.raw_size
         if decoded.orientation != 1 and not tells:
             turned.append(picture)
+        # The size counts: 2 x 8 and 4 x 4 pixels may have the same bytes.
         pixels = hashlib.blake2b(repr(decoded.size).encode(), digest_size=16)
         pixels.update(decoded.pixels.data)
         by_pixels[pixels.digest()].append(picture)
@@ -53,7 +54,6 @@ def judge_splits(index: Index, ledger: Ledger) -> None:
 
 
 def _joins_others(split: str, members: dict[str, set[Path]]) -> bool:
-    """True where a split is the union of two or more others."""
     parts = [other for other in members.values() if other < members[split]]
     return len(parts) > 1 and set().union(*parts) == members[split]
 
@@ -77,13 +77,14 @@ def _decoded(picture: Picture, ledger: Ledger) -> Decoded | None:
 def _judge_size(picture: Picture, decoded: Decoded, ledger: Ledger) -> None:
     declared = picture.entry.size
     if declared is not None and declared != decoded.size:
+        # Only quarter turns swap the sides.
         turned = decoded.orientation >= 5 and declared == decoded.raw_size
         rule = "raw-frame" if turned else "wrong-size"
         ledger.add(picture.file, picture.id, rule, wrong_size(declared, decoded.size))
 
 
+# One note for images that EXIF turns and whose sizes leave the frame of their boxes open.
 def _judge_frames(turned: list[Picture], index: Index, ledger: Ledger) -> None:
-    """Add one note for images that EXIF rotates and whose sizes leave the frame of boxes open."""
     unclear = [picture for picture in turned if picture.entry.rows]
     if unclear:
         filled = sum(bool(picture.entry.rows) for picture in index.pictures)

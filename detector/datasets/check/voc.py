@@ -22,6 +22,7 @@ from detector.datasets.formats.voc_files import MAX_LIST_BYTES, VocFolder, folde
 from detector.datasets.formats.xml_files import text_of
 from detector.errors import AnnotationError
 
+# VOC's own files have four levels below the root: object, part, bndbox, xmin.
 _MOST_DEPTH = 10
 
 
@@ -58,7 +59,6 @@ def _add_folder(
 
 
 def _judge_copies(folder: VocFolder, ledger: Ledger) -> None:
-    """Find image files that are not regular, and those that another format replaces."""
     for path in folder.other_images():
         if os.path.isfile(path):
             why = "an image of the same name is taken"
@@ -68,7 +68,6 @@ def _judge_copies(folder: VocFolder, ledger: Ledger) -> None:
 
 
 def _splits(folder: VocFolder, ledger: Ledger) -> dict[str, list[str]]:
-    """Name the splits that list each image, by image id."""
     splits: dict[str, list[str]] = {}
     for split, paths in lists_of(folder.root).items():
         listed = {name: None for path in paths for name in _listed(folder, path, ledger)}
@@ -95,9 +94,8 @@ def _listed(folder: VocFolder, path: Path, ledger: Ledger) -> list[str]:
 
 
 def _class_names(trees: Collection[ET.Element]) -> tuple[str, ...]:
-    """Name the classes as the reader does."""
-    # But where nine of ten objects have VOC's names, and half of these occur, other names are
-    # typos.
+    # As the reader does; but where nine of ten objects have VOC's names, and half of these occur,
+    # other names are typos.
     times = Counter(name for tree in trees for name in names_in(tree))
     of_voc = {name: times[name] for name in VOC_CLASSES if times[name]}
     if sum(of_voc.values()) >= 0.9 * times.total() and class_names(of_voc, trees) == VOC_CLASSES:
@@ -105,8 +103,8 @@ def _class_names(trees: Collection[ET.Element]) -> tuple[str, ...]:
     return class_names(times, trees)
 
 
+# What other programs read of a file, and training does not.
 def _judge_text(tree: ET.Element, stem: str, file: str, ledger: Ledger) -> None:
-    """Check what other programs read of a file, and training does not."""
     level = [tree]
     for _ in range(_MOST_DEPTH):
         level = [child for node in level for child in node]

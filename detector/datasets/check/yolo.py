@@ -103,14 +103,13 @@ def _class_names(path: Path, settings: Mapping[str, Any], ledger: Ledger) -> tup
 def _images_of(
     path: Path, settings: Mapping[str, Any], split: str, files: Files, ledger: Ledger
 ) -> dict[str, Path]:
-    """Find the images in the existing folders and lists of a split, as training takes them."""
     there = []
     for entry in places_in(settings, split):
         if place_of(files.root, entry) is None:
             ledger.add(path, split, "missing-split", f"names {cut(entry)}, which is not there")
         else:
             there.append(entry)
-    before = len(ledger.entries)
+    before = len(ledger.entries)  # the reader may say itself why there is none
     images = images_of(path, {split: there}, split, files, ledger) if there else {}
     if there and not images and len(ledger.entries) == before:
         ledger.add(path, split, "missing-split", "has no image")

@@ -38,10 +38,11 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
 def decoded(data: bytes, path: Path) -> str:
     """Decode UTF-8 text; anything else is an AnnotationError."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")  # Windows programs put a byte-order mark first
     except UnicodeDecodeError as error:
         why = f"{path}: byte {error.start} is not UTF-8; save it as UTF-8"
         raise AnnotationError(why, "not-utf8") from None
+    # Latin letters in UTF-16 pass as UTF-8, with zeros between them.
     if "\0" in text:
         raise AnnotationError(f"{path}: holds zero bytes; save it as UTF-8", "not-utf8")
     return text

@@ -47,6 +47,7 @@ def read_coco(
     content = parts_of(read_json(json_path), json_path)
     categories = categories_of(json_path, content["categories"], content["annotations"])
     known, shift = categories.labels(), shift_of(content["annotations"], content["categories"])
+    # Where no id is known, every object is left out, and counted.
     if shift and any(key_of(row, "category_id") in known for row in content["annotations"]):
         ids = f"{categories.ids[0]} to {categories.ids[-1]}"
         cure = f"use the ids of its categories, {ids}, and remove annotations of none of them"

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)  # Python's True is an int
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -55,13 +55,13 @@ def _box_of_outline(outline: Any) -> list[float] | None:
 
 
 def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
-    """Box a run-length mask."""
     # It goes down the columns: so many pixels without, so many with, so many without, ...
     if not (isinstance(size, list) and len(size) == 2 and all(map(is_whole, size))):
         return None
     height, width = size
     if isinstance(counts, str):
         counts = _unpacked(counts)
+    # Bounded, so that the sum fits into int64.
     if not isinstance(counts, list) or not all(is_whole(n) and 0 <= n < 2**40 for n in counts):
         return None
     ends = np.cumsum([0, *counts], dtype=np.int64)
@@ -79,9 +79,8 @@ def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
 
 
 def _unpacked(text: str) -> list[int] | None:
-    """Unpack pycocotools' compressed counts."""
-    # Groups of five bits, the sixth says that more follow; from the third count on as differences
-    # to the last but one.
+    # As pycocotools packs them: groups of five bits, the sixth says that more follow; from the
+    # third count on as differences to the last but one.
     counts: list[int] = []
     value = shift = 0
     for letter in text:

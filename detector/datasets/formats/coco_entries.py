@@ -100,10 +100,10 @@ def categories_of(
     return Categories(tuple(ids), tuple(names[number] for number in ids))
 
 
+# The ids that stand for no class (Roboflow's groups); never all of them.
 def _groups(
     names: Mapping[int, str], parents: Mapping[int, object], annotations: Iterable[Any]
 ) -> set[int]:
-    """The ids that stand for no class; never all of them."""
     above = {
         number
         for number, name in names.items()
@@ -136,6 +136,7 @@ def shift_of(annotations: Iterable[Any], categories: Iterable[Any]) -> str | Non
 
 
 def _is_whole_text(key: str | None) -> bool:
+    # Python refuses to convert thousands of digits.
     return key is not None and len(key) < 20 and key.removeprefix("-").isdecimal()
 
 
@@ -241,6 +242,7 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
     tried += [home.parent]
     folders = [Folder(candidate) for candidate in dict.fromkeys(tried) if os.path.isdir(candidate)]
     names = [name for e in entries[:200] if (name := name_of(e)) is not None and is_unicode(name)]
+    # A looser match counts only where no folder has a closer one.
     for there in (_lies_in, _is_found_in, _may_be_in):
         scores = [sum(there(folder, name) for name in names) for folder in folders]
         if any(scores):

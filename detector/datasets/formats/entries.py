@@ -18,7 +18,7 @@ from detector.datasets.dataset import Ledger, Sample
 from detector.datasets.image_files import frame_of
 from detector.structures import Annotations, Array
 
-LARGEST = 1e9
+LARGEST = 1e9  # pixels; no image is so large
 # Less of a box than this inside its image means coordinates of another convention or image.
 MIN_INSIDE = 0.5
 # So far beyond 0 and 1 a share of the image is rounding.
@@ -111,6 +111,7 @@ def samples_of(entries: Sequence[Entry], how: Convention) -> tuple[Sample, ...]:
         np.array([boxes.rows[row].difficult for row in good], bool),
         np.array([boxes.rows[row].crowd for row in good], bool),
         np.where(np.isfinite(area) & (area > 0), area, sides.prod(1)),
+        # The numbers as written, in float64: IoU is computed from them, as pycocotools does.
         np.concatenate([boxes.xyxy[good, :2], sides], 1),
     )
     ends = np.searchsorted(boxes.image[good], range(len(entries)), "right")
@@ -150,7 +151,7 @@ class Boxes:
         self.label = np.array([row.label for row in self.rows], np.int64)
         self.written = np.array([row.written for row in self.rows], np.float64).reshape(-1, 4)
         self.sizes = np.array(sizes, np.float64).reshape(-1, 2)[self.image]
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):  # of NaN and infinity in a file
             self.xyxy = how.xyxy(self.written, self.sizes)
         self.finite = np.asarray((np.isfinite(self.xyxy) & (np.abs(self.xyxy) < LARGEST)).all(1))
 

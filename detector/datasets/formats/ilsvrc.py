@@ -84,13 +84,12 @@ def _half_of_val(root: Path, split: str, seed: int, strict: bool) -> Dataset:
 
 
 def _list_of(root: Path, split: str) -> list[tuple[str, int | None]] | None:
-    """The rows of the list, or None where there is no such list."""
     path = Path(split) if split.endswith(".txt") else root / LISTS / f"{split}.txt"
     return read_list(path) if path.is_file() else None
 
 
+# Lists of val and test need not wait for the two hundred lists of train.
 def _may_hold_train(split: str) -> bool:
-    """Lists of val and test need not wait for the two hundred lists of train."""
     return not Path(split).name.startswith(("val", "test"))
 
 
@@ -180,8 +179,8 @@ CONVENTION = Convention(
 )  # fmt: skip
 
 
+# All classes are boxed in val and in the images that 2014 added to train.
 def _annotated(stem: Path, class_labels: Mapping[int, int]) -> frozenset[int] | None:
-    """The classes whose objects are all boxed: every one in val and in the images added in 2014."""
     part = stem.parts[0]
     if part == "val" or stem.name.startswith("ILSVRC2014_train_"):
         return None
@@ -189,9 +188,7 @@ def _annotated(stem: Path, class_labels: Mapping[int, int]) -> frozenset[int] | 
 
 
 def _find_image(root: Path, identifier: str, ledger: Ledger) -> tuple[Path, Path] | None:
-    """Find (place below Data/DET without suffix, file) of an image, or None with a line in the
-    ledger. ILSVRC 2013's lists leave out the folders.
-    """
+    """(Place below Data/DET without suffix, file); None, with a line in the ledger, if missing."""
     lists = LISTS.as_posix()
     if not is_inside(identifier):
         ledger.add(lists, identifier, "unsafe-path", "is not a name inside the folder")
@@ -200,7 +197,7 @@ def _find_image(root: Path, identifier: str, ledger: Ledger) -> tuple[Path, Path
     stems = [Path(part) / name for part in ("val", "train", "test")]
     if name.parts[0] in ("val", "train", "test"):
         stems = [name, *stems]
-    if len(name.parts) == 1:
+    if len(name.parts) == 1:  # ILSVRC 2013's lists leave out the folders
         wnid = name.name.partition("_")[0]
         stems = [*stems, Path("train") / "ILSVRC2013_train" / wnid / name]
     for stem in stems:

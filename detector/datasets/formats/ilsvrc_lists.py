@@ -83,6 +83,7 @@ def train_labels(root: Path) -> TrainLabels:
         kind, number = match.groups()
         for image, written in read_list(path):
             value = _LABEL[kind] if kind else written
+            # DET ids begin at 1, labels at 0.
             labels.setdefault(image, {})[int(number) - 1] = 1 if value is None else value
     return labels
 

@@ -75,7 +75,9 @@ def detect_format(path: str | Path) -> DetectedFormat:
         raise DatasetError(f"{path}: no such file or folder")
     if path.is_file():
         return _format_of_file(path)
+    # ILSVRC before VOC: both have XML below Annotations.
     detected = _ilsvrc_in(path) or _voc_in(path) or yolo_in(path) or _coco_in(path)
+    # VOC's XML in other places comes late, for sets of other formats have XML files, too.
     detected = detected or _labelled_as_voc(path) or _yolo_without_yaml(path)
     if detected is None:
         for broken in sorted((*path.glob("data.yaml"), *path.glob("data.yml"))):
@@ -106,8 +108,8 @@ def _format_of_file(path: Path) -> DetectedFormat:
     raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a folder in VOC's layout")
 
 
+# The folder itself, or the one data set in it, as VOCdevkit holds VOC2012.
 def _voc_in(folder: Path) -> DetectedFormat | None:
-    """The folder itself, or the one data set in it, as VOCdevkit holds VOC2012."""
     homes = [
         home
         for home in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*")))
@@ -118,14 +120,13 @@ def _voc_in(folder: Path) -> DetectedFormat | None:
 
 
 def _labelled_as_voc(folder: Path) -> DetectedFormat | None:
-    """VOC's XML where labelling tools put it: last, for other formats have XML files, too."""
     if folders_of(folder):
         return DetectedFormat("voc", folder, tuple(voc_splits_of(folder)))
     return None
 
 
+# The folder itself, or the one data set in it, as the archive's own folder is.
 def _ilsvrc_in(folder: Path) -> DetectedFormat | None:
-    """The folder itself, or the one data set in it, as the archive's own folder is."""
     homes = [
         candidate
         for candidate in (folder, *sorted(folder.glob("ILSVRC*")))
@@ -161,8 +162,8 @@ def yolo_in(folder: Path) -> DetectedFormat | None:
     return None
 
 
+# A list of class names with images and labels, as LabelImg and Label Studio write them.
 def _yolo_without_yaml(folder: Path) -> DetectedFormat | None:
-    """A list of class names with images and labels, as LabelImg and Label Studio write them."""
     for name in yolo_settings.CLASS_LISTS:
         for path in (folder / name, folder / "labels" / name):
             if path.is_file():
@@ -186,12 +187,12 @@ def instances_in(folder: Path) -> list[Path]:
     return instances or [path for path in files if _lists_images(path)]
 
 
+# A file that speaks of "images" at all is COCO's, however damaged: reading it says how.
 def _lists_images(path: Path) -> bool:
-    """True of a JSON file that speaks of "images" at all, however damaged it is."""
     try:
         data = read_limited(path, MAX_JSON_BYTES)
         return b'"images"' in data.replace(b"\0", b"")  # in UTF-16 and UTF-32, too
-    except AnnotationError:  # reading it as annotations says what is wrong
+    except AnnotationError:
         return True
 
 

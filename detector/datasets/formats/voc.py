@@ -86,8 +86,8 @@ def names_in(tree: ET.Element) -> list[str]:
     return [name for name in names if fault_of_class(name) is None]
 
 
+# The development kits write <folder>VOC2012</folder>, <database>The VOC2007 Database.
 def _says_voc(tree: ET.Element) -> bool:
-    """The development kits write <folder>VOC2012</folder>, <database>The VOC2007 Database."""
     said = text_of(tree, "folder"), text_of(tree, "source/database")
     return said[0].startswith("VOC") or "VOC2" in said[1]
 
@@ -157,8 +157,8 @@ def entries_of(
 
 
 def _classes_of(root: Path, folder: VocFolder, trees: Mapping[str, ET.Element]) -> tuple[str, ...]:
-    """Name the classes of the whole set, so that train and val agree."""
-    # Other splits need not be read where half of VOC's twenty occur in this one.
+    # Of the whole set, so that train and val agree; but the other splits need not be read where
+    # half of VOC's twenty occur in this one.
     times = Counter(name for tree in trees.values() for name in names_in(tree))
     if len(times) >= FEWEST_VOC_CLASSES and times.keys() <= set(VOC_CLASSES):
         return VOC_CLASSES
@@ -187,7 +187,7 @@ def _add_object(entry: Entry, identifier: str, node: ET.Element, classes: Sequen
 
 
 def _xyxy(written: Array, sizes: Array) -> Array:
-    """Read inclusive corners; two that coincide are a click, not an object of a pixel's width."""
+    # Two corners that coincide are a click, not an object of a pixel's width.
     boxes = xyxy_from_voc(written)
     click = written[:, 2:] == written[:, :2]
     return np.concatenate([boxes[:, :2], np.where(click, boxes[:, :2], boxes[:, 2:])], 1)

@@ -22,8 +22,8 @@ from detector.errors import AmbiguousName, AnnotationError, DatasetError
 # The first of these folders that has any lists of images is taken.
 LISTS = (Path("ImageSets", "Main"), Path("ImageSets"), Path("."))
 MAX_LIST_BYTES = 100_000_000
-_DEEPEST = 3
-_TRIED = 50
+_DEEPEST = 3  # folders below the one that is listed
+_TRIED = 50  # XML files that are asked where their images lie
 _SPLIT = re.compile(r"(train|val|test|dev|eval|holdout)(ing|id|idation|val)?[-_ ]?[0-9]*", re.I)
 _FLAGGED = re.compile(r".*\S\s+-?[01]\s*")
 _IMAGE_AND_XML = re.compile(
@@ -67,6 +67,7 @@ class VocFolder:
         names = [
             name for name in _walk(folder) if _is_image(name) and os.path.isfile(folder / name)
         ]
+        # The commonest format last: of equal stems a dictionary keeps the last.
         names.sort(key=lambda name: (-_rank(name), name))
         return {os.path.splitext(name)[0]: folder / name for name in names}
 
@@ -113,7 +114,7 @@ class VocFolder:
         return list(ids)
 
     def _listed(self, line: str, numbers: tuple[int, ...] | None) -> tuple[str, str]:
-        """(id, fault) of a line. PaddleDetection writes the image and its XML file side by side."""
+        # PaddleDetection writes the image and its XML file side by side.
         pair = _IMAGE_AND_XML.fullmatch(line)
         if pair is None or line.strip()[:-4] in self.files:
             name, _ = listed_name(line, self._find, numbers)
@@ -123,8 +124,9 @@ class VocFolder:
             return line.strip(), f"{pair[1]!r} has the annotations {image}.xml, not {pair[2]}.xml"
         return xml or re.split(r"[/\\]", pair[2])[-1], ""
 
+    # A number counts the lines where each has another name and a larger number than the line
+    # before.
     def _are_counted(self, lines: list[str]) -> bool:
-        """True where each line is another name and a larger number than the line before has."""
         rows = [line.split() for line in lines]
         if not all(len(row) > 1 and row[-1].isdecimal() and len(row[-1]) < 10 for row in rows):
             return False
@@ -198,8 +200,8 @@ def lists_of(root: Path) -> dict[str, list[Path]]:
     return joined
 
 
+# At the root anything may lie, so that a split's list must name files, and only these.
 def _lists_files(path: Path) -> bool:
-    """True of a text file at the root, where anything may lie, that is a split's list of files."""
     if not _is_split(path.stem):
         return False
     try:
@@ -251,7 +253,6 @@ def holds_annotations(folder: Path) -> bool:
 
 
 def _pictures_of(root: Path, home: str) -> str | None:
-    """Find the folder with the images of the first XML files."""
     # The names that the files write themselves count first, then their own names.
     files = [name for name in _walk(root / home) if _is_xml(name)][:_TRIED]
     said = {_filename_in(root / home / name) for name in files} - {""}
@@ -294,8 +295,8 @@ def _filename_in(path: Path) -> str:
     return re.split(r"[/\\]", match[1].decode("utf-8", "replace"))[-1] if match else ""
 
 
+# Below a folder, with `/`; hidden files and very deep ones are left out.
 def _walk(folder: Path, deepest: int = _DEEPEST) -> Iterator[str]:
-    """Names of files below a folder, with `/`; hidden ones and what lies very deep left out."""
     for here, folders, files in os.walk(folder):
         below = os.path.relpath(here, folder)
         depth = 0 if below == "." else below.count(os.sep) + 1

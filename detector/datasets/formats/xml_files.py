@@ -11,6 +11,7 @@ from detector.errors import AnnotationError
 
 MAX_XML_BYTES = 16_000_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# Elements and attributes by which other programs' XML speaks of objects, without underscores.
 _OF_BOXES = frozenset(
     (
         "object", "objects", "obj", "instance", "item", "annotation", "shape", "region", "bndbox",
@@ -18,7 +19,6 @@ _OF_BOXES = frozenset(
         "x1", "xtl",
     )
 )  # fmt: skip
-"""Elements and attributes by which other programs' XML speaks of objects, without underscores."""
 _OF_VOC = frozenset(
     ("folder", "filename", "path", "source", "owner", "size", "imagesize", "segmented", "object")
 )
@@ -39,6 +39,7 @@ def read_xml(path: Path) -> ET.Element:
         raise AnnotationError(
             f"{path}: declares a document type or entities; remove them", "entities"
         )
+    # Without a declaration it must be UTF-8; the parser decodes declared encodings itself.
     if b"\0" in data or b"encoding=" not in data[:100]:
         decoded(data, path)
     try:
@@ -71,7 +72,6 @@ def _refuse_other_xml(tree: ET.Element, path: Path) -> None:
 
 
 def _numbers_in(node: ET.Element) -> int:
-    """Count the numbers in an element and all in it, as text or as attributes."""
     texts = (
         text for element in node.iter() for text in (element.text, *element.attrib.values()) if text
     )

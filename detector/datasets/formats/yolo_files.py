@@ -67,15 +67,14 @@ class Files:
             yield from (folder / name for name in names)
 
     def _text(self, folder: Path, stem: str) -> Path | None:
-        """Find STEM.txt, else the only file that is called so but for accents and capitals."""
-        # Macs decompose accents, and Windows programs write .TXT.
+        # Else the only file of this name in another writing: Macs decompose accents, and Windows
+        # programs write .TXT.
         if f"{stem}.txt" in self.names(folder):
             return folder / f"{stem}.txt"
         alike = self._texts_of(folder).get(unicodedata.normalize("NFC", stem), [])
         return folder / alike[0] if len(alike) == 1 else None
 
     def _texts_of(self, folder: Path) -> dict[str, list[str]]:
-        """The text files of a folder by their composed stems."""
         if folder not in self._texts:
             by_stem: dict[str, list[str]] = {}
             for name in sorted(self.names(folder)):
@@ -104,6 +103,7 @@ class Files:
             if real in visited:  # a link to a folder above
                 continue
             visited.add(real)
+            # A folder with an image's name is reported, not entered.
             for name in [folder_name for folder_name in folders if _is_image(folder_name)]:
                 folders.remove(name)
                 names.append(name)
@@ -165,7 +165,6 @@ def _path_id(image: Path, root: Path) -> str:
 
 
 def _listed_images(listing: Path, root: Path, ledger: Ledger) -> Iterator[Path]:
-    """The images that a list names, relative to the root or by their whole paths."""
     # A list that lies elsewhere, as data.yaml may say, names what is beside and below it.
     root = root if listing.is_relative_to(root) else listing.parent
     try:
@@ -187,6 +186,7 @@ def _listed_images(listing: Path, root: Path, ledger: Ledger) -> Iterator[Path]:
     for number, line in numbered_rows(text):
         name, _ = listed_name(line, exact)
         try:
+            # `alike` lists the whole folder, which an exact list can do without.
             if exact(name) is None:
                 name, _ = listed_name(line, alike)
         except AmbiguousName as error:
@@ -221,5 +221,6 @@ def _judge_labels(labels: Path, images: Path, files: Files, ledger: Ledger) -> N
     names = filter(_is_image, files.names(images))
     stems = {unicodedata.normalize("NFC", Path(name).stem) for name in names}
     for text in files.texts_in(labels):
+        # LabelImg puts its list of classes among the labels.
         if unicodedata.normalize("NFC", text.stem) not in stems and text.stem != "classes":
             ledger.add(text, text.stem, "missing-image", "labels without an image")

@@ -112,13 +112,14 @@ def meaning_of(settings: Mapping[str, Any], texts: Iterable[str]) -> Meaning:
 
 
 def _what_both_are(texts: Iterable[str]) -> str:
-    """Tell what an ambiguous row is by the split's rows that can be one thing only."""
-    # Key points are of one number in every row, while outlines vary.
+    # Rows that can be one thing only decide, nine to one. Where there are none, the lengths do: key
+    # points are of one number in every row, while outlines vary.
     only_box = only_outline = both = 0
     lengths = set()
     for text in texts:
         for line in text.splitlines():
             fields = line.split()
+            # An outline has three points at least.
             if len(fields) < 7 or (values := _numbers(fields[1:])) is None:
                 continue
             as_box, as_outline = holds_what_follows(values), is_outline(values)
@@ -144,7 +145,7 @@ def read_row(line: str, meaning: Meaning, classes: int) -> Row | Fault:
     label, box = values[0], meaning.box_of(values[1:])
     if isinstance(box, Fault):
         return box
-    if label not in range(classes):
+    if label not in range(classes):  # 1.0 is within it, 1.5 is not
         why = f"class {brief(fields[0])[1:-1]} is not within 0 to {classes - 1}"
         return Fault("unknown-class", why, label if math.isfinite(label) else None)
     return Row(label, box)

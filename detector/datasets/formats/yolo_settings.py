@@ -48,8 +48,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+# `key = value` a line. `names` is a file; paths are of the folder where Darknet once ran.
 def _read_darknet(path: Path) -> dict[str, Any]:
-    """`key = value` a line. `names` is a file; paths are of the folder where Darknet once ran."""
     pairs = (line.partition("=") for _, line in numbered_rows(read_text(path)))
     values: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}
     names = values.get("names")
@@ -60,8 +60,8 @@ def _read_darknet(path: Path) -> dict[str, Any]:
     return known | {key: values[key] for key in (*SPLITS, *_ALSO_VAL) if values.get(key)}
 
 
+# Images and labels in folders called so, which may hold one folder a split; else all here.
 def _beside_class_list(path: Path) -> dict[str, Any]:
-    """Images and labels in folders called so, which may hold one folder a split; else all here."""
     home = path.parent
     images = next(
         (
@@ -110,6 +110,7 @@ def class_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not names:
         raise AnnotationError("names must list the classes, or map 0, 1, 2, ... to them")
     for number, name in enumerate(names):
+        # Without quotes YAML reads true and false as truth values, and null as nothing.
         if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
             shown = {None: "nothing (null)", True: "true", False: "false"}
             said = shown[name] if name is None or isinstance(name, bool) else brief(name)

@@ -39,7 +39,6 @@ def read_image_folders(root: str | Path) -> LabelledImages:
 
 
 def _read_listing(root: Path, ledger: Ledger) -> list[tuple[str, str]]:
-    """The class and file of each line that names a file which is there."""
     there, pairs = set(_images_in(root / "images", ledger)), []
     text = read_limited(root / LISTED, _MAX_TEXT).decode("utf-8", errors="replace")
     for number, words in enumerate(map(str.split, text.splitlines()), start=1):
@@ -83,8 +82,8 @@ def _folders_in(root: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
+# By suffix alone: opening a million files to see what they are would take hours.
 def _images_in(folder: Path, ledger: Ledger | None) -> list[str]:
-    """Names by suffix alone: opening a million files to see what they are would take hours."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:

@@ -54,8 +54,8 @@ def read_ilsvrc(home: Path, split: str) -> LabelledImages:
     return _with_wnids(images, wnids_of_val(home))
 
 
+# Lines `n01440764/n01440764_10026 1`: a million names without asking the disk for each.
 def _read_listing(images: Path, listing: Path) -> LabelledImages:
-    """Lines `n01440764/n01440764_10026 1`: a million names without asking the disk for each."""
     ledger, pairs = Ledger(images), []
     for number, line in enumerate(_text(listing, _MAX_TEXT).splitlines(), start=1):
         name = line.split(" ")[0].strip()
@@ -69,7 +69,6 @@ def _read_listing(images: Path, listing: Path) -> LabelledImages:
 
 
 def _with_wnids(images: Path, wnids: dict[str, str]) -> LabelledImages:
-    """Read the images of one folder, with the wnids of their stems."""
     ledger, pairs = Ledger(images), []
     with os.scandir(images) as entries:
         names = sorted(entry.name for entry in entries if not entry.is_dir())
@@ -105,8 +104,8 @@ def _of_solution(path: Path) -> Iterator[tuple[str, str]]:
             yield row[0], row[1].split(" ")[0]
 
 
+# The first object's name will do: all objects of a CLS-LOC image are of its class.
 def _of_annotations(folder: Path) -> Iterator[tuple[str, str]]:
-    """Read the first object's name: all objects of a CLS-LOC image are of its class."""
     for path in sorted(folder.glob("*.xml")):
         match = _NAME.search(read_limited(path, _MAX_XML))
         if match:

@@ -32,7 +32,7 @@ class TarFile:
     def __call__(self, name: str) -> bytes:
         offset, size = self.places[name]
         try:
-            data = os.pread(self._handle, size, offset)
+            data = os.pread(self._handle, size, offset)  # needs no lock: no shared position
         except OSError as error:
             raise ImageError(f"{self.path}/{name}: cannot be read ({error.strerror})") from None
         if len(data) < size:
@@ -44,7 +44,7 @@ class TarFile:
         return self.path
 
     def __del__(self) -> None:
-        if hasattr(self, "_handle"):
+        if hasattr(self, "_handle"):  # not where os.open failed
             os.close(self._handle)
 
 
@@ -56,7 +56,7 @@ def read_tar(path: str | Path) -> LabelledImages:
     path = Path(path)
     ledger, names, places = Ledger(path.parent), [], {}
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:") as archive:  # offsets need an uncompressed file
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
                     raise DatasetError(f"{path}: more than {MAX_MEMBERS:,} members")
@@ -77,13 +77,12 @@ def read_tar(path: str | Path) -> LabelledImages:
     return labelled_images(path.name, pairs, TarFile(path, places), ledger.entries)
 
 
+# macOS puts a `._1.jpg`, which is no image, beside each file.
 def _is_hidden(name: str) -> bool:
-    """As a folder's are: macOS puts a `._1.jpg`, which is no image, beside each file."""
     return any(part[0] == "." and part != ".." for part in PurePosixPath(name).parts)
 
 
 def _classes_of(names: Sequence[str]) -> list[str]:
-    """As in a folder of class folders."""
     # The folder that holds all of them is not a class: in it, `images` is one, beside `masks`.
     folders = [PurePosixPath(name).parent for name in names]
     top = PurePosixPath(posixpath.commonpath(set(folders))) if folders else None
@@ -96,7 +95,6 @@ def _classes_of(names: Sequence[str]) -> list[str]:
 
 
 def _fault(member: tarfile.TarInfo) -> tuple[str, str] | None:
-    """The rule that a member breaks, and how."""
     if not member.isreg() or member.issparse():
         return "not-a-file", "is a link or a device, or has holes"
     if not is_inside(member.name):
