@@ -131,7 +131,7 @@ def record_all(
                 counts.failed += 1
                 say_error(ProposalError(record.error))
                 continue
-            counts.known += record.seconds is None
+            counts.known += record.seconds is None  # no search: the cache has it
             counts.made += record.seconds is not None
             counts.boxes += record.boxes
             counts.seconds += record.seconds or 0.0

@@ -101,6 +101,7 @@ def dealt(
     assert folds is not None
     part = stratified_parts(counts, [1.0] * folds, groups, seed)
     return {
+        # Val is the fold itself, train all the others.
         f"fold{fold + 1}_{name}": (part == fold) == (name == "val")
         for fold in range(folds)
         for name in ("train", "val")

@@ -140,6 +140,7 @@ def _search(counts: Array, first: Array, rng: np.random.Generator) -> None:
     # Improves `first` in place by exchanging images between the halves.
     # Each step takes the class of largest imbalance, an image of it from the half that has more,
     # and any image of the other half.
+    # A class without objects has no imbalance.
     present = np.flatnonzero(counts.sum(0))
     counts = counts[:, present]
     images_of = [np.flatnonzero(column) for column in counts.T]

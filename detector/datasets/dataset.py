@@ -186,6 +186,7 @@ class Dataset:
                 f"{self.name}: none of its classes ({_some(self.classes)}) is among {_some(names)}"
             )
         samples = tuple(_relabel(s, new_label, len(names)) for s in self.samples)
+        # The files' ids are those of the old list.
         return replace(self, classes=tuple(names), samples=samples, category_ids=())
 
     def partial(self, names: Iterable[str]) -> Dataset:
@@ -231,7 +232,7 @@ class Dataset:
         return {
             record.id: record.rule
             for record in self.dropped
-            if record.rule in IMAGE_RULES and record.id not in here
+            if record.rule in IMAGE_RULES and record.id not in here  # a duplicate's image stays
         }
 
     def dropped_by_file(self, most: int = 10) -> list[str]:

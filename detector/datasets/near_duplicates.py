@@ -65,6 +65,7 @@ def alike(bits: Array, block: int = 1024) -> Array:
     )
     least = signs.shape[1] - 2 * MOST_DIFFERENT  # of a product of signs
     pairs_by_block = []
+    # By blocks: all products of 100,000 images would take 40 GB.
     for start in range(0, len(bits), block):
         rows = signs[start : start + block]
         close = np.maximum(rows @ signs.T, rows @ others.T) >= least

@@ -67,6 +67,7 @@ def compare_resampled(
         first=interval_of_ap(first_ap, first.means),
         second=interval_of_ap(second_ap, second.means),
         difference=interval_of(second_ap - first_ap, difference),
+        # About the difference as measured, for the reason of `interval_of`.
         p_worse=float((drawn - drawn.mean() + second_ap - first_ap <= 0).mean()),
     )
 

@@ -73,6 +73,7 @@ class Coverage:
             "objects": len(self.labels),
             "boxes_per_image": self.taken.tolist(),
             **{name: one.tolist() for name, one in zip(STATISTICS, values, strict=True)},
+            # JSON has no NaN.
             "abo": {name: row.tolist() for name, row in abo if np.isfinite(row).all()},
         }
 
@@ -121,7 +122,7 @@ def mean_summary(coverages: Sequence[Coverage]) -> dict[str, Any]:
 
 def best_overlaps(boxes: Array, objects: Array, budgets: Sequence[int | None]) -> Array:
     """The largest IoU of each object within the first boxes (N, 4) of each budget, (G, B)."""
-    overlaps = np.zeros((len(boxes) + 1, len(objects)))
+    overlaps = np.zeros((len(boxes) + 1, len(objects)))  # row 0: no proposal at all
     overlaps[1:] = iou(boxes, objects)
     best = np.maximum.accumulate(overlaps, axis=0)  # row n: among the first n boxes
     last = len(boxes)

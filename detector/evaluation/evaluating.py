@@ -95,7 +95,7 @@ def compare(
     rounds: int = ROUNDS,
 ) -> Comparison:
     """Compare two sets of results on the same resampled images."""
-    check_protocol(protocol, RULES)
+    check_protocol(protocol, RULES)  # COCO's protocol has no bootstrap
     judge, average = RULES[protocol]
     draws = image_draws(len(dataset), seed, rounds)
     sides = []

@@ -109,7 +109,7 @@ class Evaluation:
 
     def plot(self, path: str | Path) -> None:
         """Draw the precision-recall curves as a PNG: a small panel a class, best first."""
-        # Here: it brings matplotlib's part of the house, which an evaluation does not need.
+        # Imported here: numbers alone need no matplotlib.
         from detector.evaluation.report.plots import plot_precision_recall
 
         plot_precision_recall(self, path)

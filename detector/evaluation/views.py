@@ -33,7 +33,7 @@ def views(image: Array, crops: int, size: int, short_side: int = SHORT_SIDES[0])
     """
     pixels = np.stack(list(_PLANS[crops](image, size, short_side)))
     if crops > 1:
-        pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
+        pixels = np.concatenate([pixels, pixels[:, :, ::-1]])  # mirrors
     centred = pixels.astype(np.float32) / 255 - np.array(FILL_MEAN, np.float32)
     return np.ascontiguousarray(centred.transpose(0, 3, 1, 2))
 
@@ -58,11 +58,10 @@ _PLANS = {1: _one, 10: _five, 144: _seventy_two}
 
 
 def _scaled(side: int, size: int) -> int:
-    return max(size, round(side * size / _INPUT))
+    return max(size, round(side * size / _INPUT))  # a crop must fit in
 
 
 def _squares(image: Array) -> tuple[Array, Array, Array]:
-    """The first, central and last square along the longer side."""
     height, width = image.shape[:2]
     side = min(height, width)
     middle_y, middle_x = (height - side) // 2, (width - side) // 2

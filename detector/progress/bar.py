@@ -98,7 +98,7 @@ def _with_lines(
     known = 0
     for done, item in enumerate(iterable, start=1):
         if pace.begins():
-            known, start = done - 1, ready
+            known, start = done - 1, ready  # the seconds of known items do not count
         yield item
         now = ready = clock()
         if now - last >= SECONDS_BETWEEN_LINES or (done == total and last > start):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+# Seconds after the second signal for removing temporary files.
 CLEAN_UP_S = 1.0
-"""Seconds after the second signal for removing temporary files."""
 
 
 class Stop:
@@ -52,7 +52,7 @@ def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
 
     def on_signal(number: int, frame: object) -> None:
         if stop:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)  # a third signal kills
             ending.append(_end_in(CLEAN_UP_S, 128 + number))
             raise SystemExit(128 + number)
         stop.signal = number
@@ -68,18 +68,17 @@ def stop_gently(finishing: str = "the current image") -> Iterator[Stop]:
         raise SystemExit(128 + stop.signal)
 
 
+# os._exit waits for no thread and runs no clean-up, whatever hangs there.
 def _end_in(seconds: float, code: int) -> threading.Timer:
-    """End the process after `seconds` if it is still running."""
     timer = threading.Timer(seconds, os._exit, (code,))
     timer.daemon = True
     timer.start()
     return timer
 
 
+# By default SIGTERM ends Python at once; unwinding as on Ctrl-C removes temporary files.
 @contextmanager
 def _terminating() -> Iterator[None]:
-    """Unwind the stack on SIGTERM as on Ctrl-C, so that temporary files are removed."""
-
     def on_signal(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 

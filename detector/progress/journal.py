@@ -31,7 +31,7 @@ class Journal:
         """Append a line. Non-finite numbers become null, since JSON has none."""
         fields = {name: _as_json(value) for name, value in fields.items()}
         self._file.write(json.dumps(fields, allow_nan=False) + "\n")
-        self._file.flush()
+        self._file.flush()  # readable during the run
 
     def close(self) -> None:
         self._file.close()
@@ -40,6 +40,7 @@ class Journal:
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
     """Every complete line of a journal."""
     entries = []
+    # A kill may have cut the last line short, even within a letter.
     for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)

@@ -64,7 +64,7 @@ class TrainingDisplay:
     def say(self, text: str) -> None:
         """Print a line above the one that is rewritten."""
         if not self.quiet:
-            clear = "\x1b[K" if self._stream.isatty() else ""
+            clear = "\x1b[K" if self._stream.isatty() else ""  # what a longer line left
             print(text + clear, file=self._stream, flush=True)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from detector.errors import DetectorError, cut, is_out_of_memory
 
 MAX_LINES, MAX_LINE = 3, 2000
 DEBUG, VERSION = "--debug", "--version"
+# Cures for errors of the operating system.
 CURES = {
     errno.ENOENT: "; check the path",
     errno.EEXIST: "; give a folder, or another name",
@@ -19,7 +20,6 @@ CURES = {
     errno.EROFS: "; choose another place: this disk is read-only",
     errno.ENOSPC: "; make room, or choose another place",
 }
-"""Cures for errors of the operating system."""
 
 
 def say_error(error: Exception, command: str = "") -> None:

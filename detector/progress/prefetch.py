@@ -26,6 +26,7 @@ def prefetched(
         submitted = first
         try:
             for _ in range(first, last):
+                # One more than `ahead`: that which is taken next.
                 while submitted < last and len(waiting) <= ahead:
                     waiting.append(pool.submit(make, submitted))
                     submitted += 1

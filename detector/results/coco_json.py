@@ -28,7 +28,7 @@ from detector.results.unmatched import Unmatched
 from detector.structures import LARGEST_ID, Detections
 
 FILE = "detections.json"  # in an output folder
-_WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")  # 000012 would come back as 12
 
 
 def ids_of_one_type(image_ids: Iterable[str]) -> dict[str, int | str]:
@@ -130,8 +130,6 @@ def _rows(
 
 
 class _Image(NamedTuple):
-    """The identification of an image in a row."""
-
     id: str | None
     file: str | None
 
@@ -143,7 +141,6 @@ class _Image(NamedTuple):
 def _parse(
     where: str, row: Any, by_id: Mapping[str, str]
 ) -> tuple[_Image, str, float, Sequence[float]]:
-    """The image, class name, score and box of a row."""
     if not isinstance(row, dict):
         raise AnnotationError(f"{where} is not an object with image_id, bbox and score")
     box, score = row.get("bbox"), row.get("score")

@@ -34,6 +34,7 @@ from detector.structures import Detections
 COLUMNS = ("image_id", "class", "score", "x1", "y1", "x2", "y2")
 LAYOUT = ",".join(COLUMNS)
 _SEPARATORS = (",", ";", "\t")
+# Behind any number of apostrophes, so that the one that was added is the one taken off.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _UNMARKED = re.compile(r"\Asep=.\r?\n", re.IGNORECASE)  # a line by which Excel knows the separator
 

@@ -92,10 +92,10 @@ def read_voc_results(folder: Path, dataset: Dataset, unmatched: Unmatched) -> di
 
 
 def _class_of(path: Path, dataset: Dataset) -> str | None:
-    """The class at the end of a file's name; splits and classes may both have underscores."""
     match = _VOC_NAME.fullmatch(path.name)
     rest = match["rest"] if match else ""
     fitting = [name for name in dataset.classes if rest.endswith(f"_{name}")]
+    # The longest, since splits and classes may both have underscores.
     return max(fitting, key=len, default=None)
 
 

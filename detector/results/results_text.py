@@ -68,6 +68,7 @@ def lines_of(path: Path) -> Iterator[tuple[str, str]]:
 
 def text_of(path: Path) -> str:
     try:
+        # Spreadsheets put a byte-order mark first.
         return read_limited(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path}: is not UTF-8 text: {error.reason}") from error

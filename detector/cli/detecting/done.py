@@ -64,7 +64,7 @@ class DoneImages:
         entries = read_journal(self.path) if self.path.is_file() else []
         if entries and entries[0].get("key") == key:
             self._before = {_name(one): one for one in entries[1:] if "content" in one}
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)  # less the umask
         # A line that was cut short would be glued to the next one.
         whole = read_regular(self.path).rfind(b"\n") + 1 if self._before else 0
         os.ftruncate(self._file, whole)

@@ -117,6 +117,7 @@ def table_rows(
     scores  by the number of the member and of crops
     """
     broken = {file: why for one in scores.values() for file, why in one.broken.items()}
+    # The same images in every row, so that the rows compare.
     usable = np.array([file not in broken for file in images.files])
     if not usable.any():
         raise EvaluationError(f"{images.name}: none of its images can be read")

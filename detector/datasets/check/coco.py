@@ -52,7 +52,7 @@ def index_coco(path: Path, asked: Asked) -> Index:
         # Objects of images that are not there are judged, too, but for their boxes.
         elsewhere = Entry("", file, ledger.shown(file), ledger)
         entries = entries_of(file, content, folder, labels, ledger, asked.has_bytes, elsewhere)
-        split = split_of(file).rpartition("_")[2]
+        split = split_of(file).rpartition("_")[2]  # instances_val2017 is of val2017
         index.pictures += [Picture(entry, (split,)) for entry in entries]
         _judge_ids(annotations, file, ledger)
         for position, row in enumerate(asked.watch(annotations, f"annotations of {file.name}")):

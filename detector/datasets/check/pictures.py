@@ -63,7 +63,7 @@ def _decoded(picture: Picture, ledger: Ledger) -> Decoded | None:
         data = read_bytes(picture.path)
         return decode(data, picture.path.name)
     except ImageError as error:
-        why = str(error).partition(": ")[2] or str(error)
+        why = str(error).partition(": ")[2] or str(error)  # the ledger names the file itself
     if picture.path.stat().st_size > MAX_BYTES:
         rule = "too-large"
     elif (size := upright_size(picture.path)) is None:

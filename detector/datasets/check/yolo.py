@@ -43,6 +43,7 @@ def index_yolo(path: Path, asked: Asked) -> Index:
             meaning = meaning_of(settings, texts_of(texts))
         except AnnotationError as error:
             ledger.add(path, "kpt_shape", error.rule, str(error))
+            # Said once; without it the rows are told apart by themselves.
             settings = {key: value for key, value in settings.items() if key != "kpt_shape"}
             meaning = meaning_of(settings, texts_of(texts))
         for image_id, image in images.items():

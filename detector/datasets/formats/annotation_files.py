@@ -66,7 +66,7 @@ def listed_name(
     The whole line is a name where that exists; only where it does not is a number taken off. What
     does not exist is given as it is written.
     """
-    line = line.rstrip("\r\n")
+    line = line.rstrip("\r\n")  # blanks may belong to the name
     if (existing := find(line)) is not None:
         return existing, None
     match = re.fullmatch(r"\s*(.*\S)\s+(-?[0-9]{1,18})\s*", line)

@@ -130,7 +130,7 @@ def _add_object(
     elif category is None or category not in labels:
         entry.leave_out(identifier, "unknown-class", f"there is no category {category}")
     else:
-        pixels = as_float(area) if is_number(area) else math.nan
+        pixels = as_float(area) if is_number(area) else math.nan  # NaN: the box's
         entry.rows.append(
             Row(identifier, labels[category], box, is_ignored(row), is_crowd(row), pixels)
         )

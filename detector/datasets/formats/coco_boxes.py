@@ -43,6 +43,7 @@ def _box_of_outline(outline: Any) -> list[float] | None:
         return _box_of_mask(outline.get("size"), outline.get("counts"))
     if not isinstance(outline, list) or not outline:
         return None
+    # A single polygon may come without its outer list.
     polygons = [outline] if all(map(is_number, outline)) else outline
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(is_number, polygon)):
@@ -72,6 +73,7 @@ def _box_of_mask(size: Any, counts: Any) -> list[float] | None:
     if not len(start):
         return None
     left, right = int(start.min() // height), int(stop.max() // height)
+    # A run that goes on in the next column reaches from edge to edge.
     spans = (start // height) != (stop // height)
     top = 0 if spans.any() else int((start % height).min())
     bottom = height - 1 if spans.any() else int((stop % height).max())

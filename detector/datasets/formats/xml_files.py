@@ -80,7 +80,7 @@ def _numbers_in(node: ET.Element) -> int:
 
 
 def _may_hold_a_box(node: ET.Element) -> bool:
-    names = (node.tag.rpartition("}")[2], *node.attrib)
+    names = (node.tag.rpartition("}")[2], *node.attrib)  # without a namespace
     return any(name.lower().replace("_", "") in _OF_BOXES for name in names)
 
 

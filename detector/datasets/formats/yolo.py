@@ -53,7 +53,7 @@ def read_yolo(data_yaml: str | Path, split: str = "train", *, strict: bool = Fal
     numbers: set[float] = set()
     for image_id, path in images.items():
         entry = entry_of(image_id, path, labels[image_id], ledger)
-        entry.size = upright_size(path)
+        entry.size = upright_size(path)  # YOLO's own files have none
         if entry.size is None:
             empty = path.stat().st_size == 0
             fault = ("empty-file", "has 0 bytes") if empty else ("unreadable-image", "is no image")

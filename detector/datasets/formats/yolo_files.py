@@ -23,7 +23,7 @@ def texts_of(paths: Iterable[Path | None]) -> Iterator[str]:
     """Read those label files that can be read."""
     for path in paths:
         if path is not None:
-            with suppress(AnnotationError):
+            with suppress(AnnotationError):  # told when its labels are read
                 yield read_text(path)
 
 

@@ -162,6 +162,7 @@ def place_of(root: Path, named: str) -> Path | None:
         return path
     is_whole = name.startswith("/") or re.match(r"[A-Za-z]:/", name) is not None
     parts = [part for part in PurePosixPath(name).parts if part not in (".", "..", "/")]
+    # Of a whole path, and of Darknet's data/..., the last folders may be here.
     for first in range(len(parts) if is_whole or parts[:1] == ["data"] else min(1, len(parts))):
         if first and parts[first:] == ["images"]:
             break  # which may hold all splits

@@ -30,6 +30,7 @@ def read_image_folders(root: str | Path) -> LabelledImages:
             root.resolve().name, _read_listing(root, ledger), FilesUnder(root), ledger.entries
         )
     for name in _folders_in(root):
+        # Tiny-ImageNet's train has its images one folder deeper.
         here = name if _images_in(root / name, None) else f"{name}/images"
         files = _images_in(root / here, ledger)
         if not files:

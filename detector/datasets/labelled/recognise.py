@@ -38,6 +38,7 @@ def detect_layout(path: str | Path) -> Layout:
     home = home_of(path)
     if home is not None:
         images = home / "Data" / "CLS-LOC"
+        # The labels of ILSVRC's test images were never published.
         return Layout("ilsvrc", home, tuple(s for s in SPLITS[:2] if (images / s).is_dir()))
     tars = tuple(split for split in SPLITS if (path / f"{split}.tar").is_file())
     if tars:

@@ -39,6 +39,7 @@ def calibration(scores: Array, right: Array) -> Calibration:
     """The calibration of scores (D,) in [0, 1], of which `right` (D,) bool are correct; the error
     is NaN for D = 0.
     """
+    # A score of 1 belongs to the last bin.
     bins = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)
     undefined = np.full(BINS, np.nan)
@@ -61,7 +62,7 @@ def best_threshold(matching: Matching) -> tuple[float, float]:
     if not right.any():
         return 0.5, 0.0
     objects = int(matching.objects.counted.sum())
-    f1 = 2 * np.cumsum(right) / (np.arange(1, len(right) + 1) + objects)
+    f1 = 2 * np.cumsum(right) / (np.arange(1, len(right) + 1) + objects)  # 2 TP / (D + G)
     f1[:-1][scores[:-1] == scores[1:]] = 0.0  # no threshold separates equal scores
     best = int(f1.argmax())
     return float(scores[best]), float(f1[best])

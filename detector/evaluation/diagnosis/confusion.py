@@ -23,7 +23,7 @@ def confusion_of(matching: Matching, threshold: float) -> Array:
     objects = matching.objects
     strong = matching.scores >= threshold
     right = matching.labels[strong & (matching.verdicts == RIGHT)]
-    np.add.at(table, (right, right), 1)
+    np.add.at(table, (right, right), 1)  # `+= 1` would count each class once
     free = objects.counted & ~matching.found_at(threshold)
     for row in np.flatnonzero(strong & (matching.verdicts == WRONG)):
         label = matching.labels[row]

@@ -124,5 +124,5 @@ def worst_images(diagnosis: Diagnosis, count: int) -> list[tuple[int, int, int]]
     wrong = (kinds_of(matching) != NO_ERROR) & (matching.scores >= diagnosis.threshold)
     alarms = np.bincount(matching.images[wrong], minlength=images)
     missed = np.bincount(matching.objects.images[diagnosis.reasons >= 0], minlength=images)
-    order = np.argsort(-(alarms + missed), kind="stable")[:count]
+    order = np.argsort(-(alarms + missed), kind="stable")[:count]  # ties as in the set
     return [(int(i), int(missed[i]), int(alarms[i])) for i in order if alarms[i] + missed[i]]

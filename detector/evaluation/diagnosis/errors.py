@@ -40,6 +40,7 @@ class ErrorGain(NamedTuple):
 def kinds_of(matching: Matching) -> Array:
     """The kind of every wrong detection, (D,) index into KINDS; NO_ERROR for the others."""
     own, other = matching.own_iou, matching.other_iou
+    # The first that applies counts, in this order (docs/diagnosis.md).
     kinds = np.select(
         [
             (own >= BACKGROUND_IOU) & (own < FOREGROUND_IOU),
@@ -62,7 +63,6 @@ def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
     nothing = np.zeros(len(kinds), bool)
 
     def map_with(kept: Array, mended: Array = nothing, objects: Array | None = None) -> float:
-        """The mean AP of the detections `kept`, with those `mended` counted as right."""
         labels = matching.labels.copy()
         labels[mended] = matching.objects.labels[targets[mended]]
         kept = kept & matching.judged
@@ -91,13 +91,13 @@ def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
 
 def _claims(matching: Matching, kinds: Array) -> tuple[Array, Array]:
     """The object (D,) that each detection would find if it were mended, -1 for none, and the rows
-    of the best such detection of each object. TIDE mends one detection per object and removes the
-    others.
+    of the best such detection of each object.
     """
     targets = np.select(
         [kinds == LOCALISATION, kinds == CLASSIFICATION], [matching.own, matching.other], -1
     )
     rows = np.flatnonzero(targets >= 0)
     rows = rows[matching.finder[targets[rows]] < 0]
-    _, first = np.unique(targets[rows], return_index=True)  # rows are best first
+    # TIDE mends one detection an object, the first as rows are best first, and removes the others.
+    _, first = np.unique(targets[rows], return_index=True)
     return targets, rows[first]

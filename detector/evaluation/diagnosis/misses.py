@@ -30,8 +30,8 @@ REASONS = (
 BELOW, NOT_PROPOSED, SUPPRESSED, BADLY_LOCALISED, MISCLASSIFIED, UNSEEN = range(len(REASONS))
 NOT_MISSED = -1
 
+# Image id -> the proposals of the image and their class scores (N, K+1).
 Regions = Mapping[str, tuple[Proposals, Array]]
-"""Image id -> the proposals of the image and their class scores (N, K+1)."""
 
 
 class RegionEvidence(NamedTuple):
@@ -54,7 +54,7 @@ def region_evidence(truth: Annotations, proposals: Proposals, scores: Array) -> 
     if len(proposals) == 0 or count == 0:
         return RegionEvidence(np.zeros(count), np.zeros(count), np.zeros(count, bool))
     overlaps = iou(proposals.boxes, truth.boxes)  # (N, G)
-    own = np.where(overlaps >= FOREGROUND_IOU, scores[:, truth.labels], -1.0)
+    own = np.where(overlaps >= FOREGROUND_IOU, scores[:, truth.labels], -1.0)  # below all scores
     best = own.argmax(0)
     says_own = scores[best].argmax(1) == truth.labels
     return RegionEvidence(overlaps.max(0), np.maximum(own.max(0), 0.0), says_own)
@@ -92,7 +92,7 @@ def reasons_of(
         seen & (known.overlap < FOREGROUND_IOU),
         covered | (seen & (known.score >= threshold)),
         touched,
-        seen & known.says_own,
+        seen & known.says_own,  # a region names its class, with too low a score
         seen | mistaken,
     ]
     answers = [NOT_MISSED, BELOW, NOT_PROPOSED, SUPPRESSED, BADLY_LOCALISED, BELOW, MISCLASSIFIED]
@@ -111,6 +111,7 @@ def _detected(matching: Matching, threshold: float) -> tuple[Array, Array, Array
     ends = np.append(starts[1:], len(strong))
     for image, start, end in zip(images, starts, ends[: len(images)], strict=True):
         rows = strong[start:end]
+        # Objects are ascending by image.
         here = slice(*np.searchsorted(matching.objects.images, [image, image + 1]))
         overlaps = iou(matching.boxes[rows], matching.objects.boxes[here])
         same = matching.labels[rows, None] == matching.objects.labels[None, here]
@@ -121,14 +122,13 @@ def _detected(matching: Matching, threshold: float) -> tuple[Array, Array, Array
 
 
 def _concatenate(dataset: Dataset, evidence: Mapping[str, RegionEvidence]) -> RegionEvidence:
-    """The evidence for all objects in the order of the matching; overlap is NaN where there is
-    none.
-    """
+    """The evidence for all objects in the order of the matching; overlap is NaN without any."""
     parts = []
     for sample in dataset.samples:
         labels = sample.annotations.labels
         count = len(labels)
         nothing = RegionEvidence(np.full(count, np.nan), np.zeros(count), np.zeros(count, bool))
+        # The matching has no objects of other classes.
         annotated = np.array([sample.is_annotated(int(label)) for label in labels], bool)
         of_image = evidence.get(sample.image_id, nothing)
         parts.append(RegionEvidence(*(column[annotated] for column in of_image)))

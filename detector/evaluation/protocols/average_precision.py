@@ -1,7 +1,7 @@
 """From judged detections to average precision: the two rules of PASCAL VOC.
 
-`hits` are counts along the ranking, best first; a detection that is neither right nor wrong
-(of a difficult object) is not among them. Counts may be weights, which the bootstrap uses.
+Counts run along the ranking, best first; a detection that is neither right nor wrong (of a
+difficult object) is not among them.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from detector.structures import Array, Detections
 STATISTICS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
+# Positions in pycocotools' axes: all areas, the most detections, IoU 0.5.
 _ALL_AREAS, _MAX_DETECTIONS, _IOU_50 = 0, 2, 0
 
 
@@ -135,9 +136,10 @@ def _in_layout(dataset: Dataset, objects: list[dict[str, Any]]) -> Content:
 def _class_result(
     name: str, label: int, positives: int, detections: int, run: Accumulated
 ) -> ClassResult:
-    """AP over the ten thresholds, and the curve at IoU 0.5 on COCO's 101 recall levels."""
+    # AP is over the ten thresholds, the curve that at IoU 0.5 on COCO's 101 recall levels.
     precision = run.precision[:, :, label, _ALL_AREAS, _MAX_DETECTIONS]  # (10, 101)
     there = precision > -1
+    # Beyond the last recall that was reached, pycocotools has a precision of 0.
     reached: Array = there[_IOU_50] & (precision[_IOU_50] > 0)
     return ClassResult(
         name=name,

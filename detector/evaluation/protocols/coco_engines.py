@@ -61,6 +61,7 @@ def accumulate(
     run_engine = {"pycocotools": _pycocotools, "fast": _hotcoco}[check_engine(engine)]
     with contextlib.redirect_stdout(io.StringIO()):  # both print at every step
         run = run_engine(truth, found)
+        # COCO's 1 and 10, unless the limit is lower.
         run.params.maxDets = [min(1, max_dets), min(10, max_dets), max_dets]
         run.evaluate()
         run.accumulate()
@@ -72,16 +73,14 @@ def accumulate(
     )
 
 
+# As pycocotools' summarize() makes the twelve numbers, which knows 100 detections only. Precision
+# is (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where a class has no object.
 def _statistics(precision: Array, recall: Array) -> Array:
-    """The twelve numbers as pycocotools' summarize() makes them, which knows 100 detections only.
-
-    precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where a class has no object
-    """
-
     def mean(values: Array) -> float:
         there = values[values > -1]
         return float(np.mean(there)) if there.size else -1.0
 
+    # Of the ten thresholds, 0 is IoU 0.5 and 5 is 0.75.
     precisions = [precision[:, :, :, 0, 2], precision[[0], :, :, 0, 2], precision[[5], :, :, 0, 2]]
     precisions += [precision[:, :, :, size, 2] for size in (1, 2, 3)]
     recalls = [recall[:, :, 0, most] for most in (0, 1, 2)]
@@ -102,11 +101,11 @@ def _pycocotools(truth: Content, found: Content) -> Any:
 
 
 def _skipping_evaluation() -> Callable[..., Any]:
-    """pycocotools' evaluation without the visits that cannot change a number."""
     from pycocotools.cocoeval import COCOeval
 
-    # It visits every image with every class and each of four ranges of area, whether or not there
-    # is anything: 1.6 million visits for 5,000 images and 80 classes.
+    # pycocotools visits every image with every class and each of four ranges of area, whether or
+    # not there is anything: 1.6 million visits for 5,000 images and 80 classes. Those that cannot
+    # change a number are left out.
     class SkippingEvaluation(COCOeval):  # type: ignore[misc]  # which has no types
         def evaluate(self) -> None:
             self._prepare()
@@ -125,7 +124,6 @@ def _skipping_evaluation() -> Callable[..., Any]:
             self._lay_out([row for rows in visited.values() for row in rows])
 
         def _visits(self, image: int, category: int, areas: list[float]) -> list[Any]:
-            """The results of one image and class in each range of area; None is nothing."""
             # A visit depends on the range only by which areas lie within it, so that two ranges
             # with the same ones share a visit. Where there is none within, everything is ignored,
             # and an ignored detection adds a point to the curve at which neither precision nor
@@ -146,7 +144,7 @@ def _skipping_evaluation() -> Callable[..., Any]:
             longest = max(map(len, rows))
             self.evalImgs = [one for row in rows for one in row + [None] * (longest - len(row))]
             self.params.imgIds = list(range(longest))
-            self._paramsEval = self.params
+            self._paramsEval = self.params  # those by which accumulate() reads evalImgs
 
     return SkippingEvaluation
 
@@ -161,6 +159,7 @@ def _hotcoco(truth: Content, found: Content) -> Any:
         ) from None
     objects = COCO(truth)
     rows = [
+        # The columns of pycocotools' arrays of results.
         (one["image_id"], *one["bbox"], one["score"], one["category_id"])
         for one in found["annotations"]
     ]

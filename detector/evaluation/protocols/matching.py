@@ -92,7 +92,7 @@ class Matching:
     def of_classes(self) -> Iterator[tuple[Array, Array]]:
         """For each class its judged detections, best first, and its objects (B,) in each image."""
         rows = np.flatnonzero(self.judged)
-        rows = rows[np.argsort(self.labels[rows], kind="stable")]
+        rows = rows[np.argsort(self.labels[rows], kind="stable")]  # best first in each class
         ends = np.searchsorted(self.labels[rows], np.arange(len(self.classes) + 1))
         for label in range(len(self.classes)):
             mine = self.objects.counted & (self.objects.labels == label)

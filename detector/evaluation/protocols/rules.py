@@ -41,6 +41,7 @@ def class_results(matching: Matching, average: Average) -> tuple[ClassResult, ..
     for name, (mine, per_image) in zip(matching.classes, matching.of_classes(), strict=True):
         right = matching.verdicts[mine] == RIGHT
         positives = int(per_image.sum())
+        # A class without objects has a curve that says nothing, and no AP.
         precision, recall = precision_recall(right, ~right, max(positives, 1))
         ap = average(precision, recall) if positives else float("nan")
         scores = matching.scores[mine]

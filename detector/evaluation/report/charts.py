@@ -32,6 +32,7 @@ class Chart:
         low, high = self.ticks[0], self.ticks[-1]
         if self.logarithmic:
             low, high, value = math.log(low), math.log(high), math.log(value)
+        # A single tick spans nothing.
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1)
 
     def y(self, value: float) -> float:

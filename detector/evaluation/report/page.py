@@ -68,10 +68,11 @@ def report_html(report: Report) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name is an error, not a blank
         trim_blocks=True,
         lstrip_blocks=True,
         # Control characters and broken letters of file names become visible.
+        # A subclass of str is markup that has been escaped already.
         finalize=lambda value: escape_controls(value) if type(value) is str else value,
     )
     environment.filters["percent"] = percent
@@ -138,7 +139,6 @@ def _errors(diagnosis: Diagnosis) -> list[Bar]:
 
 
 def _alarms(diagnosis: Diagnosis) -> tuple[int, int]:
-    """The false alarms, and those of at least the operating score."""
     wrong = diagnosis.matching.verdicts == WRONG
     return int(wrong.sum()), int((wrong & (diagnosis.matching.scores >= diagnosis.threshold)).sum())
 
@@ -185,7 +185,7 @@ def _calibration(diagnosis: Diagnosis) -> Chart:
 
 
 def _panel(one: ClassResult, few: bool) -> Chart | str:
-    """The curve up to the last recall that was reached, with ticks where there is room."""
+    # Up to the last recall that was reached.
     values = one.curve()
     last = int(np.flatnonzero(values > 0).max(initial=0)) + 1
     curve = (CURVE_POINTS[:last], values[:last])

@@ -67,7 +67,8 @@ def _drawn(
         for boxes, names, colour in _layers(index, classes, diagnosis)
     ]
     for rows, colour in layers:
-        for (x1, y1, x2, y2), _ in reversed(rows):
+        for (x1, y1, x2, y2), _ in reversed(rows):  # the best lies on top
+            # Pillow draws the end pixel, too; x2 and y2 are beyond it.
             canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
     tags: list[Tag] = []
     for rows, colour in reversed(layers):  # the most telling choose their places first

@@ -24,7 +24,7 @@ from detector.models.weights.classifier_file import Classifier
 from detector.progress.prefetch import prefetched
 from detector.structures import Array
 
-# Least number of crops computed at once: one image's single crop would leave a batch empty.
+# About so many crops are computed at once: one image's single crop would leave a batch empty.
 _TOGETHER = 64
 
 
@@ -65,7 +65,6 @@ class ClassifierScores:
             yield number
 
     def _views(self, number: int) -> tuple[Array, Array]:
-        """The readable rows of a group, and their crops one after the other."""
         size = self.classifier.input_size
         rows, pixels = [], [np.zeros((0, 3, size, size), np.float32)]
         for row in self.groups[number]:

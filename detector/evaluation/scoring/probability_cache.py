@@ -45,8 +45,8 @@ class ProbabilityCache:
         self.rows[rows] = values
 
 
+# Row by row, so that a file of any size needs the memory of one row.
 def _unknown(shape: tuple[int, int]) -> Iterator[bytes]:
-    """A .npy file of NaN, row by row."""
     header = io.BytesIO()
     about = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, about)

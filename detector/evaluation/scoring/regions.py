@@ -123,9 +123,7 @@ def _forward_missing(
     proposing: Proposing,
     should_stop: Callable[[], bool],
 ) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
-    """Run the networks on images that are not cached. Batches run across images; results come in
-    the order of the images.
-    """
+    # Batches run across images; results come in the order of the images.
     failed: list[tuple[Sample, ImageError]] = []
 
     def jobs() -> Iterator[Job]:

@@ -24,7 +24,7 @@ from detector.heads import HeadManifest
 from detector.proposals.cache.stored import settings_hash
 from detector.structures import Array, Proposals
 
-FORMAT = 2
+FORMAT = 2  # counts in the name of each folder, so that files of others are not found
 # The errors of reading a damaged .npz file.
 DAMAGE = (
     OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
@@ -81,8 +81,8 @@ def parts_of(
     return parts
 
 
+# Neither a member's temperature nor the other members change its logits.
 def _network(manifest: BundleManifest, member: int, precision: str) -> dict[str, Any]:
-    """All that decides a member's logits: neither its temperature nor the other members."""
     entry = manifest.members[member]
     decides = {"architecture", "options", "input_size", "context", "mean", "std", "sha256"}
     chosen = entry.model_dump(mode="json", include=decides)
@@ -166,7 +166,7 @@ class RegionStore:
     def _read(self, index: int, content: str) -> _StoredFile | None:
         try:
             data = io.BytesIO(self._path(index, content).read_bytes())
-            with np.load(data, allow_pickle=False) as file:
+            with np.load(data, allow_pickle=False) as file:  # a pickle runs code
                 height, width = file["size"].tolist()
                 proposals = Proposals(file["boxes"], (height, width))
                 stored = _StoredFile(
