@@ -106,7 +106,6 @@ def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Arra
 
 
 def mean_of_best(chances: Array, values: Array) -> float:
-    """The mean of `values` over the tenth with the best chances."""
     import numpy as np
 
     best = np.argsort(-chances, kind="stable")[: max(1, len(chances) // 10)]

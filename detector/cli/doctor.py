@@ -102,8 +102,8 @@ def versions_of(names: Sequence[str], environment: Environment) -> dict[str, str
     return {name: found[name] for name in names if name in (found or {})}
 
 
+# torchvision's compiled operators are there only beside the very torch they were built for.
 def check_torch(environment: Environment = None) -> Check:
-    """torchvision's compiled operators are there only beside the very torch they were built for."""
     versions = versions_of(("torch", "torchvision"), environment)
     torch, vision = versions.get("torch"), versions.get("torchvision")
     said = f"torch {torch}, torchvision {vision}"
@@ -122,8 +122,8 @@ def check_torch(environment: Environment = None) -> Check:
     return Check("torch", "fault", f"{error} ({said})", TOGETHER + cpu)
 
 
+# One package only, with the contributed modules: two overwrite each other's files.
 def check_opencv(environment: Environment = None) -> Check:
-    """One package only, with the contributed modules: two overwrite each other's files."""
     cure = f"pip uninstall -y {' '.join(OPENCV)} && pip install opencv-contrib-python-headless"
     names = versions_of(OPENCV, environment)
     if len(names) > 1:
@@ -136,7 +136,6 @@ def check_opencv(environment: Environment = None) -> Check:
 
 
 def check_modules(environment: Environment = None) -> Check:
-    """The other packages can be imported."""
     _, error = run_apart(f"import {', '.join(MODULES)}\nprint(1)", environment)
     if error:
         what = f"-e {ROOT}" if IS_CLONE else "inception-rcnn"
@@ -159,8 +158,8 @@ def check_precision(environment: Environment = None) -> Check:
     return Check("precision", "ok", said)
 
 
+# Loading the shipped bundle verifies the size and hash of every file.
 def check_weights(environment: Environment = None) -> Check:
-    """The shipped bundle is whole: loading verifies the size and hash of every file."""
     program = (
         "from detector.detection.bundle import load_bundle\n"
         "from detector.detection.load import SHIPPED\n"

@@ -98,7 +98,7 @@ def main(
 
 
 def check_options(context: typer.Context, chosen: EvaluateSettings) -> None:
-    """One thing is judged, and every option that is given has something to do with it."""
+    """Refuse a second thing to evaluate, and options that would change nothing."""
     from detector.cli.evaluating.settings import RUNNING
     from detector.proposals.engines import names_a_file
 

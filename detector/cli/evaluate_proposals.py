@@ -171,8 +171,8 @@ def reader(path: Path) -> Contestant:
     return Contestant(str(path), stored.settings, find, [{}], holds=holds)
 
 
+# A file that lacks an image is refused now, and not after the searches of those before it.
 def check_files(dataset: Dataset, contestants: Sequence[Contestant]) -> None:
-    """Refuse a file that lacks an image now, and not after the searches of those before it."""
     from detector.errors import ImageError, ProposalError
     from detector.images.decoding import content_hash, decode, read_bytes
 
@@ -255,8 +255,8 @@ def report(
     show(summaries, len(dataset))
 
 
+# Engines go by number, since their names with all settings are long.
 def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
-    """Print tables in which engines go by number: their names with all settings are long."""
     from rich.console import Console
 
     from detector.progress.messages import escape_controls

@@ -103,8 +103,8 @@ def read(data: Path, split: str | None, images: int | None, manifest: BundleMani
     return dataset if images is None else dataset.subset(images)
 
 
+# All members with their softmax in use, and detections as `evaluate` makes them.
 def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: bool) -> Detector:
-    """All members, their softmax in use; detections as tools/evaluate.py makes them."""
     from detector.cli.detecting.loading import announce_compiling
     from detector.detection.load import load_detector
     from detector.hardware import use_device, use_threads

@@ -71,7 +71,6 @@ def main(
 
 
 def show(report: Report, most: int) -> None:
-    """The first findings of each rule under what the rule means and what cures it."""
     from detector.errors import cut
     from detector.progress.messages import escape_controls
 

@@ -80,8 +80,8 @@ def main(
     return 3 if counts.failed == len(paths) else int(counts.failed > 0)
 
 
+# Wrong settings are found, and kernels compiled, once, before the workers start.
 def prepare(out: Path, engine: str, chosen: dict[str, Any], quiet: bool) -> Recorder:
-    """Find wrong settings, and compile the kernels, once, before the workers start."""
     from detector.proposals.cache.stored import describe
     from detector.proposals.engines import build_engine, warm_up
     from detector.proposals.gather import Recorder
@@ -112,7 +112,6 @@ def record_all(
     time_limit: float,
     quiet: bool,
 ) -> Counts:
-    """Run the workers over all paths."""
     from detector.errors import ProposalError
     from detector.progress.bar import progress
     from detector.progress.interruption import stop_gently

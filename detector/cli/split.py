@@ -111,7 +111,9 @@ def dealt(
 def write(
     data: Path, split: str | None, dataset: Dataset, parts: dict[str, Array], out: Path
 ) -> None:
-    """One file a part, as the format's own reader takes it; a file that is there stays."""
+    """Write one file a part, for the format's own reader. Raises DatasetError where another file
+    is.
+    """
     from detector.datasets.formats.recognise import coco_file, detect_format
     from detector.errors import DatasetError
     from detector.files import write_atomically
@@ -149,7 +151,7 @@ def of_yolo(dataset: Dataset, mine: Array) -> str:
 
 
 def of_coco(source: Path, dataset: Dataset, parts: dict[str, Array]) -> dict[str, str]:
-    """The file with only the images of each part, and their annotations."""
+    """The file's text by part, with only the part's images and their annotations."""
     from detector.datasets.formats.coco import read_json
     from detector.datasets.formats.coco_entries import Owners, key_of, parts_of
 

@@ -41,8 +41,8 @@ def run_of(tree: dict[str, Any], kind: type[Run]) -> Run:
 
 
 def without_licence(tree: dict[str, Any], changes: Sequence[str], replaced: bool) -> None:
-    """A config's licence is of its own data and start: where options have `replaced` them it goes,
-    unless an option says it, too.
+    """Drop a config's licence where options have `replaced` its data or its start, unless an option
+    gives one.
     """
     if replaced and not any(one.startswith("licence=") for one in changes):
         tree.pop("licence", None)

@@ -116,6 +116,7 @@ class ImageNames:
         by_id |= set(self._ids_by_number.get(number or "", ()))
         by_name = self.find(text)
         if by_id and by_name is not None:
+            # Where the two are different images, `_only` refuses.
             by_id.add(by_name)
         elif by_name is not None and number is not None and self._numbers_disagree:
             raise AmbiguousName(

@@ -42,13 +42,14 @@ def near_duplicates(paths: Iterable[Path]) -> Array:
 
 
 def difference_hash(path: Path) -> Array | None:
-    """(16, 16) bool, or None of an image that tells nothing."""
+    """(16, 16) bool; None for an image that is flat or cannot be read."""
     import cv2
 
     try:
         grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
     except ImageError:
         return None
+    # Area averaging avoids aliasing.
     small = cv2.resize(grey, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     if small.std() < LEAST_CONTRAST:
         return None

@@ -38,7 +38,7 @@ def cure_of(data: bytes) -> str | None:
 
 
 def cure_in(folder: Path) -> str | None:
-    """The same of the first annotation files of a folder and of those in it."""
+    """The cure for the first annotation files of a folder and of the folders in it."""
     for path in islice(_files_in(folder), _LOOKED_AT):
         with path.open("rb") as file:
             cure = cure_of(file.read(_BYTES))

@@ -54,7 +54,7 @@ def read_source(source: DataSource, root: Path) -> Dataset:
 def apply_settings(
     source: DataSource, dataset: Dataset, root: Path, classes: str | tuple[str, ...] = "own"
 ) -> Dataset:
-    """A data set under the class list, with everything that its settings say of it."""
+    """Bring a data set under the class list, and apply its other settings."""
     # First, since a blacklist has the data set's own names of classes.
     if source.blacklist is not None:
         dataset = without_blacklisted(dataset, read_blacklist(root / source.blacklist))

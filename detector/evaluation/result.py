@@ -22,7 +22,7 @@ CURVE_POINTS = np.arange(101) / 100
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, and bounds that span the central `confidence` of the resampled values."""
+    """An estimate, and bounds: the central `confidence` of resampled values about their mean."""
 
     estimate: float
     low: float

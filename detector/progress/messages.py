@@ -72,4 +72,4 @@ def pluralise(number: int, thing: str) -> str:
 
 def escape_controls(text: str) -> str:
     """Untrusted text made safe for a terminal: control characters appear as escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # \x1b for the escape

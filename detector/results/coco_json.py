@@ -113,6 +113,7 @@ def _rows(
     known: dict[_Image, str | None] = {}
 
     def find(image: _Image) -> str | None:
+        # One look-up an image, not one a row.
         if image not in known:
             known[image] = images.find_row(image.id, image.file)
         return known[image]

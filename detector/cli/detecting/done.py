@@ -109,7 +109,7 @@ class DoneImages:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def forget(self) -> None:
-        """The run is finished, or has done nothing."""
+        """Remove the journal: the run is finished, or has done nothing."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ class Running(NamedTuple):
 
 
 def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None]:
-    """The detector, and the file that its proposals come from, if they come from one."""
+    """Load the detector, and the file of its proposals where they come from one."""
     announce_compiling(quiet)
     members, engine, file = members_of(running.ensemble), running.proposals, None
     if engine is not None and names_a_file(engine):
@@ -56,5 +56,5 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
 
 
 def announce_compiling(quiet: bool) -> None:
-    """Let the compilation of kernels be said on stderr, once."""
+    """Announce the compilation of kernels on stderr, once."""
     jit.when_compiling = None if quiet else lambda text: print(text, file=sys.stderr)

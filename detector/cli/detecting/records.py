@@ -75,7 +75,7 @@ _TUPLES = ("size", "raw_size", "warnings")  # JSON gives them back as lists
 
 
 def records_of(images: list[str], out: Path, quiet: bool) -> tuple[list[Record], int]:
-    """A record for each image that the arguments name, and how many arguments name none.
+    """Records of the images that the arguments name, and the number of arguments that name none.
 
     What is wrong with either, and how many files of a folder are passed over, is said at once.
     """

@@ -96,7 +96,6 @@ def tell(records: Sequence[Record], out: Path, threshold: float | None, pictures
 
 
 def show(records: Sequence[Record], threshold: float) -> None:
-    """A table of all detections, or a sentence where there are none."""
     done = [record for record in records if record.rows is not None]
     if not any(record.rows for record in done):
         print(

@@ -74,7 +74,7 @@ def scores_of(
     out: Path, weights: Sequence[Path], members: Sequence[Classifier], images: LabelledImages,
     counts: Sequence[int], short_side: int, precision: Precision,
 ) -> Iterator[tuple[tuple[int, int], ClassifierScores]]:  # fmt: skip
-    """Open what is kept of each member by each number of crops, or begin it, one after the other.
+    """Open or begin the cache of each member and each number of crops, one after the other.
 
     Files of probabilities are bound to the weights and to all that the numbers depend on.
     """

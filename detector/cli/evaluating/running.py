@@ -89,7 +89,7 @@ def detect(
 
 
 def warn_of_training(manifest: BundleManifest, dataset: Dataset) -> None:
-    """Say it where the bundle learnt from images that judge it, before the work."""
+    """Warn, before the work, of a bundle that was trained on images of the evaluation."""
     if count := trained_on(manifest, dataset):
         say(
             f"warning: {dataset.name}: the weights learnt from at least {count} of these"

@@ -135,7 +135,6 @@ class Verdict:
 
 
 def show(evaluation: Evaluation) -> None:
-    """A table of the classes, and the mean."""
     table = Table("class", box=None, header_style="bold")
     for name in ("AP", "objects", "detections", "recall"):
         table.add_column(name, justify="right")

@@ -13,7 +13,7 @@ MAX_TEXT_BYTES = 16_000_000
 
 
 def read_limited(path: Path, max_bytes: int) -> bytes:
-    """The bytes of an annotation file; one that is missing or over the limit is an AnnotationError.
+    """Read an annotation file. Raises AnnotationError for one that is missing or over the limit.
 
     A pipe or a device, which might never end, is not opened.
     """
@@ -60,11 +60,11 @@ def listed_name(
 ) -> tuple[str, int | None]:
     """Read a line of an image list: a name, and the number after it, if it has one.
 
-    find     what exists of that name, such as `ImageNames.find`; its answer is what is given
+    find     what exists of that name, such as `ImageNames.find`, whose answer is returned
     numbers  those that may stand after a name: VOC's `NAME 1`, `NAME -1`; None for any number
 
-    The whole line is a name where that exists; only where it does not is a number taken off. What
-    does not exist is given as it is written.
+    The whole line is a name where that exists; only where it does not is a number taken off. A name
+    of nothing is returned as it is written.
     """
     line = line.rstrip("\r\n")  # blanks may belong to the name
     if (existing := find(line)) is not None:

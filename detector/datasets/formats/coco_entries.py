@@ -53,7 +53,7 @@ def parts_of(content: Any, path: Path) -> dict[str, list[Any]]:
 
 
 def key_of(entry: Any, name: str) -> str | None:
-    """An id as text, whether it is a whole number, as text or not; None where there is none."""
+    """An id as text, be it written as a whole number or as text; None where there is none."""
     return (as_id(entry.get(name)) or None) if isinstance(entry, dict) else None
 
 
@@ -205,7 +205,7 @@ def images_of(
 
 
 class Owners:
-    """Which image an annotation is of, by its image_id: text or a number, or a file name."""
+    """Images of annotations by their image_id: text or a number, or a file name."""
 
     def __init__(self, entries: list[Any], same: Mapping[str, str]) -> None:
         self._names = {key: name_of(e) or "" for e in entries if (key := key_of(e, "id"))}

@@ -163,7 +163,7 @@ def shift_of(labels: Iterable[float], classes: int) -> str | None:
 
 
 def numbered_rows(text: str) -> list[tuple[str, str]]:
-    """The lines that say something, with what they are called: not blank, and no comment."""
+    """("line N", text) of each line that is neither blank nor a comment."""
     lines = ((f"line {n}", line.strip()) for n, line in enumerate(text.splitlines(), start=1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 

@@ -96,8 +96,8 @@ def classes_of(path: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def class_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes by their numbers, from a list or a mapping; an AnnotationError says which is
-    none. Numbers are names as they are written; what YAML takes for something else is not.
+    """The classes by their numbers, from a list or a mapping. Numbers are names as they are
+    written. Raises AnnotationError for what YAML takes for something else.
     """
     names = settings.get("names")
     if isinstance(names, dict):
