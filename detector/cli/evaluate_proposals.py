@@ -261,6 +261,7 @@ def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
 
     from detector.progress.messages import escape_controls
 
+    # Names from files may look like rich's markup.
     console = Console(markup=False, highlight=False)
     numbers = [f"[{n}]" for n in range(1, len(summaries) + 1)]
     engines = list(summaries.values())

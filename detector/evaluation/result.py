@@ -56,7 +56,7 @@ class ClassResult:
 
     def curve(self) -> Array:
         """The best precision at recall 0, 0.01, ..., 1 or beyond: (101,), 0 where not reached."""
-        best = np.append(envelope(self.precision), 0.0)
+        best = np.append(envelope(self.precision), 0.0)  # where recall does not reach
         return best[np.searchsorted(self.recall, CURVE_POINTS, side="left")]
 
 

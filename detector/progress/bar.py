@@ -101,6 +101,7 @@ def _with_lines(
             known, start = done - 1, ready  # the seconds of known items do not count
         yield item
         now = ready = clock()
+        # The last line comes only after others: a quick loop says nothing.
         if now - last >= SECONDS_BETWEEN_LINES or (done == total and last > start):
             print(_line(label, done, total, known, now - start), file=stream, flush=True)
             last = now

@@ -83,6 +83,7 @@ def records_of(images: list[str], out: Path, quiet: bool) -> tuple[list[Record],
         raise typer.BadParameter("an empty name is no image; . is the current folder")
     missed: list[str] = []
     skipped: list[str] = []
+    # With `out`, since pictures of an earlier run may lie among the images.
     paths = image_paths(images, sys.stdin, missed, out, skipped)
     for message in missed:
         say(f"error: {message}")

@@ -143,6 +143,7 @@ def show(evaluation: Evaluation) -> None:
         table.add_row(
             escape_controls(one.name), ap, str(one.positives), str(one.detections), recall
         )
+    # Names from files may look like rich's markup.
     console = Console(markup=False, highlight=False)
     console.print(table)
     for name, value in evaluation.extras.items():

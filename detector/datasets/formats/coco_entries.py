@@ -197,7 +197,7 @@ def images_of(
                 ledger.add(file, image_id, rule, why)
             elif path in first:
                 ledger.add(file, image_id, "duplicate-image", f"{name!r} was there before")
-                same[image_id] = first[path]
+                same[image_id] = first[path]  # its objects are the other's
             else:
                 first[path] = image_id
                 images[image_id] = Entry(image_id, path, ledger.shown(file), ledger, size_of(row))

@@ -58,6 +58,7 @@ def read_ilsvrc(
     if not is_home(root):
         raise DatasetError(f"{root}: no folders {ANNOTATIONS} and {LISTS}; expected ILSVRC DET")
     listed = _list_of(root, split)
+    # Lists of that name, such as R-CNN's own, go before our halves.
     if listed is None and split in HALVES and "val" in splits_of(root):
         return _half_of_val(root, split, seed, strict)
     labels = train_labels(root) if _may_hold_train(split) else {}
@@ -143,6 +144,7 @@ def _entry_of(
 ) -> Entry | None:  # fmt: skip
     """Read one image with its objects, or None with a line in the ledger."""
     xml, part = ANNOTATIONS / stem.parent / f"{stem.name}.xml", stem.parts[0]
+    # Annotations of test were never published.
     if part != "test" and not (root / ANNOTATIONS / part).is_dir():
         why = f"no folder {ANNOTATIONS / part}"
         ledger.add(xml.as_posix(), identifier, "missing-annotation", why)

@@ -151,6 +151,7 @@ def is_yolo(path: Path) -> bool:
 
 def yolo_in(folder: Path) -> DetectedFormat | None:
     """The folder's first YAML file that names classes, or Darknet's .data."""
+    # Not the `._data.yaml` that a Mac puts beside it.
     for pattern in ("[!.]*.yaml", "[!.]*.yml", "[!.]*.data"):
         for path in sorted(folder.glob(pattern)):
             try:

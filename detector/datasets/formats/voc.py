@@ -151,6 +151,7 @@ def entries_of(
             ledger.add(file, identifier, "duplicate-image", why)
         elif is_usable(entry := Entry(identifier, path, file, ledger, size_of(tree))):
             taken[path] = file
+            # Direct children only: parts of an object are no objects.
             for position, node in enumerate(tree.findall("object"), start=1):
                 _add_object(entry, f"object {position}", node, classes)
             yield entry

@@ -89,6 +89,7 @@ class Files:
             try:
                 self._names[folder] = frozenset(os.listdir(folder))
             except (OSError, ValueError):
+                # Nobody may read it: then it has nothing.
                 self._names[folder] = frozenset()
         return self._names[folder]
 

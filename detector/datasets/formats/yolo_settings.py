@@ -18,7 +18,7 @@ SUFFIXES_OF_YAML = (".yaml", ".yml")
 SPLITS = ("train", "val", "test")
 # The class names, one a line, as labelling tools write them where there is no data.yaml.
 CLASS_LISTS = ("classes.txt", "obj.names")
-_ALSO_VAL = ("valid", "validation")
+_ALSO_VAL = ("valid", "validation")  # Darknet says valid
 
 
 def read_settings(path: Path) -> dict[str, Any]:

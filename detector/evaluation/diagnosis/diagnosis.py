@@ -120,6 +120,7 @@ def worst_images(diagnosis: Diagnosis, count: int) -> list[tuple[int, int, int]]
     alarms); images without errors are omitted.
     """
     matching = diagnosis.matching
+    # An image after the last object may have false alarms.
     images = 1 + max(int(one.max(initial=-1)) for one in (matching.images, matching.objects.images))
     wrong = (kinds_of(matching) != NO_ERROR) & (matching.scores >= diagnosis.threshold)
     alarms = np.bincount(matching.images[wrong], minlength=images)

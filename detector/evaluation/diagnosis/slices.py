@@ -60,6 +60,7 @@ def slices_of(matching: Matching, threshold: float) -> tuple[Slice, ...]:
         of_objects, of_found = measures[by]
         if np.isnan(of_objects).any() or np.isnan(of_found).any():
             continue
+        # A size on an edge is in the larger slice.
         mine, theirs = (np.searchsorted(edges, one, side="right") for one in (of_objects, of_found))
         rows += [
             _slice(matching, threshold, by, name, mine == place, theirs == place)

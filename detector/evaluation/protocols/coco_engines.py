@@ -131,6 +131,7 @@ def _skipping_evaluation() -> Callable[..., Any]:
             known: dict[tuple[bool, ...], Any] = {}
             found = []
             for low, high in self.params.areaRng:
+                # COCO's ranges share their edges: an area of 32 x 32 is small and medium.
                 within = tuple(low <= area <= high for area in areas)
                 if any(within) and within not in known:
                     known[within] = self.evaluateImg(

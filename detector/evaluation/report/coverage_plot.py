@@ -34,7 +34,7 @@ def plot_coverage(summaries: Mapping[str, Mapping[str, Any]], path: str | Path) 
     ):
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))  # 1,000, not a power of ten
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_ylim(0, 1)
         panel.set_xlabel("boxes an image")
