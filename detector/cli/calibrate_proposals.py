@@ -57,7 +57,7 @@ def main(
     }
     dataset = countable(read_dataset(data, split)).subset(images)
     place = out or weights
-    make_place_for(place)
+    make_place_for(place)  # refused before the work
     parts = []
     for sample in progress(dataset.samples, "calibrate", quiet=quiet):
         try:

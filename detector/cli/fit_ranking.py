@@ -54,7 +54,7 @@ def main(
     search = SelectiveSearch(preset=preset, superpixel_scale=scale, threads=threads)
     sets = [countable(read_dataset(one, split)).subset(images) for one in data]
     samples = [sample for one in sets for sample in one.samples]
-    make_place_for(out)
+    make_place_for(out)  # refused before the work
     parts = []
     for sample in progress(samples, "regions", quiet=quiet):
         try:

@@ -64,7 +64,7 @@ def main(
     if val is None and folds is None:
         halves = balanced_halves(counts, seed, candidates)
         stem = dataset.name.rpartition("/")[2]
-        parts = {f"{stem}1": halves.first, f"{stem}2": ~halves.first}
+        parts = {f"{stem}1": halves.first, f"{stem}2": ~halves.first}  # of val: val1 and val2
         write(data, split, dataset, parts, out)
         report_halves(dataset, halves)
     else:

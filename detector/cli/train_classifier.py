@@ -61,6 +61,7 @@ def main(
 
     given = {
         "recipe": recipe,
+        # Whole paths: relative ones in settings begin at --data-root.
         "data.path": data and str(data.resolve()),
         "network.weights": start and str(start.resolve()),
         "optimiser.epochs": epochs,

@@ -55,6 +55,7 @@ def main(
 
     given = {
         "data": sources_of(data, split),
+        # A whole path: relative ones in settings begin at --data-root.
         "trunk.weights": start and str(start.resolve()),
         "optimiser.epochs": epochs,
     }

@@ -60,6 +60,7 @@ def main(
 
     given = {
         "data": sources_of(data, split),
+        # A whole path: relative ones in settings begin at --data-root.
         "member.weights": start and str(start.resolve()),
         "optimiser.steps": steps,
     }

@@ -31,7 +31,7 @@ def read_blacklist(path: str | Path) -> Pairs:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        index, _, name = line.strip().partition(" ")
+        index, _, name = line.strip().partition(" ")  # names have blanks
         if not index.isdecimal() or not name.strip():
             raise AnnotationError(f"{path}: line {number}: expected: image_index class")
         name = name.strip()

@@ -264,6 +264,7 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
     times = Counter(sample.image_id for dataset in datasets for sample in dataset.samples)
     samples: list[Sample] = []
     for position, dataset in enumerate(datasets):
+        # Sets of one name are told apart by their places.
         same_name = sum(other.name == dataset.name for other in datasets) > 1
         prefix = f"{dataset.name}.{position}" if same_name else dataset.name
         samples += [

@@ -64,6 +64,7 @@ def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
 
     def map_with(kept: Array, mended: Array = nothing, objects: Array | None = None) -> float:
         labels = matching.labels.copy()
+        # A mended class counts for the class that it has in truth.
         labels[mended] = matching.objects.labels[targets[mended]]
         kept = kept & matching.judged
         right = (matching.verdicts == RIGHT) | mended
@@ -78,7 +79,7 @@ def error_gains(matching: Matching) -> tuple[ErrorGain, ...]:
         rows.append(ErrorGain(KINDS[kind], int(wrong.sum()), gain))
     unfound = matching.objects.counted & (matching.finder < 0)
     missed = unfound.copy()
-    missed[targets[claims]] = False
+    missed[targets[claims]] = False  # mending a detection would find it
     wrong = kinds != NO_ERROR
     for name, number, value in (
         (KINDS[MISSED], missed.sum(), map_with(~nothing, objects=~missed)),

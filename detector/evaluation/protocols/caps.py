@@ -36,5 +36,6 @@ def _least_scores(scores: Array, labels: Array, most: int) -> Array:
     for label in range(classes):
         mine = scores[labels == label]
         if len(mine) > most:
+            # A partition finds the score of that rank without sorting all.
             least[label] = np.partition(mine, len(mine) - most)[len(mine) - most]
     return least

@@ -144,7 +144,7 @@ def _forward_missing(
         sample, content, total = classified.tag
         store.put(content, classified, total=total)
         yield sample, classified
-    yield from failed
+    yield from failed  # they are in no batch
 
 
 # Most training images that a bundle remembers, evenly spaced: enough to recognise its own data.
