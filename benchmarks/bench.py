@@ -93,7 +93,7 @@ def training(
 @app.command()
 def multibox(
     weights: Annotated[
-        Path | None, typer.Option(help="A file of tools/train_multibox.py. [the shipped one]")
+        Path | None, typer.Option(help="A file of inception-rcnn train multibox. [the shipped one]")
     ] = None,
     member: Bundle = None,
     photographs: Photographs = EXAMPLES,

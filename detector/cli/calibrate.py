@@ -1,6 +1,6 @@
 """Measure the activation ranges that 8-bit inference needs, and write them into a bundle.
 
-    python tools/calibrate.py BUNDLE photos/
+    inception-rcnn fit int8 BUNDLE photos/
 
 Half of the crops set the ranges; on the other half the scores are compared with float32, so that
 what the eight bits cost is said before they are used (`detect --set precision=int8`).

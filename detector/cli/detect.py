@@ -1,8 +1,8 @@
 """Detect objects in pictures: a table, annotated pictures, detections.json and run.json.
 
-    python tools/detect.py image.jpg
-    python tools/detect.py photos/ 'more/*.png' --out found --threshold 0.3
-    find . -name '*.jpg' | python tools/detect.py -
+    inception-rcnn detect image.jpg
+    inception-rcnn detect photos/ 'more/*.png' --out found --threshold 0.3
+    find . -name '*.jpg' | inception-rcnn detect -
 
 A file that cannot be read is reported and the rest go on (exit code 1). After an interruption, even
 by a kill, the same command goes on. Results do not depend on the order or the company of the

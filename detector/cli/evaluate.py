@@ -1,9 +1,9 @@
 """mAP by the published rules: of a bundle, of saved detections, or of two files side by side.
 
-    python tools/evaluate.py --data VOC2012 --split val --weights runs/voc/bundle
-    python tools/evaluate.py --data VOC2012 --split val --detections out/detections.json
-    python tools/evaluate.py --data VOC2012 --split val --compare before.json after.json
-    python tools/evaluate.py --data VOC2012 --split val --report
+    inception-rcnn evaluate detections --data VOC2012 --split val --weights runs/voc/bundle
+    inception-rcnn evaluate detections --data VOC2012 --split val --detections out/detections.json
+    inception-rcnn evaluate detections --data VOC2012 --split val --compare before.json after.json
+    inception-rcnn evaluate detections --data VOC2012 --split val --report
 
 Saved detections may be COCO's results, a folder of VOC's files, ILSVRC's lines, or a table (.csv).
 With a bundle the scores of all regions are kept under --out: run the same command again to go on

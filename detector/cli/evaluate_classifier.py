@@ -1,7 +1,7 @@
 """Top-1 and top-5 error of classifiers by 1, 10 or 144 crops, alone and together (Table 3).
 
-    python tools/evaluate_classifier.py --data ILSVRC --weights a.safetensors --crops 1 --crops 10
-    python tools/evaluate_classifier.py --data val.tar --weights a.safetensors --images 500
+    inception-rcnn evaluate classifier --data ILSVRC --weights a.safetensors --crops 1 --crops 10
+    inception-rcnn evaluate classifier --data val.tar --weights a.safetensors --images 500
 
 Probabilities are kept under --out: the same command again goes on after an interruption.
 """

@@ -1,7 +1,7 @@
 """Convert saved detections from one layout to another: coco, voc, ilsvrc or csv.
 
-    python tools/export.py out/detections.json --data VOC2012 --split val --to voc --out results
-    python tools/export.py results --data VOC2012 --split val --to csv --out found.csv
+    inception-rcnn data convert out/detections.json --data VOC2012 --split val --to voc --out voc
+    inception-rcnn data convert voc --data VOC2012 --split val --to csv --out found.csv
 
 The layout of the input is told from its files. The data set gives the images' numbers and the
 classes' ids.

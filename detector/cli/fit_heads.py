@@ -1,9 +1,9 @@
 """Fit linear heads on a bundle's features: SVMs and box regression, or one class more in minutes.
 
-    python tools/fit_heads.py --data VOC2012 --split train --out runs/with_heads
-    python tools/fit_heads.py --bank runs/voc --weights runs/voc/bundle --out runs/with_heads
-    python tools/fit_heads.py --add mug --data few_images/ --out runs/with_mugs
-    python tools/detect.py image.jpg --weights runs/with_heads --set svm=true --set regression=true
+    inception-rcnn fit heads --data VOC2012 --split train --out runs/with_heads
+    inception-rcnn fit heads --bank runs/voc --weights runs/voc/bundle --out runs/with_heads
+    inception-rcnn fit heads --add mug --data few_images/ --out runs/with_mugs
+    inception-rcnn detect image.jpg --weights runs/with_heads --set svm=true --set regression=true
 
 The networks stay as they are. SVMs and regression keep the features that they see in OUT.features:
 run the same command again to go on after an interruption.

@@ -1,7 +1,7 @@
 """Fit the temperature of each network of a bundle, so that its scores mean what they say.
 
-    python tools/fit_temperature.py --weights BUNDLE --data MORE --split held_out --out CALIBRATED
-    python tools/evaluate.py --weights CALIBRATED --data VOC2012 --split val --report
+    inception-rcnn fit temperature --weights BUNDLE --data MORE --split held_out --out CALIBRATED
+    inception-rcnn evaluate detections --weights CALIBRATED --data VOC2012 --split val --report
 
 A network's softmax becomes softmax(logits / T). T is the one at which the annotated classes of the
 regions are likeliest (detector/training/heads/temperature.py); the bundle given is not changed.

@@ -1,7 +1,7 @@
 """Make one ensemble of several trained detectors.
 
-    python tools/join.py runs/a/bundle runs/b/bundle --out runs/both
-    python tools/detect.py image.jpg --weights runs/both --ensemble all
+    inception-rcnn bundle join runs/a/bundle runs/b/bundle --out runs/both
+    inception-rcnn detect image.jpg --weights runs/both --ensemble all
 
 The first bundle's networks come first: they are the ones in use without --ensemble. Networks that
 have their lower layers in common share them, on disk and when they run.

@@ -1,8 +1,8 @@
 """Look for defects in annotated images: VOC folders, COCO JSON, YOLO data.yaml.
 
-    python tools/lint.py VOC2012
-    python tools/lint.py data.yaml --fast
-    python tools/lint.py annotations/ --json > lint.json
+    inception-rcnn data check VOC2012
+    inception-rcnn data check data.yaml --fast
+    inception-rcnn data check annotations/ --json > lint.json
 
 A defect cannot be true or cannot be used; a note is worth a look. Nothing of the data set is
 written. Exit codes: 0 no defect, 1 defects, 2 a wrong option, 3 no data set.

@@ -1,8 +1,8 @@
 """Split a data set so that every class occurs about equally often in each part.
 
-    python tools/split.py --data MY_DATA --val 0.2 --out MY_DATA/ImageSets/Main   # train and val
-    python tools/split.py --data MY_DATA --folds 5 --out MY_DATA/ImageSets/Main   # fold1_train, ...
-    python tools/split.py --data ILSVRC --split val --out lists/          # R-CNN's val1 and val2
+    inception-rcnn data split --data MY_DATA --val 0.2 --out MY_DATA/ImageSets/Main  # train, val
+    inception-rcnn data split --data MY_DATA --folds 5 --out MY_DATA/ImageSets/Main  # fold1_train
+    inception-rcnn data split --data ILSVRC --split val --out lists/  # R-CNN's val1 and val2
 
 By --val and --folds near-duplicates (copies, other sizes, mirrored, frames of one film) stay on one
 side. VOC's XML gets lists of names, ILSVRC of names and numbers, YOLO of image files for its

@@ -1,7 +1,7 @@
 """Train a classifier on labelled images: patches, distortions, auxiliary heads, averaged weights.
 
-    python tools/train_classifier.py --data ILSVRC --recipe googlenet --out runs/googlenet
-    python tools/train_classifier.py --config configs/tiny_imagenet.yaml --out runs/tiny
+    inception-rcnn train classifier --data ILSVRC --recipe googlenet --out runs/googlenet
+    inception-rcnn train classifier --config configs/tiny_imagenet.yaml --out runs/tiny
     torchrun --nproc-per-node 8 tools/train_classifier.py --config ... --out ...
 
 Run the same command again to resume. Ctrl-C finishes the step, saves, writes a classifier of what

@@ -1,8 +1,8 @@
 """Train MultiBox, which proposes boxes in one pass: an Inception trunk, priors, and two heads.
 
-    python tools/train_multibox.py --data VOC2012 --split train --start weights.safetensors \\
+    inception-rcnn train multibox --data VOC2012 --split train --start weights.safetensors \\
         --out runs/multibox
-    python tools/train_multibox.py --config configs/multibox.yaml --data-root DATA --out runs/mb
+    inception-rcnn train multibox --config configs/multibox.yaml --data-root DATA --out runs/mb
     torchrun --nproc-per-node 8 tools/train_multibox.py --config ... --out ...
 
 All boxes of all classes are objects. Run the same command again to resume. Ctrl-C finishes the

@@ -1,9 +1,9 @@
 """Train the region classifier: proposals of annotated images, R-CNN's sampling, softmax over K
 classes + background.
 
-    python tools/train_regions.py --data VOC2012 --split train --start weights.safetensors \\
+    inception-rcnn train regions --data VOC2012 --split train --start weights.safetensors \\
         --out runs/voc
-    python tools/train_regions.py --config configs/shipped.yaml --data-root data --out runs/shipped
+    inception-rcnn train regions --config configs/shipped.yaml --data-root data --out runs/shipped
     torchrun --nproc-per-node 2 tools/train_regions.py --config ... --out ...
 
 Run the same command again to resume. Ctrl-C finishes the step, saves, writes a bundle of what is

@@ -208,8 +208,8 @@ def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int
         key: object = position
         trunk = member.trunk
         owner = None if trunk is None else members[trunk.member]
-        # The trunk runs once: on the same crops, brought to the same inputs. int8.py quantises whole
-        # networks, no trunks.
+        # The trunk runs once: on the same crops, brought to the same inputs. int8.py quantises
+        # whole networks, no trunks.
         if trunk and owner and precision != "int8" and (owner.spec, owner.normalisation) == (
             member.spec, member.normalisation,
         ):  # fmt: skip

@@ -27,7 +27,7 @@ class RowSettings(Settings):
 
     name: str = ""
     proposals: str | None = None
-    """NAME or NAME:SETTING=VALUE,..., as for tools/detect.py."""
+    """NAME or NAME:SETTING=VALUE,..., as for inception-rcnn detect."""
     members: int | Literal["all"] = 1
     max_proposals: int | None = Field(None, ge=0)
     """0 is all."""

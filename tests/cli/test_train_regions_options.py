@@ -62,6 +62,18 @@ def test_a_program_trains_as_the_command_does(config: Path, tmp_path: Path, caps
     assert first == second
 
 
+def test_a_program_that_stops_a_training_gets_no_heads(config: Path, tmp_path: Path, monkeypatch):
+    from detector.training import RegionTrainingConfig, RunContext, train_regions
+    from detector.training.regions import run
+
+    chosen = validate(RegionTrainingConfig, load_config(config), "test")
+    context = RunContext(tmp_path / "program", cache=config.parent / "proposals.sqlite")
+    monkeypatch.setattr(run, "finish", lambda *_: pytest.fail("there is no bundle to finish"))
+    context.stop.with_the_others()
+    assert train_regions(chosen, context)
+    assert not (tmp_path / "program" / "bundle").exists()
+
+
 @pytest.mark.slow
 def test_a_batch_in_parts_gives_the_step_of_a_whole_one(config: Path, tmp_path: Path):
     for name, parts in (("whole", 1), ("parts", 4)):

@@ -39,7 +39,7 @@ class MemberManifest(Settings):
     activation_ranges: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
     """For 8-bit inference (models/inference/int8.py); empty if not measured."""
     temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
-    """Its softmax is that of logits / temperature (tools/fit_temperature.py)."""
+    """Its softmax is that of logits / temperature (inception-rcnn fit temperature)."""
     stored_as: StoredAs = "float16"
     trunk: SharedTrunk | None = None
     """Its file then holds only what is above the trunk of another member before it."""

@@ -31,7 +31,7 @@ from detector.training.engine.feature_cache import FeatureCache
 
 def load(
     bundle: Path, members: int | None, max_proposals: int | None, device: str, precision: str,
-    threads: int | None, quiet: bool,
+    threads: int | None,
 ) -> Detector:  # fmt: skip
     """Load the bundle without its own SVMs and regression, which are to be fitted."""
     threads = use_threads(threads)

@@ -90,7 +90,7 @@ def fit_heads(
     """
     if heads.svm:
         need_every_class((sample.annotations for sample in dataset.samples), dataset.classes)
-    detector = load(bundle, members, max_proposals, device, precision, threads, quiet)
+    detector = load(bundle, members, max_proposals, device, precision, threads)
     cache.mkdir(parents=True, exist_ok=True)
     samples = proposals_of(dataset, detector, cache / "proposals.sqlite", quiet)
     # Features are cached under the hashes of the weights that make them.

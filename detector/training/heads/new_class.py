@@ -83,7 +83,7 @@ def fit_new_class(
     precision: str, threads: int | None, quiet: bool,
 ) -> tuple[Fitted, bool]:  # fmt: skip
     """Fit a class on the first network; returns it, and True if all images could be read."""
-    detector = load(bundle, 1, max_proposals, device, precision, threads, quiet)
+    detector = load(bundle, 1, max_proposals, device, precision, threads)
     samples = proposals_of(dataset, detector, None, quiet)
     recipe = {"data": f"{pluralise(len(dataset), 'image')} of {dataset.name}", "seed": seed}
     (name,) = dataset.classes

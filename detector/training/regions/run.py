@@ -43,9 +43,13 @@ def train_regions(settings: RegionTrainingConfig, context: RunContext, members: 
     folder `context.out` gets journal, checkpoints and the bundle, with the heads, temperatures and
     threshold that the settings ask for. Run again to resume.
 
-    Returns False where there was too little to fit heads on.
+    Returns False where there was too little to fit heads on. A training that was asked to stop ends
+    before the heads.
     """
-    return finish(settings, learn(settings, context, members), context)
+    trained = learn(settings, context, members)
+    if context.stop or not context.group.is_main:  # one process writes
+        return True
+    return finish(settings, trained, context)
 
 
 def learn(settings: RegionTrainingConfig, context: RunContext, members: int = 1) -> Trained:
