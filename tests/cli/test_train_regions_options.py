@@ -68,8 +68,13 @@ def test_a_program_that_stops_a_training_gets_no_heads(config: Path, tmp_path: P
 
     chosen = validate(RegionTrainingConfig, load_config(config), "test")
     context = RunContext(tmp_path / "program", cache=config.parent / "proposals.sqlite")
+
+    def stopped_before_the_first_step(*_: object) -> int:
+        context.stop.with_the_others()
+        return 0
+
+    monkeypatch.setattr(run, "train_member", stopped_before_the_first_step)
     monkeypatch.setattr(run, "finish", lambda *_: pytest.fail("there is no bundle to finish"))
-    context.stop.with_the_others()
     assert train_regions(chosen, context)
     assert not (tmp_path / "program" / "bundle").exists()
 
