@@ -80,18 +80,6 @@ def _written(written: Any, boxes: Array) -> Array | None:
     return array
 
 
-def _xywh(boxes: Array) -> Array:
-    boxes = boxes.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    height, width = (int(side) for side in size)
-    if height < 1 or width < 1:
-        raise ValueError(f"image size {size} is not (height, width) with both at least 1")
-    return height, width
-
-
 # eq=False here and below: == of two arrays is an array, so a generated __eq__ would raise.
 @dataclass(frozen=True, eq=False)
 class _Rows:
@@ -117,7 +105,10 @@ class _Rows:
     def xywh(self) -> Array:
         """(N, 4) float64 x, y, width, height: as written, else those of the boxes."""
         written: Array | None = getattr(self, "written", None)
-        return _xywh(self.boxes) if written is None else written
+        if written is not None:
+            return written
+        boxes = self.boxes.astype(np.float64)
+        return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
     def _freeze(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> None:
         """Replace a column by a read-only copy of this dtype and shape, (N,) if none is given."""
@@ -146,7 +137,10 @@ class Proposals(_Rows):
 
     def __post_init__(self) -> None:
         self._freeze("boxes", np.float32, None, 4)
-        self._set("size", _check_size(self.size))
+        height, width = (int(side) for side in self.size)
+        if height < 1 or width < 1:
+            raise ValueError(f"image size {self.size} is not (height, width), both at least 1")
+        self._set("size", (height, width))
         _check_boxes(self.boxes)
         if self.scores is not None:
             self._freeze("scores", np.float32)

@@ -89,8 +89,7 @@ def main(
     if detections is None:
         seen, failed = detect(dataset, bundle, chosen, device, out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
-        detections = out / "detections.json"
-        judged = seen.weights
+        detections, judged = out / "detections.json", seen.weights
     judged = {**judged, "detections": str(detections)}
     results, others = read_detections(detections, whole, classes)
     verdict.report(results, judged, {**stages, **others}, html, seen)

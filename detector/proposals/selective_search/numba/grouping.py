@@ -221,8 +221,7 @@ def group(
     ends = np.empty(8 * len(pairs) + 16, np.int32)
     link = np.empty(8 * len(pairs) + 16, np.int32)
     heap = np.empty(4 * len(pairs) + 16, np.int64)
-    # All -1: empty lists in `head` and `tail`, and true in `alive`.
-    head, tail, around, alive = rows[0], rows[1], rows[2], rows[3]
+    head, tail, around, alive = rows[0], rows[1], rows[2], rows[3]  # -1: no list; true in `alive`
     length = pair_count = len(pairs) - len(pairs)
     for pair in range(len(pairs)):
         low, high = pairs[pair] & 0xFFFFFFFF, pairs[pair] >> 32  # of numba/regions.neighbours
@@ -241,8 +240,7 @@ def group(
         alive[low] = alive[high] = 0
         _join(low, high, new, sizes, boxes, counts, scaled)
         near = _merge_neighbours(head[low], head[high], ends, link, alive, around)
-        # The number of pairs to come depends on the image: the buffers grow.
-        while 2 * (pair_count + near) > len(ends):
+        while 2 * (pair_count + near) > len(ends):  # how many come depends on the image
             ends, link = _doubled(ends), _doubled(link)
         while length + near > len(heap):
             heap = _doubled(heap)
