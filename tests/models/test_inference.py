@@ -207,11 +207,12 @@ def test_a_thread_that_runs_out_of_memory_late_does_not_undo_what_another_has_fo
 
 def test_crops_that_fit_one_after_the_other_only_are_computed_so():
     """Several threads, each with one crop, may together be too many."""
-    busy, together = 0, threading.Barrier(2, timeout=0.2)
+    counting, busy, together = threading.Lock(), 0, threading.Barrier(2, timeout=0.2)
 
     def with_room_for_one(batch: torch.Tensor) -> torch.Tensor:
         nonlocal busy
-        busy += 1
+        with counting:
+            busy += 1
         try:
             with contextlib.suppress(threading.BrokenBarrierError):
                 together.wait()
@@ -219,11 +220,41 @@ def test_crops_that_fit_one_after_the_other_only_are_computed_so():
                 raise MemoryError
             return batch.sum((1, 2, 3))[:, None]
         finally:
-            busy -= 1
+            with counting:
+                busy -= 1
 
     run = FixedBatches(torch.nn.Linear(1, 1), batch_size=1, workers=2)
     crops = torch.ones(4, 3, 1, 1)
     assert run(crops, with_room_for_one).flatten().tolist() == [3.0] * 4
+
+
+def test_the_last_attempt_waits_for_the_batches_under_way():
+    counting, busy = threading.Lock(), 0
+    under_way, failed = threading.Event(), threading.Event()
+
+    def the_first_fails(batch: torch.Tensor) -> torch.Tensor:
+        nonlocal busy
+        with counting:
+            busy += 1
+        try:
+            if not failed.is_set() and float(batch[0, 0, 0, 0]) == 0:
+                under_way.wait(5)
+                failed.set()
+                raise MemoryError
+            if not failed.is_set():
+                under_way.set()
+                failed.wait(5)
+                threading.Event().wait(0.2)  # it still holds its memory for a while
+            elif busy > 1:
+                raise MemoryError
+            return batch.sum((1, 2, 3))[:, None]
+        finally:
+            with counting:
+                busy -= 1
+
+    run = FixedBatches(torch.nn.Linear(1, 1), batch_size=1, workers=2)
+    crops = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+    assert run(crops, the_first_fails).flatten().tolist() == [0.0, 3.0]
 
 
 def test_a_crop_that_does_not_fit_by_itself_is_an_error():

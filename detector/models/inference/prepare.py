@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
@@ -174,7 +174,13 @@ class FixedBatches:
             elif alone:
                 results = [self.pool.submit(compute, batch).result() for batch in batches]
             else:
-                results = list(self.pool.map(compute, batches))
+                futures = [self.pool.submit(compute, batch) for batch in batches]
+                try:
+                    results = [future.result() for future in futures]
+                finally:  # a batch under way holds memory that the next attempt needs
+                    for future in futures:
+                        future.cancel()
+                    wait(futures)
         return torch.cat(results)
 
     def _compute(self, function: Callable[[Tensor], Tensor], size: int, batch: Tensor) -> Tensor:
