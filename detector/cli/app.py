@@ -55,11 +55,12 @@ def run_tool(
         print(f"inception-rcnn {detector.__version__}")
         sys.exit(_close_streams(0))
     command = _command_of(tool)
+    given = _with_settings(tool, [one for one in arguments if one != DEBUG])
     name = name or os.path.basename(sys.argv[0])
     with _terminating():
         try:
             code = command(
-                [one for one in arguments if one != DEBUG],
+                given,
                 prog_name=name,
                 standalone_mode=False,  # else click words the errors and chooses the exit code
                 obj=f"{name} {shlex.join(arguments)}",
@@ -188,6 +189,51 @@ def sibling(out: Path, suffix: str) -> Path:
     """The folder OUT.SUFFIX beside an --out."""
     # Made absolute first: `.` and `..` have a name, too.
     return Path(os.path.abspath(out) + suffix)
+
+
+def _with_settings(tool: object, arguments: list[str]) -> list[str]:
+    """The arguments with `--NAME VALUE` of a setting as `--set NAME=VALUE`, which says the same."""
+    path = getattr(sys.modules.get(getattr(tool, "__module__", "")), "SETTINGS", None)
+    if path is None or not any(one.startswith("--") for one in arguments):
+        return arguments
+    import inspect
+
+    own = set(inspect.signature(cast("Callable[..., Any]", tool)).parameters)
+    translated: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*translated, word, *rest]
+        option, equals, value = word.partition("=")
+        name = option[2:].replace("-", "_")
+        if not option.startswith("--") or name in own or option in _WORDS:
+            translated.append(word)
+            continue
+        known = _names_of(path)
+        if name in known:
+            if not equals:
+                flag = not rest or rest[0].startswith("--")
+                value = "true" if flag else rest.pop(0)
+            translated += ["--set", f"{name}={value}"]
+        elif name.startswith("no_") and name[3:] in known and not equals:
+            translated += ["--set", f"{name[3:]}=false"]
+        else:
+            translated.append(word)
+    return translated
+
+
+# Options whose parameters have other names.
+_WORDS = ("--help", "--set", "--json", "--report", "--pictures", "--no-pictures", "--quiet")
+
+
+def _names_of(path: str) -> set[str]:
+    """The names of a settings class, which is imported only where an option may be one of them."""
+    from importlib import import_module
+
+    module, _, kind = path.rpartition(".")
+    fields = getattr(import_module(module), kind).model_fields
+    return {*fields, *(field.alias for field in fields.values() if field.alias)}
 
 
 def _command_of(tool: Callable[..., Any] | typer.Typer) -> Callable[..., Any]:

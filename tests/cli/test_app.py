@@ -358,3 +358,24 @@ def test_an_error_that_holds_a_whole_value_of_somebodys_is_cut(capsys: pytest.Ca
     first, long, cure = capsys.readouterr().err.splitlines()
     assert (first, cure) == ("error: first", "the cure")
     assert len(long) == 2000
+
+
+def test_a_setting_may_be_said_as_an_option():
+    from detector.cli import evaluate
+    from detector.cli.app import _with_settings
+
+    words = [
+        "--data",
+        "d",
+        "--rounds",
+        "0",
+        "--max-dets=5",
+        "--strict",
+        "--report",
+        "--no-such",
+        "1",
+    ]
+    assert _with_settings(evaluate.main, words) == [
+        "--data", "d", "--set", "rounds=0", "--set", "max_dets=5", "--set", "strict=true",
+        "--report", "--no-such", "1",
+    ]  # fmt: skip
