@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not see what __geta
     from detector.datasets.formats.recognise import read_dataset as read_dataset
     from detector.detection.detector import Detector as Detector
     from detector.detection.load import load_detector as load_detector
-    from detector.detection.suppression import DetectionSettings as DetectionSettings
+    from detector.detection.settings import DetectionSettings as DetectionSettings
     from detector.errors import DetectorError as DetectorError
     from detector.evaluation.diagnosis.diagnosis import diagnose as diagnose
     from detector.evaluation.evaluating import compare as compare
@@ -39,7 +39,7 @@ _HOME = {
     "diagnose": "evaluation.diagnosis.diagnosis",
     "fit_class": "training.heads.new_class",
     "Detector": "detection.detector",
-    "DetectionSettings": "detection.suppression",
+    "DetectionSettings": "detection.settings",
     "SelectiveSearch": "proposals.selective_search",
     "Detections": "structures",
     "Proposals": "structures",

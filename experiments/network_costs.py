@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detector.models import build_model
 from detector.models.googlenet import TABLE1
-from detector.models.inception import ConvReLU, Inception, MaxPool, Widths
+from detector.models.inception import Inception, Widths
 from detector.models.inception_v3 import InceptionV3, inception_v2
+from detector.models.layers import ConvReLU, MaxPool
 from detector.models.mixed import Halving, Mixed
 
 Shape = tuple[int, int, int]

@@ -19,7 +19,6 @@ from detector.detection.ensemble import Member
 from detector.detection.load import load_detector
 from detector.models import build_model
 from detector.models.googlenet import GoogLeNet
-from detector.models.inception import LocalResponseNorm
 from detector.models.inference.int8 import activation_ranges, runs_in_8_bits
 from detector.models.inference.prepare import (
     FixedBatches,
@@ -27,7 +26,8 @@ from detector.models.inference.prepare import (
     fastest_precision,
     prepare_for_inference,
 )
-from detector.models.normalisation import Normalisation
+from detector.models.input_normalisation import Normalisation
+from detector.models.layers import LocalResponseNorm
 
 Classify = Callable[[Tensor], Tensor]
 

@@ -70,9 +70,9 @@ def main(
         if as_json:
             print("[]")
         return 3
-    from detector.cli.detecting.done import done_images, key_of
     from detector.cli.detecting.loading import Running, load
     from detector.cli.detecting.results import clear, sorted_rows, tell, write_results
+    from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
     from detector.progress.interruption import stop_gently
 

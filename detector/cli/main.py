@@ -31,7 +31,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "import": Command("propose", "import the regions of another program", "import_foreign"),
         "export": Command("propose", "export regions in another layout", "export_foreign"),
         "verify": Command("propose", "check that a file of regions is undamaged", "verify"),
-        "evaluate": Command("evaluate_proposals", "measure how regions cover objects"),
+        "evaluate": Command("propose_evaluate", "measure how regions cover objects"),
     },
     "train": {
         "regions": Command("train_regions", "train the region classifier on annotated images"),
@@ -39,25 +39,27 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "multibox": Command("train_multibox", "train a network that proposes regions"),
     },
     "evaluate": {
-        "detections": Command("evaluate", "mAP by VOC's, ILSVRC's and COCO's rules; a report"),
+        "detections": Command(
+            "evaluate_detections", "mAP by VOC's, ILSVRC's, COCO's rules; a report"
+        ),
         "classifier": Command("evaluate_classifier", "top-1 and top-5 error of classifiers"),
     },
     "fit": {
         "heads": Command("fit_heads", "add a class from a few boxes; fit SVMs and box regression"),
         "temperature": Command("fit_temperature", "calibrate scores as probabilities"),
-        "int8": Command("calibrate", "measure the ranges that 8-bit inference needs"),
+        "int8": Command("fit_int8", "measure the ranges that 8-bit inference needs"),
         "ranking": Command("fit_ranking", "learn the order of selective search's regions"),
-        "proposals": Command("calibrate_proposals", "put MultiBox's scores on the search's scale"),
+        "proposals": Command("fit_proposals", "put MultiBox's scores on the search's scale"),
     },
     "data": {
-        "check": Command("lint", "find defects in annotated images, each with its cure"),
-        "split": Command("split", "split a data set into balanced parts"),
-        "convert": Command("export", "convert saved detections to another layout"),
+        "check": Command("data_check", "find defects in annotated images, each with its cure"),
+        "split": Command("data_split", "split a data set into balanced parts"),
+        "convert": Command("data_convert", "convert saved detections to another layout"),
     },
     "bundle": {
-        "show": Command("show", "show the contents and the origin of a trained detector"),
-        "join": Command("join", "join detectors into one ensemble"),
-        "card": Command("card", "write the model card, with what an evaluation measured"),
+        "show": Command("bundle_show", "show the contents and the origin of a trained detector"),
+        "join": Command("bundle_join", "join detectors into one ensemble"),
+        "card": Command("bundle_card", "write the model card, with what an evaluation measured"),
     },
     "models": Command("models", "list the known architectures and their sizes"),
     "doctor": Command("doctor", "check this machine; each fault comes with its cure"),

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 
 
 def settings_table(kind: str, rooms: Mapping[str, str]) -> str:

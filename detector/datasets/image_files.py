@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from detector.images.claims import has_late_metadata
 from detector.images.decoding import SUFFIXES as READABLE
+from detector.images.decoding_limits import has_late_metadata
 
 _COMMON = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 # Of all files that the decoder takes, the commoner first: of x.jpg and x.png the first is read.

@@ -24,8 +24,9 @@ import torch
 from detector.detection.aggregate import RegionOutputs, RegionScores, aggregate
 from detector.detection.ensemble import Ensemble
 from detector.detection.forward import Chunk, ClassifiedImage, Job, RegionBatches
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings, suppress
+from detector.detection.suppression import suppress
 from detector.images.inputs import ImageLike, to_pixels
 from detector.proposals.merge import Proposer
 from detector.structures import Array, Detections, Proposals

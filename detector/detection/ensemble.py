@@ -22,7 +22,7 @@ from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
 from detector.heads.linear import HeadLayers
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
-from detector.models.normalisation import CENTRED, Normalisation, is_usable
+from detector.models.input_normalisation import CENTRED, Normalisation, is_usable
 from detector.models.split import SharedTrunk, Top, Trunk
 
 

@@ -13,7 +13,7 @@ from detector.crops import warp_numba  # noqa: F401
 from detector.detection.bundle import Bundle, load_bundle
 from detector.detection.detector import Detector
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.errors import SettingsError
 from detector.hardware import choose_device
 from detector.models.inference.prepare import Precision, fastest_precision

@@ -34,7 +34,7 @@ import numpy as np
 
 from detector.errors import ImageError
 from detector.files import NOT_REGULAR, open_regular
-from detector.images.claims import Claims, claims_of, icon_sizes, tile_pixels
+from detector.images.decoding_limits import Claims, claims_of, icon_sizes, tile_pixels
 from detector.images.levels import Array, is_deep, remark_on_levels
 from detector.images.other_files import START, known_as, may_be_image, refusal
 

@@ -7,13 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from detector.models.inception import (
-    ConvReLU,
-    HalvingPool,
-    MaxPool,
-    SeparableConvReLU,
-    StagedNetwork,
-)
+from detector.models.inception import StagedNetwork
+from detector.models.layers import ConvReLU, HalvingPool, MaxPool, SeparableConvReLU
 from detector.models.mixed import Branch, Halving, Mixed
 
 

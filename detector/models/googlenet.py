@@ -8,15 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.inception import (
-    ConvReLU,
-    Inception,
-    LocalResponseNorm,
-    MaxPool,
-    SeparableConvReLU,
-    StagedNetwork,
-    Widths,
-)
+from detector.models.inception import Inception, StagedNetwork, Widths
+from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool, SeparableConvReLU
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. Stages 3, 4 and 5 each begin with
 # a max-pool.

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, MaxPool, StagedNetwork
+from detector.models.inception import StagedNetwork
+from detector.models.input_normalisation import HALF
+from detector.models.layers import ConvReLU, MaxPool
 from detector.models.mixed import Branch, Fork, Halving, Mixed
-from detector.models.normalisation import HALF
 
 Layout = Literal["table1", "released"]
 ROW, COLUMN = (1, 7), (7, 1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU
+from detector.models.layers import ConvReLU
 
 Kernel = int | tuple[int, int]
 

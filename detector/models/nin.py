@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, MaxPool, initialise
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.inception import initialise
+from detector.models.input_normalisation import CENTRED, Normalisation
+from detector.models.layers import ConvReLU, MaxPool
 
 # outputs, kernel, stride, padding of the spatial convolution; the 1x1 layers are as wide.
 LAYERS = ((96, 11, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detector.errors import SettingsError
 from detector.models.inception import StagedNetwork, run_blocks
-from detector.models.normalisation import CENTRED
+from detector.models.input_normalisation import CENTRED
 
 
 class SharedTrunk(NamedTuple):

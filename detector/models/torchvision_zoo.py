@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detector.models.normalisation import IMAGENET, Normalisation
+from detector.models.input_normalisation import IMAGENET, Normalisation
 
 # The name of the last linear layer in torchvision's module.
 LAST_LAYER = {

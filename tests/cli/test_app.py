@@ -361,7 +361,7 @@ def test_an_error_that_holds_a_whole_value_of_somebodys_is_cut(capsys: pytest.Ca
 
 
 def test_a_setting_may_be_said_as_an_option():
-    from detector.cli import evaluate
+    from detector.cli import evaluate_detections as evaluate
     from detector.cli.app import _with_settings
 
     words = [

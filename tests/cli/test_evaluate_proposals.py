@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.cli import evaluate_proposals as tool
+from detector.cli import propose_evaluate as tool
 from detector.cli.app import run_tool
 from detector.errors import SettingsError
 from detector.images.decoding import content_hash, read_bytes

@@ -16,7 +16,7 @@ from toy_regions import settings, write_squares
 from detector.detection.load import load_detector
 from detector.errors import SettingsError, WeightsError
 from detector.models import ARCHITECTURES, build_model
-from detector.models.normalisation import HALF
+from detector.models.input_normalisation import HALF
 from detector.models.traits import TRAITS, traits_of
 from detector.models.weights.classifier_file import save_classifier
 from detector.models.weights.start import load_start

@@ -21,7 +21,8 @@ from PIL import Image
 from small_detector import save_detector
 from toy_regions import write_squares
 
-from detector.cli import evaluate, propose
+from detector.cli import evaluate_detections as evaluate
+from detector.cli import propose
 from detector.cli.main import main
 from detector.proposals.cache.stored import ProposalStore
 

@@ -151,7 +151,7 @@ def test_the_version_is_the_packages(
 def test_a_command_gets_its_arguments_and_its_name_and_its_exit_code_counts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from detector.cli import split
+    from detector.cli import data_split as split
 
     seen = []
 

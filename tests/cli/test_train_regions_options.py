@@ -428,7 +428,7 @@ def test_the_early_report_names_what_was_left_out_by_file_and_rule(tmp_path: Pat
 
 
 def test_a_network_is_trained_on_the_input_that_it_will_detect_with(monkeypatch):
-    from detector.models.normalisation import HALF
+    from detector.models.input_normalisation import HALF
     from detector.training.regions.step import RegionStep, RegionSums, Target
 
     class Watching(torch.nn.Module):

@@ -21,8 +21,8 @@ from detector.detection.bundle import (
     save_bundle,
     set_activation_ranges,
 )
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError, SettingsError
 from detector.models import ARCHITECTURES
 from detector.models.weights.storage import decode, encode, quantise

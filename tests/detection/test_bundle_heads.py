@@ -23,7 +23,7 @@ from detector.detection.bundle import (
     set_activation_ranges,
 )
 from detector.detection.load import SHIPPED
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.errors import BundleError, SettingsError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.models import ARCHITECTURES

@@ -19,8 +19,8 @@ from detector.detection.bundle import (
     save_heads,
     save_temperatures,
 )
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.models import ARCHITECTURES, build_model
@@ -228,7 +228,7 @@ def test_none_of_the_parts_is_written_over(tmp_path: Path):
 
 
 def test_the_tool_says_what_is_shared(tmp_path: Path, capsys, monkeypatch):
-    from detector.cli import join
+    from detector.cli import bundle_join as join
     from detector.cli.app import run_tool
 
     words = [str(saved(tmp_path / str(seed), seed)) for seed in (1, 2)]

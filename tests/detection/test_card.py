@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from detector.cli.app import run_tool
-from detector.cli.card import main
+from detector.cli.bundle_card import main
 from detector.detection.bundle import (
     BundleManifest,
     MemberManifest,

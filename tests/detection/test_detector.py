@@ -24,8 +24,9 @@ from detector.detection import forward
 from detector.detection.detector import Detector
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.forward import Job
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings, suppress
+from detector.detection.suppression import suppress
 from detector.errors import DetectorError, ImageError, ProposalError, SettingsError
 from detector.structures import Array, Detections, Proposals
 

@@ -9,7 +9,7 @@ from torch import nn
 from detector.detection.ensemble import CropSpec, Ensemble, Member, SharedTrunk
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
-from detector.models.normalisation import HALF, Normalisation
+from detector.models.input_normalisation import HALF, Normalisation
 from detector.models.split import Trunk
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from detector.detection.detector import Detector
 from detector.detection.ensemble import CropSpec, Ensemble, Member
-from detector.detection.suppression import DetectionSettings, suppress
+from detector.detection.settings import DetectionSettings
+from detector.detection.suppression import suppress
 from detector.errors import SettingsError
 from detector.heads import BoxRegression, Heads, LinearScores
 from detector.structures import Array, Proposals

@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.errors import SettingsError
 from detector.heads import HeadManifest
-from detector.models.normalisation import Normalisation
+from detector.models.input_normalisation import Normalisation
 
 MEMBER = MemberManifest(architecture="googlenet")
 ON_TRUNK = MemberManifest(architecture="googlenet", trunk=(0, "4c"))

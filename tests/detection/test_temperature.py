@@ -26,8 +26,8 @@ from detector.detection.bundle import (
 )
 from detector.detection.ensemble import CropSpec, Ensemble, Member
 from detector.detection.load import load_detector
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import with_prior
-from detector.detection.suppression import DetectionSettings
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.heads import BoxRegression, HeadManifest
 from detector.models import build_model

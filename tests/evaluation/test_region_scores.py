@@ -21,8 +21,8 @@ from detector.detection.aggregate import MemberOutput, RegionScores
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, SharedTrunk
 from detector.detection.detector import Detector
 from detector.detection.ensemble import CropSpec
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings
 from detector.errors import ImageError, ProposalError
 from detector.evaluation.scoring.regions import (
     picture_hashes,

@@ -19,8 +19,8 @@ from detector.detection.bundle import (
     save_bundle,
     save_heads,
 )
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings
 from detector.heads import BoxRegression, HeadManifest
 from detector.models import build_model
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from detector.models import ARCHITECTURES
 from detector.models.googlenet import TABLE1
-from detector.models.inception import SeparableConvReLU
 from detector.models.inception_v3 import InceptionV3, inception_v2
+from detector.models.layers import SeparableConvReLU
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "network_costs.py"
 COSTS = SimpleNamespace(**runpy.run_path(str(SCRIPT)))

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from detector.cli.app import run_tool
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.input_normalisation import CENTRED, Normalisation
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 COLOURS = {"green": (30, 200, 30), "red": (200, 30, 30)}

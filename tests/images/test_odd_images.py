@@ -17,10 +17,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from detector.errors import ImageError
-from detector.images import claims as image_claims
 from detector.images import decoding as images
-from detector.images.claims import icon_sizes, jpeg_parts, tile_pixels
+from detector.images import decoding_limits
 from detector.images.decoding import decode, read_image
+from detector.images.decoding_limits import icon_sizes, jpeg_parts, tile_pixels
 
 
 def test_each_is_a_result_or_an_error_that_names_its_file(tmp_path: Path):
@@ -210,7 +210,7 @@ def test_pages_are_not_counted(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_file_of_more_parts_than_anyone_writes_is_refused(monkeypatch: pytest.MonkeyPatch):
     """And one of as many as allowed is not; where a decoder does not look, they do not count."""
-    monkeypatch.setattr(image_claims, "MAX_PARTS", 40)
+    monkeypatch.setattr(decoding_limits, "MAX_PARTS", 40)
     png, gif, jpeg = (
         odd_images.encoded(odd_images.scene(1), kind) for kind in ("PNG", "GIF", "JPEG")
     )
@@ -231,7 +231,7 @@ def test_a_file_of_more_parts_than_anyone_writes_is_refused(monkeypatch: pytest.
 
 def test_a_long_run_of_filling_is_searched_once():
     """A pattern that repeats would begin anew at each of a million bytes."""
-    assert image_claims.jpeg_parts(b"\xff\xd8" + b"\xff" * 3_000_000 + b"\0")[1] == 0
+    assert decoding_limits.jpeg_parts(b"\xff\xd8" + b"\xff" * 3_000_000 + b"\0")[1] == 0
 
 
 @pytest.mark.parametrize(("kind", "most"), [(5, 100), (5, 4095), (6, 1), (6, 200), (6, 40_000)])
@@ -260,7 +260,7 @@ def test_what_would_be_decoded_in_python_is_refused_where_it_is_large(
     bitmap[30] = 1  # run-length codes
     plain = b"P3 30 20 255\n" + b"7 " * 1800
     assert (decode(plain, "x").pixels == 7).all()
-    monkeypatch.setattr(image_claims, "MAX_SLOW", 1000)
+    monkeypatch.setattr(decoding_limits, "MAX_SLOW", 1000)
     for data, said in (
         (bytes(bitmap), "run-length"),
         (odd_images.icon(bytes(bitmap[14:])), "run-length"),
@@ -304,7 +304,7 @@ def test_the_header_of_a_png_is_read_without_its_pixels(
 def test_a_tiff_of_very_many_strips_is_refused(
     order: str, big: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(image_claims, "MAX_STRIPS", 40)
+    monkeypatch.setattr(decoding_limits, "MAX_STRIPS", 40)
     if order == "<" or not big:  # older Pillows take no big TIFF of the other order
         assert decode(odd_images.tiff_of_strips(40, order, big=big), "x").size == (40, 1)
     with pytest.raises(ImageError, match="over 40 strips or tiles"):

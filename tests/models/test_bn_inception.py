@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from detector.models.bn_inception import FIGURE5, BNInception
-from detector.models.inception import HalvingPool
+from detector.models.layers import HalvingPool
 
 
 def shapes(model: BNInception, side: int) -> dict[str, tuple[int, ...]]:

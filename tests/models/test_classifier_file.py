@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from detector.errors import WeightsError
 from detector.models import build_model
-from detector.models.normalisation import HALF
+from detector.models.input_normalisation import HALF
 from detector.models.weights.classifier_file import load_classifier, save_classifier
 from detector.models.weights.start import load_start
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from detector.models.googlenet import TABLE1, WIDER, GoogLeNet
-from detector.models.inception import LocalResponseNorm
 from detector.models.inference.prepare import prepare_for_inference
+from detector.models.layers import LocalResponseNorm
 
 
 def test_table_1_sums_to_the_output_column_of_the_paper():

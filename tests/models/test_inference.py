@@ -15,7 +15,6 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.models.googlenet import GoogLeNet
-from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.inference.operators import (
     FusedConvReLU,
     NumbaMaxPool,
@@ -23,7 +22,8 @@ from detector.models.inference.operators import (
     fold_batch_norm,
 )
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
-from detector.models.normalisation import HALF
+from detector.models.input_normalisation import HALF
+from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool
 
 
 def positive(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

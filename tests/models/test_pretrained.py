@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models.googlenet import GoogLeNet
-from detector.models.normalisation import FILL_MEAN, HALF, IMAGENET, Normalisation
+from detector.models.input_normalisation import FILL_MEAN, HALF, IMAGENET, Normalisation
 from detector.models.weights.outside import (
     CAFFE_LAYERS,
     load_bvlc_googlenet,

@@ -10,7 +10,6 @@ from torch import nn
 from detector.errors import SettingsError
 from detector.models import build_model
 from detector.models.googlenet import TABLE1, GoogLeNet
-from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.inference.int8 import (
     NormInSteps,
     PoolInSteps,
@@ -20,7 +19,8 @@ from detector.models.inference.int8 import (
     runs_in_8_bits,
 )
 from detector.models.inference.prepare import FixedBatches, prepare_for_inference
-from detector.models.normalisation import CENTRED, HALF
+from detector.models.input_normalisation import CENTRED, HALF
+from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.weights.outside import load_bvlc_googlenet
 from detector.models.weights.pretrained import read_tensors
 

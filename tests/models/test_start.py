@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from detector.errors import WeightsError
 from detector.models import build_model
-from detector.models.normalisation import HALF
+from detector.models.input_normalisation import HALF
 from detector.models.weights.start import load_start
 
 

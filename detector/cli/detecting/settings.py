@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 
 
 class DetectSettings(DetectionSettings):

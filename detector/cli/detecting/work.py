@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.cli.detecting.done import DoneImages, hash_of
 from detector.cli.detecting.records import Record
 from detector.cli.detecting.results import clear, write_picture
+from detector.cli.detecting.resume import DoneImages, hash_of
 from detector.detection.detector import Detector
 from detector.detection.forward import ClassifiedImage, Job
 from detector.errors import ImageError, ProposalError

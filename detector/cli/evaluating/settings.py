@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
 from detector.seeds import LARGEST
 

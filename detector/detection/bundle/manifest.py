@@ -8,11 +8,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from detector.crops.warp import CONTEXT, MOST_CONTEXT
 from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
-from detector.detection.suppression import DetectionSettings
 from detector.errors import SettingsError
 from detector.heads.stored import HeadManifest
-from detector.models.normalisation import (
+from detector.models.input_normalisation import (
     CENTRED,
     LEAST_STD,
     MOST_MEAN,

@@ -22,7 +22,7 @@ from detector.detection.bundle.reading import (
     read_manifest,
     tensors_of_trunk,
 )
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.errors import BundleError, WeightsError
 from detector.files import remove_leftovers, write_atomically
 from detector.heads import BoxRegression, HeadManifest, LinearScores

@@ -19,7 +19,7 @@ from detector.evaluation.scoring.probability_cache import ProbabilityCache
 from detector.evaluation.views import views
 from detector.images.decoding import decode
 from detector.models.inference.prepare import Precision
-from detector.models.normalisation import CENTRED
+from detector.models.input_normalisation import CENTRED
 from detector.models.weights.classifier_file import Classifier
 from detector.progress.prefetch import prefetched
 from detector.structures import Array

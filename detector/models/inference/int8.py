@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
-from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.inference import numba_operators
 from detector.models.inference.operators import (
     NumbaMaxPool,
@@ -28,7 +27,8 @@ from detector.models.inference.operators import (
     fold_batch_norm,
     pixels,
 )
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.input_normalisation import CENTRED, Normalisation
+from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.weights.storage import quantise
 from detector.structures import FILL_MEAN
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
 from detector.models.inference import numba_operators
+from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool
 
 # As integers, since NumPy has no bfloat16 and the kernels compare bits (numba_operators.py).
 _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.uint8: torch.uint8}

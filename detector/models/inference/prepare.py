@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from detector.errors import is_out_of_memory
 from detector.hardware import has_fast_bfloat16
-from detector.models.inception import ConvReLU, LocalResponseNorm, MaxPool
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.input_normalisation import CENTRED, Normalisation
+from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool
 
 Precision = Literal["float32", "bfloat16", "int8"]
 

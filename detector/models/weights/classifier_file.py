@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.files import write_atomically
 from detector.models import build_model
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.input_normalisation import CENTRED, Normalisation
 from detector.models.traits import traits_of
 from detector.models.weights.outside import architecture_of, load_outside
 from detector.models.weights.pretrained import MOST_OUTPUTS, build_to_fit, read_tensors

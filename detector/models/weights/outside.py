@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from detector.errors import WeightsError
 from detector.models import build_model
 from detector.models.googlenet import TABLE1, GoogLeNet
-from detector.models.normalisation import HALF
+from detector.models.input_normalisation import HALF
 from detector.models.torchvision_zoo import LAST_LAYER, ZooNetwork
 from detector.models.weights.pretrained import fit, outputs_of
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detector.errors import WeightsError
 from detector.models import build_model
-from detector.models.normalisation import Normalisation, is_usable
+from detector.models.input_normalisation import Normalisation, is_usable
 from detector.models.weights.outside import architecture_of, load_outside
 from detector.models.weights.pretrained import (
     fit,

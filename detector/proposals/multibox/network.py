@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from detector.models.inception import ConvReLU, initialise
+from detector.models.inception import initialise
+from detector.models.layers import ConvReLU
 from detector.models.split import Trunk
 from detector.proposals.multibox.priors import SHAPES, Priors
 from detector.settings import Settings

@@ -17,7 +17,7 @@ from detector.training.classifier.patch_batches import UNREADABLE, PatchBatch
 from detector.training.regions.loss import auxiliary_loss
 
 if TYPE_CHECKING:
-    from detector.models.normalisation import Normalisation
+    from detector.models.input_normalisation import Normalisation
     from detector.training.classifier.settings import NetworkSettings, OptimiserSettings
 
 

@@ -16,7 +16,7 @@ from detector.detection.bundle import (
     read_manifest,
     save_heads,
 )
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.errors import SettingsError, TrainingError
 from detector.hardware import use_device, use_threads
 from detector.heads import (

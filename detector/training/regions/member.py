@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detector.hardware import choose_precision
 from detector.models.inference.prepare import Precision, prepare_for_inference
-from detector.models.normalisation import CENTRED
+from detector.models.input_normalisation import CENTRED
 from detector.models.split import Top, Trunk, map_shape
 from detector.progress.bar import progress
 from detector.training.engine.checkpoint import hash_of

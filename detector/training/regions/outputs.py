@@ -19,7 +19,7 @@ from detector.detection.bundle import (
 )
 from detector.evaluation.scoring.regions import picture_hashes
 from detector.heads import HeadManifest
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.input_normalisation import CENTRED, Normalisation
 from detector.training.regions.box_loss import split_head
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from detector.datasets.sources import DataSource
-from detector.detection.suppression import DetectionSettings
+from detector.detection.settings import DetectionSettings
 from detector.proposals.engines import ProposalConfig
 from detector.seeds import Seed
 from detector.settings import Settings

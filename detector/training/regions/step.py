@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from detector.models.normalisation import CENTRED, Normalisation
+from detector.models.input_normalisation import CENTRED, Normalisation
 from detector.training.regions.box_loss import RegionOutput, box_loss
 from detector.training.regions.loss import (
     auxiliary_loss,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.cli import calibrate
+from detector.cli import fit_int8 as calibrate
 from detector.cli.app import run_tool
 from detector.detection.bundle import (
     BundleManifest,
