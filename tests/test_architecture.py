@@ -20,8 +20,9 @@ STOREY = {
     "detection": 5,
     "evaluation": 6,
     "training": 7,
-    "cli": 8,
-    "__main__": 9,
+    "labelling": 8,
+    "cli": 9,
+    "__main__": 10,
 }  # fmt: skip
 FOUNDATION = [
     "errors", "files", "progress", "images", "structures", "boxes", "matching", "hardware",

@@ -1,0 +1,1 @@
+"""Detectors inside labelling tools: they propose the boxes, people correct them."""
