@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not see what __geta
     from detector.structures import Annotations as Annotations
     from detector.structures import Detections as Detections
     from detector.structures import Proposals as Proposals
-    from detector.training.heads.new_class import fit_class as fit_class
+    from detector.training.heads.fit_classes import fit as fit
+    from detector.training.heads.fit_classes import fit_classes as fit_classes
 
 __version__ = "0.1.0"
 
@@ -37,7 +38,8 @@ _HOME = {
     "evaluate": "evaluation.evaluating",
     "compare": "evaluation.evaluating",
     "diagnose": "evaluation.diagnosis.diagnosis",
-    "fit_class": "training.heads.new_class",
+    "fit": "training.heads.fit_classes",
+    "fit_classes": "training.heads.fit_classes",
     "Detector": "detection.detector",
     "DetectionSettings": "detection.settings",
     "SelectiveSearch": "proposals.selective_search",

@@ -8,7 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from detector.errors import SettingsError, brief, cut
 from detector.files import write_atomically
@@ -26,6 +33,21 @@ def _plain_name(file: str) -> str:
 
 # A file name in the folder of its manifest; "" before it is saved.
 TensorFile = Annotated[str, AfterValidator(_plain_name)]
+
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
+_UNITS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+
+
+def _in_seconds(value: Any) -> Any:
+    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if isinstance(value, str) and match is None:
+        raise ValueError("a time is a number of seconds, or such as 90s, 10m or 2h")
+    return value if match is None else float(match[1]) * _UNITS[match[2]]
+
+
+# A time above 0 in seconds, which may be written as 90s, 10m or 2h.
+Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(gt=0)]
 
 
 class Settings(BaseModel):

@@ -1,8 +1,7 @@
-"""Fit linear heads on a bundle's features: SVMs and box regression, or one class more in minutes.
+"""Fit linear heads on a bundle's features: SVMs and box regression of the networks' classes.
 
     inception-rcnn fit heads --data VOC2012 --split train --out runs/with_heads
     inception-rcnn fit heads --bank runs/voc --weights runs/voc/bundle --out runs/with_heads
-    inception-rcnn fit heads --add mug --data few_images/ --out runs/with_mugs
     inception-rcnn detect image.jpg --weights runs/with_heads --set svm=true --set regression=true
 
 The networks stay as they are. SVMs and regression keep the features that they see in OUT.features:
@@ -41,12 +40,6 @@ def main(
     ] = None,
     split: option.Split = None,
     weights: option.Weights = None,
-    add: Annotated[
-        str | None, typer.Option(help="Add this class of the data set, from 5 to 100 boxes.")
-    ] = None,
-    background: Annotated[
-        list[str], typer.Option(help="With --add: photographs without the class; may repeat.")
-    ] = [],  # noqa: B006
     enable: Annotated[
         bool, typer.Option(help="The new bundle uses them unless told not to.")
     ] = False,
@@ -66,7 +59,7 @@ def main(
     started = time.perf_counter()
     announce_compiling(quiet)
     chosen = option.chosen(FitHeadsSettings, change)
-    check_options(context, chosen, data, bank, add)
+    check_options(context, chosen, data, bank)
     bundle = weights or SHIPPED
     manifest = read_manifest(bundle)
     machine: dict[str, Any] = {"device": device, "threads": threads, "quiet": quiet}
@@ -76,21 +69,13 @@ def main(
         fitted, complete = fit_heads_on_bank(
             bank, bundle, heads, data_root=chosen.data_root, members=chosen.members, **machine
         )
-    elif add is None:
+    else:
         assert data is not None
         fitted, complete = fit_heads(
             data_of_bundle(data, split, chosen.images, manifest), bundle,
             chosen.cache or sibling(out, ".features"), heads,
             members=chosen.members, max_proposals=chosen.most_proposals, **machine,
         )  # fmt: skip
-    else:
-        from detector.training.heads.new_class import data_of_class, fit_new_class
-
-        assert data is not None
-        dataset = data_of_class(add, data, split, chosen.boxes, background, manifest)
-        fitted, complete = fit_new_class(
-            dataset, bundle, chosen.most_proposals, chosen.crops, chosen.seed, **machine
-        )
     save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started
     typer.echo(f"wrote {out} in {taken:.0f} s; try: inception-rcnn detect IMAGE --weights {out}")
@@ -98,23 +83,19 @@ def main(
 
 
 def check_options(
-    context: typer.Context, chosen: FitHeadsSettings, data: Path | None, bank: Path | None,
-    add: str | None,
-) -> None:  # fmt: skip
+    context: typer.Context, chosen: FitHeadsSettings, data: Path | None, bank: Path | None
+) -> None:
     """One thing is fitted, and every option that is given has something to do with it."""
-    if (data is None) == (bank is None) or (add is not None and data is None):
-        raise typer.BadParameter("give --data DATA, or for SVMs and regression --bank RUN")
-    if add is None and not (chosen.svm or chosen.regression):
+    if (data is None) == (bank is None):
+        raise typer.BadParameter("give --data DATA or --bank RUN")
+    if not (chosen.svm or chosen.regression):
         raise typer.BadParameter("--set svm=false --set regression=false leaves nothing to fit")
-    for given, other in ((add, "--add"), (bank, "--bank")):
-        where = f"without {other}" if given is None else f"with {other}"
-        reject_unused(context, IDLE[where], where)
+    where = "without --bank" if bank is None else "with --bank"
+    reject_unused(context, IDLE[where], where)
 
 
 # Options and settings that would change nothing, by the reason.
 IDLE = {
-    "with --add": ("svm", "regression", "enable", "images", "ensemble", "cache"),
-    "without --add": ("boxes", "crops", "background"),
     "with --bank": ("split", "images", "max_proposals", "cache"),
     "without --bank": ("data_root",),
 }

@@ -45,7 +45,8 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "classifier": Command("evaluate_classifier", "top-1 and top-5 error of classifiers"),
     },
     "fit": {
-        "heads": Command("fit_heads", "add a class from a few boxes; fit SVMs and box regression"),
+        "classes": Command("fit_classes", "learn classes from a few boxes; also: fit --add NAME"),
+        "heads": Command("fit_heads", "fit R-CNN's SVMs and box regression"),
         "temperature": Command("fit_temperature", "calibrate scores as probabilities"),
         "int8": Command("fit_int8", "measure the ranges that 8-bit inference needs"),
         "ranking": Command("fit_ranking", "learn the order of selective search's regions"),
@@ -73,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     found: Command | dict[str, Command] = COMMANDS  # type: ignore[assignment]
     while isinstance(found, dict):
         word = arguments.pop(0) if arguments else "--help"
+        if words == ["fit"] and word.startswith("-") and word not in ("--help", "-h", "--version"):
+            arguments.insert(0, word)  # what most people fit
+            word = "classes"
         if word == "--version":
             print(f"{PROGRAM} {detector.__version__}")
             sys.exit(0)
@@ -83,8 +87,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             _refuse(words, word, found)
         words.append(word)
         found = found[word]
+    if words == ["fit", "heads"] and any(one.split("=")[0] == "--add" for one in arguments):
+        words, found = ["fit"], COMMANDS["fit"]["classes"]  # type: ignore[index] its former command
     from detector.cli.app import run_tool
 
+    assert isinstance(found, Command)
     function = getattr(import_module(f"detector.cli.{found.module}"), found.function)
     run_tool(function, arguments, " ".join([PROGRAM, *words]))
 

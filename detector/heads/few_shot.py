@@ -31,8 +31,12 @@ LEAST_BOXES = 5
 class OneClassSettings(Settings):
     """Settings for the examples and the fit of a new class."""
 
-    crops: int = Field(3000, ge=100)
-    """Approximate limit of regions to classify: 3,000 take 90 seconds on two laptop cores."""
+    crops: int = Field(4000, ge=100)
+    """Approximate limit of regions to classify."""
+    whole_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the background in images all of whose proposals are classified, as a detector
+    classifies them: only on these can detections be judged.
+    """
     positive_iou: float = Field(0.7, gt=0.5, lt=1)
     """Shifted boxes and proposals that overlap an object by at least this are positives."""
     shifted: int = Field(4, ge=0)
@@ -125,54 +129,121 @@ class Described:
         counts = [len(part) for part in parts]
         return Described(np.concatenate(parts), np.repeat(np.arange(len(parts)), counts))
 
-    def of(self, rows: Array) -> Described:
-        return Described(self.features[rows], self.image[rows])
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def rows(self, selection: Array) -> Described:
+        """Some of the regions, by index or mask."""
+        return Described(self.features[selection], self.image[selection])
+
+    def joined(self, other: Described) -> Described:
+        """These regions and those of other images, whose numbers follow `self`'s."""
+        features = np.concatenate([self.features, other.features])
+        return Described(features, np.concatenate([self.image, other.image]))
 
 
-def fit_one_class(
-    positives: Described, first: Described, second: Described, settings: OneClassSettings
-) -> LinearScores:
+@dataclass(frozen=True, eq=False)
+class ClassExamples:
+    """All examples of a class: objects, and the background of the first fit and of the second."""
+
+    positives: Described
+    first: Described
+    second: Described
+
+    def scaled(self, scale: float) -> ClassExamples:
+        return ClassExamples(
+            *(Described(part.features * scale, part.image) for part in self._parts)
+        )
+
+    def fold(self, number: int, folds: int) -> tuple[ClassExamples, ClassExamples]:
+        """The examples of all images but every `folds`-th, and those of the others."""
+        mine = [part.image % folds == number for part in self._parts]
+        pairs = list(zip(self._parts, mine, strict=True))
+        training = ClassExamples(*(part.rows(~mask) for part, mask in pairs))
+        return training, ClassExamples(*(part.rows(mask) for part, mask in pairs))
+
+    def with_earlier(self, earlier: ClassExamples, images: int) -> ClassExamples:
+        """These examples of so many images, and those of an earlier fit on others."""
+        return ClassExamples(
+            *(
+                part.joined(Described(old.features, old.image + images))
+                for part, old in zip(self._parts, earlier._parts, strict=True)
+            )
+        )
+
+    @property
+    def _parts(self) -> tuple[Described, Described, Described]:
+        return self.positives, self.first, self.second
+
+
+@dataclass(frozen=True, eq=False)
+class FittedClass:
+    """A class's head, and what it was fitted on.
+
+    folds     heads for a cross-validation: `folds[i % len(folds)]` has not seen image i; None where
+              the other images have too little for a fit
+    examples  those that determine the fit: objects, and background near the margin or beyond it
+    """
+
+    head: LinearScores
+    folds: tuple[LinearScores | None, ...]
+    examples: ClassExamples
+
+
+def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> FittedClass:
     """Fit a head on all examples, with scores calibrated by cross-validation over images.
 
-    first, second  background of the two rounds
-
-    Raises TrainingError where there is none, or where it or the objects are in too few images.
+    Raises TrainingError where there is no background, or where it or the objects are in too few
+    images.
     """
-    if not len(first.image):
+    if not len(examples.first):
         raise TrainingError(
             "no proposal is background: there is nothing to tell the class from; give photographs"
             " without it (--background)"
         )
-    every = np.concatenate([positives.features, first.features, second.features])
+    every = np.concatenate([part.features for part in examples._parts])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
-    parts = [Described(value.features * scale, value.image) for value in (positives, first, second)]
+    scaled = examples.scaled(scale)
+    fits: list[tuple[Array, float] | None] = []
     margins, truth = [np.zeros(0)], [np.zeros(0, bool)]
     for fold in range(settings.folds):
         # By images: regions of one image are too alike for a test of the fit.
-        training = [part.of(part.image % settings.folds != fold) for part in parts]
-        left_out = [part.of(part.image % settings.folds == fold) for part in parts]
-        if not (len(training[0].image) and len(training[1].image)):
+        training, left_out = scaled.fold(fold, settings.folds)
+        if not (len(training.positives) and len(training.first)):
+            fits.append(None)
             continue
         weight, bias = _fit_with_mining(training, settings.svm)
-        for part in left_out:
+        fits.append((weight, bias))
+        for part in left_out._parts:
             margins.append(part.features @ weight + bias)
-            truth.append(np.full(len(part.image), part is left_out[0]))
+            truth.append(np.full(len(part), part is left_out.positives))
     is_object = np.concatenate(truth)
     if not 0 < is_object.sum() < len(is_object):
         raise TrainingError(
             "the objects or the background are in too few images: scores are calibrated on images"
             " that the fit has not seen, so give more"
         )
-    slope, offset = fit_logistic(np.concatenate(margins), is_object)
-    weight, bias = _fit_with_mining(parts, settings.svm)
+    curve = fit_logistic(np.concatenate(margins), is_object)
+    fit = _fit_with_mining(scaled, settings.svm)
+    background = scaled.first.joined(scaled.second)
+    near = background.features @ fit[0] + fit[1] >= settings.svm.evict_margin
+    hard = examples.first.joined(examples.second).rows(near)
+    none = hard.rows(np.zeros(0, np.int64))
+    return FittedClass(
+        _head(fit, scale, curve),
+        tuple(one and _head(one, scale, curve) for one in fits),
+        ClassExamples(examples.positives, hard, none),
+    )
+
+
+def _head(fit: tuple[Array, float], scale: float, curve: tuple[float, float]) -> LinearScores:
+    weight, bias = fit
     row = (weight * scale).astype(np.float32)[None]  # a head takes unscaled features
-    values = (np.array([value], np.float32) for value in (bias, slope, offset))
-    return LinearScores(row, *values)
+    return LinearScores(row, *(np.array([value], np.float32) for value in (bias, *curve)))
 
 
-def _fit_with_mining(parts: Sequence[Described], settings: SvmSettings) -> tuple[Array, float]:
-    positives, first, second = parts
-    mining = HardNegativeMining(positives.features, settings)
-    mining.partial_fit(first.features)
-    mining.partial_fit(second.features)
+def _fit_with_mining(examples: ClassExamples, settings: SvmSettings) -> tuple[Array, float]:
+    mining = HardNegativeMining(examples.positives.features, settings)
+    mining.partial_fit(examples.first.features)
+    mining.partial_fit(examples.second.features)
     return mining.fit()

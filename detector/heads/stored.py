@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from detector.errors import BundleError
+from detector.heads.few_shot import ClassExamples, Described
 from detector.heads.linear import BoxRegression, Heads, LinearScores
 from detector.models.weights.tensor_files import (
     Layout,
@@ -22,8 +23,16 @@ from detector.models.weights.tensor_files import (
 from detector.settings import Settings, TensorFile
 
 
+class ExamplesManifest(Settings):
+    """File of the examples that an added class was fitted on."""
+
+    file: TensorFile
+    bytes: int = Field(ge=0)
+    sha256: str
+
+
 class HeadManifest(Settings):
-    """Manifest of a head; saving fills in `file`, `bytes` and `sha256`."""
+    """Manifest of a head; saving fills in `file`, `bytes`, `sha256` and `examples`."""
 
     kind: Literal["svm", "regression", "class"]
     """SVMs or box regression of the network's own classes, or one new class."""
@@ -36,6 +45,8 @@ class HeadManifest(Settings):
     file: TensorFile = ""
     bytes: int = Field(default=0, ge=0)
     sha256: str = ""
+    examples: ExamplesManifest | None = None
+    """Of an added class, for a later fit with more of them."""
 
     @model_validator(mode="after")
     def _named_if_a_class(self) -> HeadManifest:
@@ -87,6 +98,45 @@ def load_head(
         tensors = load(data)
     _check_values(tensors, label)
     return BoxRegression(**tensors) if head.kind == "regression" else LinearScores(**tensors)
+
+
+def encode_examples(examples: ClassExamples) -> tuple[ExamplesManifest, bytes]:
+    """Encode the examples of a class in half precision: the manifest, and the file's bytes."""
+    from safetensors.numpy import save
+
+    background = examples.first.joined(examples.second)
+    tensors = {}
+    for name, part in (("positives", examples.positives), ("background", background)):
+        tensors[name] = np.ascontiguousarray(part.features, np.float16)
+        tensors[f"{name}_image"] = np.ascontiguousarray(part.image, np.int64)
+    data = save(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    file = f"examples-{digest[:12]}.safetensors"
+    return ExamplesManifest(file=file, bytes=len(data), sha256=digest), data
+
+
+def load_examples(folder: Path, entry: ExamplesManifest, features: int) -> ClassExamples:
+    """Load the examples of a class for a network of so many features. Raises BundleError."""
+    from safetensors.numpy import load
+
+    data = verified_bytes(folder, entry.file, entry.bytes, entry.sha256)
+    label = str(folder / entry.file)
+    layout = layout_in_header(data, label)
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name in ("positives", "background"):
+        count = layout.get(name, (0,))[0]
+        wanted |= {name: (count, features), f"{name}_image": (count,)}
+    compare_layouts(layout, wanted, label)
+    with name_file_in_errors(label):
+        tensors = load(data)
+    parts = []
+    for name in ("positives", "background"):
+        values, image = tensors[name].astype(np.float32), tensors[f"{name}_image"]
+        if not np.isfinite(values).all() or image.min(initial=0) < 0:
+            raise BundleError(f"{label}: tensor {name} has values that no examples have")
+        parts.append(Described(values, image))
+    positives, background = parts
+    return ClassExamples(positives, background, background.rows(np.zeros(0, np.int64)))
 
 
 def heads_of_member(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # checkers cannot follow __getattr__
     from detector.training.engine.context import RunContext as RunContext
+    from detector.training.heads.fit_classes import fit as fit
+    from detector.training.heads.fit_classes import fit_classes as fit_classes
     from detector.training.heads.fitting import fit_heads as fit_heads
     from detector.training.heads.fitting import fit_heads_on_bank as fit_heads_on_bank
-    from detector.training.heads.new_class import fit_class as fit_class
     from detector.training.heads.temperature import fit_temperature as fit_temperature
     from detector.training.regions.run import train_regions as train_regions
     from detector.training.regions.settings import RegionTrainingConfig as RegionTrainingConfig
@@ -21,7 +22,8 @@ if TYPE_CHECKING:  # checkers cannot follow __getattr__
 _HOME = {
     "RegionTrainingConfig": "regions.settings",
     "RunContext": "engine.context",
-    "fit_class": "heads.new_class",
+    "fit": "heads.fit_classes",
+    "fit_classes": "heads.fit_classes",
     "fit_heads": "heads.fitting",
     "fit_heads_on_bank": "heads.fitting",
     "fit_temperature": "heads.temperature",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coloured_squares import bundle, small_parts, voc  # noqa: F401 fixtures of several files
 
 from detector.cli.main import main
 

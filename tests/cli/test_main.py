@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,8 +52,18 @@ def test_the_table_names_every_module_of_commands() -> None:
 
 
 def test_every_tool_of_a_clone_is_a_command() -> None:
-    tools = {path.stem for path in (ROOT / "tools").glob("*.py")}
-    assert tools <= {command.module for command in LEAVES.values()}
+    for path in (ROOT / "tools").glob("*.py"):
+        called = re.search(r"main\(\[(.*), \*sys.argv\[1:\]\]\)", path.read_text())
+        assert called, path
+        words = re.findall(r'"(\w+)"', called[1])
+        assert " ".join(words) in LEAVES or words == ["propose"]  # with the next word: run, ...
+
+
+def test_fit_alone_learns_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    """And so does the command that had --add before."""
+    for words in (["fit"], ["fit", "heads"]):
+        assert run(*words, "--add", "mug", "--out", "new") == 2
+        assert "give --data DATA, with boxes of the classes" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

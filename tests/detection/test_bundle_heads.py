@@ -121,9 +121,9 @@ def test_more_heads_go_into_the_same_folder(plain):
     save_heads(plain, plain, [(HeadManifest(kind="svm"), scores(2, 9))])  # in the first one's place
     bundle = load_bundle(plain)
     assert bundle.manifest.classes == ("cat", "dog", "mug", "jug")
-    assert [head.kind for head in bundle.manifest.heads] == ["class", "class", "svm"]
+    assert [head.kind for head in bundle.manifest.heads] == ["svm", "class", "class"]
     assert bundle.manifest.metrics == {"mAP": 0.5}
-    assert same(bundle.heads[2], scores(2, 9))
+    assert same(bundle.heads[0], scores(2, 9))
     assert len(list(plain.glob("svm-*"))) == 1
 
 

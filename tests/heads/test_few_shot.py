@@ -8,6 +8,7 @@ import pytest
 from detector import boxes as box_ops
 from detector.errors import TrainingError
 from detector.heads.few_shot import (
+    ClassExamples,
     Described,
     OneClassSettings,
     background_order,
@@ -88,7 +89,7 @@ def _described(rng, centre, count, images=6):
 def test_the_head_tells_objects_from_background(rng):
     objects, background = np.array([3.0] + [0] * 7), np.zeros(8)
     parts = [_described(rng, objects, 60)] + [_described(rng, background, 300) for _ in range(2)]
-    head = fit_one_class(*parts, SETTINGS.model_copy())
+    head = fit_one_class(ClassExamples(*parts), SETTINGS).head
     assert head.weight.shape == (1, 8)
     assert head.slope[0] > 0
     hits = _probability(head, _described(rng, objects, 500).features) > 0.5
@@ -105,14 +106,14 @@ def test_features_of_another_scale_give_the_same_scores(rng):
     parts = [_described(rng, [3] + [0] * 7, 60)] + [_described(rng, [0] * 8, 200) for _ in "ab"]
     large = [Described(part.features * 64, part.image) for part in parts]
     probe = _described(rng, [1] * 8, 50).features
-    one, other = (fit_one_class(*given, SETTINGS) for given in (parts, large))
+    one, other = (fit_one_class(ClassExamples(*given), SETTINGS).head for given in (parts, large))
     assert _probability(other, probe * 64) == pytest.approx(_probability(one, probe), abs=1e-4)
 
 
 def test_without_background_there_is_nothing_to_learn(rng):
     none = Described(np.zeros((0, 8), np.float32), np.zeros(0, int))
     with pytest.raises(TrainingError, match=r"no proposal is background.*--background"):
-        fit_one_class(_described(rng, np.ones(8), 10), none, none, SETTINGS)
+        fit_one_class(ClassExamples(_described(rng, np.ones(8), 10), none, none), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,22 @@ def test_images_that_cannot_be_left_out_calibrate_nothing(rng, objects, backgrou
         for images in (objects, background)
     )
     with pytest.raises(TrainingError, match="in too few images"):
-        fit_one_class(positives, first, first, SETTINGS)
+        fit_one_class(ClassExamples(positives, first, first), SETTINGS)
 
 
 def test_images_are_numbered_as_they_are_stacked():
     found = Described.stacked([np.zeros((2, 3)), np.zeros((0, 3)), np.ones((1, 3))])
     assert found.image.tolist() == [0, 0, 2]
     assert found.features.sum() == 3
+
+
+def test_a_fold_has_not_seen_its_images_and_only_background_near_the_margin_is_kept(rng):
+    positives = _described(rng, [3] + [0] * 7, 60)
+    near, far = _described(rng, [0] * 8, 60), _described(rng, [-9] + [0] * 7, 300)
+    fitted = fit_one_class(ClassExamples(positives, near, far), SETTINGS)
+    assert len(fitted.folds) == SETTINGS.folds
+    training, left_out = ClassExamples(positives, near, far).fold(1, 3)
+    assert set(left_out.positives.image) == {1, 4}
+    assert set(training.positives.image) == {0, 2, 3, 5}
+    assert len(fitted.examples.positives) == 60
+    assert 0 < len(fitted.examples.first) < 100

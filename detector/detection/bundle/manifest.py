@@ -11,7 +11,7 @@ from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
 from detector.errors import SettingsError
-from detector.heads.stored import HeadManifest
+from detector.heads.stored import ExamplesManifest, HeadManifest
 from detector.models.input_normalisation import (
     CENTRED,
     LEAST_STD,
@@ -135,9 +135,15 @@ class BundleManifest(Settings):
         return self
 
     @property
-    def files(self) -> list[MemberManifest | HeadManifest]:
+    def files(self) -> list[MemberManifest | HeadManifest | ExamplesManifest]:
         """All that have a file."""
-        return [*self.members, *self.heads]
+        examples = [head.examples for head in self.heads if head.examples is not None]
+        return [*self.members, *self.heads, *examples]
+
+    @property
+    def added_classes(self) -> tuple[str, ...]:
+        """The classes that heads add to those of the networks."""
+        return self.classes[len(self.network_classes) :]
 
     @property
     def network_classes(self) -> tuple[str, ...]:

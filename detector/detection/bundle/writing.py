@@ -26,7 +26,8 @@ from detector.detection.settings import DetectionSettings
 from detector.errors import BundleError, WeightsError
 from detector.files import remove_leftovers, write_atomically
 from detector.heads import BoxRegression, HeadManifest, LinearScores
-from detector.heads.stored import encode_head
+from detector.heads.few_shot import ClassExamples
+from detector.heads.stored import encode_examples, encode_head
 from detector.models.weights.storage import StoredAs, encode
 from detector.models.weights.tensor_files import compare_layouts, verified_bytes
 from detector.settings import first_fault
@@ -76,27 +77,43 @@ def save_heads(
     folder: str | Path,
     fitted: Sequence[tuple[HeadManifest, LinearScores | BoxRegression]],
     thresholds: DetectionSettings | None = None,
+    *,
+    examples: Mapping[str, ClassExamples] = MappingProxyType({}),
+    remove: Sequence[str] = (),
+    proposals: Mapping[str, Any] | None = None,
 ) -> BundleManifest:
     """Write the bundle `source` with these heads as bundle `folder`, which may be the same.
 
-    SVMs and regression replace those of the member, classes are added.
+    SVMs and regression replace those of the member, and an added class the head of its name.
+
+    examples   of added classes, by name, kept for a later fit
+    remove     names of added classes to leave out
+    proposals  the engine and its options; None: the bundle's
     """
     manifest = read_manifest(source)
     classes = len(manifest.network_classes)
-    encoded = [encode_head(head, values, classes) for head, values in fitted]
-    new = [head for head, _ in encoded]
-    replaced = {(head.kind, head.member) for head in new if head.kind != "class"}
-    kept = [head for head in manifest.heads if (head.kind, head.member) not in replaced]
+    files: dict[str, bytes] = {}
+    new: dict[tuple[str, int, str], HeadManifest] = {}
+    for head, values in fitted:
+        head, data = encode_head(head, values, classes)
+        files[head.file] = data
+        if head.name in examples:
+            entry, files[entry.file] = encode_examples(examples[head.name])
+            head = head.model_copy(update={"examples": entry})
+        new[head.kind, head.member, head.name] = head
+    replaced = {kind for kind, _, _ in new if kind != "class"}
+    old = {(head.kind, head.member, head.name): head for head in manifest.heads}
+    heads = tuple(head for head in (old | new).values() if head.name not in remove)
     used = thresholds or manifest.thresholds
     # What was measured holds as long as the same things are in use.
-    holds = used == manifest.thresholds and not any(getattr(used, kind) for kind, _ in replaced)
+    holds = used == manifest.thresholds and not any(getattr(used, kind) for kind in replaced)
     changes = {
-        "classes": manifest.classes + tuple(head.name for head in new if head.name),
-        "heads": (*kept, *new),
+        "classes": manifest.network_classes + tuple(head.name for head in heads if head.name),
+        "heads": heads,
         "thresholds": used,
-        "metrics": manifest.metrics if holds else {},
+        "proposals": manifest.proposals if proposals is None else dict(proposals),
+        "metrics": manifest.metrics if holds and proposals is None else {},
     }
-    files = {head.file: data for head, data in encoded}
     return _copy(source, folder, manifest.model_copy(update=changes), files)
 
 
@@ -193,6 +210,8 @@ def _text(manifest: BundleManifest) -> str:
     if not manifest.heads:
         excluded["heads"] = True
         unused |= {"svm", "regression"}
+    elif all(head.examples is None for head in manifest.heads):
+        excluded["heads"] = {"__all__": {"examples"}}
     if all(member.temperature == 1 for member in manifest.members):
         excluded["members"] = {"__all__": {"temperature"}}
     return manifest.model_dump_json(indent=2, exclude=excluded, by_alias=True) + "\n"
