@@ -69,14 +69,11 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the arguments name, and exit with its code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _in_full(list(sys.argv[1:] if argv is None else argv))
     words: list[str] = []
     found: Command | dict[str, Command] = COMMANDS  # type: ignore[assignment]
     while isinstance(found, dict):
         word = arguments.pop(0) if arguments else "--help"
-        if words == ["fit"] and word.startswith("-") and word not in ("--help", "-h", "--version"):
-            arguments.insert(0, word)  # what most people fit
-            word = "classes"
         if word == "--version":
             print(f"{PROGRAM} {detector.__version__}")
             sys.exit(0)
@@ -87,13 +84,24 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             _refuse(words, word, found)
         words.append(word)
         found = found[word]
-    if words == ["fit", "heads"] and any(one.split("=")[0] == "--add" for one in arguments):
-        words, found = ["fit"], COMMANDS["fit"]["classes"]  # type: ignore[index] its former command
     from detector.cli.app import run_tool
 
-    assert isinstance(found, Command)
     function = getattr(import_module(f"detector.cli.{found.module}"), found.function)
     run_tool(function, arguments, " ".join([PROGRAM, *words]))
+
+
+def _in_full(arguments: list[str]) -> list[str]:
+    """The arguments with `fit --add`, and the former `fit heads --add`, as `fit classes`."""
+    match arguments:
+        case ["fit", option, *rest] if option[:1] == "-" and option not in (
+            "--help",
+            "-h",
+            "--version",
+        ):
+            return ["fit", "classes", option, *rest]
+        case ["fit", "heads", *rest] if any(word.split("=")[0] == "--add" for word in rest):
+            return ["fit", "classes", *rest]
+    return arguments
 
 
 def _overview(words: Sequence[str], commands: dict[str, Command]) -> str:
