@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not see what __geta
     from detector.structures import Proposals as Proposals
     from detector.training.heads.fit_classes import fit as fit
     from detector.training.heads.fit_classes import fit_classes as fit_classes
+    from detector.training.heads.suggest import suggest as suggest
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ _HOME = {
     "diagnose": "evaluation.diagnosis.diagnosis",
     "fit": "training.heads.fit_classes",
     "fit_classes": "training.heads.fit_classes",
+    "suggest": "training.heads.suggest",
     "Detector": "detection.detector",
     "DetectionSettings": "detection.settings",
     "SelectiveSearch": "proposals.selective_search",

@@ -52,6 +52,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "ranking": Command("fit_ranking", "learn the order of selective search's regions"),
         "proposals": Command("fit_proposals", "put MultiBox's scores on the search's scale"),
     },
+    "suggest": Command("suggest", "choose which photographs to label next"),
     "data": {
         "check": Command("data_check", "find defects in annotated images, each with its cure"),
         "split": Command("data_split", "split a data set into balanced parts"),

@@ -1,0 +1,180 @@
+"""New classes from a few boxes: AP against the number of boxes, and of images that were suggested.
+
+    python experiments/few_boxes.py boxes --data bccd --name WBC --name Platelets --name RBC
+    python experiments/few_boxes.py suggest --data bccd --name WBC
+
+Each draw takes other images of the train split; AP is that of the test split (VOC2012's rule, IoU
+0.5), mean and standard deviation over the draws. The regions of both are described once.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from detector.cli.app import new_app, run_tool
+from detector.datasets import Dataset, read_dataset
+from detector.detection.bundle import load_bundle, read_manifest
+from detector.detection.detector import Detector
+from detector.detection.load import SHIPPED, load_detector
+from detector.detection.suppression import suppress
+from detector.evaluation import evaluate
+from detector.heads.linear import LinearScores
+from detector.images.decoding import read_image
+from detector.progress.bar import progress
+from detector.structures import Array, Detections
+from detector.training.heads.class_data import real_objects
+from detector.training.heads.data_features import describe_regions
+from detector.training.heads.fit_classes import fit_classes
+from detector.training.heads.suggest import choose, uncertainty_of
+
+app = new_app(__doc__ or "")
+Data = Annotated[Path, typer.Option(help="Data set with two splits.")]
+Names = Annotated[list[str], typer.Option("--name", help="Class to learn; may repeat.")]
+Draws = Annotated[int, typer.Option(min=1)]
+Train = Annotated[str, typer.Option(help="Split to learn from.")]
+Test = Annotated[str, typer.Option(help="Split to measure on.")]
+Weights = Annotated[Path, typer.Option(help="Bundle that learns.")]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The described proposals of a data set's images, and the vector of each whole image."""
+
+    dataset: Dataset
+    detector: Detector
+    boxes: list[Array]
+    features: list[Array]
+    vectors: Array
+
+    @staticmethod
+    def of(dataset: Dataset, detector: Detector, label: str) -> Regions:
+        boxes, features, whole = [], [], []
+        for sample in progress(dataset.samples, label):
+            image = read_image(sample.path)
+            found = detector.propose(image).boxes
+            height, width = image.shape[:2]
+            every = np.concatenate([found, [[0, 0, width, height]]])
+            described = describe_regions(detector, image, every)[0]
+            boxes.append(found)
+            features.append(described[:-1])
+            whole.append(described[-1])
+        vectors = np.array(whole, np.float64)
+        vectors -= vectors.mean(0)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Regions(dataset, detector, boxes, features, vectors)
+
+    def detections(self, head: LinearScores) -> list[Detections]:
+        """What a head finds in each image, from a score of 0.01 on."""
+        settings = self.detector.settings.model_copy(update={"score_threshold": 0.01})
+        found = []
+        for boxes, features in zip(self.boxes, self.features, strict=True):
+            logits = head.slope * head.margins(features) + head.offset
+            scores = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+            found.append(suppress(boxes, np.concatenate([scores, 1 - scores], 1), settings))
+        return found
+
+    def ap(self, head: LinearScores, name: str) -> float:
+        dataset = self.dataset.with_classes((name,))
+        ids = [sample.image_id for sample in dataset.samples]
+        results = dict(zip(ids, self.detections(head), strict=True))
+        return evaluate(dataset, results, rounds=0).mean_ap
+
+
+def fitted(dataset: Dataset, name: str, weights: Path, boxes: int = 1000) -> LinearScores:
+    """The head that `inception-rcnn fit --add` learns from a data set."""
+    with TemporaryDirectory() as folder:
+        fit_classes(dataset, folder, add=[name], bundle=weights, boxes=boxes)
+        entries, heads = read_manifest(folder).heads, load_bundle(folder).heads
+        head = heads[[entry.name for entry in entries].index(name)]
+    assert isinstance(head, LinearScores)
+    return head
+
+
+def drawn(dataset: Dataset, name: str, boxes: int, seed: int) -> Dataset:
+    """Images of a class in random order, as many as hold at least `boxes` objects, two at least."""
+    label = dataset.classes.index(name)
+    having = [sample for sample in dataset.samples if real_objects(sample, label)]
+    chosen: list[str] = []
+    count = 0
+    for row in np.random.default_rng(seed).permutation(len(having)):
+        if count >= boxes and len(chosen) >= 2:
+            break
+        chosen.append(having[row].image_id)
+        count += real_objects(having[row], label)
+    return dataset.subset(chosen)
+
+
+def summary(values: Sequence[float] | Array) -> str:
+    return f"{100 * np.mean(values):5.1f} ± {100 * np.std(values):4.1f}"
+
+
+@app.command("boxes")
+def compare_boxes(
+    data: Data, name: Names, draws: Draws = 5, train: Train = "train", test: Test = "test",
+    weights: Weights = SHIPPED, sizes: Annotated[str, typer.Option()] = "5,10,20,50",
+) -> None:  # fmt: skip
+    """AP against the number of boxes."""
+    pool, detector = read_dataset(data, train), load_detector(weights, device="auto")
+    measured = Regions.of(read_dataset(data, test), detector, "test")
+    for one in name:
+        for boxes in map(int, sizes.split(",")):
+            started, aps = time.perf_counter(), []
+            for seed in range(draws):
+                part = drawn(pool, one, boxes, seed)
+                aps.append(measured.ap(fitted(part, one, weights), one))
+            seconds = (time.perf_counter() - started) / draws
+            print(f"{one:12} {boxes:4} boxes: AP {summary(aps)}, {seconds:.0f} s", flush=True)
+
+
+@app.command("suggest")
+def compare_suggestions(
+    data: Data, name: Names, draws: Draws = 5, train: Train = "train", test: Test = "test",
+    weights: Weights = SHIPPED, images: Annotated[int, typer.Option()] = 100,
+    each: Annotated[int, typer.Option()] = 5, rounds: Annotated[int, typer.Option()] = 4,
+) -> None:  # fmt: skip
+    """AP against labelled images: suggested ones and random ones, from the same first images."""
+    pool, detector = read_dataset(data, train), load_detector(weights, device="auto")
+    pool = pool.subset(images)
+    known = Regions.of(pool, detector, "train")
+    measured = Regions.of(read_dataset(data, test), detector, "test")
+    for one in name:
+        label = pool.classes.index(one)
+        aps = {"suggested": np.zeros((draws, rounds)), "random": np.zeros((draws, rounds))}
+        for seed in range(draws):
+            for strategy, table in aps.items():
+                rng = np.random.default_rng(seed)
+                having = [real_objects(sample, label) > 0 for sample in pool.samples]
+                rows = rng.permutation(np.flatnonzero(having))[:each].tolist()
+                for number in range(rounds):
+                    ids = [pool.samples[row].image_id for row in rows]
+                    head = fitted(pool.subset(ids), one, weights)
+                    table[seed, number] = measured.ap(head, one)
+                    rest = np.setdiff1d(np.arange(len(pool)), rows)
+                    if strategy == "random":
+                        rows += rng.permutation(rest)[:each].tolist()
+                        continue
+                    found = known.detections(head)
+                    doubts = np.array([uncertainty_of(found[row].scores) for row in rest])
+                    order = choose(doubts, known.vectors[rest], known.vectors[rows], each)
+                    rows += rest[order].tolist()
+        for number in range(rounds):
+            first, second = (table[:, number] for table in aps.values())
+            spread = 1.96 * np.std(first - second, ddof=1) / np.sqrt(draws) if draws > 1 else 0.0
+            print(
+                f"{one:12} {each * (number + 1):3} images: suggested {summary(first)}, random"
+                f" {summary(second)}, difference {100 * np.mean(first - second):+.1f}"
+                f" ± {100 * spread:.1f}", flush=True,
+            )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_tool(app, sys.argv[1:])
