@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="Data set: folder, COCO .json or YOLO .yaml.")],
-    format: Annotated[str | None, typer.Option(help="voc, coco or yolo. [told by itself]")] = None,
+    data: Annotated[Path, typer.Argument(help="Data set: folder or annotation file.")],
+    format: Annotated[
+        str | None,
+        typer.Option(help="voc, coco, yolo, labelme, label-studio, cvat. [told by itself]"),
+    ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="VOC, YOLO: the class list, separated by commas. [told by itself]"),
+        typer.Option(help="All but COCO: the class list, separated by commas. [told by itself]"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="COCO: folder of the images. [looked for]")
+        Path | None,
+        typer.Option(help="COCO, tools: folder of the images. [looked for]"),
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Open no image: only what the annotations tell.")

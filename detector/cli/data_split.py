@@ -6,7 +6,7 @@
 
 By --val and --folds near-duplicates (copies, other sizes, mirrored, frames of one film) stay on one
 side. VOC's XML gets lists of names, ILSVRC of names and numbers, YOLO of image files for its
-data.yaml, and COCO a JSON file a part.
+data.yaml; COCO and the labelling tools' files get a COCO JSON file a part.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,7 @@ from detector.seeds import LARGEST
 if TYPE_CHECKING:
     from detector.datasets import Dataset
     from detector.datasets.balanced_split import Halves
+    from detector.datasets.formats.recognise import DetectedFormat
     from detector.structures import Array
 
 
@@ -114,14 +115,14 @@ def write(
     """Write one file a part, for the format's own reader. Raises DatasetError where another file
     is.
     """
-    from detector.datasets.formats.recognise import coco_file, detect_format
+    from detector.datasets.formats.recognise import TOOLS, detect_format
     from detector.errors import DatasetError
     from detector.files import write_atomically
 
     found = detect_format(data)
-    if found.format == "coco":
-        source = coco_file(found, split)
-        texts = {f"instances_{name}.json": t for name, t in of_coco(source, dataset, parts).items()}
+    if found.format == "coco" or found.format in TOOLS:
+        content = content_of(found, split)
+        texts = {f"instances_{n}.json": t for n, t in of_coco(content, dataset, parts).items()}
     elif found.format == "yolo":
         texts = {f"{name}.txt": of_yolo(dataset, mine) for name, mine in parts.items()}
     else:
@@ -150,20 +151,34 @@ def of_yolo(dataset: Dataset, mine: Array) -> str:
     return "".join(f"{sample.path.resolve()}\n" for sample, here in rows if here)
 
 
-def of_coco(source: Path, dataset: Dataset, parts: dict[str, Array]) -> dict[str, str]:
-    """The file's text by part, with only the part's images and their annotations."""
+def content_of(found: DetectedFormat, split: str | None) -> dict[str, Any]:
+    """The file of a split in COCO's layout, into which labelling tools' files are put."""
+    from detector.datasets.dataset import Ledger
     from detector.datasets.formats.coco import read_json
-    from detector.datasets.formats.coco_entries import Owners, key_of, parts_of
+    from detector.datasets.formats.coco_entries import parts_of
+    from detector.datasets.formats.recognise import coco_file, contents_in, only_split
 
-    content = read_json(source)
-    lists = parts_of(content, source)
-    owners = Owners(lists["images"], {})
+    if found.format == "coco":
+        source = coco_file(found, split)
+        content = read_json(source)
+        return {**content, **parts_of(content, source)}
+    (_, lists), *_ = contents_in(found, Ledger(found.home), split=only_split(found, split)).values()
+    return dict(lists)
+
+
+def of_coco(content: dict[str, Any], dataset: Dataset, parts: dict[str, Array]) -> dict[str, str]:
+    """The file's text by part, with only the part's images and their annotations."""
+    from detector.datasets.formats.coco_entries import Owners, key_of
+
+    owners = Owners(content["images"], {})
     texts = {}
     for name, mine in parts.items():
         ids = {one.image_id for one, here in zip(dataset.samples, mine, strict=True) if here}
-        images = [entry for entry in lists["images"] if key_of(entry, "id") in ids]
-        rows = [entry for entry in lists["annotations"] if owners.of(entry)[0] in ids]
-        texts[name] = json.dumps({**content, "images": images, "annotations": rows}) + "\n"
+        images = [entry for entry in content["images"] if key_of(entry, "id") in ids]
+        rows = [entry for entry in content["annotations"] if owners.of(entry)[0] in ids]
+        # A shape that is no object has no box there, so that it is left out again.
+        part = {**content, "images": images, "annotations": rows}
+        texts[name] = json.dumps(part, default=str) + "\n"
     return texts
 
 

@@ -53,7 +53,7 @@ def chosen(kind: type[Chosen], changes: Sequence[str]) -> Chosen:
     return settings
 
 
-Data = Annotated[Path, typer.Option(help="Data set: folder, COCO .json or YOLO .yaml.")]
+Data = Annotated[Path, typer.Option(help="Data set: folder or annotation file.")]
 Split = Annotated[str | None, typer.Option(help="Which part, such as train or val.")]
 SomeImages = Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spaced.")]
 Classes = Annotated[str, typer.Option(help="own, or voc: VOC's twenty, COCO's names mapped.")]

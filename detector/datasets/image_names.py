@@ -251,6 +251,11 @@ class ImageNames:
         )
 
 
+def plain_path(text: str) -> str:
+    """Write a name or address of an image as a path with `/`, without what `find` overlooks."""
+    return _tidy(_decoded(text))
+
+
 def as_id(value: object) -> str | None:
     """Read an id of somebody's file as text: 12.0 is 12; true, null, lists and fractions are none,
     nor is a float so large that it stands for several whole numbers.

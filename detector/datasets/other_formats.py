@@ -1,30 +1,61 @@
-"""Annotations of formats that are not read here: which program's they are, and what to export."""
+"""Other programs' annotations, told by how a file begins: the labelling tools' that are read, and
+for the rest what to export in their place.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from detector.files import open_regular
+
 _LOOKED_AT, _BYTES = 20, 65_536
+_PATTERNS = ("*.json", "*.xml", "*.csv", "*/*.json", "*/*.xml", "*/*.csv")
 _TABLE = "a table (CSV): convert it to COCO's JSON"
 _CURES = (
-    (rb'"shapes"[\s\S]*"imagePath"|"imagePath"[\s\S]*"shapes"',
-     "LabelMe's JSON: convert it to COCO by labelme's own labelme2coco.py"),
     (rb'"_via_|"shape_attributes"', "VIA's JSON: export it as COCO"),
     (rb'"assets"[\s\S]*"(asset|tags|version)"', "VoTT's own JSON: export it as Pascal VOC"),
     (rb'"coordinates"[\s\S]*"width"', "CreateML's JSON: export it as COCO"),
     (rb'"items"[\s\S]*"annotations"|"infos"[\s\S]*"categories"',
      "Datumaro's own JSON: export it as COCO or Pascal VOC"),
-    (rb'"(from_name|rectanglelabels)"', "Label Studio's own JSON: export it as COCO"),
-    (rb"<annotations>[\s\S]*<(image|track|meta)\b",
-     "CVAT's own XML: export it as COCO 1.0 or PASCAL VOC 1.1"),
     (rb"(?i)^[^\n]*\b(xmin|x1|x_min|bbox|left|region_shape_attributes)\b[^\n]*[,;\t]|"
      rb"(?i:^[^\n]+\.(jpe?g|png|bmp|webp)[,;\t][-\d.,;\t ]+)",
      _TABLE),
 )  # fmt: skip
+
+# Of one of these alternatives all must occur.
+_TOOLS = {
+    "labelme": ((rb'"shape_type"',), (rb'"shapes"', rb'"imagePath"')),
+    "label-studio": (
+        (rb'"(from_name|(rectangle|polygon|brush|ellipse|keypoint)labels)"',),
+        (rb'"data"\s*:\s*\{', rb'"(annotations|predictions)"\s*:'),
+    ),
+    "cvat": ((rb"<annotations>", rb"<(image|track|meta)\b"),),
+}
+
+
+def tool_of(path: Path) -> str | None:
+    """Tell by its beginning which labelling tool wrote a file; None where it is another's."""
+    try:
+        with open_regular(path) as file:
+            data = file.read(_BYTES).replace(b"\0", b"")
+    except OSError:
+        return None
+    tools = ["cvat"] if path.suffix.lower() == ".xml" else ["labelme", "label-studio"]
+    return next((tool for tool in tools for alternative in _TOOLS[tool]
+                 if all(re.search(sign, data) for sign in alternative)), None)  # fmt: skip
+
+
+def tool_files(folder: Path) -> dict[str, list[Path]]:
+    """Find files of labelling tools in a folder and in the folders in it, by tool."""
+    files: dict[str, list[Path]] = {}
+    for path in _files_in(folder, ("*.json", "*.xml", "*/*.json", "*/*.xml"), _LOOKED_AT):
+        if (tool := tool_of(path)) is not None:
+            files.setdefault(tool, []).append(path)
+    return files
 
 
 def cure_of(data: bytes) -> str | None:
@@ -39,7 +70,7 @@ def cure_of(data: bytes) -> str | None:
 
 def cure_in(folder: Path) -> str | None:
     """The cure for the first annotation files of a folder and of the folders in it."""
-    for path in islice(_files_in(folder), _LOOKED_AT):
+    for path in islice(_files_in(folder, _PATTERNS, 5), _LOOKED_AT):
         with path.open("rb") as file:
             cure = cure_of(file.read(_BYTES))
         if cure is None and path.suffix == ".csv":
@@ -49,7 +80,7 @@ def cure_in(folder: Path) -> str | None:
     return None
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.json", "*.xml", "*.csv", "*/*.json", "*/*.xml", "*/*.csv"):
-        paths = (path for path in folder.glob(pattern) if path.name[0] != ".")
-        yield from (path for path in islice(paths, 5) if os.path.isfile(path))
+def _files_in(folder: Path, patterns: Sequence[str], most: int) -> Iterator[Path]:
+    for pattern in patterns:
+        paths = sorted(path for path in folder.glob(pattern) if path.name[0] != ".")
+        yield from (path for path in paths[:most] if os.path.isfile(path))

@@ -178,8 +178,8 @@ def test_hidden_files_of_a_mac_do_not_disturb(tmp_path: Path) -> None:
 
 
 def test_json_that_lists_no_images_is_no_coco(tmp_path: Path) -> None:
-    (tmp_path / "photo.json").write_text('{"shapes": [], "imagePath": "photo.jpg"}')  # LabelMe
-    with pytest.raises(DatasetError, match=r"recognised; photo\.json is LabelMe's JSON: convert"):
+    (tmp_path / "photo.json").write_text('{"_via_settings": {}}')
+    with pytest.raises(DatasetError, match=r"recognised; photo\.json is VIA's JSON: export"):
         read_dataset(tmp_path)
     write_image(tmp_path / "1.jpg")
     (tmp_path / "mine.json").write_text(json.dumps(coco_content((), [coco_object()])))
@@ -229,7 +229,8 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
         "annotations/*.xml, or *.xml beside images (VOC); "
         "annotations/*.json, *.json or */_annotations.coco.json with images and annotations "
         "(COCO); *.yaml or *.yml with names, obj.data, or classes.txt (YOLO); "
-        "ImageSets/DET and Annotations/DET (ILSVRC DET); it holds pictures/"
+        "ImageSets/DET and Annotations/DET (ILSVRC DET); "
+        "*.json or *.xml of LabelMe, Label Studio or CVAT; it holds pictures/"
     )
     with pytest.raises(DatasetError, match="no such file or folder"):
         read_dataset(tmp_path / "nowhere")
@@ -241,19 +242,11 @@ def test_what_is_no_data_set_tells_what_was_looked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "cure"),
     [
-        ("a.json", '{"version": "5", "shapes": [], "imagePath": "a.jpg"}', "LabelMe's.*to COCO"),
-        ("sub/a.json", '{"imagePath": "a.jpg", "shapes": []}', "LabelMe's.*to COCO"),
         ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "VIA's.*as COCO"),
         ("via.json", '{"a.jpg1": {"regions": [{"shape_attributes": {}}]}}', "VIA's.*as COCO"),
         ("x-export.json", '{"name": "x", "assets": {"1": {"asset": {}}}}', "VoTT's.*Pascal VOC"),
         ("default.json", '{"info": {}, "items": [{"annotations": []}]}', "Datumaro's.*as COCO"),
-        ("p.json", '[{"annotations": [{"result": [{"from_name": "l"}]}]}]', "Label Studio's.*COCO"),
         ("m.json", '[{"annotations": [{"coordinates": {"x": 1, "width": 2}}]}]', "CreateML's"),
-        (
-            "sub/annotations.xml",
-            "<annotations><version>1.1</version><image/></annotations>",
-            "CVAT's",
-        ),
         ("t.csv", "filename;xmin;ymin\na.jpg;1,5;2", "a table"),
         ("t.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n", "a table"),
         ("t.csv", "a.jpg,1,2,3,4,cat\n", "a table"),

@@ -116,6 +116,49 @@ def _read_instances(data: bytes, folder: Path) -> object:
     return read_coco(_written(folder, "coco/instances.json", data))
 
 
+def _labelme(_: Path) -> list[bytes]:
+    shapes = [
+        {"label": "cat", "shape_type": "rectangle", "points": [[1, 2.5], [9, 9]], "flags": {}},
+        {"label": "dog", "shape_type": "polygon", "points": [[1, 2], [10, 2], [10, 11]]},
+    ]
+    content = {"version": "5.5.0", "shapes": shapes, "imagePath": "a.jpg", "imageData": None,
+               "imageHeight": 18, "imageWidth": 24}  # fmt: skip
+    return [json.dumps(content).encode(), json.dumps(content, indent=2).encode()]
+
+
+def _tasks(_: Path) -> list[bytes]:
+    sides = {"x": 10, "y": 20.5, "width": 40, "height": 30, "rotation": 15}
+    region = {"type": "rectanglelabels", "from_name": "label", "to_name": "image",
+              "original_width": 24, "original_height": 18, "image_rotation": 0,
+              "value": {**sides, "rectanglelabels": ["cat"]}}  # fmt: skip
+    data = {"image": "/data/local-files/?d=photos/a.jpg"}
+    labelled = [{"id": 1, "data": data, "annotations": [{"id": 2, "result": [region]}]}]
+    guessed = [{"data": data, "predictions": [{"model_version": "x", "result": [region]}]}]
+    return [json.dumps(labelled).encode(), json.dumps(guessed, indent=1).encode()]
+
+
+def _cvat(_: Path) -> list[bytes]:
+    return [
+        b'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta><task>'
+        b"<labels><label><name>cat</name></label></labels></task></meta>"
+        b'<image id="0" name="a.jpg" width="24" height="18">'
+        b'<box label="cat" occluded="0" xtl="1.5" ytl="2" xbr="9" ybr="9" rotation="20.0">'
+        b'<attribute name="difficult">false</attribute></box>'
+        b'<polygon label="dog" points="1.0,2.0;10.0,2.0;10.0,11.5"/></image></annotations>',
+    ]
+
+
+def _read_tool(folder_name: str, name: str) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, folder: Path) -> object:
+        from detector.datasets import read_dataset
+
+        _picture_at(folder / folder_name / "a.jpg")
+        _written(folder, f"{folder_name}/{name}", data)
+        return read_dataset(folder / folder_name)
+
+    return read
+
+
 def _labels(_: Path) -> list[bytes]:
     return [
         b"0 0.5 0.5 0.2 0.4\n1 0.25 0.75 0.5 0.5\n",
@@ -482,6 +525,9 @@ READERS = (
     Reader("image", _pictures, _read_picture),
     Reader("voc-xml", _xml, _read_xml),
     Reader("coco-json", _instances, _read_instances),
+    Reader("labelme", _labelme, _read_tool("labelme", "a.json")),
+    Reader("label-studio", _tasks, _read_tool("tasks", "tasks.json")),
+    Reader("cvat-xml", _cvat, _read_tool("cvat-xml", "annotations.xml")),
     Reader("yolo-labels", _labels, _read_labels),
     Reader("yolo-yaml", _data_yaml, _read_data_yaml),
     Reader("yolo-darknet", _darknet, _read_darknet),

@@ -13,20 +13,21 @@ from typing import Any
 
 from detector.datasets.check.boxes import judge_boxes, judge_reach
 from detector.datasets.check.classes import judge_classes, judge_empty_pictures, judge_set_aside
-from detector.datasets.check.coco import index_coco
+from detector.datasets.check.coco import index_coco, index_tool
 from detector.datasets.check.index import Asked, Index, Watch
 from detector.datasets.check.pictures import judge_pictures, judge_splits
 from detector.datasets.check.rules import RULES, Rule
 from detector.datasets.check.voc import index_voc
 from detector.datasets.check.yolo import index_yolo
 from detector.datasets.dataset import Dropped, Ledger
-from detector.datasets.formats.recognise import detect_format, is_yolo, yolo_in
+from detector.datasets.formats.recognise import TOOLS, detect_format, is_yolo, yolo_in
 from detector.errors import DatasetError, SettingsError
 
 FORMATS: dict[str, Callable[[Path, Asked], Index]] = {
     "voc": index_voc,
     "coco": index_coco,
     "yolo": index_yolo,
+    **{tool: index_tool(tool) for tool in TOOLS},
 }
 
 __all__ = ["FORMATS", "RULES", "Report", "Rule", "lint"]
@@ -101,8 +102,8 @@ def lint(
     """
     path = Path(path)
     format, home = _recognised(path, format)
-    if images_root is not None and format != "coco":
-        raise SettingsError(f"{path} is {format}: a folder of images is COCO's; leave --images out")
+    if images_root is not None and format not in ("coco", *TOOLS):
+        raise SettingsError(f"{path} is {format}: its images have their place; leave --images out")
     if classes and format == "coco":
         raise SettingsError(f"{path} is coco: its file lists the classes; leave --classes out")
     # YOLO's root is resolved (root_of), and the ledger names files relative to it.
@@ -130,11 +131,9 @@ def _recognised(path: Path, format: str | None) -> tuple[str, Path]:
     if format is not None and format not in FORMATS:
         raise DatasetError(f"format {format!r} is not one of {', '.join(FORMATS)}")
     if path.is_file():
-        by_name = "yolo" if is_yolo(path) else "coco" if path.suffix.lower() == ".json" else None
-        chosen = format or by_name
-        if chosen is None or chosen == "voc":
+        if format == "voc":
             raise DatasetError(f"{path}: expected COCO's .json, YOLO's .yaml, or a VOC folder")
-        return chosen, path
+        return format or ("yolo" if is_yolo(path) else detect_format(path).format), path
     if format == "yolo":
         return format, _yaml_in(path)
     if format is not None:

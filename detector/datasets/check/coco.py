@@ -1,9 +1,11 @@
-"""Index of COCO's instances files, one JSON file a split, with the checks that are COCO's alone."""
+"""Index of COCO's instances files, one JSON file a split, and of labelling tools' files, which are
+read as such; with the checks that are COCO's alone.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,14 @@ from detector.datasets.formats.coco_entries import (
     shift_of,
 )
 from detector.datasets.formats.entries import Entry
-from detector.datasets.formats.recognise import instances_in
+from detector.datasets.formats.label_tools import Content
+from detector.datasets.formats.recognise import (
+    Tool,
+    contents_in,
+    detect_format,
+    instances_in,
+    tool_in,
+)
 from detector.errors import AnnotationError, DatasetError
 
 # Limit of levels in one entry; COCO's own have three (a list of polygons of numbers).
@@ -29,13 +38,34 @@ _MOST_DEPTH = 8
 
 def index_coco(path: Path, asked: Asked) -> Index:
     """Index the file, or every instances file of the folder."""
-    index, ledger = Index(CONVENTION), asked.ledger
+    return _index(_instances(path, asked.ledger), asked)
+
+
+def index_tool(tool: Tool) -> Callable[[Path, Asked], Index]:
+    """Make the linter's function for a labelling tool's files."""
+
+    def index(path: Path, asked: Asked) -> Index:
+        detected = detect_format(path) if path.is_file() else tool_in(path, tool)
+        if detected is None or detected.format != tool:
+            raise DatasetError(f"{path}: no file of {tool} in it; name its folder or file")
+        contents = contents_in(detected, asked.ledger, asked.classes)
+        return _index(((file, part, one) for part, (file, one) in contents.items()), asked)
+
+    return index
+
+
+def _instances(path: Path, ledger: Ledger) -> Iterator[tuple[Path, str, Content]]:
     for file in [path] if path.is_file() else instances_in(path):
         try:
-            content = parts_of(read_json(file), file)
+            # instances_val2017 is of val2017
+            yield file, split_of(file).rpartition("_")[2], parts_of(read_json(file), file)
         except AnnotationError as error:
             ledger.refuse(file, file.stem, error)
-            continue
+
+
+def _index(contents: Iterable[tuple[Path, str, Content]], asked: Asked) -> Index:
+    index, ledger = Index(CONVENTION), asked.ledger
+    for file, split, content in contents:
         annotations = content["annotations"]
         categories = categories_of(file, content["categories"], annotations, ledger)
         names = categories.names
@@ -52,8 +82,7 @@ def index_coco(path: Path, asked: Asked) -> Index:
         # Objects of images that are not there are judged, too, but for their boxes.
         elsewhere = Entry("", file, ledger.shown(file), ledger)
         entries = entries_of(file, content, folder, labels, ledger, asked.has_bytes, elsewhere)
-        split = split_of(file).rpartition("_")[2]  # instances_val2017 is of val2017
-        index.pictures += [Picture(entry, (split,)) for entry in entries]
+        index.pictures += [Picture(entry, (split,) if split else ()) for entry in entries]
         _judge_ids(annotations, file, ledger)
         for position, row in enumerate(asked.watch(annotations, f"annotations of {file.name}")):
             if isinstance(row, dict):
@@ -67,7 +96,7 @@ def _folder_of(file: Path, images: list[Any], asked: Asked) -> Folder:
     try:
         return folder_of(file, images)
     except DatasetError:  # each image is then found to be missing
-        return Folder(file.parent)
+        return Folder(file if file.is_dir() else file.parent)
 
 
 # One note for all faulty ids: nothing here needs them, but other programs do.

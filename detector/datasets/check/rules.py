@@ -37,6 +37,8 @@ RULES: dict[str, Rule] = {
                      "remove the DOCTYPE and every ENTITY"),
     "missing-field": Rule("defect", "an entry without a field that it needs",
                           "add the field, or remove the entry"),
+    "other-shape": Rule("defect", "a labelling tool's shape, neither rectangle nor outline",
+                        "draw a rectangle or a polygon around the object"),
     "ambiguous-row": Rule("defect", "a YOLO row that may be a box with key points or an outline",
                           "write kpt_shape into data.yaml: [points, 2 or 3], or null for outlines"),
     # Names

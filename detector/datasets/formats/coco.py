@@ -18,6 +18,7 @@ from detector.datasets.formats.annotation_files import read_limited
 from detector.datasets.formats.coco_boxes import as_float, box_of, is_number
 from detector.datasets.formats.coco_entries import (
     Folder,
+    LeftOut,
     Owners,
     categories_of,
     folder_of,
@@ -45,26 +46,33 @@ def read_coco(
     """
     json_path = Path(json_path)
     content = parts_of(read_json(json_path), json_path)
-    categories = categories_of(json_path, content["categories"], content["annotations"])
+    ledger = Ledger(json_path.parent, strict)
+    return dataset_of(json_path, content, split_of(json_path), images_root, ledger)
+
+
+def dataset_of(
+    path: Path,
+    content: Mapping[str, list[Any]],
+    name: str,
+    images_root: str | Path | None,
+    ledger: Ledger,
+) -> Dataset:
+    """Make a data set of the three lists of the file, or folder of files, at `path`."""
+    categories = categories_of(path, content["categories"], content["annotations"])
     known, shift = categories.labels(), shift_of(content["annotations"], content["categories"])
     # Where no id is known, every object is left out, and counted.
     if shift and any(key_of(row, "category_id") in known for row in content["annotations"]):
         ids = f"{categories.ids[0]} to {categories.ids[-1]}"
         cure = f"use the ids of its categories, {ids}, and remove annotations of none of them"
-        raise AnnotationError(f"{json_path}: {shift}; {cure}", "shifted-classes")
-    ledger = Ledger(json_path.parent, strict)
+        raise AnnotationError(f"{path}: {shift}; {cure}", "shifted-classes")
     if images_root is None:
-        folder = folder_of(json_path, content["images"])
+        folder = folder_of(path, content["images"])
     elif (folder := Folder(Path(images_root))) and not folder.root.is_dir():
         raise DatasetError(f"{images_root}: no such folder of images")
-    entries = entries_of(json_path, content, folder, known, ledger, Entry.has_true_size)
-    return Dataset(
-        split_of(json_path),
-        categories.names,
-        samples_of(entries, CONVENTION),
-        tuple(ledger.entries),
-        categories.ids,
-    ).not_empty()
+    entries = entries_of(path, content, folder, known, ledger, Entry.has_true_size)
+    samples = samples_of(entries, CONVENTION)
+    dropped = tuple(ledger.entries)
+    return Dataset(name, categories.names, samples, dropped, categories.ids).not_empty()
 
 
 def entries_of(
@@ -125,7 +133,9 @@ def _add_object(
     entry: Entry, identifier: str, row: Mapping[str, Any], labels: Mapping[str, int]
 ) -> None:
     box, category, area = box_of(row), key_of(row, "category_id"), row.get("area")
-    if box is None:
+    if isinstance(fault := row.get("fault"), LeftOut):
+        entry.leave_out(identifier, *fault)
+    elif box is None:
         entry.leave_out(identifier, "missing-field", "needs a bbox of four numbers, or an outline")
     elif category is None or category not in labels:
         entry.leave_out(identifier, "unknown-class", f"there is no category {category}")

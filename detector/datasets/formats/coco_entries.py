@@ -22,6 +22,13 @@ from detector.errors import AmbiguousName, AnnotationError, DatasetError
 PARTS = ("images", "annotations", "categories")
 
 
+class LeftOut(NamedTuple):
+    """The `fault` of a labelling tool's shape that is no object here; no JSON file can hold one."""
+
+    rule: str
+    why: str
+
+
 class Categories(NamedTuple):
     """Ids and names in the order of the ids, which is the order of the labels."""
 
@@ -180,27 +187,27 @@ def images_of(
     first: dict[Path, str] = {}
     same: dict[str, str] = {}
     for position, row in enumerate(rows):
-        image_id, name = key_of(row, "id"), name_of(row)
+        image_id, name, source = key_of(row, "id"), name_of(row), source_of(row, file)
         if image_id is None or name is None:
             where = image_id or f"images[{position}]"
-            ledger.add(file, where, "missing-field", "an image needs an id and a file_name")
+            ledger.add(source, where, "missing-field", "an image needs an id and a file_name")
         elif not is_unicode(image_id + name):
-            ledger.add(file, image_id, "unusable-name", f"{name!r} holds half a character")
+            ledger.add(source, image_id, "unusable-name", f"{name!r} holds half a character")
         elif len(named[image_id]) > 1:
             why = f"{len(named[image_id])} images have this id"
-            ledger.add(file, image_id, "duplicate-id", why)
+            ledger.add(source, image_id, "duplicate-id", why)
         elif image_id in images or image_id in same:
-            ledger.add(file, image_id, "duplicate-image", f"{name!r} was there before")
+            ledger.add(source, image_id, "duplicate-image", f"{name!r} was there before")
         else:
             path, rule, why = folder.file_of(name)
             if path is None:
-                ledger.add(file, image_id, rule, why)
+                ledger.add(source, image_id, rule, why)
             elif path in first:
-                ledger.add(file, image_id, "duplicate-image", f"{name!r} was there before")
+                ledger.add(source, image_id, "duplicate-image", f"{name!r} was there before")
                 same[image_id] = first[path]  # its objects are the other's
             else:
                 first[path] = image_id
-                images[image_id] = Entry(image_id, path, ledger.shown(file), ledger, size_of(row))
+                images[image_id] = Entry(image_id, path, ledger.shown(source), ledger, size_of(row))
     return images, same
 
 
@@ -236,7 +243,7 @@ def folder_of(path: Path, entries: list[Any]) -> Folder:
     below it and one step up.
     """
     split = path.stem.rpartition("_")[2]
-    home = path.parent
+    home = path if path.is_dir() else path.parent
     tried = [home, home / split, home / "images" / split, home / "images"]
     tried += [home.parent / split, home.parent / "images" / split, home.parent / "images"]
     tried += [home.parent]
@@ -270,6 +277,12 @@ def _may_be_in(folder: Folder, name: str) -> bool:
 def name_of(entry: Any) -> str | None:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
+
+
+def source_of(entry: Any, file: Path) -> Path:
+    """The file that names an image: `source`, where a tool writes one file an image."""
+    source = entry.get("source") if isinstance(entry, dict) else None
+    return source if isinstance(source, Path) else file
 
 
 def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -164,7 +164,7 @@ def folders_of(root: Path) -> dict[str, Layout]:
     """
     layout = layout_of(root)
     if layout is None:
-        parts = {name: layout_of(root / name) for name in _folders_in(root) if _is_split(name)}
+        parts = {name: layout_of(root / name) for name in _folders_in(root) if is_split(name)}
         return {
             name: Layout(f"{name}/{part.home}", f"{name}/{part.pictures}")
             for name, part in parts.items()
@@ -174,7 +174,7 @@ def folders_of(root: Path) -> dict[str, Layout]:
         return {"": layout}
     names = {name.partition("/")[0] for name in VocFolder(root, layout).files}
     if names and all(
-        _is_split(part) and os.path.isdir(root / layout.pictures / part) for part in names
+        is_split(part) and os.path.isdir(root / layout.pictures / part) for part in names
     ):
         return {part: Layout(*(f"{folder}/{part}" for folder in layout)) for part in sorted(names)}
     return {"": layout}
@@ -202,7 +202,7 @@ def lists_of(root: Path) -> dict[str, list[Path]]:
 
 # At the root anything may lie, so that a split's list must name files, and only these.
 def _lists_files(path: Path) -> bool:
-    if not _is_split(path.stem):
+    if not is_split(path.stem):
         return False
     try:
         text = read_limited(path, MAX_LIST_BYTES).decode("utf-8-sig", "replace")
@@ -220,7 +220,7 @@ def _lists_a_class(stem: str, path: Path) -> bool:
         lines = read_limited(path, MAX_LIST_BYTES).decode("utf-8", "replace").splitlines()
     except AnnotationError:
         return False
-    if not (_is_split(split) or split == "default" or (path.parent / f"{split}.txt").is_file()):
+    if not (is_split(split) or split == "default" or (path.parent / f"{split}.txt").is_file()):
         return False
     return bool(lines) and all(_FLAGGED.fullmatch(line) for line in lines if line.strip())
 
@@ -312,7 +312,8 @@ def _folders_in(root: Path) -> list[str]:
     return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
 
 
-def _is_split(name: str) -> bool:
+def is_split(name: str) -> bool:
+    """True of a folder's or list's name such as train, valid or test-2."""
     return _SPLIT.fullmatch(name) is not None
 
 

@@ -27,12 +27,19 @@ _NUMBERS_OF_A_BOX = 4
 
 
 def read_xml(path: Path) -> ET.Element:
-    """Read the root of VOC's <annotation>, without a document type (where entity bombs live).
+    """Read the root of VOC's <annotation>.
 
     A file that begins otherwise, or holds what looks like objects elsewhere, is an AnnotationError:
     taken for an image without objects, it would teach that they are background.
     """
-    data = read_limited(path, MAX_XML_BYTES)
+    tree = parse_xml(path, MAX_XML_BYTES)
+    _refuse_other_xml(tree, path)
+    return tree
+
+
+def parse_xml(path: Path, max_bytes: int) -> ET.Element:
+    """Read the root of an XML file without a document type, which is where entity bombs live."""
+    data = read_limited(path, max_bytes)
     if not data:
         raise AnnotationError(f"{path}: has 0 bytes", "empty-file")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
@@ -43,11 +50,9 @@ def read_xml(path: Path) -> ET.Element:
     if b"\0" in data or b"encoding=" not in data[:100]:
         decoded(data, path)
     try:
-        tree = ET.fromstring(data)
+        return ET.fromstring(data)
     except (ET.ParseError, LookupError, ValueError) as error:
         raise AnnotationError(f"{path}: not well-formed XML: {error}") from error
-    _refuse_other_xml(tree, path)
-    return tree
 
 
 def _refuse_other_xml(tree: ET.Element, path: Path) -> None:
