@@ -3,6 +3,7 @@
     inception-rcnn detect image.jpg
     inception-rcnn detect photos/ 'more/*.png' --out found --threshold 0.3
     find . -name '*.jpg' | inception-rcnn detect -
+    inception-rcnn detect photos/ --out found --format labelme  # to correct in a tool
 
 A file that cannot be read is reported and the rest go on (exit code 1). After an interruption, even
 by a kill, the same command goes on. Results do not depend on the order or the company of the
@@ -59,6 +60,7 @@ def main(
     from detector.cli.detecting.records import keep_inputs, records_of
     from detector.cli.detecting.settings import DetectSettings
     from detector.progress.messages import say
+    from detector.results.label_files import refuse_written
 
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
@@ -66,12 +68,20 @@ def main(
     records, missed = records_of(images, out, quiet)
     if pictures:
         keep_inputs(out, records)
+    for format in chosen.format:
+        refuse_written(out / format)
     if not any(record.waits for record in records):  # before seconds of loading
         if as_json:
             print("[]")
         return 3
     from detector.cli.detecting.loading import Running, load
-    from detector.cli.detecting.results import clear, sorted_rows, tell, write_results
+    from detector.cli.detecting.results import (
+        clear,
+        sorted_rows,
+        tell,
+        write_labels,
+        write_results,
+    )
     from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
     from detector.progress.interruption import stop_gently
@@ -94,6 +104,8 @@ def main(
             write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
             clear(out, records, key, pictures=pictures, results=False)
         if not any(record.waits for record in records):
+            for format in chosen.format:
+                write_labels(out / format, records, detector.classes, format, quiet)
             done.forget()  # a finished run has nothing to go on from
         if as_json:
             print(json.dumps(rows))

@@ -1,14 +1,16 @@
-"""Reading and writing of result files; the layout is recognised or, for writing, named."""
+"""Reading and writing of result files, and writing of label files; the layout is recognised or, for
+writing, named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError, SettingsError
-from detector.results import coco_json, csv_results, devkits
+from detector.results import coco_json, csv_results, devkits, label_files
 from detector.results.unmatched import Unmatched
 from detector.structures import Detections
 
@@ -44,18 +46,27 @@ def read_results(
 
 def write_results(
     path: str | Path, dataset: Dataset, results: Mapping[str, Detections], layout: str
-) -> None:
-    """Save detections to a file or, in VOC's layout, to a folder of files."""
-    _, write = _FILES[check_layout(layout)]
+) -> list[str]:
+    """Save detections to a file, or to a folder of files (VOC's results, and label files).
+
+    Returns a sentence for each image that no label file could be written for.
+    """
+    layout = check_layout(layout)
+    if layout in label_files.FORMATS:
+        return label_files.write_label_files(Path(path), dataset, results, layout)
+    _, write = _FILES[cast("Layout", layout)]
     write(Path(path), dataset, results)
+    return []
 
 
-def check_layout(name: str) -> Layout:
-    """The layout named `name`. Raises SettingsError with the known names."""
-    for layout in LAYOUTS:
-        if layout == name:
-            return layout
-    raise SettingsError(f"layout {name!r} is not known; choose one of {', '.join(LAYOUTS)}")
+def check_layout(name: str) -> str:
+    """The layout named `name`, of results or of label files. Raises SettingsError with the known
+    names.
+    """
+    known = (*LAYOUTS, *label_files.FORMATS)
+    if name in known:
+        return name
+    raise SettingsError(f"layout {name!r} is not known; choose one of {', '.join(known)}")
 
 
 def layout_of(path: str | Path) -> Layout:

@@ -539,3 +539,29 @@ def test_nothing_found_and_nothing_read_are_sentences(bundle, photos, tmp_path, 
     assert said.out == ""
     assert said.err.splitlines()[-1] == "none of the images could be read; nothing was written"
     assert not (tmp_path / "none" / "run.json").exists()
+
+
+def test_label_files_to_correct_are_a_data_set_of_the_same_boxes(bundle, photos, tmp_path, capsys):
+    from detector.datasets import read_dataset
+
+    out, formats = tmp_path / "out", ("yolo", "labelme", "label-studio")
+    options = ("--out", out, "--format", ",".join(formats))
+    assert _detect(bundle, photos, *options) == 0
+    said = capsys.readouterr().err
+    rows = json.loads((out / "detections.json").read_text())
+    assert rows
+    boxes = sorted([round(side, 1) for side in row["bbox"]] for row in rows)
+    for name in formats:
+        assert f"{out / name}/: label files of 3 images" in said
+        samples = read_dataset(out / name).samples
+        assert {one.path.resolve().parent for one in samples} == {photos}
+        read = [box for one in samples for box in one.annotations.xywh.tolist()]
+        assert sorted([round(side, 1) for side in box] for box in read) == boxes
+    (out / "labelme" / "0.json").write_text("corrected")
+    assert _detect(bundle, photos, *options) == 3
+    assert (out / "labelme" / "0.json").read_text() == "corrected"
+
+
+def test_an_unknown_format_of_label_files_names_the_known_ones(bundle, photos, tmp_path, capsys):
+    assert _detect(bundle, photos, "--out", tmp_path / "out", "--format", "voc") == 2
+    assert "'voc' is not known; choose among yolo, voc-xml, coco" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_results_go_out_come_back_and_are_judged_alike(
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--to", "xml"], 2, "choose one of coco, voc, ilsvrc, csv"),
+        (["--to", "xml"], 2, "choose one of coco, voc, ilsvrc, csv, yolo, voc-xml"),
         (["--to", "csv", "--classes", "imagenet"], 2, "own or voc"),
         (["--to", "csv", "--split", "test"], 3, "it has: val"),
     ],
@@ -138,3 +138,49 @@ def test_rows_that_the_set_lacks_are_left_out_with_a_line(
     )
     assert (code, "2 detections in 2 images" in said) == (0, True)
     assert err == f"left out: {found}: 1 detection is of an image that voc/val does not have: 'z'\n"
+
+
+def test_detections_become_label_files_which_are_a_data_set(
+    command: Run, voc: Path, found: Path, tmp_path: Path
+) -> None:
+    from detector.datasets import read_dataset
+
+    out = tmp_path / "labels"
+    words = (
+        "data convert",
+        found,
+        "--data",
+        voc,
+        "--split",
+        "val",
+        "--to",
+        "labelme",
+        "--out",
+        out,
+    )
+    assert command(*words)[:2] == (0, f"wrote {out}: 2 detections in 2 images (labelme)\n")
+    assert [len(one.annotations) for one in read_dataset(out).samples] == [1, 1, 0]
+    code, _, err = command(*words)
+    assert (code, "perhaps with corrected labels" in err) == (3, True)
+
+
+def test_a_labelling_tools_files_are_split_into_cocos(
+    command: Run, voc: Path, found: Path, tmp_path: Path
+) -> None:
+    from detector.datasets import read_dataset
+
+    out = tmp_path / "labels"
+    command("data convert", found, "--data", voc, "--split", "val", "--to", "labelme", "--out", out)
+    path = out / "b.json"
+    content = json.loads(path.read_text())
+    content["shapes"].append({**content["shapes"][0], "shape_type": "circle"})
+    path.write_text(json.dumps(content))
+    split = ("data split", "--data", out, "--val", "0.4", "--no-near-duplicates", "--out", out)
+    assert command(*split)[0] == 0
+    parts = [read_dataset(out, name) for name in ("train", "val")]
+    assert sorted(one.image_id for part in parts for one in part.samples) == ["a", "b", "c"]
+    boxes = {one.image_id: one.annotations.boxes.tolist() for p in parts for one in p.samples}
+    assert boxes == {"a": [[10, 20, 30, 40]], "b": [[10, 20, 30, 40]], "c": []}
+    # The circle is an object somewhere, in the parts as in the whole.
+    alone = {one.image_id for part in parts for one in part.samples if one.positives_only}
+    assert alone == {"b"}

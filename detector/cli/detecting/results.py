@@ -9,16 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from detector.boxes import xyxy_from_coco
 from detector.cli.detecting.records import Record, place
+from detector.datasets import Dataset, Sample
 from detector.files import open_regular, write_atomically
 from detector.images.drawing import draw
 from detector.images.paths import short_names
 from detector.progress.messages import escape_controls, pluralise, say
 from detector.results.coco_json import FILE, write_detections
-from detector.structures import Array, Detections
+from detector.results.label_files import write_label_files
+from detector.structures import Annotations, Array, Detections
 
 RUN = "run.json"
 # Begins the comment in an annotated picture; the key of its run follows (done.py).
@@ -82,6 +86,31 @@ def write_results(out: Path, rows: Sequence[Mapping[str, Any]], run: Mapping[str
         with suppress(OSError):
             (out / RUN).unlink()
         raise
+
+
+def write_labels(
+    folder: Path, records: Sequence[Record], classes: Sequence[str], format: str, quiet: bool
+) -> None:
+    """Write the label files of all images that were looked at, and say which have none."""
+    done = [record for record in records if record.rows is not None]
+    samples = tuple(
+        Sample(record.image_id, record.path, record.size, Annotations.empty()) for record in done
+    )
+    results = {record.image_id: _detections_in(record.rows or ()) for record in done}
+    dataset = Dataset(folder.name, tuple(classes), samples)
+    left_out = write_label_files(folder, dataset, results, format) if samples else []
+    for sentence in left_out:
+        say(f"warning: no label file: {sentence}")
+    if samples and not quiet:
+        say(f"{folder}/: label files of {pluralise(len(samples) - len(left_out), 'image')}")
+
+
+def _detections_in(rows: Sequence[Mapping[str, Any]]) -> Detections:
+    xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    scores = np.array([row["score"] for row in rows])
+    # detection_rows counts the categories from 1.
+    labels = np.array([row["category_id"] for row in rows], np.int64) - 1
+    return Detections(xyxy_from_coco(xywh), scores, labels, written=xywh)
 
 
 def tell(records: Sequence[Record], out: Path, threshold: float | None, pictures: bool) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from detector.detection.settings import DetectionSettings
+from detector.errors import brief
+from detector.results.label_files import FORMATS
 
 
 class DetectSettings(DetectionSettings):
@@ -14,8 +16,21 @@ class DetectSettings(DetectionSettings):
 
     precision: str = "auto"
     """auto, float32, bfloat16 or int8."""
+    format: tuple[str, ...] = ()
+    """Label files to correct in a labelling tool, in --out/FORMAT: yolo, voc-xml, coco-instances,
+    labelme, label-studio, cvat; several with commas between them.
+    """
     batch_size: int | None = Field(None, ge=1)
     """Crops in one pass; null is 8 on a CPU, 128 elsewhere."""
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _known_formats(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        for name in names if isinstance(names, (list, tuple)) else ():
+            if name not in FORMATS:
+                raise ValueError(f"{brief(name)} is not known; choose among {', '.join(FORMATS)}")
+        return names
 
     def of_detection(self, threshold: float | None) -> dict[str, Any]:
         """The DetectionSettings in place of the bundle's, by name."""
