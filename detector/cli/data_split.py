@@ -151,18 +151,19 @@ def of_yolo(dataset: Dataset, mine: Array) -> str:
     return "".join(f"{sample.path.resolve()}\n" for sample, here in rows if here)
 
 
-def content_of(found: DetectedFormat, split: str | None) -> dict[str, Any]:
+def content_of(detected: DetectedFormat, split: str | None) -> dict[str, Any]:
     """The file of a split in COCO's layout, into which labelling tools' files are put."""
     from detector.datasets.dataset import Ledger
     from detector.datasets.formats.coco import read_json
     from detector.datasets.formats.coco_entries import parts_of
     from detector.datasets.formats.recognise import coco_file, contents_in, only_split
 
-    if found.format == "coco":
-        source = coco_file(found, split)
+    if detected.format == "coco":
+        source = coco_file(detected, split)
         content = read_json(source)
         return {**content, **parts_of(content, source)}
-    (_, lists), *_ = contents_in(found, Ledger(found.home), split=only_split(found, split)).values()
+    ledger = Ledger(detected.home)
+    ((_, lists), *_) = contents_in(detected, ledger, split=only_split(detected, split)).values()
     return dict(lists)
 
 

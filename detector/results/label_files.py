@@ -75,10 +75,11 @@ def refuse_written(folder: Path) -> None:
         )
 
 
-def _boxes_of(found: Detections | None) -> list[Box]:
-    if found is None:
+def _boxes_of(detections: Detections | None) -> list[Box]:
+    if detections is None:
         return []
-    return [Box(label, *map(float, fields)) for label, fields in best_first(found, np.asarray)]
+    rows = best_first(detections, np.asarray)
+    return [Box(label, *map(float, fields)) for label, fields in rows]
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def write_yolo(folder: Path, labels: LabelSet) -> None:
         _write(folder / "labels" / f"{picture.stem}.txt", "".join(rows))
     # Among the labels, where LabelImg looks for it.
     _write(folder / "labels" / "classes.txt", "".join(f"{name}\n" for name in labels.classes))
-    _write(folder / "train.txt", "".join(f"images/{one.name}\n" for one in labels.pictures))
+    _write(folder / "train.txt", "".join(f"images/{p.name}\n" for p in labels.pictures))
     names = json.dumps(dict(enumerate(labels.classes)), ensure_ascii=False)
     _write(folder / "data.yaml", f"path: .\ntrain: train.txt\nnames: {names}\n")
 

@@ -94,8 +94,8 @@ def test_pictures_without_shapes_are_empty_and_complete(tmp_path: Path) -> None:
     write_image(root / "b.jpg")
     labelme(root, name="b.json", imagePath="b.jpg")
     dataset = read_dataset(root)
-    assert [len(one.annotations) for one in dataset.samples] == [1, 0]
-    assert not any(one.positives_only for one in dataset.samples)
+    assert [len(sample.annotations) for sample in dataset.samples] == [1, 0]
+    assert not any(sample.positives_only for sample in dataset.samples)
     (root / "a.json").unlink()
     with pytest.raises(DatasetError, match="no picture in it has a labelled shape; label some"):
         read_dataset(root)
@@ -146,7 +146,7 @@ def test_a_damaged_file_costs_its_own_picture(tmp_path: Path) -> None:
     dataset = read_dataset(root)
     assert len(dataset) == 1
     assert dataset.dropped_by_rule() == {"unreadable": 2} == defects(root)
-    assert {one.file for one in dataset.dropped} == {"b.json", "c.json"}
+    assert {record.file for record in dataset.dropped} == {"b.json", "c.json"}
     with pytest.raises(AnnotationError, match=r"b\.json: b: not JSON"):
         read_dataset(root, strict=True)
 
@@ -154,8 +154,8 @@ def test_a_damaged_file_costs_its_own_picture(tmp_path: Path) -> None:
 def test_percents_become_pixels_of_each_side(tmp_path: Path) -> None:
     points = {"points": [[10, 25], [30, 25], [20, 50]], "polygonlabels": ["cat"]}
     outline = region(kind="polygonlabels") | {"value": points}
-    for one in (region(), outline):
-        assert only_box(read_dataset(label_studio(tmp_path, task(one)))) == [10, 20, 30, 40]
+    for row in (region(), outline):
+        assert only_box(read_dataset(label_studio(tmp_path, task(row)))) == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_cvats_subsets_are_splits(tmp_path: Path) -> None:
     other = '<image id="1" name="b.jpg" subset="Validation" width="100" height="80"/>'
     path.write_text(path.read_text().replace("</annotations>", other + "</annotations>"))
     assert detect_format(root).splits == ("Train", "Validation")
-    assert [one.image_id for one in read_dataset(root, "Validation").samples] == ["b"]
+    assert [sample.image_id for sample in read_dataset(root, "Validation").samples] == ["b"]
     with pytest.raises(DatasetError, match="name a split; it has: Train, Validation"):
         read_dataset(root)
 
@@ -298,7 +298,7 @@ def test_predictions_count_only_where_nobody_has_labelled(tmp_path: Path) -> Non
     unlabelled = {**task(image="b.jpg"), **guessed}
     assert only_box(read_dataset(label_studio(tmp_path, unlabelled))) == [10, 20, 30, 40]
     dataset = read_dataset(label_studio(tmp_path, task(region()), unlabelled))
-    assert [one.path.name for one in dataset.samples] == ["a.jpg"]
+    assert [sample.path.name for sample in dataset.samples] == ["a.jpg"]
     assert dataset.dropped_by_rule() == {"missing-annotation": 1}
 
 
@@ -313,7 +313,7 @@ def test_addresses_of_label_studio_find_the_picture(tmp_path: Path, address: str
     path = write_image(tmp_path / "Café #1.jpg")
     for data in ({"image": address}, {"photo": address, "text": "words"}):
         root = label_studio(tmp_path, {**task(region()), "data": data})
-        assert [one.path for one in read_dataset(root).samples] == [path]
+        assert [sample.path for sample in read_dataset(root).samples] == [path]
 
 
 def test_several_files_of_tasks_are_splits(tmp_path: Path) -> None:

@@ -69,40 +69,40 @@ NAMES = st.text(LETTERS, min_size=1, max_size=12).map("{}.png".format)
 
 
 @settings(max_examples=40, deadline=None)
-@given(found=detections(), name=NAMES, format=st.sampled_from(FORMATS))
+@given(boxes=detections(), name=NAMES, format=st.sampled_from(FORMATS))
 def test_what_is_written_is_read_back_to_the_same_boxes(
-    found: Detections, name: str, format: str
+    boxes: Detections, name: str, format: str
 ) -> None:
     """Beside a picture with a cat, so that there is always an object, and one without anything."""
     cat = Detections([[10, 20, 30, 40]], [0.5], [0])
     with tempfile.TemporaryDirectory() as folder:
         dataset = pictures(Path(folder) / "photos", f"x{name}", "with a cat.png", "sub/empty.png")
-        results = {f"x{name}": found, "with a cat.png": cat}
+        results = {f"x{name}": boxes, "with a cat.png": cat}
         out = Path(folder) / "out" / format
         assert write_results(out, dataset, results, format) == []
         back = read_dataset(out)
         files, wanted_files = (
-            {sample.path.resolve() for sample in one.samples} for one in (back, dataset)
+            {sample.path.resolve() for sample in part.samples} for part in (back, dataset)
         )
         assert files == wanted_files
         assert back.dropped == ()
-        boxes = named_boxes(back)
+        read = named_boxes(back)
     expected = sorted(
         (CLASSES[label], np.round(box, 3).tolist())
-        for box, label in zip(found.boxes.astype(float), found.labels, strict=True)
+        for box, label in zip(boxes.boxes.astype(float), boxes.labels, strict=True)
     )
-    assert [label for label, _ in boxes[f"x{name}"]] == [label for label, _ in expected]
-    for (_, box), (_, wanted) in zip(boxes[f"x{name}"], expected, strict=True):
+    assert [label for label, _ in read[f"x{name}"]] == [label for label, _ in expected]
+    for (_, box), (_, wanted) in zip(read[f"x{name}"], expected, strict=True):
         assert box == pytest.approx(wanted, abs=0.011)  # VOC's boxes of one pixel get a hundredth
-    assert boxes["with a cat.png"] == [("cat", [10, 20, 30, 40])]
-    assert boxes["empty.png"] == []
+    assert read["with a cat.png"] == [("cat", [10, 20, 30, 40])]
+    assert read["empty.png"] == []
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_linter_finds_no_defect_in_what_is_written(tmp_path: Path, format: str) -> None:
     dataset = pictures(tmp_path / "photos", "a.jpg", "süb/b c.jpg")
-    found = Detections([[10, 20, 30, 40], [0.25, 0, 100, 80]], [0.9, 0.5], [1, 2])
-    write_results(tmp_path / format, dataset, {"a.jpg": found}, format)
+    boxes = Detections([[10, 20, 30, 40], [0.25, 0, 100, 80]], [0.9, 0.5], [1, 2])
+    write_results(tmp_path / format, dataset, {"a.jpg": boxes}, format)
     assert lint(tmp_path / format, fast=True).defects == []
     assert lint(tmp_path / format, fast=True).images == 2
 
@@ -111,23 +111,23 @@ def test_the_linter_finds_no_defect_in_what_is_written(tmp_path: Path, format: s
 def test_boxes_are_of_the_upright_picture(tmp_path: Path, format: str) -> None:
     path = write_image(tmp_path / "photos" / "a.jpg", 100, 80, orientation=6)
     samples = (Sample("a", path, None, Annotations.empty()),)
-    found = {"a": Detections([[10, 20, 70, 95]], [0.5], [0])}  # upright it is 80 wide, 100 high
-    write_results(tmp_path / "out", Dataset("toy", ("cat",), samples), found, format)
+    results = {"a": Detections([[10, 20, 70, 95]], [0.5], [0])}  # upright it is 80 wide, 100 high
+    write_results(tmp_path / "out", Dataset("toy", ("cat",), samples), results, format)
     assert named_boxes(read_dataset(tmp_path / "out"))["a.jpg"] == [("cat", [10, 20, 70, 95])]
 
 
 def test_the_files_say_what_the_tools_expect(tmp_path: Path) -> None:
     dataset = pictures(tmp_path / "photos", "Café #1.jpg")
-    found = {"Café #1.jpg": Detections([[10, 20, 30, 40]], [0.75], [1])}
+    results = {"Café #1.jpg": Detections([[10, 20, 30, 40]], [0.75], [1])}
     for format in FORMATS:
-        write_results(tmp_path / format, dataset, found, format)
+        write_results(tmp_path / format, dataset, results, format)
 
     assert (tmp_path / "yolo" / "labels" / "Café #1.txt").read_text().split() == [
         "1", "0.20000000", "0.37500000", "0.20000000", "0.25000000",
     ]  # fmt: skip
     assert (tmp_path / "yolo" / "labels" / "classes.txt").read_text().splitlines() == [*CLASSES]
     xml = ET.parse(tmp_path / "voc-xml" / "Annotations" / "Café #1.xml")
-    assert [one.text for one in xml.findall("object/bndbox/*")] == [
+    assert [node.text for node in xml.findall("object/bndbox/*")] == [
         "11.00", "21.00", "30.00", "40.00",
     ]  # fmt: skip
     shape = json.loads((tmp_path / "labelme" / "Café #1.json").read_text())["shapes"][0]
@@ -180,7 +180,7 @@ def test_pictures_that_no_file_can_name_are_said(tmp_path: Path) -> None:
     (tmp_path / "photos" / "c.jpg").write_bytes(b"no picture")
     broken = Sample("c", tmp_path / "photos" / "c.jpg", None, Annotations.empty())
     dataset = Dataset("toy", CLASSES, (*dataset.samples, broken))
-    assert [one.partition(": ")[0] for one in write_results(
+    assert [said.partition(": ")[0] for said in write_results(
         tmp_path / "yolo", dataset, {}, "yolo"
     )] == ["a.png", "b\n.jpg", "c.jpg"]  # fmt: skip
     said = write_results(tmp_path / "cvat", dataset, {}, "cvat")

@@ -49,7 +49,7 @@ def index_tool(tool: Tool) -> Callable[[Path, Asked], Index]:
         if detected is None or detected.format != tool:
             raise DatasetError(f"{path}: no file of {tool} in it; name its folder or file")
         contents = contents_in(detected, asked.ledger, asked.classes)
-        return _index(((file, part, one) for part, (file, one) in contents.items()), asked)
+        return _index(((file, part, lists) for part, (file, lists) in contents.items()), asked)
 
     return index
 

@@ -191,8 +191,10 @@ def contents_in(
             ledger.refuse(file, file.stem, error)
             continue
         if part is not None:
-            read = read._replace(pictures=[one._replace(split=part) for one in read.pictures])
-        contents |= {name: (file, one) for name, one in contents_of(read, classes).items()}
+            read = read._replace(
+                pictures=[picture._replace(split=part) for picture in read.pictures]
+            )
+        contents |= {name: (file, lists) for name, lists in contents_of(read, classes).items()}
     return {name: entry for name, entry in contents.items() if split in (None, name)}
 
 
