@@ -63,6 +63,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "join": Command("bundle_join", "join detectors into one ensemble"),
         "card": Command("bundle_card", "write the model card, with what an evaluation measured"),
     },
+    "label-studio": Command("label_studio", "propose boxes and learn inside Label Studio"),
     "models": Command("models", "list the known architectures and their sizes"),
     "doctor": Command("doctor", "check this machine; each fault comes with its cure"),
 }
