@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not see what __geta
     from detector.datasets.formats.recognise import read_dataset as read_dataset
     from detector.detection.detector import Detector as Detector
     from detector.detection.load import load_detector as load_detector
+    from detector.detection.second_opinion import SecondOpinion as SecondOpinion
     from detector.detection.settings import DetectionSettings as DetectionSettings
     from detector.errors import DetectorError as DetectorError
     from detector.evaluation.diagnosis.diagnosis import diagnose as diagnose
@@ -43,6 +44,7 @@ _HOME = {
     "fit_classes": "training.heads.fit_classes",
     "suggest": "training.heads.suggest",
     "Detector": "detection.detector",
+    "SecondOpinion": "detection.second_opinion",
     "DetectionSettings": "detection.settings",
     "SelectiveSearch": "proposals.selective_search",
     "Detections": "structures",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import exclusive_out
+from detector.cli.app import exclusive_out, reject_unused
 
 if TYPE_CHECKING:
     from detector.cli.detecting.records import Record
@@ -35,6 +35,7 @@ SETTINGS = "detector.cli.detecting.settings.DetectSettings"
 
 @exclusive_out
 def main(
+    context: typer.Context,
     images: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")
     ],
@@ -58,13 +59,17 @@ def main(
 ) -> int:
     """Detect objects in pictures."""
     from detector.cli.detecting.records import keep_inputs, records_of
-    from detector.cli.detecting.settings import DetectSettings
+    from detector.cli.detecting.settings import OF_PROPOSALS, DetectSettings
     from detector.progress.messages import say
     from detector.results.label_files import refuse_written
 
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
     started, chosen = time.perf_counter(), option.chosen(DetectSettings, change)
+    if chosen.boxes:
+        reject_unused(context, OF_PROPOSALS, "with boxes, which another detector found")
+    else:
+        reject_unused(context, ["region_weight", "categories"], "without boxes")
     records, missed = records_of(images, out, quiet)
     if pictures:
         keep_inputs(out, records)
@@ -74,6 +79,7 @@ def main(
         if as_json:
             print("[]")
         return 3
+    from detector.cli.detecting.boxes import judged_boxes, tell_outside
     from detector.cli.detecting.loading import Running, load
     from detector.cli.detecting.results import (
         clear,
@@ -91,16 +97,26 @@ def main(
         weights, ensemble, proposals, device, chosen.precision, threads, given, chosen.batch_size
     )
     detector, store = load(running, quiet)
+    boxes = None
+    if chosen.boxes:
+        boxes = judged_boxes(
+            chosen.boxes, chosen.categories, records, detector, chosen.region_weight
+        )
+        detector = boxes.opinion.detector
     loaded = time.perf_counter()
-    key = key_of(detector, store, weights)
+    key = key_of(detector, store, weights, boxes.describe() if boxes else None)
     with done_images(out, key) as done, stop_gently() as stop:
-        work = Work(detector, store, records, out if pictures else None, done)
+        work = Work(detector, store, records, out if pictures else None, done, boxes)
         before = _detect(work, quiet, stop)
+        if boxes:
+            tell_outside(boxes.path, boxes.outside)
         finished = time.perf_counter()
         rows = sorted_rows(records)
         if stop or any(record.rows is not None for record in records):
             seconds = {"load": round(loaded - started, 3), "detect": round(finished - loaded, 3)}
             run = _describe(records, detector, store, weights, given)
+            if boxes:
+                run |= {"proposals": {"file": str(boxes.path), **boxes.describe()}}
             write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
             clear(out, records, key, pictures=pictures, results=False)
         if not any(record.waits for record in records):
@@ -162,5 +178,4 @@ def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any]
 
     if store is not None:
         return {"file": str(store.store.path), "key": store.key, "settings": store.settings}
-    proposer = detector.proposer
-    return describe(proposer) if hasattr(proposer, "settings") else None
+    return describe(detector.search) if hasattr(detector.proposer, "settings") else None

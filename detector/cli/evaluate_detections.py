@@ -3,6 +3,7 @@
     inception-rcnn evaluate detections --data VOC2012 --split val --weights runs/voc/bundle
     inception-rcnn evaluate detections --data VOC2012 --split val --detections out/detections.json
     inception-rcnn evaluate detections --data VOC2012 --split val --compare before.json after.json
+    inception-rcnn evaluate detections --data VOC2012 --split val --boxes yolo.json
     inception-rcnn evaluate detections --data VOC2012 --split val --report
 
 Saved detections may be COCO's results, a folder of VOC's files, ILSVRC's lines, or a table (.csv).
@@ -65,11 +66,13 @@ def main(
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
     from detector.cli.evaluating.data import read_detections, read_judged
     from detector.cli.evaluating.running import detect, stages_of
+    from detector.cli.evaluating.second import judge
     from detector.cli.evaluating.settings import EvaluateSettings
     from detector.cli.evaluating.verdict import Verdict
     from detector.detection.load import SHIPPED
     from detector.evaluation.evaluating import check_objects
     from detector.evaluation.protocols.rules import check_protocol
+    from detector.results.coco_json import as_saved
 
     rules, chosen = check_protocol(protocol), option.chosen(EvaluateSettings, change)
     check_options(context, chosen)
@@ -85,6 +88,13 @@ def main(
         first, second = (read_detections(path, whole, classes)[0] for path in compare)
         verdict.compare(first, second)
         return 0
+    if chosen.boxes is not None:
+        before, others = read_detections(chosen.boxes, whole, classes)
+        judgement = judge(dataset, before, bundle, chosen, device, out, quiet)
+        fused = as_saved(dataset, judgement.fused)
+        verdict.report(fused, judgement.about, others, html, None)
+        verdict.second_opinion(before, judgement.alone, fused)
+        return int(judgement.failed > 0)
     seen, stages, failed, judged = None, {}, 0, {}
     if detections is None:
         seen, failed = detect(dataset, bundle, chosen, device, out, quiet)
@@ -98,6 +108,7 @@ def main(
 
 def check_options(context: typer.Context, chosen: EvaluateSettings) -> None:
     """Refuse a second thing to evaluate, and options that would change nothing."""
+    from detector.cli.detecting.settings import OF_PROPOSALS
     from detector.cli.evaluating.settings import RUNNING
     from detector.proposals.engines import names_a_file
 
@@ -111,6 +122,10 @@ def check_options(context: typer.Context, chosen: EvaluateSettings) -> None:
         reject_unused(context, unused, "with --compare")
         if chosen.rounds == 0:
             raise typer.BadParameter("--compare needs --set rounds=1 or more")
+    if chosen.boxes is None:
+        reject_unused(context, ["region_weight"], "without boxes")
+    else:
+        reject_unused(context, [*OF_PROPOSALS, "cache"], "with boxes, which another detector found")
     if not context.params["html"]:
         reject_unused(context, ["operating"], "without --report")
     if context.params["protocol"] != "coco":

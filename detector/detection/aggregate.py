@@ -72,14 +72,18 @@ class RegionScores:
 
 
 def aggregate(
-    found: RegionOutputs, temperatures: Sequence[float], prior: SizePrior | None = None
+    found: RegionOutputs,
+    temperatures: Sequence[float],
+    prior: SizePrior | None = None,
+    tile: int | None = None,
 ) -> RegionScores:
-    """Combine the members' outputs, each at its temperature, with the prior of sizes.
+    """Combine the members' outputs, each at its temperature, with the prior of sizes; `tile` is the
+    side of the windows in which regions were looked for.
 
     Raises DetectorError for scores that are not finite.
     """
     boxes, size = found.proposals.boxes, found.proposals.size
-    log_odds = None if prior is None else prior(boxes, size)
+    log_odds = None if prior is None else prior(boxes, size, tile)
     scores = class_scores(found.outputs, temperatures, log_odds)
     deltas = _mean([output.deltas for output in found.outputs])
     if not all(part is None or bool(torch.isfinite(part).all()) for part in (scores, deltas)):

@@ -29,6 +29,7 @@ from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import suppress
 from detector.images.inputs import ImageLike, to_pixels
 from detector.proposals.merge import Proposer
+from detector.proposals.tiles import Tiled
 from detector.structures import Array, Detections, Proposals
 
 _CPU, _USUAL = torch.device("cpu"), DetectionSettings()
@@ -92,17 +93,30 @@ class Detector:
             " nor sent to a process; threads may share it, and each process calls load_detector"
         )
 
+    @property
+    def search(self) -> Proposer:
+        """The proposer; where the settings tile the image, in its windows, too."""
+        tile, overlap = self.settings.tile, self.settings.tile_overlap
+        if tile is None:
+            return self.proposer
+        return Tiled(self.proposer, tile, overlap, self.settings.max_proposals)
+
+    @property
+    def limit(self) -> int | None:
+        """The most regions of an image: `max_proposals`, unless each window has had its own."""
+        return self.settings.max_proposals if self.settings.tile is None else None
+
     def __call__(self, image: ImageLike) -> Detections:
         pixels = to_pixels(image)
         return self.score(pixels, self.propose(pixels))
 
     def propose(self, image: Array) -> Proposals:
-        """Class-agnostic regions, best first, at most `max_proposals`."""
-        return self.proposer(image)[: self.settings.max_proposals]
+        """Class-agnostic regions, best first, at most `limit`."""
+        return self.search(image)[: self.limit]
 
     def score(self, image: Array, proposals: Proposals) -> Detections:
-        """Classify the best `max_proposals` of the given regions, and suppress."""
-        scored = self.predict(image, proposals[: self.settings.max_proposals])
+        """Classify the best `limit` of the given regions, and suppress."""
+        scored = self.predict(image, proposals[: self.limit])
         return self.suppress(scored.boxes, scored.scores)
 
     def predict(self, image: Array, proposals: Proposals) -> RegionScores:
@@ -112,7 +126,7 @@ class Detector:
 
     def aggregate(self, found: RegionOutputs) -> RegionScores:
         """Combine the members' outputs: temperatures, mean, prior, heads (aggregate.py)."""
-        return aggregate(found, self.temperatures, self.prior)
+        return aggregate(found, self.temperatures, self.prior, self.settings.tile)
 
     def suppress(self, boxes: Array, scores: Array) -> Detections:
         """Threshold, per-class NMS, the best of what is left: (N, 4), (N, K+1) -> Detections.
@@ -132,7 +146,7 @@ class Detector:
         return (self.detections(found) for found in self.stream(jobs))
 
     def stream(self, jobs: Iterable[Job]) -> Iterator[ClassifiedImage]:
-        """Propose and classify each image in turn; of given proposals the best `max_proposals`.
+        """Propose and classify each image in turn; of given proposals the best `limit`.
 
         Proposals are made in threads ahead of the network, whose batches run across images.
         """
@@ -141,7 +155,7 @@ class Detector:
     def _proposed(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Proposals]]:
         def propose(job: Job) -> tuple[Job, Proposals]:
             if job.proposals is not None:
-                return job, job.proposals[: self.settings.max_proposals]
+                return job, job.proposals[: self.limit]
             started = time.perf_counter()
             found = self.propose(job.image)
             return replace(job, seconds=job.seconds + time.perf_counter() - started), found

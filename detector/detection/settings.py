@@ -30,10 +30,33 @@ class DetectionSettings(Settings):
     max_detections: int = Field(100, ge=1)
     """Most detections of one image, over all classes; COCO's limit."""
     max_proposals: int | None = Field(None, ge=1)
-    """Only so many of the best ranked proposals are classified; None is all."""
+    """Only so many of the best ranked proposals are classified; None is all. With `tile`, of the
+    image and of each window.
+    """
+    tile: int | None = Field(None, ge=64)
+    """Look for regions in overlapping windows of this side in pixels, too: for small things in
+    large photographs. None is the whole image alone.
+    """
+    tile_overlap: float = Field(0.2, ge=0, le=0.5)
+    """Least share of a window's side that the next one has, too; what is smaller than that is whole
+    in one of them.
+    """
     svm: bool = False
     """Scores of the bundle's SVMs in place of the softmax. Departs from the paper, as
     `regression` does: GoogLeNet's entry had neither, for lack of time.
     """
     regression: bool = False
     """Each class moves its regions before suppression."""
+
+
+# Measured on YOLOv3-tiny's boxes; docs/evaluation.md has the others.
+REGION_WEIGHT = 0.5
+
+
+class FusionSettings(Settings):
+    """The fusion of another detector's scores with ours (second_opinion.py)."""
+
+    region_weight: float = Field(REGION_WEIGHT, ge=0, le=1)
+    """Weight w of our score p of another detector's box, whose own score is s: the fused one is
+    p^w s^(1-w). 0 leaves the other detector's, 1 takes ours.
+    """

@@ -47,9 +47,17 @@ class SizePrior(Settings):
             raise ValueError(f"log_odds must lie between -{MOST:g} and {MOST:g}")
         return self
 
-    def __call__(self, boxes: Array, size: tuple[int, int]) -> Array:
-        """Log-odds (N,) float64 of boxes (N, 4) in an image of `size` (H, W)."""
-        values: Array = np.interp(np.log(sides_of(boxes, size)), np.log(self.sides), self.log_odds)
+    def __call__(self, boxes: Array, size: tuple[int, int], tile: int | None = None) -> Array:
+        """Log-odds (N,) float64 of boxes (N, 4) in an image of `size` (H, W).
+
+        A box that fits into a window of side `tile` counts as a part of one: there it was found.
+        """
+        sides = sides_of(boxes, size)
+        if tile is not None:
+            window = min(size[0], tile), min(size[1], tile)
+            fits = (boxes[:, 2:] - boxes[:, :2] <= window[::-1]).all(1)
+            sides = np.where(fits, sides_of(boxes, window), sides)
+        values: Array = np.interp(np.log(sides), np.log(self.sides), self.log_odds)
         return values
 
 

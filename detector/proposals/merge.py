@@ -6,7 +6,7 @@ proposed before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -94,9 +94,13 @@ def union(*proposers: Proposer) -> Proposer:
     """
 
     def propose(image: Array) -> Proposals:
-        lists = [propose_one(image) for propose_one in proposers]
-        rank = np.concatenate([np.arange(len(proposals)) for proposals in lists])
-        boxes = np.concatenate([proposals.boxes for proposals in lists])
-        return proposals_in_order(boxes[np.argsort(rank, kind="stable")], lists[0].size)
+        return interleave([propose_one(image) for propose_one in proposers])
 
     return propose
+
+
+def interleave(lists: Sequence[Proposals]) -> Proposals:
+    """The proposals of one image from several lists: the first of each, the second of each, ..."""
+    rank = np.concatenate([np.arange(len(proposals)) for proposals in lists])
+    boxes = np.concatenate([proposals.boxes for proposals in lists])
+    return proposals_in_order(boxes[np.argsort(rank, kind="stable")], lists[0].size)

@@ -80,7 +80,7 @@ def write_results(path: str | Path, dataset: Dataset, results: Mapping[str, Dete
 
 def as_saved(dataset: Dataset, results: Mapping[str, Detections]) -> dict[str, Detections]:
     """The results as they come back from their file, rounded as there."""
-    return _detections(Path(FILE), rows_of(dataset, results), dataset, Unmatched())
+    return detections_in(Path(FILE), rows_of(dataset, results), dataset, Unmatched())
 
 
 def read_detections(
@@ -92,16 +92,21 @@ def read_detections(
     images or classes are counted in `unmatched`. Raises AnnotationError for a faulty file, and
     EvaluationError if no row is left.
     """
-    path = Path(path)
+    return detections_in(Path(path), read_rows(Path(path)), dataset, unmatched)
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The rows of a file in COCO's results layout, unchecked. Raises AnnotationError."""
     content = read_json(path)
     if not isinstance(content, list):
         raise AnnotationError(f"{path}: expected COCO's results layout, a list of detections")
-    return _detections(path, content, dataset, unmatched)
+    return content
 
 
-def _detections(
+def detections_in(
     path: Path, content: list[Any], dataset: Dataset, unmatched: Unmatched
 ) -> dict[str, Detections]:
+    """The detections in `read_rows`, as `read_detections` gives them."""
     rows = _rows(path, content, dataset, unmatched)
     return gather(path, dataset, rows, unmatched, np.asarray)
 

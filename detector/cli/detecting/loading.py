@@ -10,6 +10,7 @@ from detector import jit
 from detector.cli.app import members_of
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
+from detector.errors import SettingsError
 from detector.hardware import use_device, use_threads
 from detector.progress.messages import escape_controls
 from detector.proposals.engines import names_a_file
@@ -39,6 +40,11 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
     members, engine, file = members_of(running.ensemble), running.proposals, None
     if engine is not None and names_a_file(engine):
         file, engine = StoredProposals(engine), None
+        if running.settings.get("tile") is not None:
+            raise SettingsError(
+                f"tile={running.settings['tile']} looks for regions in windows, and those of"
+                f" {file.store.path} are given; leave one of the two out"
+            )
     detector = load_detector(
         running.weights,
         device=use_device(running.device),

@@ -28,14 +28,21 @@ from detector.structures import Proposals
 FILE = ".detected.jsonl"
 
 
-def key_of(detector: Detector, store: StoredProposals | None, weights: Path | None) -> str:
+def key_of(
+    detector: Detector,
+    store: StoredProposals | None,
+    weights: Path | None,
+    boxes: dict[str, Any] | None = None,
+) -> str:
     """The hash of all that decides what is found in an image, but the image: version, weights,
-    settings, proposals, precision, kind of device and size of the batches. Threads decide nothing.
+    settings, proposals or `boxes` of another detector, precision, kind of device and size of the
+    batches. Threads decide nothing.
     """
     proposer = detector.proposer
+    regions: Any = boxes
     if store is not None:
-        regions: Any = {"stored": store.key}
-    else:
+        regions = {"stored": store.key}
+    elif boxes is None:
         regions = describe(proposer) if hasattr(proposer, "settings") else type(proposer).__name__
     manifest = read_regular((weights or SHIPPED) / MANIFEST)  # holds the hash of every other file
     return settings_hash(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from detector.detection.settings import DetectionSettings
+from detector.detection.settings import DetectionSettings, FusionSettings
 from detector.errors import brief
 from detector.results.label_files import FORMATS
 
+# Settings of proposals and of suppression: another detector's boxes have had both.
+OF_PROPOSALS = (
+    "max_proposals", "tile", "tile_overlap", "nms_threshold", "class_agnostic_nms", "voting_iou",
+    "max_detections", "proposals",
+)  # fmt: skip
 
-class DetectSettings(DetectionSettings):
+
+class DetectSettings(DetectionSettings, FusionSettings):
     """Those of detection are the bundle's unless they are given."""
 
     precision: str = "auto"
@@ -22,6 +29,10 @@ class DetectSettings(DetectionSettings):
     """
     batch_size: int | None = Field(None, ge=1)
     """Crops in one pass; null is 8 on a CPU, 128 elsewhere."""
+    boxes: Path | None = None
+    """Another detector's boxes of these images (COCO's results), to be judged: a second opinion."""
+    categories: Path | None = None
+    """A COCO file that names the category_ids of `boxes`; null: each row has a category_name."""
 
     @field_validator("format", mode="before")
     @classmethod

@@ -7,23 +7,24 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from detector.detection.settings import DetectionSettings
+from detector.detection.settings import DetectionSettings, FusionSettings
 from detector.evaluation.protocols.coco_engines import MAX_DETS, CocoEngine
 from detector.seeds import LARGEST
 
 # Settings of a bundle that is run: saved detections are what they are.
 RUNNING = (
     *DetectionSettings.model_fields,
-    "ensemble", "proposals", "cache", "precision", "threads",
+    *FusionSettings.model_fields,
+    "ensemble", "proposals", "boxes", "cache", "precision", "threads",
 )  # fmt: skip
 
 
-class EvaluateSettings(DetectionSettings):
+class EvaluateSettings(DetectionSettings, FusionSettings):
     """Those of detection are the bundle's unless they stand here or are given."""
 
     # R-CNN's protocol: low scores cost nothing in a mean average precision, and losing them does.
     score_threshold: float = Field(0.01, ge=0, le=1)
-    """Detections below it are dropped."""
+    """Detections below it are dropped; none with `boxes`, unless it is given."""
     nms_threshold: float = Field(0.3, ge=0, le=1)
     """Per-class suppression above this IoU."""
     max_detections: int = Field(300, ge=1)
@@ -32,6 +33,10 @@ class EvaluateSettings(DetectionSettings):
     """Members of the bundle in use."""
     proposals: str | None = None
     """An engine, NAME or NAME:SETTING=VALUE,..., or a proposal cache; null is the bundle's own."""
+    boxes: Path | None = None
+    """Another detector's results, any layout of --detections, whose boxes are judged: a second
+    opinion.
+    """
     cache: Path | None = None
     """Where new proposals go; null is OUT/proposals.sqlite."""
     precision: str = "auto"
@@ -60,4 +65,7 @@ class EvaluateSettings(DetectionSettings):
     def of_detection(self) -> dict[str, Any]:
         """The DetectionSettings in place of the bundle's, by name."""
         given = self.model_fields_set | {"score_threshold", "nms_threshold", "max_detections"}
-        return self.model_dump(include=given & DetectionSettings.model_fields.keys())
+        chosen = self.model_dump(include=given & DetectionSettings.model_fields.keys())
+        if self.boxes is not None and "score_threshold" not in self.model_fields_set:
+            chosen["score_threshold"] = 0.0  # another detector's boxes are few, whatever their score
+        return chosen

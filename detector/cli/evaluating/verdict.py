@@ -14,7 +14,7 @@ from rich.table import Table
 from detector.cli.evaluating.running import Seen
 from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
-from detector.evaluation import Evaluation, Interval, Protocol, compare, evaluate
+from detector.evaluation import Comparison, Evaluation, Interval, Protocol, compare, evaluate
 from detector.evaluation.coverage import coverage
 from detector.evaluation.diagnosis.diagnosis import Diagnosis, diagnose
 from detector.evaluation.protocols.caps import cap_per_class
@@ -118,10 +118,35 @@ class Verdict:
         chosen, rounds = self.settings, self.settings.rounds
         pair = self._counted(first), self._counted(second)
         result = compare(self.dataset, *pair, self.protocol, chosen.seed, rounds)
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.out / "comparison.json", result.to_json())
         for name, interval in (("first", result.first), ("second", result.second)):
             print(f"{name:10s} mAP {percent(interval.estimate)}{bounds(interval)}")
+        self._write_difference(result)
+
+    def second_opinion(
+        self,
+        before: Mapping[str, Detections],
+        alone: Mapping[str, Detections],
+        after: Mapping[str, Detections],
+    ) -> None:
+        """Print the mAP of another detector's boxes with its scores, with ours and with the fused
+        ones and, where the protocol has a bootstrap, the paired difference of the last and first.
+        """
+        chosen, sides = self.settings, list(map(self._counted, (before, alone, after)))
+        for name, results in zip(("its scores", "ours", "fused"), sides, strict=True):
+            result = evaluate(
+                self.dataset, results, self.protocol, chosen.coco_engine, chosen.max_dets,
+                rounds=chosen.rounds, seed=chosen.seed,
+            )  # fmt: skip
+            print(f"{name:10s} mAP {percent(result.mean_ap)}{bounds(result.interval)}")
+        if self.protocol != "coco" and chosen.rounds:
+            self._write_difference(
+                compare(self.dataset, sides[0], sides[2], self.protocol, chosen.seed, chosen.rounds)
+            )
+
+    def _write_difference(self, result: Comparison) -> None:
+        rounds = self.settings.rounds
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.out / "comparison.json", result.to_json())
         print(f"difference     {percent(result.difference.estimate)}{bounds(result.difference)}")
         print(f"the second is not better in {percent(result.p_worse)} % of {rounds} rounds")
         print(f"{self.out}/: comparison.json")

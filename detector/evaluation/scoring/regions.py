@@ -28,7 +28,7 @@ Proposing = Callable[[Sequence[Path]], Iterator[tuple[Path, Proposals | ImageErr
 
 def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Proposing:
     """The detector's own proposals, looked up and stored in `cache`."""
-    return lambda paths: gather(paths, detector.proposer, cache, threads=detector.threads)
+    return lambda paths: gather(paths, detector.search, cache, threads=detector.threads)
 
 
 def proposing_from(stored: StoredProposals) -> Proposing:
@@ -59,7 +59,7 @@ def region_store(
     heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression, members=members)
     parts = parts_of(
         manifest, members, heads,
-        proposals=proposals or settings_hash(describe(detector.proposer)),
+        proposals=proposals or settings_hash(describe(detector.search)),
         precision=detector.ensemble.precision, device=detector.device.type,
     )  # fmt: skip
     return RegionStore(folder, parts)
@@ -105,7 +105,7 @@ def forward_dataset(
         except ImageError as error:
             yield sample, error
             continue
-        regions = store.get(content, detector.settings.max_proposals)
+        regions = store.get(content, detector.limit)
         if regions is None:
             missing.append((sample, content))
         else:

@@ -56,7 +56,7 @@ def proposals_of(
     """
     pairs = []
     paths = [sample.path for sample in dataset.samples]
-    propose = detector.proposer
+    propose = detector.search
     with nullcontext() if cache is None else ProposalStore(cache, "rw") as store:
         results = gather(paths, propose, store, threads=detector.threads)
         watched = progress(results, "proposals", len(paths), quiet)
@@ -64,7 +64,7 @@ def proposals_of(
             if isinstance(result, ImageError):
                 say_error(result)
             else:
-                pairs.append((sample, result[: detector.settings.max_proposals]))
+                pairs.append((sample, result[: detector.limit]))
     if not pairs:
         raise DatasetError(f"{dataset.name}: none of its images can be read")
     return pairs

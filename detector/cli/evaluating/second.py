@@ -1,0 +1,105 @@
+"""Another detector's boxes judged by a bundle, and the mAP before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detector.cli.detecting.boxes import tell_outside
+from detector.cli.detecting.loading import Running, load
+from detector.cli.evaluating.running import warn_of_training
+from detector.cli.evaluating.settings import EvaluateSettings
+from detector.datasets import Dataset
+from detector.detection.bundle import bundle_sha256, read_manifest
+from detector.detection.second_opinion import SecondOpinion, check_foreign
+from detector.errors import ImageError
+from detector.evaluation.scoring.regions import region_store, score_dataset
+from detector.files import read_regular
+from detector.images.decoding import content_hash, decode, read_bytes
+from detector.progress.bar import Pace, progress
+from detector.progress.interruption import stop_gently
+from detector.progress.messages import say, say_error
+from detector.results.coco_json import write_results
+from detector.structures import Detections, Proposals
+
+
+class Judged(NamedTuple):
+    """Another detector's boxes by image id, with fused scores and with ours alone.
+
+    about  which weights judged which file
+    """
+
+    fused: dict[str, Detections]
+    alone: dict[str, Detections]
+    about: dict[str, Any]
+    failed: int
+
+
+def judge(
+    dataset: Dataset,
+    boxes: Mapping[str, Detections],
+    bundle: Path,
+    chosen: EvaluateSettings,
+    device: str,
+    out: Path,
+    quiet: bool,
+) -> Judged:
+    """Classify another detector's boxes and write detections.json with all three scores.
+
+    boxes  by image id; those of images that the data set does not have do not count
+    """
+    assert chosen.boxes is not None
+    manifest = read_manifest(bundle)
+    warn_of_training(manifest, dataset)
+    check_foreign(str(chosen.boxes), boxes)
+    running = Running(
+        bundle, str(chosen.ensemble), None, device, chosen.precision, chosen.threads,
+        chosen.of_detection(),
+    )  # fmt: skip
+    opinion = SecondOpinion(load(running, quiet)[0], dataset.classes, chosen.region_weight)
+    alone = SecondOpinion(opinion.detector, dataset.classes, 1.0)
+    detector = opinion.detector
+    if opinion.unknown:
+        say(f"note: the weights do not know {', '.join(opinion.unknown)}: their scores stay")
+    out.mkdir(parents=True, exist_ok=True)
+    # Other boxes are other regions, so that an evaluation goes on with those of the same file only.
+    store = region_store(
+        out / "regions", detector, manifest, content_hash(read_regular(chosen.boxes))
+    )
+    ids = {sample.path: sample.image_id for sample in dataset.samples}
+    none, outside = Detections.empty(), 0
+
+    def regions(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
+        for path in paths:
+            try:
+                size = decode(read_bytes(path), str(path)).size
+            except ImageError as error:
+                yield path, error
+                continue
+            yield path, opinion.regions(boxes.get(ids[path], none), size)
+
+    judged = Judged({}, {}, {}, 0)
+    pace = Pace()
+    with stop_gently("the images under way") as stop:
+        scored = score_dataset(detector, dataset, store, regions, lambda: bool(stop), pace.begin)
+        for sample, found in progress(scored, "judge", len(dataset), quiet, pace=pace):
+            if isinstance(found, ImageError):
+                say_error(found)
+                judged = judged._replace(failed=judged.failed + 1)
+                continue
+            mine = boxes.get(sample.image_id, none)
+            outside += opinion.outside(mine, found.proposals.size)
+            judged.fused[sample.image_id] = opinion.fuse(found, mine)
+            judged.alone[sample.image_id] = alone.fuse(found, mine)
+    if not judged.fused:
+        raise ImageError(f"{dataset.name}: none of its images could be read")
+    tell_outside(chosen.boxes, outside)
+    (out / "run.json").unlink(missing_ok=True)  # of `detect`, whose results these replace
+    write_results(out / "detections.json", dataset, judged.fused)
+    judged.about.update({
+        "weights": str(bundle), "bundle_sha256": bundle_sha256(bundle), "boxes": str(chosen.boxes),
+        "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
+        "region_weight": opinion.weight,
+    })  # fmt: skip
+    return judged
