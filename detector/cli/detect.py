@@ -116,12 +116,13 @@ def main(
             seconds = {"load": round(loaded - started, 3), "detect": round(finished - loaded, 3)}
             run = _describe(records, detector, store, weights, given)
             if boxes:
-                run |= {"proposals": {"file": str(boxes.path), **boxes.describe()}}
+                origin = {"file": str(boxes.path), **boxes.describe()}
+                run |= {"classes": list(work.classes), "proposals": origin}
             write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
             clear(out, records, key, pictures=pictures, results=False)
         if not any(record.waits for record in records):
             for format in chosen.format:
-                write_labels(out / format, records, detector.classes, format, quiet)
+                write_labels(out / format, records, work.classes, format, quiet)
             done.forget()  # a finished run has nothing to go on from
         if as_json:
             print(json.dumps(rows))

@@ -61,7 +61,7 @@ def test_detect_gives_the_boxes_of_a_file_three_scores(detect: Command, tmp_path
         tmp_path, {**CAT, "image_id": "a"}, {**ZEBRA, "image_id": "b"}, {**CAT, "image_id": "z"},
         {**CAT, "image_id": "b", "bbox": [200, 20, 5, 5]},
     )  # fmt: skip
-    code, _, err = detect("--boxes", boxes)
+    code, _, err = detect("--boxes", boxes, "--format", "yolo")
     assert code == 0
     assert "1 detection of 1 image not given here" in err
     assert "1 box is without area in its image" in err
@@ -75,7 +75,11 @@ def test_detect_gives_the_boxes_of_a_file_three_scores(detect: Command, tmp_path
     assert cat["score_detector"] == 0.9
     assert cat["score"] == pytest.approx((0.9 * cat["score_region"]) ** 0.5, abs=1e-5)
     assert (zebra["score"], zebra["score_region"], zebra["category_id"]) == (0.7, None, 24)
+    # Labels of a tool count the file's classes, whatever its ids are: zebra is the second.
+    (label,) = (tmp_path / "out/yolo").rglob("b.txt")
+    assert label.read_text().split()[0] == "1"
     run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["classes"] == ["cat", "zebra"]
     assert run["proposals"]["file"] == str(boxes)
     assert {one["proposals"] for one in run["inputs"]} == {0, 1}
     # Below the threshold the false alarms go.

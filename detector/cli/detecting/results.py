@@ -96,7 +96,7 @@ def write_labels(
     samples = tuple(
         Sample(record.image_id, record.path, record.size, Annotations.empty()) for record in done
     )
-    results = {record.image_id: _detections_in(record.rows or ()) for record in done}
+    results = {record.image_id: _detections_in(record.rows or (), classes) for record in done}
     dataset = Dataset(folder.name, tuple(classes), samples)
     left_out = write_label_files(folder, dataset, results, format) if samples else []
     for sentence in left_out:
@@ -105,11 +105,11 @@ def write_labels(
         say(f"{folder}/: label files of {pluralise(len(samples) - len(left_out), 'image')}")
 
 
-def _detections_in(rows: Sequence[Mapping[str, Any]]) -> Detections:
+def _detections_in(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Detections:
     xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     scores = np.array([row["score"] for row in rows])
-    # detection_rows counts the categories from 1.
-    labels = np.array([row["category_id"] for row in rows], np.int64) - 1
+    # By name: the ids may be those of another detector's file.
+    labels = np.array([classes.index(row["category_name"]) for row in rows], np.int64)
     return Detections(xyxy_from_coco(xywh), scores, labels, written=xywh)
 
 
