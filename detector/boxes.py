@@ -152,17 +152,6 @@ def xyxy_from_yolo(boxes: Array, size: tuple[int, int]) -> Array:
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def xyxy_from_label_studio(boxes: Array, size: tuple[int, int]) -> Array:
-    """Convert from Label Studio: x, y, width, height in percent of `size` (H, W)."""
-    height, width = size
-    return xyxy_from_coco(np.asarray(boxes, np.float64) * [width, height, width, height] / 100)
-
-
-def label_studio_from_xyxy(boxes: Array, size: tuple[int, int]) -> Array:
-    height, width = size
-    return coco_from_xyxy(boxes) * 100 / [width, height, width, height]
-
-
 def reachable(sides: Array, sizes: Array, least: float, longest: float | None) -> Array:
     """Mask (N,) of objects that some proposal can overlap with an IoU of a half.
 

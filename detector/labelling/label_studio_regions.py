@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detector import boxes as box_ops
+from detector.datasets.formats.label_tools import turned
 from detector.errors import SettingsError
+from detector.results.label_writers import Box, Picture, label_studio_result
 from detector.structures import Array, Detections
 
 
@@ -52,22 +54,10 @@ def results_of(found: Detections, size: tuple[int, int], setup: Setup) -> list[d
     """Detections in an image of `size` (H, W) as Label Studio's regions; classes without a label
     are left out.
     """
-    height, width = size
-    percent = box_ops.label_studio_from_xyxy(found.boxes, size)
-    regions = []
-    for sides, (_, score, number) in zip(percent.tolist(), found, strict=True):
-        label = setup.label_of(found.classes[number])
-        if label is None:
-            continue
-        value = dict(zip(("x", "y", "width", "height"), sides, strict=True))
-        regions.append(
-            {
-                "from_name": setup.control, "to_name": setup.image, "type": "rectanglelabels",
-                "original_width": width, "original_height": height, "image_rotation": 0,
-                "value": {**value, "rotation": 0, "rectanglelabels": [label]}, "score": score,
-            }
-        )  # fmt: skip
-    return regions
+    labels = [setup.label_of(name) or "" for name in found.classes]
+    boxes = [Box(label, score, *box.tolist()) for box, score, label in found if labels[label]]
+    names = {"from_name": setup.control, "to_name": setup.image}
+    return [{**row, **names} for row in label_studio_result(Picture("", size, boxes), labels)]
 
 
 def regions_of(task: Mapping[str, Any], control: str) -> list[Mapping[str, Any]] | None:
@@ -91,19 +81,11 @@ def boxes_of(
     for region in regions:
         value = region["value"]
         names = value.get("rectanglelabels") or []
-        sides = [value.get(name, np.nan) for name in ("x", "y", "width", "height")]
-        box = box_ops.xyxy_from_label_studio(np.array([sides], np.float64), size)
-        box = box_ops.clip(_around(box, float(value.get("rotation") or 0)), size)
+        sides = np.array([value.get(name) for name in ("x", "y", "width", "height")], np.float64)
+        x, y, right, down = (sides * [size[1], size[0], size[1], size[0]] / 100).tolist()
+        corners = np.array(turned(x, y, right, down, value.get("rotation") or 0))
+        box = box_ops.clip(np.concatenate([corners.min(0), corners.max(0)])[None], size)
         if len(names) == 1 and (box[:, 2:] - box[:, :2] >= 1).all():
             boxes.append(box)
             labels.append(str(names[0]))
     return np.concatenate(boxes), labels
-
-
-def _around(box: Array, degrees: float) -> Array:
-    """The box around a box (1, 4) that is turned clockwise around its upper left corner."""
-    corner, sides = box[0, :2], box[0, 2:] - box[0, :2]
-    angle = np.radians(degrees)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * sides @ turn + corner
-    return np.concatenate([corners.min(0), corners.max(0)])[None]
