@@ -1,12 +1,13 @@
 """Split a data set so that every class occurs about equally often in each part.
 
-    inception-rcnn data split --data MY_DATA --val 0.2 --out MY_DATA/ImageSets/Main  # train, val
-    inception-rcnn data split --data MY_DATA --folds 5 --out MY_DATA/ImageSets/Main  # fold1_train
+    inception-rcnn data split --data MY_DATA --val 0.2  # train, val
+    inception-rcnn data split --data MY_DATA --folds 5  # fold1_train, fold1_val, ...
     inception-rcnn data split --data ILSVRC --split val --out lists/  # R-CNN's val1 and val2
 
 By --val and --folds near-duplicates (copies, other sizes, mirrored, frames of one film) stay on one
 side. VOC's XML gets lists of names, ILSVRC of names and numbers, YOLO of image files for its
-data.yaml; COCO and the labelling tools' files get a COCO JSON file a part.
+data.yaml; COCO and the labelling tools' files get a COCO JSON file a part. Without --out they are
+written where the data set's reader looks for them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli import options as option
-from detector.cli.app import exclusive_out
 from detector.progress.messages import pluralise
 from detector.seeds import LARGEST
 
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from detector.structures import Array
 
 
-@exclusive_out
 def main(
     data: option.Data,
-    out: Annotated[Path, typer.Option(help="Folder of the lists.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the lists. [where the reader looks]")
+    ] = None,
     split: option.Split = None,
     val: Annotated[
         float | None, typer.Option(help="Share of the images that val gets; train has the others.")
@@ -61,17 +62,19 @@ def main(
     if val is not None and not 0 < val < 1:
         raise typer.BadParameter(f"--val is {val:g}; give a share between 0 and 1, such as 0.2")
     dataset = read_dataset(data, split)
+    out = out or usual_folder(data, split)
     counts = class_counts(dataset)
     if val is None and folds is None:
         halves = balanced_halves(counts, seed, candidates)
         stem = dataset.name.rpartition("/")[2]
         parts = {f"{stem}1": halves.first, f"{stem}2": ~halves.first}  # of val: val1 and val2
-        write(data, split, dataset, parts, out)
+        hint = write(data, split, dataset, parts, out)
         report_halves(dataset, halves)
     else:
         parts = dealt(dataset, counts, val, folds, together, seed, quiet)
-        write(data, split, dataset, parts, out)
+        hint = write(data, split, dataset, parts, out)
         report(dataset, counts, parts)
+    typer.echo(hint)
 
 
 def dealt(
@@ -111,16 +114,17 @@ def dealt(
 
 def write(
     data: Path, split: str | None, dataset: Dataset, parts: dict[str, Array], out: Path
-) -> None:
-    """Write one file a part, for the format's own reader. Raises DatasetError where another file
-    is.
+) -> str:
+    """Write one file a part, for the format's own reader; returns how to go on. Raises DatasetError
+    where another file is.
     """
     from detector.datasets.formats.recognise import TOOLS, detect_format
     from detector.errors import DatasetError
-    from detector.files import write_atomically
+    from detector.files import exclusive_lock, write_atomically
 
     found = detect_format(data)
-    if found.format == "coco" or found.format in TOOLS:
+    in_coco = found.format == "coco" or found.format in TOOLS
+    if in_coco:
         content = content_of(found, split)
         texts = {f"instances_{n}.json": t for n, t in of_coco(content, dataset, parts).items()}
     elif found.format == "yolo":
@@ -132,11 +136,46 @@ def write(
         # The same text again is no harm: the command may be repeated.
         if (out / name).exists() and (out / name).read_text("utf-8", "replace") != text:
             raise DatasetError(f"{out / name}: is there already; move it, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(out / name, text)
+    with exclusive_lock(out):
+        for name, text in texts.items():
+            write_atomically(out / name, text)
+    first = next(iter(texts))
+    if in_coco:
+        say_if_lost(out / first, data, next(iter(parts.values())).sum())
+        return f"next: inception-rcnn train regions --data {out / first}"
     if found.format == "yolo":
-        typer.echo("in data.yaml: " + ", ".join(f"{Path(one).stem}: {out / one}" for one in texts))
+        lists = ", ".join(f"{Path(one).stem}: {out / one}" for one in texts)
+        return f"in data.yaml: {lists}"
+    return f"next: inception-rcnn train regions --data {data} --split {Path(first).stem}"
+
+
+def usual_folder(data: Path, split: str | None) -> Path:
+    """The folder in which the reader of a data set looks for lists and files of annotations."""
+    from detector.datasets.formats.recognise import coco_file, detect_format
+
+    found = detect_format(data)
+    if found.format == "ilsvrc":
+        raise typer.BadParameter("--out FOLDER is needed: ILSVRC's lists are nobody's to replace")
+    if found.format == "coco":
+        return coco_file(found, split).parent
+    return found.home / "ImageSets" / "Main" if found.format == "voc" else found.home
+
+
+def say_if_lost(path: Path, data: Path, images: int) -> None:
+    """Warn where the images of a part are not found from the part's place."""
+    from detector.datasets import read_dataset
+    from detector.errors import DatasetError
+    from detector.progress.messages import say
+
+    try:
+        found = sum(sample.path.is_file() for sample in read_dataset(path).samples)
+    except DatasetError:
+        found = 0
+    if found < images:
+        say(
+            f"warning: from {path} its reader finds {found} of {images} images; without --out the"
+            f" parts go where those of {data} are found"
+        )
 
 
 def listing(dataset: Dataset, mine: Array, numbered: bool) -> str:

@@ -50,7 +50,8 @@ def test_train_and_val_of_vocs_xml(command: Run, tmp_path: Path) -> None:
     out = tmp_path / "ImageSets" / "Main"
     options = ("--data", tmp_path, "--val", 0.2, "--out", out, "--quiet")
     code, said, _ = command("data split", *options)
-    assert (code, said) == (0, "train: 8 images, 8 objects\nval: 2 images, 2 objects\n")
+    hint = f"next: inception-rcnn train regions --data {tmp_path} --split train\n"
+    assert (code, said) == (0, f"train: 8 images, 8 objects\nval: 2 images, 2 objects\n{hint}")
     assert ids(tmp_path, "train") | ids(tmp_path, "val") == set(names)
     assert not ids(tmp_path, "train") & ids(tmp_path, "val")
     before = (out / "val.txt").read_bytes()
@@ -142,3 +143,34 @@ def test_mistakes(
     )
     assert stopped == code
     assert said in " ".join(error.split())
+
+
+def test_parts_go_where_their_reader_looks(command: Run, tmp_path: Path) -> None:
+    """Without --out, and the next command is said."""
+    write_shots(tmp_path)
+    code, said, _ = command("data split", "--data", tmp_path, "--val", 0.2, "--quiet")
+    assert code == 0
+    assert f"next: inception-rcnn train regions --data {tmp_path} --split train" in said
+    assert len(ids(tmp_path, "val")) == 2
+
+
+def test_a_part_whose_images_are_not_found_is_told(
+    command: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    names = write_shots(tmp_path / "all")
+    images = [
+        {"id": i, "file_name": f"{n}.jpg", "width": 100, "height": 80} for i, n in enumerate(names)
+    ]
+    rows = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 9, 9]} for i in range(len(names))
+    ]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "ball"}]}
+    source = tmp_path / "all" / "JPEGImages" / "instances_all.json"
+    source.write_text(json.dumps(content))
+    given = ("--data", source, "--val", 0.2, "--quiet", "--no-near-duplicates")
+    code, _, said = command("data split", *given, "--out", tmp_path_factory.mktemp("far"))
+    assert code == 0
+    assert "its reader finds 0 of 8 images; without --out" in said
+    code, said, _ = command("data split", *given)
+    assert code == 0
+    assert f"--data {source.parent / 'instances_train.json'}" in said

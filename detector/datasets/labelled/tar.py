@@ -51,7 +51,7 @@ class TarFile:
 def read_tar(path: str | Path) -> LabelledImages:
     """The images of `class/name.jpg` in a plain tar file; the last folder before a name is its
     class, or the one before that of `class/images/name.jpg`. Only regular files below the root
-    count, of at most 64 MB; the rest is noted, but for hidden files.
+    count, of at most 64 MiB; the rest is noted, but for hidden files.
     """
     path = Path(path)
     ledger, names, places = Ledger(path.parent), [], {}

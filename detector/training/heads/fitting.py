@@ -146,7 +146,7 @@ def fit_heads_of_run(
         "bfloat16" if fastest_precision(context.device) == "bfloat16" else "float32"
     )
     features = BankFeatures(dataset, bank, loaded.models, after, context, precision)
-    data = f"{len(dataset)} images, the bank of the training"
+    data = f"{pluralise(len(dataset), 'image')}, the bank of the training"
     try:
         fitted = fit_all(features, dataset.classes, requested, data)
     except TrainingError as error:

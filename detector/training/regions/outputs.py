@@ -20,6 +20,7 @@ from detector.detection.bundle import (
 from detector.evaluation.scoring.regions import picture_hashes
 from detector.heads import HeadManifest
 from detector.models.input_normalisation import CENTRED, Normalisation
+from detector.progress.messages import pluralise
 from detector.training.regions.box_loss import split_head
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _provenance(
     # So that an evaluation can warn when it meets a picture again that was learnt from.
     held = picture_hashes(data.held) if data.held else ()
     return Provenance(
-        training_data=f"{len(data.dataset)} images of {sources}",
+        training_data=f"{pluralise(len(data.dataset), 'image')} of {sources}",
         licence=with_licences(settings.licence, settings, root),
         started_from=settings.member.weights or "random initialisation",
         recipe=settings.model_dump(mode="json", by_alias=True),
