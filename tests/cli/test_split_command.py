@@ -154,9 +154,7 @@ def test_parts_go_where_their_reader_looks(command: Run, tmp_path: Path) -> None
     assert len(ids(tmp_path, "val")) == 2
 
 
-def test_a_part_whose_images_are_not_found_is_told(
-    command: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_part_whose_images_are_not_found_is_told(command: Run, tmp_path: Path) -> None:
     names = write_shots(tmp_path / "all")
     images = [
         {"id": i, "file_name": f"{n}.jpg", "width": 100, "height": 80} for i, n in enumerate(names)
@@ -168,7 +166,9 @@ def test_a_part_whose_images_are_not_found_is_told(
     source = tmp_path / "all" / "JPEGImages" / "instances_all.json"
     source.write_text(json.dumps(content))
     given = ("--data", source, "--val", 0.2, "--quiet", "--no-near-duplicates")
-    code, _, said = command("data split", *given, "--out", tmp_path_factory.mktemp("far"))
+    code, _, said = command(
+        "data split", *given, "--out", tmp_path / "far" / "away" / "from" / "them"
+    )
     assert code == 0
     assert "its reader finds 0 of 8 images; without --out" in said
     code, said, _ = command("data split", *given)

@@ -67,5 +67,5 @@ class EvaluateSettings(DetectionSettings, FusionSettings):
         given = self.model_fields_set | {"score_threshold", "nms_threshold", "max_detections"}
         chosen = self.model_dump(include=given & DetectionSettings.model_fields.keys())
         if self.boxes is not None and "score_threshold" not in self.model_fields_set:
-            chosen["score_threshold"] = 0.0  # another detector's boxes are few, whatever their score
+            chosen["score_threshold"] = 0.0  # another detector's boxes are few, at any score
         return chosen
