@@ -3,9 +3,12 @@
     inception-rcnn data check VOC2012
     inception-rcnn data check data.yaml --fast
     inception-rcnn data check annotations/ --json > lint.json
+    inception-rcnn data check VOC2012 --weights shipped --split train --out out
 
-A defect cannot be true or cannot be used; a note is worth a look. Nothing of the data set is
-written. Exit codes: 0 no defect, 1 defects, 2 a wrong option, 3 no data set.
+A defect cannot be true or cannot be used; a note is worth a look. With --weights a detector looks
+at the pictures instead, and ranks the labels that may be wrong; interrupted, the same command goes
+on. Nothing of the data set is written. Exit codes: 0 no defect, 1 defects (or images that cannot be
+read), 2 a wrong option, 3 no data set.
 """
 
 from __future__ import annotations
@@ -17,13 +20,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.cli import options as option
+from detector.cli.app import reject_unused
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.datasets.check import Report
 
 
+SETTINGS = "detector.cli.checking.settings.WrongLabelSettings"
+
+
 def main(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data set: folder or annotation file.")],
     format: Annotated[
         str | None,
@@ -40,26 +48,53 @@ def main(
     fast: Annotated[
         bool, typer.Option("--fast", help="Open no image: only what the annotations tell.")
     ] = False,
-    most: Annotated[int, typer.Option(min=0, help="Findings shown of each rule.")] = 5,
+    most: Annotated[
+        int | None,
+        typer.Option(min=0, help="Findings shown of each rule [5]; --weights: labels shown [10]."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all findings as JSON, no table.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON there, too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the JSON there, too; --weights: folder of the results. [out]"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Find wrong labels with this bundle: a folder, or shipped."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="--weights: which part, such as train. [all]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="--weights: auto, cpu, cuda, mps.")] = "auto",
+    change: Annotated[list[str], option.settings_of(SETTINGS)] = [],  # noqa: B006
     quiet: option.Quiet = False,
 ) -> int:
-    """Look for defects in annotated images."""
+    """Look for defects in annotated images; with --weights, for wrong labels."""
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    if images is not None and not images.is_dir():
+        raise typer.BadParameter(f"--images {images}: no such folder")
+    if weights is not None:
+        reject_unused(context, ["format", "fast", "as_json"], "with --weights")
+        from detector.cli.checking.labels import check_labels
+        from detector.cli.checking.settings import WrongLabelSettings
+
+        return check_labels(
+            data, weights, split, option.chosen(WrongLabelSettings, change), device,
+            out=out or Path("out"), quiet=quiet, command=context.obj,
+            most=10 if most is None else most, classes=names, images_root=images,
+        )  # fmt: skip
+    reject_unused(context, ["split", "device", "change"], "without --weights")
     from detector.datasets.check import FORMATS, lint
     from detector.files import write_atomically
     from detector.progress.bar import progress
 
     if format is not None and format not in FORMATS:
         raise typer.BadParameter(f"--format {format}: choose {', '.join(FORMATS)}")
-    if images is not None and not images.is_dir():
-        raise typer.BadParameter(f"--images {images}: no such folder")
     report = lint(
         data,
         format,
-        classes=[name.strip() for name in classes.split(",")] if classes else None,
+        classes=names,
         images_root=images,
         fast=fast,
         watch=lambda items, label: progress(items, label, quiet=quiet),
@@ -70,7 +105,7 @@ def main(
     if as_json:
         typer.echo(text, nl=False)
     else:
-        show(report, most)
+        show(report, 5 if most is None else most)
     return int(bool(report.defects))  # notes fail nothing
 
 

@@ -43,15 +43,16 @@ def write_csv_results(
     path: str | Path, dataset: Dataset, results: Mapping[str, Detections]
 ) -> None:
     """Write a header and all detections in the order of the images, best first within one."""
-    lines = [_line(COLUMNS)]
+    lines = [csv_line(COLUMNS)]
     for _, image, found in results_of_images(dataset, results):
         for label, fields in best_first(found, np.asarray):
-            lines.append(_line([_inert(image), _inert(dataset.classes[label]), *fields]))
+            lines.append(csv_line([inert(image), inert(dataset.classes[label]), *fields]))
     write_atomically(path, "".join(lines))
 
 
-def _inert(name: str) -> str:
-    # A spreadsheet would run such a cell as a formula; `_name_in` takes the apostrophe off again.
+def inert(name: str) -> str:
+    """A cell that a spreadsheet would run as a formula gets an apostrophe before it."""
+    # `_name_in` takes it off again.
     return f"'{name}" if _FORMULA.match(name) else name
 
 
@@ -59,7 +60,8 @@ def _name_in(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _line(fields: Sequence[str]) -> str:
+def csv_line(fields: Sequence[object]) -> str:
+    """One line of a table, with its end."""
     # The writer quotes the characters of its own line end; both break lines for a reader.
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(fields)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detector.datasets.dataset import Dataset
 from detector.evaluation.coverage import Coverage
@@ -21,8 +19,9 @@ from detector.evaluation.diagnosis.oracles import map_of
 from detector.evaluation.protocols.matching import WRONG
 from detector.evaluation.report.charts import Chart, percent, polyline
 from detector.evaluation.report.pictures import worst_pictures
+from detector.evaluation.report.templates import template
 from detector.evaluation.result import CURVE_POINTS, ClassResult, Evaluation
-from detector.progress.messages import escape_controls, pluralise
+from detector.progress.messages import pluralise
 
 FEW_CLASSES = 3  # up to so many have a card of the common size for curves and confusions
 PANELS_IN_A_ROW = 8
@@ -65,18 +64,7 @@ class Bar(NamedTuple):
 
 def report_html(report: Report) -> str:
     """The whole page; all text from files is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,  # a misspelt name is an error, not a blank
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Control characters and broken letters of file names become visible.
-        # A subclass of str is markup that has been escaped already.
-        finalize=lambda value: escape_controls(value) if type(value) is str else value,
-    )
-    environment.filters["percent"] = percent
-    page = environment.get_template("report.html.j2")
+    page = template("report.html.j2")
     evaluation, diagnosis = report.evaluation, report.diagnosis
     few = len(report.dataset.classes) <= FEW_CLASSES
     shown = sorted((one for one in evaluation.per_class if one.positives), key=lambda r: -r.ap)

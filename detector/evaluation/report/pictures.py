@@ -16,7 +16,7 @@ from detector.errors import ImageError
 from detector.evaluation.diagnosis.diagnosis import Diagnosis, worst_images
 from detector.evaluation.protocols.matching import RIGHT, WRONG
 from detector.images.decoding import read_image
-from detector.images.drawing import Tag, place_tag, shared, write_tag
+from detector.images.drawing import Colour, Tag, place_tag, shared, write_tag
 from detector.images.lettering import drawable
 from detector.structures import Array
 
@@ -26,6 +26,14 @@ QUALITY = 72
 LETTERS = 12  # pixels; a name that would lie on another is left out
 FOUND, ALARM, MISSED = (47, 190, 100), (235, 80, 55), (70, 150, 255)  # as report.html.j2 says
 MOST_BOXES = 30  # of one image and kind: more hide each other
+
+
+class Layer(NamedTuple):
+    """Boxes (N, 4) in pixels of the image, their names, and their colour."""
+
+    boxes: Array
+    names: Sequence[str]
+    colour: Colour
 
 
 class WorstPicture(NamedTuple):
@@ -50,28 +58,32 @@ def worst_pictures(
     for index, missed, alarms in worst_images(diagnosis, count):
         sample, jpeg, size = dataset.samples[index], b"", (0, 0)
         with suppress(ImageError):  # gone since it was judged: that costs only its picture
-            jpeg, size = _drawn(read_image(sample.path), index, classes, diagnosis)
+            layers = list(_layers(index, classes, diagnosis))
+            jpeg, size = small_picture(read_image(sample.path), layers, SIDE)
         yield WorstPicture(sample.image_id, missed, alarms, jpeg, size)
 
 
-def _drawn(
-    image: Array, index: int, classes: Sequence[str], diagnosis: Diagnosis
+def small_picture(
+    image: Array, layers: Sequence[Layer], side: int
 ) -> tuple[bytes, tuple[int, int]]:
+    """Draw layers, the most telling last, on an image (H, W, 3) shrunk to `side` pixels: a JPEG and
+    its size (W, H).
+    """
     height, width = image.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     canvas = ImageDraw.Draw(picture)
-    layers = [
+    shrunk = [
         (list(zip((boxes[:MOST_BOXES] * scale).tolist(), names, strict=False)), colour)
-        for boxes, names, colour in _layers(index, classes, diagnosis)
+        for boxes, names, colour in layers
     ]
-    for rows, colour in layers:
+    for rows, colour in shrunk:
         for (x1, y1, x2, y2), _ in reversed(rows):  # the best lies on top
             # Pillow draws the end pixel, too; x2 and y2 are beyond it.
             canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=2)
     tags: list[Tag] = []
-    for rows, colour in reversed(layers):  # the most telling choose their places first
+    for rows, colour in reversed(shrunk):  # the most telling choose their places first
         for box, name in rows:
             tag = place_tag(canvas, name, box, LETTERS, size, tags)
             if not any(shared(tag.block, other.block) for other in tags):
@@ -82,16 +94,13 @@ def _drawn(
     return content.getvalue(), size
 
 
-def _layers(
-    index: int, classes: Sequence[str], diagnosis: Diagnosis
-) -> Iterator[tuple[Array, list[str], tuple[int, int, int]]]:
-    """Boxes (N, 4), their names and their colour, the most telling last."""
+def _layers(index: int, classes: Sequence[str], diagnosis: Diagnosis) -> Iterator[Layer]:
     matching = diagnosis.matching
     here = (matching.images == index) & (matching.scores >= diagnosis.threshold)
     for verdict, colour in ((RIGHT, FOUND), (WRONG, ALARM)):
         rows = np.flatnonzero(here & (matching.verdicts == verdict))
         names = [f"{classes[matching.labels[row]]} {matching.scores[row]:.2f}" for row in rows]
-        yield matching.boxes[rows], names, colour
+        yield Layer(matching.boxes[rows], names, colour)
     objects = matching.objects
     rows = np.flatnonzero((objects.images == index) & (diagnosis.reasons >= 0))
-    yield objects.boxes[rows], [classes[label] for label in objects.labels[rows]], MISSED
+    yield Layer(objects.boxes[rows], [classes[label] for label in objects.labels[rows]], MISSED)

@@ -72,11 +72,13 @@ def score_dataset(
     proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     begin: Callable[[], object] = lambda: None,
+    key_of: Callable[[Sample], str] | None = None,
 ) -> Iterator[tuple[Sample, RegionScores | ImageError]]:
     """Each image with its scored regions or its error: the outputs of `forward_dataset`, aggregated
     by the detector's temperatures and prior.
     """
-    for sample, found in forward_dataset(detector, dataset, store, proposing, should_stop, begin):
+    outputs = forward_dataset(detector, dataset, store, proposing, should_stop, begin, key_of)
+    for sample, found in outputs:
         if isinstance(found, ImageError):
             yield sample, found
             continue
@@ -90,6 +92,7 @@ def forward_dataset(
     proposing: Proposing | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     begin: Callable[[], object] = lambda: None,
+    key_of: Callable[[Sample], str] | None = None,
 ) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
     """Each image with the members' outputs for its regions, or its error: first the cached images,
     then the rest.
@@ -97,11 +100,13 @@ def forward_dataset(
     proposing    where the regions come from; by default the detector's own proposer
     should_stop  checked before each new image; images under way are still finished and stored
     begin        called before the first new image, after all cached ones
+    key_of       names an image's file in the store; by default the hash of its content
     """
+    key_of = key_of or _key_of
     missing: list[tuple[Sample, str]] = []
     for sample in dataset.samples:
         try:
-            content = content_hash(read_bytes(sample.path))
+            content = key_of(sample)
         except ImageError as error:
             yield sample, error
             continue
@@ -114,6 +119,10 @@ def forward_dataset(
     begin()
     proposing = proposing or proposing_with(detector)
     yield from _forward_missing(detector, missing, store, proposing, should_stop)
+
+
+def _key_of(sample: Sample) -> str:
+    return content_hash(read_bytes(sample.path))
 
 
 def _forward_missing(

@@ -1,0 +1,51 @@
+"""Class scores of annotated boxes themselves, cached beside those of proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detector.datasets import Dataset, Sample
+from detector.detection.aggregate import RegionScores
+from detector.detection.bundle import BundleManifest
+from detector.detection.detector import Detector
+from detector.errors import ImageError
+from detector.evaluation.scoring.regions import region_store, score_dataset
+from detector.images.decoding import content_hash, read_bytes, read_image
+from detector.structures import Proposals
+
+
+def score_annotated(
+    detector: Detector,
+    dataset: Dataset,
+    folder: str | Path,
+    manifest: BundleManifest,
+    should_stop: Callable[[], bool] = lambda: False,
+    begin: Callable[[], object] = lambda: None,
+) -> Iterator[tuple[Sample, RegionScores | ImageError]]:
+    """Each image with the scores of its objects, or its error, in the order of `score_dataset`.
+
+    folder  of the cache; a corrected image is scored anew
+
+    The prior of sizes is left out: it counts how often a *proposal* of that size is an object.
+    """
+    boxes = {sample.path: sample.annotations.boxes for sample in dataset.samples}
+
+    def annotated(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
+        for path in paths:
+            try:
+                height, width = read_image(path).shape[:2]
+            except ImageError as error:
+                yield path, error
+                continue
+            yield path, Proposals(boxes[path], (height, width))
+
+    settings = detector.settings.model_copy(update={"max_proposals": None})
+    unlimited = replace(detector, settings=settings, prior=None)
+    store = region_store(folder, detector, manifest, "annotated boxes")
+    yield from score_dataset(unlimited, dataset, store, annotated, should_stop, begin, _key_of)
+
+
+def _key_of(sample: Sample) -> str:
+    return content_hash(read_bytes(sample.path) + sample.annotations.boxes.tobytes())
