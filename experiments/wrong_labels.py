@@ -32,7 +32,6 @@ from detector.evaluation.wrong_labels.suspects import Suspect, ranked
 from detector.structures import Annotations, Array
 
 KINDS = ("dropped", "swapped", "shifted", "spurious")
-FIRST = (0.05, 0.1)
 
 
 class Mistake(NamedTuple):
@@ -164,23 +163,21 @@ def main(
         wrong, mistakes = corrupt(dataset, share, np.random.default_rng(seed))
         part = labelled._replace(dataset=wrong, splits=("",) * len(wrong))
         suspects = ranked(find(detector, manifest, part, out, quiet)[0])
-        hits = [
-            found_in(suspects, mistakes, labelled.names, round(first * len(suspects)))
-            for first in FIRST
-        ]
-        of_kinds = [hits[-1][turn :: len(KINDS)].mean() for turn in range(len(KINDS))]
-        shares.append([100 * float(part.mean()) for part in (*hits, *of_kinds)])
         labels = sum(one.row is not None for one in suspects)
+        first = [0.05 * len(suspects), 0.1 * len(suspects), 0.1 * labels]
+        hits = [found_in(suspects, mistakes, labelled.names, round(count)) for count in first]
+        of_kinds = [hits[1][turn :: len(KINDS)] for turn in range(len(KINDS))]
+        shares.append([100 * float(part.mean()) for part in (*hits, *of_kinds)])
         print(
             f"seed {seed}: {len(mistakes)} mistakes in {labels} labels and"
-            f" {len(suspects) - labels} candidates; in the first 5 and 10 %:"
-            f" {shares[-1][0]:.1f}, {shares[-1][1]:.1f} %"
+            f" {len(suspects) - labels} candidates; in the first 10 %: {shares[-1][1]:.1f} %"
         )
         examples += [
             (one, any(points_at(one, mistake, labelled.names) for mistake in mistakes))
             for one in suspects
         ]
-    names = ("in the first 5 %", "in the first 10 %", *(f"of {kind}" for kind in KINDS))
+    firsts = ("5 % of the list", "10 % of the list", "10 % of the number of labels")
+    names = (*(f"in the first {one}" for one in firsts), *(f"of {kind}" for kind in KINDS))
     for name, column in zip(names, np.array(shares).T, strict=True):
         print(f"{name}: {column.mean():.1f} % +- {column.std(ddof=1):.1f}")
     if fitted:

@@ -54,7 +54,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     },
     "suggest": Command("suggest", "choose which photographs to label next"),
     "data": {
-        "check": Command("data_check", "find defects in annotated images, each with its cure"),
+        "check": Command("data_check", "find defects and wrong labels in annotated images"),
         "split": Command("data_split", "split a data set into balanced parts"),
         "convert": Command("data_convert", "convert saved detections to another layout"),
     },

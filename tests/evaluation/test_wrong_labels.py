@@ -219,9 +219,15 @@ def test_the_same_picture_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_the_window_is_that_of_both_boxes_with_a_margin_inside_the_image() -> None:
-    """x 0 to 60, y 0 to 40: a margin of 0.35 * 60 = 21 pixels."""
+    """x 0 to 60, y 0 to 40: a margin of 30 pixels; to x 100 of 0.35 * 100 = 35."""
     both = suspect(1, better_box=np.array(BESIDE))
-    assert window(both, (100, 100)) == (0, 0, 81, 61)
+    assert window(both, (200, 200)) == (0, 0, 90, 70)
+    assert window(replace(both, better_box=np.array([0, 0, 100, 40])), (200, 200)) == (
+        0,
+        0,
+        135,
+        75,
+    )
     assert window(replace(both, box=None, better_box=None), (50, 70)) == (0, 0, 70, 50)
 
 
