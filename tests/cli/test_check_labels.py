@@ -13,6 +13,7 @@ from PIL import Image
 from small_detector import save_detector
 
 from detector.cli.checking.data import read_labelled
+from detector.cli.checking.labels import remarks_on
 from detector.detection.bundle import read_manifest
 from detector.evaluation.scoring import regions
 
@@ -50,10 +51,13 @@ def voc(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def run(command: Command, tmp_path: Path, voc: Path) -> Command:
-    bundle = save_detector(tmp_path / "bundle")
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_detector(tmp_path_factory.mktemp("detector") / "bundle")
 
+
+@pytest.fixture
+def run(command: Command, tmp_path: Path, voc: Path, bundle: Path) -> Command:
     def call(*words: object, data: Path = voc) -> tuple[Any, str, str]:
         return command(
             "data check", data, "--weights", bundle, "--quiet", "--out", tmp_path / "out", *words
@@ -146,9 +150,8 @@ def test_options_of_the_detector_need_one(command: Command, voc: Path) -> None:
         assert (code, f"{words[0]}" in errors, "without --weights" in errors) == (2, True, True)
 
 
-def test_a_split_that_others_make_up_adds_no_image_twice(voc: Path, tmp_path: Path) -> None:
-    known = read_manifest(save_detector(tmp_path / "bundle")).classes
-    labelled = read_labelled(voc, None, known)
+def test_a_split_that_others_make_up_adds_no_image_twice(voc: Path) -> None:
+    labelled = read_labelled(voc, None, ("cat", "dog"))
     ids = [sample.image_id for sample in labelled.dataset.samples]
     assert dict(zip(ids, labelled.splits, strict=True)) == {
         "a": "train", "b": "train", "copy": "val",
@@ -161,3 +164,13 @@ def test_names_of_coco_are_those_of_voc_to_a_bundle_of_vocs(tmp_path: Path) -> N
     labelled = read_labelled(tmp_path / "voc", None, ("cat", "sofa"))
     assert labelled.names == ("cat", "couch")
     assert labelled.dataset.samples[0].annotations.labels.tolist() == [1]
+
+
+def test_a_bundle_that_learnt_from_the_images_says_so(voc: Path, bundle: Path) -> None:
+    labelled, manifest = read_labelled(voc, "train", ("cat", "dog")), read_manifest(bundle)
+    assert remarks_on(manifest, labelled) == []
+    known = manifest.provenance.model_copy(
+        update={"pictures": regions.picture_hashes(labelled.dataset)}
+    )
+    (remark,) = remarks_on(manifest.model_copy(update={"provenance": known}), labelled)
+    assert "learnt from at least 2 of these 2 images" in remark

@@ -24,7 +24,7 @@ from detector.evaluation.scoring.regions import (
     trained_on,
 )
 from detector.evaluation.wrong_labels.duplicates import across_splits
-from detector.evaluation.wrong_labels.page import LIKELY, Page, wrong_labels_html
+from detector.evaluation.wrong_labels.page import Page, wrong_labels_html
 from detector.evaluation.wrong_labels.suspects import Suspect, ranked, write_suspects
 from detector.evaluation.wrong_labels.suspicion import (
     LEAST_SCORE,
@@ -38,6 +38,8 @@ from detector.progress.interruption import stop_gently
 from detector.progress.messages import escape_controls, pluralise, say, say_error
 from detector.proposals.cache.stored import ProposalStore
 from detector.structures import Detections
+
+LIKELY = 0.5
 
 
 @exclusive_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ SIDE = 260  # pixels of the longer side
 MARGIN = 0.35  # around the boxes, as a share of their longer side
 LEAST_MARGIN = 30  # pixels: a small thing is known by what is around it
 OTHER = (150, 150, 150)
-LIKELY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +57,11 @@ class Picture:
 
 def wrong_labels_html(page: Page, most: int) -> str:
     """The whole page with the first `most` suspects; all text from files is escaped."""
-    likely = [one.kind for one in page.suspects if one.suspicion >= LIKELY]
     shown = page.suspects[:most]
+    counts = Counter(one.kind for one in shown)
     text = template("wrong_labels.html.j2").render(
         **{one: getattr(page, one) for one in ("name", "judged", "summary", "command", "remarks")},
-        kinds=[(kind, likely.count(kind), meaning) for kind, meaning in KINDS.items()],
+        kinds=[(kind, counts[kind], meaning) for kind, meaning in KINDS.items()],
         pictures=list(_pictures(page, shown)),
         hidden=pluralise(hidden, "label") if (hidden := len(page.suspects) - len(shown)) else "",
     )
