@@ -4,9 +4,7 @@
     inception-rcnn fit --refine mug --data corrected/ --weights with_mugs --out with_mugs
 
 OUT gets suggested.txt, the paths with the most useful one first, and what the detector finds there
-as detections.json (COCO's layout). Labels from which a tool begins:
-
-    inception-rcnn detect - --format cvat --weights with_mugs --out todo < todo/suggested.txt
+as detections.json (COCO's layout) and, with --format, as labels for a tool to begin from.
 """
 
 from __future__ import annotations
@@ -34,6 +32,10 @@ def main(
     labelled: Annotated[
         list[str], typer.Option(help="Photographs with labels, or their folder; may repeat.")
     ] = [],  # noqa: B006
+    format: Annotated[
+        str | None,
+        typer.Option(help="Label files: yolo, voc, coco, labelme, label-studio, cvat."),
+    ] = None,
     device: option.Device = "auto",
     precision: option.Precision = "auto",
     threads: option.Threads = None,
@@ -41,27 +43,45 @@ def main(
 ) -> None:
     """Suggest which photographs to label next."""
     from detector.cli.detecting.loading import announce_compiling
+    from detector.datasets.dataset import Dataset, Sample
     from detector.detection.bundle import read_manifest
     from detector.detection.load import SHIPPED
     from detector.files import write_atomically
     from detector.images.paths import short_names
-    from detector.results.coco_json import FILE, detection_rows, write_detections
+    from detector.progress.messages import say
+    from detector.results.coco_json import FILE, write_results
+    from detector.results.label_files import label_formats, refuse_written, write_label_files
+    from detector.structures import Annotations
     from detector.training.heads.suggest import suggest
 
     announce_compiling(quiet)
+    try:
+        formats = label_formats(format.split(",") if format else [])
+    except ValueError as error:
+        raise typer.BadParameter(f"--format: {error}") from None
+    for name in formats:
+        refuse_written(out / name)
     out.mkdir(parents=True, exist_ok=True)
     chosen = suggest(
         images, out / "cache", count=count, classes=classes, labelled=labelled, bundle=weights,
         device=device, precision=precision, threads=threads, quiet=quiet,
     )  # fmt: skip
-    least = read_manifest(weights or SHIPPED).thresholds.score_threshold
-    names = short_names([one.path for one in chosen])
-    rows = []
-    for number, (one, name) in enumerate(zip(chosen, names, strict=True), start=1):
-        found = one.detections.filter(score=least)
-        rows += detection_rows(number, name, found, found.classes)
-        if not quiet:
-            typer.echo(f"{one.uncertainty:7.2f}  {one.path}")
-    write_detections(out / FILE, rows)
+    manifest = read_manifest(weights or SHIPPED)
+    ids = short_names([one.path for one in chosen])
+    samples = [
+        Sample(image_id, one.path, None, Annotations.empty())
+        for image_id, one in zip(ids, chosen, strict=True)
+    ]
+    dataset = Dataset(out.name, manifest.classes, tuple(samples))
+    # To correct: only what the detector would show.
+    least = manifest.thresholds.score_threshold
+    found = [one.detections.filter(score=least) for one in chosen]
+    results = dict(zip(ids, found, strict=True))
+    write_results(out / FILE, dataset, results)
     write_atomically(out / LIST, "".join(f"{one.path}\n" for one in chosen))
-    typer.echo(f"wrote {out / LIST} and {out / FILE}")
+    for name in formats:
+        for sentence in write_label_files(out / name, dataset, results, name):
+            say(f"warning: no label file: {sentence}")
+    for one in () if quiet else chosen:
+        typer.echo(f"{one.uncertainty:7.2f}  {one.path}")
+    typer.echo(f"wrote {', '.join(str(out / name) for name in (LIST, FILE, *formats))}")

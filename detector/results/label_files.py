@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,16 +17,27 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset, Ledger
 from detector.datasets.image_files import upright_size
-from detector.errors import EvaluationError
+from detector.errors import EvaluationError, brief
 from detector.results.label_writers import WRITERS, Box, LabelSet, Picture
 from detector.results.results_text import best_first
 from detector.structures import Detections
 
 FORMATS = tuple(WRITERS)
+# Where no results are meant, whose layouts have these names, too.
+_SHORT = {"voc": "voc-xml", "coco": "coco-instances"}
 _LINKS = {"voc-xml": "JPEGImages"}
 _ONE_FILE_A_STEM = ("yolo", "voc-xml", "labelme")
 # No XML file or line of a list can hold these.
 _UNWRITABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+
+
+def label_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """The formats of these names, `voc` and `coco` for their label files. Raises ValueError."""
+    formats = tuple(_SHORT.get(name, name) for name in names)
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(f"{brief(name)} is not known; choose among {', '.join(FORMATS)}")
+    return formats
 
 
 def write_label_files(

@@ -40,6 +40,14 @@ def test_photographs_come_from_the_command_as_from_python(voc, bundle, tmp_path,
     assert not end.value.code
     assert str(out / "suggested.txt") in capsys.readouterr().out
     listed = [Path(line) for line in (out / "suggested.txt").read_text().splitlines()]
+    with pytest.raises(SystemExit):  # the cache is there; now as labels, too
+        main([str(word) for word in [*words, "--device", "cpu", "--format", "voc,labelme"]])
+    assert len(list((out / "labelme").glob("*.json"))) == 3
+    assert len(list((out / "voc-xml" / "Annotations").glob("*.xml"))) == 3
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in [*words, "--format", "pdf"]])
+    assert end.value.code == 2
+    assert "'pdf' is not known; choose among" in capsys.readouterr().err
     again = suggest([photographs], out / "cache", count=3, bundle=bundle, device="cpu", threads=1)
     assert [one.path for one in again] == listed
     assert len(set(listed)) == 3

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from detector.detection.settings import DetectionSettings, FusionSettings
-from detector.errors import brief
-from detector.results.label_files import FORMATS
+from detector.results.label_files import label_formats
 
 # Settings of proposals and of suppression: another detector's boxes have had both.
 OF_PROPOSALS = (
@@ -37,11 +36,7 @@ class DetectSettings(DetectionSettings, FusionSettings):
     @field_validator("format", mode="before")
     @classmethod
     def _known_formats(cls, value: Any) -> Any:
-        names = value.split(",") if isinstance(value, str) else value
-        for name in names if isinstance(names, (list, tuple)) else ():
-            if name not in FORMATS:
-                raise ValueError(f"{brief(name)} is not known; choose among {', '.join(FORMATS)}")
-        return names
+        return label_formats(value.split(",")) if isinstance(value, str) else value
 
     def of_detection(self, threshold: float | None) -> dict[str, Any]:
         """The DetectionSettings in place of the bundle's, by name."""
