@@ -563,5 +563,5 @@ def test_label_files_to_correct_are_a_data_set_of_the_same_boxes(bundle, photos,
 
 
 def test_an_unknown_format_of_label_files_names_the_known_ones(bundle, photos, tmp_path, capsys):
-    assert _detect(bundle, photos, "--out", tmp_path / "out", "--format", "voc") == 2
-    assert "'voc' is not known; choose among yolo, voc-xml, coco" in capsys.readouterr().err
+    assert _detect(bundle, photos, "--out", tmp_path / "out", "--format", "pdf") == 2
+    assert "'pdf' is not known; choose among yolo, voc-xml, coco" in capsys.readouterr().err
