@@ -18,6 +18,7 @@ FOLDERS = {
     "evaluate detections": "--data {data}",
     "evaluate classifier": "--data {data} --weights {data}/none",
     "propose evaluate": "--data {data}",
+    "data check": "{data} --weights shipped --quiet",
     "data convert": "{data}/found.json --data {data} --split train --to voc",
     "fit heads": "--data {data}",
     "fit temperature": "--data {data}",
