@@ -79,7 +79,7 @@ def main(
         if as_json:
             print("[]")
         return 3
-    from detector.cli.detecting.boxes import judged_boxes, tell_outside
+    from detector.cli.detecting.boxes import foreign_boxes, tell_outside
     from detector.cli.detecting.loading import Running, load
     from detector.cli.detecting.results import (
         clear,
@@ -99,7 +99,7 @@ def main(
     detector, store = load(running, quiet)
     boxes = None
     if chosen.boxes:
-        boxes = judged_boxes(
+        boxes = foreign_boxes(
             chosen.boxes, chosen.categories, records, detector, chosen.region_weight
         )
         detector = boxes.opinion.detector

@@ -66,7 +66,7 @@ def main(
     """Measure detections against annotations: a table, evaluation.json, precision_recall.png."""
     from detector.cli.evaluating.data import read_detections, read_judged
     from detector.cli.evaluating.running import detect, stages_of
-    from detector.cli.evaluating.second import judge
+    from detector.cli.evaluating.second import rescore
     from detector.cli.evaluating.settings import EvaluateSettings
     from detector.cli.evaluating.verdict import Verdict
     from detector.detection.load import SHIPPED
@@ -90,11 +90,11 @@ def main(
         return 0
     if chosen.boxes is not None:
         before, others = read_detections(chosen.boxes, whole, classes)
-        judgement = judge(dataset, before, bundle, chosen, device, out, quiet)
-        fused = as_saved(dataset, judgement.fused)
-        verdict.report(fused, judgement.about, others, html, None)
-        verdict.second_opinion(before, judgement.alone, fused)
-        return int(judgement.failed > 0)
+        rescored = rescore(dataset, before, bundle, chosen, device, out, quiet)
+        fused = as_saved(dataset, rescored.fused)
+        verdict.report(fused, rescored.about, others, html, None)
+        verdict.second_opinion(before, rescored.alone, fused)
+        return int(rescored.failed > 0)
     seen, stages, failed, judged = None, {}, 0, {}
     if detections is None:
         seen, failed = detect(dataset, bundle, chosen, device, out, quiet)

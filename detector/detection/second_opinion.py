@@ -86,45 +86,48 @@ class SecondOpinion:
         """Names of the classes whose own scores stay, since the detector does not know them."""
         return [name for name, column in zip(self.classes, self.columns, strict=True) if column < 0]
 
-    def outside(self, found: Detections, size: tuple[int, int]) -> int:
+    def outside(self, detections: Detections, size: tuple[int, int]) -> int:
         """The number of boxes without area in an image of `size` (H, W)."""
-        return int((_distinct(found, size)[1] < 0).sum())
+        return int((_distinct(detections, size)[1] < 0).sum())
 
-    def regions(self, found: Detections, size: tuple[int, int]) -> Proposals:
+    def regions(self, detections: Detections, size: tuple[int, int]) -> Proposals:
         """The distinct boxes of an image of `size` (H, W), clipped to it: what is to be scored."""
-        return Proposals(_distinct(found, size)[0], size)
+        return Proposals(_distinct(detections, size)[0], size)
 
-    def fuse(self, scored: RegionScores, found: Detections) -> FusedDetections:
+    def fuse(self, scored: RegionScores, detections: Detections) -> FusedDetections:
         """Both scores of each box, best fused ones first; those below the threshold are left out,
         and boxes without area in the image.
 
         scored  of `regions` of the same boxes
         """
-        regions, rows = _distinct(found, scored.proposals.size)
+        regions, rows = _distinct(detections, scored.proposals.size)
         if not np.array_equal(regions, scored.proposals.boxes):
             raise DetectorError(
                 "the scores belong to other boxes: one picture is there twice, with boxes of its"
                 " own each; leave one out"
             )
-        columns = self.columns[found.labels]
+        columns = self.columns[detections.labels]
         known = (rows >= 0) & (columns >= 0)
-        region, boxes = np.full(len(found), np.nan), clip(found.boxes, scored.proposals.size)
+        region, boxes = (
+            np.full(len(detections), np.nan),
+            clip(detections.boxes, scored.proposals.size),
+        )
         region[known] = scored.scores[rows[known], columns[known]]
         if scored.boxes.ndim == 3:  # each class has its own
             boxes[known] = scored.boxes[rows[known], columns[known]]
-        fused = fuse_scores(found.scores, region, self.weight)
+        fused = fuse_scores(detections.scores, region, self.weight)
         chosen = (rows >= 0) & (fused >= self.detector.settings.score_threshold)
         ranked = np.argsort(-fused, kind="stable")
         ranked = ranked[chosen[ranked]]
         return FusedDetections(
-            boxes[ranked], fused[ranked], found.labels[ranked], classes=self.classes,
-            score_detector=found.scores[ranked], score_region=region[ranked],
+            boxes[ranked], fused[ranked], detections.labels[ranked], classes=self.classes,
+            score_detector=detections.scores[ranked], score_region=region[ranked],
         )  # fmt: skip
 
-    def __call__(self, image: ImageLike, found: Detections) -> FusedDetections:
+    def __call__(self, image: ImageLike, detections: Detections) -> FusedDetections:
         pixels = to_pixels(image)
-        regions = self.regions(found, (pixels.shape[0], pixels.shape[1]))
-        return self.fuse(self.detector.predict(pixels, regions), found)
+        regions = self.regions(detections, (pixels.shape[0], pixels.shape[1]))
+        return self.fuse(self.detector.predict(pixels, regions), detections)
 
 
 def fuse_scores(detector: Array, region: Array, weight: float) -> Array:
@@ -138,27 +141,27 @@ def check_foreign(label: str, results: Mapping[str, Detections]) -> None:
     """Raise DetectorError for scores that are no probabilities and boxes that are no pixels."""
     if not any(map(len, results.values())):
         raise DetectorError(f"{label}: holds no detections, so that there is nothing to judge")
-    scores = np.concatenate([found.scores for found in results.values()])
+    scores = np.concatenate([detections.scores for detections in results.values()])
     if scores.min() < 0 or scores.max() > 1:
         raise DetectorError(
             f"{label}: scores from {scores.min():.4g} to {scores.max():.4g}; they are fused with"
             " probabilities, so that they must be from 0 to 1"
         )
-    if max(float(found.boxes.max(initial=0)) for found in results.values()) <= 1:
+    if max(float(detections.boxes.max(initial=0)) for detections in results.values()) <= 1:
         raise DetectorError(
             f"{label}: no box reaches beyond 1; they seem to be shares of the image, and COCO's"
             " bbox is x, y, width, height in pixels"
         )
 
 
-def _distinct(found: Detections, size: tuple[int, int]) -> tuple[Array, Array]:
+def _distinct(detections: Detections, size: tuple[int, int]) -> tuple[Array, Array]:
     """The distinct clipped boxes (U, 4), and the row of each detection's among them (N,); -1 where
     nothing of it is in the image.
     """
-    boxes = clip(found.boxes, size)
+    boxes = clip(detections.boxes, size)
     inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
     distinct, inverse = np.unique(boxes[inside], axis=0, return_inverse=True)
-    rows = np.full(len(found), -1, np.int64)
+    rows = np.full(len(detections), -1, np.int64)
     rows[inside] = inverse.reshape(-1)
     return distinct, rows
 

@@ -72,8 +72,8 @@ def test_what_is_right_stays_and_a_false_alarm_goes(detector: Detector) -> None:
     """Two white boxes and one black, all called aeroplane by the other detector, of which it was
     surest where it was wrong.
     """
-    found = Detections([LEFT, RIGHT, [0, 0, 20, 20]], [0.64, 0.9, 0.36], [0, 0, 0])
-    fused = SecondOpinion(detector, ["airplane"])(_image(), found)
+    detections = Detections([LEFT, RIGHT, [0, 0, 20, 20]], [0.64, 0.9, 0.36], [0, 0, 0])
+    fused = SecondOpinion(detector, ["airplane"])(_image(), detections)
     assert fused.boxes.tolist() == [LEFT, [0, 0, 20, 20]]
     assert fused.scores == pytest.approx([0.8, 0.6], abs=1e-3)
     assert fused.score_detector == pytest.approx([0.64, 0.36])
@@ -82,10 +82,10 @@ def test_what_is_right_stays_and_a_false_alarm_goes(detector: Detector) -> None:
 
 
 def test_a_class_that_is_not_known_keeps_its_score_and_box(detector: Detector) -> None:
-    found = Detections([RIGHT, LEFT], [0.5, 0.5], [1, 0])
+    detections = Detections([RIGHT, LEFT], [0.5, 0.5], [1, 0])
     opinion = SecondOpinion(detector, ["aeroplane", "zebra"])
     assert opinion.unknown == ["zebra"]
-    fused = opinion(_image(), found)
+    fused = opinion(_image(), detections)
     assert fused.labels.tolist() == [0, 1]
     assert fused.scores[1] == 0.5
     assert np.isnan(fused.score_region[1])
@@ -98,28 +98,30 @@ def test_a_class_that_is_not_known_keeps_its_score_and_box(detector: Detector) -
 
 
 def test_one_box_of_two_classes_is_classified_once(detector: Detector) -> None:
-    found = Detections([LEFT, LEFT, RIGHT], [0.5, 0.5, 0.5], [0, 1, 1])
+    detections = Detections([LEFT, LEFT, RIGHT], [0.5, 0.5, 0.5], [0, 1, 1])
     opinion = SecondOpinion(detector, ["aeroplane", "dark"])
-    assert len(opinion.regions(found, (30, 40))) == 2
-    fused = opinion(_image(), found)
+    assert len(opinion.regions(detections, (30, 40))) == 2
+    fused = opinion(_image(), detections)
     assert [(box.tolist(), label) for box, _, label in fused] == [(LEFT, 0), (RIGHT, 1)]
 
 
 def test_boxes_outside_the_image_are_clipped_or_left_out(detector: Detector) -> None:
-    found = Detections([[-9, -9, 20, 30], [50, 0, 60, 9], [0, 40, 9, 50]], [0.9] * 3, [0, 0, 0])
+    detections = Detections(
+        [[-9, -9, 20, 30], [50, 0, 60, 9], [0, 40, 9, 50]], [0.9] * 3, [0, 0, 0]
+    )
     opinion = SecondOpinion(detector, ["aeroplane"])
-    assert opinion.outside(found, (30, 40)) == 2
-    assert opinion(_image(), found).boxes.tolist() == [LEFT]
-    assert len(opinion(_image(), found[1:])) == 0
+    assert opinion.outside(detections, (30, 40)) == 2
+    assert opinion(_image(), detections).boxes.tolist() == [LEFT]
+    assert len(opinion(_image(), detections[1:])) == 0
     assert len(opinion(_image(), Detections.empty())) == 0
 
 
 def test_boxes_move_where_classes_move_their_regions(detector: Detector) -> None:
     """Scores by hand: aeroplanes move by 5 pixels, dark things by none; a zebra is not ours."""
-    found = Detections([LEFT, LEFT], [0.81, 0.5], [0, 1])
+    detections = Detections([LEFT, LEFT], [0.81, 0.5], [0, 1])
     boxes = np.float32([[[5, 0, 25, 30], LEFT]])
     scored = RegionScores(Proposals([LEFT], (30, 40)), np.float32([[0.49, 0.5, 0.01]]), boxes)
-    fused = SecondOpinion(detector, ["aeroplane", "zebra"]).fuse(scored, found)
+    fused = SecondOpinion(detector, ["aeroplane", "zebra"]).fuse(scored, detections)
     assert fused.boxes.tolist() == [[5, 0, 25, 30], LEFT]
     assert fused.scores == pytest.approx([0.63, 0.5])  # 0.9 x 0.7
 
@@ -138,21 +140,21 @@ def test_classes_of_another_world_are_refused(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("detections", "said"),
     [
         (Detections([LEFT], [3.5], [0]), r"b.json: scores from 3.5 to 3.5; .* from 0 to 1"),
         (Detections([[0.1, 0.1, 0.5, 0.9]], [0.5], [0]), "shares of the image"),
         (Detections.empty(), "no detections"),
     ],
 )
-def test_what_is_no_probability_or_no_pixel_is_refused(found: Detections, said: str) -> None:
+def test_what_is_no_probability_or_no_pixel_is_refused(detections: Detections, said: str) -> None:
     with pytest.raises(DetectorError, match=said):
-        check_foreign("b.json", {"a": found})
+        check_foreign("b.json", {"a": detections})
 
 
 def test_any_limit_on_proposals_is_none_on_boxes(detector: Detector) -> None:
-    found = Detections([LEFT, RIGHT], [0.9, 0.9], [0, 1])
+    detections = Detections([LEFT, RIGHT], [0.9, 0.9], [0, 1])
     tiled = replace(
         detector, settings=detector.settings.model_copy(update={"tile": 64, "max_proposals": 1})
     )
-    assert len(SecondOpinion(tiled, ["aeroplane", "dark"])(_image(), found)) == 2
+    assert len(SecondOpinion(tiled, ["aeroplane", "dark"])(_image(), detections)) == 2

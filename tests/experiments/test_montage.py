@@ -44,10 +44,10 @@ def test_labels_go_into_the_picture_and_detections_come_back(voc: Path, tmp_path
     # Half as large, and the second one a cell further.
     assert sample.annotations.boxes.tolist() == [[5, 10, 15, 20], [55, 10, 65, 20]]
     row = {"image_id": sample.image_id, "category_name": "cat", "score": 0.5}
-    found = tmp_path / "found.json"
-    found.write_text(json.dumps([{**row, "bbox": box} for box in ([5, 10, 10, 10], [55, 0, 9, 5])]))
-    _montage(*data, "--detections", found, "--out", tmp_path / "back.json")
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps([{**row, "bbox": box} for box in ([5, 10, 10, 10], [55, 0, 9, 5])]))
+    _montage(*data, "--detections", file, "--out", tmp_path / "back.json")
     back = json.loads((tmp_path / "back.json").read_text())
-    assert [(one["image_id"], one["bbox"]) for one in back] == [
+    assert [(row["image_id"], row["bbox"]) for row in back] == [
         ("a", [10, 20, 20, 20]), ("b", [10, 0, 18, 10]),
     ]  # fmt: skip

@@ -80,15 +80,15 @@ def _photograph() -> Array:
 
 
 def test_regions_of_windows_come_back_where_they_are_in_the_image() -> None:
-    found = Tiled(_squares, 100, 0.2)(_photograph())
-    assert found.size == (40, 180)
+    regions = Tiled(_squares, 100, 0.2)(_photograph())
+    assert regions.size == (40, 180)
     # The best of the image, the left window and the right one; then the second of each.
-    assert found.boxes[:, [0, 2]].tolist() == [[0, 180], [10, 20], [90, 98], [150, 170]]
+    assert regions.boxes[:, [0, 2]].tolist() == [[0, 180], [10, 20], [90, 98], [150, 170]]
 
 
 def test_each_window_has_its_own_best_regions() -> None:
-    found = Tiled(_squares, 100, 0.2, max_proposals=1)(_photograph())
-    assert found.boxes[:, [0, 2]].tolist() == [[0, 180], [10, 20], [90, 98]]
+    regions = Tiled(_squares, 100, 0.2, max_proposals=1)(_photograph())
+    assert regions.boxes[:, [0, 2]].tolist() == [[0, 180], [10, 20], [90, 98]]
 
 
 def test_an_image_of_one_window_is_proposed_as_it_is() -> None:
@@ -121,13 +121,13 @@ def test_a_detector_finds_in_windows_what_it_misses_in_the_whole() -> None:
     whole, image = _detector(max_proposals=3), _photograph()
     assert len(whole(image)) == 0
     tiled = replace(whole, settings=whole.settings.model_copy(update={"tile": 100}))
-    found = tiled(image)
-    assert sorted(found.boxes[:, [0, 2]].tolist()) == [[10, 20], [90, 98], [150, 170]]
+    regions = tiled(image)
+    assert sorted(regions.boxes[:, [0, 2]].tolist()) == [[10, 20], [90, 98], [150, 170]]
     assert len(tiled.propose(image)) == 4  # three of each, not three in all
     # One value in the stream, whatever stands beside it.
-    (_, one, _) = tiled.stream([Job(image[:, :50]), Job(image), Job(image[:, 60:])])
-    assert (tiled.detections(one).boxes == found.boxes).all()
-    assert (tiled.detections(one).scores == found.scores).all()
+    (_, middle, _) = tiled.stream([Job(image[:, :50]), Job(image), Job(image[:, 60:])])
+    assert (tiled.detections(middle).boxes == regions.boxes).all()
+    assert (tiled.detections(middle).scores == regions.scores).all()
 
 
 def test_a_region_that_fits_into_a_window_has_the_odds_of_its_size_in_one() -> None:

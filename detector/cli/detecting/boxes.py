@@ -20,7 +20,7 @@ from detector.structures import Detections, Proposals
 
 
 @dataclass
-class JudgedBoxes:
+class ForeignBoxes:
     """The boxes of a file, and the detector that gives a second opinion on them.
 
     outside  boxes without area in their images, so far
@@ -33,9 +33,9 @@ class JudgedBoxes:
 
     def regions(self, record: Record, size: tuple[int, int]) -> Proposals:
         """What is to be classified in an image of `size` (H, W)."""
-        found = self._of(record)
-        self.outside += self.opinion.outside(found, size)
-        return self.opinion.regions(found, size)
+        detections = self._of(record)
+        self.outside += self.opinion.outside(detections, size)
+        return self.opinion.regions(detections, size)
 
     def detections(self, record: Record, outputs: RegionOutputs) -> Detections:
         scored = self.opinion.detector.aggregate(outputs)
@@ -50,10 +50,10 @@ class JudgedBoxes:
         return self.foreign.results.get(record.image_id, Detections.empty())
 
 
-def judged_boxes(
+def foreign_boxes(
     path: Path, categories: Path | None, records: Sequence[Record], detector: Detector,
     weight: float,
-) -> JudgedBoxes:  # fmt: skip
+) -> ForeignBoxes:  # fmt: skip
     """Read the boxes of the images that wait; stderr tells which rows are of others."""
     files = {record.image_id: record.path for record in records if record.waits}
     unmatched = Unmatched()
@@ -65,7 +65,7 @@ def judged_boxes(
         say(f"left out: {path}: {pluralise(count, 'detection')} of {images} not given here")
     if unknown := opinion.unknown:
         say(f"note: the weights do not know {', '.join(unknown)}: their scores stay")
-    return JudgedBoxes(path, foreign, opinion)
+    return ForeignBoxes(path, foreign, opinion)
 
 
 def tell_outside(path: Path, count: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.cli.detecting.boxes import JudgedBoxes
+from detector.cli.detecting.boxes import ForeignBoxes
 from detector.cli.detecting.records import Record
 from detector.cli.detecting.results import clear, write_picture
 from detector.cli.detecting.resume import DoneImages, hash_of
@@ -35,7 +35,7 @@ class Work:
     records: list[Record]
     pictures: Path | None
     done: DoneImages
-    boxes: JudgedBoxes | None = None
+    boxes: ForeignBoxes | None = None
     fresh: bool = True
 
     def __post_init__(self) -> None:

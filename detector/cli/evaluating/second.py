@@ -24,10 +24,10 @@ from detector.results.coco_json import write_results
 from detector.structures import Detections, Proposals
 
 
-class Judged(NamedTuple):
+class Rescored(NamedTuple):
     """Another detector's boxes by image id, with fused scores and with ours alone.
 
-    about  which weights judged which file
+    about  the weights, and the file of boxes
     """
 
     fused: dict[str, Detections]
@@ -36,7 +36,7 @@ class Judged(NamedTuple):
     failed: int
 
 
-def judge(
+def rescore(
     dataset: Dataset,
     boxes: Mapping[str, Detections],
     bundle: Path,
@@ -44,7 +44,7 @@ def judge(
     device: str,
     out: Path,
     quiet: bool,
-) -> Judged:
+) -> Rescored:
     """Classify another detector's boxes and write detections.json with all three scores.
 
     boxes  by image id; those of images that the data set does not have do not count
@@ -79,27 +79,27 @@ def judge(
                 continue
             yield path, opinion.regions(boxes.get(ids[path], none), size)
 
-    judged = Judged({}, {}, {}, 0)
+    rescored = Rescored({}, {}, {}, 0)
     pace = Pace()
     with stop_gently("the images under way") as stop:
         scored = score_dataset(detector, dataset, store, regions, lambda: bool(stop), pace.begin)
-        for sample, found in progress(scored, "judge", len(dataset), quiet, pace=pace):
-            if isinstance(found, ImageError):
-                say_error(found)
-                judged = judged._replace(failed=judged.failed + 1)
+        for sample, regions_scored in progress(scored, "rescore", len(dataset), quiet, pace=pace):
+            if isinstance(regions_scored, ImageError):
+                say_error(regions_scored)
+                rescored = rescored._replace(failed=rescored.failed + 1)
                 continue
-            mine = boxes.get(sample.image_id, none)
-            outside += opinion.outside(mine, found.proposals.size)
-            judged.fused[sample.image_id] = opinion.fuse(found, mine)
-            judged.alone[sample.image_id] = alone.fuse(found, mine)
-    if not judged.fused:
+            detections = boxes.get(sample.image_id, none)
+            outside += opinion.outside(detections, regions_scored.proposals.size)
+            rescored.fused[sample.image_id] = opinion.fuse(regions_scored, detections)
+            rescored.alone[sample.image_id] = alone.fuse(regions_scored, detections)
+    if not rescored.fused:
         raise ImageError(f"{dataset.name}: none of its images could be read")
     tell_outside(chosen.boxes, outside)
     (out / "run.json").unlink(missing_ok=True)  # of `detect`, whose results these replace
-    write_results(out / "detections.json", dataset, judged.fused)
-    judged.about.update({
+    write_results(out / "detections.json", dataset, rescored.fused)
+    rescored.about.update({
         "weights": str(bundle), "bundle_sha256": bundle_sha256(bundle), "boxes": str(chosen.boxes),
         "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
         "region_weight": opinion.weight,
     })  # fmt: skip
-    return judged
+    return rescored

@@ -81,7 +81,7 @@ def test_detect_gives_the_boxes_of_a_file_three_scores(detect: Command, tmp_path
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["classes"] == ["cat", "zebra"]
     assert run["proposals"]["file"] == str(boxes)
-    assert {one["proposals"] for one in run["inputs"]} == {0, 1}
+    assert {entry["proposals"] for entry in run["inputs"]} == {0, 1}
     # Below the threshold the false alarms go.
     detect("--boxes", boxes, "--threshold", "0.75", "--region-weight", "0")
     (only,) = json.loads((tmp_path / "out/detections.json").read_text())
@@ -146,9 +146,9 @@ def test_evaluate_tells_the_map_before_and_after(
     assert (tmp_path / "out/comparison.json").is_file()
     # The regions are kept: another weight runs no network.
     before = sorted((tmp_path / "out/regions").rglob("*.npz"))
-    stamps = [one.stat().st_mtime_ns for one in before]
+    stamps = [entry.stat().st_mtime_ns for entry in before]
     assert command("evaluate detections", *options)[0] == 0
-    assert [one.stat().st_mtime_ns for one in before] == stamps
+    assert [entry.stat().st_mtime_ns for entry in before] == stamps
     rows = json.loads((tmp_path / "out/detections.json").read_text())
     assert {row["score_detector"] for row in rows} == {0.9, 1.0}
     code, said, _ = command("evaluate detections", *options, "--protocol", "coco")
@@ -168,7 +168,7 @@ def test_tiles_find_more_regions_and_are_refused_with_given_ones(
         where = ("--weights", bundle, "--device", "cpu", "--out", tmp_path / "out")
         assert command("detect", voc / "JPEGImages", *where, *options)[0] == 0
         run = json.loads((tmp_path / "out/run.json").read_text())
-        return {one["proposals"] for one in run["inputs"]}
+        return {entry["proposals"] for entry in run["inputs"]}
 
     assert max(regions()) < max(regions("--tile", "64"))
     data = ("--data", voc, "--split", "val", "--classes", "weights", "--weights", bundle)
