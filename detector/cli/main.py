@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     },
     "evaluate": {
         "detections": Command(
-            "evaluate_detections", "mAP by VOC's, ILSVRC's, COCO's rules; a report"
+            "evaluate_detections", "mAP by VOC's, ILSVRC's and COCO's rules; a report"
         ),
         "classifier": Command("evaluate_classifier", "top-1 and top-5 error of classifiers"),
     },
@@ -56,7 +56,9 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "data": {
         "check": Command("data_check", "find defects and wrong labels in annotated images"),
         "split": Command("data_split", "split a data set into balanced parts"),
-        "convert": Command("data_convert", "convert saved detections to another layout"),
+        "convert": Command(
+            "data_convert", "convert saved detections to another layout, or to label files"
+        ),
     },
     "bundle": {
         "show": Command("bundle_show", "show the contents and the origin of a trained detector"),
