@@ -192,8 +192,11 @@ def sibling(out: Path, suffix: str) -> Path:
 
 
 def _with_settings(tool: object, arguments: list[str]) -> list[str]:
-    """The arguments with `--NAME VALUE` of a setting as `--set NAME=VALUE`, which says the same."""
-    path = getattr(sys.modules.get(getattr(tool, "__module__", "")), "SETTINGS", None)
+    """The arguments with `--NAME VALUE` of a setting as `--set NAME=VALUE`, which says the same; so
+    with the settings of a training's run.
+    """
+    module = sys.modules.get(getattr(tool, "__module__", ""))
+    path, run = (getattr(module, name, None) for name in ("SETTINGS", "RUN"))
     if path is None or not any(one.startswith("--") for one in arguments):
         return arguments
     import inspect
@@ -211,6 +214,8 @@ def _with_settings(tool: object, arguments: list[str]) -> list[str]:
             translated.append(word)
             continue
         known = _names_of(path)
+        if run is not None and name not in known and name in _names_of(run):
+            known, name = {f"run.{name}"}, f"run.{name}"
         if name in known:
             if not equals:
                 flag = not rest or rest[0].startswith("--")

@@ -55,6 +55,7 @@ def main(
     from detector.progress.interruption import stop_gently
     from detector.settings import validate
     from detector.training.engine.network import following_start
+    from detector.training.regions.choosing import Choice, choose
     from detector.training.regions.run import finish, learn
     from detector.training.regions.settings import RegionTrainingConfig
 
@@ -65,19 +66,26 @@ def main(
         "optimiser.steps": steps,
     }
     tree = {"data": (), **tree_of(config, change, given)}
-    if config is None:  # configs keep to what their published numbers were had with
-        tree.setdefault("held_out", 0.1)
     without_licence(tree, change, bool(data or start))
     run = run_of(tree, RegionRunSettings)
     settings: RegionTrainingConfig = validate(RegionTrainingConfig, tree, str(config or "options"))
     member = following_start(settings.member, data_root)
     settings = settings.model_copy(update={"member": member})
-    check_options(settings, run.bank)
+    # Without a config a bank may be chosen.
+    check_options(settings, run.bank if config else None)
+    if config is not None and run.budget is not None:
+        raise typer.BadParameter("run.budget chooses what no --config sets; leave one of them out")
+    if run.budget is not None and "steps" in settings.optimiser.model_fields_set:
+        raise typer.BadParameter("run.budget chooses the steps; leave --steps out")
     with training_session(
         out, data_root, run, device=device, quiet=quiet, within="member-*"
     ) as context:
         with stop_gently("this image or step, then saving") as stop:
-            trained = learn(settings, replace(context, stop=stop), members)
+            context, choice = replace(context, stop=stop), Choice(settings)
+            if config is None:  # configs keep to what their published numbers were had with
+                choice = choose(tree, context, run.budget, members)
+            settings = choice.settings
+            trained = learn(settings, context, members, choice.data)
         if not context.group.is_main:  # torchrun ends all processes when one of them fails
             return 0
         code = code_of_made(not trained.readable, strict)

@@ -76,3 +76,12 @@ class Logs:
             self._journal.write(**{"step": step, name: dict(numbers)})
         if self._tracker is not None:
             self._tracker.write(step, **numbers)
+
+    def end(self, done: int, text: str) -> None:
+        """Show why a training ends after `done` steps, though more were planned."""
+        self._display.last = done
+        self.say(f"ended at step {done}: {text}")
+
+    def say(self, text: str) -> None:
+        """Show a sentence."""
+        self._display.say(text)

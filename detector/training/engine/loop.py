@@ -128,7 +128,8 @@ class TrainingLoop:
         it is due; then `after` is called with the number of finished steps, and returns True if it
         did something (in all processes alike).
 
-        Ends after the last step, or, with a checkpoint, where any process was asked to stop.
+        Ends after the last step (`last`, which may be brought forward), or, with a checkpoint,
+        where any process was asked to stop.
         """
         if self._context.stops():  # asked before the first step, while the inputs were made
             return
@@ -152,7 +153,7 @@ class TrainingLoop:
                 stopping = self._context.stops()
                 if stopping and not saved:
                     self._save(done)
-            if stopping:
+            if stopping or done >= self.last:
                 return
             before = time.perf_counter()
 

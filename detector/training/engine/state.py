@@ -157,10 +157,12 @@ class TrainingState:
         return checkpoint.step
 
     def averaged(self) -> dict[str, Tensor]:
-        """The complete state for inference: averaged weights."""
-        return self.average.state_dict(self.network)
+        """The complete state for inference: averaged weights, the best where they are watched."""
+        return {**self.average.state_dict(self.network), **self.extra.get(BEST, {})}
 
 
+# The group of the best averages so far (watch.py).
+BEST = "best"
 _GROUP = {"momentum_buffer": "momentum"}
 # What torch's SGD, RMSprop and AdamW keep of each parameter.
 _KEYS = ("momentum_buffer", "square_avg", "exp_avg", "exp_avg_sq", "step")

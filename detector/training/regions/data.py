@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 class RegionData(NamedTuple):
     """Everything to learn from, independent of the network.
 
-    dataset  the images that can be read
-    pool     all their regions
-    prior    object odds by size among the proposals, if the settings ask for it
-    unread   number of unreadable images
-    held     held-out images, if the settings ask for them and there are enough
+    dataset    the images that can be read
+    pool       all their regions
+    prior      object odds by size among the proposals, if the settings ask for it
+    unread     number of unreadable images
+    held       held-out images, if the settings ask for them and there are enough
+    held_pool  their regions, if the settings ask for looks at them
     """
 
     dataset: Dataset
@@ -45,6 +46,7 @@ class RegionData(NamedTuple):
     prior: SizePrior | None
     unread: int
     held: Dataset | None = None
+    held_pool: RegionPool | None = None
 
 
 def load_regions(
@@ -68,7 +70,9 @@ def load_regions(
         apart = {sample.image_id for sample in held.samples}
         # Before the pool is made: no region of theirs is learnt from.
         dataset = dataset.subset([s.image_id for s in dataset.samples if s.image_id not in apart])
-    pool = RegionPool(dataset, proposals, settings.sampling)
+    pool, held_pool = RegionPool(dataset, proposals, settings.sampling), None
+    if held is not None and settings.optimiser.validate_every:
+        held_pool = RegionPool(held, proposals, settings.sampling)
     if context.group.is_main and not context.quiet and not reported:
         for line in report(dataset, proposals, pool.describe(), settings):
             typer.echo(line, err=True)
@@ -81,7 +85,7 @@ def load_regions(
         if judged != settings.proposals and len(whole):
             proposals = _proposals(judged, whole, context, True)
         prior = prior_of(dataset, proposals, settings.sampling, settings.thresholds.max_proposals)
-    return RegionData(dataset, pool, prior, unread, held)
+    return RegionData(dataset, pool, prior, unread, held, held_pool)
 
 
 def _describe_held_out(held: Dataset | None) -> str:

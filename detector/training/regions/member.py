@@ -20,6 +20,7 @@ from detector.training.engine.checkpoint import hash_of
 from detector.training.engine.context import RunContext
 from detector.training.engine.network import build_network
 from detector.training.engine.state import TrainingState, freeze, gather_statistics
+from detector.training.engine.watch import HeldOutWatch
 from detector.training.regions.bank import RegionBank, choose_rows, filled
 from detector.training.regions.box_loss import LAYER, WithDeltas, add_layer, regression_of_start
 from detector.training.regions.crops import DeviceCrops, RegionCrops, fit_in_memory
@@ -31,6 +32,7 @@ from detector.training.regions.settings import (
 )
 from detector.training.regions.step import RegionStep, Target
 from detector.training.regions.teacher import Teacher, build_teacher
+from detector.training.regions.watching import held_out_loss
 
 if TYPE_CHECKING:
     from detector.datasets import Dataset
@@ -86,6 +88,7 @@ class Member:
     whole  the network to be saved
     state  of the part of it that is trained: all of it, where there is no bank
     below  the tensors of the frozen trunk, where there is one
+    watch  looks at held-out images, if the settings ask for them and there are enough
     crops  reads the images; knows which are broken
     bank   the maps that it learns from
     """
@@ -97,6 +100,7 @@ class Member:
     crops: RegionCrops | DeviceCrops
     bank: RegionBank | None
     below: Mapping[str, Tensor]
+    watch: HeldOutWatch | None = None
 
     def averaged(self) -> dict[str, Tensor]:
         """The whole network's tensors, averages in place of what was trained."""
@@ -122,7 +126,7 @@ def build_member(settings: RegionTrainingConfig, data: RegionData, context: RunC
     """
     network = whole = start_network(settings, data.dataset, context)
     pool, crops = data.pool, None
-    bank = teacher = taught = None
+    bank = trunk = teacher = taught = None
     below: dict[str, Tensor] = {}
     if settings.bank is None:
         # The layer draws its start before a teacher is built, whose making draws numbers, too.
@@ -144,16 +148,22 @@ def build_member(settings: RegionTrainingConfig, data: RegionData, context: RunC
     gather_statistics(network)
     fingerprint = run_fingerprint(
         settings, teacher.fingerprint if teacher else "", pool.digest(),
-        hash_of(trunk) if bank else "",
+        hash_of(trunk) if trunk else "",
     )  # fmt: skip
     optimiser = settings.optimiser
     examples = Examples(
         pool, bank or crops, optimiser.seed_of_draws, context.group,
         boxes=settings.box_loss is not None, flip=settings.augment.flip, taught=taught,
     )  # fmt: skip
-    step = _step(settings, network, pool, teacher if taught is None else None, context)
+    step = step_of(settings, network, pool, teacher if taught is None else None, context)
     state = TrainingState(network, optimiser, fingerprint, optimiser.steps)
-    return Member(whole, state, step, examples, crops, bank, below)
+    watch = None
+    if data.held_pool is not None:
+        measure = held_out_loss(
+            settings, data, network, step, bank, trunk and prepared_trunk(settings, trunk), context
+        )
+        watch = HeldOutWatch(state, measure, optimiser.validate_every, optimiser.patience)
+    return Member(whole, state, step, examples, crops, bank, below, watch)
 
 
 def start_network(
@@ -181,8 +191,13 @@ def open_bank(
         map_shape(trunk, member.input_size),
         bank_fingerprint(settings, trunk),
     )
-    network = prepare_for_inference(trunk, bank.precision, trunk.normalisation)
-    return filled(found, network, context, "maps of the trunk")
+    return filled(found, prepared_trunk(settings, trunk), context, "maps of the trunk")
+
+
+def prepared_trunk(settings: RegionTrainingConfig, trunk: Trunk) -> nn.Module:
+    """The trunk as the maps of a bank are computed."""
+    assert settings.bank is not None
+    return prepare_for_inference(trunk, settings.bank.precision, trunk.normalisation)
 
 
 def _teacher_bank(
@@ -242,7 +257,7 @@ def _crops(
     return crops
 
 
-def _step(
+def step_of(
     settings: RegionTrainingConfig, network: nn.Module, pool: RegionPool,
     teacher: Teacher | None, context: RunContext,
 ) -> RegionStep:  # fmt: skip

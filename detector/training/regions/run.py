@@ -17,7 +17,7 @@ from detector.training.regions.data import RegionData, load_regions
 from detector.training.regions.member import build_member
 from detector.training.regions.outputs import write_bundle
 from detector.training.regions.settings import NOT_OF_THE_WEIGHTS, RegionTrainingConfig
-from detector.training.regions.trainer import train_member
+from detector.training.regions.trainer import computing_threads, train_member
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,9 +52,14 @@ def train_regions(settings: RegionTrainingConfig, context: RunContext, members: 
     return finish(settings, trained, context)
 
 
-def learn(settings: RegionTrainingConfig, context: RunContext, members: int = 1) -> Trained:
+def learn(
+    settings: RegionTrainingConfig, context: RunContext, members: int = 1,
+    data: RegionData | None = None,
+) -> Trained:  # fmt: skip
     """Train networks of one start and schedule on different samples, as the paper's ensemble was,
     and write them as `context.out/bundle`.
+
+    data  the settings' own, where it is loaded already
 
     Where it is asked to stop, it ends after the step, with a bundle of what there is.
     """
@@ -63,7 +68,7 @@ def learn(settings: RegionTrainingConfig, context: RunContext, members: int = 1)
     broken: dict[Path, str] = {}
     unfinished = ""
     try:
-        data = load_regions(settings, context)
+        data = data or load_regions(settings, context)
         for number in range(members):
             if members > 1 and not context.quiet:
                 typer.echo(f"member {number + 1} of {members}", err=True)
@@ -71,7 +76,8 @@ def learn(settings: RegionTrainingConfig, context: RunContext, members: int = 1)
             # In `context`, not `own`: members share a bank.
             member = build_member(settings.of_member(number), data, context)
             loop = TrainingLoop.begin(member.state, own, settings, NOT_OF_THE_WEIGHTS, folder=out)
-            reached = train_member(loop, member.examples, member.step, own)
+            with computing_threads(settings.optimiser.threads):
+                reached = train_member(loop, member.examples, member.step, own, member.watch)
             broken |= member.crops.broken
             stopping = context.stops()
             if reached:

@@ -37,6 +37,16 @@ class OptimiserConfig(DescentSettings):
     weight_decay: float = Field(0.0005, ge=0)
     average_decay: float = Field(0.995, ge=0, lt=1)
     save_every: int = Field(100, ge=1)
+    validate_every: int = Field(0, ge=0)
+    """Steps between two looks at the loss of the held-out images; the averaged weights with the
+    lowest are kept. 0: no looks, and those of the last step.
+    """
+    patience: int = Field(0, ge=0)
+    """End after so many looks without a lower loss; 0: never before the last step."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of the processor that compute a step; null is all (run.threads). Where other programs
+    are at work, fewer may be quicker.
+    """
 
 
 class TeacherConfig(Settings):
@@ -103,6 +113,14 @@ class RegionTrainingConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _looks_need_images(self) -> RegionTrainingConfig:
+        if self.optimiser.patience and not self.optimiser.validate_every:
+            raise ValueError("optimiser.patience counts looks: set optimiser.validate_every")
+        if self.optimiser.validate_every and not self.held_out:
+            raise ValueError("optimiser.validate_every looks at held-out images: set held_out")
+        return self
+
+    @model_validator(mode="after")
     def _one_regression(self) -> RegionTrainingConfig:
         if self.box_loss is not None and self.heads.regression:
             raise ValueError("box_loss and heads.regression both give box regression: choose one")
@@ -120,7 +138,7 @@ class RegionTrainingConfig(Settings):
 NOT_OF_THE_WEIGHTS: Any = {
     "heads": True, "thresholds": True, "detect_with": True, "licence": True,
     "sampling": {"background_prior", "size_prior"},
-    "optimiser": {"save_every", "max_bad_steps", "accumulate"},
+    "optimiser": {"save_every", "max_bad_steps", "accumulate", "threads"},
 }  # fmt: skip
 
 

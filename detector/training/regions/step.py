@@ -104,18 +104,7 @@ class RegionStep:
         for first in range(0, max(1, len(inputs)), size):
             rows = slice(first, first + size)
             x, part = inputs[rows], target.each(lambda values: values[rows])  # noqa: B023 at once
-            with self._autocast():
-                output = self.network(self.normalise(x))
-            boxes = torch.zeros(len(x), device=self.device)
-            if isinstance(output, RegionOutput):
-                if part.deltas is not None:
-                    boxes = self.box_weight * box_loss(output.deltas, part.deltas, part.labels)
-                output = output.logits
-            logits = output[0] if isinstance(output, tuple) else output
-            losses, boxes = (
-                torch.where(part.read, values, 0.0)
-                for values in (self._class_losses(output, logits, x, part) + boxes, boxes)
-            )
+            losses, boxes, logits = self.losses(x, part)
             # Divided by the whole batch, so that parts and processes add up to its mean.
             (losses.sum() * (scale / self.batch_size)).backward()
             hits = part.allowed_classes[torch.arange(len(x)), logits.argmax(1)] & part.read
@@ -123,6 +112,22 @@ class RegionStep:
             columns = [losses, hits, hits & objects, objects, boxes, part.read]
             sums += torch.stack([column.sum() for column in columns]).detach()
         return sums
+
+    def losses(self, inputs: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss (N,) of each region, the part (N,) of it that is of boxes, and logits (N, K+1)."""
+        with self._autocast():
+            output = self.network(self.normalise(inputs))
+        boxes = torch.zeros(len(inputs), device=self.device)
+        if isinstance(output, RegionOutput):
+            if target.deltas is not None:
+                boxes = self.box_weight * box_loss(output.deltas, target.deltas, target.labels)
+            output = output.logits
+        logits = output[0] if isinstance(output, tuple) else output
+        losses, boxes = (
+            torch.where(target.read, values, 0.0)
+            for values in (self._class_losses(output, logits, inputs, target) + boxes, boxes)
+        )
+        return losses, boxes, logits
 
     def mean_loss(self, sums: Sequence[float]) -> float:
         """The mean loss of a region, from the sums of all processes; nan where none was read."""

@@ -1,0 +1,139 @@
+"""The lengths of a region training, where they are not set: images, regions whose maps are stored,
+steps; by the size of the data, measured times and a budget.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from detector.training.regions.costs import Costs
+from detector.training.regions.held_out import LEAST_IMAGES, LEAST_OBJECTS, TRAINING_SHARE
+
+# What configs/bccd.yaml takes of each object and image, and shares of it for a short budget.
+PER_OBJECT, PER_IMAGE = 3, 24
+SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)
+MOST_MAPS = 24_000  # 2 GB
+HELD_OUT = 0.1  # of the images
+LOOKS, PATIENCE = 10, 4
+LEAST_STEPS = 40
+# Of a budget: the end of the training costs some seconds that are not foreseen here.
+AIM = 0.93
+
+
+class Task(NamedTuple):
+    """The size of a training.
+
+    bank   maps of frozen layers are stored
+    batch  regions of a step: those drawn, and those learnt from
+    looks  regions of a look at the held-out loss
+    """
+
+    images: int
+    objects: int
+    bank: bool = True
+    members: int = 1
+    batch: tuple[int, int] = (160, 96)
+    looks: int = 768
+
+
+class Plan(NamedTuple):
+    """The lengths of a training, and the seconds of its parts."""
+
+    images: int
+    held: int
+    per_object: int
+    per_image: int
+    steps: int
+    maps: int
+    searching: float
+    mapping: float
+    learning: float
+    scoring: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole training's."""
+        return self.searching + self.mapping + self.learning + self.scoring
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between two looks at the held-out images."""
+        return every(self.steps)
+
+
+def every(steps: int) -> int:
+    """Steps between two looks, about LOOKS of them in all."""
+    return max(1, round(steps / LOOKS))
+
+
+def steps_for(objects: int) -> int:
+    """Steps for so many objects: 190 for 130, 600 for the 3,900 of BCCD (its config has 500)."""
+    return 10 * round(min(200, 10 + 0.8 * math.sqrt(objects)))
+
+
+def bounded_steps(fit: float, objects: int) -> int:
+    """So many steps as fit into a budget, within limits."""
+    return max(LEAST_STEPS, min(int(fit), 3 * steps_for(objects)))
+
+
+def seconds_of_step(task: Task, costs: Costs) -> float:
+    """Seconds of a step with its share of the looks, of all members together."""
+    drawn, learnt = task.batch
+    # A backward pass costs two forward ones; mining a further one of all that are drawn.
+    passes = 3 * learnt + (drawn if drawn > learnt else 0)
+    looks = LOOKS * task.looks / passes
+    return task.members * costs.step * (1 + looks / steps_for(task.objects))
+
+
+def plan(task: Task, costs: Costs, budget: float | None = None) -> Plan:
+    """The largest training that fits into so many seconds; without a budget, one for its data."""
+    if budget is None:
+        share = next(
+            s for s in SHARES if _maps(task, task.images, s) <= MOST_MAPS or s == SHARES[-1]
+        )
+        held = math.ceil(HELD_OUT * task.images)
+        return _plan(task, costs, task.images, held, share, steps_for(task.objects))
+    aim = AIM * budget
+    scoring = costs.regions * costs.scoring * task.members
+    few = max(LEAST_IMAGES, math.ceil(LEAST_OBJECTS * task.images / max(1, task.objects)))
+    least = min(task.images, math.ceil(few / (1 - TRAINING_SHARE)))
+    held = max(few, min(math.ceil(HELD_OUT * task.images), int(0.15 * aim / max(scoring, 1e-9))))
+    held = min(held, task.images // 2)
+    left = aim - held * scoring
+    # Before the steps, which get their part, and be it a short training's.
+    before = min(0.6 * left, left - LEAST_STEPS * seconds_of_step(task, costs))
+    sizes = [max(1, round(task.images * 0.8**i)) for i in range(40)]
+    sizes = [size for size in sizes if size > least] + [least]
+    for images in sizes:
+        for share in SHARES:
+            made = _plan(task, costs, images, min(held, images // 2), share, 0)
+            if made.searching + made.mapping <= before:
+                break
+        else:
+            continue
+        break
+    left = aim - made.searching - made.mapping - made.scoring
+    steps = bounded_steps(left / seconds_of_step(task, costs), task.objects)
+    return _plan(task, costs, made.images, made.held, share, steps)
+
+
+def _maps(task: Task, images: int, share: float) -> int:
+    objects = task.objects * images / task.images
+    per_object, per_image = _sample(share)
+    return round(objects * per_object + images * per_image)
+
+
+def _sample(share: float) -> tuple[int, int]:
+    return max(1, round(PER_OBJECT * share)), max(4, round(PER_IMAGE * share))
+
+
+def _plan(task: Task, costs: Costs, images: int, held: int, share: float, steps: int) -> Plan:
+    per_object, per_image = _sample(share)
+    maps = _maps(task, images, share) if task.bank else 0
+    return Plan(
+        images, held, per_object, per_image, steps, maps,
+        searching=images * costs.search, mapping=maps * costs.map,
+        learning=steps * seconds_of_step(task, costs),
+        scoring=held * costs.regions * costs.scoring * task.members,
+    )  # fmt: skip
