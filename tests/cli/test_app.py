@@ -360,6 +360,16 @@ def test_an_error_that_holds_a_whole_value_of_somebodys_is_cut(capsys: pytest.Ca
     assert len(long) == 2000
 
 
+def test_a_setting_of_a_run_may_be_said_as_an_option():
+    from detector.cli import train_regions
+    from detector.cli.app import _with_settings
+
+    words = ["--data", "d", "--budget", "10m", "--steps", "5", "--threads=2"]
+    assert _with_settings(train_regions.main, words) == [
+        "--data", "d", "--set", "run.budget=10m", "--steps", "5", "--set", "run.threads=2",
+    ]  # fmt: skip
+
+
 def test_a_setting_may_be_said_as_an_option():
     from detector.cli import evaluate_detections as evaluate
     from detector.cli.app import _with_settings

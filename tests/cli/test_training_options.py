@@ -64,7 +64,6 @@ def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, c
     ("options", "message"),
     [
         ([], "give --data"),
-        (["--data", "squares", "--set", "run.bank=kept"], "run.bank changes nothing"),
         (["--split", "train"], "--split is of every --data"),
     ],
 )
@@ -72,5 +71,24 @@ def test_options_that_would_change_nothing_are_refused(
     name, options, message, tmp_path: Path, capsys
 ):
     assert exit_code(tool(name).main, "--out", tmp_path / "run", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("train_multibox", ["--data", "squares", "--set", "run.bank=kept"], "run.bank changes"),
+        ("train_regions", ["--config", "{config}", "--set", "run.bank=kept"], "run.bank changes"),
+        ("train_regions", ["--config", "{config}", "--budget", "10m"], "leave one of them out"),
+        ("train_regions", ["--data", "s", "--budget", "5m", "--steps", "9"], "leave --steps out"),
+        ("train_regions", ["--data", "s", "--budget", "soon"], "90s, 10m or 1h30m"),
+    ],
+)
+def test_settings_of_a_run_that_would_change_nothing_are_refused(
+    name, options, message, config, tmp_path: Path, capsys
+):
+    words = [one.format(config=config) for one in options]
+    assert exit_code(tool(name).main, "--out", tmp_path / "run", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
