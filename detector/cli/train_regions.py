@@ -1,14 +1,14 @@
 """Train the region classifier: proposals of annotated images, R-CNN's sampling, softmax over K
 classes + background.
 
-    inception-rcnn train regions --data VOC2012 --split train --start weights.safetensors \\
-        --out runs/voc
+    inception-rcnn train regions --data VOC2012 --split train --budget 30m --out runs/voc
     inception-rcnn train regions --config configs/shipped.yaml --data-root data --out runs/shipped
     torchrun --nproc-per-node 2 tools/train_regions.py --config ... --out ...
 
-Run the same command again to resume. Ctrl-C finishes the step, saves, writes a bundle of what is
-there, and exits; a second one exits at once. --members 6 trains six networks of one start and
-schedule on different samples, as the paper's ensemble was.
+Without --config, what is not set is chosen for the machine and the data (regions/choosing.py). Run
+the same command again to resume. Ctrl-C finishes the step, saves, writes a bundle of what is there,
+and exits; a second one exits at once. --members 6 trains six networks of one start and schedule on
+different samples, as the paper's ensemble was.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main(
     split: option.SplitOfAll = None,
     data_root: option.DataRoot = Path("."),
     start: Annotated[
-        Path | None, typer.Option(help="Weights that the network starts from.")
+        Path | None,
+        typer.Option(help="Weights that the network starts from. [shipped; the config's]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of batches.")] = None,
     members: Annotated[int, typer.Option(min=1, max=100, help="Networks to train.")] = 1,
