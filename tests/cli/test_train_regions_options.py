@@ -712,6 +712,51 @@ def test_odds_are_those_of_the_ranking_that_the_detector_uses(config: Path, tmp_
     assert priors[0] != priors[1] == priors[2]
 
 
+@pytest.mark.slow
+def test_a_training_with_a_budget_goes_on_with_its_maps_after_a_kill(tmp_path: Path, monkeypatch):
+    """They belong to what was chosen for them, though all is timed again."""
+    from detector.cli.app import run_tool
+
+    toy = write_squares(tmp_path / "toy", images=60)
+    words = [
+        "--data",
+        str(toy),
+        "--split",
+        "train",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--budget",
+        "60s",
+    ]
+    words += settings("run.threads=1", "thresholds.max_proposals=20", "member.input_size=64")
+    words += ["--out", str(tmp_path / "run")]
+    real, made = RegionBank._crops_of, []
+
+    def killed(self: RegionBank, image: int) -> torch.Tensor:
+        made.append(image)
+        if len(made) == 6:
+            raise MemoryError
+        return real(self, image)
+
+    def run() -> object:
+        with pytest.raises(SystemExit) as left:
+            run_tool(tool("train_regions").main, words)
+        return left.value.code
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RegionBank, "_crops_of", killed)
+        assert run() == 3
+    before = load_config(tmp_path / "run" / "config.yaml")
+    assert "steps" not in before["optimiser"]
+    assert run() == 0
+    after = load_config(tmp_path / "run" / "config.yaml")
+    assert after["optimiser"]["steps"] >= 40
+    assert [after[name] for name in ("bank", "held_out", "data")] == [
+        before[name] for name in ("bank", "held_out", "data")
+    ]
+
+
 def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_out(
     tmp_path: Path, capsys, monkeypatch
 ):

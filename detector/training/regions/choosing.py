@@ -89,8 +89,6 @@ CHOSEN = (
     "held_out", "optimiser.steps", "optimiser.validate_every", "optimiser.patience",
     "optimiser.threads",
 )  # fmt: skip
-
-
 SYNONYMS = {"voting": "voting_iou", "score": "score_threshold"}
 
 
@@ -127,6 +125,8 @@ def choose(
         wanted.put({name: value})
     if "optimiser.steps" in recorded:
         return Choice(_validated(wanted, context))
+    if recorded:  # ended while maps were made: those belong to what was chosen then
+        user = _Tree(copy.deepcopy(wanted.tree))
     wanted.put({"held_out": HELD_OUT})
     network = _started_network(wanted, context)
     if network is not None:
@@ -138,6 +138,8 @@ def choose(
     task = _task_of(settings, dataset, members)
     spent = time.monotonic() - began
     lengths = plan(task, costs, budget and max(budget - spent, 1))
+    if recorded:
+        lengths = lengths._replace(images=len(dataset))
     _put_lengths(wanted, user, lengths, len(dataset), context)
     settings = _validated(wanted, context)
     if context.group.is_main and not context.quiet:
@@ -219,7 +221,8 @@ def _record(settings: RegionTrainingConfig, context: RunContext, *, final: bool)
         return
     tree = settings.model_dump(mode="json", by_alias=True)
     if not final:
-        del tree["optimiser"]["steps"], tree["optimiser"]["validate_every"]
+        for name in ("steps", "validate_every", "patience"):
+            del tree["optimiser"][name]
     write_atomically(out / CONFIG, dump_yaml(tree))
 
 
@@ -263,6 +266,8 @@ def _measured(
     finer = settings.proposals.engine == "selective-search" and started and not wanted.has(scale)
     numbers = torch.zeros(2 + len(Costs._fields))
     if context.group.is_main:
+        if not context.quiet:
+            say(f"timing searches of {IMAGES} images, crops and steps")
         with_objects = [s.image_id for s in dataset.samples if s.annotations.real.any()]
         sample = dataset.subset(with_objects).subset(IMAGES)
         options: list[dict[str, float]] = [{}, {"superpixel_scale": 1.0}]
