@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from detector.progress.bar import seconds_of
-from detector.settings import Settings
+from detector.settings import Seconds, Settings
 
 
 class RunSettings(Settings):
@@ -34,7 +32,7 @@ class RegionRunSettings(BankRunSettings):
 
     cache: Path | None = None
     """Proposal cache; null is OUT/proposals.sqlite."""
-    budget: Annotated[float, BeforeValidator(seconds_of)] | None = None
-    """Time that the whole training may take, such as 90s, 10m or 1h30m, where no --config is given;
+    budget: Seconds | None = None
+    """Time that the whole training may take, such as 90s, 10m or 2h, where no --config is given;
     null chooses by the data.
     """

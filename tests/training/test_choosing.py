@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from detector.models import build_model
-from detector.progress.bar import seconds_of
 from detector.training.regions.choosing import _put_recipe, _recorded, _Tree
 from detector.training.regions.costs import Costs
 from detector.training.regions.plan import LEAST_STEPS, Plan, Task, plan, steps_for
@@ -89,19 +88,6 @@ def test_a_budget_too_short_for_everything_leaves_the_least():
 
 def test_more_objects_are_more_steps():
     assert [steps_for(n) for n in (0, 100, 10_000, 10**8)] == [100, 180, 900, 2000]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), (45, 45), ("2h", 7200)]
-)
-def test_a_time_in_hours_minutes_or_seconds(text, seconds):
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "m", "-3m", "10 minutes", "0s", "1d"])
-def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ValueError, match="90s, 10m or 1h30m"):
-        seconds_of(text)
 
 
 def test_a_begun_run_keeps_its_choices_for_the_same_data_alone(tmp_path: Path):
