@@ -73,7 +73,7 @@ class Regions:
         return Regions(dataset, detector, boxes, features, vectors)
 
     def detections(self, head: LinearScores) -> list[Detections]:
-        """What a head finds in each image, from a score of 0.01 on."""
+        """The detections of a head in each image, from a score of 0.01 on."""
         settings = self.detector.settings.model_copy(update={"score_threshold": 0.01})
         found = []
         for boxes, features in zip(self.boxes, self.features, strict=True):

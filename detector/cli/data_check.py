@@ -66,7 +66,6 @@ def main(
     split: Annotated[
         str | None, typer.Option(help="--weights: which part, such as train. [all]")
     ] = None,
-    device: Annotated[str, typer.Option(help="--weights: auto, cpu, cuda, mps.")] = "auto",
     change: Annotated[list[str], option.settings_of(SETTINGS)] = [],  # noqa: B006
     quiet: option.Quiet = False,
 ) -> int:
@@ -80,11 +79,11 @@ def main(
         from detector.cli.checking.settings import WrongLabelSettings
 
         return check_labels(
-            data, weights, split, option.chosen(WrongLabelSettings, change), device,
+            data, weights, split, option.chosen(WrongLabelSettings, change),
             out=out or Path("out"), quiet=quiet, command=context.obj,
             most=10 if most is None else most, classes=names, images_root=images,
         )  # fmt: skip
-    reject_unused(context, ["split", "device", "change"], "without --weights")
+    reject_unused(context, ["split", "change"], "without --weights")
     from detector.datasets.check import FORMATS, lint
     from detector.files import write_atomically
     from detector.progress.bar import progress

@@ -10,7 +10,6 @@ are also mirrored and shifted objects, and proposals that fit an object well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from pydantic import Field
 from detector import boxes as box_ops
 from detector.errors import TrainingError
 from detector.heads.calibration import fit_logistic
+from detector.heads.examples import ClassExamples
 from detector.heads.linear import LinearScores
 from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.matching import BACKGROUND, match_to_objects
@@ -117,66 +117,6 @@ def background_order(
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
-    """Features (N, F) of regions, with the image number (N,) of each."""
-
-    features: Array
-    image: Array
-
-    @staticmethod
-    def stacked(parts: Sequence[Array]) -> Described:
-        """Stack the features (n, F) of images 0, 1, ..."""
-        counts = [len(part) for part in parts]
-        return Described(np.concatenate(parts), np.repeat(np.arange(len(parts)), counts))
-
-    def __len__(self) -> int:
-        return len(self.image)
-
-    def rows(self, selection: Array) -> Described:
-        """Some of the regions, by index or mask."""
-        return Described(self.features[selection], self.image[selection])
-
-    def joined(self, other: Described) -> Described:
-        """These regions and those of other images, whose numbers follow `self`'s."""
-        features = np.concatenate([self.features, other.features])
-        return Described(features, np.concatenate([self.image, other.image]))
-
-
-@dataclass(frozen=True, eq=False)
-class ClassExamples:
-    """All examples of a class: objects, and the background of the first fit and of the second."""
-
-    positives: Described
-    first: Described
-    second: Described
-
-    def scaled(self, scale: float) -> ClassExamples:
-        return ClassExamples(
-            *(Described(part.features * scale, part.image) for part in self._parts)
-        )
-
-    def fold(self, number: int, folds: int) -> tuple[ClassExamples, ClassExamples]:
-        """The examples of all images but every `folds`-th, and those of the others."""
-        mine = [part.image % folds == number for part in self._parts]
-        pairs = list(zip(self._parts, mine, strict=True))
-        training = ClassExamples(*(part.rows(~mask) for part, mask in pairs))
-        return training, ClassExamples(*(part.rows(mask) for part, mask in pairs))
-
-    def with_earlier(self, earlier: ClassExamples, images: int) -> ClassExamples:
-        """These examples of so many images, and those of an earlier fit on others."""
-        return ClassExamples(
-            *(
-                part.joined(Described(old.features, old.image + images))
-                for part, old in zip(self._parts, earlier._parts, strict=True)
-            )
-        )
-
-    @property
-    def _parts(self) -> tuple[Described, Described, Described]:
-        return self.positives, self.first, self.second
-
-
-@dataclass(frozen=True, eq=False)
 class FittedClass:
     """A class's head, and what it was fitted on.
 
@@ -201,7 +141,7 @@ def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> Fitted
             "no proposal is background: there is nothing to tell the class from; give photographs"
             " without it (--background)"
         )
-    every = np.concatenate([part.features for part in examples._parts])
+    every = np.concatenate([part.features for part in examples.parts])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
     scaled = examples.scaled(scale)
     fits: list[tuple[Array, float] | None] = []
@@ -214,7 +154,7 @@ def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> Fitted
             continue
         weight, bias = _fit_with_mining(training, settings.svm)
         fits.append((weight, bias))
-        for part in left_out._parts:
+        for part in left_out.parts:
             margins.append(part.features @ weight + bias)
             truth.append(np.full(len(part), part is left_out.positives))
     is_object = np.concatenate(truth)

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from detector.errors import BundleError
-from detector.heads.few_shot import ClassExamples, Described
+from detector.heads.examples import ClassExamples, Described
 from detector.heads.linear import BoxRegression, Heads, LinearScores
 from detector.models.weights.tensor_files import (
     Layout,

@@ -43,7 +43,7 @@ EVENTS = (
 
 
 class Machine(NamedTuple):
-    """What the detector of a backend runs on, and the lowest score of its boxes."""
+    """The device and threads of a backend's detector, and the lowest score of its boxes."""
 
     device: str = "auto"
     threads: int | None = None

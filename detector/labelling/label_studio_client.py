@@ -1,4 +1,4 @@
-"""What the backend asks of Label Studio: annotated tasks and pictures.
+"""The backend's requests to Label Studio: annotated tasks and pictures.
 
 Every request has a time limit, and every fault becomes a sentence.
 """

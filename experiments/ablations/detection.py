@@ -40,7 +40,7 @@ class RowSettings(Settings):
     temperature: bool = True
     """False leaves the softmax of each member as it comes."""
     paper: str = ""
-    """What the paper says, to be printed beside."""
+    """The paper's figure, to be printed beside."""
 
 
 @dataclass(frozen=True, eq=False)

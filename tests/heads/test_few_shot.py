@@ -7,9 +7,8 @@ import pytest
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
+from detector.heads.examples import ClassExamples, Described
 from detector.heads.few_shot import (
-    ClassExamples,
-    Described,
     OneClassSettings,
     background_order,
     choose_positives,

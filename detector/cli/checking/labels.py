@@ -48,7 +48,6 @@ def check_labels(
     weights: str,
     split: str | None,
     chosen: WrongLabelSettings,
-    device: str,
     *,
     out: Path,
     quiet: bool,
@@ -68,7 +67,7 @@ def check_labels(
     remarks = remarks_on(manifest, labelled)
     for remark in remarks:
         say(f"note: {remark}")
-    detector = load_for_labels(bundle, chosen, device, quiet)
+    detector = load_for_labels(bundle, chosen, quiet)
     suspects, failed = find(detector, manifest, labelled, out, quiet)
     suspects = ranked(suspects)
     dataset = labelled.dataset
@@ -90,10 +89,10 @@ def check_labels(
     return int(failed > 0)
 
 
-def load_for_labels(bundle: Path, chosen: WrongLabelSettings, device: str, quiet: bool) -> Detector:
+def load_for_labels(bundle: Path, chosen: WrongLabelSettings, quiet: bool) -> Detector:
     """The bundle's detector, which names less sure detections, too."""
     running = Running(
-        bundle, str(chosen.ensemble), None, device, chosen.precision, chosen.threads,
+        bundle, str(chosen.ensemble), None, chosen.device, chosen.precision, chosen.threads,
         {"score_threshold": LEAST_SCORE},
     )  # fmt: skip
     return load(running, quiet)[0]
@@ -112,7 +111,7 @@ def remarks_on(manifest: BundleManifest, labelled: Labelled) -> list[str]:
 
 
 class Seen(NamedTuple):
-    """What the detector sees in one image: its labels, its regions, and detections made of them."""
+    """One image under the detector: its labels, its regions, and detections made of them."""
 
     sample: Sample
     labels: OwnScores

@@ -14,6 +14,8 @@ class WrongLabelSettings(Settings):
 
     ensemble: PositiveInt | Literal["all"] = 1
     """Members of the bundle in use."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
     precision: str = "auto"
     """auto, float32, bfloat16 or int8."""
     threads: int | None = Field(None, ge=1)

@@ -32,7 +32,7 @@ class ForeignBoxes:
     outside: int = 0
 
     def regions(self, record: Record, size: tuple[int, int]) -> Proposals:
-        """What is to be classified in an image of `size` (H, W)."""
+        """The boxes to classify in an image of `size` (H, W)."""
         detections = self._of(record)
         self.outside += self.opinion.outside(detections, size)
         return self.opinion.regions(detections, size)

@@ -52,7 +52,7 @@ class Picture(NamedTuple):
 
 
 class ToolFile(NamedTuple):
-    """What a tool's reader takes from a file or folder; `classes` are those that it declares."""
+    """The content of a tool's file or folder; `classes` are those that it declares."""
 
     pictures: Sequence[Picture]
     classes: Sequence[str] = ()

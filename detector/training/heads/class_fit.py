@@ -16,7 +16,8 @@ from detector.detection.detector import Detector
 from detector.errors import DatasetError, ImageError
 from detector.evaluation.result import without_nan
 from detector.heads import HeadManifest, SvmSettings
-from detector.heads.few_shot import ClassExamples, FittedClass, OneClassSettings, fit_one_class
+from detector.heads.examples import ClassExamples
+from detector.heads.few_shot import FittedClass, OneClassSettings, fit_one_class
 from detector.heads.stored import load_examples
 from detector.images.decoding import read_image
 from detector.progress.bar import duration, progress

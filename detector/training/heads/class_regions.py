@@ -10,13 +10,8 @@ import numpy as np
 from detector import boxes as box_ops
 from detector.datasets import Sample
 from detector.detection.detector import Detector
-from detector.heads.few_shot import (
-    ClassExamples,
-    Described,
-    OneClassSettings,
-    background_order,
-    choose_positives,
-)
+from detector.heads.examples import ClassExamples, Described
+from detector.heads.few_shot import OneClassSettings, background_order, choose_positives
 from detector.images.decoding import read_image
 from detector.structures import Array, Proposals
 from detector.training.heads.class_data import gives_background

@@ -33,7 +33,7 @@ MOST_ALIKE = 0.3
 
 @dataclass(frozen=True)
 class ClassReport:
-    """What is known of a class after its fit.
+    """The verdict on a class after its fit.
 
     boxes, images      that it was fitted on, those of earlier fits included
     reached            share of the objects that a proposal overlaps by at least 0.5; NaN for none
