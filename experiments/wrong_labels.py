@@ -157,7 +157,8 @@ def main(
     labelled = read_labelled(data, split, manifest.classes)
     ids = [one.image_id for one in labelled.dataset.samples if one.image_id.startswith(prefix)]
     dataset = labelled.dataset.subset(ids).subset(images or len(ids))
-    detector = load_for_labels(SHIPPED, WrongLabelSettings(precision=precision), "cpu", quiet)
+    chosen = WrongLabelSettings(precision=precision, device="cpu")
+    detector = load_for_labels(SHIPPED, chosen, quiet)
     shares, examples = [], []
     for seed in range(seeds):
         wrong, mistakes = corrupt(dataset, share, np.random.default_rng(seed))
