@@ -85,9 +85,10 @@ def options_of(command: Command) -> set[str]:
     app.command()(getattr(import_module(f"detector.cli.{command.module}"), command.function))
     parameters = typer.main.get_command(app).params
     written = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
-    settings = getattr(import_module(f"detector.cli.{command.module}"), "SETTINGS", None)
-    if settings is not None:  # may be said as options, too
-        module, _, kind = settings.rpartition(".")
-        fields = getattr(import_module(module), kind).model_fields
-        written |= {f"--{name.replace('_', '-')}" for name in fields}
+    for room in ("SETTINGS", "RUN"):  # whose names may be said as options, too
+        settings = getattr(import_module(f"detector.cli.{command.module}"), room, None)
+        if settings is not None:
+            module, _, kind = settings.rpartition(".")
+            fields = getattr(import_module(module), kind).model_fields
+            written |= {f"--{name.replace('_', '-')}" for name in fields}
     return written | {"--help", "--version", "--debug"}

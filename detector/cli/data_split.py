@@ -74,7 +74,8 @@ def main(
         parts = dealt(dataset, counts, val, folds, together, seed, quiet)
         hint = write(data, split, dataset, parts, out)
         report(dataset, counts, parts)
-    typer.echo(hint)
+    if hint:
+        typer.echo(hint)
 
 
 def dealt(
@@ -146,6 +147,8 @@ def write(
     if found.format == "yolo":
         lists = ", ".join(f"{Path(one).stem}: {out / one}" for one in texts)
         return f"in data.yaml: {lists}"
+    if found.format == "ilsvrc":  # R-CNN's lists: their owner knows where they go
+        return ""
     return f"next: inception-rcnn train regions --data {data} --split {Path(first).stem}"
 
 

@@ -207,7 +207,7 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("words", "said"),
     [([], "--data DATA"), (["--bank", "x", "--data", "y"], "--data DATA"),
-     (["--bank", "x", "--add", "mug"], "--data DATA"), (["--bank", "nowhere"], "no such file"),
+     (["--bank", "nowhere"], "no such file"),
      (["--bank", "x", "--set", "precision=int8"], "precision int8"),
      (["--bank", "x", "--split", "val"], "--split: changes nothing with --bank"),
      (["--bank", "x", "--set", "images=3", "--set", "max_proposals=9"], "max_proposals: changes"),

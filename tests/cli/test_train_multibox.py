@@ -265,7 +265,7 @@ def test_calibrated_weights_join_selective_search_and_are_ablated(toy, finished,
     path = tmp_path / "new" / "calibrated.safetensors"
     weights_file = finished / "multibox.safetensors"
     words = [weights_file, "--data", toy, "--split", "train", "--out", path, "--quiet"]
-    assert run("calibrate_proposals", *words, "--threads", "1") == 0
+    assert run("fit_proposals", *words, "--threads", "1") == 0
     assert set(load_multibox(path).header.calibration) == {"multibox", "selective-search"}
     out = tmp_path / "ablation"
     words = ["proposals", "--data", toy, "--split", "train", "--multibox", path, "--out", out]
@@ -285,7 +285,7 @@ def test_images_in_which_objects_may_be_unboxed_calibrate_nothing(
     partial = read_dataset(toy, "train").partial(())
     monkeypatch.setattr(detector.datasets, "read_dataset", lambda *_: partial)
     words = [finished / "multibox.safetensors", "--data", toy, "--out", tmp_path / "a.safetensors"]
-    assert run("calibrate_proposals", *words) == 3
+    assert run("fit_proposals", *words) == 3
     assert "no image that is annotated in full" in capsys.readouterr().err
 
 

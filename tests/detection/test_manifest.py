@@ -88,6 +88,8 @@ def test_what_is_not_said_is_as_published() -> None:
         "max_proposals": None,
         "svm": False,
         "regression": False,
+        "tile": None,
+        "tile_overlap": 0.2,
     }
     assert (MEMBER.input_size, MEMBER.stored_as, MEMBER.trunk) == (224, "float16", None)
     assert MEMBER.context == pytest.approx(16 / 227)

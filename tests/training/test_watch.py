@@ -101,7 +101,8 @@ WATCHED = settings(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("banked", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("banked", [True, False])
 def test_a_training_killed_while_it_is_watched_ends_at_the_same_step_with_the_same_bits(
     config: Path, tmp_path: Path, monkeypatch, banked: bool
 ):

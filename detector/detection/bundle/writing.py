@@ -206,6 +206,8 @@ def _text(manifest: BundleManifest) -> str:
     origin = manifest.provenance
     empty = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
     unused = {"class_agnostic_nms"} if manifest.thresholds.class_agnostic_nms is None else set()
+    if manifest.thresholds.tile is None:
+        unused |= {"tile", "tile_overlap"}
     excluded: dict[str, Any] = {"provenance": empty, "thresholds": unused}
     if not manifest.heads:
         excluded["heads"] = True
