@@ -50,10 +50,10 @@ def undisturbed(tool: ModuleType, arguments: list[str]) -> None:
 
 def started(tool: ModuleType, arguments: list[str]) -> subprocess.Popen[str]:
     """In a process group of its own, which can be killed as a whole."""
-    script = Path(__file__).resolve().parents[2] / "tools" / Path(str(tool.__file__)).name
-    command = [sys.executable, str(script), *arguments]
+    command = [sys.executable, "-m", "detector", *NAMES[tool], *arguments]
     return subprocess.Popen(
         command,
+        cwd=Path(__file__).resolve().parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
