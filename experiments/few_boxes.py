@@ -77,8 +77,7 @@ class Regions:
         settings = self.detector.settings.model_copy(update={"score_threshold": 0.01})
         found = []
         for boxes, features in zip(self.boxes, self.features, strict=True):
-            logits = head.slope * head.margins(features) + head.offset
-            scores = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+            scores = head.scores(features)
             found.append(suppress(boxes, np.concatenate([scores, 1 - scores], 1), settings))
         return found
 

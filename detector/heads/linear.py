@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +35,13 @@ class LinearScores:
         """Margins (N, K) of features (N, F): positive on the side of the objects."""
         margins: Array = features @ self.weight.T + self.bias
         return margins
+
+    def scores(self, features: Array) -> Array:
+        """Scores (N, K) in [0, 1] of features (N, F)."""
+        # exp overflows beyond 709.
+        logits = np.clip(self.slope * self.margins(features) + self.offset, -700, 700)
+        scores: Array = 1 / (1 + np.exp(-logits))
+        return scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from coloured_squares import COLOURS, annotation, middle
+from coloured_squares import COLOURS, annotation, exit_code_of, middle
 from PIL import Image
 
 from detector.cli import fit_classes as command
@@ -24,12 +25,7 @@ from detector.training.heads.fit_classes import fit, fit_classes
 
 CROPS = ("--set", "crops=400")
 
-
-def exit_code(voc: Path, bundle: Path, *options: object) -> int:
-    given = ["--data", voc, "--weights", bundle, "--device", "cpu", "--threads", 1, *options]
-    with pytest.raises(SystemExit) as end:
-        run_tool(command.main, [str(one) for one in given] + ["--quiet"])
-    return int(end.value.code or 0)
+exit_code = partial(exit_code_of, command)
 
 
 def test_a_class_is_added_and_the_others_are_found_bit_for_bit_the_same(voc, bundle, tmp_path):

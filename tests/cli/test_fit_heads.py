@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from functools import partial
 
 import pytest
-from coloured_squares import COLOURS, middle
+from coloured_squares import COLOURS, exit_code_of, middle
 
 from detector.cli import fit_heads
-from detector.cli.app import run_tool
 from detector.detection.bundle import read_manifest
 from detector.detection.load import load_detector
 from detector.errors import SettingsError
 from detector.images.decoding import read_image
 
-
-def exit_code(voc: Path, bundle: Path, *options: object) -> int:
-    given = ["--data", voc, "--weights", bundle, "--device", "cpu", "--threads", 1, *options]
-    with pytest.raises(SystemExit) as end:
-        run_tool(fit_heads.main, [str(one) for one in given] + ["--quiet"])
-    return int(end.value.code or 0)
+exit_code = partial(exit_code_of, fit_heads)
 
 
 def test_svms_and_regression_of_all_classes_are_optional_in_the_new_bundle(voc, bundle, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 import detector.detection.load
+from detector.cli.app import run_tool
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
 from detector.models import ARCHITECTURES
 from detector.structures import Array, Proposals
@@ -106,3 +108,11 @@ def middle(image: Array, box: Array) -> tuple[int, ...]:
     """The colour in the middle of a box."""
     x, y = ((box[:2] + box[2:]) / 2).astype(int)
     return tuple(image[y, x].tolist())
+
+
+def exit_code_of(command: ModuleType, voc: Path, bundle: Path, *options: object) -> int:
+    """The exit code of a command of `fit` on these images."""
+    given = ["--data", voc, "--weights", bundle, "--device", "cpu", "--threads", 1, *options]
+    with pytest.raises(SystemExit) as end:
+        run_tool(command.main, [str(one) for one in given] + ["--quiet"])
+    return int(end.value.code or 0)

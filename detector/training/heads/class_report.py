@@ -17,7 +17,6 @@ from detector.evaluation.evaluating import evaluate
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.result import Interval
 from detector.heads.few_shot import FittedClass
-from detector.heads.linear import LinearScores
 from detector.progress.messages import pluralise
 from detector.structures import Array, Detections
 from detector.training.heads.class_data import real_objects
@@ -112,7 +111,7 @@ def _cross_validated(
     for number, image in enumerate(images):
         head = fitted.folds[number % len(fitted.folds)]
         if image.plan.whole and head is not None and image.plan.sample.is_annotated(label):
-            scores = _scores(head, image.background)
+            scores = head.scores(image.background)
             columns = np.concatenate([scores, 1 - scores], 1)
             found = suppress(image.plan.proposals.boxes, columns, settings)
             truth = image.plan.sample.annotations
@@ -151,7 +150,7 @@ def _look_alikes(
         same = (box_ops.iou(plan.boxes, boxes) > 0.999).any(1)
         features = image.examples[same & ~plan.mirrored & (plan.labels == label)]
         heads = [one.folds[number % len(one.folds)] or one.head for one in fitted]
-        scores = np.concatenate([_scores(head, features) for head in heads], 1)
+        scores = np.concatenate([head.scores(features) for head in heads], 1)
         mine.append(scores[:, label])
         scores[:, label] = 0
         others.append(scores)
@@ -166,12 +165,6 @@ def _look_alikes(
                 f" {names[other]}: expect both names on them; more boxes of each tell them apart"
             )
     return sentences
-
-
-def _scores(head: LinearScores, features: Array) -> Array:
-    logits = np.clip(head.slope * head.margins(features) + head.offset, -700, 700)
-    scores: Array = 1 / (1 + np.exp(-logits))
-    return scores
 
 
 def _softmax(detector: Detector, features: Array) -> Array:
