@@ -66,6 +66,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "card": Command("bundle_card", "write the model card, with what an evaluation measured"),
     },
     "label-studio": Command("label_studio", "propose boxes and learn inside Label Studio"),
+    "demo": Command("demo", "try the detector, and teach it a class, in the browser"),
     "models": Command("models", "list the known architectures and their sizes"),
     "doctor": Command("doctor", "check this machine; each fault comes with its cure"),
 }
