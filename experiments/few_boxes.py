@@ -27,7 +27,7 @@ from detector.detection.detector import Detector
 from detector.detection.load import SHIPPED, load_detector
 from detector.detection.suppression import suppress
 from detector.evaluation import evaluate
-from detector.heads.linear import LinearScores
+from detector.heads.linear import ClassHead
 from detector.images.decoding import read_image
 from detector.progress.bar import progress
 from detector.structures import Array, Detections
@@ -53,11 +53,12 @@ class Regions:
     detector: Detector
     boxes: list[Array]
     features: list[Array]
+    sizes: list[tuple[int, int]]
     vectors: Array
 
     @staticmethod
     def of(dataset: Dataset, detector: Detector, label: str) -> Regions:
-        boxes, features, whole = [], [], []
+        boxes, features, sizes, whole = [], [], [], []
         for sample in progress(dataset.samples, label):
             image = read_image(sample.path)
             found = detector.propose(image).boxes
@@ -66,35 +67,37 @@ class Regions:
             described = describe_regions(detector, image, every)[0]
             boxes.append(found)
             features.append(described[:-1])
+            sizes.append((height, width))
             whole.append(described[-1])
         vectors = np.array(whole, np.float64)
         vectors -= vectors.mean(0)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return Regions(dataset, detector, boxes, features, vectors)
+        return Regions(dataset, detector, boxes, features, sizes, vectors)
 
-    def detections(self, head: LinearScores) -> list[Detections]:
+    def detections(self, head: ClassHead) -> list[Detections]:
         """The detections of a head in each image, from a score of 0.01 on."""
         settings = self.detector.settings.model_copy(update={"score_threshold": 0.01})
         found = []
-        for boxes, features in zip(self.boxes, self.features, strict=True):
+        for boxes, features, size in zip(self.boxes, self.features, self.sizes, strict=True):
             scores = head.scores(features)
-            found.append(suppress(boxes, np.concatenate([scores, 1 - scores], 1), settings))
+            moved = head.moved(boxes, features, size)
+            found.append(suppress(moved, np.concatenate([scores, 1 - scores], 1), settings))
         return found
 
-    def ap(self, head: LinearScores, name: str) -> float:
+    def ap(self, head: ClassHead, name: str) -> float:
         dataset = self.dataset.with_classes((name,))
         ids = [sample.image_id for sample in dataset.samples]
         results = dict(zip(ids, self.detections(head), strict=True))
         return evaluate(dataset, results, rounds=0).mean_ap
 
 
-def fitted(dataset: Dataset, name: str, weights: Path, boxes: int = 1000) -> LinearScores:
+def fitted(dataset: Dataset, name: str, weights: Path, boxes: int = 1000) -> ClassHead:
     """The head that `inception-rcnn fit --add` learns from a data set."""
     with TemporaryDirectory() as folder:
         fit_classes(dataset, folder, add=[name], bundle=weights, boxes=boxes)
         entries, heads = read_manifest(folder).heads, load_bundle(folder).heads
         head = heads[[entry.name for entry in entries].index(name)]
-    assert isinstance(head, LinearScores)
+    assert isinstance(head, ClassHead)
     return head
 
 

@@ -103,7 +103,7 @@ def _kept(folder: Path) -> RegionStore:
 def _save_scores(folder: Path, number: int) -> None:
     proposals = _proposals(number)
     logits = torch.full((len(proposals), 3), float(number))
-    outputs = MemberOutput(logits, logits[:, :0], logits[:, :0], logits[:, :0])
+    outputs = MemberOutput(logits, *[logits[:, :0]] * 4)
     _kept(folder).put("ab", RegionOutputs(proposals, (outputs,)), len(proposals))
 
 

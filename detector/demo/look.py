@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detector import boxes as box_ops
-from detector.crops.warp import FILL_MEAN, crop_reference
+from detector.crops.warp import crop_reference
 from detector.detection.aggregate import RegionScores
 from detector.detection.detector import Detector
 from detector.detection.forward import Job
 from detector.detection.settings import DetectionSettings
 from detector.detection.suppression import suppress
 from detector.images.inputs import ImageLike, to_pixels
-from detector.structures import Array, Detections
+from detector.structures import FILL_MEAN, Array, Detections
 
 # Drawn pictures are made no longer than this, in pixels: a page shows no more.
 LONGEST = 1200
@@ -57,11 +57,11 @@ class Look:
             rows = np.delete(rows, kept)
             labels = np.full(len(rows), label)
             parts.append(Detections(class_boxes[rows], scores[rows, label], labels))
-        columns = (
+        every, values, labels = (
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("boxes", "scores", "labels")
         )
-        return Detections(*columns, classes=self.detector.classes)
+        return Detections(every, values, labels, classes=self.detector.classes)
 
     def region_at(self, x: float, y: float, regions: int) -> int | None:
         """The region around a point of the photograph that looks most like an object."""

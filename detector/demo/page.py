@@ -211,7 +211,7 @@ def _detect_tab(page: Page, look: gr.State, lessons: gr.State) -> None:
                     label="Its scores", min_width=220, show_heading=False, elem_id="classes"
                 )
     table = gr.Dataframe(headers=COLUMNS, label="Detections", interactive=False, elem_id="table")
-    controls = [view, threshold, overlap, regions, region]
+    controls: list[Any] = [view, threshold, overlap, regions, region]
     shown = {
         "fn": page.show,
         "inputs": [look, *controls],

@@ -38,12 +38,14 @@ class MemberOutput(NamedTuple):
     svm     (N, K) scores of the SVMs
     added   (N, A) scores of added classes
     deltas  (N, 4 K) box regression of each of the network's classes (heads/bbox_regression.py)
+    added_deltas  (N, 4 A) that of added classes
     """
 
     logits: Tensor
     svm: Tensor
     added: Tensor
     deltas: Tensor
+    added_deltas: Tensor
 
     def rows(self, selection: slice) -> MemberOutput:
         """The outputs for some of the regions."""
@@ -85,16 +87,13 @@ def aggregate(
     boxes, size = found.proposals.boxes, found.proposals.size
     log_odds = None if prior is None else prior(boxes, size, tile)
     scores = class_scores(found.outputs, temperatures, log_odds)
-    deltas = _mean([output.deltas for output in found.outputs])
+    deltas = _deltas(found.outputs, scores.shape[1] - 1)
     if not all(part is None or bool(torch.isfinite(part).all()) for part in (scores, deltas)):
         raise DetectorError(
             "the networks' scores are not finite: weights or normalisation of this detector are too"
             " large for its precision; use another bundle"
         )
     if deltas is not None:
-        deltas = deltas.unflatten(1, (deltas.shape[1] // 4, 4))
-        unmoved = deltas.new_zeros(len(deltas), scores.shape[1] - 1 - deltas.shape[1], 4)
-        deltas = torch.cat([deltas, unmoved], 1)  # added classes have no regression
         boxes = apply_deltas(boxes, deltas.numpy(), size)
     return RegionScores(found.proposals, scores.numpy(), boxes)
 
@@ -130,6 +129,19 @@ def softmax_of(
     scores = _mean([(member / temperature).softmax(-1) for member, temperature in pairs])
     assert scores is not None
     return scores if log_odds is None else torch.from_numpy(with_prior(scores.numpy(), log_odds))
+
+
+def _deltas(outputs: Sequence[MemberOutput], classes: int) -> Tensor | None:
+    """The mean deltas (N, K, 4) of all classes, or None where none moves its regions."""
+    deltas = _mean([output.deltas for output in outputs])
+    added = _mean([output.added_deltas for output in outputs])
+    parts = [part for part in (deltas, added) if part is not None]
+    if not parts:
+        return None
+    # Either the networks' classes or the added ones may have none; zeros leave boxes as they are.
+    unmoved = parts[0].new_zeros(len(parts[0]), 4 * classes - sum(part.shape[1] for part in parts))
+    every = [unmoved, *parts] if deltas is None else [*parts, unmoved]
+    return torch.cat(every, 1).unflatten(1, (classes, 4))
 
 
 def _mean(parts: Sequence[Tensor]) -> Tensor | None:

@@ -250,7 +250,7 @@ def _group(
     for position, network in zip(positions, networks, strict=True):
         member = members[position]
         heads = HeadLayers(member.heads).to(device).eval() if member.heads else None
-        widths = (_outputs(member.model), *(heads.widths if heads else (0, 0, 0)))
+        widths = (_outputs(member.model), *(heads.widths if heads else (0, 0, 0, 0)))
         tops.append(_Top(position, network, heads, widths))
     batches = FixedBatches(runs, batch_size=batch_size, workers=workers)
     return _Group(first.spec, batches, trunk, tuple(tops))

@@ -46,7 +46,7 @@ class DetectionSettings(Settings):
     `regression` does: GoogLeNet's entry had neither, for lack of time.
     """
     regression: bool = False
-    """Each class moves its regions before suppression."""
+    """Each of the networks' classes moves its regions before suppression; added ones always do."""
 
 
 # Measured on YOLOv3-tiny's boxes; docs/evaluation.md has the others.

@@ -38,30 +38,35 @@ class Described:
 
 @dataclass(frozen=True, eq=False)
 class ClassExamples:
-    """All examples of a class: objects, and the background of the first fit and of the second."""
+    """All examples of a class: objects, and the background of the first fit and of the second.
 
+    deltas  (P, 4) from the regions of `positives` to their objects (bbox_regression.py)
+    """
+
+    deltas: Array
     positives: Described
     first: Described
     second: Described
 
     def scaled(self, scale: float) -> ClassExamples:
-        return ClassExamples(*(Described(part.features * scale, part.image) for part in self.parts))
+        parts = (Described(part.features * scale, part.image) for part in self.parts)
+        return ClassExamples(self.deltas, *parts)
 
     def fold(self, number: int, folds: int) -> tuple[ClassExamples, ClassExamples]:
         """The examples of all images but every `folds`-th, and those of the others."""
         mine = [part.image % folds == number for part in self.parts]
         pairs = list(zip(self.parts, mine, strict=True))
-        training = ClassExamples(*(part.rows(~mask) for part, mask in pairs))
-        return training, ClassExamples(*(part.rows(mask) for part, mask in pairs))
+        training = ClassExamples(self.deltas[~mine[0]], *(part.rows(~mask) for part, mask in pairs))
+        left_out = ClassExamples(self.deltas[mine[0]], *(part.rows(mask) for part, mask in pairs))
+        return training, left_out
 
     def with_earlier(self, earlier: ClassExamples, images: int) -> ClassExamples:
         """These examples of so many images, and those of an earlier fit on others."""
-        return ClassExamples(
-            *(
-                part.joined(Described(old.features, old.image + images))
-                for part, old in zip(self.parts, earlier.parts, strict=True)
-            )
+        parts = (
+            part.joined(Described(old.features, old.image + images))
+            for part, old in zip(self.parts, earlier.parts, strict=True)
         )
+        return ClassExamples(np.concatenate([self.deltas, earlier.deltas]), *parts)
 
     @property
     def parts(self) -> tuple[Described, Described, Described]:

@@ -11,15 +11,17 @@ are also mirrored and shifted objects, and proposals that fit an object well.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
+from detector.heads.bbox_regression import RegressionSettings, encode_deltas, fit_regression
 from detector.heads.calibration import fit_logistic
 from detector.heads.examples import ClassExamples
-from detector.heads.linear import LinearScores
+from detector.heads.linear import ClassHead
 from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.matching import BACKGROUND, match_to_objects
 from detector.settings import Settings
@@ -49,6 +51,8 @@ class OneClassSettings(Settings):
     """Half of the background has at least this IoU with an object: its parts and surroundings."""
     folds: int = Field(3, ge=2)
     """Folds over images for the calibration of scores, each on images outside its fit."""
+    ridge: float = Field(100.0, gt=0)
+    """Ridge of the box regression. R-CNN's 1000 is for hundreds of objects a class."""
     svm: SvmSettings = SvmSettings()
 
 
@@ -58,10 +62,12 @@ class Examples:
 
     boxes     (N, 4) xyxy
     mirrored  (N,) bool: crops to be flipped
+    deltas    (N, 4) to their objects, of a flipped crop to the flipped object
     """
 
     boxes: Array
     mirrored: Array
+    deltas: Array
 
 
 def choose_positives(
@@ -77,13 +83,18 @@ def choose_positives(
     """
     boxes = [np.zeros((0, 4))]
     mirrored = [np.zeros(0, bool)]
+    objects = [np.zeros((0, 4))]
     for box in truth.boxes[truth.real]:
         fitting = proposals[box_ops.iou(proposals, box[None])[:, 0] >= settings.positive_iou]
         fitting = fitting[rng.permutation(len(fitting))[: settings.proposals]]
         around = np.concatenate([shifted_boxes(box, size, settings, rng), fitting])
         boxes += [np.stack([box, box]), around]
         mirrored += [np.array([False, True]), rng.random(len(around)) < 0.5]
-    return Examples(np.concatenate(boxes), np.concatenate(mirrored))
+        objects.append(np.repeat(box[None], 2 + len(around), 0))
+    every, flipped = np.concatenate(boxes), np.concatenate(mirrored)
+    deltas = encode_deltas(every, np.concatenate(objects))
+    deltas[flipped, 0] *= -1
+    return Examples(every, flipped, deltas)
 
 
 def shifted_boxes(
@@ -125,8 +136,8 @@ class FittedClass:
     examples  those that determine the fit: objects, and background near the margin or beyond it
     """
 
-    head: LinearScores
-    folds: tuple[LinearScores | None, ...]
+    head: ClassHead
+    folds: tuple[ClassHead | None, ...]
     examples: ClassExamples
 
 
@@ -144,7 +155,7 @@ def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> Fitted
     every = np.concatenate([part.features for part in examples.parts])
     scale = settings.svm.target_norm / float(np.linalg.norm(every, axis=1).mean())
     scaled = examples.scaled(scale)
-    fits: list[tuple[Array, float] | None] = []
+    fits: list[Fit | None] = []
     margins, truth = [np.zeros(0)], [np.zeros(0, bool)]
     for fold in range(settings.folds):
         # By images: regions of one image are too alike for a test of the fit.
@@ -152,10 +163,10 @@ def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> Fitted
         if not (len(training.positives) and len(training.first)):
             fits.append(None)
             continue
-        weight, bias = _fit_with_mining(training, settings.svm)
-        fits.append((weight, bias))
+        fit = _fit(training, settings)
+        fits.append(fit)
         for part in left_out.parts:
-            margins.append(part.features @ weight + bias)
+            margins.append(part.features @ fit.weight + fit.bias)
             truth.append(np.full(len(part), part is left_out.positives))
     is_object = np.concatenate(truth)
     if not 0 < is_object.sum() < len(is_object):
@@ -164,26 +175,38 @@ def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> Fitted
             " that the fit has not seen, so give more"
         )
     curve = fit_logistic(np.concatenate(margins), is_object)
-    fit = _fit_with_mining(scaled, settings.svm)
+    fit = _fit(scaled, settings)
     background = scaled.first.joined(scaled.second)
-    near = background.features @ fit[0] + fit[1] >= settings.svm.evict_margin
+    near = background.features @ fit.weight + fit.bias >= settings.svm.evict_margin
     hard = examples.first.joined(examples.second).rows(near)
     none = hard.rows(np.zeros(0, np.int64))
     return FittedClass(
         _head(fit, scale, curve),
         tuple(one and _head(one, scale, curve) for one in fits),
-        ClassExamples(examples.positives, hard, none),
+        ClassExamples(examples.deltas, examples.positives, hard, none),
     )
 
 
-def _head(fit: tuple[Array, float], scale: float, curve: tuple[float, float]) -> LinearScores:
-    weight, bias = fit
-    row = (weight * scale).astype(np.float32)[None]  # a head takes unscaled features
-    return LinearScores(row, *(np.array([value], np.float32) for value in (bias, *curve)))
+class Fit(NamedTuple):
+    """A margin (F,) and its bias, and a box regression (4, F) and its bias, on scaled features."""
+
+    weight: Array
+    bias: float
+    box_weight: Array
+    box_bias: Array
 
 
-def _fit_with_mining(examples: ClassExamples, settings: SvmSettings) -> tuple[Array, float]:
-    mining = HardNegativeMining(examples.positives.features, settings)
+def _fit(examples: ClassExamples, settings: OneClassSettings) -> Fit:
+    mining = HardNegativeMining(examples.positives.features, settings.svm)
     mining.partial_fit(examples.first.features)
     mining.partial_fit(examples.second.features)
-    return mining.fit()
+    regression = RegressionSettings(ridge=settings.ridge)
+    moves = fit_regression(examples.positives.features, examples.deltas, regression)
+    return Fit(*mining.fit(), *moves)
+
+
+def _head(fit: Fit, scale: float, curve: tuple[float, float]) -> ClassHead:
+    row = (fit.weight * scale).astype(np.float32)[None]  # a head takes unscaled features
+    bias, slope, offset = (np.array([value], np.float32) for value in (fit.bias, *curve))
+    box_weight = (fit.box_weight * scale).astype(np.float32)
+    return ClassHead(row, bias, slope, offset, box_weight, fit.box_bias.astype(np.float32))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.heads.bbox_regression import apply_deltas
 from detector.structures import Array
 
 
@@ -45,6 +46,23 @@ class LinearScores:
 
 
 @dataclass(frozen=True, eq=False)
+class ClassHead(LinearScores):
+    """The scores of one class that was added to a network, and its box regression.
+
+    box_weight  (4, F) float32 on unscaled features
+    box_bias    (4,)
+    """
+
+    box_weight: Array
+    box_bias: Array
+
+    def moved(self, boxes: Array, features: Array, size: tuple[int, int]) -> Array:
+        """The regions (N, 4) of an image of `size` (H, W) as the class moves them: (N, 1, 4)."""
+        deltas = features @ self.box_weight.T + self.box_bias
+        return apply_deltas(boxes, deltas[:, None], size)
+
+
+@dataclass(frozen=True, eq=False)
 class BoxRegression:
     """Box deltas of K classes: (dx, dy, log dw, log dh) of one class after the other.
 
@@ -66,7 +84,7 @@ class Heads:
 
     svm: LinearScores | None = None
     regression: BoxRegression | None = None
-    added: tuple[LinearScores, ...] = ()
+    added: tuple[ClassHead, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.svm or self.regression or self.added)
@@ -78,9 +96,9 @@ NO_HEADS = Heads()
 class HeadLayers(nn.Module):
     """Heads as layers: features (N, F) to the concatenated columns of all heads.
 
-    In order: scores of the SVMs (K), scores of added classes, regression (4 K), each only where
-    there is such a head. They run inside the network's batches of one fixed shape, so that the
-    result of a region does not depend on the others.
+    In order: scores of the SVMs (K), scores of A added classes, regression (4 K), that of added
+    classes (4 A), each only where there is such a head. They run inside the network's batches of
+    one fixed shape, so that the result of a region does not depend on the others.
     """
 
     def __init__(self, heads: Heads) -> None:
@@ -90,13 +108,14 @@ class HeadLayers(nn.Module):
         for layer, head in zip(self.scores, scores, strict=True):
             layer.register_buffer("slope", _tensor(head.slope))
             layer.register_buffer("offset", _tensor(head.offset))
-        self.regression = None
-        if heads.regression is not None:
-            self.regression = _layer(heads.regression.weight, heads.regression.bias)
+        moves = [] if heads.regression is None else [heads.regression]
+        moves += [BoxRegression(head.box_weight, head.box_bias) for head in heads.added]
+        self.moves = nn.ModuleList(_layer(head.weight, head.bias) for head in moves)
         self.widths = (
             len(heads.svm.bias) if heads.svm else 0,
             len(heads.added),
             len(heads.regression.bias) if heads.regression else 0,
+            4 * len(heads.added),
         )
         self.requires_grad_(False)  # fitted, not trained
 
@@ -106,9 +125,7 @@ class HeadLayers(nn.Module):
             torch.sigmoid(layer(features) * layer.get_buffer("slope") + layer.get_buffer("offset"))
             for layer in self.scores
         ]
-        if self.regression is not None:
-            columns.append(self.regression(features))
-        return torch.cat(columns, 1)
+        return torch.cat([*columns, *(layer(features) for layer in self.moves)], 1)
 
 
 def _layer(weight: Array, bias: Array) -> nn.Linear:

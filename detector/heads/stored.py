@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from detector.errors import BundleError
 from detector.heads.examples import ClassExamples, Described
-from detector.heads.linear import BoxRegression, Heads, LinearScores
+from detector.heads.linear import BoxRegression, ClassHead, Heads, LinearScores
 from detector.models.weights.tensor_files import (
     Layout,
     compare_layouts,
@@ -97,7 +97,9 @@ def load_head(
     with name_file_in_errors(label):
         tensors = load(data)
     _check_values(tensors, label)
-    return BoxRegression(**tensors) if head.kind == "regression" else LinearScores(**tensors)
+    kinds = {"svm": LinearScores, "regression": BoxRegression, "class": ClassHead}
+    loaded: LinearScores | BoxRegression = kinds[head.kind](**tensors)
+    return loaded
 
 
 def encode_examples(examples: ClassExamples) -> tuple[ExamplesManifest, bytes]:
@@ -109,6 +111,7 @@ def encode_examples(examples: ClassExamples) -> tuple[ExamplesManifest, bytes]:
     for name, part in (("positives", examples.positives), ("background", background)):
         tensors[name] = np.ascontiguousarray(part.features, np.float16)
         tensors[f"{name}_image"] = np.ascontiguousarray(part.image, np.int64)
+    tensors["deltas"] = np.ascontiguousarray(examples.deltas, np.float32)
     data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
     file = f"examples-{digest[:12]}.safetensors"
@@ -126,6 +129,7 @@ def load_examples(folder: Path, entry: ExamplesManifest, features: int) -> Class
     for name in ("positives", "background"):
         count = layout.get(name, (0,))[0]
         wanted |= {name: (count, features), f"{name}_image": (count,)}
+    wanted["deltas"] = (layout.get("positives", (0,))[0], 4)
     compare_layouts(layout, wanted, label)
     with name_file_in_errors(label):
         tensors = load(data)
@@ -135,8 +139,11 @@ def load_examples(folder: Path, entry: ExamplesManifest, features: int) -> Class
         if not np.isfinite(values).all() or image.min(initial=0) < 0:
             raise BundleError(f"{label}: tensor {name} has values that no examples have")
         parts.append(Described(values, image))
+    if not np.isfinite(tensors["deltas"]).all():
+        raise BundleError(f"{label}: tensor deltas has values that no examples have")
     positives, background = parts
-    return ClassExamples(positives, background, background.rows(np.zeros(0, np.int64)))
+    second = background.rows(np.zeros(0, np.int64))
+    return ClassExamples(tensors["deltas"].astype(np.float64), positives, background, second)
 
 
 def heads_of_member(
@@ -150,7 +157,7 @@ def heads_of_member(
     ]
     by_kind: dict[str, Any] = dict(of_member)
     added = tuple(
-        head for kind, head in of_member if kind == "class" and isinstance(head, LinearScores)
+        head for kind, head in of_member if kind == "class" and isinstance(head, ClassHead)
     )
     return Heads(by_kind.get("svm"), by_kind.get("regression"), added)
 
@@ -159,7 +166,9 @@ def _layout(head: HeadManifest, classes: int, features: int) -> Layout:
     if head.kind == "regression":
         return {"weight": (4 * classes, features), "bias": (4 * classes,)}
     rows = 1 if head.kind == "class" else classes
-    return {"weight": (rows, features), "bias": (rows,), "slope": (rows,), "offset": (rows,)}
+    boxes: Layout = {"box_weight": (4, features), "box_bias": (4,)} if head.kind == "class" else {}
+    scores = {"weight": (rows, features), "bias": (rows,), "slope": (rows,), "offset": (rows,)}
+    return {**scores, **boxes}
 
 
 def _check_values(tensors: Mapping[str, Any], label: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from class_heads import class_head
 from PIL import Image
 from small_detector import save_detector
 
@@ -456,7 +457,7 @@ def test_heads_are_used_when_asked_for_and_kept_apart(
 
     still = BoxRegression(np.zeros((80, 1024), np.float32), np.zeros(80, np.float32))
     with_mugs = tmp_path / "mugs"
-    save_heads(bundle, with_mugs, [(HeadManifest(kind="class", name="mug"), scores(1))])
+    save_heads(bundle, with_mugs, [(HeadManifest(kind="class", name="mug"), class_head(scores(1)))])
     common = ("--set", "rounds=0", "--device", "cpu", "--set", "threads=1", "--quiet")
     assert "--classes weights" in run("--weights", with_mugs, *common)[2]
     code, said, _ = run("--weights", with_mugs, "--classes", "weights", *common)

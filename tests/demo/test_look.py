@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.crops.warp import FILL_MEAN, crop_batch
+from detector.crops.warp import crop_batch
 from detector.demo.look import LONGEST, Look, look_again, look_at
 from detector.detection.load import load_detector
 from detector.images.decoding import read_image
+from detector.structures import FILL_MEAN
 
 
 @pytest.fixture

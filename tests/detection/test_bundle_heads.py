@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from class_heads import class_head
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
@@ -74,7 +75,7 @@ def all_heads() -> list[tuple[HeadManifest, LinearScores | BoxRegression]]:
         (HeadManifest(kind="svm", recipe={"c": 1e-3}), scores(2)),
         (HeadManifest(kind="svm", member=1), scores(2, 5)),
         (HeadManifest(kind="regression"), moves()),
-        (HeadManifest(kind="class", name="mug"), scores(1, 2)),
+        (HeadManifest(kind="class", name="mug"), class_head(scores(1, 2))),
     ]
 
 
@@ -110,14 +111,16 @@ def test_what_was_measured_holds_until_a_head_in_use_is_another(plain):
     used = read_manifest(plain).model_copy(update={"thresholds": DetectionSettings(svm=True)})
     (plain / "bundle.json").write_text(used.model_dump_json())
     assert save_heads(plain, plain, [(HeadManifest(kind="regression"), moves())]).metrics
-    assert save_heads(plain, plain, [(HeadManifest(kind="class", name="mug"), scores(1))]).metrics
+    assert save_heads(
+        plain, plain, [(HeadManifest(kind="class", name="mug"), class_head(scores(1)))]
+    ).metrics
     assert save_heads(plain, plain, with_svms[1:]).metrics == {}
 
 
 def test_more_heads_go_into_the_same_folder(plain):
     save_heads(plain, plain, [(HeadManifest(kind="svm"), scores(2))])
-    save_heads(plain, plain, [(HeadManifest(kind="class", name="mug"), scores(1))])
-    save_heads(plain, plain, [(HeadManifest(kind="class", name="jug"), scores(1, 1))])
+    save_heads(plain, plain, [(HeadManifest(kind="class", name="mug"), class_head(scores(1)))])
+    save_heads(plain, plain, [(HeadManifest(kind="class", name="jug"), class_head(scores(1, 1)))])
     save_heads(plain, plain, [(HeadManifest(kind="svm"), scores(2, 9))])  # in the first one's place
     bundle = load_bundle(plain)
     assert bundle.manifest.classes == ("cat", "dog", "mug", "jug")
@@ -193,7 +196,7 @@ def test_heads_in_use_are_of_the_members_in_use(plain):
         ({"kind": "svm"}, scores(3), r"weight has shape \(3, 4\), expected \(2, 4\)"),
         ({"kind": "svm"}, moves(), r"weight has shape \(8, 4\), expected \(2, 4\)"),
         ({"kind": "regression"}, moves(3), r"weight has shape \(12, 4\), expected \(8, 4\)"),
-        ({"kind": "class", "name": "cat"}, scores(1), "distinct"),
+        ({"kind": "class", "name": "cat"}, class_head(scores(1)), "distinct"),
         ({"kind": "svm", "member": 2}, scores(2), "a member that is not among 2"),
     ],
 )

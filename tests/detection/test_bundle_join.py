@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from class_heads import class_head
 from torch import nn
 
 from detector.detection.bundle import (
@@ -212,7 +213,7 @@ def test_other_classes_are_refused(tmp_path: Path):
     with pytest.raises(BundleError, match=r"two: its classes, or their order, .* one class list$"):
         join_bundles([one, saved(tmp_path / "two", 2, classes=("cat", "cow"))], tmp_path / "both")
     row = np.ones(1, np.float32)
-    mug = LinearScores(np.ones((1, FEATURES), np.float32), row, row, row)
+    mug = class_head(LinearScores(np.ones((1, FEATURES), np.float32), row, row, row))
     save_heads(one, one, [(HeadManifest(kind="class", name="mug"), mug)])
     with pytest.raises(BundleError, match="one: has added classes; join first"):
         join_bundles([one, one], tmp_path / "both")

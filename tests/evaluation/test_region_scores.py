@@ -76,7 +76,7 @@ class Redness:
             deltas = torch.zeros(len(red), 8)
             deltas[:, 0] = self.shift
         return tuple(
-            MemberOutput(logits * (1 + member), none, none, deltas)
+            MemberOutput(logits * (1 + member), none, none, deltas, none)
             for member in range(len(self.members))
         )
 

@@ -39,6 +39,10 @@ def test_positives_are_the_object_its_mirror_image_and_what_fits_it(rng):
     assert found.mirrored[:2].tolist() == [False, True]
     assert found.boxes[-1].tolist() == PROPOSALS[0].tolist()
     assert len(found.boxes) == 2 + SETTINGS.shifted + 1
+    assert found.deltas[:2].tolist() == [[0] * 4] * 2
+    # From the proposal 1 pixel to the left: of a flipped crop to the right.
+    dx = -1 / 38 * (-1 if found.mirrored[-1] else 1)
+    assert found.deltas[-1].tolist() == pytest.approx([dx, 0, np.log(40 / 38), 0])
     assert (box_ops.iou(found.boxes, OBJECT[None]) >= 0.7).all()
 
 
@@ -85,10 +89,31 @@ def _described(rng, centre, count, images=6):
     return Described(rows, np.arange(count) % images)
 
 
+def _examples(positives, first, second):
+    """Regions that lie on their objects."""
+    return ClassExamples(np.zeros((len(positives), 4)), positives, first, second)
+
+
+def test_a_class_learns_where_its_objects_lie_in_their_regions(rng):
+    """The first feature says how far to the right the object is, in both scales of features."""
+    objects, background = _described(rng, [3] + [0] * 7, 300), _described(rng, [0] * 8, 300)
+    deltas = np.zeros((300, 4))
+    deltas[:, 0] = 0.1 * objects.features[:, 0]
+    for scale in (1, 64):
+        parts = (Described(one.features * scale, one.image) for one in (objects, background))
+        positives, first = parts
+        examples = ClassExamples(deltas, positives, first, first)
+        head = fit_one_class(examples, OneClassSettings(ridge=0.01)).head
+        probe = scale * np.array([[2.0] + [0] * 7, [4.0] + [0] * 7])
+        moved = head.moved(np.array([[10, 10, 30, 30]] * 2), probe, (100, 100))
+        assert moved.shape == (2, 1, 4)
+        assert moved[:, 0] == pytest.approx(np.array([[14, 10, 34, 30], [18, 10, 38, 30]]), abs=0.1)
+
+
 def test_the_head_tells_objects_from_background(rng):
     objects, background = np.array([3.0] + [0] * 7), np.zeros(8)
     parts = [_described(rng, objects, 60)] + [_described(rng, background, 300) for _ in range(2)]
-    head = fit_one_class(ClassExamples(*parts), SETTINGS).head
+    head = fit_one_class(_examples(*parts), SETTINGS).head
     assert head.weight.shape == (1, 8)
     assert head.slope[0] > 0
     hits = _probability(head, _described(rng, objects, 500).features) > 0.5
@@ -105,14 +130,14 @@ def test_features_of_another_scale_give_the_same_scores(rng):
     parts = [_described(rng, [3] + [0] * 7, 60)] + [_described(rng, [0] * 8, 200) for _ in "ab"]
     large = [Described(part.features * 64, part.image) for part in parts]
     probe = _described(rng, [1] * 8, 50).features
-    one, other = (fit_one_class(ClassExamples(*given), SETTINGS).head for given in (parts, large))
+    one, other = (fit_one_class(_examples(*given), SETTINGS).head for given in (parts, large))
     assert _probability(other, probe * 64) == pytest.approx(_probability(one, probe), abs=1e-4)
 
 
 def test_without_background_there_is_nothing_to_learn(rng):
     none = Described(np.zeros((0, 8), np.float32), np.zeros(0, int))
     with pytest.raises(TrainingError, match=r"no proposal is background.*--background"):
-        fit_one_class(ClassExamples(_described(rng, np.ones(8), 10), none, none), SETTINGS)
+        fit_one_class(_examples(_described(rng, np.ones(8), 10), none, none), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +151,7 @@ def test_images_that_cannot_be_left_out_calibrate_nothing(rng, objects, backgrou
         for images in (objects, background)
     )
     with pytest.raises(TrainingError, match="in too few images"):
-        fit_one_class(ClassExamples(positives, first, first), SETTINGS)
+        fit_one_class(_examples(positives, first, first), SETTINGS)
 
 
 def test_images_are_numbered_as_they_are_stacked():
@@ -138,9 +163,9 @@ def test_images_are_numbered_as_they_are_stacked():
 def test_a_fold_has_not_seen_its_images_and_only_background_near_the_margin_is_kept(rng):
     positives = _described(rng, [3] + [0] * 7, 60)
     near, far = _described(rng, [0] * 8, 60), _described(rng, [-9] + [0] * 7, 300)
-    fitted = fit_one_class(ClassExamples(positives, near, far), SETTINGS)
+    fitted = fit_one_class(_examples(positives, near, far), SETTINGS)
     assert len(fitted.folds) == SETTINGS.folds
-    training, left_out = ClassExamples(positives, near, far).fold(1, 3)
+    training, left_out = _examples(positives, near, far).fold(1, 3)
     assert set(left_out.positives.image) == {1, 4}
     assert set(training.positives.image) == {0, 2, 3, 5}
     assert len(fitted.examples.positives) == 60

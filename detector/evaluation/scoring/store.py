@@ -71,7 +71,8 @@ def parts_of(
         }  # fmt: skip
         parts.append(Part(member, "logits", classes + 1, settings))
         for kind, field, columns in (
-            ("svm", "svm", classes), ("class", "added", 1), ("regression", "deltas", 4 * classes)
+            ("svm", "svm", classes), ("class", "added", 1), ("class", "added_deltas", 4),
+            ("regression", "deltas", 4 * classes),
         ):  # fmt: skip
             hashes = [h.sha256 for h in heads if (h.kind, h.member) == (kind, member)]
             if hashes:
@@ -144,7 +145,7 @@ class RegionStore:
             values = torch.from_numpy(file.values[:limit])
             if part.field == "logits":
                 none = values[:, :0]
-                members.append(MemberOutput(values, none, none, none))
+                members.append(MemberOutput(values, none, none, none, none))
             else:
                 members[part.member] = members[part.member]._replace(**{part.field: values})
         return tuple(members)

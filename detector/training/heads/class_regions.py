@@ -26,6 +26,7 @@ class RegionPlan:
     """The regions of one image that are to be described.
 
     boxes, mirrored, labels  (E, 4), (E,) bool, (E,): examples of the classes
+    deltas                   (E, 4) to their objects
     chosen                   (C,) rows of the image's proposals
     whole                    all proposals are chosen
     """
@@ -35,6 +36,7 @@ class RegionPlan:
     boxes: Array
     mirrored: Array
     labels: Array
+    deltas: Array
     chosen: Array
     whole: bool
 
@@ -61,7 +63,7 @@ def plan_regions(
     where all are known.
     """
     parts = [_examples(sample, found, classes, settings, rng) for sample, found in samples]
-    left = settings.crops - sum(len(boxes) for boxes, _, _ in parts)
+    left = settings.crops - sum(len(boxes) for boxes, *_ in parts)
     counts = [len(found) for _, found in samples]
     whole = np.full(len(samples), left >= sum(counts))
     if not whole.all():
@@ -94,6 +96,7 @@ def examples_of_class(
 ) -> ClassExamples:  # fmt: skip
     """The examples of one class; the objects of others are background."""
     parts: tuple[list[Array], ...] = ([], [], [])
+    deltas = []
     for image in images:
         plan, truth = image.plan, image.plan.sample.annotations
         mine = truth[truth.labels == label]
@@ -112,13 +115,14 @@ def examples_of_class(
         parts[0].append(image.examples[plan.labels == label])
         parts[1].append(np.concatenate([others, features[:early]]))
         parts[2].append(features[early:])
-    return ClassExamples(*map(Described.stacked, parts))
+        deltas.append(plan.deltas[plan.labels == label])
+    return ClassExamples(np.concatenate(deltas), *map(Described.stacked, parts))
 
 
 def _examples(
     sample: Sample, found: Proposals, classes: int, settings: OneClassSettings,
     rng: np.random.Generator,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     truth = sample.annotations
     chosen = [
         choose_positives(truth[truth.labels == label], found.boxes, found.size, settings, rng)
@@ -128,6 +132,7 @@ def _examples(
         np.concatenate([one.boxes for one in chosen]),
         np.concatenate([one.mirrored for one in chosen]),
         np.repeat(np.arange(classes), [len(one.boxes) for one in chosen]),
+        np.concatenate([one.deltas for one in chosen]),
     )
 
 

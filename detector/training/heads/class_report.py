@@ -113,7 +113,9 @@ def _cross_validated(
         if image.plan.whole and head is not None and image.plan.sample.is_annotated(label):
             scores = head.scores(image.background)
             columns = np.concatenate([scores, 1 - scores], 1)
-            found = suppress(image.plan.proposals.boxes, columns, settings)
+            proposals = image.plan.proposals
+            moved = head.moved(proposals.boxes, image.background, proposals.size)
+            found = suppress(moved, columns, settings)
             truth = image.plan.sample.annotations
             mine = truth[truth.labels == label]
             mine = replace(mine, labels=np.zeros_like(mine.labels))
