@@ -1,6 +1,8 @@
-"""New classes from a few boxes: AP against the number of boxes, and of images that were suggested.
+"""New classes from a few boxes: AP against the number of boxes, beside a training of the whole
+network on the same images, and of images that were suggested.
 
     python experiments/few_boxes.py boxes --data bccd --name WBC --name Platelets --name RBC
+    python experiments/few_boxes.py finetune --data bccd --name WBC --budget 1m
     python experiments/few_boxes.py suggest --data bccd --name WBC
 
 Each draw takes other images of the train split; AP is that of the test split (VOC2012's rule, IoU
@@ -9,6 +11,7 @@ Each draw takes other images of the train split; AP is that of the test split (V
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -135,6 +138,56 @@ def compare_boxes(
                 aps.append(measured.ap(fitted(part, one, weights), one))
             seconds = (time.perf_counter() - started) / draws
             print(f"{one:12} {boxes:4} boxes: AP {summary(aps)}, {seconds:.0f} s", flush=True)
+
+
+@app.command("finetune")
+def compare_trainings(
+    data: Data, name: Names, draws: Draws = 3, train: Train = "train", test: Test = "test",
+    weights: Weights = SHIPPED, sizes: Annotated[str, typer.Option()] = "10,50",
+    budget: Annotated[str, typer.Option(help="Time for each training.")] = "1m",
+) -> None:  # fmt: skip
+    """AP of `train regions`, which forgets its other classes, on the images that `boxes` draws and
+    all labels there. The data set is a VOC folder.
+    """
+    pool, measured = read_dataset(data, train), read_dataset(data, test)
+    for one in name:
+        for boxes in map(int, sizes.split(",")):
+            aps, taken = [], []
+            for seed in range(draws):
+                with TemporaryDirectory() as folder:
+                    part = voc_part(data, drawn(pool, one, boxes, seed), Path(folder, "part"))
+                    out, started = Path(folder, "run"), time.perf_counter()
+                    words = ["train", "regions", "--data", part, "--split", "train", "--out", out]
+                    words += ["--start", weights, "--budget", budget, "--quiet"]
+                    subprocess.run([sys.executable, "-m", "detector", *words], check=True)
+                    taken.append(time.perf_counter() - started)
+                    aps.append(ap_of(out / "bundle", measured, one))
+            seconds = np.mean(taken)
+            print(f"{one:12} {boxes:4} boxes: AP {summary(aps)}, {seconds:.0f} s", flush=True)
+
+
+def voc_part(root: Path, part: Dataset, folder: Path) -> Path:
+    """A VOC folder whose split `train` is a part of another one's images."""
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    for name in ("Annotations", "JPEGImages"):
+        (folder / name).symlink_to((root / name).resolve())
+    ids = [sample.image_id for sample in part.samples]
+    (folder / "ImageSets/Main/train.txt").write_text("\n".join(ids))
+    return folder
+
+
+def ap_of(bundle: Path, dataset: Dataset, name: str) -> float:
+    """The AP of a class that a bundle's networks know."""
+    settings = {"score_threshold": 0.01}
+    detector = load_detector(bundle, device="auto", settings=settings)
+    label = detector.classes.index(name)
+    results = {}
+    found = detector.detect_many(sample.path for sample in dataset.samples)
+    for sample, one in zip(dataset.samples, found, strict=True):
+        mine = one[one.labels == label]
+        labels = np.zeros(len(mine), np.int64)
+        results[sample.image_id] = Detections(mine.boxes, mine.scores, labels, classes=(name,))
+    return evaluate(dataset.with_classes((name,)), results, rounds=0).mean_ap
 
 
 @app.command("suggest")

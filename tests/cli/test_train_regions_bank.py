@@ -128,7 +128,8 @@ def _divergence(one: Path, other: Path) -> float:
     return float(distillation_loss(ours, theirs).mean())
 
 
-@pytest.mark.parametrize("banked", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("banked", [False, True])
 def test_a_teacher_pulls_its_pupil_towards_itself(config: Path, tmp_path: Path, banked: bool):
     assert train(config, tmp_path / "teacher", *settings("optimiser.seed=5")) == 0
     teacher = tmp_path / "teacher" / "bundle"
@@ -156,6 +157,7 @@ def sharpen(folder: Path, crops: torch.Tensor) -> None:
     save_bundle(folder, found.manifest, [model.state_dict() for model in found.models], "float32")
 
 
+@pytest.mark.slow
 def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     config: Path, tmp_path: Path, monkeypatch
 ):
@@ -183,6 +185,7 @@ def test_a_teacher_of_a_bank_says_of_each_region_what_it_says_of_its_crop(
     assert torch.allclose(found, said[torch.from_numpy(batch.rows)], atol=5e-3)
 
 
+@pytest.mark.slow
 def test_another_teacher_has_another_folder_and_another_run(config: Path, tmp_path: Path, capsys):
     teacher, bank = tmp_path / "teacher" / "bundle", tmp_path / "pupil" / "bank"
     assert train(config, tmp_path / "teacher") == 0
@@ -201,6 +204,7 @@ def test_another_teacher_has_another_folder_and_another_run(config: Path, tmp_pa
     assert len(list(bank.glob("teacher-*"))) == 2
 
 
+@pytest.mark.slow
 def test_heads_are_fitted_without_the_teacher(config: Path, tmp_path: Path):
     assert train(config, tmp_path / "teacher") == 0
     shutil.move(tmp_path / "teacher" / "bundle", tmp_path / "lent")

@@ -612,6 +612,7 @@ def test_a_refusal_to_resume_names_every_setting_that_differs(config: Path, tmp_
     assert "and 2 others; use the same, or another --out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_training_stopped_early_leaves_a_bundle_and_goes_on_to_the_same_bits(
     config: Path, tmp_path: Path, monkeypatch
 ):
@@ -757,6 +758,7 @@ def test_a_training_with_a_budget_goes_on_with_its_maps_after_a_kill(tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_out(
     tmp_path: Path, capsys, monkeypatch
 ):

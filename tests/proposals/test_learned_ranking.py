@@ -107,6 +107,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path):
         learned_ranking.read(tmp_path / "weights.json")
 
 
+@pytest.mark.slow
 def test_it_finds_more_objects_at_a_small_budget_than_the_papers_order(shared_data: Path):
     from detector.datasets import read_dataset
     from detector.evaluation.coverage import coverage

@@ -36,6 +36,7 @@ def in_a_fresh_process(**environment: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_second_process_loads_what_the_first_one_compiled(tmp_path: Path) -> None:
     """The first says that it compiles; the second has nothing to say."""
     cache = str(tmp_path / "kernels")
