@@ -30,6 +30,7 @@ from detector.detection.detector import Detector
 from detector.detection.load import SHIPPED, load_detector
 from detector.detection.suppression import suppress
 from detector.evaluation import evaluate
+from detector.heads.few_shot import moved_boxes
 from detector.heads.linear import ClassHead
 from detector.images.decoding import read_image
 from detector.progress.bar import progress
@@ -83,7 +84,7 @@ class Regions:
         found = []
         for boxes, features, size in zip(self.boxes, self.features, self.sizes, strict=True):
             scores = head.scores(features)
-            moved = head.moved(boxes, features, size)
+            moved = moved_boxes(head, boxes, features, size)
             found.append(suppress(moved, np.concatenate([scores, 1 - scores], 1), settings))
         return found
 

@@ -20,7 +20,7 @@ STOREY = {
     "detection": 5,
     "evaluation": 6,
     "training": 7,
-    "labelling": 8,
+    "labelling": 8, "demo": 8,
     "cli": 9,
     "__main__": 10,
 }  # fmt: skip

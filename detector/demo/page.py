@@ -145,7 +145,7 @@ class Page:
             yield lessons, keep, keep, said + wrong, pictures
 
     def find(self, others: Sequence[str] | None, lessons: Lessons | None) -> Iterator[Row]:
-        """What other photographs show of the taught classes: a gallery that grows, and sentences
+        """Look for the taught classes in other photographs: a gallery that grows, and sentences
         about those that cannot be read.
         """
         pictures, wrong = [], ""

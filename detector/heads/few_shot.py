@@ -18,7 +18,12 @@ from pydantic import Field
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
-from detector.heads.bbox_regression import RegressionSettings, encode_deltas, fit_regression
+from detector.heads.bbox_regression import (
+    RegressionSettings,
+    apply_deltas,
+    encode_deltas,
+    fit_regression,
+)
 from detector.heads.calibration import fit_logistic
 from detector.heads.examples import ClassExamples
 from detector.heads.linear import ClassHead
@@ -185,6 +190,11 @@ def fit_one_class(examples: ClassExamples, settings: OneClassSettings) -> Fitted
         tuple(one and _head(one, scale, curve) for one in fits),
         ClassExamples(examples.deltas, examples.positives, hard, none),
     )
+
+
+def moved_boxes(head: ClassHead, boxes: Array, features: Array, size: tuple[int, int]) -> Array:
+    """The regions (N, 4) of an image of `size` (H, W) as the class moves them: (N, 1, 4)."""
+    return apply_deltas(boxes, (features @ head.box_weight.T + head.box_bias)[:, None], size)
 
 
 class Fit(NamedTuple):

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.heads.bbox_regression import apply_deltas
 from detector.structures import Array
 
 
@@ -55,11 +54,6 @@ class ClassHead(LinearScores):
 
     box_weight: Array
     box_bias: Array
-
-    def moved(self, boxes: Array, features: Array, size: tuple[int, int]) -> Array:
-        """The regions (N, 4) of an image of `size` (H, W) as the class moves them: (N, 1, 4)."""
-        deltas = features @ self.box_weight.T + self.box_bias
-        return apply_deltas(boxes, deltas[:, None], size)
 
 
 @dataclass(frozen=True, eq=False)

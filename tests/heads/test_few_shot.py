@@ -13,6 +13,7 @@ from detector.heads.few_shot import (
     background_order,
     choose_positives,
     fit_one_class,
+    moved_boxes,
     shifted_boxes,
 )
 from detector.structures import Annotations
@@ -105,7 +106,7 @@ def test_a_class_learns_where_its_objects_lie_in_their_regions(rng):
         examples = ClassExamples(deltas, positives, first, first)
         head = fit_one_class(examples, OneClassSettings(ridge=0.01)).head
         probe = scale * np.array([[2.0] + [0] * 7, [4.0] + [0] * 7])
-        moved = head.moved(np.array([[10, 10, 30, 30]] * 2), probe, (100, 100))
+        moved = moved_boxes(head, np.array([[10, 10, 30, 30]] * 2), probe, (100, 100))
         assert moved.shape == (2, 1, 4)
         assert moved[:, 0] == pytest.approx(np.array([[14, 10, 34, 30], [18, 10, 38, 30]]), abs=0.1)
 

@@ -16,7 +16,7 @@ from detector.evaluation.diagnosis.calibration import best_threshold
 from detector.evaluation.evaluating import evaluate
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.result import Interval
-from detector.heads.few_shot import FittedClass
+from detector.heads.few_shot import FittedClass, moved_boxes
 from detector.progress.messages import pluralise
 from detector.structures import Array, Detections
 from detector.training.heads.class_data import real_objects
@@ -114,7 +114,7 @@ def _cross_validated(
             scores = head.scores(image.background)
             columns = np.concatenate([scores, 1 - scores], 1)
             proposals = image.plan.proposals
-            moved = head.moved(proposals.boxes, image.background, proposals.size)
+            moved = moved_boxes(head, proposals.boxes, image.background, proposals.size)
             found = suppress(moved, columns, settings)
             truth = image.plan.sample.annotations
             mine = truth[truth.labels == label]
