@@ -51,7 +51,9 @@ class Teacher(nn.Module):
         for network, side, temperature in zip(
             self.networks, self.sides, self.temperatures, strict=True
         ):
-            resized = crops if crops.shape[-1] == side else F.interpolate(crops, (side, side))
+            resized = crops
+            if crops.shape[-1] != side:  # smooth, as the crops themselves are made
+                resized = F.interpolate(crops, (side, side), mode="bilinear", antialias=True)
             probabilities.append((network(resized).float() / temperature).softmax(-1))
         # The logarithm of the mean, as the detector averages; a softmax of 0 has none.
         return torch.stack(probabilities).mean(0).clamp_min(1e-7).log()
