@@ -35,18 +35,18 @@ def main(
     data: Annotated[Path, typer.Argument(help="Data set: folder or annotation file.")],
     format: Annotated[
         str | None,
-        typer.Option(help="voc, coco, yolo, labelme, label-studio, cvat. [told by itself]"),
+        typer.Option(help="voc, coco, yolo, labelme, label-studio, cvat. [recognised]"),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="All but COCO: the class list, separated by commas. [told by itself]"),
+        typer.Option(help="All but COCO: the class list, separated by commas. [recognised]"),
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="COCO, tools: folder of the images. [looked for]"),
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Open no image: only what the annotations tell.")
+        bool, typer.Option("--fast", help="Check the annotations only; open no image.")
     ] = False,
     most: Annotated[
         int | None,

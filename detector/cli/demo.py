@@ -18,7 +18,7 @@ def main(
     weights: option.Weights = None,
     ensemble: option.Ensemble = "1",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every machine's, without a guard.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all, without a password.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,

@@ -43,7 +43,7 @@ def main(
     change: Annotated[list[str], option.settings_of(SETTINGS)] = [],  # noqa: B006
     quiet: option.Quiet = False,
 ) -> int:
-    """Learn classes from a few boxes; those of before stay as they are."""
+    """Learn classes from a few boxes; existing classes stay unchanged."""
     from detector.cli.detecting.loading import announce_compiling
     from detector.progress.messages import say
     from detector.settings import load_config

@@ -23,7 +23,7 @@ def main(
         "label_studio_models"
     ),
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every machine's, without a guard.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all, without a password.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 9090,
     url: Annotated[

@@ -39,7 +39,7 @@ def settings_of(kind: str, **rooms: str) -> Any:
     return typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Another setting; may repeat. --set help lists them.",
+        help="Another setting, also as --NAME VALUE; may repeat. --set help lists them.",
         callback=list_them,
         is_eager=True,
     )

@@ -68,7 +68,7 @@ def _kind_and_limits(field: FieldInfo) -> str:
         bound: getattr(one, bound)
         for one in field.metadata
         for bound in ("ge", "gt", "le", "lt")
-        if hasattr(one, bound)
+        if getattr(one, bound, None) is not None
     }
     words = {"ge": "at least", "gt": "over", "le": "at most", "lt": "under"}
     text = ", ".join(f"{words[bound]} {limit}" for bound, limit in limits.items())

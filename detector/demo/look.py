@@ -46,7 +46,7 @@ class Look:
         boxes, scores = scored.boxes[:regions], scored.scores[:regions]
         return suppress(boxes, scores, settings, self.detector.classes)
 
-    def removed(self, threshold: float, overlap: float, regions: int) -> Detections:
+    def suppressed(self, threshold: float, overlap: float, regions: int) -> Detections:
         """The regions above the threshold that a better one of the same class suppressed."""
         boxes, scores = self.scored.boxes[:regions], self.scored.scores[:regions]
         parts = [Detections.empty()]
@@ -90,9 +90,9 @@ class Look:
         """The detections with names and scores."""
         return shrunk(found.draw(self.image))
 
-    def draw_removed(self, found: Detections, removed: Detections) -> Image.Image:
+    def draw_suppressed(self, found: Detections, suppressed: Detections) -> Image.Image:
         """The suppressed regions as thin white lines below the detections."""
-        picture = self._outlined(removed.boxes, [(255, 255, 255)] * len(removed))
+        picture = self._outlined(suppressed.boxes, [(255, 255, 255)] * len(suppressed))
         return shrunk(found.draw(np.asarray(picture)))
 
     def draw_proposals(self, regions: int) -> Image.Image:

@@ -65,21 +65,21 @@ class Page:
             return None, "", [], None, None
         regions = min(int(regions), len(look))
         found = look.detections(threshold, overlap, regions)
-        removed = look.removed(threshold, overlap, regions)
+        suppressed = look.suppressed(threshold, overlap, regions)
         rows = [
             [found.classes[label], round(score, 3), *(round(float(at)) for at in box)]
             for box, score, label in found
         ]
         said = (
             f"{pluralise(regions, 'region')}: {pluralise(len(found), 'detection')},"
-            f" {len(removed)} suppressed. Click an object to see what the classes say of it."
+            f" {len(suppressed)} suppressed. Click an object to see what the classes say of it."
         )
         if not regions:  # of a tiny photograph
             return look.draw_detections(found), said, rows, None, None
         chosen = min(int(region), regions) - 1
         pictures: dict[str, Callable[[], Any]] = {
             DETECTIONS: partial(look.draw_detections, found),
-            SUPPRESSED: partial(look.draw_removed, found, removed),
+            SUPPRESSED: partial(look.draw_suppressed, found, suppressed),
             PROPOSALS: partial(look.draw_proposals, regions),
             REGION: partial(look.draw_region, chosen),
         }

@@ -20,6 +20,7 @@ from detector.cli.options import chosen, settings_of
 from detector.errors import ImageError, SettingsError
 from detector.progress.interruption import stop_gently
 from detector.progress.messages import pluralise, say_error
+from detector.seeds import LARGEST, Seed
 from detector.settings import Settings
 
 
@@ -142,6 +143,7 @@ class Sizes(Settings):
     side: int = Field(3, ge=1, le=9)
     """Pixels. More is slower."""
     name: str | None = None
+    seed: Seed = 0
 
 
 def sized(
@@ -155,14 +157,20 @@ def sized(
     print(file, chosen_sizes.side, chosen_sizes.name)
 
 
+TABLE = f"""\
+  side  whole number, 1 to 9 [3] Pixels.
+  name  text [null]
+  seed  whole number, 0 to {LARGEST} [0]"""
+
+
 @pytest.mark.parametrize(
     ("words", "code", "out", "err"),
     [
         ("a", 0, "a 3 None", ""),
         ("a --set side=4 --set name=b", 0, "a 4 b", ""),
-        ("--set help", 0, "  side  whole number, 1 to 9 [3] Pixels.\n  name  text [null]", ""),
+        ("--set help", 0, TABLE, ""),
         ("a --set side=12", 2, "", "--set: side: Input should be less than or equal to 9"),
-        ("a --set sid=4", 2, "", "unknown setting sid; did you mean side? known: side, name"),
+        ("a --set sid=4", 2, "", "unknown setting sid; did you mean side? known: side, name, seed"),
         ("a --set side", 2, "", "--set side: expected NAME=VALUE"),
         ("a --side 4", 2, "", "settings are given as --set NAME=VALUE; --set help lists them"),
         ("a --set side=1 --set name=b", 2, "", "--set name: changes nothing with one pixel"),

@@ -40,12 +40,12 @@ def test_sliders_give_what_the_detector_gives_with_these_settings(
 
 
 def test_every_region_above_the_threshold_is_found_or_suppressed(look: Look) -> None:
-    found, removed = look.detections(0.2, 0.3, 100), look.removed(0.2, 0.3, 100)
+    found, suppressed = look.detections(0.2, 0.3, 100), look.suppressed(0.2, 0.3, 100)
     above = look.scored.scores[:100, :-1] >= 0.2
-    assert len(removed) > 0
-    assert len(found) + len(removed) == above.sum()
+    assert len(suppressed) > 0
+    assert len(found) + len(suppressed) == above.sum()
     for label in (0, 1):
-        scores = np.concatenate([part.scores[part.labels == label] for part in (found, removed)])
+        scores = np.concatenate([part.scores[part.labels == label] for part in (found, suppressed)])
         assert sorted(scores) == sorted(look.scored.scores[:100, label][above[:, label]])
 
 
@@ -82,10 +82,10 @@ def test_another_detector_judges_the_same_regions(voc: Path, bundle: Path, look:
 def pictures_of(look: Look) -> list[Image.Image]:
     # So high that the names of the detections leave some of a small picture.
     threshold = float(look.scored.scores[:, :-1].max()) - 0.005
-    found, removed = look.detections(threshold, 0.1, 315), look.removed(threshold, 0.1, 315)
+    found, suppressed = look.detections(threshold, 0.1, 315), look.suppressed(threshold, 0.1, 315)
     return [
-        look.draw_detections(found), look.draw_removed(found, removed), look.draw_proposals(50),
-        look.draw_region(0),
+        look.draw_detections(found), look.draw_suppressed(found, suppressed),
+        look.draw_proposals(50), look.draw_region(0),
     ]  # fmt: skip
 
 

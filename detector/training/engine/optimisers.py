@@ -29,15 +29,15 @@ class DescentSettings(Settings):
     warmup: float = Field(0.0, ge=0)
     """In the unit of the training's length: epochs, or steps."""
     power: float = Field(0.5, gt=0)
-    """Of "poly"."""
+    """The exponent of "poly"."""
     decay: float = Field(0.96, gt=0, le=1)
-    """Of "decay": the factor ..."""
+    """The factor of "decay"."""
     decay_every: float = Field(8.0, gt=0)
-    """... and after how many epochs, or steps, it applies."""
+    """Epochs, or steps, after which "decay" applies its factor."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """AdamW: of the gradients' mean."""
+    """Of AdamW: the decay of the gradients' mean."""
     square_decay: float = Field(0.9, gt=0, lt=1)
-    """RMSProp and AdamW: of the gradients' square."""
+    """The decay of the gradients' mean square, of RMSProp and AdamW."""
     epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     decay_vectors: bool = True
@@ -54,7 +54,7 @@ class DescentSettings(Settings):
     sampling_seed: Seed | None = None
     """Of all that is drawn while training: what the members of an ensemble differ in."""
     save_every: int = Field(1000, ge=1)
-    """Steps."""
+    """Steps between two checkpoints."""
     max_bad_steps: int = Field(5, ge=1)
     """Stop after so many steps in a row with a loss or gradient that is not finite."""
 
