@@ -14,8 +14,7 @@ from detector.structures import Array
 def area(boxes: Array) -> Array:
     """Areas (N,) in square pixels; float64, so that sums of many are exact enough."""
     boxes = np.asarray(boxes, np.float64)
-    areas: Array = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return areas
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def iou(boxes: Array, other: Array) -> Array:
@@ -24,8 +23,7 @@ def iou(boxes: Array, other: Array) -> Array:
     shared = intersection(boxes, other)
     union = area(boxes)[:, None] + area(other)[None, :] - shared
     # Boxes clipped to nothing have no area, and two of them a union of 0.
-    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return ratio
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def iou_xywh(boxes: Array, other: Array) -> Array:
@@ -40,8 +38,7 @@ def iou_xywh(boxes: Array, other: Array) -> Array:
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]
     union = (boxes[:, 2] * boxes[:, 3])[:, None] + (other[:, 2] * other[:, 3])[None] - shared
-    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
-    return ratio
+    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
 def intersection(boxes: Array, other: Array) -> Array:
@@ -50,8 +47,7 @@ def intersection(boxes: Array, other: Array) -> Array:
     low = np.maximum(boxes[:, None, :2], other[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], other[None, :, 2:])
     sides = np.clip(high - low, 0, None)
-    shared: Array = sides[..., 0] * sides[..., 1]
-    return shared
+    return sides[..., 0] * sides[..., 1]
 
 
 def clip(boxes: Array, size: tuple[int, int]) -> Array:
@@ -99,8 +95,7 @@ def vote(centres: Array, boxes: Array, scores: Array, threshold: float) -> Array
     weight = (iou(centres, boxes) >= threshold) * np.asarray(scores, np.float64)[None]
     total = weight.sum(1, keepdims=True)
     voted = weight @ np.asarray(boxes, np.float64)
-    mean: Array = np.divide(voted, total, out=np.array(centres, np.float64), where=total > 0)
-    return mean
+    return np.divide(voted, total, out=np.array(centres, np.float64), where=total > 0)
 
 
 def flip_horizontally(boxes: Array, width: int) -> Array:

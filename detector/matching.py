@@ -39,5 +39,4 @@ def set_aside(boxes: Array, truth: Annotations, iou: float) -> Array:
     on_difficult = box_ops.iou(boxes, truth.boxes[truth.difficult]) >= iou
     shared = box_ops.intersection(boxes, truth.boxes[truth.crowd])
     in_crowd = shared >= min(iou, 0.5) * box_ops.area(boxes)[:, None]
-    mask: Array = np.logical_or(on_difficult.any(1), in_crowd.any(1))
-    return mask
+    return np.logical_or(on_difficult.any(1), in_crowd.any(1))

@@ -218,11 +218,10 @@ class Detections(_Rows):
         Raises SettingsError where supervision is not installed.
         """
         data = {"class_name": np.array(self._names(), dtype=str)} if self.classes else {}
-        made: supervision.Detections = _optional("supervision").Detections(
+        return _optional("supervision").Detections(
             xyxy=self.boxes.copy(), confidence=self.scores.copy(), class_id=self.labels.copy(),
             data=data,
         )  # fmt: skip
-        return made
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for each detection: label, class (where names are known), score, x1,
@@ -235,8 +234,7 @@ class Detections(_Rows):
             columns["class"] = self._names()
         columns["score"] = self.scores
         columns |= dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
-        made: pandas.DataFrame = _optional("pandas").DataFrame(columns)
-        return made
+        return _optional("pandas").DataFrame(columns)
 
     def to_coco(
         self,

@@ -115,8 +115,7 @@ def _duel(
 
 def _best(run: Run, image: Array, rounds: int) -> Array:
     # The least: whatever else the machine does only adds.
-    least: Array = np.min([seconds(lambda: run(image)) for _ in range(rounds)], 0)
-    return least
+    return np.min([seconds(lambda: run(image)) for _ in range(rounds)], 0)
 
 
 def _scaling(images: Sequence[Array], rounds: int) -> Table:

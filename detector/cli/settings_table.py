@@ -36,8 +36,7 @@ def settings_table(kind: str, rooms: Mapping[str, str]) -> str:
 
 def _class_of(name: str) -> type[BaseModel]:
     module, _, attribute = name.rpartition(".")
-    kind: type[BaseModel] = getattr(import_module(module), attribute)
-    return kind
+    return getattr(import_module(module), attribute)
 
 
 def _rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:

@@ -62,8 +62,7 @@ def filter_weights(start: float, step: float, size: int, length: int) -> Array:
     weight = np.clip(1 - np.abs(pixel + 0.5 - centre[:, None]) / reach, 0, None)
     weight /= weight.sum(1, keepdims=True)
     inside = (pixel >= 0) & (pixel < length)
-    weights: Array = weight[:, inside]
-    return weights
+    return weight[:, inside]
 
 
 def crop_reference(image: Array, box: Array, size: int, context: float = CONTEXT) -> Array:

@@ -86,8 +86,7 @@ def stratified_parts(
     for empty in set(range(len(shares))) - set(part):
         full = part == np.bincount(part, minlength=len(shares)).argmax()
         part[np.flatnonzero(full)[have[full, -1].argmin()]] = empty
-    parts: Array = part[group_of]
-    return parts
+    return part[group_of]
 
 
 def class_counts(dataset: Dataset) -> Array:

@@ -37,8 +37,7 @@ def near_duplicates(paths: Iterable[Path]) -> Array:
         pairs = np.array(list(known), np.int64)[alike(np.stack(list(known.values())))]
     shape = (len(hashes), len(hashes))
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape)
-    groups: Array = connected_components(links, directed=False)[1]
-    return groups
+    return connected_components(links, directed=False)[1]
 
 
 def difference_hash(path: Path) -> Array | None:
@@ -53,8 +52,7 @@ def difference_hash(path: Path) -> Array | None:
     small = cv2.resize(grey, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     if small.std() < LEAST_CONTRAST:
         return None
-    darker: Array = small[:, :-1] < small[:, 1:]
-    return darker
+    return small[:, :-1] < small[:, 1:]
 
 
 def alike(bits: Array, block: int = 1024) -> Array:

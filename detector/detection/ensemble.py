@@ -175,14 +175,12 @@ class _Top:
     widths: tuple[int, ...]
 
     def features(self, maps: Tensor) -> Tensor:
-        features: Tensor = self.network.features(maps)
-        return features
+        return self.network.features(maps)
 
     def outputs(self, maps: Tensor) -> Tensor:
         """Logits with the columns of the heads beside them, in one pass."""
         if self.heads is None:
-            logits: Tensor = self.network(maps)
-            return logits
+            return self.network(maps)
         features = self.features(maps)
         return torch.cat([self.network.classifier(features), self.heads(features)], 1)
 

@@ -82,8 +82,7 @@ def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) ->
     engine, options = parse_engine(text) or (text, {})
     inherited = stored.options if engine == stored.engine else {}  # another has other options
     workers = {} if threads is None else {"threads": threads}
-    proposer: Proposer = build_engine(engine, {**inherited, **workers, **options})
-    return proposer
+    return build_engine(engine, {**inherited, **workers, **options})
 
 
 def _precision(name: str, device: torch.device) -> Precision:

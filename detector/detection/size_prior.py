@@ -57,8 +57,7 @@ class SizePrior(Settings):
             window = min(size[0], tile), min(size[1], tile)
             fits = (boxes[:, 2:] - boxes[:, :2] <= window[::-1]).all(1)
             sides = np.where(fits, sides_of(boxes, window), sides)
-        values: Array = np.interp(np.log(sides), np.log(self.sides), self.log_odds)
-        return values
+        return np.interp(np.log(sides), np.log(self.sides), self.log_odds)
 
 
 def fit_prior(
@@ -95,8 +94,7 @@ def fit_prior(
 def sides_of(boxes: Array, size: tuple[int, int]) -> Array:
     """The square root of the share of the image that each box (N, 4) covers; `size` is (H, W)."""
     shares = area(np.asarray(boxes, np.float64)) / (size[0] * size[1])
-    sides: Array = np.sqrt(np.maximum(shares, 1e-12))  # their logarithms are finite
-    return sides
+    return np.sqrt(np.maximum(shares, 1e-12))  # their logarithms are finite
 
 
 def with_prior(scores: Array, log_odds: Array) -> Array:

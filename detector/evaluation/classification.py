@@ -18,8 +18,7 @@ def hits(scores: Array, labels: Array, k: int) -> Array:
     """
     of_label = np.take_along_axis(scores, labels[:, None], 1)
     ahead = (scores >= of_label).sum(1) - 1  # the label itself is not ahead
-    found: Array = (ahead < k) & ~np.isnan(of_label[:, 0])
-    return found
+    return (ahead < k) & ~np.isnan(of_label[:, 0])
 
 
 class Row(NamedTuple):

@@ -33,15 +33,13 @@ class LinearScores:
 
     def margins(self, features: Array) -> Array:
         """Margins (N, K) of features (N, F): positive on the side of the objects."""
-        margins: Array = features @ self.weight.T + self.bias
-        return margins
+        return features @ self.weight.T + self.bias
 
     def scores(self, features: Array) -> Array:
         """Scores (N, K) in [0, 1] of features (N, F)."""
         # exp overflows beyond 709.
         logits = np.clip(self.slope * self.margins(features) + self.offset, -700, 700)
-        scores: Array = 1 / (1 + np.exp(-logits))
-        return scores
+        return 1 / (1 + np.exp(-logits))
 
 
 @dataclass(frozen=True, eq=False)

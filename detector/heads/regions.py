@@ -47,8 +47,7 @@ class DescribedImage:
 
     def is_object(self, label: int, iou: float) -> Array:
         """Mask (N,) of regions whose IoU with an object of the class is at least `iou`."""
-        mask: Array = self._owners(label, iou) >= 0
-        return mask
+        return self._owners(label, iou) >= 0
 
     def is_background(self, label: int, below: float) -> Array:
         """Mask (N,) of regions whose IoU with every object of the class is less than `below`.
@@ -57,8 +56,7 @@ class DescribedImage:
         """
         if self.background_of is not None and label not in self.background_of:
             return np.zeros(len(self.boxes), bool)
-        mask: Array = self._owners(label, below) == BACKGROUND
-        return mask
+        return self._owners(label, below) == BACKGROUND
 
     def _owners(self, label: int, iou: float) -> Array:
         # Difficult ones and crowds too, so that regions on them are ignored, not background.

@@ -98,8 +98,7 @@ def load_head(
         tensors = load(data)
     _check_values(tensors, label)
     kinds = {"svm": LinearScores, "regression": BoxRegression, "class": ClassHead}
-    loaded: LinearScores | BoxRegression = kinds[head.kind](**tensors)
-    return loaded
+    return kinds[head.kind](**tensors)
 
 
 def encode_examples(examples: ClassExamples) -> tuple[ExamplesManifest, bytes]:

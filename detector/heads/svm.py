@@ -72,8 +72,7 @@ class HardNegativeMining:
     def margins(self, features: Array) -> Array:
         """Margins (N,) of features (N, F)."""
         assert self.weight is not None
-        margins: Array = features @ self.weight + self.bias
-        return margins
+        return features @ self.weight + self.bias
 
     def partial_fit(self, features: Array) -> None:
         """Add the negatives (N, F) of one image that are hard and not in the cache already; fit

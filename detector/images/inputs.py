@@ -66,5 +66,4 @@ def _tensor_pixels(tensor: torch.Tensor) -> Array:
             f"a tensor of an image is uint8 from 0 to 255 or floating point from 0 to 1; this one"
             f" is {tensor.dtype}"
         )
-    pixels: Array = np.ascontiguousarray(tensor.detach().permute(1, 2, 0).cpu().numpy())
-    return pixels
+    return np.ascontiguousarray(tensor.detach().permute(1, 2, 0).cpu().numpy())

@@ -59,8 +59,7 @@ class AuxiliaryHead(nn.Module):
                 "train with 224-pixel input, or with auxiliary=False"
             )
         x = F.relu(self.hidden(self.conv(x).flatten(1)))
-        logits: Tensor = self.classifier(self.dropout(x))
-        return logits
+        return self.classifier(self.dropout(x))
 
 
 class GoogLeNet(StagedNetwork):

@@ -83,8 +83,7 @@ class AuxiliaryHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(x, 5) if self.adaptive else F.avg_pool2d(x, 5, stride=3)
         x = self.conv2(self.conv1(x))
-        logits: Tensor = self.classifier(x.mean((2, 3), dtype=torch.float32))
-        return logits
+        return self.classifier(x.mean((2, 3), dtype=torch.float32))
 
 
 class InceptionV3(StagedNetwork):

@@ -57,8 +57,7 @@ class SeparableConvReLU(nn.Module):
         self.pointwise = ConvReLU(between, outputs, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pointwise(self.depthwise(x))
-        return out
+        return self.pointwise(self.depthwise(x))
 
 
 class MaxPool(nn.Module):
@@ -88,8 +87,7 @@ class HalvingPool(nn.Module):
         if height % 2 or width % 2:
             # With zeros: after a ReLU no maximum is below them.
             x = F.pad(x, (width % 2, 0, height % 2, 0))
-        pooled: Tensor = self.pool(x)
-        return pooled
+        return self.pool(x)
 
 
 class LocalResponseNorm(nn.Module):

@@ -60,5 +60,4 @@ class NetworkInNetwork(nn.Module):
         return last.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
+        return self.classifier(self.features(x))

@@ -69,8 +69,7 @@ class Top(nn.Module):
         return x.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(self.features(x)))
-        return logits
+        return self.classifier(self.dropout(self.features(x)))
 
 
 def _check_cut(

@@ -47,5 +47,4 @@ class ZooNetwork(nn.Module):
         return pooled.float()
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
+        return self.classifier(self.features(x))

@@ -95,5 +95,4 @@ def whole_here(boxes: Array, views: Array, position: int, size: tuple[int, int])
     free_after = (views[:, 2:] >= last + _MARGIN) | (views[:, 2:] == (width, height))
     whole = (free & free_after).all(2)  # (N, W)
     is_window = (np.round(boxes) == views[position]).all(1)
-    stays: Array = (whole[:, position] | ~whole.any(1)) & ~is_window
-    return stays
+    return (whole[:, position] | ~whole.any(1)) & ~is_window

@@ -39,8 +39,7 @@ class Logistic(NamedTuple):
     bias: float
 
     def __call__(self, evidence: Array) -> Array:
-        probability: Array = 1 / (1 + np.exp(-(evidence @ np.array(self.weights) + self.bias)))
-        return probability
+        return 1 / (1 + np.exp(-(evidence @ np.array(self.weights) + self.bias)))
 
 
 # Of a mistake in one of twenty labels, by the columns of `box_evidence` and `overlooked_evidence`.
@@ -197,5 +196,4 @@ def _support(truth: Annotations, regions: RegionScores) -> Array:
 
 def _log_odds(scores: Array) -> Array:
     bounded = np.clip(np.asarray(scores, np.float64), LEAST, MOST)
-    odds: Array = np.log(bounded / (1 - bounded))
-    return odds
+    return np.log(bounded / (1 - bounded))

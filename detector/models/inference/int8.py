@@ -200,18 +200,16 @@ class QuantisedConvReLU(PackedConvolution):
         self.out = (1.0, 0, torch.float32) if out_step is None else (out_step, 0, torch.uint8)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.onednn.qconv_pointwise(
+        return torch.ops.onednn.qconv_pointwise(
             x, self.step, self.zero, self.packed(x), self.scale, self.zeros, self.bias,
             self.stride, self.padding, [1, 1], 1, *self.out, "relu", [], "",
         )  # fmt: skip
-        return out
 
     def _pack(self, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.onednn.qconv_prepack(
+        return torch.ops.onednn.qconv_prepack(
             self.weight, self.scale, self.step, self.zero,
             self.stride, self.padding, [1, 1], 1, list(x.shape),
         )  # fmt: skip
-        return packed
 
 
 class PoolInSteps(NumbaMaxPool):

@@ -75,16 +75,14 @@ class FusedConvReLU(PackedConvolution):
     def forward(self, x: Tensor) -> Tensor:
         if not self.fused:
             return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding), True)
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        return torch.ops.mkldnn._convolution_pointwise(
             x, self.packed(x), self.bias, self.padding, self.stride, [1, 1], 1, "relu", [], ""
         )
-        return out
 
     def _pack(self, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        return torch.ops.mkldnn._reorder_convolution_weight(
             self.weight, self.padding, self.stride, [1, 1], 1, list(x.shape)
         )
-        return packed
 
 
 def _has_fused_convolution(weight: Tensor) -> bool:

@@ -95,8 +95,7 @@ def load_torchvision_inception(
     names = dict(zip(trunk_first, model.state_dict(), strict=True))
     fit(model, {names.get(name, name): tensor for name, tensor in tensors.items()}, source)
     model.normalisation = HALF
-    loaded: nn.Module = model
-    return loaded
+    return model
 
 
 def load_torchvision_network(

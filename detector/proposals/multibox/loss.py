@@ -47,8 +47,7 @@ class Losses(NamedTuple):
 
 def residuals(boxes: Array, priors: Priors) -> Array:
     """Residuals (M, K, 4) of (M, 4) boxes to each prior, in units of its deviation."""
-    offsets: Array = (boxes[:, None] - priors.boxes[None]) / priors.deviation[None]
-    return offsets
+    return (boxes[:, None] - priors.boxes[None]) / priors.deviation[None]
 
 
 def assign(cost: Array) -> tuple[Array, Array]:
@@ -62,8 +61,7 @@ def assign(cost: Array) -> tuple[Array, Array]:
     objects, predictions = cost.shape
     # M objects with M candidates each may then need every prediction.
     if objects == 0 or objects * objects >= predictions:
-        every: tuple[Array, Array] = linear_sum_assignment(cost)
-        return every
+        return linear_sum_assignment(cost)
     if objects == 1:
         return np.zeros(1, np.int64), cost.argmin(1)
     columns = np.unique(np.argpartition(cost, objects - 1, axis=1)[:, :objects])

@@ -123,8 +123,7 @@ class MultiBoxNetwork(nn.Module):
         self.trunk, self.heads = trunk, heads
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = self.heads(self.trunk(crops))
-        return outputs
+        return self.heads(self.trunk(crops))
 
 
 def build_heads(

@@ -126,8 +126,7 @@ def _cut_off(inside: Array, windows: Array) -> Array:
     near = np.concatenate([inside[..., :2] < BORDER, inside[..., 2:] > 1 - BORDER], -1)
     # 1e-9: the last window of a row ends at 1 up to rounding.
     goes_on = np.concatenate([windows[:, :2] > 1e-9, windows[:, 2:] < 1 - 1e-9], -1)
-    cut: Array = (near & goes_on[:, None]).any(-1)
-    return cut
+    return (near & goes_on[:, None]).any(-1)
 
 
 class SingleOutput(nn.Module):

@@ -45,16 +45,14 @@ def _srgb_to_linear() -> Array:
     """Linear light of each byte: (256,) int32, white is `_UNIT - 1` (IEC 61966-2-1)."""
     v = np.arange(256) / 255
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
-    table: Array = np.rint(linear * (_UNIT - 1)).astype(np.int32)
-    return table
+    return np.rint(linear * (_UNIT - 1)).astype(np.int32)
 
 
 def _lab_curve() -> Array:
     """CIE f(t), a cube root with a linear foot: (_UNIT,) int32, where `_UNIT` is 1."""
     t = np.arange(_UNIT) / (_UNIT - 1)
     f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t * (29 / 6) ** 2 / 3 + 4 / 29)
-    table: Array = np.rint(f * _UNIT).astype(np.int32)
-    return table
+    return np.rint(f * _UNIT).astype(np.int32)
 
 
 def _xyz_matrix() -> Array:
@@ -105,8 +103,7 @@ def planes(image: Array, colour: str) -> Array:
 
 def _intensity(r: Array, g: Array, b: Array) -> Array:
     # Rec. 601 luma in 1/65536, as MATLAB's rgb2gray.
-    luma: Array = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
-    return luma
+    return (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
 
 
 def _rounded_ratio(part: Array, whole: Array, empty: int) -> Array:

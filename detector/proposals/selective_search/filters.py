@@ -37,8 +37,7 @@ def gaussian_derivative(sigma: float) -> Array:
     radius = math.ceil(3.5 * sigma)
     x = np.arange(-radius, radius + 1)
     slope = x * np.exp(-(x**2) / (2 * sigma**2))
-    weights: Array = np.rint(slope / (slope * x).sum() * (1 << WEIGHT_BITS)).astype(np.int32)
-    return weights
+    return np.rint(slope / (slope * x).sum() * (1 << WEIGHT_BITS)).astype(np.int32)
 
 
 def _weighted_differences(plane: Array, weights: Array, axis: int, turn: int) -> Array:

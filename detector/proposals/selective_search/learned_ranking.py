@@ -48,8 +48,7 @@ class Weights(NamedTuple):
     def scores(self, region_features: Array) -> Array:
         """Log-odds (N,) of being an object, up to a constant, for features (N, 15)."""
         z = np.clip((region_features - self.mean) / self.deviation, -REACH, REACH)
-        scores: Array = (z * self.linear + z * z * self.square).sum(1)
-        return scores
+        return (z * self.linear + z * z * self.square).sum(1)
 
 
 @cache

@@ -24,8 +24,7 @@ def chance(seed: int, name: str, count: int) -> Array:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
     # 53 bits fit a double exactly; + 1, since 0 would put a region first wherever it stands.
-    drawn: Array = ((z >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
-    return drawn
+    return ((z >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
 
 
 def sort_keys(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array:
@@ -37,8 +36,7 @@ def sort_keys(name: str, hierarchy: Hierarchy, seed: int, ranking: str) -> Array
         # hierarchy, since the position depends on how many leaves a strategy has, and the area does
         # not.
         sides = (hierarchy.boxes[:, 2:] - hierarchy.boxes[:, :2]).astype(np.float64)
-        keys: Array = -sides.prod(1) * drawn
-        return keys
+        return -sides.prod(1) * drawn
     return drawn * np.arange(count, 0, -1)  # the last, the whole image, has position 1
 
 

@@ -109,5 +109,4 @@ def _intersection(
 ) -> float:
     shared = np.minimum(normalise(counts[region], size[0]), normalise(counts[other], size[1]))
     groups = counts.shape[1] // bins
-    share: float = int(shared.sum()) / (groups * FULL)
-    return share
+    return int(shared.sum()) / (groups * FULL)

@@ -112,8 +112,7 @@ class FeatureCache:
 
     def _state(self) -> dict[str, object]:
         try:
-            state: dict[str, object] = json.loads((self.folder / "bank.json").read_text())
-            return state
+            return json.loads((self.folder / "bank.json").read_text())
         except (OSError, ValueError):
             return {}
 

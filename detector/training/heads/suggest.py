@@ -131,8 +131,7 @@ def _describe(detector: Detector, paths: Sequence[Path], quiet: bool) -> Array:
         features.append(describe_regions(detector, image, np.array([[0, 0, width, height]]))[0])
     vectors = np.concatenate(features).astype(np.float64)
     vectors -= vectors.mean(0)  # features of a network are above 0: all point one way
-    scaled: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return scaled
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _dataset_of(paths: Sequence[Path]) -> Dataset:

@@ -38,8 +38,7 @@ def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float =
         return np.full(len(boxes), LEFT_OUT)
     which, _ = match_to_objects(boxes, sample.annotations, least_iou)
     # BACKGROUND (-1) and IGNORE (-2) index the two entries at the end.
-    labels: Array = np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
-    return labels
+    return np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
 
 
 def log_loss(

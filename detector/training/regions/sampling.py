@@ -221,8 +221,7 @@ class RegionPool:
         )
         # Each object equally often, however many regions it has.
         offset = (rng.random(count) * self._count[objects]).astype(np.int64)
-        rows: Array = self._by_object[self._first[objects] + offset]
-        return rows
+        return self._by_object[self._first[objects] + offset]
 
     def batch(self, rows: Array, flip: Array) -> RegionBatch:
         """The given rows with their targets."""
