@@ -138,8 +138,7 @@ def conv(
 def behind(inputs: int, between: int, outputs: int) -> Callable[[], nn.Module]:
     """A 5x5 convolution behind a 1x1 reduction."""
     return chain(
-        partial(nn.Conv2d, inputs, between, 1),
-        partial(nn.Conv2d, between, outputs, 5, padding=2),
+        partial(nn.Conv2d, inputs, between, 1), partial(nn.Conv2d, between, outputs, 5, padding=2)
     )
 
 

@@ -48,8 +48,7 @@ def test_two_processes_unless_somebody_wants_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("options", "workers"),
-    [([], {"gw0", "gw1"}), (["-p", "no:xdist", "--pdb"], {"alone"})],
+    ("options", "workers"), [([], {"gw0", "gw1"}), (["-p", "no:xdist", "--pdb"], {"alone"})]
 )
 def test_where_tests_run(options: list[str], workers: set[str], tmp_path: Path) -> None:
     """With the project's own settings, in a process of its own."""

@@ -42,8 +42,7 @@ def main(
         typer.Option(help="All but COCO: the class list, separated by commas. [recognised]"),
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option(help="COCO, tools: folder of the images. [looked for]"),
+        Path | None, typer.Option(help="COCO, tools: folder of the images. [looked for]")
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Check the annotations only; open no image.")
@@ -60,8 +59,7 @@ def main(
         typer.Option(help="Write the JSON there, too; --weights: folder of the results. [out]"),
     ] = None,
     weights: Annotated[
-        str | None,
-        typer.Option(help="Find wrong labels with this bundle: a folder, or shipped."),
+        str | None, typer.Option(help="Find wrong labels with this bundle: a folder, or shipped.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="--weights: which part, such as train. [all]")

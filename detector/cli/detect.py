@@ -81,13 +81,7 @@ def main(
         return 3
     from detector.cli.detecting.boxes import foreign_boxes, tell_outside
     from detector.cli.detecting.loading import Running, load
-    from detector.cli.detecting.results import (
-        clear,
-        sorted_rows,
-        tell,
-        write_labels,
-        write_results,
-    )
+    from detector.cli.detecting.results import clear, sorted_rows, tell, write_labels, write_results
     from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
     from detector.progress.interruption import stop_gently

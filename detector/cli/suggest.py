@@ -33,8 +33,7 @@ def main(
         list[str], typer.Option(help="Photographs with labels, or their folder; may repeat.")
     ] = [],  # noqa: B006
     format: Annotated[
-        str | None,
-        typer.Option(help="Label files: yolo, voc, coco, labelme, label-studio, cvat."),
+        str | None, typer.Option(help="Label files: yolo, voc, coco, labelme, label-studio, cvat.")
     ] = None,
     device: option.Device = "auto",
     precision: option.Precision = "auto",

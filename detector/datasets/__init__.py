@@ -1,13 +1,6 @@
 """Readers of annotated images: every format becomes a `Dataset`."""
 
-from detector.datasets.dataset import (
-    COCO_TO_VOC,
-    VOC_CLASSES,
-    Dataset,
-    Dropped,
-    Sample,
-    join,
-)
+from detector.datasets.dataset import COCO_TO_VOC, VOC_CLASSES, Dataset, Dropped, Sample, join
 from detector.datasets.formats.coco import read_coco
 from detector.datasets.formats.ilsvrc import read_ilsvrc
 from detector.datasets.formats.recognise import detect_format, read_dataset

@@ -149,11 +149,7 @@ class InceptionV3(StagedNetwork):
 
 
 def inception_v2(
-    num_outputs: int,
-    *,
-    layout: Layout = "table1",
-    norm_auxiliary: bool = False,
-    **options: Any,
+    num_outputs: int, *, layout: Layout = "table1", norm_auxiliary: bool = False, **options: Any
 ) -> InceptionV3:
     """Build Inception-v2 as in Table 1 of arXiv 1512.00567.
 

@@ -13,13 +13,7 @@ class ConvReLU(nn.Module):
     """Convolution and ReLU: with a bias as published, or with batch normalisation in its place."""
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int | tuple[int, int],
-        *,
-        norm: bool,
-        **conv: Any,
+        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, norm: bool, **conv: Any
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **conv)

@@ -26,11 +26,7 @@ class NetworkInNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        num_outputs: int,
-        *,
-        dropout: float = 0.5,
-        generator: torch.Generator | None = None,
+        self, num_outputs: int, *, dropout: float = 0.5, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.normalisation: Normalisation = CENTRED

@@ -93,11 +93,7 @@ def whole_number(where: str, text: str, layout: str) -> int:
 
 
 def gather(
-    path: Path,
-    dataset: Dataset,
-    rows: Iterable[Row | None],
-    unmatched: Unmatched,
-    to_xywh: Convert,
+    path: Path, dataset: Dataset, rows: Iterable[Row | None], unmatched: Unmatched, to_xywh: Convert
 ) -> dict[str, Detections]:
     """Gather rows by image, in the file's order; None stands for a row that `unmatched` has
     counted.

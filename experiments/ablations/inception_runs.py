@@ -92,10 +92,7 @@ def announced(rows: Sequence[Row], runs: Sequence[Run], judged: LabelledImages) 
 
 
 def measure_all(
-    runs: Sequence[Run],
-    images: LabelledImages,
-    judged: LabelledImages,
-    context: RunContext,
+    runs: Sequence[Run], images: LabelledImages, judged: LabelledImages, context: RunContext
 ) -> Iterator[tuple[Run, Result]]:
     """Yield each run and its result, until the last or `context.stop`; kept results are read."""
     waiting = sum(kept(run, judged) is None for run in runs)
@@ -121,10 +118,7 @@ def measure_all(
 
 
 def measure(
-    run: Run,
-    images: LabelledImages,
-    judged: LabelledImages,
-    context: RunContext,
+    run: Run, images: LabelledImages, judged: LabelledImages, context: RunContext
 ) -> Result | None:
     """Train unless that is done, evaluate, and write the result; None if it was asked to stop."""
     readable = not SkippedFiles(run.folder, context.group, resumed=True)

@@ -40,11 +40,7 @@ def data(tmp_path: Path) -> Path:
             {"id": number, "image_id": number, "category_id": 1, "bbox": CAT, "area": 2400,
              "iscrowd": 0}
         )  # fmt: skip
-    whole = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "cat"}],
-    }
+    whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "instances.json").write_text(json.dumps(whole))
     return tmp_path / "instances.json"
 

@@ -131,11 +131,7 @@ def test_yolo_gets_lists_of_images(command: Run, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(
-    command: Run,
-    tmp_path: Path,
-    options: tuple[object, ...],
-    code: int,
-    said: str,
+    command: Run, tmp_path: Path, options: tuple[object, ...], code: int, said: str
 ) -> None:
     write_shots(tmp_path, 2)
     stopped, _, error = command(

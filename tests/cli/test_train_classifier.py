@@ -442,11 +442,7 @@ def test_weights_that_a_run_starts_from_keep_their_meaning_at_another_scale_of_p
         (["--device", "gpu7"], "device gpu7", 2),
         (["--start", "/nowhere.safetensors"], "no such file", 3),
         (["--data", "ONE_CLASS"], "all images are of one class, red, so", 3),
-        (
-            ["--start", str(SHIPPED)],
-            "holds a googlenet, but architecture is set to small",
-            2,
-        ),
+        (["--start", str(SHIPPED)], "holds a googlenet, but architecture is set to small", 2),
     ],
 )
 def test_wrong_options_are_one_sentence(options, message, code, pictures, tmp_path, capsys):

@@ -62,10 +62,7 @@ def test_of_bounded_threads_each_search_has_one(config, tmp_path, monkeypatch, c
 @pytest.mark.parametrize("name", ["train_regions", "train_multibox"])
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ([], "give --data"),
-        (["--split", "train"], "--split is of every --data"),
-    ],
+    [([], "give --data"), (["--split", "train"], "--split is of every --data")],
 )
 def test_options_that_would_change_nothing_are_refused(
     name, options, message, tmp_path: Path, capsys

@@ -139,11 +139,7 @@ MISTAKES: list[tuple[str, ...]] = [
     ("evaluate classifier --data empty --weights small.pth --crops 3", "--crops", "1, 10, 144"),
     ("evaluate classifier --data nowhere --weights small.pth", "small.pth", "--set architecture"),
     ("propose evaluate --data voc --split val --budgets ten", "--budgets ten", "numbers"),
-    (
-        "propose evaluate --data voc --split val --engine none.sqlite",
-        "none.sqlite",
-        "a cache file",
-    ),
+    ("propose evaluate --data voc --split val --engine none.sqlite", "none.sqlite", "a cache file"),
     ("propose run a.jpg --set prset=fast", "prset", "preset"),
     ("propose run a.jpg --set preset", "--set preset", "NAME=VALUE"),
     ("propose run a.jpg --engine opencvv", "opencvv", "selective-search"),

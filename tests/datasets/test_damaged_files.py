@@ -84,9 +84,7 @@ def _address_space() -> int:
 
 
 @pytest.mark.parametrize(
-    "numbers",
-    [range(25), pytest.param(range(25, 500), marks=pytest.mark.slow)],
-    ids=["25", "500"],
+    "numbers", [range(25), pytest.param(range(25, 500), marks=pytest.mark.slow)], ids=["25", "500"]
 )
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_good_files_are_read_and_damaged_ones_read_or_refused(

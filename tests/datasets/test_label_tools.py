@@ -347,11 +347,7 @@ def test_the_size_of_the_raw_frame_is_refused(tmp_path: Path, tool: str) -> None
         ("t.json", '[{"from_name": "x"', "not JSON"),
         ("t.json", '[{"image": "a.jpg", "label": [{"rectanglelabels": []}]}]', "not as JSON-MIN"),
         ("t.json", '[{"data": {"image": 1}, "annotations": []}]', "its data name no image"),
-        (
-            "x.xml",
-            "<annotations><track/></annotations>",
-            "of a video; export it as CVAT for",
-        ),
+        ("x.xml", "<annotations><track/></annotations>", "of a video; export it as CVAT for"),
         ("x.xml", "<annotations><image></annotations>", "not well-formed XML"),
         ("x.xml", "<!DOCTYPE x><annotations><image/></annotations>", "document type"),
         ("x.xml", "<annotations><meta/></annotations>", "no usable image"),

@@ -26,13 +26,7 @@ from detector.cli import demo  # noqa: E402
 from detector.cli.app import run_tool  # noqa: E402
 from detector.datasets import read_dataset  # noqa: E402
 from detector.demo.lessons import Machine, open_photograph  # noqa: E402
-from detector.demo.page import (  # noqa: E402
-    DETECTIONS,
-    PROPOSALS,
-    REGION,
-    SUPPRESSED,
-    Page,
-)
+from detector.demo.page import DETECTIONS, PROPOSALS, REGION, SUPPRESSED, Page  # noqa: E402
 
 VIEWS = (DETECTIONS, SUPPRESSED, PROPOSALS, REGION)
 

@@ -315,10 +315,7 @@ BAD = {
     "huge header": (lambda f: spoil_bytes(f, huge_header, honest=True), "not a safetensors"),
     "empty file": (lambda f: spoil_bytes(f, lambda d: b"", honest=True), "not a safetensors"),
     "missing tensor": (tensors(lambda t: t.pop("bn.weight")), r"bn\.weight is missing"),
-    "foreign tensor": (
-        tensors(lambda t: t.update(extra=torch.zeros(2))),
-        "extra does not belong",
-    ),
+    "foreign tensor": (tensors(lambda t: t.update(extra=torch.zeros(2))), "extra does not belong"),
     "wrong shape": (
         tensors(lambda t: t.update({"conv.weight": torch.zeros(4, 3, 5, 5)})),
         r"conv\.weight has shape \(4, 3, 5, 5\), expected \(4, 3, 3, 3\)",

@@ -64,10 +64,7 @@ def many(scores: list[float], labels: list[int]) -> Detections:
 
 
 def test_the_best_of_each_class_stay_over_all_images() -> None:
-    results = {
-        "a": many([0.9, 0.5, 0.1], [CAT, CAT, DOG]),
-        "b": many([0.7, 0.6], [CAT, CAT]),
-    }
+    results = {"a": many([0.9, 0.5, 0.1], [CAT, CAT, DOG]), "b": many([0.7, 0.6], [CAT, CAT])}
     capped = cap_per_class(results, 2)
     assert capped["a"].scores.tolist() == pytest.approx([0.9, 0.1])
     assert capped["b"].scores.tolist() == pytest.approx([0.7])

@@ -144,7 +144,7 @@ def _cvat(_: Path) -> list[bytes]:
         b'<image id="0" name="a.jpg" width="24" height="18">'
         b'<box label="cat" occluded="0" xtl="1.5" ytl="2" xbr="9" ybr="9" rotation="20.0">'
         b'<attribute name="difficult">false</attribute></box>'
-        b'<polygon label="dog" points="1.0,2.0;10.0,2.0;10.0,11.5"/></image></annotations>',
+        b'<polygon label="dog" points="1.0,2.0;10.0,2.0;10.0,11.5"/></image></annotations>'
     ]
 
 

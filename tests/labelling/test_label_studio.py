@@ -27,12 +27,7 @@ with warnings.catch_warnings():  # those of Flask 1.1, which label-studio-ml pin
     from detector.labelling import label_studio, label_studio_server
     from detector.labelling.label_studio import InceptionBackend, Machine, loaded
     from detector.labelling.label_studio_client import LabelStudio
-    from detector.labelling.label_studio_regions import (
-        boxes_of,
-        regions_of,
-        results_of,
-        setup_of,
-    )
+    from detector.labelling.label_studio_regions import boxes_of, regions_of, results_of, setup_of
     from detector.labelling.label_studio_server import Jobs, learn, make_app
 
 from detector import Detections, load_detector, read_image

@@ -261,11 +261,9 @@ def test_protocol_buffers(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".caffemodel"])
 def test_cut_anywhere(suffix: str, tmp_path: Path, rng: np.random.Generator) -> None:
-    whole = {
-        ".safetensors": WHOLE,
-        ".pth": saved(GOOD),
-        ".caffemodel": layer([3, 2], bytes(24)),
-    }[suffix]
+    whole = {".safetensors": WHOLE, ".pth": saved(GOOD), ".caffemodel": layer([3, 2], bytes(24))}[
+        suffix
+    ]
     path = tmp_path / f"a{suffix}"
     for at in rng.integers(0, len(whole), 20):
         path.write_bytes(whole[:at])

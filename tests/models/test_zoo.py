@@ -11,12 +11,7 @@ from detector.models.torchvision_zoo import ZooNetwork
 from detector.models.weights.outside import load_torchvision_network
 from detector.models.weights.pretrained import replace_classifier
 
-NAMES = [
-    "alexnet",
-    pytest.param("vgg16", marks=pytest.mark.slow),
-    "resnet50",
-    "densenet121",
-]
+NAMES = ["alexnet", pytest.param("vgg16", marks=pytest.mark.slow), "resnet50", "densenet121"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,13 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.proposals.multibox.loss import (
-    LossSettings,
-    assign,
-    match,
-    multibox_loss,
-    residuals,
-)
+from detector.proposals.multibox.loss import LossSettings, assign, match, multibox_loss, residuals
 from detector.proposals.multibox.priors import Priors
 
 # Two priors, the left and the right half, both of deviation 0.1.

@@ -8,11 +8,7 @@ from sklearn.datasets import load_sample_image
 
 from detector import boxes as box_ops
 from detector.errors import ImageError, SettingsError
-from detector.proposals.selective_search import (
-    SelectiveSearch,
-    SelectiveSearchSettings,
-    Strategy,
-)
+from detector.proposals.selective_search import SelectiveSearch, SelectiveSearchSettings, Strategy
 from detector.proposals.selective_search.strategies import preset
 from detector.structures import Array
 

@@ -162,10 +162,7 @@ def test_a_missing_file_says_how_to_make_it(path):
 
 def test_a_reader_cannot_write(path):
     ProposalStore(path, "rw").close()
-    with (
-        ProposalStore(path) as store,
-        pytest.raises(ProposalError, match="opened for reading"),
-    ):
+    with ProposalStore(path) as store, pytest.raises(ProposalError, match="opened for reading"):
         store.put(key(1), FAST, some())
 
 

@@ -154,11 +154,7 @@ def test_a_class_is_found_by_name_and_without_one_by_id(tmp_path: Path, dataset:
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(
-    tmp_path: Path,
-    dataset: Dataset,
-    content: Any,
-    error: type[DetectorError],
-    message: str,
+    tmp_path: Path, dataset: Dataset, content: Any, error: type[DetectorError], message: str
 ) -> None:
     path = saved(tmp_path, content)
     with pytest.raises(error, match=message) as refused:

@@ -132,8 +132,7 @@ def test_without_flip_the_same_views_are_never_mirrored(dataset):
 
 @pytest.mark.parametrize("kind", [PatchSettings, ViewSettings])
 @pytest.mark.parametrize(
-    "said",
-    [{"min_area": 0.9, "max_area": 0.6}, {"min_aspect": 1.5}, {"max_aspect": float("inf")}],
+    "said", [{"min_area": 0.9, "max_area": 0.6}, {"min_aspect": 1.5}, {"max_aspect": float("inf")}]
 )
 def test_limits_of_a_part_that_cannot_be_met_are_refused(kind, said):
     with pytest.raises(ValueError, match=next(iter(said))):

@@ -39,12 +39,7 @@ class Seen(NamedTuple):
 
 
 def detect(
-    dataset: Dataset,
-    bundle: Path,
-    chosen: EvaluateSettings,
-    device: str,
-    out: Path,
-    quiet: bool,
+    dataset: Dataset, bundle: Path, chosen: EvaluateSettings, device: str, out: Path, quiet: bool
 ) -> tuple[Seen, int]:
     """Run the bundle and write detections.json; its regions, and the number of failed images."""
     manifest, digest = read_manifest(bundle), bundle_sha256(bundle)

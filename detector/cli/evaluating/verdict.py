@@ -73,12 +73,7 @@ class Verdict:
                 + ("; --set max_dets=NUMBER sets another" if most == MAX_DETS else "")
             )
         evaluation = replace(evaluation, extras={**evaluation.extras, **extras})
-        about = {
-            "data": dataset.name,
-            "images": len(dataset),
-            **judged,
-            "command": self.command,
-        }
+        about = {"data": dataset.name, "images": len(dataset), **judged, "command": self.command}
         out.mkdir(parents=True, exist_ok=True)
         for name in WRITTEN:  # of an earlier run, which may be about something else
             for old in out.glob(name):

@@ -11,13 +11,7 @@ from pathlib import Path
 from detector.datasets.check.index import Asked, Index, Picture
 from detector.datasets.dataset import VOC_CLASSES, Ledger
 from detector.datasets.formats.annotation_files import decoded, read_limited
-from detector.datasets.formats.voc import (
-    CONVENTION,
-    class_names,
-    entries_of,
-    names_in,
-    read_trees,
-)
+from detector.datasets.formats.voc import CONVENTION, class_names, entries_of, names_in, read_trees
 from detector.datasets.formats.voc_files import MAX_LIST_BYTES, VocFolder, folders_of, lists_of
 from detector.datasets.formats.xml_files import text_of
 from detector.errors import AnnotationError

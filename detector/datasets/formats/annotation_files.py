@@ -54,9 +54,7 @@ def read_text(path: Path) -> str:
 
 
 def listed_name(
-    line: str,
-    find: Callable[[str], str | None],
-    numbers: Collection[int] | None = (-1, 0, 1),
+    line: str, find: Callable[[str], str | None], numbers: Collection[int] | None = (-1, 0, 1)
 ) -> tuple[str, int | None]:
     """Read a line of an image list: a name, and the number after it, if it has one.
 

@@ -41,11 +41,7 @@ _SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png")
 
 
 def read_ilsvrc(
-    root: str | Path,
-    split: str = "val",
-    *,
-    seed: int = 0,
-    strict: bool = False,
+    root: str | Path, split: str = "val", *, seed: int = 0, strict: bool = False
 ) -> Dataset:
     """The images of one list of ImageSets/DET; also `train`, `val1`, `val2`, or a list FILE.txt.
 

@@ -15,13 +15,7 @@ from typing import Any
 
 from detector.datasets.dataset import Ledger
 from detector.datasets.formats.coco import read_json
-from detector.datasets.formats.label_tools import (
-    Picture,
-    Shape,
-    ToolFile,
-    box_around,
-    other_shape,
-)
+from detector.datasets.formats.label_tools import Picture, Shape, ToolFile, box_around, other_shape
 from detector.datasets.formats.voc_files import is_split
 from detector.errors import AnnotationError
 

@@ -22,11 +22,7 @@ from detector.datasets.formats.yolo_rows import (
     read_row,
     shift_of,
 )
-from detector.datasets.formats.yolo_settings import (
-    classes_of,
-    read_settings,
-    root_of,
-)
+from detector.datasets.formats.yolo_settings import classes_of, read_settings, root_of
 from detector.datasets.image_files import upright_size
 from detector.errors import AnnotationError
 from detector.structures import Array

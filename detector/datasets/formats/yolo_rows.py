@@ -241,9 +241,4 @@ def _numbers(fields: Sequence[str]) -> list[float] | None:
 def box_around(points: Sequence[float]) -> list[float]:
     x, y = points[0::2], points[1::2]
     low, high = (min(x), min(y)), (max(x), max(y))
-    return [
-        (low[0] + high[0]) / 2,
-        (low[1] + high[1]) / 2,
-        high[0] - low[0],
-        high[1] - low[1],
-    ]
+    return [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, high[0] - low[0], high[1] - low[1]]

@@ -6,11 +6,7 @@ Loading trusts nothing in it: sizes, hashes, names, shapes and values are checke
 
 from detector.detection.bundle.card import bundle_sha256, complete_card
 from detector.detection.bundle.join import join_bundles
-from detector.detection.bundle.manifest import (
-    BundleManifest,
-    MemberManifest,
-    Provenance,
-)
+from detector.detection.bundle.manifest import BundleManifest, MemberManifest, Provenance
 from detector.detection.bundle.reading import MANIFEST, Bundle, load_bundle, read_manifest
 from detector.detection.bundle.writing import (
     save_bundle,

@@ -49,10 +49,7 @@ def check_engine(name: str) -> CocoEngine:
 
 
 def accumulate(
-    truth: Content,
-    found: Content,
-    engine: CocoEngine = "pycocotools",
-    max_dets: int = MAX_DETS,
+    truth: Content, found: Content, engine: CocoEngine = "pycocotools", max_dets: int = MAX_DETS
 ) -> Accumulated:
     """COCO's evaluation of `found` against `truth`; neither is kept.
 

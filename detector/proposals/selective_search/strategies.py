@@ -50,11 +50,7 @@ ParsedStrategy = Annotated[Strategy, BeforeValidator(parse)]
 _PUBLISHED: dict[PresetName, tuple[tuple[ColourName, ...], tuple[int, ...], tuple[str, ...]]] = {
     "single": (("HSV",), (100,), ("CTSF",)),
     "fast": (("HSV", "Lab"), (50, 100), ("CTSF", "TSF")),
-    "quality": (
-        ("HSV", "Lab", "rgI", "H", "I"),
-        (50, 100, 150, 300),
-        ("CTSF", "TSF", "F", "S"),
-    ),
+    "quality": (("HSV", "Lab", "rgI", "H", "I"), (50, 100, 150, 300), ("CTSF", "TSF", "F", "S")),
 }
 
 

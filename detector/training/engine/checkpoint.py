@@ -69,9 +69,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
 
 
 def load_checkpoint(
-    folder: str | Path,
-    fingerprint: str | None = None,
-    tell: Callable[[str], None] | None = None,
+    folder: str | Path, fingerprint: str | None = None, tell: Callable[[str], None] | None = None
 ) -> Checkpoint | None:
     """The newest checkpoint in `folder` that can be read; None where there is none at all.
 

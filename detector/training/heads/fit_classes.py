@@ -23,10 +23,7 @@ from detector.images.decoding import read_image
 from detector.images.inputs import ImageLike, to_pixels
 from detector.settings import validate
 from detector.structures import Annotations
-from detector.training.heads.class_data import (
-    check_names,
-    images_of_classes,
-)
+from detector.training.heads.class_data import check_names, images_of_classes
 from detector.training.heads.class_fit import ClassFit
 from detector.training.heads.class_report import ClassReport
 from detector.training.heads.settings import FitClassesSettings

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import typer
 
 from detector.datasets import Dataset
-from detector.detection.bundle import (
-    BundleManifest,
-    load_bundle,
-    read_manifest,
-    save_heads,
-)
+from detector.detection.bundle import BundleManifest, load_bundle, read_manifest, save_heads
 from detector.detection.settings import DetectionSettings
 from detector.errors import SettingsError, TrainingError
 from detector.hardware import use_device, use_threads

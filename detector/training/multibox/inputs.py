@@ -67,9 +67,7 @@ class TrainingSetup:
 
 
 def build_setup(
-    settings: MultiBoxTrainingConfig,
-    dataset: Dataset,
-    context: RunContext,
+    settings: MultiBoxTrainingConfig, dataset: Dataset, context: RunContext
 ) -> TrainingSetup:
     """The network at its start, with its crops or, if there is a bank, its cached maps.
 

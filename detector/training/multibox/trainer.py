@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: MultiBoxTrainingConfig,
-    setup: TrainingSetup,
-    context: RunContext,
+    settings: MultiBoxTrainingConfig, setup: TrainingSetup, context: RunContext
 ) -> tuple[dict[str, Tensor], SkippedFiles]:
     """Train in `context.out` until the last step or `context.stop`; returns the averaged weights
     and the skipped images.

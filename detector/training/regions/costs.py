@@ -13,11 +13,7 @@ import torch
 
 from detector.errors import ImageError
 from detector.evaluation.coverage import coverage
-from detector.models.inference.prepare import (
-    FixedBatches,
-    fastest_precision,
-    prepare_for_inference,
-)
+from detector.models.inference.prepare import FixedBatches, fastest_precision, prepare_for_inference
 from detector.models.split import Top, Trunk, map_shape
 from detector.proposals.engines import build_engine, warm_up
 from detector.proposals.gather import gather

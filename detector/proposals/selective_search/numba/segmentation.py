@@ -127,13 +127,7 @@ def _join(
 
 @inner
 def _name_components(
-    components: int,
-    parent: Array,
-    size: Array,
-    last: Array,
-    low: int,
-    k: Any,
-    name: Array,
+    components: int, parent: Array, size: Array, last: Array, low: int, k: Any, name: Array
 ) -> None:
     """Find the root of every component; add MARK where it cannot grow from weight `low` on."""
     for c in range(components):
