@@ -21,7 +21,9 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import reject_unused
-from detector.progress.messages import pluralise
+from detector.errors import cut
+from detector.files import write_atomically
+from detector.progress.messages import escape_controls, pluralise
 
 if TYPE_CHECKING:
     from detector.datasets.check import Report
@@ -83,7 +85,6 @@ def main(
         )  # fmt: skip
     reject_unused(context, ["split", "change"], "without --weights")
     from detector.datasets.check import FORMATS, lint
-    from detector.files import write_atomically
     from detector.progress.bar import progress
 
     if format is not None and format not in FORMATS:
@@ -107,9 +108,6 @@ def main(
 
 
 def show(report: Report, most: int) -> None:
-    from detector.errors import cut
-    from detector.progress.messages import escape_controls
-
     for name, rule, times in report.by_rule():
         typer.echo(f"{rule.level} {name}: {times} x {rule.meaning}")
         typer.echo(f"  cure: {rule.cure}")

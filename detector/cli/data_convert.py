@@ -10,6 +10,7 @@ classes' ids.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +37,6 @@ def main(
     classes: option.Classes = "own",
 ) -> None:
     """Convert saved detections to another layout."""
-    from contextlib import nullcontext
-
     from detector.cli.evaluating.data import read_detections, read_judged
     from detector.files import exclusive_lock
     from detector.results.results import check_layout, write_results

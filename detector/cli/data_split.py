@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli import options as option
-from detector.progress.messages import pluralise
+from detector.errors import DatasetError
+from detector.progress.messages import escape_controls, pluralise, say
 from detector.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -120,7 +121,6 @@ def write(
     where another file is.
     """
     from detector.datasets.formats.recognise import TOOLS, detect_format
-    from detector.errors import DatasetError
     from detector.files import exclusive_lock, write_atomically
 
     found = detect_format(data)
@@ -167,8 +167,6 @@ def usual_folder(data: Path, split: str | None) -> Path:
 def say_if_lost(path: Path, data: Path, images: int) -> None:
     """Warn where the images of a part are not found from the part's place."""
     from detector.datasets import read_dataset
-    from detector.errors import DatasetError
-    from detector.progress.messages import say
 
     try:
         found = sum(sample.path.is_file() for sample in read_dataset(path).samples)
@@ -237,8 +235,6 @@ def report_halves(dataset: Dataset, halves: Halves) -> None:
 
 
 def report(dataset: Dataset, counts: Array, parts: dict[str, Array]) -> None:
-    from detector.progress.messages import escape_controls
-
     for name, mine in parts.items():
         typer.echo(
             f"{name}: {pluralise(mine.sum(), 'image')}, {pluralise(counts[mine].sum(), 'object')}"

@@ -12,6 +12,8 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import members_of
+from detector.errors import SettingsError
+from detector.progress.messages import say
 
 
 def main(
@@ -28,8 +30,6 @@ def main(
     """Try the detector, and teach it a class, in the browser."""
     from detector.cli.detecting.loading import announce_compiling
     from detector.detection.load import SHIPPED
-    from detector.errors import SettingsError
-    from detector.progress.messages import say
 
     try:
         from detector.demo.lessons import Machine

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detector import __version__
 from detector.cli import options as option
 from detector.cli.app import exclusive_out, reject_unused
+from detector.progress.interruption import Stop, stop_gently
+from detector.progress.messages import pluralise, say
 
 if TYPE_CHECKING:
     from detector.cli.detecting.records import Record
     from detector.cli.detecting.work import Work
     from detector.detection.detector import Detector
-    from detector.progress.interruption import Stop
     from detector.proposals.gather import StoredProposals
 
 
@@ -60,7 +62,6 @@ def main(
     """Detect objects in pictures."""
     from detector.cli.detecting.records import keep_inputs, records_of
     from detector.cli.detecting.settings import OF_PROPOSALS, DetectSettings
-    from detector.progress.messages import say
     from detector.results.label_files import refuse_written
 
     if out.exists() and not out.is_dir():
@@ -84,7 +85,6 @@ def main(
     from detector.cli.detecting.results import clear, sorted_rows, tell, write_labels, write_results
     from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
-    from detector.progress.interruption import stop_gently
 
     given = chosen.of_detection(threshold)
     running = Running(
@@ -131,7 +131,6 @@ def main(
 def _detect(work: Work, quiet: bool, stop: Stop) -> int:
     """Detect in the images until somebody stops it; returns how many an earlier run had done."""
     from detector.images.lettering import remark_on
-    from detector.progress.messages import pluralise, say
 
     remark = remark_on(work.undrawable)
     if remark:
@@ -150,7 +149,6 @@ def _describe(
     weights: Path | None, given: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """The run as run.json holds it."""
-    from detector import __version__
     from detector.detection.load import SHIPPED
 
     return {

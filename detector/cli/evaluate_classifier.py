@@ -15,6 +15,7 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import exclusive_out, reject_unused
+from detector.progress.interruption import stop_gently
 from detector.progress.messages import pluralise
 
 SETTINGS = "detector.cli.evaluating.classifier.EvaluateClassifierSettings"
@@ -49,7 +50,6 @@ def main(
     from detector.models.inference.prepare import fastest_precision
     from detector.models.weights.classifier_file import load_classifier
     from detector.progress.bar import progress
-    from detector.progress.interruption import stop_gently
 
     cv2.setNumThreads(1)  # our own threads make the crops
     chosen = option.chosen(evaluating.EvaluateClassifierSettings, change)

@@ -16,6 +16,7 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made, reject_unused
+from detector.progress.messages import say
 
 SETTINGS = "detector.training.heads.settings.FitClassesSettings"
 
@@ -45,7 +46,6 @@ def main(
 ) -> int:
     """Learn classes from a few boxes; existing classes stay unchanged."""
     from detector.cli.detecting.loading import announce_compiling
-    from detector.progress.messages import say
     from detector.settings import load_config
     from detector.training.heads.fit_classes import fit_classes
 

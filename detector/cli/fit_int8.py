@@ -8,6 +8,7 @@ what the eight bits cost is said before they are used (`detect --set precision=i
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,8 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made
-from detector.progress.messages import pluralise
+from detector.errors import ImageError, SettingsError
+from detector.progress.messages import escape_controls, pluralise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +34,7 @@ def main(
     """Measure the activation ranges that 8-bit inference needs. A photograph that cannot be read is
     told and left out.
     """
-    import sys
-
     from detector.detection.bundle import load_bundle, set_activation_ranges
-    from detector.errors import SettingsError
     from detector.images.paths import image_paths
     from detector.models.googlenet import GoogLeNet
     from detector.models.inference.int8 import activation_ranges
@@ -62,9 +61,7 @@ def main(
 
 # Read once before any crop is made: the crops are shared out among the readable ones.
 def _readable(paths: list[Path]) -> list[Path]:
-    from detector.errors import ImageError
     from detector.images.decoding import read_image
-    from detector.progress.messages import escape_controls
 
     found = []
     for path in paths:

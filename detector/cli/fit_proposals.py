@@ -18,6 +18,9 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made
+from detector.errors import DatasetError, ImageError
+from detector.files import make_place_for
+from detector.progress.messages import say_error
 
 if TYPE_CHECKING:
     from detector.datasets import Sample
@@ -39,10 +42,7 @@ def main(
     import numpy as np
 
     from detector.datasets import read_dataset
-    from detector.errors import DatasetError, ImageError
-    from detector.files import make_place_for
     from detector.progress.bar import progress
-    from detector.progress.messages import say_error
     from detector.proposals.calibration import fit_calibration
     from detector.proposals.multibox.predict import MultiBox
     from detector.proposals.multibox.weights import load_multibox, save_multibox

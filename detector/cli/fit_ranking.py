@@ -17,7 +17,9 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made
-from detector.progress.messages import pluralise
+from detector.errors import DatasetError, ImageError
+from detector.files import make_place_for, write_atomically
+from detector.progress.messages import pluralise, say_error
 
 if TYPE_CHECKING:
     from detector.datasets import Sample
@@ -43,10 +45,7 @@ def main(
     import numpy as np
 
     from detector.datasets import read_dataset
-    from detector.errors import DatasetError, ImageError
-    from detector.files import make_place_for, write_atomically
     from detector.progress.bar import progress
-    from detector.progress.messages import say_error
     from detector.proposals.selective_search import SelectiveSearch
     from detector.proposals.selective_search.learned_ranking import NAMES
     from detector.training.regions.size_counts import countable

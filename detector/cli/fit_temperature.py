@@ -18,6 +18,7 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made, exclusive_out, sibling
+from detector.errors import BundleError, DatasetError
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ def main(
     from detector.cli.evaluating.running import warn_of_training
     from detector.detection.bundle import read_manifest, save_temperatures
     from detector.detection.load import SHIPPED
-    from detector.errors import BundleError
     from detector.evaluation.scoring.regions import region_store
     from detector.proposals.cache.stored import ProposalStore
     from detector.training.heads.measuring import known_regions, measure_calibration, score_images
@@ -87,7 +87,6 @@ def main(
 def read(data: Path, split: str | None, images: int | None, manifest: BundleManifest) -> Dataset:
     """The data set under the class list of the bundle's networks."""
     from detector.datasets import COCO_TO_VOC, read_dataset
-    from detector.errors import DatasetError
 
     classes = manifest.network_classes
     rename = {old: new for old, new in COCO_TO_VOC.items() if old not in classes}

@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.cli.app import reject_unused
-from detector.progress.messages import pluralise
+from detector.errors import ImageError, ProposalError
+from detector.files import make_place_for, read_regular, write_atomically
+from detector.progress.interruption import stop_gently
+from detector.progress.messages import pluralise, say_error
 
 if TYPE_CHECKING:
     from detector.proposals.cache.stored import ProposalStore
@@ -112,10 +115,7 @@ def record_all(
     time_limit: float,
     quiet: bool,
 ) -> Counts:
-    from detector.errors import ProposalError
     from detector.progress.bar import progress
-    from detector.progress.interruption import stop_gently
-    from detector.progress.messages import say_error
     from detector.proposals.gather import Record
     from detector.proposals.workers import Lost, work_on
 
@@ -168,8 +168,6 @@ def import_foreign(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> int:
     """Put proposals that others made into a cache. R-CNN's: --order yxyx --base 1 --inclusive."""
-    from detector.errors import ProposalError
-    from detector.files import read_regular
     from detector.images.decoding import content_hash, read_bytes
     from detector.images.paths import image_paths
     from detector.progress.bar import progress
@@ -213,10 +211,8 @@ def import_foreign(
 
 def sizes_of(paths: dict[str, Path], quiet: bool) -> dict[str, tuple[int, int]]:
     """(H, W) of each image that can be read, upright; the others are said on stderr."""
-    from detector.errors import ImageError
     from detector.images.decoding import read_image
     from detector.progress.bar import progress
-    from detector.progress.messages import say_error
 
     sizes = {}
     for name, path in progress(paths.items(), "look at images", len(paths), quiet):
@@ -252,7 +248,6 @@ def export_foreign(
     ] = None,
 ) -> int:
     """Write a cache's proposals as Detectron2 or MMDetection read them."""
-    from detector.files import make_place_for, write_atomically
     from detector.images.paths import image_paths
     from detector.proposals.cache.stored import ProposalStore
     from detector.proposals.interchange.export import by_name, export, read_index
@@ -276,7 +271,6 @@ def export_foreign(
 
 def items_of(store: ProposalStore, key: str, paths: list[Path]) -> Iterator[tuple[str, Proposals]]:
     """(name, proposals) of image files, found by what is in them."""
-    from detector.errors import ProposalError
     from detector.images.decoding import content_hash, read_bytes
 
     for path in paths:

@@ -24,8 +24,10 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import exclusive_out, reject_unused
+from detector.errors import ImageError, ProposalError
+from detector.files import write_atomically
 from detector.progress.interruption import Stop, stop_gently
-from detector.progress.messages import pluralise
+from detector.progress.messages import escape_controls, pluralise, say_error
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -151,7 +153,6 @@ def searcher(text: str, seeds: int, threads: int) -> Contestant:
 
 def reader(path: Path) -> Contestant:
     """A cache file, with the one ranking that it has."""
-    from detector.errors import ProposalError
     from detector.proposals.gather import StoredProposals
 
     stored = StoredProposals(path)
@@ -173,7 +174,6 @@ def reader(path: Path) -> Contestant:
 
 # A file that lacks an image is refused now, and not after the searches of those before it.
 def check_files(dataset: Dataset, contestants: Sequence[Contestant]) -> None:
-    from detector.errors import ImageError, ProposalError
     from detector.images.decoding import content_hash, decode, read_bytes
 
     files = {one.name: one.holds for one in contestants if one.holds is not None}
@@ -199,9 +199,7 @@ def gather(
     """Let each propose for each image, in turn, until the last or until `stop`; return the ids of
     the images that could be read.
     """
-    from detector.errors import ImageError
     from detector.progress.bar import progress
-    from detector.progress.messages import say_error
 
     done = []
     for sample in progress(dataset.samples, "propose", len(dataset), quiet):
@@ -239,7 +237,6 @@ def report(
     """Write coverage.json and coverage.png, and print the tables."""
     from detector.evaluation.coverage import coverage, mean_summary
     from detector.evaluation.report.coverage_plot import plot_coverage
-    from detector.files import write_atomically
 
     summaries = {
         one.name: {
@@ -258,8 +255,6 @@ def report(
 # Engines go by number, since their names with all settings are long.
 def show(summaries: dict[str, dict[str, Any]], images: int) -> None:
     from rich.console import Console
-
-    from detector.progress.messages import escape_controls
 
     # Names from files may look like rich's markup.
     console = Console(markup=False, highlight=False)

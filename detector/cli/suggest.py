@@ -16,6 +16,8 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import exclusive_out
+from detector.files import write_atomically
+from detector.progress.messages import say
 
 LIST = "suggested.txt"
 
@@ -45,9 +47,7 @@ def main(
     from detector.datasets.dataset import Dataset, Sample
     from detector.detection.bundle import read_manifest
     from detector.detection.load import SHIPPED
-    from detector.files import write_atomically
     from detector.images.paths import short_names
-    from detector.progress.messages import say
     from detector.results.coco_json import FILE, write_results
     from detector.results.label_files import label_formats, refuse_written, write_label_files
     from detector.structures import Annotations

@@ -13,20 +13,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cvat_sdk.auto_annotation as cvataa
+from PIL.Image import Image
 
 from detector.detection.bundle import read_manifest
+from detector.detection.detector import Detector
 from detector.detection.load import SHIPPED, load_detector
 from detector.errors import DetectorError, ImageError, SettingsError
 from detector.hardware import use_device, use_threads
 from detector.progress.messages import say_error
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from detector.detection.detector import Detector
 
 
 def create(**parameters: Any) -> CvatFunction:

@@ -8,13 +8,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.evaluation.result import CURVE_POINTS, ClassResult, Evaluation
 from detector.files import write_atomically
 from detector.images.lettering import file_for, runs_from_the_right
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from detector.evaluation.result import ClassResult, Evaluation
 
 _COLUMNS = 5
 _MAX_PANELS = 40  # beyond, panels are too small to read: the classes with the most objects stay
@@ -65,8 +64,6 @@ def _shown(classes: tuple[ClassResult, ...]) -> list[ClassResult]:
 
 def _draw(panel: Axes, one: ClassResult, number: int) -> None:
     from matplotlib.font_manager import FontProperties
-
-    from detector.evaluation.result import CURVE_POINTS
 
     panel.plot(one.recall, one.precision, linewidth=0.8, color="#9aa7b8")
     panel.plot(CURVE_POINTS, one.curve(), linewidth=1.6, color="#1f4e8c")

@@ -6,21 +6,19 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from detector.datasets.labelled.images import LabelledImages
 from detector.datasets.labelled.recognise import detect_layout, read_labelled
 from detector.errors import DatasetError, SettingsError
 from detector.models.weights.classifier_file import first_convolution
 from detector.training.classifier.patch_batches import PatchBatches, Stream
+from detector.training.classifier.settings import ClassifierTrainingConfig
 from detector.training.engine.checkpoint import fingerprint_of
+from detector.training.engine.context import RunContext
 from detector.training.engine.network import MemberConfig, build_network, kind_of_weights
-
-if TYPE_CHECKING:
-    from detector.datasets.labelled.images import LabelledImages
-    from detector.training.classifier.settings import ClassifierTrainingConfig
-    from detector.training.engine.context import RunContext
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
+from detector.datasets.labelled.images import LabelledImages
 from detector.errors import ImageError
 from detector.images.decoding import decode
 from detector.models.weights.classifier_file import save_classifier
 from detector.progress.messages import pluralise
-
-if TYPE_CHECKING:
-    from detector.datasets.labelled.images import LabelledImages
-    from detector.training.classifier.inputs import TrainingSetup
+from detector.training.classifier.inputs import TrainingSetup
 
 CLASSIFIER = "classifier.safetensors"
 # Images of a set that are decoded before the training, to see if they can be.

@@ -7,18 +7,16 @@ The auxiliary heads' "loss gets added to the total loss of the network with a di
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detector.models.input_normalisation import Normalisation
 from detector.training.classifier.patch_batches import UNREADABLE, PatchBatch
+from detector.training.classifier.settings import NetworkSettings, OptimiserSettings
 from detector.training.regions.loss import auxiliary_loss
-
-if TYPE_CHECKING:
-    from detector.models.input_normalisation import Normalisation
-    from detector.training.classifier.settings import NetworkSettings, OptimiserSettings
 
 
 def classifier_loss(

@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import torch
 import typer
+from torch import nn
 
+from detector.datasets.labelled.images import LabelledImages
 from detector.hardware import choose_precision
 from detector.progress.journal import read_journal
 from detector.training.classifier.inputs import (
@@ -23,21 +25,14 @@ from detector.training.classifier.inputs import (
     fingerprint,
 )
 from detector.training.classifier.outputs import report, write_classifier
+from detector.training.classifier.settings import ClassifierTrainingConfig
 from detector.training.classifier.step import ClassifierStep, ClassifierSums
 from detector.training.classifier.validation import Accuracy, validate
+from detector.training.engine.context import RunContext
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import JOURNAL, Logs
 from detector.training.engine.loop import TrainingLoop
 from detector.training.engine.state import TrainingState, freeze
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from detector.datasets.labelled.images import LabelledImages
-    from detector.training.classifier.settings import ClassifierTrainingConfig
-    from detector.training.engine.context import RunContext
 
 
 @dataclass(frozen=True)

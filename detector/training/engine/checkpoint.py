@@ -7,6 +7,7 @@ so there is no generator to save.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,6 @@ def _read(path: Path) -> Checkpoint:
 
 def hash_of(network: torch.nn.Module) -> str:
     """The SHA-256 of a network's tensors and their names."""
-    import hashlib
 
     numbers = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
@@ -142,7 +142,6 @@ def hash_of(network: torch.nn.Module) -> str:
 
 def digest_of(*parts: Array | Sequence[str]) -> str:
     """A short hash of arrays and names, for the data that something was made from."""
-    import hashlib
 
     digest = hashlib.sha256()
     for part in parts:
@@ -155,7 +154,6 @@ def digest_of(*parts: Array | Sequence[str]) -> str:
 
 def fingerprint_of(settings: Mapping[str, object]) -> str:
     """A short hash of settings, to which a checkpoint or a bank is bound."""
-    import hashlib
 
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -10,17 +10,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from pydantic import BaseModel, ValidationError
 
 from detector.errors import OtherRunError, SettingsError, TrainingError
 from detector.files import lock_folder, remove_leftovers
 from detector.settings import load_config
 from detector.training.engine.distributed import Group
-
-if TYPE_CHECKING:
-    import torch
 
 CONFIG = "config.yaml"
 # Another name than a run's lock: its folder may hold the bank that it shares, too.

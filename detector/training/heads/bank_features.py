@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from detector import boxes as box_ops
+from detector.datasets import Dataset
 from detector.errors import SettingsError, TrainingError
 from detector.heads.fit import need_every_class
 from detector.heads.regions import DescribedImage
@@ -22,11 +24,6 @@ from detector.training.regions.bank import RegionBank
 from detector.training.regions.data import load_regions
 from detector.training.regions.member import open_bank, start_network
 from detector.training.regions.settings import RegionTrainingConfig
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from detector.datasets import Dataset
 
 
 class BankFeatures:

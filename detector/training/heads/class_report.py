@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from detector import boxes as box_ops
 from detector.datasets import Dataset
@@ -170,8 +171,6 @@ def _look_alikes(
 
 
 def _softmax(detector: Detector, features: Array) -> Array:
-    import torch
-
     layer = detector.ensemble.members[0].model.get_submodule("classifier")
     with torch.inference_mode():
         logits = layer.cpu()(torch.from_numpy(features)) / detector.temperatures[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import typer
 
@@ -28,10 +28,8 @@ from detector.progress.messages import pluralise
 from detector.training.engine.context import RunContext
 from detector.training.heads.bank_features import BankFeatures, features_of_run
 from detector.training.heads.data_features import DataFeatures, load, proposals_of
+from detector.training.regions.bank import RegionBank
 from detector.training.regions.settings import HeadsConfig, RegionTrainingConfig
-
-if TYPE_CHECKING:
-    from detector.training.regions.bank import RegionBank
 
 Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import typer
+from torch import nn
 
 from detector.datasets import Dataset
 from detector.errors import DatasetError
@@ -18,6 +18,7 @@ from detector.progress.messages import pluralise
 from detector.proposals.multibox.network import MultiBoxNetwork
 from detector.proposals.multibox.priors import Priors, free_priors, grid_priors
 from detector.proposals.multibox.weights import on_trunk
+from detector.structures import Array
 from detector.training.classifier.patch_batches import Stream
 from detector.training.engine.checkpoint import digest_of, hash_of
 from detector.training.engine.context import RunContext
@@ -26,11 +27,6 @@ from detector.training.engine.network import MemberConfig, build_network
 from detector.training.multibox.examples import CachedExamples, DrawnExamples, FixedViews
 from detector.training.multibox.settings import MultiBoxTrainingConfig, map_fingerprint
 from detector.training.multibox.views import Views, object_fractions
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from detector.structures import Array
 
 
 @dataclass(eq=False)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
+from torch import Tensor
 
 from detector.progress.messages import pluralise
 from detector.proposals.multibox.weights import MultiBoxHeader, TrainedMultiBox, save_multibox
+from detector.training.multibox.inputs import TrainingSetup
 from detector.training.multibox.settings import MultiBoxTrainingConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from detector.training.multibox.inputs import TrainingSetup
 
 
 def write_weights(

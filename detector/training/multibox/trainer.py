@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from detector.hardware import choose_precision
+from detector.training.engine.context import RunContext
+from detector.training.engine.distributed import Group
 from detector.training.engine.left_out import SkippedFiles
 from detector.training.engine.logs import Logs
 from detector.training.engine.loop import TrainingLoop
 from detector.training.engine.state import TrainingState, freeze
-from detector.training.multibox.settings import NOT_OF_THE_WEIGHTS, run_fingerprint
+from detector.training.multibox.inputs import TrainingSetup
+from detector.training.multibox.settings import (
+    NOT_OF_THE_WEIGHTS,
+    MultiBoxTrainingConfig,
+    run_fingerprint,
+)
 from detector.training.multibox.step import MultiBoxStep, MultiBoxSums
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
-    from detector.training.multibox.inputs import TrainingSetup
-    from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 
 def train(

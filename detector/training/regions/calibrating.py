@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import typer
 
+from detector.datasets import Dataset
 from detector.detection.bundle import read_manifest, save_temperatures
+from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import DatasetError, TrainingError
 from detector.evaluation.diagnosis.calibration import best_threshold
@@ -16,6 +17,7 @@ from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import region_store
 from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
+from detector.training.engine.context import RunContext
 from detector.training.heads.measuring import (
     ScoredImages,
     detections_of,
@@ -23,11 +25,6 @@ from detector.training.heads.measuring import (
     score_images,
 )
 from detector.training.heads.temperature import fit_temperature
-
-if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.detection.detector import Detector
-    from detector.training.engine.context import RunContext
 
 # A score far below any threshold that may be best, and VOC's least overlap.
 LEAST_SCORE, LEAST_IOU = 0.01, 0.5

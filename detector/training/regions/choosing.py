@@ -11,11 +11,12 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from detector.datasets import Dataset
 from detector.datasets.sources import DataSource, build_dataset
 from detector.detection.load import SHIPPED
 from detector.errors import SettingsError
@@ -27,6 +28,7 @@ from detector.progress.bar import duration
 from detector.progress.messages import pluralise, say
 from detector.safe_yaml import dump_yaml
 from detector.settings import load_config, put, validate
+from detector.training.engine.context import RunContext
 from detector.training.engine.network import MemberConfig, following_start
 from detector.training.engine.run_folder import CONFIG
 from detector.training.regions.costs import (
@@ -53,10 +55,6 @@ from detector.training.regions.plan import (
 from detector.training.regions.sampling import need_objects
 from detector.training.regions.settings import RegionTrainingConfig
 from detector.training.regions.watching import REGIONS
-
-if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.training.engine.context import RunContext
 
 AFTER = "4e"  # GoogLeNet's layers up to there are 92 % of its operations
 

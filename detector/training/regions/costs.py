@@ -6,32 +6,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
+from detector.datasets import Dataset
 from detector.errors import ImageError
 from detector.evaluation.coverage import coverage
 from detector.models.inference.prepare import FixedBatches, fastest_precision, prepare_for_inference
 from detector.models.split import Top, Trunk, map_shape
 from detector.proposals.engines import build_engine, warm_up
 from detector.proposals.gather import gather
+from detector.structures import Array, Proposals
+from detector.training.engine.context import RunContext
 from detector.training.engine.state import TrainingState, freeze
 from detector.training.regions.box_loss import add_layer
 from detector.training.regions.crops import RegionCrops
 from detector.training.regions.member import Member, prepared_trunk, start_network, step_of
 from detector.training.regions.sampling import RegionPool
+from detector.training.regions.settings import RegionTrainingConfig
 from detector.training.regions.step import Target
 from detector.training.regions.trainer import computing_threads
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from detector.datasets import Dataset
-    from detector.structures import Array, Proposals
-    from detector.training.engine.context import RunContext
-    from detector.training.regions.settings import RegionTrainingConfig
 
 IMAGES, CROPS, STEPS = 8, 32, 1  # that are timed
 TOLERANCE = 0.02  # of a recall

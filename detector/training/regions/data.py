@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import typer
 
+from detector.datasets import Dataset
 from detector.datasets.sources import build_dataset
+from detector.detection.size_prior import SizePrior
 from detector.errors import DatasetError, ImageError
 from detector.heads.fit import need_every_class
 from detector.progress.bar import progress
@@ -16,6 +18,7 @@ from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.engines import ProposalConfig, build_engine
 from detector.proposals.gather import gather
+from detector.structures import Proposals
 from detector.training.engine.context import RunContext
 from detector.training.regions.held_out import held_out
 from detector.training.regions.member import check_networks
@@ -23,11 +26,6 @@ from detector.training.regions.report import report
 from detector.training.regions.sampling import RegionPool, need_objects
 from detector.training.regions.settings import RegionTrainingConfig
 from detector.training.regions.size_counts import countable, prior_of
-
-if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.detection.size_prior import SizePrior
-    from detector.structures import Proposals
 
 
 class RegionData(NamedTuple):

@@ -11,6 +11,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from detector.datasets import Dataset
 from detector.hardware import choose_precision
 from detector.models.inference.prepare import Precision, prepare_for_inference
 from detector.models.input_normalisation import CENTRED
@@ -18,6 +19,7 @@ from detector.models.split import Top, Trunk, map_shape
 from detector.progress.bar import progress
 from detector.training.engine.checkpoint import hash_of
 from detector.training.engine.context import RunContext
+from detector.training.engine.distributed import Group
 from detector.training.engine.network import build_network
 from detector.training.engine.state import TrainingState, freeze, gather_statistics
 from detector.training.engine.watch import HeldOutWatch
@@ -35,8 +37,6 @@ from detector.training.regions.teacher import Teacher, build_teacher
 from detector.training.regions.watching import held_out_loss
 
 if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.training.engine.distributed import Group
     from detector.training.regions.data import RegionData
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
+from torch import Tensor, nn
 
 from detector.datasets.licences import licence_of
 from detector.detection.bundle import (
@@ -21,14 +21,10 @@ from detector.evaluation.scoring.regions import picture_hashes
 from detector.heads import HeadManifest
 from detector.models.input_normalisation import CENTRED, Normalisation
 from detector.progress.messages import pluralise
+from detector.training.engine.context import RunContext
 from detector.training.regions.box_loss import split_head
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from detector.training.engine.context import RunContext
-    from detector.training.regions.data import RegionData
-    from detector.training.regions.settings import RegionTrainingConfig
+from detector.training.regions.data import RegionData
+from detector.training.regions.settings import RegionTrainingConfig
 
 
 def write_bundle(

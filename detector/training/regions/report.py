@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detector.boxes import reachable
+from detector.datasets import Dataset
 from detector.datasets.image_files import is_deep, is_turned
 from detector.errors import ImageError
 from detector.evaluation.coverage import coverage
 from detector.images.decoding import decode, read_bytes
 from detector.images.levels import REMARK
 from detector.progress.messages import pluralise
-
-if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.proposals.engines import ProposalConfig
-    from detector.structures import Array, Proposals
-    from detector.training.regions.settings import RegionTrainingConfig
+from detector.proposals.engines import ProposalConfig
+from detector.structures import Array, Proposals
+from detector.training.regions.settings import RegionTrainingConfig
 
 # Of the images of over 8 bits, evenly spaced: those of one camera are alike.
 DEEP_LOOKED_AT = 20

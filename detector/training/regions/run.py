@@ -6,24 +6,21 @@ import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import typer
+from torch import Tensor, nn
 
+from detector.training.engine.context import RunContext
 from detector.training.engine.loop import TrainingLoop
 from detector.training.heads.fitting import fit_heads_of_run
+from detector.training.regions.bank import RegionBank
 from detector.training.regions.calibrating import fit_on_held_out
 from detector.training.regions.data import RegionData, load_regions
 from detector.training.regions.member import build_member
 from detector.training.regions.outputs import write_bundle
 from detector.training.regions.settings import NOT_OF_THE_WEIGHTS, RegionTrainingConfig
 from detector.training.regions.trainer import computing_threads, train_member
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from detector.training.engine.context import RunContext
-    from detector.training.regions.bank import RegionBank
 
 
 class Trained(NamedTuple):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from torch import nn
 
 from detector.datasets.sources import DataSource
 from detector.detection.settings import DetectionSettings
@@ -18,9 +19,6 @@ from detector.training.engine.optimisers import DescentSettings
 from detector.training.regions.bank import BankSettings
 from detector.training.regions.box_loss import BoxLossSettings
 from detector.training.regions.sampling import SamplingSettings
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class OptimiserConfig(DescentSettings):

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.datasets import Dataset
+from detector.structures import Array
 from detector.training.augment import AugmentSettings
+from detector.training.engine.context import RunContext
+from detector.training.engine.distributed import Group
 from detector.training.engine.watch import Losses
 from detector.training.regions.bank import BankSettings, RegionBank, choose_rows, filled
 from detector.training.regions.box_loss import WithDeltas
 from detector.training.regions.crops import RegionCrops
+from detector.training.regions.sampling import RegionPool
 from detector.training.regions.step import RegionStep, Target
 
 if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.structures import Array
-    from detector.training.engine.context import RunContext
-    from detector.training.engine.distributed import Group
     from detector.training.regions.data import RegionData
-    from detector.training.regions.sampling import RegionPool
     from detector.training.regions.settings import RegionTrainingConfig
 
 # Held-out regions of a look, and as many that are learnt from: enough for a mean, and quick.
