@@ -1,7 +1,5 @@
 """For mkdocs.yml: columns in a docstring, "name  what it is", become a list on the page."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

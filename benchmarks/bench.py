@@ -7,8 +7,6 @@ python benchmarks/bench.py page                     # docs/speed.md, from the fi
 A benchmark is imported when it is called: each has other libraries.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any

@@ -10,8 +10,6 @@ most_options      the command with the most arguments and options
 readme_words      words of README.md
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import json

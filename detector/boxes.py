@@ -4,8 +4,6 @@ Boxes are float xyxy pixels, x2 and y2 exclusive; readers and writers convert ev
 with the functions at the end. Arrays are (N, 4) unless noted; nothing is modified in place.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.structures import Array

@@ -4,8 +4,6 @@ A tool prints the message in at most three lines, without a traceback, and exits
 0 all good, 1 some inputs failed, 2 usage, 3 nothing usable, 130/143 interrupted.
 """
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ A write is: temporary file, fsync, rename, fsync of the folder. So a kill or a f
 leaves half a file. The writer locks its temporary file, which tells it from those of killed ones.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -4,8 +4,6 @@ Without fast-math (unless a kernel asks for it) and without numba's own threads:
 same everywhere, and callers may use their own threads.
 """
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Evaluation neither rewards nor penalises detections of `difficult` objects and i
 on them are ignored in training as well.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector import boxes as box_ops

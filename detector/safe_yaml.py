@@ -5,8 +5,6 @@ null and numbers as in JSON, all else is text as it is written, so that classes 
 no, 007 or 2024-01-01.
 """
 
-from __future__ import annotations
-
 import codecs
 import re
 from typing import Any, cast

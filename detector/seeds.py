@@ -1,7 +1,5 @@
 """The range of seeds that numpy, torch and scikit-learn all accept."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from annotated_types import Interval  # pydantic's own, without pydantic: a tool's --help is quick

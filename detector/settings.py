@@ -1,7 +1,5 @@
 """Base class of all settings, manifests and headers, and the configuration file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches

@@ -7,8 +7,6 @@ Parameters and multiply-adds of one input; biases and norms are parameters, not 
 Networks stand on torch's meta device, where shapes are all there is, so nothing is computed.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from functools import partial

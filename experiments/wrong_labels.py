@@ -9,8 +9,6 @@ evaluation/wrong_labels/suspicion.py, fitted to the same mistakes. The scores st
 further seeds take seconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The map of the house: which room stands on which storey, and that arrows point down only."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Boxes: numbers one can do by hand, round trips, and torchvision as authority."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

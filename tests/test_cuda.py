@@ -1,7 +1,5 @@
 """What a CUDA device computes is what the processor does; skipped where there is none."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A disk that fills up while something is saved: a typed error, and what was saved before loads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple

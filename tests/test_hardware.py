@@ -1,7 +1,5 @@
 """Devices, cores and number formats go by name, and are those that are there."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """Crafted names and paths: nothing outside the output folder is written, nothing odd is opened."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What annotations say of a region: an object's, background, or neither; all agree."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The guard over all tests: whoever asks the network is refused, and it is known afterwards."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

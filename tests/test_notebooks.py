@@ -1,7 +1,5 @@
 """The notebooks of examples/ run from first to last cell, and are stored without results."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

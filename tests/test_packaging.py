@@ -2,8 +2,6 @@
 README's own lines.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The manual is true: the tests that docs/trust.md names, commands and links exist."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The suite runs in two processes by itself, and in one for a debugger or without pytest-xdist."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import subprocess

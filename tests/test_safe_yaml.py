@@ -1,7 +1,5 @@
 """One reader of YAML: what is a number, what is text, and what a hostile file may cost."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

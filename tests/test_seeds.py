@@ -1,7 +1,5 @@
 """Every seed has one limit, so that none is too large for the library that takes it in the end."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Values are checked where they are born and cannot be changed afterwards."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Crops a second of one member: the framework as it comes against our inference path."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

@@ -4,8 +4,6 @@ Seconds of the processors, not of the clock, so that a busy machine changes litt
 process of its own, by turns.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 Processor seconds are the figure to quote: on a busy machine the others say how busy it was.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import resource
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The linter's fast pass over an index as large as COCO's: made up, with defects put in."""
 
-from __future__ import annotations
-
 import json
 import resource
 import tempfile

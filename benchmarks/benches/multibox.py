@@ -1,7 +1,5 @@
 """The cost of a pass of MultiBox in crops of the classifier, which it has to save to pay off."""
 
-from __future__ import annotations
-
 import copy
 import statistics
 import time

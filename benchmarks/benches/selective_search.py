@@ -1,7 +1,5 @@
 """Our selective search against OpenCV's: the same images in one run, by turns."""
 
-from __future__ import annotations
-
 import io
 import os
 import platform

@@ -6,8 +6,6 @@ component's name: four reads at random from tables that fit a core's cache. That
 Felzenszwalb-Huttenlocher's method if sorting, joining and all the rest cost nothing.
 """
 
-from __future__ import annotations
-
 import cProfile
 import pstats
 import time

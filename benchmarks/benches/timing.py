@@ -4,8 +4,6 @@ A benchmark's figures are {"about": {name: value}, "tables": {title: {row: {colu
 are run by turns, so that a machine that gets busy slows all of them, and compared by their ratios.
 """
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

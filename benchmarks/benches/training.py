@@ -6,8 +6,6 @@ gradients of the maps above the lowest of them; a multiply-add is two. The rate 
 float32 (or bfloat16) matrix product on the same device, measured in the same run.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@
 Without --evaluation the card is written anew from the bundle alone, as every change of it does.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

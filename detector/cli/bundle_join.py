@@ -7,8 +7,6 @@ The first bundle's networks come first: they are the ones in use without --ensem
 have their lower layers in common share them, on disk and when they run.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

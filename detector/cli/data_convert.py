@@ -8,8 +8,6 @@ The layout of the input is told from its files. The data set gives the images' n
 classes' ids.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated

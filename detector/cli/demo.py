@@ -4,8 +4,6 @@ inception-rcnn demo
 inception-rcnn demo --weights runs/mine/bundle --port 8000
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

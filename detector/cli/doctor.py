@@ -7,8 +7,6 @@ Works where the packages do not: every import is tried in a process of its own. 
 (notes cost time only), 1 faults.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -6,8 +6,6 @@
 Probabilities are kept under --out: the same command again goes on after an interruption.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -6,8 +6,6 @@ inception-rcnn fit --remove spoon --weights with_mugs --out with_mugs
 inception-rcnn detect kitchen.jpg --weights with_mugs
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Annotated

@@ -7,8 +7,6 @@ In Label Studio: Settings, Model, Connect Model, http://localhost:9090. Each lea
 folder of --model-dir; the bundle of --weights stays as it is.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 A command's file is imported when it is called, so that `--help` and a mistyped name answer at once.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches

@@ -4,8 +4,6 @@ inception-rcnn models
 inception-rcnn models --classes 20 --json
 """
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Settings of a training's run on this machine, `--set run.NAME=VALUE`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The list that `--set help` prints: each setting with its default, its limits and a sentence."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import textwrap

@@ -7,8 +7,6 @@ OUT gets suggested.txt, the paths with the most useful one first, and what the d
 as detections.json (COCO's layout) and, with --format, as labels for a tool to begin from.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

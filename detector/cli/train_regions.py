@@ -11,8 +11,6 @@ and exits; a second one exits at once. --members 6 trains six networks of one st
 different samples, as the paper's ensemble was.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Compiled kernel of detector.crops: a separable filter that visits only the pixels under it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.jit import inner, kernel

@@ -9,8 +9,6 @@ Departs from the paper: its clustering is not described. Here the images are gro
 class in them, and each group is divided alternately.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The development kit's ILSVRC2014_det_validation_blacklist.txt has a line for eac
 the image's number in val.txt and the class's WordNet id (eval_detection.m reads it as '%d %s').
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path

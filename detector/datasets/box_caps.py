@@ -3,8 +3,6 @@
 The paper does not say which boxes; here they are drawn at random, by a seed.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The image files of a data set: which exist, where they lie, and how large they really are."""
 
-from __future__ import annotations
-
 import os
 import re
 import warnings

@@ -1,7 +1,5 @@
 """The licence that a data set names, for the weights that learn from it."""
 
-from __future__ import annotations
-
 import json
 import re
 from contextlib import suppress

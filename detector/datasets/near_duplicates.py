@@ -5,8 +5,6 @@ By the difference hash: a bit for each of 16 x 16 pixels of the shrunken image, 
 darker than the one to its right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

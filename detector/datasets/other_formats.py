@@ -2,8 +2,6 @@
 for the rest what to export in their place.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

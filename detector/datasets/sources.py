@@ -1,7 +1,5 @@
 """The data sets that a training names in its settings, read and brought under one class list."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

@@ -2,8 +2,6 @@
 threshold, is computed from those scores.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

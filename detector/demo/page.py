@@ -4,8 +4,6 @@ Handlers run one at a time, in a thread of gradio. Errors of ours become a sente
 What a visitor has uploaded, drawn and taught is state of the visit alone.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait

@@ -10,8 +10,6 @@ Results are a function of the image alone: neither the images before it nor thos
 bit of them.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator

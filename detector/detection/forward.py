@@ -1,7 +1,5 @@
 """Networks run on the regions of a stream of images, in batches across images."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

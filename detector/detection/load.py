@@ -1,7 +1,5 @@
 """Loading: from a bundle to a detector that is ready to run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args

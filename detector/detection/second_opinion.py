@@ -6,8 +6,6 @@ tells things apart and finds nothing (Cheng et al. 2018, "Revisiting RCNN", arXi
 multiplies the two).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

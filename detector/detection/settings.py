@@ -1,7 +1,5 @@
 """Thresholds and limits of a detector."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from detector.settings import Settings

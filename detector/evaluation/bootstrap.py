@@ -4,8 +4,6 @@ Every detection is judged once. A round then draws as many images as there are, 
 an image drawn k times counts its detections and objects k times.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Top-1 and top-5 error, and the table of models and crops (arXiv 1409.4842, Table 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

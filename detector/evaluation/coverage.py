@@ -10,8 +10,6 @@ The measures of Uijlings et al. (IJCV 2013, section 5.1) and Hosang et al. (PAMI
 Objects marked difficult, and crowds, are not counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

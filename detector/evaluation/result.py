@@ -1,7 +1,5 @@
 """The result of an evaluation: one number, one row a class, and the curves behind them."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

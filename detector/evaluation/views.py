@@ -9,8 +9,6 @@
 For an input of another side S, all lengths are S / 224 of these.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal, get_args
 

@@ -5,8 +5,6 @@ It predicts deltas from a region's features: the shift of the centre in units of
 and the logarithm of the ratio of the sides.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from pydantic import Field
 

@@ -5,8 +5,6 @@ that one threshold suits all classes. The curve rises, so it keeps the order of 
 class, across images too, on which average precision depends alone.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.structures import Array

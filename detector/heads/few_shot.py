@@ -8,8 +8,6 @@ Departs from the paper: with so few objects, R-CNN's "ground truth only" is too 
 are also mirrored and shifted objects, and proposals that fit an object well.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Memory holds the objects, the hard negatives and the regions near objects, never all regions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np

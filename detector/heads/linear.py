@@ -5,8 +5,6 @@ has no fully connected layer before its classifier, and its maps are too large f
 little data; both use the average over the last map, 1024 numbers in GoogLeNet.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Regions of one annotated image as positives and negatives for the heads of each class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

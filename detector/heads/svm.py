@@ -5,8 +5,6 @@ Positives are the ground-truth boxes only. A region whose IoU with every object 
 below 0.3 is a negative; other regions are ignored.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from pydantic import Field
 

@@ -6,8 +6,6 @@ as many, and a JPEG of 30 kilobytes thousands of scans over all its coefficients
 the checksums of a PNG's pixels, and ignores the length in a WebP's header.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 import zlib

@@ -2,8 +2,6 @@
 the name.
 """
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence

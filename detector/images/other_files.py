@@ -1,7 +1,5 @@
 """Recognition of files that are not readable images, by their first bytes, with advice."""
 
-from __future__ import annotations
-
 import io
 
 # Bytes read from the beginning of a file.

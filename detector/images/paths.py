@@ -1,7 +1,5 @@
 """Image paths from arguments: files, folders, globs, and a list on standard input."""
 
-from __future__ import annotations
-
 import glob
 import io
 import os

@@ -8,8 +8,6 @@ the bundle of --weights, in a process of its own, and ends in a new folder of th
 Label Studio's next request uses the newest that is whole.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

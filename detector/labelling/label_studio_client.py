@@ -3,8 +3,6 @@
 Every request has a time limit, and every fault becomes a sentence.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Between Label Studio and detectors: the labelling setup, and regions in percent of a picture."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ learns; of the events that come meanwhile the last waits. A process that dies le
 without a result, which is never used.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

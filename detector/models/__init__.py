@@ -1,7 +1,5 @@
 """Networks by name: a dictionary of functions, each `(num_outputs, **options) -> nn.Module`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """BN-Inception (Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, figure 5)."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import torch

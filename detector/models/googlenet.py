@@ -1,7 +1,5 @@
 """GoogLeNet in its three published forms (arXiv 1409.4842, "Going deeper with convolutions")."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

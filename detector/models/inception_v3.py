@@ -4,8 +4,6 @@ Two layouts: "released" is torchvision's Inception-v3 exactly; "table1" is the n
 of the paper prints.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -5,8 +5,6 @@ that pixels outside the image are exactly 0. A network that was trained on other
 them by a `Normalisation`.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """The layers that Inception networks are made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Each row is a branch; each step (outputs, kernel) is a convolution with batch norm and ReLU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

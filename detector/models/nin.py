@@ -4,8 +4,6 @@ The authors' ImageNet network: each spatial convolution is followed by two 1x1 l
 average over the map replaces the fully connected layers.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

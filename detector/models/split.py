@@ -5,8 +5,6 @@ the map of a trunk. Parameters keep their names in the whole network, so that th
 trunk and top together are that of the whole.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

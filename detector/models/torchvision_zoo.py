@@ -3,8 +3,6 @@
 The layers, their names and their weights are torchvision's; only the last linear layer is ours.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

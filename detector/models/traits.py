@@ -3,8 +3,6 @@
 Every network of `ARCHITECTURES` has its row here; a test compares the two tables.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

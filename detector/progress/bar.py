@@ -1,7 +1,5 @@
 """Progress of a long loop with the time left: a bar on a terminal, plain lines in a log."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized

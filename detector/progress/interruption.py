@@ -1,7 +1,5 @@
 """Interruptions: a loop finishes its current step, then stops; a second signal ends at once."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

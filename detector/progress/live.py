@@ -1,7 +1,5 @@
 """The live display of a training: step, loss, rate, items a second and the time left."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time

@@ -1,7 +1,5 @@
 """Messages of commands on stderr: control characters escaped, errors in at most three lines."""
 
-from __future__ import annotations
-
 import errno
 import sys
 from typing import Any

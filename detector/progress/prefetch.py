@@ -1,7 +1,5 @@
 """Prefetching: items made in threads ahead of their use, in order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """TensorBoard curves, with the extra [track]."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -6,8 +6,6 @@ the best of both: the scores of each engine are calibrated to the probability of
 whichever engine proposed them.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import numpy as np

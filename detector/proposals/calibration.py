@@ -4,8 +4,6 @@ It makes the scores of two engines comparable. Platt scaling: a logistic functio
 fitted on annotated images. "Covers" is an IoU of at least 0.5 with some object.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from pydantic import Field
 

@@ -1,7 +1,5 @@
 """The proposal engines by name, as the command line and configurations call them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

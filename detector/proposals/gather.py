@@ -1,7 +1,5 @@
 """Proposals of many images: read from the cache, or else computed and stored."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

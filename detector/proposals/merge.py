@@ -4,8 +4,6 @@ A proposer is a function of the image alone: the same pixels give the same regio
 proposed before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

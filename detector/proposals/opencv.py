@@ -6,8 +6,6 @@ is a function of the image, however; so the set is sorted, and ranked here: area
 random number, largest first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

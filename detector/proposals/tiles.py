@@ -6,8 +6,6 @@ network sees a window's edge, and suppression joins what several windows propose
 Akyon et al. 2022, arXiv 2202.06934, moved from the detections to the regions).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

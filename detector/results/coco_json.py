@@ -6,8 +6,6 @@ The same detections give the same bytes: boxes in hundredths of a pixel, scores 
 row a line, best first within an image.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

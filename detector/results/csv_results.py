@@ -4,8 +4,6 @@ Corners are pixels as everywhere inside: 0-based, x2 and y2 exclusive. A name th
 would run as a formula has an apostrophe before it.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

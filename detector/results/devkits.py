@@ -6,8 +6,6 @@ VOC's is a folder with a file for each class, FOLDER/comp3_det_SPLIT_CLASS.txt, 
 image goes by its number in the list of images (ImageSets/DET/val.txt), a class by its DET id.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Another detector's detections of the images of a run, where no data set names their classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ In it `images` (`JPEGImages` in VOC's layout) is a link to the folder of the pic
 corrected labels are a data set as they lie there.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

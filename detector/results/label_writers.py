@@ -3,8 +3,6 @@
 Boxes are in hundredths of a pixel of the upright picture, which is the frame that the tools show.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import xml.etree.ElementTree as ET

@@ -2,8 +2,6 @@
 writing, named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, cast, get_args

@@ -4,8 +4,6 @@ A row of a text file is an image, a class, a score and four corners. Scores are 
 millionths and corners in hundredths of a pixel, so that the same detections give the same bytes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

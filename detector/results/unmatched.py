@@ -2,8 +2,6 @@
 if nothing else is in the file.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ Crops are centred RGB, `pixel / 255 - FILL_MEAN`. The fill outside the image is 
 rest, so it keeps the mean colour only roughly.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The paper's detection table, and any other: rows that differ in proposals, networks and rules."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path

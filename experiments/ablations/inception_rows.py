@@ -1,7 +1,5 @@
 """The rows of an ablation of training: each is the one above and what it changes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """A file of rows: what they have in common, and what each changes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The tables that experiments/ablate.py writes and prints."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

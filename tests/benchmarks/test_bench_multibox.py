@@ -1,7 +1,5 @@
 """benchmarks/bench.py: what multibox and page write. No figure is judged here."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A command in this process, and the toy run that several tests of commands begin with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

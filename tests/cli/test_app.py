@@ -1,7 +1,5 @@
 """The shared command-line behaviour: what is printed, and with which code a tool exits."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

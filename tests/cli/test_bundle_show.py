@@ -1,7 +1,5 @@
 """`bundle show` and `models`: what a detector holds, and what can be trained."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`data check --weights`: the whole way on a small random detector, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

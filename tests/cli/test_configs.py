@@ -1,7 +1,5 @@
 """Every file in configs/ starts and takes five steps, on toy data in place of its own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

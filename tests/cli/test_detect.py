@@ -1,7 +1,5 @@
 """tools/detect.py: what a user gets for good files, bad files, wrong options and interruptions."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The whole of tools/detect.py over a hundred and forty bad and odd files in one process."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Each fault that a machine can have is simulated, found, and told with its cure."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What train_regions.py says before training, and what it and evaluate.py refuse at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

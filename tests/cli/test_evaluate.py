@@ -1,7 +1,5 @@
 """`evaluate detections`: what it prints, writes, refuses and keeps."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """tools/evaluate_classifier.py: errors by crops and members, under the right class names."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

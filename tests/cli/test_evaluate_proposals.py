@@ -1,7 +1,5 @@
 """tools/evaluate_proposals.py on a data set made by hand, where every number is known."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """`data convert` and `evaluate detections` on every layout; `data split` on a small ILSVRC."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """inception-rcnn fit: classes are added, refined and removed, and the others stay."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """inception-rcnn fit heads: what it writes, leaves alone, and refuses."""
 
-from __future__ import annotations
-
 import shutil
 from functools import partial
 

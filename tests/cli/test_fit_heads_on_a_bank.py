@@ -1,7 +1,5 @@
 """tools/fit_heads.py --bank: heads from the maps that a training kept."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """tools/calibrate.py and benchmarks/bench.py classifier: what they write, and what they refuse."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

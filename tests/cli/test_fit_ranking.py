@@ -1,7 +1,5 @@
 """tools/fit_ranking.py writes weights that the ranking reads."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

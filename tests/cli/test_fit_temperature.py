@@ -1,7 +1,5 @@
 """tools/fit_temperature.py: another bundle, fitted, said and kept; and what it refuses."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

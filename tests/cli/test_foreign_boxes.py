@@ -1,7 +1,5 @@
 """`--boxes`, another detector's boxes judged by a bundle, and `--tile`, windows of large images."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -2,8 +2,6 @@
 missing, nothing is there twice, and the output is that of an undisturbed run, byte for byte.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

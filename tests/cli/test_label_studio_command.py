@@ -1,7 +1,5 @@
 """The command that serves a detector to Label Studio, where label-studio-ml is not installed."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

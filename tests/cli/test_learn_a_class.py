@@ -1,7 +1,5 @@
 """What the README says of a new class, on real blood cells: minutes of work, so marked slow."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The command inception-rcnn: its table, its help, and what reaches the command that it runs."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

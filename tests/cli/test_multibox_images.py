@@ -1,7 +1,5 @@
 """What tools/train_multibox.py makes of what a data source says of its images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

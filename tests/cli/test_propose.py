@@ -1,7 +1,5 @@
 """The commands `propose` as the person at the keyboard meets it."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

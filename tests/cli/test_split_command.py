@@ -1,7 +1,5 @@
 """`data split`: train and val, folds and halves of every layout, as their readers take them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which photographs to label next: by hand, and end to end on coloured squares."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

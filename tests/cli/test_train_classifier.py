@@ -1,7 +1,5 @@
 """tools/train_classifier.py: it learns, resumes to the same bits, and survives what befalls it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

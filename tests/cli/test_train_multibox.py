@@ -2,8 +2,6 @@
 becomes of its weights in the tools beside it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

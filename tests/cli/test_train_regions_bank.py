@@ -1,7 +1,5 @@
 """tools/train_regions.py with a bank or a teacher: what is kept, asked, and learnt from it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """tools/train_regions.py: members, parts of batches, number formats, banks, boxes, bad data."""
 
-from __future__ import annotations
-
 import gc
 import json
 import os

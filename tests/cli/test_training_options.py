@@ -1,7 +1,5 @@
 """Options that the trainings have in common do what they say, or are refused."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Two runs with one --out do not mix: whatever writes a folder has it for itself."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import ablate

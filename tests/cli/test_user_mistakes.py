@@ -1,7 +1,5 @@
 """What people get wrong with each tool: a few lines that name it and the cure, and no traceback."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

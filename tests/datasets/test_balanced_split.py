@@ -1,7 +1,5 @@
 """Halves of a data set: by hand, against all possible halves, and as balanced as R-CNN's."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is not to be used: blacklisted pairs of image and class, and boxes beyond a cap."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Reading COCO's instances JSON: coordinates, ids, real files, and every defect."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """COCO's JSON as other programs write it: each variant is read as it is meant, or counted."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

@@ -4,8 +4,6 @@ error of at most three lines, in ten seconds and 1.5 GB.
 A case is a function of the reader and its number. Many more: pytest -m slow tests/fuzz
 """
 
-from __future__ import annotations
-
 import os
 import re
 import resource

@@ -1,7 +1,5 @@
 """The data set as a value: subsets, class lists, partial annotation, joining."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

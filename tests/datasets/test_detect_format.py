@@ -1,7 +1,5 @@
 """The format of a data set is told from its files, and an error tells what was looked for."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

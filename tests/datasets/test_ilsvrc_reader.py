@@ -1,7 +1,5 @@
 """Reading ILSVRC DET's layout: classes, coordinates, lists, halves, and what its images prove."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """R-CNN's recipe on ILSVRC builds: val1 whole, train for positives only, at most N of a class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which image a name means: what is found, what is ambiguous, and what is never another image."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from pathlib import Path

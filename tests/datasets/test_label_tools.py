@@ -1,7 +1,5 @@
 """Readers of LabelMe's, Label Studio's and CVAT's files: shapes by hand, and what is left out."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Labelled images: every layout becomes the same classes and files; what is left out is told."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the weights say of the licence of the images that they learnt from."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The linter finds each kind of defect, and nothing in what is sound."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

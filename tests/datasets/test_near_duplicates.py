@@ -1,7 +1,5 @@
 """Copies, other sizes and qualities, mirror images: one group; other pictures: other groups."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

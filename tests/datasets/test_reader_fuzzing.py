@@ -1,7 +1,5 @@
 """Whatever an annotation file says, a reader gives a data set or a typed error."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading VOC's layout: coordinates, splits, class names, real sets, and every defect."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

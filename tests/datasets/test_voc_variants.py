@@ -1,7 +1,5 @@
 """VOC's XML as other programs write it and put it: read as it is meant, or left out and counted."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """YOLO folders as people have them: nested, moved, of Windows or CVAT, without a data.yaml."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

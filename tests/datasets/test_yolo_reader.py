@@ -1,7 +1,5 @@
 """Reading YOLO's layout: coordinates, outlines, the published set, and every defect."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

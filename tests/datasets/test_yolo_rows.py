@@ -1,7 +1,5 @@
 """What a long row of a YOLO label file means, and that what is not understood is no background."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

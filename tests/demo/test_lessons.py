@@ -1,7 +1,5 @@
 """Lessons of the page: boxes drawn on photographs, and the detector that comes of them."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the page shows of a photograph follows from one pass of the networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

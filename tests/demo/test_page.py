@@ -1,7 +1,5 @@
 """The page: its handlers, and all of it in a browser."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Bundles round-trip, are replaced in one step, and bad ones are refused by file and tensor."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import resource

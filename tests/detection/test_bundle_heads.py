@@ -1,7 +1,5 @@
 """Bundles with heads: back as saved, refused where damaged, silent about heads they do not have."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

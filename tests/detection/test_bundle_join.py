@@ -1,7 +1,5 @@
 """Bundles joined into an ensemble: members and heads come along, common layers are stored once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -2,8 +2,6 @@
 of these very weights has measured.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

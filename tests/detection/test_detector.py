@@ -2,8 +2,6 @@
 company.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 import pickle

@@ -1,7 +1,5 @@
 """An ensemble is the mean of its members' softmax, and every region is judged for itself."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -2,8 +2,6 @@
 same bits as without them wherever they have no say.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Loading a detector: what the bundle says stays unless the caller says otherwise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

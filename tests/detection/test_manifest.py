@@ -1,7 +1,5 @@
 """What a bundle may say of itself: each limit holds at the value and not beyond it."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Another detector's boxes, judged by a classifier that knows white from black."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

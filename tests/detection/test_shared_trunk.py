@@ -1,7 +1,5 @@
 """Members of a bundle that share a trunk: stored once, loaded whole, refused if they do not fit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What a region's size says before anybody looks at it: fitted, stored, applied."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from pydantic import ValidationError

@@ -1,7 +1,5 @@
 """A temperature mends how sure a network is: fitted, put before the mean and the prior, stored."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

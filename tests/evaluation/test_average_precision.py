@@ -1,7 +1,5 @@
 """The two average precisions, by hand and against the devkit's loops."""
 
-from __future__ import annotations
-
 import numpy as np
 import plain_evaluation as plain
 import pytest

@@ -1,7 +1,5 @@
 """Bootstrap intervals: against drawing the images for real, and by their known limits."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

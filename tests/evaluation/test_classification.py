@@ -1,7 +1,5 @@
 """Top-k errors, the crops of section 7, and what is kept between runs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

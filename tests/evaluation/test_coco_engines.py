@@ -1,7 +1,5 @@
 """Every engine gives the numbers of unmodified pycocotools, to the last bit."""
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import copy

@@ -1,7 +1,5 @@
 """COCO's twelve numbers are pycocotools' own, from the very same files."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Coverage of objects by proposals: hand-made cases, a plain twin, and COCO's own recall."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 in plain loops.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

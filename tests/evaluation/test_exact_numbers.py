@@ -1,7 +1,5 @@
 """IoU and area are those of the numbers in the files, as pycocotools counts them."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import io

@@ -1,7 +1,5 @@
 """ILSVRC's whole protocol: its blacklist as in the devkit's loop, and R-CNN's cap of a class."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

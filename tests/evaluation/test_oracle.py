@@ -1,7 +1,5 @@
 """The ceiling that proposals set."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from evaluation_cases import dataset_of, proposals_of

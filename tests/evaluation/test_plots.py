@@ -1,7 +1,5 @@
 """The precision-recall picture is a PNG with one panel a class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whole evaluations: by hand, and equal to the devkits' loops on random cases."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

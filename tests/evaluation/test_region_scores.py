@@ -2,8 +2,6 @@
 only change what is made of it, and kept apart by all others.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Mapping

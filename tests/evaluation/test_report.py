@@ -1,7 +1,5 @@
 """The report: one file without network or scripts, text escaped, and seen by a real browser."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

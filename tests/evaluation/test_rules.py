@@ -1,7 +1,5 @@
 """VOC's and ILSVRC's rules for a right detection, by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Labels that are probably wrong: evidence and kinds by hand, the list, and its page."""
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import replace

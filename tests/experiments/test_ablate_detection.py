@@ -1,7 +1,5 @@
 """ablate.py detection: rows of a file, measured on shared scores, beside the paper's."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

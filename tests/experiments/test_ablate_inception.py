@@ -1,7 +1,5 @@
 """ablate.py inception-v3: rows that change one switch each, trained once, kept, compared."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

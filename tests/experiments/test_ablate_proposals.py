@@ -2,8 +2,6 @@
 
 # ruff: noqa: F811 - a fixture and its use have the same name
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

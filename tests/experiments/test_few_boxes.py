@@ -1,7 +1,5 @@
 """experiments/few_boxes.py on coloured squares."""
 
-from __future__ import annotations
-
 import few_boxes
 import pytest
 from coloured_squares import bundle, small_parts, voc  # noqa: F401 fixtures

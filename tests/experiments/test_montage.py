@@ -1,7 +1,5 @@
 """Photographs in a large picture, and what was found there given back to them."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

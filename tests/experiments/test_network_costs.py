@@ -1,7 +1,5 @@
 """The costs of networks: by hand on small ones, and against what is published."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Mistakes put into labels are those that are said, and found where the list points at them."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Boxes are moved onto objects: targets by hand, the ridge against scikit-learn's."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge

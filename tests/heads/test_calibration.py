@@ -1,7 +1,5 @@
 """Margins become scores: by hand, finite when perfect, and always rising."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression

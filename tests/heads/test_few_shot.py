@@ -1,7 +1,5 @@
 """One class from a few boxes: which regions it learns from, and what the head then says."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

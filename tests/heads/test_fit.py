@@ -1,7 +1,5 @@
 """All classes' heads from described images: who is positive, who is background, who is left out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Heads as layers of a network: the columns of all, side by side, and what they must be."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """R-CNN's SVMs: the margin by hand, hard negatives only, and the same machine as all at once."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Heads of added classes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.heads.linear import ClassHead, LinearScores

@@ -1,7 +1,5 @@
 """Red cats, blue dogs and green mugs on grey, and a network whose features are colours."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
 

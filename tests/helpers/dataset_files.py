@@ -1,7 +1,5 @@
 """Writes small data sets in the four layouts, for the tests of their readers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

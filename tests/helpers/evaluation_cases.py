@@ -1,7 +1,5 @@
 """Small data sets and results for the tests of evaluation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A disk on which nothing large fits any more, for a while."""
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Bad and odd image files, made by hand: what people have and what enemies send."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

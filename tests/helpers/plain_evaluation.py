@@ -4,8 +4,6 @@ Written from the MATLAB of VOCevaldet.m, VOCap.m and eval_detection.m, and shari
 package: the judge of the fast version.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Everything that reads files of strangers, each with good files to begin from."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json

@@ -2,8 +2,6 @@
 and a way to run a tool in this process.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A small random detector: nothing it says is right, everything it does is real."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

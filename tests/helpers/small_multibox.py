@@ -1,7 +1,5 @@
 """A MultiBox that is small and untrained, on a narrow GoogLeNet."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

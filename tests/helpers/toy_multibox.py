@@ -1,7 +1,5 @@
 """A toy data set with boxes of many shapes, and train_multibox.py run in this process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A toy data set of regions, and train_regions.py run in this process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

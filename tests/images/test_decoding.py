@@ -1,7 +1,5 @@
 """Decoding: every kind of file becomes upright RGB uint8, or a typed error that names it."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

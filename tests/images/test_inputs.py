@@ -1,7 +1,5 @@
 """Whatever a program holds an image in becomes the same pixels, or an error says what would do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -2,8 +2,6 @@
 than its pixels need.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import tracemalloc

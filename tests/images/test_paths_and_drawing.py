@@ -1,7 +1,5 @@
 """Which images are meant, what results are called, and what a picture shows."""
 
-from __future__ import annotations
-
 import os
 from itertools import combinations, pairwise
 from pathlib import Path

@@ -2,8 +2,6 @@
 two pages: an export and pictures, for those who have the token.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

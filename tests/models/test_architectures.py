@@ -1,7 +1,5 @@
 """Networks are built by name; a wrong name or option is answered with what exists."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

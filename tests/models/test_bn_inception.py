@@ -1,7 +1,5 @@
 """BN-Inception against figure 5 of arXiv 1502.03167; it works on every grid."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

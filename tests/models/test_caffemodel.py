@@ -3,8 +3,6 @@
 What it refuses is in test_hostile_weights.py.
 """
 
-from __future__ import annotations
-
 import struct
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A trained classifier's file: what it is stands in it, and the region trainer starts from it."""
 
-from __future__ import annotations
-
 import resource
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """GoogLeNet against Table 1, the framework's own operators, and torchvision's module."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -3,8 +3,6 @@
 Each file pretends to be the weights of a linear layer of 3 outputs and 2 inputs.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Inception-v2 and v3 have the grids, widths and parameters of the paper's table."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

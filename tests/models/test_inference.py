@@ -1,7 +1,5 @@
 """The fast network gives the plain one's logits, crop by crop, whatever the company."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor

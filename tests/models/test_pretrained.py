@@ -1,7 +1,5 @@
 """Outside weights give the outside network's answers, and what does not fit is refused by name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

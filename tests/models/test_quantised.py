@@ -1,7 +1,5 @@
 """The 8-bit network is the float one to within its steps, and says where it cannot run."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from test_pretrained import BVLC, hits, randomised

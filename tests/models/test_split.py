@@ -1,7 +1,5 @@
 """A network cut in two gives what it gave whole."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A network starts from any known file, recognised by its names, with a last layer of its own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """torchvision's classifiers give torchvision's logits when they are ours."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from test_pretrained import randomised

@@ -4,8 +4,6 @@ tests/conftest.py loads it into the tests, and puts this folder on PYTHONPATH so
 they start loads it too.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

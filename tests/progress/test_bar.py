@@ -1,7 +1,5 @@
 """Progress passes every item on, and tells the time left from the pace so far."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """TensorBoard is optional: without it, a sentence says what to install."""
 
-from __future__ import annotations
-
 import sys
 from types import SimpleNamespace
 

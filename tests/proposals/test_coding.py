@@ -1,7 +1,5 @@
 """Rows of the cache: proposals come out bit for bit, in rank order, and take few bytes."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

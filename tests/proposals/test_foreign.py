@@ -1,7 +1,5 @@
 """Proposals from and to other people's files: explicit layouts, and no code out of pickles."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The learned ranking: another order of the same boxes, a function of the image alone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

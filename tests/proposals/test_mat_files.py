@@ -1,7 +1,5 @@
 """MATLAB's files: read as SciPy reads them; whatever is wrong with one is a ValueError."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

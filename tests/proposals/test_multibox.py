@@ -1,7 +1,5 @@
 """MultiBox as a network, as a file and as a proposer."""
 
-from __future__ import annotations
-
 import json
 import resource
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """MultiBox's matching and loss, against numbers worked out by hand and all matchings tried."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

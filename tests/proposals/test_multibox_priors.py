@@ -1,7 +1,5 @@
 """Priors: where k-means puts them, how the grids are laid, and what they refuse."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

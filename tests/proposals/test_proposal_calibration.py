@@ -1,7 +1,5 @@
 """Calibrated scores are chances: as often right as they say."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

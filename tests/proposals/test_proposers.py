@@ -1,7 +1,5 @@
 """The seam of the proposers: ranks, unions, the whole image, and OpenCV made reproducible."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Selective search from the outside: its promises for any image, settings and threads."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image

@@ -1,7 +1,5 @@
 """The compiled pipeline against the readable one: the same hierarchies, bit for bit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image

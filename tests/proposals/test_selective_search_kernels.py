@@ -1,7 +1,5 @@
 """How the kernels come to be: cached where the disk allows it, working where it does not."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import subprocess

@@ -1,7 +1,5 @@
 """The proposal cache: what is stored comes back, what is damaged counts as missing."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import os

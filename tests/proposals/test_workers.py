@@ -1,7 +1,5 @@
 """Workers that die or hang are replaced, and each item is tried twice."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """Saved detections: the layout, the rounding, and what is refused on the way back."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

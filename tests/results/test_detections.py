@@ -1,7 +1,5 @@
 """Detections as a program uses them: a loop, rows chosen, other libraries' forms, a picture."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace

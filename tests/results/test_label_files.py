@@ -1,7 +1,5 @@
 """Label files of detections: read back to the same boxes, and never written over others'."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """The development kits' result files and the table: by hand, round trips, and what is refused."""
 
-from __future__ import annotations
-
 import csv
 import tempfile
 from pathlib import Path

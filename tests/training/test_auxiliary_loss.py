@@ -1,7 +1,5 @@
 """Auxiliary heads count 0.3 of their loss, for every network that has them."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

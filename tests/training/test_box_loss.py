@@ -1,7 +1,5 @@
 """Box regression learnt beside the classes: what the layer learns is what the head does."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

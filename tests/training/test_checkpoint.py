@@ -1,7 +1,5 @@
 """Checkpoints: what is saved comes back, the one before stands by, and bad ones are told."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

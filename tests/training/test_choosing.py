@@ -1,7 +1,5 @@
 """The choices of the shortest training, by device, start, data and budget."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

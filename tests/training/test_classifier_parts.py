@@ -1,7 +1,5 @@
 """Recipes, optimisers, loss and loss scale of the classifier's training."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Crops made on the device are those of the processor, and bad images cost only themselves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A group of processes ends with close(), before the interpreter does."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Maps kept on disk are those of the trunk, survive interruptions, and keep to their settings."""
 
-from __future__ import annotations
-
 import copy
 import errno
 import os

@@ -1,7 +1,5 @@
 """What is held out is chosen by names and leaves enough of every class, or it is nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What could not be read is known to the same command again, and to no other run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Only the background that looks like an object is learnt from."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The network that a training begins with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

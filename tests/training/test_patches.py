@@ -1,7 +1,5 @@
 """Patches and their batches: sizes as published, each image once an epoch, chance by position."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Features on disk: the detector's own, kept once, and recognised by their boxes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

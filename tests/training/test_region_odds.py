@@ -1,7 +1,5 @@
 """How common objects are among the proposals that will be judged: counted by hand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

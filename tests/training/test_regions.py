@@ -1,7 +1,5 @@
 """Region sampling: objects, background, and what a partly annotated image proves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A run's folder is one run's at a time, and what a killed one left there goes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loss, schedule, averages, distortions: each by numbers one can do by hand."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Views of images: what is in them and where, and that chance is a function of the seed."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Held-out losses watched while a network is trained: the best weights, the end, the warning."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The splits of a data set as one, under the class list of a bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

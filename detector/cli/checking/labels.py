@@ -1,7 +1,5 @@
 """Wrong labels, found by a detector: `inception-rcnn data check --weights`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Settings of `inception-rcnn data check --weights`, as --set names them."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field, PositiveInt

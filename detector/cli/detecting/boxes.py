@@ -1,7 +1,5 @@
 """Another detector's boxes of the images of a run, read beside them and judged in their turn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A bundle made ready to run, as the command line asks for it."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The inputs of a detection, looked at before anything is loaded, and what becomes of each."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Results of a detection: detections.json, run.json, annotated pictures, and a table."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping, Sequence

@@ -2,8 +2,6 @@
 interruption, a kill or a full disk.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The images of a detection on their way: read, detected, drawn, noted as done."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Evaluation of classifiers: the settings, the labels of the images, and the table of errors."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

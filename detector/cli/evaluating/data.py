@@ -1,7 +1,5 @@
 """Annotated images and saved detections as the commands that judge or convert them read them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

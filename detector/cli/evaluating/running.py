@@ -1,7 +1,5 @@
 """A bundle run over a data set; the scores of its regions are kept, so that a run goes on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Another detector's boxes judged by a bundle, and the mAP before and after."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

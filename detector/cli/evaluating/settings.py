@@ -1,7 +1,5 @@
 """Settings of `inception-rcnn evaluate detections`, as --set names them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """The verdict on detections: the table, the JSON, the curves, the page, the comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date

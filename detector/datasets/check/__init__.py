@@ -3,8 +3,6 @@
 A new format needs a function (folder or file, Asked) -> Index, and its row in FORMATS.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

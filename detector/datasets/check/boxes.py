@@ -1,7 +1,5 @@
 """Checks of all boxes at once, for every format."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 

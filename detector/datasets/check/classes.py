@@ -1,7 +1,5 @@
 """Checks of the class list: counts of objects, and similar names."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import numpy as np

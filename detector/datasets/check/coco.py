@@ -2,8 +2,6 @@
 read as such; with the checks that are COCO's alone.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Index of a data set before its checks: pictures and classes as the files have them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Checks that decode every picture once: readable, of the declared size, no copy."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from pathlib import Path

@@ -3,8 +3,6 @@
 A `defect` is impossible or unusable; a `note` is worth a look and fails nothing.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 Level = Literal["defect", "note"]

@@ -1,7 +1,5 @@
 """Index of PASCAL VOC's files, with the checks that are VOC's alone."""
 
-from __future__ import annotations
-
 import os
 import xml.etree.ElementTree as ET
 from collections import Counter

@@ -1,7 +1,5 @@
 """Index of YOLO's files, with the checks that are YOLO's alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

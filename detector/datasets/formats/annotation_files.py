@@ -1,7 +1,5 @@
 """Opening somebody's annotation file: regular files only, and not more of it than makes sense."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Collection

@@ -3,8 +3,6 @@
 Box areas are those of the outlines where the file gives them, as COCO's own protocol wants.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

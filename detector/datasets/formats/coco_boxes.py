@@ -1,7 +1,5 @@
 """Boxes and outlines of COCO's annotations, in whatever numbers JSON of strangers holds."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, TypeGuard
 

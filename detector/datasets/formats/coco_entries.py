@@ -1,7 +1,5 @@
 """The entries of COCO's instances JSON, as the many programs that write it leave them."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

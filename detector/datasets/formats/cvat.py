@@ -8,8 +8,6 @@ The subsets of a project are splits. An occluded object is an object like any ot
 attribute `difficult` or `ignore` is set aside.
 """
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path

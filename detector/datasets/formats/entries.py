@@ -4,8 +4,6 @@ The readers and the linter fill entries by the same code. A reader then leaves o
 cannot be true, with a line in the ledger; the linter judges the boxes of all entries at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

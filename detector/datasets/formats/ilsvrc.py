@@ -7,8 +7,6 @@ that one is. Training images give positives only, R-CNN's rule (Girshick et al. 
 no negatives are taken from train, because its annotations are not exhaustive.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

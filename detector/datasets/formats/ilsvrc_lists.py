@@ -5,8 +5,6 @@ train_K.txt     image_id label for the class of DET id K: 1 all its objects are 
                 all, -1 it does not occur (2013 and 2014: train_pos_K, train_part_K, train_neg_K)
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple

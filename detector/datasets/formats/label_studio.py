@@ -5,8 +5,6 @@ A task's last submitted annotation counts, or the one marked as ground truth. Wh
 file has any, its predictions are read, as in a file of pre-annotations.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

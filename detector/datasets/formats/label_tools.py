@@ -5,8 +5,6 @@ so that images are found, boxes judged and faults recorded by the same rules. Al
 on the upright picture; a file that tells the size of the raw frame is refused as `raw-frame`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@
 Folders called train, val or test at the top are splits. An embedded `imageData` is not read.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath

@@ -1,7 +1,5 @@
 """Names in annotations: what is kept of them, and which cannot be used."""
 
-from __future__ import annotations
-
 import unicodedata
 
 # Results of one class have its name in a file's name, which may have 255.

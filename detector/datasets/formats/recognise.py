@@ -1,7 +1,5 @@
 """Telling a data set's format from what lies in its folder, and reading it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ root/Annotations/ID.xml   root/JPEGImages/ID.jpg   root/ImageSets/Main/SPLIT.txt
 Labelling tools put the same XML elsewhere (voc_files.py).
 """
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 The reader and the linter both ask here, so that they cannot differ.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

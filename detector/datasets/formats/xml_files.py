@@ -1,7 +1,5 @@
 """The small XML files, one an image, in which VOC and ILSVRC write their objects."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path

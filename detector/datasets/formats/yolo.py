@@ -5,8 +5,6 @@ images/SPLIT/NAME.jpg   labels/SPLIT/NAME.txt   with lines: class cx cy width he
 What else such sets are like is in yolo_files (folders, lists, names) and yolo_rows (long rows).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from detector.boxes import xyxy_from_yolo

@@ -1,7 +1,5 @@
 """The images of a YOLO set, and the label files that belong to them."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections import Counter

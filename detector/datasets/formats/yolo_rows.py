@@ -10,8 +10,6 @@ first four numbers are a box that holds the points after them; where that is so 
 of outlines, the other rows of the split decide. What stays uncertain is left out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

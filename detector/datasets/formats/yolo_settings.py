@@ -1,7 +1,5 @@
 """The file that names a YOLO set's classes and splits: data.yaml, obj.data or a list of classes."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

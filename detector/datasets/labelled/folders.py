@@ -4,8 +4,6 @@ Tiny-ImageNet's `val` has one folder, images, and val_annotations.txt beside it:
 n03444034 0 32 44 62` in a line.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -10,8 +10,6 @@
 A val folder that was sorted into class folders is read as such.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """Telling a classification set's layout from what lies in its place, and reading it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -4,8 +4,6 @@ The members' places are listed once; each image is then one read at an offset, w
 side by side.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import tarfile

@@ -4,8 +4,6 @@ It is made from the manifest whenever a bundle is written. Measurements are adde
 folder of an evaluation of the same weights, and are gone when the bundle is changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Joining trained detectors into one ensemble; identical layers are stored, and run, once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path

@@ -4,8 +4,6 @@ values.
 Raises BundleError that names the file and the tensor.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -2,8 +2,6 @@
 so that at any instant, even a kill, the folder holds the old bundle or the new one.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Expected calibration error of Guo et al. (ICML 2017, arXiv 1706.04599), over detections.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The confusion matrix of detections."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.boxes import iou

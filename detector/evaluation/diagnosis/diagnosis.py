@@ -1,7 +1,5 @@
 """The diagnosis of a mAP: errors by kind, misses by reason, slices, confusions, calibration."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ Departs from the paper: which detections are right is VOC's rule, not COCO's, an
 area under the envelope, so that the gains are in points of the mAP that voc12 reports.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

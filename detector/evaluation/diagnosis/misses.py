@@ -11,8 +11,6 @@
 The first that holds, in this order, is the reason.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

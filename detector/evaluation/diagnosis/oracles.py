@@ -1,7 +1,5 @@
 """Oracle mAPs (voc12): one perfect stage, the others unchanged."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

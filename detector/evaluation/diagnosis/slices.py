@@ -4,8 +4,6 @@ Sizes in pixels are COCO's (32 x 32, 96 x 96); relative ones are shares of the i
 width over height.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

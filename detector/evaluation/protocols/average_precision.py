@@ -4,8 +4,6 @@ Counts run along the ranking, best first; a detection that is neither right nor 
 difficult object) is not among them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.structures import Array

@@ -4,8 +4,6 @@ After suppression the 30,000 best of each class over all images stay, which drop
 lengthen the tail of the curve. The official protocol has no such limit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 Here is what goes in and comes out; the programs that compute are in coco_engines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

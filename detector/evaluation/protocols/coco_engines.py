@@ -3,8 +3,6 @@
 Both take the truth and the detections in COCO's own layout and give their accumulated arrays.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Callable

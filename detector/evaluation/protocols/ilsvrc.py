@@ -3,8 +3,6 @@
 Small objects get a looser threshold: five pixels of slack on each side of the box.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG

@@ -5,8 +5,6 @@ and, inside an image, the order in which they were given: the devkits leave ties
 this is what a stable one does with a result file in that order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property

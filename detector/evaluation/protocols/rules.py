@@ -1,7 +1,5 @@
 """VOC's and ILSVRC's protocols: a rule for right detections, and an average of the curve."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np

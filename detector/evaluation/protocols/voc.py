@@ -5,8 +5,6 @@ The devkit adds one pixel to every width because its boxes are 1-based and inclu
 number: no pixel is added here.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG

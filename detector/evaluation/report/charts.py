@@ -1,7 +1,5 @@
 """The geometry of the page's curves: values to coordinates of an SVG."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

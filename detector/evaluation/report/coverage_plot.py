@@ -1,7 +1,5 @@
 """A plot of recall and MABO against the number of proposals, for several engines."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Mapping

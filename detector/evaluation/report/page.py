@@ -3,8 +3,6 @@
 The page is `report.html.j2`, which escapes every value; here are the numbers that it shows.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The worst images of an evaluation with their found, missed and false boxes, drawn small."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterator, Sequence

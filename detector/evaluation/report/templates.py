@@ -1,7 +1,5 @@
 """The templates of the HTML pages, which stand beside this file and share one style."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template

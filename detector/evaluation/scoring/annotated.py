@@ -1,7 +1,5 @@
 """Class scores of annotated boxes themselves, cached beside those of proposals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ Section 7 of arXiv 1409.4842: "the softmax probabilities are averaged over multi
 are averaged the same way afterwards, so each is computed alone and cached.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 

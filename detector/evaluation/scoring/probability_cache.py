@@ -2,8 +2,6 @@
 models and crops computes nothing twice.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Suppression, thresholds and protocols, the prior of sizes, temperatures and fewe
 be tried in seconds, and an interrupted run resumes where it stopped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path

@@ -5,8 +5,6 @@ mean over members and the size prior are applied after reading, so settings that
 share the files; and of M stored regions the first N <= M serve a limit of N.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib

@@ -1,7 +1,5 @@
 """Pictures that stand in two splits: copies, other sizes, mirrored, neighbours in a film."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np

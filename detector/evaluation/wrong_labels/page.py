@@ -1,7 +1,5 @@
 """The page of suspects: each cut out of its picture, with the label and what the detector sees."""
 
-from __future__ import annotations
-
 import base64
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Suspects: labels that are probably wrong, in one list, the most suspicious first."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ functions, of annotated boxes and of overlooked objects, fitted to mistakes put 
 that were not trained on (`experiments/wrong_labels.py fit`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple

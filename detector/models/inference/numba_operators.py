@@ -7,8 +7,6 @@ which the processor computes for 32 numbers at once. torch's own pool takes 5 to
 bfloat16, its response normalisation 3 to 7.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -4,8 +4,6 @@ torch's compiler for CPUs has the fused convolutions as private operators, so th
 use. The compiled pools and norms are in numba_operators.py.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

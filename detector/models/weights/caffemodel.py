@@ -4,8 +4,6 @@ Neither Caffe nor its generated classes are needed. The file is one protocol buf
 are sequences of numbered fields, and those that are not named here are skipped.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Training can start from its tensors; the evaluation of classifiers needs the header too.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

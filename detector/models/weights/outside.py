@@ -4,8 +4,6 @@
 all its weights and its auxiliary heads, and refuses by name what does not fit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path

@@ -4,8 +4,6 @@ Nothing is unpickled: `.pth` files go through `torch.load(weights_only=True)`. A
 not fit is refused by name.
 """
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Initial weights of a training: the layout of a file is recognised by its tensor names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

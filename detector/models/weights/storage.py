@@ -1,7 +1,5 @@
 """Stored weights: float32, float16, or 8-bit integers with a scale for each output channel."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

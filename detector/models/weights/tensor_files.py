@@ -4,8 +4,6 @@ Size and hash are checked before the content, names and shapes (in the file's he
 numbers; every fault is a BundleError that names the file and the tensor.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping

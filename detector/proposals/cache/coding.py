@@ -4,8 +4,6 @@ Region proposals grow out of each other and share sides, so that LZMA brings the
 down to about four, rank included.
 """
 
-from __future__ import annotations
-
 import lzma
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """The SQLite file of the proposal cache: create it, open it, check its format."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import time

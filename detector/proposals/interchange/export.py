@@ -1,7 +1,5 @@
 """Write proposals in the layouts that Detectron2 and MMDetection read."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

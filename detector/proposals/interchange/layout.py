@@ -6,8 +6,6 @@ imports states the layout, and boxes that contradict the images are an error tha
 under which they would fit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple

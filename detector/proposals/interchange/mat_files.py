@@ -4,8 +4,6 @@ SciPy's reader crashes the process on some damaged files; this one checks every 
 uses it. The format is MathWorks' "MAT-File Format", level 5.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 import zlib

@@ -5,8 +5,6 @@ the middle of bytes, makes it read foreign memory. So a pickle is given stand-in
 classes, which accept plain numbers only and check every length.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickle

@@ -9,8 +9,6 @@
 A fifth column is a score. Where a file has no names, the caller gives the order of its images.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence

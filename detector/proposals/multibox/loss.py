@@ -10,8 +10,6 @@ on google/multibox's units (s = 0.01) weighs a distance as 3,000 would on fracti
 sums over a view, not means.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 

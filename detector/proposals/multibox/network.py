@@ -5,8 +5,6 @@ sigmoid, of the network's last hidden layer. arXiv 1412.1441 makes them convolut
 a grid predicts its own priors.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

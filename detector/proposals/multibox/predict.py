@@ -4,8 +4,6 @@ arXiv 1312.2249, section 3.3. With `scales` above 1 the network also sees crops 
 1412.1441, section 3.4): 2 adds four, 3 adds nine more, each overlapping its neighbours by half.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

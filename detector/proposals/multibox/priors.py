@@ -5,8 +5,6 @@ Priors on grids (arXiv 1412.1441) are the same few shapes in every cell: 8 x 8, 
 and 2 x 2 cells of 11 shapes, and one prior for the whole image, 11 * 129 + 1 = 1,420.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ A hue is an angle: one byte is 1/256 of a turn, differences wrap around, and a w
 centre plus the weighted mean of the differences to it.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np

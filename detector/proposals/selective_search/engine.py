@@ -5,8 +5,6 @@ neighbours and histograms for a colour space and a k. The threads run kernels th
 each writes only its own arrays, so their number changes nothing but the time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager

@@ -3,8 +3,6 @@
 The readable version; numba/ computes the same integers. Borders repeat the edge pixel.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 The readable version looks at every pair at every step; numba/ uses a heap.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -6,8 +6,6 @@ are moved behind the other boxes. It is class-agnostic, and the set of regions s
 weights were fitted by inception-rcnn fit ranking; `learned_ranking.json` names the data.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from functools import cache

@@ -1,7 +1,5 @@
 """The readable pipeline from one image to a hierarchy: the reference for engine.py, far slower."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.proposals.selective_search import colour, filters, grouping, segmentation, similarity

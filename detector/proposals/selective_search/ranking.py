@@ -4,8 +4,6 @@ The generator is counter-based: the numbers of a strategy depend only on the see
 so neither threads, nor earlier calls, nor the other strategies change them.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

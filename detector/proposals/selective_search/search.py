@@ -1,7 +1,5 @@
 """`SelectiveSearch`, the proposer: image in, proposals out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ weight is at most both their thresholds, weight of the last join + k / size. num
 labels.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from detector.proposals.selective_search.filters import SMOOTH_BITS

@@ -5,8 +5,6 @@ mean, exactly). For the intersection each histogram is scaled to sum to 65535 an
 makes the sum of minima an integer that does not depend on the order of addition.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -3,8 +3,6 @@
 A strategy is a colour space, a threshold k and a set of similarities.
 """
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Annotated, Literal, get_args
 

@@ -1,7 +1,5 @@
 """Superpixels by the compiled kernels, and the features that all strategies over them share."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

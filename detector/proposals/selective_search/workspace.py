@@ -1,7 +1,5 @@
 """Reused buffers: fresh pages from the system would cost a fifth of the time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

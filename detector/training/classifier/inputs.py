@@ -1,7 +1,5 @@
 """Inputs of a classifier's training: labelled images, the network at its start, and batches."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from dataclasses import dataclass, field

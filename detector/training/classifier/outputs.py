@@ -1,7 +1,5 @@
 """Outputs of a classifier's training: an early report, and the classifier's file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@
 shrunk by one of four methods drawn with equal probability.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal, NamedTuple, Self
 

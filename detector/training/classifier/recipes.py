@@ -1,7 +1,5 @@
 """Named training recipes: those of the papers, and a present-day one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

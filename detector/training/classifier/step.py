@@ -4,8 +4,6 @@ The auxiliary heads' "loss gets added to the total loss of the network with a di
 (arXiv 1409.4842, section 5; arXiv 1512.00567, sections 4 and 7): 0.3 for GoogLeNet's two.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Validation during training: top-1 and top-5 accuracy on one central crop of each image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

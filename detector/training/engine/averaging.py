@@ -2,8 +2,6 @@
 1992; arXiv 1409.4842, section 6).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

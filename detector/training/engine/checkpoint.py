@@ -5,8 +5,6 @@ fingerprint of the settings that must not change in between. Chance is a functio
 so there is no generator to save.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The context of a training: where its files are, and how much of the machine it may use."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

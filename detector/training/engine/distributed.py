@@ -5,8 +5,6 @@ global batch, and the loss is divided by the *global* batch, so that the sum of 
 processes is that of one process, up to rounding.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass

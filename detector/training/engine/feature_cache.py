@@ -6,8 +6,6 @@ A folder: `maps.f16` holds them one after the other, `bank.json` the fingerprint
 made from and how far it has come. An interrupted one resumes.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import math

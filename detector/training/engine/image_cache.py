@@ -1,7 +1,5 @@
 """Decoded images of a training, kept while memory allows."""
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from pathlib import Path

@@ -3,8 +3,6 @@
 The same command run again, whether it resumes or finds everything finished, names them too.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 terminal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any, Self

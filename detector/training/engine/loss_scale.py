@@ -1,7 +1,5 @@
 """The loss scale that keeps small float16 gradients from vanishing (Micikevicius et al. 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import torch

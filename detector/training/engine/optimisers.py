@@ -1,7 +1,5 @@
 """Gradient descent: its settings, the optimiser made of them, and the rate of each step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self

@@ -4,8 +4,6 @@ It belongs to one run at a time, since two would write one journal and one check
 to one run's settings.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The state of a training: weights, momenta and averages, with saving and resuming."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ kept, and the training ends where it falls no more (Prechelt 1998, "Early stoppi
 All of it is in the checkpoints, so that a resumed run decides as an undisturbed one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Features for heads from the maps of a training's bank: no crop is made and no trunk runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 

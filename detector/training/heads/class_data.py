@@ -1,7 +1,5 @@
 """Images for new classes from a few boxes: which of them, and what speaks against them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path

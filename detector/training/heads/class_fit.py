@@ -1,7 +1,5 @@
 """The fit of new classes: regions and their features, heads, reports, and the bundle."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """The regions of a few images that new classes are learnt from, with their features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

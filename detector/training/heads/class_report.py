@@ -1,7 +1,5 @@
 """The verdict on a new class before it is used: AP on images left out in turn, and warnings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

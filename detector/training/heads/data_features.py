@@ -1,7 +1,5 @@
 """Features for heads from the images of a data set, cached on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path

@@ -1,7 +1,5 @@
 """New classes from a few boxes, beside those of a detector, which stay as they are."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

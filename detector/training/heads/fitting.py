@@ -1,7 +1,5 @@
 """Fitting of SVMs and box regression for all classes, on features from any source."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path

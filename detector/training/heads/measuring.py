@@ -1,7 +1,5 @@
 """Network outputs for the regions of annotated images, and the calibration of their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple

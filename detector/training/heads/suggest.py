@@ -7,8 +7,6 @@ squared so that many hopeless regions do not outweigh a few doubtful objects. Th
 distance to all that are labelled or chosen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

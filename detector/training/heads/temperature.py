@@ -13,8 +13,6 @@ Images that a network learnt from would flatter it, and images that judge it mus
 a temperature is fitted on images that are neither.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 

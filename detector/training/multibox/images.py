@@ -1,7 +1,5 @@
 """The images of a run, all objects of one class."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

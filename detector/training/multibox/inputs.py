@@ -1,7 +1,5 @@
 """Inputs of a MultiBox training: images, priors, the network at its start, crops or cached maps."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Outputs of a MultiBox training: the weights in one file."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from pathlib import Path

@@ -2,8 +2,6 @@
 memory.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 from typing import NamedTuple

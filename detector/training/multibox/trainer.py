@@ -1,7 +1,5 @@
 """The training loop of a MultiBox."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

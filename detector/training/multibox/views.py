@@ -8,8 +8,6 @@ public trainer gvanhorn38/multibox).
 Everything about view v of image i is a function of (seed, i, v).
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property

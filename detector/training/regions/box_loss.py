@@ -5,8 +5,6 @@ trained for both. R-CNN fits it afterwards, on features trained for classes alon
 (heads/bbox_regression.py). The learnt layer is saved as such a head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Fitting of temperatures and threshold on held-out images, at the end of a training."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -5,8 +5,6 @@ They are configs/bccd.yaml's where the lower layers are trained already: on a CP
 layers up to 4e are stored, and those above are trained; a GPU trains the whole network.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Iterator, Mapping

@@ -5,8 +5,6 @@ that trains on thousands of crops a second would wait for a CPU that makes them;
 fit beside the network, they lie decoded in its memory, and a batch is a few matrix products.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Everything that a region training learns from: images, their proposals, and regions of both."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from contextlib import closing
 from typing import NamedTuple

@@ -4,8 +4,6 @@ A network is more confident on its training images than on others, so a temperat
 fitted on them would be wrong for every other image.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 

@@ -4,8 +4,6 @@ are learnt from (online hard example mining, Shrivastava et al. 2016; R-CNN mine
 trainings).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

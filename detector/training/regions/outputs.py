@@ -1,7 +1,5 @@
 """The output of a region classifier's training: a bundle of all its members."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

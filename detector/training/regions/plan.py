@@ -2,8 +2,6 @@
 steps; by the size of the data, measured times and a budget.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

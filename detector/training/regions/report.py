@@ -1,7 +1,5 @@
 """The early report of a region training: what there is to learn from, and what is amiss."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """Train region classifiers, from annotated images to a bundle and what is fitted on it."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Counts of objects among the proposals that a detector will judge, by size (size_prior.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -5,8 +5,6 @@ A whole ensemble can teach one network, and images in which only some classes ar
 none, teach all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The training loop of one region classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

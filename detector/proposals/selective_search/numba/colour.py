@@ -1,7 +1,5 @@
 """Colour conversion: colour.py, compiled."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Edge weights and texture codes: the smoothing and the derivatives of filters.py, compiled."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

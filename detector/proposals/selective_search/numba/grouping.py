@@ -1,7 +1,5 @@
 """Hierarchical grouping with a heap: grouping.py, compiled."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sizes, boxes, neighbours and histograms of all regions, each in one pass over the labels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@ come), sort the rest, join. After some bands the components are renumbered, so t
 are accessed at random shrink. Callers pass all buffers, since allocating here is slow to compile.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
