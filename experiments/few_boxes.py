@@ -158,7 +158,16 @@ def compare_trainings(
                 with TemporaryDirectory() as folder:
                     part = voc_part(data, drawn(pool, one, boxes, seed), Path(folder, "part"))
                     out, started = Path(folder, "run"), time.perf_counter()
-                    words = ["train", "regions", "--data", part, "--split", "train", "--out", out]
+                    words: list[str | Path] = [
+                        "train",
+                        "regions",
+                        "--data",
+                        part,
+                        "--split",
+                        "train",
+                        "--out",
+                        out,
+                    ]
                     words += ["--start", weights, "--budget", budget, "--quiet"]
                     subprocess.run([sys.executable, "-m", "detector", *words], check=True)
                     taken.append(time.perf_counter() - started)
