@@ -158,18 +158,10 @@ def compare_trainings(
                 with TemporaryDirectory() as folder:
                     part = voc_part(data, drawn(pool, one, boxes, seed), Path(folder, "part"))
                     out, started = Path(folder, "run"), time.perf_counter()
-                    words: list[str | Path] = [
-                        "train",
-                        "regions",
-                        "--data",
-                        part,
-                        "--split",
-                        "train",
-                        "--out",
-                        out,
-                    ]
-                    words += ["--start", weights, "--budget", budget, "--quiet"]
-                    subprocess.run([sys.executable, "-m", "detector", *words], check=True)
+                    given = {"data": part, "split": "train", "start": weights, "budget": budget}
+                    words = [f"--{option}={value}" for option, value in given.items()]
+                    command = [sys.executable, "-m", "detector", "train", "regions", *words]
+                    subprocess.run([*command, f"--out={out}", "--quiet"], check=True)
                     taken.append(time.perf_counter() - started)
                     aps.append(ap_of(out / "bundle", measured, one))
             seconds = np.mean(taken)
