@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,7 +23,6 @@ from detector.progress.messages import escape_controls
 # The clone, or the folder of installed packages.
 ROOT = Path(__file__).resolve().parents[2]
 IS_CLONE = (ROOT / "pyproject.toml").is_file()
-Environment = Mapping[str, str] | None
 MODULES = (
     "numpy", "scipy", "numba", "PIL", "safetensors", "pydantic", "yaml", "sklearn", "pycocotools",
     "rich", "matplotlib",
@@ -75,13 +74,13 @@ def checks() -> Iterator[Check]:
     yield check_folder("temporary", Path(tempfile.gettempdir()), "TMPDIR")
 
 
-def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
+def run_apart(program: str) -> tuple[Any, str]:
     """The JSON value that Python source prints last, in a process of its own, and its error."""
     # -P: nothing in the user's folder hides a package
     source = f"import json, sys\nsys.path.append({str(ROOT)!r})\n{program}"
     done = subprocess.run(
         [sys.executable, "-P", "-c", source], capture_output=True, text=True, errors="replace",
-        env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode < 0:
         return None, f"crashed with signal {-done.returncode}"
@@ -91,25 +90,24 @@ def run_apart(program: str, environment: Environment = None) -> tuple[Any, str]:
         return None, (done.stderr.strip().splitlines() or ["printed nothing"])[-1][:300]
 
 
-def versions_of(names: Sequence[str], environment: Environment) -> dict[str, str]:
+def versions_of(names: Sequence[str]) -> dict[str, str]:
     """Versions of the packages that are installed, without an import."""
     # Reversed, so that of two copies the first on the path stays: the one that is imported.
     listing = "{d.metadata['Name']: d.version for d in reversed(list(m.distributions()))}"
     program = f"import importlib.metadata as m\nprint(json.dumps({listing}))"
-    found, _ = run_apart(program, environment)
+    found, _ = run_apart(program)
     return {name: found[name] for name in names if name in (found or {})}
 
 
 # torchvision's compiled operators are there only beside the very torch they were built for.
-def check_torch(environment: Environment = None) -> Check:
-    versions = versions_of(("torch", "torchvision"), environment)
+def check_torch() -> Check:
+    versions = versions_of(("torch", "torchvision"))
     torch, vision = versions.get("torch"), versions.get("torchvision")
     said = f"torch {torch}, torchvision {vision}"
     _, error = run_apart(
         "import torch, torchvision\n"
         "torchvision.ops.nms(torch.tensor([[0., 0., 9., 9.]]), torch.ones(1), 0.5)\n"
-        "print(json.dumps(torch.cuda.is_available()))",
-        environment,
+        "print(json.dumps(torch.cuda.is_available()))"
     )
     if not error:
         return Check("torch", "ok", said)
@@ -121,27 +119,27 @@ def check_torch(environment: Environment = None) -> Check:
 
 
 # One package only, with the contributed modules: two overwrite each other's files.
-def check_opencv(environment: Environment = None) -> Check:
+def check_opencv() -> Check:
     cure = f"pip uninstall -y {' '.join(OPENCV)} && pip install opencv-contrib-python-headless"
-    names = versions_of(OPENCV, environment)
+    names = versions_of(OPENCV)
     if len(names) > 1:
         return Check("opencv", "fault", f"{' and '.join(names)} are installed", cure)
     program = "import cv2\ncv2.ximgproc.segmentation\nprint(json.dumps(cv2.__version__))"
-    version, error = run_apart(program, environment)
+    version, error = run_apart(program)
     if "ximgproc" in error:
         error = "has no ximgproc: it is the package without the contributed modules"
     return Check("opencv", "fault", error, cure) if error else Check("opencv", "ok", version)
 
 
-def check_modules(environment: Environment = None) -> Check:
-    _, error = run_apart(f"import {', '.join(MODULES)}\nprint(1)", environment)
+def check_modules() -> Check:
+    _, error = run_apart(f"import {', '.join(MODULES)}\nprint(1)")
     if error:
         what = f"-e {ROOT}" if IS_CLONE else "inception-rcnn"
         return Check("packages", "fault", error, f"pip install --force-reinstall {what}")
     return Check("packages", "ok", f"{len(MODULES)} others import")
 
 
-def check_precision(environment: Environment = None) -> Check:
+def check_precision() -> Check:
     """The number format of the networks; a card that torch cannot use is a fault."""
     program = (
         "import torch\nfrom detector.models.inference.prepare import fastest_precision as fastest\n"
@@ -150,20 +148,20 @@ def check_precision(environment: Environment = None) -> Check:
         "device = torch.device('cuda' if there else 'cpu')\n"
         "print(json.dumps(f'{fastest(device)} on {device}'))"
     )
-    said, error = run_apart(program, environment)
+    said, error = run_apart(program)
     if error:
         return Check("precision", "fault", error, TOGETHER)
     return Check("precision", "ok", said)
 
 
 # Loading the shipped bundle verifies the size and hash of every file.
-def check_weights(environment: Environment = None) -> Check:
+def check_weights() -> Check:
     program = (
         "from detector.detection.bundle import load_bundle\n"
         "from detector.detection.load import SHIPPED\n"
         "print(json.dumps(len(load_bundle(SHIPPED).models)))"
     )
-    count, error = run_apart(program, environment)
+    count, error = run_apart(program)
     if error:
         cure = (
             f"git -C {ROOT} checkout -- detector/weights"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,31 +12,33 @@ from detector.cli.app import run_tool
 from detector.cli.doctor import Check
 
 
-def fake(folder: Path, sources: dict[str, str], versions: dict[str, str] | None = None) -> dict:
-    """An environment in which these modules and distributions hide the real ones."""
-    for name, source in sources.items():
-        (folder / f"{name}.py").write_text(source)
-    for name, version in (versions or {}).items():
-        info = folder / f"{name}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
-        )
-    return {"PYTHONPATH": str(folder)}
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Modules and distributions that hide the real ones."""
+
+    def hide(sources: dict[str, str], versions: dict[str, str] | None = None) -> None:
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source)
+        for name, version in (versions or {}).items():
+            info = tmp_path / f"{name}-{version}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
+            )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return hide
 
 
 CPU_TORCH = "__version__ = '2.9.1+cpu'\ndef tensor(x): return x\ndef ones(n): return [1] * n\n"
 NO_NMS = "raise RuntimeError('operator torchvision::nms does not exist')\n"
 
 
-def test_the_cpu_build_of_torch_beside_pypis_torchvision(tmp_path: Path) -> None:
+def test_the_cpu_build_of_torch_beside_pypis_torchvision(fake) -> None:
     """The commonest fault: operators that were built for another torch."""
-    environment = fake(
-        tmp_path,
-        {"torch": CPU_TORCH, "torchvision": NO_NMS},
-        {"torch": "2.9.1+cpu", "torchvision": "0.24.1"},
-    )
-    found = doctor.check_torch(environment)
+    versions = {"torch": "2.9.1+cpu", "torchvision": "0.24.1"}
+    fake({"torch": CPU_TORCH, "torchvision": NO_NMS}, versions)
+    found = doctor.check_torch()
     assert found.state == "fault"
     assert "operator torchvision::nms does not exist" in found.said
     assert "(torch 2.9.1+cpu, torchvision 0.24.1; the two come from different" in found.said
@@ -50,8 +53,9 @@ def test_the_cpu_build_of_torch_beside_pypis_torchvision(tmp_path: Path) -> None
         ("import os; os._exit(3)\n", "printed nothing"),
     ],
 )
-def test_a_torch_that_cannot_be_imported(tmp_path: Path, source: str, said: str) -> None:
-    found = doctor.check_torch(fake(tmp_path, {"torch": source}))
+def test_a_torch_that_cannot_be_imported(fake, source: str, said: str) -> None:
+    fake({"torch": source})
+    found = doctor.check_torch()
     assert (found.state, found.said.startswith(said)) == ("fault", True)
 
 
@@ -60,41 +64,45 @@ def test_a_torch_that_cannot_be_imported(tmp_path: Path, source: str, said: str)
     [("__version__ = '4.9'\n", "has no ximgproc"),
      ("raise ImportError('libGL.so.1: cannot open shared object file')\n", "libGL.so.1")],
 )  # fmt: skip
-def test_an_opencv_that_is_not_the_right_one(tmp_path: Path, source: str, said: str) -> None:
-    found = doctor.check_opencv(fake(tmp_path, {"cv2": source}))
+def test_an_opencv_that_is_not_the_right_one(fake, source: str, said: str) -> None:
+    fake({"cv2": source})
+    found = doctor.check_opencv()
     assert found.state == "fault"
     assert said in found.said
     assert found.cure.endswith("&& pip install opencv-contrib-python-headless")
 
 
-def test_two_opencv_packages_at_once(tmp_path: Path) -> None:
+def test_two_opencv_packages_at_once(fake) -> None:
     versions = {"opencv_python": "4.9", "opencv_contrib_python": "4.9"}
-    found = doctor.check_opencv(fake(tmp_path, {}, versions))
+    fake({}, versions)
+    found = doctor.check_opencv()
     assert found.state == "fault"
     assert "opencv-python and opencv-contrib-python" in found.said
     assert found.cure.startswith("pip uninstall -y opencv-python opencv-contrib-python ")
 
 
-def test_a_package_that_is_broken_is_named(tmp_path: Path) -> None:
+def test_a_package_that_is_broken_is_named(fake) -> None:
     sources = dict.fromkeys(doctor.MODULES, "")
     sources["pydantic"] = "import no_such_module_at_all\n"
-    found = doctor.check_modules(fake(tmp_path, sources))
+    fake(sources)
+    found = doctor.check_modules()
     assert found.state == "fault"
     assert "no_such_module_at_all" in found.said
 
 
-def test_a_card_that_does_not_compute(tmp_path: Path) -> None:
+def test_a_card_that_does_not_compute(fake, tmp_path: Path) -> None:
     source = "class cuda: is_available = staticmethod(lambda: True)\ndef ones(*_, **__): 1 / 0\n"
     room = tmp_path / "detector" / "models" / "inference"
     room.mkdir(parents=True)
     for package in (room.parent.parent, room.parent, room):
         (package / "__init__.py").touch()
     (room / "prepare.py").write_text("fastest_precision = None\n")
-    found = doctor.check_precision(fake(tmp_path, {"torch": source}))
+    fake({"torch": source})
+    found = doctor.check_precision()
     assert (found.state, "ZeroDivisionError" in found.said) == ("fault", True)
 
 
-def test_shipped_weights_that_are_damaged(tmp_path: Path) -> None:
+def test_shipped_weights_that_are_damaged(fake, tmp_path: Path) -> None:
     room = tmp_path / "detector"
     room.mkdir()
     (room / "__init__.py").touch()
@@ -104,7 +112,8 @@ def test_shipped_weights_that_are_damaged(tmp_path: Path) -> None:
         "def load_bundle(_): raise ValueError('a.safetensors: damaged')"
     )
     (room / "detection" / "load.py").write_text("SHIPPED = ''\n")
-    found = doctor.check_weights(fake(tmp_path, {}))
+    fake({})
+    found = doctor.check_weights()
     assert (found.state, "a.safetensors: damaged" in found.said) == ("fault", True)
     assert found.cure.endswith("checkout -- detector/weights")
 
