@@ -4,13 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from detector.errors import SettingsError, brief, cut
 from detector.files import write_atomically
 from detector.safe_yaml import MAX_BYTES, YamlError, dump_yaml, load_yaml
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _TENSOR_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
@@ -104,7 +106,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         raise SettingsError(f"--set {cut(change)}: {error}") from None
 
 
-def validate(kind: type[BaseModel], tree: Mapping[str, Any], source: str) -> Any:
+def validate(kind: type[Model], tree: Mapping[str, Any], source: str) -> Model:
     """Validate a tree as settings of `kind`.
 
     Raises SettingsError that names the first fault and what was expected.

@@ -49,8 +49,7 @@ def chosen(kind: type[Chosen], changes: Sequence[str]) -> Chosen:
     """The settings with changes, each NAME=VALUE. Raises SettingsError."""
     from detector.settings import load_config, validate
 
-    settings: Chosen = validate(kind, load_config(None, changes), "--set")
-    return settings
+    return validate(kind, load_config(None, changes), "--set")
 
 
 Data = Annotated[Path, typer.Option(help="Data set: folder or annotation file.")]

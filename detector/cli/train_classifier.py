@@ -22,7 +22,7 @@ from detector.cli import options as option
 from detector.cli.training_session import run_of, training_session, tree_of
 
 if TYPE_CHECKING:
-    from detector.training.classifier.settings import ClassifierTrainingConfig
+    pass
 
 SETTINGS = "detector.training.classifier.settings.ClassifierTrainingConfig"
 RUN = "detector.cli.run_settings.RunSettings"
@@ -68,9 +68,7 @@ def main(
     }
     tree = with_recipe(following_start(tree_of(config, change, given), data_root))
     run = run_of(tree, RunSettings)
-    settings: ClassifierTrainingConfig = validate(
-        ClassifierTrainingConfig, tree, str(config or "options")
-    )
+    settings = validate(ClassifierTrainingConfig, tree, str(config or "options"))
     if settings.data.path is None:
         raise typer.BadParameter("give --data PATH, or a --config that names data.path")
     images, judged = load_images(settings, data_root)

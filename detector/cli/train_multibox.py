@@ -63,9 +63,7 @@ def main(
     without_licence(tree, change, bool(data or start))
     run = run_of(tree, BankRunSettings)
     tree["optimiser"] = _over_defaults(tree.get("optimiser", {}))
-    settings: MultiBoxTrainingConfig = validate(
-        MultiBoxTrainingConfig, tree, str(config or "options")
-    )
+    settings = validate(MultiBoxTrainingConfig, tree, str(config or "options"))
     check_options(settings, run.bank)
     with training_session(out, data_root, run, device=device, quiet=quiet) as context:
         return _trained(settings, context, strict)

@@ -67,7 +67,7 @@ def main(
     tree = {"data": (), **tree_of(config, change, given)}
     without_licence(tree, change, bool(data or start))
     run = run_of(tree, RegionRunSettings)
-    settings: RegionTrainingConfig = validate(RegionTrainingConfig, tree, str(config or "options"))
+    settings = validate(RegionTrainingConfig, tree, str(config or "options"))
     member = following_start(settings.member, data_root)
     settings = settings.model_copy(update={"member": member})
     # Without a config a bank may be chosen.

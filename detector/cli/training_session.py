@@ -36,8 +36,7 @@ def run_of(tree: dict[str, Any], kind: type[Run]) -> Run:
     """Take the settings of the run out of the tree. Raises SettingsError."""
     from detector.settings import validate
 
-    run: Run = validate(kind, tree.pop("run", None) or {}, "run")
-    return run
+    return validate(kind, tree.pop("run", None) or {}, "run")
 
 
 def without_licence(tree: dict[str, Any], changes: Sequence[str], replaced: bool) -> None:

@@ -49,9 +49,7 @@ class OpenCVSelectiveSearch:
     """
 
     def __init__(self, **settings: object) -> None:
-        self.settings: OpenCVSelectiveSearchSettings = validate(
-            OpenCVSelectiveSearchSettings, settings, "opencv proposals"
-        )
+        self.settings = validate(OpenCVSelectiveSearchSettings, settings, "opencv proposals")
 
     def __call__(self, image: Array) -> Proposals:
         return self.rankings(image, [self.settings.seed])[0]

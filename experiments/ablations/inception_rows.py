@@ -68,7 +68,7 @@ def read_rows(
     rows: list[Row] = []
     for number, given in enumerate(file.rows, start=1):
         label = f"{path}: row {number}"
-        asked: RowSettings = validate(RowSettings, given, label)
+        asked = validate(RowSettings, given, label)
         # In the one tree of all rows: each is the row above and what it changes.
         for name, value in asked.change.items():
             put(tree, name, value)

@@ -20,5 +20,4 @@ def read_file(path: Path, changes: Sequence[str] = ()) -> RowFile:
     """Read a YAML file; `changes` are room.setting=value in `common`. Raises SettingsError."""
     load_config(None, changes)  # complains of them by their own names
     tree = load_config(path, [f"common.{change}" for change in changes])
-    file: RowFile = validate(RowFile, tree, str(path))
-    return file
+    return validate(RowFile, tree, str(path))

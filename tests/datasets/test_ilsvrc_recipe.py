@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_the_recipe_of_the_repository_builds_and_draws_a_batch(data: Path) -> None:
-    settings: RegionTrainingConfig = validate(RegionTrainingConfig, load_config(CONFIG), "recipe")
+    settings = validate(RegionTrainingConfig, load_config(CONFIG), "recipe")
     dataset = build_dataset(settings.data, settings.classes, data)
     assert len(dataset.classes) == 200
     assert sorted(s.positives_only for s in dataset.samples) == [False] * 4 + [True] * 5

@@ -67,7 +67,7 @@ class MultiBox:
             weights = load_multibox(weights or SHIPPED)
         self.trained = weights
         values = {**settings, "weights": weights.sha256}
-        self.settings: MultiBoxSettings = validate(MultiBoxSettings, values, "multibox")
+        self.settings = validate(MultiBoxSettings, values, "multibox")
         model = prepare_for_inference(
             SingleOutput(weights.network).to(self.device),
             "float32",

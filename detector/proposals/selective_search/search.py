@@ -30,9 +30,7 @@ class SelectiveSearch:
     """
 
     def __init__(self, *, threads: int | None = None, **settings: Any) -> None:
-        self.settings: SelectiveSearchSettings = validate(
-            SelectiveSearchSettings, settings, "selective search"
-        )
+        self.settings = validate(SelectiveSearchSettings, settings, "selective search")
         self.threads = _threads(threads)
         self._pool = BufferPool()
 

@@ -99,7 +99,7 @@ def features_of_run(
         raise SettingsError(
             f"{path}: no such file; give the --out folder of a training with a bank"
         )
-    settings: RegionTrainingConfig = validate(RegionTrainingConfig, load_config(path), str(path))
+    settings = validate(RegionTrainingConfig, load_config(path), str(path))
     data = load_regions(settings, context, reported=True)  # the training has said it all
     if every_class:
         truths = (sample.annotations for sample in data.dataset.samples)

@@ -121,7 +121,7 @@ class ClassFit:
         return crops
 
     def _with_smaller_proposals(self, side: int) -> str:
-        stored: ProposalConfig = validate(ProposalConfig, self.manifest.proposals, "proposals")
+        stored = validate(ProposalConfig, self.manifest.proposals, "proposals")
         self.options = {**stored.options, "min_box_side": side}
         threads = {"threads": self.detector.threads}
         proposer = build_engine(stored.engine, {**self.options, **threads})

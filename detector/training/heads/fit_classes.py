@@ -110,7 +110,7 @@ def fit_classes(
     """
     started = time.perf_counter()
     out, bundle = Path(out), Path(bundle or SHIPPED)
-    chosen: FitClassesSettings = validate(FitClassesSettings, settings, "fit")
+    chosen = validate(FitClassesSettings, settings, "fit")
     if not (add or refine or remove):
         raise SettingsError("nothing to do: give classes to add, refine or remove")
     if out.exists() and not out.is_dir():

@@ -184,7 +184,7 @@ class _Tree:
 
 
 def _validated(wanted: _Tree, context: RunContext) -> RegionTrainingConfig:
-    settings: RegionTrainingConfig = validate(RegionTrainingConfig, wanted.tree, "options")
+    settings = validate(RegionTrainingConfig, wanted.tree, "options")
     member = following_start(settings.member, context.data_root)
     return settings.model_copy(update={"member": member})
 
