@@ -11,9 +11,7 @@ bit of them.
 """
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field, replace
 from typing import NoReturn
 
@@ -26,6 +24,7 @@ from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import suppress
 from detector.images.inputs import ImageLike, to_pixels
+from detector.progress.prefetch import prefetched
 from detector.proposals.merge import Proposer
 from detector.proposals.tiles import Tiled
 from detector.structures import Array, Detections, Proposals
@@ -158,12 +157,5 @@ class Detector:
             found = self.propose(job.image)
             return replace(job, seconds=job.seconds + time.perf_counter() - started), found
 
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="propose") as pool:
-            ahead: deque[Future[tuple[Job, Proposals]]] = deque()
-            for job in jobs:
-                ahead.append(pool.submit(propose, job))
-                # Bounded: every image ahead of the network stays in memory.
-                if len(ahead) > self.threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+        # Few of them: every image ahead of the network stays in memory.
+        return prefetched(propose, jobs, threads=self.threads)

@@ -1,34 +1,35 @@
 """Prefetching: items made in threads ahead of their use, in order."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def prefetched(
-    make: Callable[[int], Item],
-    first: int,
-    last: int,
+    make: Callable[[Item], Made],
+    items: Iterable[Item],
     *,
     threads: int = 1,
     ahead: int | None = None,
-) -> Iterator[Item]:
-    """Yield make(first), ..., make(last - 1) in order, with up to `ahead` of them (default: the
-    number of threads) made in advance.
+) -> Generator[Made, None, None]:
+    """Yield make(item) of each item in order, with up to `ahead` of them (default: the number of
+    threads) made in advance.
     """
     ahead = threads if ahead is None else ahead
-    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
-        waiting: list[Future[Item]] = []
-        submitted = first
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
+        waiting: deque[Future[Made]] = deque()
         try:
-            for _ in range(first, last):
+            for item in items:
+                waiting.append(pool.submit(make, item))
                 # One more than `ahead`: that which is taken next.
-                while submitted < last and len(waiting) <= ahead:
-                    waiting.append(pool.submit(make, submitted))
-                    submitted += 1
-                yield waiting.pop(0).result()
-        finally:
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # a caller that stops early waits for those under way alone
             for future in waiting:
                 future.cancel()

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from detector.errors import DetectorError, ImageError, ProposalError
 from detector.images.decoding import content_hash, decode, read_bytes
+from detector.progress.prefetch import prefetched
 from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.proposals.engines import build_engine
 from detector.proposals.merge import Proposer, check_near
@@ -91,25 +91,14 @@ def gather(
     """
     key = "" if store is None else store.put_settings(describe(proposer))
 
-    def propose_one(path: Path) -> Proposals | ImageError:
+    def propose_one(path: Path) -> tuple[Path, Proposals | ImageError]:
         try:
-            return propose_file(path, proposer, store, key)[0]
+            return path, propose_file(path, proposer, store, key)[0]
         except ImageError as error:
-            return error
+            return path, error
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="proposals") as pool:
-        # A few images ahead and not all: their proposals would wait in memory.
-        waiting: list[Future[Proposals | ImageError]] = []
-        try:
-            submitted = 0
-            for path in paths:
-                while submitted < len(paths) and len(waiting) < 2 * threads:
-                    waiting.append(pool.submit(propose_one, paths[submitted]))
-                    submitted += 1
-                yield path, waiting.pop(0).result()
-        finally:
-            for future in waiting:  # a caller that stops early waits for those under way alone
-                future.cancel()
+    # A few images ahead and not all: their proposals would wait in memory.
+    return prefetched(propose_one, paths, threads=threads, ahead=2 * threads - 1)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class ClassifierScores:
         model, size = self.classifier.model, self.classifier.input_size
         member = Member(model, size, getattr(model, "normalisation", CENTRED))
         ensemble = Ensemble([member], precision=precision, device=device, workers=threads)
-        ready = prefetched(self._views, 0, len(self.groups), threads=min(threads, 4))
+        ready = prefetched(self._views, self.groups, threads=min(threads, 4))
         for number, (rows, pixels) in enumerate(ready):
             if len(rows):  # none where every file of the group is broken
                 probability = ensemble({member.spec: torch.from_numpy(pixels)})
@@ -62,10 +62,10 @@ class ClassifierScores:
                 self.kept.put(rows, mean.numpy())
             yield number
 
-    def _views(self, number: int) -> tuple[Array, Array]:
+    def _views(self, group: Array) -> tuple[Array, Array]:
         size = self.classifier.input_size
         rows, pixels = [], [np.zeros((0, 3, size, size), np.float32)]
-        for row in self.groups[number]:
+        for row in group:
             file = self.images.files[row]
             try:
                 image = decode(self.images.read(file), file).pixels

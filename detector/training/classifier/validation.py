@@ -50,12 +50,12 @@ def validate(
     share = np.arange(len(images))[group.rank :: group.world_size]
     batches = [share[start : start + batch] for start in range(0, len(share), batch)]
 
-    def load_crops(number: int) -> tuple[Tensor, Tensor]:
-        return _central_crops(images, batches[number], size, unread)
+    def load_crops(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        return _central_crops(images, rows, size, unread)
 
     sums = torch.zeros(3, dtype=torch.float64)
     with torch.inference_mode():
-        for crops, labels in prefetched(load_crops, 0, len(batches), threads=threads):
+        for crops, labels in prefetched(load_crops, batches, threads=threads):
             if not len(labels):  # none of these could be read
                 continue
             scores, truth = network(feed(crops)).float().cpu().numpy(), labels.numpy()

@@ -156,7 +156,7 @@ def through(
 
     def described(first: int) -> Generator[Tensor]:
         waiting: list[Tensor] = []
-        made = prefetched(make, first, images, threads=threads)
+        made = prefetched(make, range(first, images), threads=threads)
         for done, crops in enumerate(made, start=first + 1):
             waiting.append(crops)
             if len(waiting) == together or done == images:

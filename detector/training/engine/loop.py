@@ -135,7 +135,7 @@ class TrainingLoop:
             return
         settings = self.state.settings
         before, seed = time.perf_counter(), settings.seed_of_draws
-        batches = prefetched(make, self.first, self.last, threads=threads, ahead=ahead)
+        batches = prefetched(make, range(self.first, self.last), threads=threads, ahead=ahead)
         for step, batch in enumerate(batches, start=self.first):
             waited = time.perf_counter() - before
             # Dropout depends on (seed, step, rank) alone, so a resumed run draws the same masks.

@@ -142,9 +142,7 @@ class DeviceCrops:
             except ImageError as error:
                 return error
 
-        decoded = prefetched(
-            lambda number: read(paths[number]), 0, len(paths), threads=threads, ahead=2 * threads
-        )
+        decoded = prefetched(read, paths, threads=threads, ahead=2 * threads)
         for number, image in enumerate(decoded):
             self._keep(number, image)
             yield number + 1
