@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from detector.evaluation.scoring.regions import (
     trained_on,
 )
 from detector.evaluation.scoring.store import RegionStore
+from detector.progress.bar import Pace
 from detector.proposals.cache.stored import ProposalStore
 from detector.proposals.gather import StoredProposals
 from detector.structures import Annotations, Array, Proposals
@@ -119,10 +121,10 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def scored(
-    detector: Detector, dataset: Dataset, store: RegionStore, *more: object
+    detector: Detector, dataset: Dataset, store: RegionStore, *more: Any, **how: Any
 ) -> dict[str, RegionScores]:
     found = {}
-    for sample, one in score_dataset(detector, dataset, store, *more):  # type: ignore[arg-type]
+    for sample, one in score_dataset(detector, dataset, store, *more, **how):
         assert isinstance(one, RegionScores)
         found[sample.image_id] = one
     return found
@@ -219,7 +221,12 @@ def test_an_interruption_loses_nothing_that_was_done(dataset: Dataset, tmp_path:
     detector, ensemble = make_detector()
     store = store_in(tmp_path / "regions", detector)
     started = iter(range(10))
-    done = scored(detector, dataset, store, None, lambda: next(started) >= 2)
+
+    class Stopping:
+        def __bool__(self) -> bool:
+            return next(started) >= 2
+
+    done = scored(detector, dataset, store, stop=Stopping())
     assert list(done) == ["0", "1"]
     assert ensemble.asked == 6
     assert list(scored(detector, dataset, store)) == list("01234")
@@ -286,12 +293,15 @@ def test_what_a_bundle_learnt_from_is_known_under_other_names(
     assert trained_on(whole, dataset) == 2
 
 
-def test_what_is_kept_comes_before_the_beginning(dataset: Dataset, tmp_path: Path) -> None:
+def test_what_is_kept_comes_before_the_beginning(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector, _ = make_detector()
     store = store_in(tmp_path / "regions", detector)
     scored(detector, dataset.subset(["1", "2"]), store)
     order: list[str] = []
-    for sample, _ in score_dataset(detector, dataset, store, begin=lambda: order.append("begin")):
+    monkeypatch.setattr(Pace, "begin", lambda _: order.append("begin"))
+    for sample, _ in score_dataset(detector, dataset, store):
         order.append(sample.image_id)
     assert order == ["1", "2", "begin", "0", "3", "4"]
 

@@ -31,7 +31,7 @@ from detector.evaluation.wrong_labels.suspicion import (
     suspects_of,
 )
 from detector.files import write_atomically
-from detector.progress.bar import Pace, progress
+from detector.progress.bar import progress
 from detector.progress.interruption import stop_gently
 from detector.progress.messages import escape_controls, pluralise, say, say_error
 from detector.proposals.cache.stored import ProposalStore
@@ -144,24 +144,24 @@ def look(
 ) -> Iterator[Seen | ImageError]:
     """Run the detector on labels and regions, whose scores stay in OUT, as `evaluate` has them."""
     out.mkdir(parents=True, exist_ok=True)
-    folder, count = out / "regions", len(dataset)
+    folder = out / "regions"
     store = region_store(folder, detector, manifest)
     seen: dict[str, OwnScores] = {}
     with (
         ProposalStore(out / "proposals.sqlite", "rw") as proposals,
         stop_gently("the images under way") as stop,
     ):
-        pace = Pace()
-        boxes = score_annotated(detector, dataset, folder, manifest, lambda: bool(stop), pace.begin)
-        for sample, scored in progress(boxes, "score labels", count, quiet, pace=pace):
+        boxes = score_annotated(
+            detector, dataset, folder, manifest, label="score labels", quiet=quiet, stop=stop
+        )
+        for sample, scored in boxes:
             if not isinstance(scored, ImageError):
                 seen[sample.image_id] = own_scores(sample, scored.scores)
-        pace = Pace()
         regions = score_dataset(
-            detector, dataset, store, proposing_with(detector, proposals), lambda: bool(stop),
-            pace.begin,
+            detector, dataset, store, proposing_with(detector, proposals),
+            label="score regions", quiet=quiet, stop=stop,
         )  # fmt: skip
-        for sample, scored in progress(regions, "score regions", count, quiet, pace=pace):
+        for sample, scored in regions:
             if isinstance(scored, ImageError):
                 yield scored
             elif sample.image_id in seen:  # not where the first loop was interrupted

@@ -20,7 +20,6 @@ from detector.evaluation.scoring.regions import (
     score_dataset,
     trained_on,
 )
-from detector.progress.bar import Pace, progress
 from detector.progress.interruption import stop_gently
 from detector.progress.messages import pluralise, say, say_error
 from detector.proposals.cache.stored import ProposalStore
@@ -58,14 +57,16 @@ def detect(
     }  # fmt: skip
     seen = Seen({}, {}, weights)
     results: dict[str, Detections] = {}
-    failed, pace = 0, Pace()
+    failed = 0
     with (
         ProposalStore(chosen.cache or out / "proposals.sqlite", "rw") as stored,
         stop_gently("the images under way") as stop,
     ):
         proposing = proposing_from(file) if file else proposing_with(detector, stored)
-        scored = score_dataset(detector, dataset, store, proposing, lambda: bool(stop), pace.begin)
-        for sample, found in progress(scored, "score", len(dataset), quiet, pace=pace):
+        scored = score_dataset(
+            detector, dataset, store, proposing, label="score", quiet=quiet, stop=stop
+        )
+        for sample, found in scored:
             if isinstance(found, ImageError):
                 say_error(found)
                 failed += 1

@@ -15,7 +15,6 @@ from detector.errors import ImageError
 from detector.evaluation.scoring.regions import region_store, score_dataset
 from detector.files import read_regular
 from detector.images.decoding import content_hash, decode, read_bytes
-from detector.progress.bar import Pace, progress
 from detector.progress.interruption import stop_gently
 from detector.progress.messages import say, say_error
 from detector.results.coco_json import write_results
@@ -78,10 +77,11 @@ def rescore(
             yield path, opinion.regions(boxes.get(ids[path], none), size)
 
     rescored = Rescored({}, {}, {}, 0)
-    pace = Pace()
     with stop_gently("the images under way") as stop:
-        scored = score_dataset(detector, dataset, store, regions, lambda: bool(stop), pace.begin)
-        for sample, regions_scored in progress(scored, "rescore", len(dataset), quiet, pace=pace):
+        scored = score_dataset(
+            detector, dataset, store, regions, label="rescore", quiet=quiet, stop=stop
+        )
+        for sample, regions_scored in scored:
             if isinstance(regions_scored, ImageError):
                 say_error(regions_scored)
                 rescored = rescored._replace(failed=rescored.failed + 1)

@@ -7,6 +7,7 @@ be tried in seconds, and an interrupted run resumes where it stopped.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from detector.datasets import Dataset, Sample
 from detector.detection.aggregate import RegionOutputs, RegionScores
@@ -16,6 +17,7 @@ from detector.detection.forward import Job
 from detector.errors import ImageError
 from detector.evaluation.scoring.store import RegionStore, parts_of
 from detector.images.decoding import content_hash, decode, read_bytes, read_image
+from detector.progress.bar import Pace, progress
 from detector.proposals.cache.stored import ProposalStore, describe, settings_hash
 from detector.proposals.gather import StoredProposals, gather
 from detector.structures import Proposals
@@ -68,19 +70,13 @@ def score_dataset(
     dataset: Dataset,
     store: RegionStore,
     proposing: Proposing | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    begin: Callable[[], object] = lambda: None,
-    key_of: Callable[[Sample], str] | None = None,
+    **how: Any,
 ) -> Iterator[tuple[Sample, RegionScores | ImageError]]:
     """Each image with its scored regions or its error: the outputs of `forward_dataset`, aggregated
     by the detector's temperatures and prior.
     """
-    outputs = forward_dataset(detector, dataset, store, proposing, should_stop, begin, key_of)
-    for sample, found in outputs:
-        if isinstance(found, ImageError):
-            yield sample, found
-            continue
-        yield sample, detector.aggregate(found)
+    for sample, found in forward_dataset(detector, dataset, store, proposing, **how):
+        yield sample, found if isinstance(found, ImageError) else detector.aggregate(found)
 
 
 def forward_dataset(
@@ -88,23 +84,36 @@ def forward_dataset(
     dataset: Dataset,
     store: RegionStore,
     proposing: Proposing | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    begin: Callable[[], object] = lambda: None,
-    key_of: Callable[[Sample], str] | None = None,
+    *,
+    label: str = "",
+    quiet: bool = True,
+    stop: object = None,
+    named_by: Callable[[Sample], bytes] | None = None,
 ) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
     """Each image with the members' outputs for its regions, or its error: first the cached images,
     then the rest.
 
-    proposing    where the regions come from; by default the detector's own proposer
-    should_stop  checked before each new image; images under way are still finished and stored
-    begin        called before the first new image, after all cached ones
-    key_of       names an image's file in the store; by default the hash of its content
+    proposing  where the regions come from; by default the detector's own proposer
+    label      of the progress that is shown unless `quiet`
+    stop       once it is true no new image begins; those under way are still finished and stored
+    named_by   what names an image's file in the store, by its hash; by default the file's content
     """
-    key_of = key_of or _key_of
+    pace = Pace()
+    outputs = _forwarded(
+        detector, dataset, store, proposing or proposing_with(detector), stop,
+        named_by or (lambda sample: read_bytes(sample.path)), pace,
+    )  # fmt: skip
+    return progress(outputs, label, len(dataset), quiet, pace=pace)
+
+
+def _forwarded(
+    detector: Detector, dataset: Dataset, store: RegionStore, proposing: Proposing, stop: object,
+    named_by: Callable[[Sample], bytes], pace: Pace,
+) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:  # fmt: skip
     missing: list[tuple[Sample, str]] = []
     for sample in dataset.samples:
         try:
-            content = key_of(sample)
+            content = content_hash(named_by(sample))
         except ImageError as error:
             yield sample, error
             continue
@@ -114,29 +123,14 @@ def forward_dataset(
         else:
             yield sample, regions
     # All cached images came first, so that a bar's pace is that of the networks.
-    begin()
-    proposing = proposing or proposing_with(detector)
-    yield from _forward_missing(detector, missing, store, proposing, should_stop)
-
-
-def _key_of(sample: Sample) -> str:
-    return content_hash(read_bytes(sample.path))
-
-
-def _forward_missing(
-    detector: Detector,
-    missing: list[tuple[Sample, str]],
-    store: RegionStore,
-    proposing: Proposing,
-    should_stop: Callable[[], bool],
-) -> Iterator[tuple[Sample, RegionOutputs | ImageError]]:
+    pace.begin()
     # Batches run across images; results come in the order of the images.
     failed: list[tuple[Sample, ImageError]] = []
 
     def jobs() -> Iterator[Job]:
         made = proposing([sample.path for sample, _ in missing])
         for (sample, content), (path, found) in zip(missing, made, strict=True):
-            if should_stop():
+            if stop:
                 return
             try:
                 if isinstance(found, ImageError):

@@ -15,7 +15,6 @@ from detector.evaluation.diagnosis.calibration import calibration, calibration_o
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import forward_dataset, proposing_with
 from detector.evaluation.scoring.store import RegionStore
-from detector.progress.bar import Pace, progress
 from detector.progress.messages import say_error
 from detector.proposals.cache.stored import ProposalStore
 from detector.structures import Array, Detections
@@ -43,10 +42,10 @@ def score_images(
     """Run the networks on regions that the store does not hold; unreadable images are reported on
     stderr.
     """
-    proposing, pace = proposing_with(detector, proposals), Pace()
-    scored = forward_dataset(detector, dataset, store, proposing, begin=pace.begin)
+    proposing = proposing_with(detector, proposals)
+    scored = forward_dataset(detector, dataset, store, proposing, label="regions", quiet=quiet)
     readable = []
-    for sample, found in progress(scored, "regions", len(dataset), quiet, pace=pace):
+    for sample, found in scored:
         if isinstance(found, ImageError):
             say_error(found)
         else:

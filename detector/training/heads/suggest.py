@@ -23,7 +23,7 @@ from detector.evaluation.scoring.regions import forward_dataset, region_store
 from detector.hardware import use_device, use_threads
 from detector.images.decoding import read_image
 from detector.images.paths import image_paths
-from detector.progress.bar import Pace, progress
+from detector.progress.bar import progress
 from detector.progress.messages import say_error
 from detector.structures import Annotations, Array, Detections
 from detector.training.heads.data_features import describe_regions
@@ -76,10 +76,9 @@ def suggest(
     )  # fmt: skip
     store = region_store(cache, detector, manifest)
     dataset = _dataset_of(paths)
-    pace = Pace()
-    scored = forward_dataset(detector, dataset, store, begin=pace.begin)
+    scored = forward_dataset(detector, dataset, store, label="photographs", quiet=quiet)
     found: list[Suggestion] = []
-    for sample, outputs in progress(scored, "photographs", len(dataset), quiet, pace=pace):
+    for sample, outputs in scored:
         if isinstance(outputs, ImageError):
             say_error(outputs)
             continue
