@@ -236,7 +236,7 @@ def report(
 ) -> None:
     """Write coverage.json and coverage.png, and print the tables."""
     from detector.evaluation.coverage import coverage, mean_summary
-    from detector.evaluation.report.coverage_plot import plot_coverage
+    from detector.evaluation.report.plots import plot_coverage
 
     summaries = {
         one.name: {

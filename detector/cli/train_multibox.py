@@ -72,10 +72,8 @@ def main(
 def _trained(settings: MultiBoxTrainingConfig, context: RunContext, strict: bool) -> int:
     from detector.cli.app import code_of_made
     from detector.progress.interruption import stop_gently
-    from detector.training.multibox.images import load_images
-    from detector.training.multibox.inputs import build_setup, report
-    from detector.training.multibox.outputs import write_weights
-    from detector.training.multibox.trainer import train
+    from detector.training.multibox.inputs import build_setup, load_images, report
+    from detector.training.multibox.trainer import train, write_weights
 
     group = context.group
     try:

@@ -7,7 +7,7 @@ import pytest
 from toy_regions import write_squares
 
 from detector.datasets import Dataset
-from detector.training.multibox.images import load_images
+from detector.training.multibox.inputs import load_images
 from detector.training.multibox.settings import MultiBoxTrainingConfig
 
 

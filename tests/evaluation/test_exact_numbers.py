@@ -18,7 +18,7 @@ from detector.datasets import read_coco
 from detector.evaluation import evaluate
 from detector.evaluation.protocols.coco import STATISTICS
 from detector.evaluation.protocols.matching import RIGHT
-from detector.evaluation.protocols.voc import judge_voc
+from detector.evaluation.protocols.rules import judge_voc
 from detector.results.results import read_results
 from detector.structures import Annotations, Detections
 

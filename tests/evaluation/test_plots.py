@@ -7,8 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from detector.evaluation.report.coverage_plot import plot_coverage
-from detector.evaluation.report.plots import plot_precision_recall
+from detector.evaluation.report.plots import plot_coverage, plot_precision_recall
 from detector.evaluation.result import ClassResult, Evaluation
 
 

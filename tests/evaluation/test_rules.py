@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from detector.boxes import coco_from_xyxy, iou, iou_xywh, xyxy_from_voc
-from detector.evaluation.protocols.ilsvrc import judge_ilsvrc, thresholds
 from detector.evaluation.protocols.matching import NEITHER, RIGHT, WRONG, Judge
-from detector.evaluation.protocols.voc import judge_voc
+from detector.evaluation.protocols.rules import judge_ilsvrc, judge_voc, thresholds
 
 OBJECT = [10.0, 10, 20, 20]
 FIRST, SECOND = [0.0, 0, 10, 10], [0.0, 2, 10, 12]

@@ -1,12 +1,13 @@
-"""Pictures of results: the precision-recall curves of an evaluation."""
+"""Plots of results: precision against recall, and what proposals cover."""
 
 from __future__ import annotations
 
 import io
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detector.evaluation.result import CURVE_POINTS, ClassResult, Evaluation
 from detector.files import write_atomically
@@ -14,7 +15,10 @@ from detector.images.lettering import file_for, runs_from_the_right
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+# Wong's palette (Nature Methods 2011): distinguishable with any colour vision.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _COLUMNS = 5
 _MAX_PANELS = 40  # beyond, panels are too small to read: the classes with the most objects stay
 
@@ -49,11 +53,7 @@ def plot_precision_recall(evaluation: Evaluation, path: str | Path) -> None:
     figure.supxlabel("recall", y=0.12 / height)
     figure.supylabel("precision", x=0.12 / width)
     figure.suptitle(f"mAP {100 * evaluation.mean_ap:.1f} ({evaluation.protocol})", fontsize=11)
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font lacks: names come from anywhere
-        figure.savefig(content, format="png", dpi=100)
-    write_atomically(path, content.getvalue())
+    _save(figure, path)
 
 
 def _shown(classes: tuple[ClassResult, ...]) -> list[ClassResult]:
@@ -75,3 +75,41 @@ def _draw(panel: Axes, one: ClassResult, number: int) -> None:
     name = f"#{number}" if file is None else one.name
     font = FontProperties(fname=file or None, size=9)
     panel.set_title(f"{name}  {100 * one.ap:.1f}", fontproperties=font, parse_math=False)
+
+
+def plot_coverage(summaries: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+    """Draw Coverage summaries by engine name as a PNG: recall at 0.5 and 0.7 left, MABO right."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for position, (name, summary) in enumerate(summaries.items()):
+        colour = _COLOURS[position % len(_COLOURS)]
+        boxes = summary["boxes_per_image"]
+        label = name if len(name) <= 60 else name[:57] + "..."
+        left.plot(boxes, summary["recall_0.5"], color=colour, marker=".", label=label)
+        left.plot(boxes, summary["recall_0.7"], color=colour, marker=".", linestyle="--")
+        right.plot(boxes, summary["mabo"], color=colour, marker=".", label=label)
+    for panel, title in (
+        (left, "recall at IoU 0.5 (solid) and 0.7 (dashed)"),
+        (right, "mean average best overlap"),
+    ):
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))  # 1,000, not a power of ten
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_ylim(0, 1)
+        panel.set_xlabel("boxes an image")
+        panel.set_title(title, fontsize=10)
+        panel.grid(linewidth=0.3, which="both")
+    right.legend(fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks: names come from anywhere
+        figure.savefig(content, format="png", dpi=100)
+    write_atomically(path, content.getvalue())

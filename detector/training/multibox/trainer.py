@@ -1,14 +1,19 @@
-"""The training loop of a MultiBox."""
+"""The training loop of a MultiBox, and the file of its weights."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from torch import Tensor
 
 from detector.hardware import choose_precision
+from detector.progress.messages import pluralise
+from detector.proposals.multibox.weights import MultiBoxHeader, TrainedMultiBox, save_multibox
 from detector.training.engine.context import RunContext
 from detector.training.engine.distributed import Group
 from detector.training.engine.left_out import SkippedFiles
@@ -74,6 +79,35 @@ def train(
                 shown=math.sqrt(2 * total.location / settings.loss.alpha / objects / 4),
             )  # fmt: skip
     return state.averaged(), left_out
+
+
+def write_weights(
+    out: Path,
+    settings: MultiBoxTrainingConfig,
+    setup: TrainingSetup,
+    averaged: Mapping[str, Tensor],
+) -> None:
+    """Write the averaged weights as a file that every command takes as --multibox."""
+    trained = copy.deepcopy(setup.network).cpu()
+    trained.load_state_dict(dict(averaged))
+    whole = copy.deepcopy(setup.whole).cpu()
+    if setup.network is setup.whole:
+        whole = trained  # type: ignore[assignment]
+    else:  # a bank: only the heads were trained
+        whole.heads = trained
+    trunk, data = settings.trunk, setup.views.dataset
+    header = MultiBoxHeader(
+        architecture=trunk.architecture, options=trunk.options, after=trunk.after,
+        input_size=trunk.input_size, heads=settings.heads, grids=setup.priors.grids,
+        stored_as=settings.stored_as, licence=settings.licence,
+        training_data=f"{pluralise(len(data), 'image')} of {data.name}",
+    )  # fmt: skip
+    path = out / "multibox.safetensors"
+    save_multibox(path, TrainedMultiBox(whole, setup.priors, header))
+    typer.echo(
+        f"wrote {path}; try: inception-rcnn propose evaluate --engine multibox:weights={path}",
+        err=True,
+    )
 
 
 def _mean_loss(sums: Sequence[float]) -> float:
