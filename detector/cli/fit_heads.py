@@ -20,8 +20,6 @@ from detector.cli import options as option
 from detector.cli.app import code_of_made, exclusive_out, reject_unused, sibling
 
 if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.detection.bundle import BundleManifest
     from detector.training.heads.settings import FitHeadsSettings
 
 SETTINGS = "detector.training.heads.settings.FitHeadsSettings"
@@ -50,6 +48,7 @@ def main(
 ) -> int:
     """Fit heads on a bundle's features."""
     from detector.cli.detecting.loading import announce_compiling
+    from detector.cli.evaluating.data import read_under_networks
     from detector.detection.bundle import read_manifest, save_heads
     from detector.detection.load import SHIPPED
     from detector.training.heads.fitting import fit_heads, fit_heads_on_bank, thresholds_with
@@ -72,7 +71,7 @@ def main(
     else:
         assert data is not None
         fitted, complete = fit_heads(
-            data_of_bundle(data, split, chosen.images, manifest), bundle,
+            read_under_networks(data, split, chosen.images, manifest), bundle,
             chosen.cache or sibling(out, ".features"), heads,
             members=chosen.members, max_proposals=chosen.most_proposals, **machine,
         )  # fmt: skip
@@ -90,23 +89,7 @@ def check_options(
         raise typer.BadParameter("give --data DATA or --bank RUN")
     if not (chosen.svm or chosen.regression):
         raise typer.BadParameter("--set svm=false --set regression=false leaves nothing to fit")
-    where = "without --bank" if bank is None else "with --bank"
-    reject_unused(context, IDLE[where], where)
-
-
-# Options and settings that would change nothing, by the reason.
-IDLE = {
-    "with --bank": ("split", "images", "max_proposals", "cache"),
-    "without --bank": ("data_root",),
-}
-
-
-def data_of_bundle(
-    data: Path, split: str | None, images: int | None, manifest: BundleManifest
-) -> Dataset:
-    """The data set under the class list of the bundle's networks."""
-    from detector.datasets import COCO_TO_VOC, read_dataset
-
-    rename = {old: new for old, new in COCO_TO_VOC.items() if old not in manifest.classes}
-    dataset = read_dataset(data, split).with_classes(manifest.network_classes, rename)
-    return dataset if images is None else dataset.subset(images)
+    if bank is None:
+        reject_unused(context, ["data_root"], "without --bank")
+    else:
+        reject_unused(context, ["split", "images", "max_proposals", "cache"], "with --bank")

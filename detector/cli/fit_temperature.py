@@ -18,12 +18,10 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import code_of_made, exclusive_out, sibling
-from detector.errors import BundleError, DatasetError
+from detector.errors import BundleError
 from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
-    from detector.datasets import Dataset
-    from detector.detection.bundle import BundleManifest
     from detector.detection.detector import Detector
     from detector.training.heads.measuring import Calibrated, KnownRegions
 
@@ -50,6 +48,7 @@ def main(
     strict: option.AllImages = False,
 ) -> int:
     """Fit temperatures on annotated images that neither trained the bundle nor will judge it."""
+    from detector.cli.evaluating.data import read_under_networks
     from detector.cli.evaluating.running import warn_of_training
     from detector.detection.bundle import read_manifest, save_temperatures
     from detector.detection.load import SHIPPED
@@ -62,7 +61,7 @@ def main(
     manifest = read_manifest(bundle)
     if out.resolve() == bundle.resolve():
         raise BundleError(f"--out {out}: is the bundle itself, which is not changed; name another")
-    dataset = read(data, split, images, manifest)
+    dataset = read_under_networks(data, split, images, manifest, every=True)
     warn_of_training(manifest, dataset)
     detector = load(bundle, device, precision, threads, quiet)
     folder = cache or sibling(out, ".regions")
@@ -82,24 +81,6 @@ def main(
     show(before, after, rows)
     print(f"wrote {out}; these images have tuned it, so judge it on others")
     return code_of_made(len(asked.dataset) < len(dataset), strict)
-
-
-def read(data: Path, split: str | None, images: int | None, manifest: BundleManifest) -> Dataset:
-    """The data set under the class list of the bundle's networks."""
-    from detector.datasets import COCO_TO_VOC, read_dataset
-
-    classes = manifest.network_classes
-    rename = {old: new for old, new in COCO_TO_VOC.items() if old not in classes}
-    dataset = read_dataset(data, split)
-    unknown = set(classes) - {rename.get(name, name) for name in dataset.classes}
-    if unknown:
-        raise DatasetError(
-            f"{dataset.name}: {len(unknown)} classes of the bundle are not annotated in it"
-            f" ({', '.join(sorted(unknown)[:3])}), so it cannot say what is background;"
-            " give data with all of them"
-        )
-    dataset = dataset.with_classes(classes, rename)
-    return dataset if images is None else dataset.subset(images)
 
 
 # All members with their softmax in use, and detections as `evaluate` makes them.

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from small_classifiers import TOOLS, SmallNetwork, exit_code, tool, write_pictures
+from toy_regions import weights as saved
 
 from detector.detection.load import SHIPPED
 from detector.models import ARCHITECTURES
@@ -61,12 +62,6 @@ def train(pictures: Path, out: Path, *more: str) -> int:
 
 def changes(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
-
-
-def saved(out: Path) -> dict[str, torch.Tensor]:
-    found = load_checkpoint(out)
-    assert found is not None
-    return {f"{g}/{n}": t for g, values in found.groups.items() for n, t in values.items()}
 
 
 def assert_same(out: Path, other: Path) -> None:

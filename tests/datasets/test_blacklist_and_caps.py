@@ -7,7 +7,7 @@ import pytest
 
 from detector.datasets import Dataset, Sample
 from detector.datasets.blacklist import read_blacklist, without_blacklisted
-from detector.datasets.box_caps import cap_boxes
+from detector.datasets.sources import cap_boxes
 from detector.errors import AnnotationError, DatasetError, SettingsError
 from detector.structures import Annotations
 

@@ -264,7 +264,7 @@ def _read_pth(data: bytes, folder: Path) -> object:
     return read_tensors(_written(folder, "weights.pth", data))
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     out = b""
     while value > 127:
         out += bytes([value & 127 | 128])
@@ -273,11 +273,11 @@ def _varint(value: int) -> bytes:
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
+    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def _caffemodels(_: Path) -> list[bytes]:
-    shape = _field(7, _field(1, _varint(3) + _varint(2)))
+    shape = _field(7, _field(1, varint(3) + varint(2)))
     blob = shape + _field(5, struct.pack("<6f", *range(6)))
     layer = _field(1, b"fc") + _field(2, b"InnerProduct") + _field(7, blob)
     return [_field(1, b"net") + _field(100, layer)]

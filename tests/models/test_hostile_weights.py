@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from readers import varint
 from safetensors.torch import save
 from torch import nn
 
@@ -203,14 +204,6 @@ def test_the_canary_would_sing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 # Protocol buffers: field 100 is a layer, 1 its name, 7 a blob; 5 its numbers, 7 its shape
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 127:
-        out += bytes([value & 127 | 128])
-        value >>= 7
-    return out + bytes([value])
 
 
 def message(number: int, content: bytes) -> bytes:

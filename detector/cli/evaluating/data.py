@@ -6,8 +6,8 @@ import typer
 
 from detector.datasets import COCO_TO_VOC, VOC_CLASSES, Dataset, read_dataset
 from detector.datasets.blacklist import read_blacklist, without_blacklisted
-from detector.detection.bundle import read_manifest
-from detector.errors import EvaluationError
+from detector.detection.bundle import BundleManifest, read_manifest
+from detector.errors import DatasetError, EvaluationError
 from detector.progress.messages import say
 from detector.results.results import read_results
 from detector.results.unmatched import Unmatched
@@ -42,6 +42,27 @@ def read_judged(
     if classes == "weights" and bundle:
         return dataset.with_classes(read_manifest(bundle).classes)
     return dataset.with_classes(VOC_CLASSES, COCO_TO_VOC) if classes == "voc" else dataset
+
+
+def read_under_networks(
+    data: Path, split: str | None, images: int | None, manifest: BundleManifest, every: bool = False
+) -> Dataset:
+    """The data set, or so many of its images, under the class list of a bundle's networks.
+
+    every  a class that is not annotated in it is an error
+    """
+    classes = manifest.network_classes
+    rename = {old: new for old, new in COCO_TO_VOC.items() if old not in classes}
+    dataset = read_dataset(data, split)
+    unknown = set(classes) - {rename.get(name, name) for name in dataset.classes}
+    if unknown and every:
+        raise DatasetError(
+            f"{dataset.name}: {len(unknown)} classes of the bundle are not annotated in it"
+            f" ({', '.join(sorted(unknown)[:3])}), so it cannot say what is background;"
+            " give data with all of them"
+        )
+    dataset = dataset.with_classes(classes, rename)
+    return dataset if images is None else dataset.subset(images)
 
 
 def read_detections(
