@@ -81,16 +81,16 @@ def main(
             print("[]")
         return 3
     from detector.cli.detecting.boxes import foreign_boxes, tell_outside
-    from detector.cli.detecting.loading import Running, load
+    from detector.cli.detecting.loading import load
     from detector.cli.detecting.results import clear, sorted_rows, tell, write_labels, write_results
     from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
 
     given = chosen.of_detection(threshold)
-    running = Running(
-        weights, ensemble, proposals, device, chosen.precision, threads, given, chosen.batch_size
-    )
-    detector, store = load(running, quiet)
+    detector, store = load(
+        weights, quiet, ensemble=ensemble, device=device, precision=chosen.precision,
+        threads=threads, settings=given, proposals=proposals, batch_size=chosen.batch_size,
+    )  # fmt: skip
     boxes = None
     if chosen.boxes:
         boxes = foreign_boxes(

@@ -485,7 +485,9 @@ def test_what_is_no_image_is_refused_before_anything_is_loaded(
     tmp_path, capsys, monkeypatch, name, start, cure
 ):
 
-    monkeypatch.setattr("detector.cli.detecting.loading.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "detector.cli.detecting.loading.load", lambda *_, **__: pytest.fail("loaded")
+    )
     monkeypatch.chdir(tmp_path)
     if start is not None:
         Path(name).write_bytes(start and start.ljust(2000, b"\x07"))

@@ -299,7 +299,7 @@ def test_images_that_a_bundle_learnt_from_are_said_to_flatter_before_the_work(
         told = manifest.model_copy(update={"provenance": origin})
         monkeypatch.setattr(running, "read_manifest", lambda _: told)
 
-    def no_work(*_: object) -> None:
+    def no_work(*_: object, **__: object) -> None:
         raise EvaluationError("the work begins")
 
     monkeypatch.setattr(running, "load", no_work)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from detector.cli.app import exclusive_out
 from detector.cli.checking.data import Labelled, read_labelled
 from detector.cli.checking.settings import WrongLabelSettings
-from detector.cli.detecting.loading import Running, load
+from detector.cli.detecting.loading import load
 from detector.datasets import Dataset, Sample
 from detector.detection.aggregate import RegionScores
 from detector.detection.bundle import BundleManifest, bundle_sha256, read_manifest
@@ -89,11 +89,10 @@ def check_labels(
 
 def load_for_labels(bundle: Path, chosen: WrongLabelSettings, quiet: bool) -> Detector:
     """The bundle's detector, which names less sure detections, too."""
-    running = Running(
-        bundle, str(chosen.ensemble), None, chosen.device, chosen.precision, chosen.threads,
-        {"score_threshold": LEAST_SCORE},
-    )  # fmt: skip
-    return load(running, quiet)[0]
+    return load(
+        bundle, quiet, ensemble=chosen.ensemble, device=chosen.device, precision=chosen.precision,
+        threads=chosen.threads, settings={"score_threshold": LEAST_SCORE},
+    )[0]  # fmt: skip
 
 
 def remarks_on(manifest: BundleManifest, labelled: Labelled) -> list[str]:

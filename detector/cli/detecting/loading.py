@@ -1,8 +1,9 @@
 """A bundle made ready to run, as the command line asks for it."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from detector import jit
 from detector.cli.app import members_of
@@ -15,44 +16,30 @@ from detector.proposals.engines import names_a_file
 from detector.proposals.gather import StoredProposals
 
 
-class Running(NamedTuple):
-    """Options of running a bundle.
+def load(
+    weights: Path | None, quiet: bool, *, ensemble: int | str, device: str, precision: str,
+    threads: int | None, settings: Mapping[str, Any], proposals: str | None = None,
+    batch_size: int | None = None,
+) -> tuple[Detector, StoredProposals | None]:  # fmt: skip
+    """Load the detector, and the file of its proposals where they come from one.
 
     settings   DetectionSettings by name; those not given are the bundle's
     proposals  an engine, or a proposal cache's path; None is what the bundle says
     """
-
-    weights: Path | None
-    ensemble: str
-    proposals: str | None
-    device: str
-    precision: str
-    threads: int | None
-    settings: dict[str, Any]
-    batch_size: int | None = None
-
-
-def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None]:
-    """Load the detector, and the file of its proposals where they come from one."""
     announce_compiling(quiet)
-    members, engine, file = members_of(running.ensemble), running.proposals, None
-    if engine is not None and names_a_file(engine):
-        file, engine = StoredProposals(engine), None
-        if running.settings.get("tile") is not None:
+    members, file = members_of(str(ensemble)), None
+    if proposals is not None and names_a_file(proposals):
+        file, proposals = StoredProposals(proposals), None
+        if settings.get("tile") is not None:
             raise SettingsError(
-                f"tile={running.settings['tile']} looks for regions in windows, and those of"
+                f"tile={settings['tile']} looks for regions in windows, and those of"
                 f" {file.store.path} are given; leave one of the two out"
             )
     detector = load_detector(
-        running.weights,
-        device=use_device(running.device),
-        precision=running.precision,
-        members=members,
-        proposals=engine,
-        settings=running.settings,
-        batch_size=running.batch_size,
-        threads=use_threads(running.threads),
-    )
+        weights, device=use_device(device), precision=precision, members=members,
+        proposals=proposals, settings=settings, batch_size=batch_size,
+        threads=use_threads(threads),
+    )  # fmt: skip
     unlike = None if file is None else file.unlike(detector.proposer)
     if unlike is not None:
         print(escape_controls(f"warning: {unlike}"), file=sys.stderr)

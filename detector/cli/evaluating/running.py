@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.cli.detecting.loading import Running, load
+from detector.cli.detecting.loading import load
 from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
 from detector.detection.bundle import BundleManifest, bundle_sha256, read_manifest
@@ -42,11 +42,8 @@ def detect(
     manifest, digest = read_manifest(bundle), bundle_sha256(bundle)
     warn_of_training(manifest, dataset)
     detector, file = load(
-        Running(
-            bundle, str(chosen.ensemble), chosen.proposals, device, chosen.precision,
-            chosen.threads, chosen.of_detection(),
-        ),
-        quiet,
+        bundle, quiet, ensemble=chosen.ensemble, device=device, precision=chosen.precision,
+        threads=chosen.threads, settings=chosen.of_detection(), proposals=chosen.proposals,
     )  # fmt: skip
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,24 +1,24 @@
 """Another detector's boxes judged by a bundle, and the mAP before and after."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.cli.detecting.boxes import tell_outside
-from detector.cli.detecting.loading import Running, load
+from detector.cli.detecting.loading import load
 from detector.cli.evaluating.running import warn_of_training
 from detector.cli.evaluating.settings import EvaluateSettings
 from detector.datasets import Dataset
 from detector.detection.bundle import bundle_sha256, read_manifest
 from detector.detection.second_opinion import SecondOpinion, check_foreign
 from detector.errors import ImageError
-from detector.evaluation.scoring.regions import region_store, score_dataset
+from detector.evaluation.scoring.regions import proposing_by, region_store, score_dataset
 from detector.files import read_regular
-from detector.images.decoding import content_hash, decode, read_bytes
+from detector.images.decoding import content_hash
 from detector.progress.interruption import stop_gently
 from detector.progress.messages import say, say_error
 from detector.results.coco_json import write_results
-from detector.structures import Detections, Proposals
+from detector.structures import Detections
 
 
 class Rescored(NamedTuple):
@@ -50,11 +50,11 @@ def rescore(
     manifest = read_manifest(bundle)
     warn_of_training(manifest, dataset)
     check_foreign(str(chosen.boxes), boxes)
-    running = Running(
-        bundle, str(chosen.ensemble), None, device, chosen.precision, chosen.threads,
-        chosen.of_detection(),
+    detector, _ = load(
+        bundle, quiet, ensemble=chosen.ensemble, device=device, precision=chosen.precision,
+        threads=chosen.threads, settings=chosen.of_detection(),
     )  # fmt: skip
-    opinion = SecondOpinion(load(running, quiet)[0], dataset.classes, chosen.region_weight)
+    opinion = SecondOpinion(detector, dataset.classes, chosen.region_weight)
     alone = SecondOpinion(opinion.detector, dataset.classes, 1.0)
     detector = opinion.detector
     if opinion.unknown:
@@ -67,15 +67,7 @@ def rescore(
     ids = {sample.path: sample.image_id for sample in dataset.samples}
     none, outside = Detections.empty(), 0
 
-    def regions(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
-        for path in paths:
-            try:
-                size = decode(read_bytes(path), str(path)).size
-            except ImageError as error:
-                yield path, error
-                continue
-            yield path, opinion.regions(boxes.get(ids[path], none), size)
-
+    regions = proposing_by(lambda path, _, size: opinion.regions(boxes.get(ids[path], none), size))
     rescored = Rescored({}, {}, {}, 0)
     with stop_gently("the images under way") as stop:
         scored = score_dataset(

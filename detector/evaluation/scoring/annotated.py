@@ -1,6 +1,6 @@
 """Class scores of annotated boxes themselves, cached beside those of proposals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from detector.detection.aggregate import RegionScores
 from detector.detection.bundle import BundleManifest
 from detector.detection.detector import Detector
 from detector.errors import ImageError
-from detector.evaluation.scoring.regions import region_store, score_dataset
-from detector.images.decoding import read_bytes, read_image
+from detector.evaluation.scoring.regions import proposing_by, region_store, score_dataset
+from detector.images.decoding import read_bytes
 from detector.structures import Proposals
 
 
@@ -27,15 +27,7 @@ def score_annotated(
     """
     boxes = {sample.path: sample.annotations.boxes for sample in dataset.samples}
 
-    def annotated(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
-        for path in paths:
-            try:
-                height, width = read_image(path).shape[:2]
-            except ImageError as error:
-                yield path, error
-                continue
-            yield path, Proposals(boxes[path], (height, width))
-
+    annotated = proposing_by(lambda path, _, size: Proposals(boxes[path], size))
     settings = detector.settings.model_copy(update={"max_proposals": None})
     unlimited = replace(detector, settings=settings, prior=None)
     store = region_store(folder, detector, manifest, "annotated boxes")

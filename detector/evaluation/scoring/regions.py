@@ -33,8 +33,13 @@ def proposing_with(detector: Detector, cache: ProposalStore | None = None) -> Pr
 
 def proposing_from(stored: StoredProposals) -> Proposing:
     """The stored proposals of a file. Raises ProposalError for an image without any."""
+    return proposing_by(lambda path, data, size: stored.of(content_hash(data), size, str(path)))
 
-    def look_up(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
+
+def proposing_by(regions_of: Callable[[Path, bytes, tuple[int, int]], Proposals]) -> Proposing:
+    """The regions that a function gives for an image's path, its file and its (H, W)."""
+
+    def propose(paths: Sequence[Path]) -> Iterator[tuple[Path, Proposals | ImageError]]:
         for path in paths:
             try:
                 data = read_bytes(path)
@@ -42,9 +47,9 @@ def proposing_from(stored: StoredProposals) -> Proposing:
             except ImageError as error:
                 yield path, error
                 continue
-            yield path, stored.of(content_hash(data), size, str(path))
+            yield path, regions_of(path, data, size)
 
-    return look_up
+    return propose
 
 
 def region_store(
