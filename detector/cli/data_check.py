@@ -36,8 +36,7 @@ def main(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data set: folder or annotation file.")],
     format: Annotated[
-        str | None,
-        typer.Option(help="voc, coco, yolo, labelme, label-studio, cvat. [recognised]"),
+        str | None, typer.Option(help="voc, coco, yolo, labelme, label-studio, cvat. [recognised]")
     ] = None,
     classes: Annotated[
         str | None,
