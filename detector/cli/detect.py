@@ -94,8 +94,9 @@ def main(
 
     given = chosen.of_detection(threshold)
     running = Running(
-        weights, ensemble, proposals, device, chosen.precision, threads, given, chosen.batch_size
-    )
+        weights, ensemble, proposals, device, chosen.precision, threads, given,
+        chosen.batch_size, chosen.engine,
+    )  # fmt: skip
     detector, store = load(running, quiet)
     boxes = None
     if chosen.boxes:
@@ -168,7 +169,7 @@ def _describe(
         "classes": list(detector.classes),
         "members": len(detector.ensemble.members),
         "device": str(detector.device),
-        "precision": detector.ensemble.precision,
+        "precision": detector.ensemble.arithmetic,
         "not_looked_at": [str(record.path) for record in records if record.waits],
         "inputs": [record.describe() for record in records],
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector import jit
 from detector.cli.app import members_of
+from detector.detection import engine_choice
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import SettingsError
@@ -32,6 +35,7 @@ class Running(NamedTuple):
     threads: int | None
     settings: dict[str, Any]
     batch_size: int | None = None
+    engine: str = "torch"
 
 
 def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | None]:
@@ -49,6 +53,8 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
         running.weights,
         device=use_device(running.device),
         precision=running.precision,
+        engine=running.engine,
+        engine_folder=_engine_folder(),
         members=members,
         proposals=engine,
         settings=running.settings,
@@ -61,6 +67,16 @@ def load(running: Running, quiet: bool) -> tuple[Detector, StoredProposals | Non
     return detector, file
 
 
+def _engine_folder() -> Path | None:
+    """The user's folder of converted networks and measurements, or None where there can be none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "inception-rcnn" / "engines"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else None
+
+
 def announce_compiling(quiet: bool) -> None:
     """Announce the compilation of kernels on stderr, once."""
     jit.when_compiling = None if quiet else lambda text: print(text, file=sys.stderr)
+    engine_choice.when_preparing = jit.when_compiling

@@ -52,7 +52,7 @@ def detect(
     detector, file = load(
         Running(
             bundle, str(chosen.ensemble), chosen.proposals, device, chosen.precision,
-            chosen.threads, chosen.of_detection(),
+            chosen.threads, chosen.of_detection(), engine=chosen.engine,
         ),
         quiet,
     )  # fmt: skip
@@ -61,7 +61,7 @@ def detect(
     store = region_store(out / "regions", detector, manifest, file.key if file else None)
     weights = {
         "weights": str(bundle), "bundle_sha256": digest,
-        "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
+        "members": len(detector.ensemble.members), "precision": detector.ensemble.arithmetic,
     }  # fmt: skip
     seen = Seen({}, {}, weights)
     results: dict[str, Detections] = {}

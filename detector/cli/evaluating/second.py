@@ -55,7 +55,7 @@ def rescore(
     check_foreign(str(chosen.boxes), boxes)
     running = Running(
         bundle, str(chosen.ensemble), None, device, chosen.precision, chosen.threads,
-        chosen.of_detection(),
+        chosen.of_detection(), engine=chosen.engine,
     )  # fmt: skip
     opinion = SecondOpinion(load(running, quiet)[0], dataset.classes, chosen.region_weight)
     alone = SecondOpinion(opinion.detector, dataset.classes, 1.0)
@@ -99,7 +99,7 @@ def rescore(
     write_results(out / "detections.json", dataset, rescored.fused)
     rescored.about.update({
         "weights": str(bundle), "bundle_sha256": bundle_sha256(bundle), "boxes": str(chosen.boxes),
-        "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
+        "members": len(detector.ensemble.members), "precision": detector.ensemble.arithmetic,
         "region_weight": opinion.weight,
     })  # fmt: skip
     return rescored
