@@ -66,7 +66,7 @@ def check_installed(format: str) -> None:
     missing = [one for one in FORMATS[format].packages if not find_spec(one)]
     if missing:
         raise SettingsError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed;"
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing;"
             f' pip install "inception-rcnn[{format}]"'
         )
 
@@ -85,24 +85,20 @@ def export_network(
     outputs  names of the network's outputs, in their order
     about    metadata of the file, by name
 
-    OpenVINO has two files, PATH.xml and PATH.bin. Raises DetectorError where the engine's outputs
-    differ from torch's by more than TOLERANCE; nothing is written then.
+    OpenVINO has two files, PATH.xml and PATH.bin. Raises DetectorError where the engine fails, or
+    where its outputs differ from torch's by more than TOLERANCE; nothing is written then.
     """
     check_installed(format)
-    write = _write_openvino if format == "openvino" else _write_onnx
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trial = Path(folder) / path.name
-        # Deprecations among torch, its exporter and the engines are no business of the user.
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            network = _Listed(network).eval()
-            example = tuple(_noise(2, side) for side in sides.values())
-            batch = {0: torch.export.Dim("N", min=1)}
-            program = torch.export.export(network, example, dynamic_shapes=((batch,) * len(sides),))
-            write(program, sides, outputs, trial, about)
-            crops = [_noise(3, side) for side in sides.values()]
-            expected = network(*crops)
-        difference = _difference(open_network(trial)(*crops), expected)
+        try:
+            difference = _try(_Listed(network).eval(), sides, outputs, format, trial, about)
+        except Exception as error:  # the exporter's or the engine's own, of any type
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DetectorError(
+                f"{path.name}: these networks cannot be written for {format} ({reason}); nothing"
+                " was written"
+            ) from error
         if not difference <= TOLERANCE:  # NaN, too
             raise DetectorError(
                 f"{path.name}: {FORMATS[format].engine} computes other values than torch"
@@ -111,6 +107,23 @@ def export_network(
         # The file that readers open comes last, when the weights beside it are there.
         for file in sorted(trial.parent.iterdir()):
             write_atomically(path.with_suffix(file.suffix), file.read_bytes())
+
+
+def _try(
+    network: nn.Module, sides: Mapping[str, int], outputs: Sequence[str], format: str, path: Path,
+    about: Mapping[str, str],
+) -> float:  # fmt: skip
+    """Write a file and run it beside torch: the largest difference of the outputs."""
+    write = _write_openvino if format == "openvino" else _write_onnx
+    # Deprecations among torch, its exporter and the engines are no business of the user.
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        example = tuple(_noise(2, side) for side in sides.values())
+        batch = {0: torch.export.Dim("N", min=1)}
+        program = torch.export.export(network, example, dynamic_shapes=((batch,) * len(sides),))
+        write(program, sides, outputs, path, about)
+        crops = [_noise(3, side) for side in sides.values()]
+        return _difference(open_network(path)(*crops), network(*crops))
 
 
 class _Listed(nn.Module):
