@@ -76,7 +76,7 @@ class Engines:
         if engine not in ("auto", *ENGINES):
             raise SettingsError(f"engine {engine!r} is not one of auto, {', '.join(ENGINES)}")
         installed = [engine for engine, format in FORMAT_OF.items() if is_installed(format)]
-        others = [one for one in installed if not self._misfit(one)]
+        others = [name for name in installed if not self._misfit(name)]
         if engine == "torch" or (engine == "auto" and not others):
             return self._by_torch()
         if engine != "auto":
@@ -84,7 +84,7 @@ class Engines:
             if misfit := self._misfit(engine):
                 raise SettingsError(misfit)
         with TemporaryDirectory(ignore_cleanup_errors=True) as nowhere:
-            folder = _room_of(self.folder or Path(nowhere), {**self.bundle, **versions()})
+            folder = _folder_of(self.folder or Path(nowhere), {**self.bundle, **versions()})
             if engine == "auto":
                 return self._fastest(others, folder)
             return self._by(engine, folder) or self._by_torch()
@@ -107,15 +107,18 @@ class Engines:
         if chosen in ENGINES:
             return (self._by(chosen, folder) if chosen in others else None) or self._by_torch()
         _say(f"first run: measuring once which is fastest, {', '.join(['torch', *others])}")
-        made = {"torch": self._by_torch()}
-        made |= {one: found for one in others if (found := self._by(one, folder)) is not None}
-        seconds = seconds_of(made, self.workers)
+        built = {"torch": self._by_torch()}
+        for name in others:
+            ensemble = self._by(name, folder)
+            if ensemble is not None:
+                built[name] = ensemble
+        seconds = seconds_of(built, self.workers)
         fastest = min(seconds, key=seconds.__getitem__)
         chosen = fastest if seconds["torch"] > GAIN * seconds[fastest] else "torch"
         with suppress(OSError):
             write_atomically(file, json.dumps({"engine": chosen, "seconds": seconds}) + "\n")
         _say(f"{chosen} runs the networks from now on")
-        return made[chosen]
+        return built[chosen]
 
     def _by_torch(self) -> Ensemble:
         return self._ensemble(self._precision("torch"))
@@ -163,7 +166,7 @@ class Engines:
         processor = platform.processor()
         with suppress(OSError):  # Linux, whose platform.processor() names no model
             lines = Path("/proc/cpuinfo").read_text().splitlines()
-            processor = next((one for one in lines if one.startswith("model name")), processor)
+            processor = next((line for line in lines if line.startswith("model name")), processor)
         decides = {
             "machine": [platform.machine(), processor, usable_cores()],
             "precision": self.precision, "batch": self.batch_size, "workers": self.workers,
@@ -171,15 +174,16 @@ class Engines:
         return settings_hash(decides)[:32]
 
 
-def _room_of(folder: Path, decides: Mapping[str, Any]) -> Path:
+def _folder_of(folder: Path, decides: Mapping[str, Any]) -> Path:
     """The folder of a bundle; those of bundles that were not in use for the longest time go."""
-    room = folder / settings_hash({"version": __version__, **decides})[:32]
-    room.mkdir(parents=True, exist_ok=True)
-    os.utime(room)
-    rooms = sorted(folder.glob("?" * 32), key=lambda one: one.stat().st_mtime)
-    for old in rooms[:-MOST_BUNDLES]:
-        shutil.rmtree(old, ignore_errors=True)
-    return room
+    chosen = folder / settings_hash({"version": __version__, **decides})[:32]
+    chosen.mkdir(parents=True, exist_ok=True)
+    os.utime(chosen)
+    with suppress(OSError):  # another process may do the same
+        by_use = sorted(folder.glob("?" * 32), key=lambda path: path.stat().st_mtime)
+        for old in by_use[:-MOST_BUNDLES]:
+            shutil.rmtree(old, ignore_errors=True)
+    return chosen
 
 
 def seconds_of(ensembles: Mapping[str, Ensemble], workers: int) -> dict[str, float]:

@@ -109,7 +109,7 @@ class _Exported(nn.Module):
         else:
             raise SettingsError(f"member {member} is not one of 0 to {count - 1}")
         self.mean = member is None
-        self.networks = nn.ModuleList(map(_network, (one.run for one in self.ensemble.groups)))
+        self.networks = nn.ModuleList(_network(group.run) for group in self.ensemble.groups)
         specs = self.ensemble.crop_specs
         names = ["crops"] if len(specs) == 1 else [f"crops_{i}" for i in range(len(specs))]
         self.sides = {name: spec.size for name, spec in zip(names, specs, strict=True)}

@@ -29,7 +29,7 @@ from detector.structures import FILL_MEAN
 
 # Largest difference to torch in float32, as a share of the largest output or of 1.
 TOLERANCE = 1e-4
-_ROOM = "inception_rcnn"  # of our entries among a file's metadata
+_NAMESPACE = "inception_rcnn"  # of our entries among a file's metadata
 
 
 class Format(NamedTuple):
@@ -54,16 +54,16 @@ def is_installed(format: str) -> bool:
 
 def versions() -> dict[str, str]:
     """The versions of torch and of the installed packages of all formats."""
-    found = {"torch": str(torch.__version__)}
+    installed = {"torch": str(torch.__version__)}
     for package in (name for entry in FORMATS.values() for name in entry.packages):
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            installed[package] = version(package)
+    return installed
 
 
 def check_installed(format: str) -> None:
     """Raise SettingsError with what to install where a format's packages are missing."""
-    missing = [one for one in FORMATS[format].packages if not find_spec(one)]
+    missing = [package for package in FORMATS[format].packages if not find_spec(package)]
     if missing:
         raise SettingsError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing;"
@@ -134,8 +134,8 @@ class _Listed(nn.Module):
         self.network = network
 
     def forward(self, *crops: Tensor) -> list[Tensor]:
-        found = self.network(*crops)
-        return [found] if isinstance(found, Tensor) else found
+        outputs = self.network(*crops)
+        return [outputs] if isinstance(outputs, Tensor) else outputs
 
 
 def _noise(count: int, side: int) -> Tensor:
@@ -143,10 +143,10 @@ def _noise(count: int, side: int) -> Tensor:
     return pixels - torch.tensor(FILL_MEAN).view(3, 1, 1)
 
 
-def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def _difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return max(
         float((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1))
-        for mine, theirs in zip(found, expected, strict=True)
+        for mine, theirs in zip(outputs, expected, strict=True)
     )
 
 
@@ -160,7 +160,7 @@ def _write_openvino(
         port.get_tensor().set_names({name})
     model.reshape({name: [-1, 3, side, side] for name, side in sides.items()})
     for name, text in about.items():
-        model.set_rt_info(text, [_ROOM, name])
+        model.set_rt_info(text, [_NAMESPACE, name])
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
@@ -168,11 +168,13 @@ def _write_onnx(
     program: Any, sides: Mapping[str, int], outputs: Sequence[str], path: Path,
     about: Mapping[str, str],
 ) -> None:  # fmt: skip
-    made: Any = torch.onnx.export(
+    exported: Any = torch.onnx.export(
         program, input_names=[*sides], output_names=[*outputs], dynamo=True, verbose=False
     )
-    made.model.metadata_props.update({f"{_ROOM}.{name}": text for name, text in about.items()})
-    made.save(path)
+    exported.model.metadata_props.update(
+        {f"{_NAMESPACE}.{name}": text for name, text in about.items()}
+    )
+    exported.save(path)
 
 
 def _openvino() -> Any:
@@ -209,14 +211,14 @@ class OnnxRuntime:
         self.session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
-        self.names = [one.name for one in self.session.get_inputs()]
+        self.names = [port.name for port in self.session.get_inputs()]
         entries = self.session.get_modelmeta().custom_metadata_map
-        self.about = {name.removeprefix(f"{_ROOM}."): text for name, text in entries.items()}
+        self.about = {name.removeprefix(f"{_NAMESPACE}."): text for name, text in entries.items()}
 
     def __call__(self, *crops: Tensor) -> list[Tensor]:
-        arrays = [one.contiguous().numpy() for one in crops]
-        found = self.session.run(None, dict(zip(self.names, arrays, strict=True)))
-        return [torch.from_numpy(one) for one in found]
+        arrays = [batch.contiguous().numpy() for batch in crops]
+        outputs = self.session.run(None, dict(zip(self.names, arrays, strict=True)))
+        return [torch.from_numpy(values) for values in outputs]
 
 
 class OpenVino:
@@ -234,12 +236,13 @@ class OpenVino:
         }
         self._lock, self._requests = threading.Lock(), threading.local()
         self._compiled: dict[int, Any] = {}
-        has_any = self.model.has_rt_info([_ROOM])
-        self.about: dict[str, str] = self.model.get_rt_info([_ROOM]).value if has_any else {}
+        has_any = self.model.has_rt_info([_NAMESPACE])
+        self.about: dict[str, str] = self.model.get_rt_info([_NAMESPACE]).value if has_any else {}
 
     def __call__(self, *crops: Tensor) -> list[Tensor]:
-        found = self._request(len(crops[0])).infer([one.contiguous().numpy() for one in crops])
-        return [torch.from_numpy(found[position]) for position in range(len(found))]
+        arrays = [batch.contiguous().numpy() for batch in crops]
+        outputs = self._request(len(crops[0])).infer(arrays)
+        return [torch.from_numpy(outputs[position]) for position in range(len(outputs))]
 
     def _request(self, count: int) -> Any:
         requests: dict[int, Any] = self._requests.__dict__.setdefault("by_count", {})
