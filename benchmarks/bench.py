@@ -21,6 +21,7 @@ PAGE = FIGURES.parent / "docs" / "speed.md"
 TITLES = {
     "selective-search": "Selective search beside OpenCV's",
     "classifier": "Inference beside torch as it comes",
+    "engines": "Other engines beside torch",
     "multibox": "MultiBox in crops of the classifier",
     "training": "A training step beside a matrix product",
     "cold-start": "A new process",
@@ -62,6 +63,28 @@ def classifier(
         measure(bundle_of(weights), photographs, crops=crops, rounds=rounds,
                 threads=threads or usable_cores()),
     )  # fmt: skip
+
+
+@app.command()
+def engines(
+    weights: Bundle = None,
+    photographs: Photographs = EXAMPLES,
+    crops: Annotated[int, typer.Option(min=8, help="Crops in one round.")] = 32,
+    rounds: Rounds = 9,
+    threads: Threads = None,
+    out: Out = FIGURES,
+) -> None:
+    """Crops a second of one member on each engine that is installed."""
+    from tempfile import TemporaryDirectory
+
+    from benches.engines import measure
+
+    from detector.hardware import usable_cores
+
+    with TemporaryDirectory() as folder:
+        found = measure(bundle_of(weights), photographs, Path(folder), crops=crops, rounds=rounds,
+                        threads=threads or usable_cores())  # fmt: skip
+    report("engines", out, found)
 
 
 @app.command()

@@ -14,6 +14,10 @@ class DetectorError(Exception):
     exit_code = 3
 
 
+class DetectorWarning(UserWarning):
+    """Something that goes on in another way than asked; a command prints its one sentence."""
+
+
 class ImageError(DetectorError):
     """A file that cannot be made into an image: missing, not an image, truncated, too large."""
 

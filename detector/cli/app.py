@@ -12,13 +12,14 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import detector
-from detector.errors import DetectorError
+from detector.errors import DetectorError, DetectorWarning
 from detector.files import exclusive_lock
 from detector.progress.interruption import _terminating
 from detector.progress.messages import DEBUG, VERSION, say, say_error
@@ -57,7 +58,7 @@ def run_tool(
     command = _command_of(tool)
     given = _with_settings(tool, [one for one in arguments if one != DEBUG])
     name = name or os.path.basename(sys.argv[0])
-    with _terminating():
+    with _terminating(), _plain_warnings():
         try:
             code = command(
                 given,
@@ -74,6 +75,22 @@ def run_tool(
         except SystemExit as leaving:  # a signal's, after the tool wrote what it had
             raise SystemExit(_close_streams(leaving.code)) from None
     sys.exit(_close_streams(code if isinstance(code, int) else 0))
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print our own warnings as a sentence, without the line of code that Python shows."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, DetectorWarning):
+            say(f"warning: {message}")
+        else:
+            usual(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 # A standard stream whose failures end no work: a reader that went away, such as `head`, wants no

@@ -90,6 +90,7 @@ def main(
     detector, store = load(
         weights, quiet, ensemble=ensemble, device=device, precision=chosen.precision,
         threads=threads, settings=given, proposals=proposals, batch_size=chosen.batch_size,
+        engine=chosen.engine,
     )  # fmt: skip
     boxes = None
     if chosen.boxes:
@@ -160,7 +161,7 @@ def _describe(
         "classes": list(detector.classes),
         "members": len(detector.ensemble.members),
         "device": str(detector.device),
-        "precision": detector.ensemble.precision,
+        "precision": detector.ensemble.arithmetic,
         "not_looked_at": [str(record.path) for record in records if record.waits],
         "inputs": [record.describe() for record in records],
     }

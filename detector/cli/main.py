@@ -61,6 +61,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "bundle": {
         "show": Command("bundle_show", "show the contents and the origin of a trained detector"),
         "join": Command("bundle_join", "join detectors into one ensemble"),
+        "export": Command("bundle_export", "write the networks as ONNX or OpenVINO files"),
         "card": Command("bundle_card", "write the model card, with what an evaluation measured"),
     },
     "label-studio": Command("label_studio", "propose boxes and learn inside Label Studio"),

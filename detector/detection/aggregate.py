@@ -87,7 +87,7 @@ def aggregate(
     boxes, size = found.proposals.boxes, found.proposals.size
     log_odds = None if prior is None else prior(boxes, size, tile)
     scores = class_scores(found.outputs, temperatures, log_odds)
-    deltas = _deltas(found.outputs, scores.shape[1] - 1)
+    deltas = mean_deltas(found.outputs, scores.shape[1] - 1)
     if not all(part is None or bool(torch.isfinite(part).all()) for part in (scores, deltas)):
         raise DetectorError(
             "the networks' scores are not finite: weights or normalisation of this detector are too"
@@ -131,7 +131,7 @@ def softmax_of(
     return scores if log_odds is None else torch.from_numpy(with_prior(scores.numpy(), log_odds))
 
 
-def _deltas(outputs: Sequence[MemberOutput], classes: int) -> Tensor | None:
+def mean_deltas(outputs: Sequence[MemberOutput], classes: int) -> Tensor | None:
     """The mean deltas (N, K, 4) of all classes, or None where none moves its regions."""
     deltas = _mean([output.deltas for output in outputs])
     added = _mean([output.added_deltas for output in outputs])
@@ -139,7 +139,8 @@ def _deltas(outputs: Sequence[MemberOutput], classes: int) -> Tensor | None:
     if not parts:
         return None
     # Either the networks' classes or the added ones may have none; zeros leave boxes as they are.
-    unmoved = parts[0].new_zeros(len(parts[0]), 4 * classes - sum(part.shape[1] for part in parts))
+    width = 4 * classes - sum(part.shape[1] for part in parts)
+    unmoved = parts[0].new_zeros(parts[0].shape[0], width)  # not len: exports leave N open
     every = [unmoved, *parts] if deltas is None else [*parts, unmoved]
     return torch.cat(every, 1).unflatten(1, (classes, 4))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,12 @@ from detector.detection.aggregate import (
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
 from detector.heads.linear import HeadLayers
-from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
+from detector.models.inference.prepare import (
+    FixedBatches,
+    Precision,
+    Prepared,
+    prepare_for_inference,
+)
 from detector.models.input_normalisation import CENTRED, Normalisation, is_usable
 from detector.models.split import SharedTrunk, Top, Trunk
 
@@ -33,6 +38,11 @@ class CropSpec(NamedTuple):
 
     size: int
     context: float = CONTEXT
+
+
+# Another way to run networks than torch's. It gets those of a group as one module, crops
+# (N, 3, S, S) to (N, C), with S and the group's number, and gives a function of a batch.
+Engine = Callable[[nn.Module, int, int], Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +91,9 @@ class Ensemble:
 
     Heads run on the features of the same pass; aggregate.py combines the members' outputs. Raises
     SettingsError for members that do not fit each other.
+
+    engine       runs the networks in place of torch (engines.py), and does not give features
+    engine_name  with its version, where that is not torch
     """
 
     def __init__(
@@ -91,6 +104,8 @@ class Ensemble:
         device: torch.device | str = "cpu",
         batch_size: int | None = None,
         workers: int | None = None,
+        engine: Engine | None = None,
+        engine_name: str = "",
     ) -> None:
         if not members:
             raise SettingsError("an ensemble needs at least one member")
@@ -99,7 +114,7 @@ class Ensemble:
             raise SettingsError(f"members disagree on the number of classes: {sorted(outputs)}")
         self.members = tuple(members)
         self.temperatures = tuple(member.temperature for member in members)
-        self.precision = precision
+        self.precision, self.engine_name = precision, engine_name
         _check_heads(self.members)
         self.num_outputs = outputs.pop() + max(len(member.heads.added) for member in members)
         on_cpu = torch.device(device).type == "cpu"
@@ -113,9 +128,18 @@ class Ensemble:
                 " and None is the usual number"
             )
         self.groups = [
-            _group(self.members, positions, precision, device, size, workers)
+            _group(self.members, positions, precision, device, size, workers, plain=bool(engine))
             for positions in _together(self.members, precision)
         ]
+        if engine is not None:
+            for number, group in enumerate(self.groups):
+                run = engine(GroupNetwork(group), group.spec.size, number)
+                self.groups[number] = replace(group, run=run)
+
+    @property
+    def arithmetic(self) -> str:
+        """The number format and, where it is not torch, the engine: both decide the last bits."""
+        return self.precision + (f", {self.engine_name}" if self.engine_name else "")
 
     @property
     def crop_specs(self) -> tuple[CropSpec, ...]:
@@ -130,32 +154,42 @@ class Ensemble:
 
     def forward(self, crops: Mapping[CropSpec, Tensor]) -> tuple[MemberOutput, ...]:
         """Each member's raw outputs for crops {spec: (N, 3, S, S)}."""
-        outputs = self._run(crops, _Top.outputs, lambda top: sum(top.widths))
+        return self.split(self._run(crops, _Top.outputs))
+
+    def split(self, columns: Sequence[Tensor]) -> tuple[MemberOutput, ...]:
+        """Each member's raw outputs, from the columns (N, C) of each group of them."""
+        outputs = self._of_members(columns, lambda top: sum(top.widths))
         return tuple(MemberOutput(*values.split(list(top.widths), 1)) for top, values in outputs)
 
     def features(self, crops: Mapping[CropSpec, Tensor]) -> list[Tensor]:
         """Each member's features (N, F) of crops {spec: (N, 3, S, S)}: the inputs of its last layer
         and its heads.
         """
-        outputs = self._run(crops, _Top.features, lambda top: top.network.classifier.in_features)
+        columns = self._run(crops, _Top.features)
+        outputs = self._of_members(columns, lambda top: top.network.classifier.in_features)
         return [values for _, values in outputs]
 
     def _run(
-        self,
-        crops: Mapping[CropSpec, Tensor],
-        function: Callable[[_Top, Tensor], Tensor],
-        width: Callable[[_Top], int],
-    ) -> list[tuple[_Top, Tensor]]:
-        """Apply `function` to the members: pairs of a top and (N, `width`), in their order."""
+        self, crops: Mapping[CropSpec, Tensor], function: Callable[[_Top, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Apply `function` to the members: the columns (N, C) of each group."""
         for spec in self.crop_specs:
             size = spec.size
             if spec not in crops or tuple(crops[spec].shape[1:]) != (3, size, size):
                 raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
+        return [
+            group.batches(crops[group.spec], partial(group.columns, function))
+            for group in self.groups
+        ]
+
+    def _of_members(
+        self, columns: Sequence[Tensor], width: Callable[[_Top], int]
+    ) -> list[tuple[_Top, Tensor]]:
+        """Split the columns of the groups: pairs of a top and (N, `width`), in their order."""
         found: list[tuple[_Top, Tensor]] = []
-        for group in self.groups:
-            values = group.batches(crops[group.spec], partial(group.outputs, function))
-            columns = values.split([width(top) for top in group.tops], 1)
-            found += zip(group.tops, columns, strict=True)
+        for group, values in zip(self.groups, columns, strict=True):
+            parts = values.split([width(top) for top in group.tops], 1)
+            found += zip(group.tops, parts, strict=True)
         return sorted(found, key=lambda pair: pair[0].position)
 
 
@@ -187,16 +221,36 @@ class _Top:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Members that take the same crops and, where there are several, share a trunk."""
+    """Members that take the same crops and, where there are several, share a trunk.
+
+    run  their outputs by another engine
+    """
 
     spec: CropSpec
     batches: FixedBatches
     trunk: nn.Module
     tops: tuple[_Top, ...]
+    run: Callable[[Tensor], Tensor] | None = None
 
-    def outputs(self, function: Callable[[_Top, Tensor], Tensor], crops: Tensor) -> Tensor:
+    def columns(self, function: Callable[[_Top, Tensor], Tensor], crops: Tensor) -> Tensor:
+        if self.run is not None and function is _Top.outputs:
+            return self.run(crops)
         maps = self.trunk(crops)
         return torch.cat([function(top, maps) for top in self.tops], 1)
+
+
+class GroupNetwork(nn.Module):
+    """The networks of a group as one: crops (N, 3, S, S) to the columns (N, C) of its members."""
+
+    def __init__(self, group: _Group) -> None:
+        super().__init__()
+        self.trunk, self.tops = group.trunk, group.tops
+        self.networks = nn.ModuleList(top.network for top in group.tops)
+        self.heads = nn.ModuleList(top.heads for top in group.tops if top.heads is not None)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        maps = self.trunk(crops)
+        return torch.cat([top.outputs(maps) for top in self.tops], 1)
 
 
 def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
@@ -226,11 +280,15 @@ def _group(
     device: torch.device | str,
     batch_size: int,
     workers: int,
+    *,
+    plain: bool = False,
 ) -> _Group:
     first = members[positions[0]]
 
     def prepared(model: nn.Module, member: Member) -> nn.Module:
         model = copy.deepcopy(model).to(device)  # `to` moves the parameters in place
+        if plain:  # an engine has its own preparations
+            return Prepared(model.eval().requires_grad_(False), member.normalisation.__call__)
         return prepare_for_inference(
             model, precision, member.normalisation, member.activation_ranges
         )

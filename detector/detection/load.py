@@ -1,20 +1,24 @@
 """Loading: from a bundle to a detector that is ready to run."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 
 # The kernels of the crops: a loaded detector imports nothing more, whatever thread runs it.
 from detector.crops import warp_numba  # noqa: F401
-from detector.detection.bundle import Bundle, load_bundle
+from detector.detection.bundle import Bundle, bundle_sha256, load_bundle
 from detector.detection.detector import Detector
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.engine_choice import Engines
+from detector.detection.ensemble import Member
 from detector.detection.settings import DetectionSettings
-from detector.errors import SettingsError
+from detector.errors import DetectorWarning, SettingsError
 from detector.hardware import choose_device
-from detector.models.inference.prepare import Precision, fastest_precision
+from detector.heads.stored import HeadManifest
+from detector.models.inference.int8 import has_int8_convolution, has_vnni
+from detector.models.inference.prepare import Precision
 from detector.proposals.engines import ProposalConfig, build_engine, parse_engine
 from detector.proposals.merge import Proposer
 from detector.settings import validate
@@ -28,6 +32,8 @@ def load_detector(
     *,
     device: torch.device | str = "cpu",
     precision: str = "auto",
+    engine: str = "torch",
+    engine_folder: Path | None = None,
     members: int | None = 1,
     proposer: Proposer | None = None,
     proposals: str | None = None,
@@ -46,6 +52,8 @@ def load_detector(
     threshold   detections below it are dropped; None is the bundle's own
     settings    DetectionSettings by name, in place of the bundle's thresholds
     precision   float32, bfloat16 or int8; auto is bfloat16 where the processor multiplies it fast
+    engine      of the networks, on a CPU: torch, openvino or onnxruntime; auto is the fastest by a
+                measurement, which `engine_folder` keeps together with the converted networks
     batch_size  crops in one pass; None is 8 on a CPU, 128 elsewhere
     threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
                 cores for the search, one for the others
@@ -65,10 +73,13 @@ def load_detector(
     if proposer is None:
         stored = validate(ProposalConfig, manifest.proposals, f"{folder}: proposals")
         proposer = _proposer(stored, proposals, threads)
-    ensemble = Ensemble(
-        _members(loaded, chosen), precision=_precision(precision, device), device=device,
-        batch_size=batch_size, workers=threads or 1,
-    )  # fmt: skip
+    heads = manifest.heads_in_use(svm=chosen.svm, regression=chosen.regression)
+    hashes = [head.sha256 for head in heads]
+    decides = {"bundle": bundle_sha256(folder), "members": members, "heads": hashes}
+    ensemble = Engines(
+        members_of(loaded, heads), decides, engine_folder, _checked_precision(precision, device),
+        device, batch_size, threads or 1,
+    ).build(engine)  # fmt: skip
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
         prior=manifest.prior, device=device, threads=threads or 1,
@@ -83,22 +94,26 @@ def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) ->
     return build_engine(engine, {**inherited, **workers, **options})
 
 
-def _precision(name: str, device: torch.device) -> Precision:
-    if name == "auto":
-        return fastest_precision(device)
-    known = get_args(Precision)
+def _checked_precision(name: str, device: torch.device) -> str:
+    known = ("auto", *get_args(Precision))
     if name not in known:
-        raise SettingsError(f"precision {name!r} is not one of auto, {', '.join(known)}")
-    return cast("Precision", name)
+        raise SettingsError(f"precision {name!r} is not one of {', '.join(known)}")
+    if name == "int8" and device.type == "cpu" and has_vnni() and not has_int8_convolution():
+        warnings.warn(
+            "this torch lacks the 8-bit convolutions of precision int8; auto takes its place",
+            DetectorWarning, stacklevel=3,
+        )  # fmt: skip
+        return "auto"
+    return name
 
 
-def _members(bundle: Bundle, settings: DetectionSettings) -> list[Member]:
-    manifest = bundle.manifest
-    heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression)
+def members_of(bundle: Bundle, heads: Sequence[HeadManifest]) -> list[Member]:
+    """The networks of a bundle, with those of its heads that are in use."""
+    pairs = zip(bundle.models, bundle.manifest.members, strict=True)
     return [
         Member(
             model, entry.input_size, entry.normalisation, entry.activation_ranges,
             bundle.heads_of(position, heads), entry.context, entry.trunk, entry.temperature,
         )
-        for position, (model, entry) in enumerate(zip(bundle.models, manifest.members, strict=True))
+        for position, (model, entry) in enumerate(pairs)
     ]  # fmt: skip

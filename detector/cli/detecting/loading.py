@@ -1,12 +1,15 @@
 """A bundle made ready to run, as the command line asks for it."""
 
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from detector import jit
 from detector.cli.app import members_of
+from detector.detection import engine_choice
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import SettingsError
@@ -19,7 +22,7 @@ from detector.proposals.gather import StoredProposals
 def load(
     weights: Path | None, quiet: bool, *, ensemble: int | str, device: str, precision: str,
     threads: int | None, settings: Mapping[str, Any], proposals: str | None = None,
-    batch_size: int | None = None,
+    batch_size: int | None = None, engine: str = "torch",
 ) -> tuple[Detector, StoredProposals | None]:  # fmt: skip
     """Load the detector, and the file of its proposals where they come from one.
 
@@ -37,8 +40,8 @@ def load(
             )
     detector = load_detector(
         weights, device=use_device(device), precision=precision, members=members,
-        proposals=proposals, settings=settings, batch_size=batch_size,
-        threads=use_threads(threads),
+        proposals=proposals, settings=settings, batch_size=batch_size, engine=engine,
+        engine_folder=_engine_folder(), threads=use_threads(threads),
     )  # fmt: skip
     unlike = None if file is None else file.unlike(detector.proposer)
     if unlike is not None:
@@ -46,6 +49,16 @@ def load(
     return detector, file
 
 
+def _engine_folder() -> Path | None:
+    """The user's folder of converted networks and measurements, or None where there can be none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "inception-rcnn" / "engines"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else None
+
+
 def announce_compiling(quiet: bool) -> None:
     """Announce the compilation of kernels on stderr, once."""
     jit.when_compiling = None if quiet else lambda text: print(text, file=sys.stderr)
+    engine_choice.when_preparing = jit.when_compiling

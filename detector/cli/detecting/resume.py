@@ -48,7 +48,7 @@ def key_of(
             "version": __version__,
             "bundle": content_hash(manifest),
             "members": len(detector.ensemble.members),
-            "precision": detector.ensemble.precision,
+            "precision": detector.ensemble.arithmetic,
             "device": detector.device.type,
             "batch": [one.batches.batch_size for one in detector.ensemble.groups],
             "settings": detector.settings.model_dump(mode="json"),

@@ -20,6 +20,10 @@ class DetectSettings(DetectionSettings, FusionSettings):
 
     precision: str = "auto"
     """auto, float32, bfloat16 or int8."""
+    engine: str = "auto"
+    """What runs the networks on a CPU: torch, openvino or onnxruntime; auto is the fastest of those
+    that are installed, by a measurement that is kept.
+    """
     format: tuple[str, ...] = ()
     """Label files to correct in a labelling tool, in --out/FORMAT: yolo, voc-xml, coco-instances,
     labelme, label-studio, cvat; several with commas between them.

@@ -44,13 +44,14 @@ def detect(
     detector, file = load(
         bundle, quiet, ensemble=chosen.ensemble, device=device, precision=chosen.precision,
         threads=chosen.threads, settings=chosen.of_detection(), proposals=chosen.proposals,
+        engine=chosen.engine,
     )  # fmt: skip
     check_classes(detector.classes, dataset)
     out.mkdir(parents=True, exist_ok=True)
     store = region_store(out / "regions", detector, manifest, file.key if file else None)
     weights = {
         "weights": str(bundle), "bundle_sha256": digest,
-        "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
+        "members": len(detector.ensemble.members), "precision": detector.ensemble.arithmetic,
     }  # fmt: skip
     seen = Seen({}, {}, weights)
     results: dict[str, Detections] = {}

@@ -52,7 +52,7 @@ def rescore(
     check_foreign(str(chosen.boxes), boxes)
     detector, _ = load(
         bundle, quiet, ensemble=chosen.ensemble, device=device, precision=chosen.precision,
-        threads=chosen.threads, settings=chosen.of_detection(),
+        threads=chosen.threads, settings=chosen.of_detection(), engine=chosen.engine,
     )  # fmt: skip
     opinion = SecondOpinion(detector, dataset.classes, chosen.region_weight)
     alone = SecondOpinion(opinion.detector, dataset.classes, 1.0)
@@ -89,7 +89,7 @@ def rescore(
     write_results(out / "detections.json", dataset, rescored.fused)
     rescored.about.update({
         "weights": str(bundle), "bundle_sha256": bundle_sha256(bundle), "boxes": str(chosen.boxes),
-        "members": len(detector.ensemble.members), "precision": detector.ensemble.precision,
+        "members": len(detector.ensemble.members), "precision": detector.ensemble.arithmetic,
         "region_weight": opinion.weight,
     })  # fmt: skip
     return rescored

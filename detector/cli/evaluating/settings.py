@@ -13,7 +13,7 @@ from detector.seeds import LARGEST
 RUNNING = (
     *DetectionSettings.model_fields,
     *FusionSettings.model_fields,
-    "ensemble", "proposals", "boxes", "cache", "precision", "threads",
+    "ensemble", "proposals", "boxes", "cache", "precision", "engine", "threads",
 )  # fmt: skip
 
 
@@ -39,6 +39,10 @@ class EvaluateSettings(DetectionSettings, FusionSettings):
     """Where new proposals go; null is OUT/proposals.sqlite."""
     precision: str = "auto"
     """auto, float32, bfloat16 or int8."""
+    engine: str = "auto"
+    """What runs the networks on a CPU: torch, openvino or onnxruntime; auto is the fastest of those
+    that are installed, by a measurement that is kept.
+    """
     threads: int | None = Field(None, ge=1)
     """CPU threads; null is all cores."""
     images: int | None = Field(None, ge=1)

@@ -65,7 +65,7 @@ def region_store(
     parts = parts_of(
         manifest, members, heads,
         proposals=proposals or settings_hash(describe(detector.search)),
-        precision=detector.ensemble.precision, device=detector.device.type,
+        precision=detector.ensemble.arithmetic, device=detector.device.type,
     )  # fmt: skip
     return RegionStore(folder, parts)
 

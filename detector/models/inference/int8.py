@@ -81,10 +81,25 @@ def _range_of(layer: str) -> str:
 
 def runs_in_8_bits(device: torch.device | str) -> bool:
     """True where the CPU multiplies 8-bit integers into exact sums, and torch supports it."""
+    return torch.device(device).type == "cpu" and has_vnni() and has_int8_convolution()
+
+
+def has_vnni() -> bool:
+    """True where the CPU adds products of 8-bit integers in 32 bits."""
     # Without VNNI the products are added in pairs in 16 bits, where they saturate.
-    supported = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    has_operator = hasattr(torch.ops.onednn, "qconv_pointwise")
-    return torch.device(device).type == "cpu" and bool(supported()) and has_operator
+    return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
+
+
+def has_int8_convolution() -> bool:
+    """True where torch has the private operators of this file, with the arguments used here."""
+    conv = ConvReLU(1, 1, 1, norm=False)
+    nn.init.ones_(conv.conv.weight)
+    nn.init.zeros_(conv.conv.bias)  # type: ignore[arg-type]
+    ones = torch.ones(1, 1, 1, 1, dtype=torch.uint8)
+    try:
+        return float(QuantisedConvReLU(conv, 1.0, 0, 1.0)(ones)) == 1
+    except (RuntimeError, AttributeError, TypeError):
+        return False
 
 
 class Steps(dict[str, float]):

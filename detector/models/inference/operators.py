@@ -4,12 +4,15 @@ torch's compiler for CPUs has the fused convolutions as private operators, so th
 use. The compiled pools and norms are in numba_operators.py.
 """
 
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.errors import DetectorWarning
 from detector.models.inference import numba_operators
 from detector.models.layers import ConvReLU, LocalResponseNorm, MaxPool
 
@@ -84,10 +87,26 @@ class FusedConvReLU(PackedConvolution):
 
 
 def _has_fused_convolution(weight: Tensor) -> bool:
-    # Private operators of torch's compiler: a build may lack them, or change their arguments.
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    probe = torch.ones(1, 1, 1, 1, dtype=weight.dtype)
+    works = _probe_fused_convolution(weight.dtype)
+    if not works:
+        _warn_of_slower()
+    return works
+
+
+@cache
+def _warn_of_slower() -> None:
+    warnings.warn(
+        f"torch {torch.__version__} lacks the fused convolutions in use here: the networks give the"
+        " same results, but slower; another version of torch may have them",
+        DetectorWarning, stacklevel=2,
+    )  # fmt: skip
+
+
+def _probe_fused_convolution(dtype: torch.dtype) -> bool:
+    # Private operators of torch's compiler: a build may lack them, or change their arguments.
+    probe = torch.ones(1, 1, 1, 1, dtype=dtype)
     plain = [0, 0], [1, 1], [1, 1], 1
     try:
         packed = torch.ops.mkldnn._reorder_convolution_weight(probe, *plain, [1, 1, 1, 1])
