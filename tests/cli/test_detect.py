@@ -396,6 +396,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     assert _run(out)["done_before"] == 0  # of a finished run nothing is kept
 
 
+@pytest.mark.slow
 def test_only_equal_settings_and_contents_go_on(bundle, photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from exported_bundles import save_ensemble
-from test_export import crops, needs
+from test_bundle_export import crops, needs
 
 from detector.detection import engine_choice
 from detector.detection.engine_choice import Engines

@@ -59,7 +59,7 @@ class Redness:
 
     num_outputs = 3
     crop_specs = (CropSpec(16),)
-    precision = "float32"
+    arithmetic = "float32"
 
     def __init__(self, members: int = 1, shift: float = 0.0) -> None:
         self.members = [None] * members
@@ -431,7 +431,7 @@ def test_what_decides_the_numbers_is_another_folder_and_nothing_else_is(tmp_path
         folder(sha256="c"), folder(context=0.2), folder(input_size=128), folder(mean=(0, 0, 0)),
         folder(options={"form": "bn"}), folder(trunk=SharedTrunk(1, "4c")), folder(proposals="00"),
     ]  # fmt: skip
-    detector.ensemble.precision = "int8"
+    detector.ensemble.arithmetic = "int8"
     apart += [folder(), folder(activation_ranges={"conv1": 1.0})]
     assert len({one, *apart}) == 10
 
