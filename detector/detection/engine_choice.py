@@ -50,7 +50,7 @@ when_preparing: Callable[[str], None] | None = None
 
 @dataclass(frozen=True)
 class Engines:
-    """What the ensemble of a bundle may run on.
+    """The engines that the ensemble of a bundle may run on.
 
     bundle     all that decides its networks
     folder     where measurements and converted networks are kept; None: nowhere
