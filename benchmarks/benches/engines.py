@@ -51,7 +51,7 @@ def measure(
         "crops": f"{crops} {source}, batches of 8, one thread each",
         "rounds": rounds,
         "threads": threads,
-        "load": f"{os.getloadavg()[0]:.1f} at the end: other processes shared the machine",
+        "load": f"{os.getloadavg()[0]:.1f} at the end, this benchmark included",
         **versions(),
     }
     return {"about": machine() | about, "tables": {"engine": table}}

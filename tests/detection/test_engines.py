@@ -171,20 +171,21 @@ def _lacking(*_: object) -> None:
 def test_detections_in_50_photographs_are_those_of_torch(folder, engine, precision):
     if precision == "bfloat16" and engine == "onnxruntime":
         pytest.skip("float32 only")
-    tolerance = {"float32": 1e-4, "bfloat16": 0.05}[precision]
-    options = {"precision": precision, "threads": 2, "settings": {"max_proposals": 40}}
-    plain = load_detector(**options)
-    other = load_detector(**options, engine=engine, engine_folder=folder)
+    # Torch's own bfloat16 differs as much from its float32.
+    tolerance = {"float32": 1e-4, "bfloat16": 0.025}[precision]
+    options = {"threads": 2, "settings": {"max_proposals": 40}}
+    plain = load_detector(**options, precision="float32")
+    other = load_detector(**options, precision=precision, engine=engine, engine_folder=folder)
     for path in sorted(PHOTOGRAPHS.iterdir())[:50]:
         image = read_image(path)
         proposals = plain.propose(image)
-        mine, theirs = (one.predict(image, proposals) for one in (other, plain))
+        mine, theirs = (detector.predict(image, proposals) for detector in (other, plain))
         np.testing.assert_allclose(mine.scores, theirs.scores, atol=tolerance, rtol=0)
         found, expected = (
-            one.suppress(scored.boxes, scored.scores)
-            for one, scored in ((other, mine), (plain, theirs))
+            detector.suppress(scored.boxes, scored.scores)
+            for detector, scored in ((other, mine), (plain, theirs))
         )
-        if precision == "float32":
-            assert found.labels.tolist() == expected.labels.tolist(), path
-            np.testing.assert_allclose(found.scores, expected.scores, atol=tolerance)
-            np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.1)
+        assert found.labels.tolist() == expected.labels.tolist(), path
+        np.testing.assert_allclose(found.scores, expected.scores, atol=tolerance)
+        if precision == "float32":  # else the mean of other regions may be a detection's box
+            np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
