@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detector import boxes as box_ops
 from detector.crops.warp import crop_reference
 from detector.detection.aggregate import RegionScores
 from detector.detection.detector import Detector
 from detector.detection.forward import Job
 from detector.detection.settings import DetectionSettings
-from detector.detection.suppression import suppress
+from detector.detection.suppression import per_class, suppress
 from detector.images.inputs import ImageLike, to_pixels
 from detector.structures import FILL_MEAN, Array, Detections
 
@@ -48,11 +47,9 @@ class Look:
         """The regions above the threshold that a better one of the same class suppressed."""
         boxes, scores = self.scored.boxes[:regions], self.scored.scores[:regions]
         parts = [Detections.empty()]
-        for label in range(scores.shape[1] - 1):
-            rows = np.flatnonzero(scores[:, label] >= threshold)
-            class_boxes = boxes if boxes.ndim == 2 else boxes[:, label]
-            kept = box_ops.nms(class_boxes[rows], scores[rows, label], overlap)
-            rows = np.delete(rows, kept)
+        for label, class_boxes, _, rows in per_class(
+            boxes, scores, self.settings(threshold, overlap)
+        ):
             labels = np.full(len(rows), label)
             parts.append(Detections(class_boxes[rows], scores[rows, label], labels))
         every, values, labels = (

@@ -14,6 +14,7 @@ from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import SettingsError
 from detector.hardware import use_device, use_threads
+from detector.models.inference.engines import FORMATS, is_installed
 from detector.progress.messages import escape_controls
 from detector.proposals.engines import names_a_file
 from detector.proposals.gather import StoredProposals
@@ -50,7 +51,11 @@ def load(
 
 
 def _engine_folder() -> Path | None:
-    """The user's folder of converted networks and measurements, or None where there can be none."""
+    """The user's folder of converted networks and measurements, or None where there is nothing to
+    keep, or no place for it.
+    """
+    if not any(map(is_installed, FORMATS)):
+        return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "inception-rcnn" / "engines"
     with suppress(OSError):
