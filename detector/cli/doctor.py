@@ -29,7 +29,7 @@ MODULES = (
 )  # fmt: skip
 OPENCV = [f"opencv-{kind}python{head}" for head in ("", "-headless") for kind in ("", "contrib-")]
 TOGETHER = "pip install --force-reinstall torch torchvision"
-LEAST_MEMORY, GOOD_MEMORY = 1.0, 3.0  # GB
+MIN_MEMORY, GOOD_MEMORY = 1.0, 3.0  # GB
 
 
 class Check(NamedTuple):
@@ -177,8 +177,8 @@ def check_memory(free: float | None) -> Check:
     if free is None:
         return Check("memory", "ok", "not known on this system")
     cure = "inception-rcnn detect IMAGE --threads 1 --set batch_size=4 --set max_proposals=500"
-    if free < LEAST_MEMORY:
-        return Check("memory", "fault", f"{free:.1f} GB free; needs {LEAST_MEMORY:g}", cure)
+    if free < MIN_MEMORY:
+        return Check("memory", "fault", f"{free:.1f} GB free; needs {MIN_MEMORY:g}", cure)
     if free < GOOD_MEMORY:
         return Check("memory", "note", f"{free:.1f} GB free; training wants {GOOD_MEMORY:g}", cure)
     return Check("memory", "ok", f"{free:.1f} GB free")

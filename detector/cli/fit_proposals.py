@@ -89,7 +89,7 @@ def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Arra
 
     from detector import boxes as box_ops
     from detector.images.decoding import read_image
-    from detector.proposals.calibration import LEAST_IOU
+    from detector.proposals.calibration import MIN_IOU
 
     image = read_image(sample.path)
     # A crowd's box is that of no single object.
@@ -99,7 +99,7 @@ def judged(sample: Sample, engines: dict[str, Proposer]) -> dict[str, tuple[Arra
         regions = propose(image)
         covers = np.zeros(len(regions), bool)
         if len(objects):
-            covers = box_ops.iou(regions.boxes, objects).max(1) >= LEAST_IOU
+            covers = box_ops.iou(regions.boxes, objects).max(1) >= MIN_IOU
         assert regions.scores is not None
         by_engine[name] = (regions.scores.astype(np.float64), covers)
     return by_engine

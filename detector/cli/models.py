@@ -29,7 +29,7 @@ def main(
             {
                 "architecture": name,
                 "input_size": traits.side,
-                "least_input_size": traits.least,
+                "least_input_size": traits.min_side,
                 "parameters": sum(one.numel() for one in model.parameters()),
             }
         )

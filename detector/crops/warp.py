@@ -32,15 +32,15 @@ FILL_COLOUR = tuple(round(255 * level) for level in FILL_MEAN)
 # Context on each side, as a share of the crop's side: R-CNN's 16 pixels at 227, for any S.
 CONTEXT = 16 / 227
 # Largest context: the region is a fiftieth of the crop then, and would vanish at a half.
-MOST_CONTEXT = 0.49
+MAX_CONTEXT = 0.49
 
 
 def windows(boxes: Array, size: int, context: float = CONTEXT) -> tuple[Array, Array]:
     """Source windows of crops of side `size`: left-top corners (N, 2), and source pixels per output
     pixel (N, 2), both (x, y).
     """
-    if not 0 <= context <= MOST_CONTEXT:
-        raise ValueError(f"context {context} is not in [0, {MOST_CONTEXT}]")
+    if not 0 <= context <= MAX_CONTEXT:
+        raise ValueError(f"context {context} is not in [0, {MAX_CONTEXT}]")
     if size < 1:
         raise ValueError(f"crop side {size} is not at least 1")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)

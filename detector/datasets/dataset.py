@@ -34,7 +34,7 @@ COCO_TO_VOC = {
 }
 
 # Limit of characters of a reason, which may contain foreign names of any length.
-MOST_WHY = 300
+MAX_WHY = 300
 # Rules of the linter that leave out an image with all its objects.
 IMAGE_RULES = frozenset(
     (
@@ -290,7 +290,7 @@ class Ledger:
         self.entries: list[Dropped] = []
 
     def add(self, file: str | Path, identifier: object, rule: str, why: str) -> None:
-        why = plain(cut(why, MOST_WHY))
+        why = plain(cut(why, MAX_WHY))
         entry = Dropped(plain(self.shown(file)), plain(str(identifier)), rule, why)
         if self.strict:
             raise AnnotationError(

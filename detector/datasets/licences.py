@@ -12,7 +12,7 @@ from detector.files import read_regular
 
 _FILES = re.compile(r"(LICEN[CS]E|COPYING)(\.(txt|md|rst))?", re.IGNORECASE)
 # Characters; a file's first line is its title.
-_MOST = 120
+_MAX_LENGTH = 120
 
 
 def licence_of(path: Path, split: str | None = None) -> str:
@@ -26,7 +26,7 @@ def licence_of(path: Path, split: str | None = None) -> str:
                 text = read_regular(file, 10_000).decode("utf-8", "replace")
                 for line in text.splitlines():
                     if line.strip("#= -\t"):
-                        return line.strip("#= -\t")[:_MOST]
+                        return line.strip("#= -\t")[:_MAX_LENGTH]
     with suppress(DetectorError, OSError):
         detected = detect_format(path)
         if detected.format == "coco":
@@ -41,4 +41,4 @@ def _of_coco(path: Path) -> str:
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return ""
     said = dict.fromkeys(name for name in names if isinstance(name, str) and name.strip())
-    return ", ".join(said)[:_MOST]
+    return ", ".join(said)[:_MAX_LENGTH]

@@ -16,9 +16,9 @@ from detector.structures import Array
 
 SIDE = 16
 # Of 256 bits: of 3,798 different photographs of VOC no two differ by fewer than 45.
-MOST_DIFFERENT = 26
+MAX_DIFFERING_BITS = 26
 # Levels of grey by which the shrunken pixels vary; flatter images show nothing to compare.
-LEAST_CONTRAST = 4.0
+MIN_CONTRAST = 4.0
 
 
 def near_duplicates(paths: Iterable[Path]) -> Array:
@@ -48,7 +48,7 @@ def difference_hash(path: Path) -> Array | None:
         return None
     # Area averaging avoids aliasing.
     small = cv2.resize(grey, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    if small.std() < LEAST_CONTRAST:
+    if small.std() < MIN_CONTRAST:
         return None
     return small[:, :-1] < small[:, 1:]
 
@@ -60,7 +60,7 @@ def alike(bits: Array, block: int = 1024) -> Array:
     signs, others = (
         (2.0 * hashes.reshape(len(bits), -1) - 1).astype(np.float32) for hashes in (bits, mirrored)
     )
-    least = signs.shape[1] - 2 * MOST_DIFFERENT  # of a product of signs
+    least = signs.shape[1] - 2 * MAX_DIFFERING_BITS  # of a product of signs
     pairs_by_block = []
     # By blocks: all products of 100,000 images would take 40 GB.
     for start in range(0, len(bits), block):

@@ -17,14 +17,14 @@ from detector.demo.look import shrunk
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import SettingsError
-from detector.heads.few_shot import LEAST_BOXES
+from detector.heads.few_shot import MIN_BOXES
 from detector.images.decoding import read_image
 from detector.progress.messages import pluralise
 from detector.structures import Array
 from detector.training.heads.class_report import ClassReport
 from detector.training.heads.fit_classes import fit, fit_classes
 
-LEAST_IMAGES = 2
+MIN_IMAGES = 2
 # A photograph to draw on is made no longer than this, in pixels: it goes to the browser and back.
 LONGEST = 1000
 # Where the images were too few to choose one.
@@ -77,11 +77,11 @@ def what_is_missing(photographs: Sequence[Drawn]) -> str | None:
     """A sentence where the boxes are too few to learn from; else None."""
     boxes = sum(len(one.boxes) for one in photographs)
     images = sum(bool(one.boxes) for one in photographs)
-    if boxes >= LEAST_BOXES and images >= LEAST_IMAGES:
+    if boxes >= MIN_BOXES and images >= MIN_IMAGES:
         return None
     return (
         f"{pluralise(boxes, 'box')} on {pluralise(images, 'photograph')} so far; at least"
-        f" {LEAST_BOXES} on {LEAST_IMAGES} photographs are needed"
+        f" {MIN_BOXES} on {MIN_IMAGES} photographs are needed"
     )
 
 

@@ -18,7 +18,7 @@ from detector.structures import FILL_MEAN, Array, Detections
 
 # Drawn pictures are made no longer than this, in pixels: a page shows no more.
 LONGEST = 1200
-MOST_CLASSES = 5
+MAX_CLASSES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Look:
     def classes_of(self, region: int) -> dict[str, float]:
         """The best classes of a region, and its background, with their scores."""
         scores = self.scored.scores[region]
-        best = np.argsort(-scores[:-1], kind="stable")[:MOST_CLASSES]
+        best = np.argsort(-scores[:-1], kind="stable")[:MAX_CLASSES]
         named = {self.detector.classes[label]: float(scores[label]) for label in best.tolist()}
         return named | {"background": float(scores[-1])}
 

@@ -28,7 +28,7 @@ from detector.heads.bbox_regression import apply_deltas
 from detector.structures import Array, Proposals
 
 # Beyond them every class is equally likely, or one is certain and float32 ends.
-LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 100.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
 
 class MemberOutput(NamedTuple):

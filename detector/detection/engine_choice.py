@@ -42,7 +42,7 @@ ENGINES = ("torch", *FORMAT_OF)
 ROUNDS = 5
 # Another engine changes the last bits of scores, so it has to win by more than chance.
 GAIN = 1.1
-MOST_BUNDLES = 8  # whose converted networks are kept, 28 MB for a GoogLeNet
+MAX_BUNDLES = 8  # whose converted networks are kept, 28 MB for a GoogLeNet
 
 # Gets a sentence before seconds of preparation; a command sets it.
 when_preparing: Callable[[str], None] | None = None
@@ -179,7 +179,7 @@ def _folder_of(folder: Path, decides: Mapping[str, Any]) -> Path:
     os.utime(chosen)
     with suppress(OSError):  # another process may do the same
         by_use = sorted(folder.glob("?" * 32), key=lambda path: path.stat().st_mtime)
-        for old in by_use[:-MOST_BUNDLES]:
+        for old in by_use[:-MAX_BUNDLES]:
             shutil.rmtree(old, ignore_errors=True)
     return chosen
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.crops.warp import CONTEXT, MOST_CONTEXT
+from detector.crops.warp import CONTEXT, MAX_CONTEXT
 from detector.detection.aggregate import (
-    LEAST_TEMPERATURE,
-    MOST_TEMPERATURE,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     MemberOutput,
     class_scores,
 )
@@ -60,14 +60,14 @@ class Member:
     temperature: float = 1.0  # divides its logits before the softmax (aggregate.py)
 
     def __post_init__(self) -> None:
-        if not LEAST_TEMPERATURE <= self.temperature <= MOST_TEMPERATURE:
+        if not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
             raise SettingsError(
                 f"a member's temperature is {self.temperature}; expected"
-                f" {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, and 1 leaves the softmax as it is"
+                f" {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, and 1 leaves the softmax as it is"
             )
-        if not 0 <= self.context <= MOST_CONTEXT:
+        if not 0 <= self.context <= MAX_CONTEXT:
             raise SettingsError(
-                f"a member's context is {self.context}; expected 0 to {MOST_CONTEXT:g}, the share"
+                f"a member's context is {self.context}; expected 0 to {MAX_CONTEXT:g}, the share"
                 " of the crop's side around the region"
             )
         if not is_usable(self.normalisation):

@@ -20,9 +20,9 @@ from detector.structures import Array
 # Sizes at which the odds are counted.
 KNOTS = 16
 # Smallest step between knots in log size: closer ones are equal in the five digits stored.
-LEAST_STEP = 0.001
+MIN_STEP = 0.001
 # Bound of the log-odds, beyond all that counts of regions can give.
-MOST = 50.0
+MAX_LOG_ODDS = 50.0
 # Pseudo-count: regions of average odds that are added to each knot.
 PSEUDO = 2.0
 
@@ -43,8 +43,8 @@ class SizePrior(Settings):
             raise ValueError("there must be one log_odds for each of sides")
         if not (sides > 0).all() or not (sides <= 1).all() or not (np.diff(sides) > 0).all():
             raise ValueError("sides must ascend in (0, 1]")
-        if max(map(abs, self.log_odds)) > MOST:
-            raise ValueError(f"log_odds must lie between -{MOST:g} and {MOST:g}")
+        if max(map(abs, self.log_odds)) > MAX_LOG_ODDS:
+            raise ValueError(f"log_odds must lie between -{MAX_LOG_ODDS:g} and {MAX_LOG_ODDS:g}")
         return self
 
     def __call__(self, boxes: Array, size: tuple[int, int], tile: int | None = None) -> Array:
@@ -74,7 +74,7 @@ def fit_prior(
     if not 0 < is_object.sum() < len(is_object):
         return None
     logs = np.log(np.minimum(sides, 1))
-    knots = int(np.clip(np.ptp(logs) / LEAST_STEP, 1, knots))
+    knots = int(np.clip(np.ptp(logs) / MIN_STEP, 1, knots))
     edges = np.linspace(logs.min(), logs.max() + 1e-9, knots + 1)
     group = np.clip(np.digitize(logs, edges) - 1, 0, knots - 1)
     total = np.bincount(group, minlength=knots)
@@ -87,7 +87,7 @@ def fit_prior(
     log_odds = np.log(share / (1 - share))[used] - np.log(odds_learnt)
     return SizePrior(
         sides=tuple(float(f"{v:.5g}") for v in np.minimum(middle, 1)),
-        log_odds=tuple(round(float(v), 4) for v in np.clip(log_odds, -MOST, MOST)),
+        log_odds=tuple(round(float(v), 4) for v in np.clip(log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)),
     )
 
 

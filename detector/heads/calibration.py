@@ -9,13 +9,13 @@ import numpy as np
 
 from detector.structures import Array
 
-LEAST_SLOPE = 1e-3  # above 0, so that uninformative margins keep their order
+MIN_SLOPE = 1e-3  # above 0, so that uninformative margins keep their order
 
 
 def fit_logistic(margins: Array, positive: Array) -> tuple[float, float]:
     """Fit slope and offset of sigmoid(slope * margin + offset) to margins (N,) and truth (N,) bool.
 
-    Maximum likelihood with Platt's softened targets. The slope is at least `LEAST_SLOPE`.
+    Maximum likelihood with Platt's softened targets. The slope is at least `MIN_SLOPE`.
     """
     margins = np.asarray(margins, np.float64)
     positive = np.asarray(positive, bool)
@@ -24,10 +24,10 @@ def fit_logistic(margins: Array, positive: Array) -> tuple[float, float]:
     # Targets of 1 and 0 would drive the slope to infinity where margins separate perfectly.
     target = np.where(positive, (count + 1) / (count + 2), 1 / (others + 2))
     slope, offset = _newton(margins, target, np.log((count + 1) / (others + 1)))
-    if slope >= LEAST_SLOPE:
+    if slope >= MIN_SLOPE:
         return slope, offset
     # Nearly flat: the best offset is the log-odds of the mean target.
-    return LEAST_SLOPE, float(np.log(target.mean() / (1 - target.mean())))
+    return MIN_SLOPE, float(np.log(target.mean() / (1 - target.mean())))
 
 
 # With steps halved until the likelihood rises (Lin, Lin and Weng 2007).

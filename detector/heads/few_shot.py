@@ -30,7 +30,7 @@ from detector.matching import BACKGROUND, match_to_objects
 from detector.settings import Settings
 from detector.structures import Annotations, Array
 
-LEAST_BOXES = 5
+MIN_BOXES = 5
 
 
 class OneClassSettings(Settings):

@@ -19,7 +19,7 @@ from detector.structures import Annotations, Array
 Images = Callable[[str], Iterable[DescribedImage]]
 
 # Fewest regions near its objects for which a class gets a regression.
-LEAST_TO_MOVE = 10
+MIN_TO_MOVE = 10
 
 
 def mean_norm(images: Iterable[DescribedImage]) -> float:
@@ -128,11 +128,11 @@ def fit_regressions(
     weight = np.zeros((len(classes), 4, width), np.float32)
     bias = np.zeros((len(classes), 4), np.float32)
     enough = [
-        label for label, of_class in enumerate(wanted) if sum(map(len, of_class)) >= LEAST_TO_MOVE
+        label for label, of_class in enumerate(wanted) if sum(map(len, of_class)) >= MIN_TO_MOVE
     ]
     if not enough:
         raise TrainingError(
-            f"no class has {LEAST_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
+            f"no class has {MIN_TO_MOVE} proposals with IoU > {settings.least_iou} to an object;"
             " box regression needs more images, or is left out (--set regression=false; of a"
             " training heads.regression)"
         )

@@ -68,15 +68,15 @@ class DescribedImage:
         """Features of the regions that are background for a class."""
         return self.features[self.is_background(label, below)]
 
-    def to_move(self, least_iou: float) -> tuple[Array, Array, Array]:
-        """Proposals whose IoU with their best object is above `least_iou`: their rows (M,), the
+    def to_move(self, min_iou: float) -> tuple[Array, Array, Array]:
+        """Proposals whose IoU with their best object is above `min_iou`: their rows (M,), the
         objects' labels (M,), and the box deltas (M, 4).
         """
         real = self.real
         if not len(real):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4))
         overlap = box_ops.iou(self.boxes, real.boxes)
-        rows = np.flatnonzero(overlap.max(1) > least_iou)
+        rows = np.flatnonzero(overlap.max(1) > min_iou)
         rows = rows[rows >= len(self.objects)]
         which = overlap[rows].argmax(1)
         return rows, real.labels[which], encode_deltas(self.boxes[rows], real.boxes[which])

@@ -24,7 +24,7 @@ from detector.detection.load import SHIPPED, load_detector
 from detector.errors import DetectorError, ImageError, SettingsError, TrainingError
 from detector.files import read_regular
 from detector.hardware import use_device, use_threads
-from detector.heads.few_shot import LEAST_BOXES
+from detector.heads.few_shot import MIN_BOXES
 from detector.images.decoding import content_hash, decode
 from detector.labelling.label_studio_client import LabelStudio
 from detector.labelling.label_studio_regions import boxes_of, regions_of, results_of, setup_of
@@ -186,11 +186,11 @@ def _learnable(missing: Sequence[str], labels: Iterable[Sequence[str]]) -> list[
     for one in labels:
         boxes.update(one)
         pictures.update(set(one))
-    enough = [name for name in missing if boxes[name] >= LEAST_BOXES and pictures[name] > 1]
+    enough = [name for name in missing if boxes[name] >= MIN_BOXES and pictures[name] > 1]
     if not enough:
         counts = ", ".join(f"{pluralise(boxes[name], 'box')} of {name}" for name in missing)
         raise TrainingError(
-            f"{counts}: nothing was learnt; {LEAST_BOXES} boxes of a label are needed, in two"
+            f"{counts}: nothing was learnt; {MIN_BOXES} boxes of a label are needed, in two"
             " pictures or more"
         )
     return enough

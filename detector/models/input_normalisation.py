@@ -45,15 +45,15 @@ class Normalisation(NamedTuple):
 
 def is_usable(normalisation: Normalisation) -> bool:
     """True where the conversion is finite in every number format."""
-    return all(abs(mean) <= MOST_MEAN for mean in normalisation.mean) and all(
-        LEAST_STD <= std <= MOST_STD for std in normalisation.std
+    return all(abs(mean) <= MAX_MEAN for mean in normalisation.mean) and all(
+        MIN_STD <= std <= MAX_STD for std in normalisation.std
     )
 
 
 # Networks that take 0 to 255 have deviations of 1/255. Beyond these limits an image vanishes in
 # rounding, or float16 overflows.
-LEAST_STD, MOST_STD = 1e-4, 1e4
-MOST_MEAN = 1e4
+MIN_STD, MAX_STD = 1e-4, 1e4
+MAX_MEAN = 1e4
 CENTRED = Normalisation()
 # torchvision's Inception networks: `transform_input=True` turns ImageNet-normalised input into
 # this.

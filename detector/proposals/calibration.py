@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from detector.errors import SettingsError
-from detector.heads.calibration import LEAST_SLOPE, fit_logistic
+from detector.heads.calibration import MIN_SLOPE, fit_logistic
 from detector.settings import Settings
 from detector.structures import Array
 
-LEAST_IOU = 0.5  # of a correct detection (arXiv 1409.4842, section 8)
+MIN_IOU = 0.5  # of a correct detection (arXiv 1409.4842, section 8)
 
 
 class Calibration(Settings):
@@ -40,7 +40,7 @@ def fit_calibration(scores: Array, covers: Array) -> Calibration:
     # Standardised: the least slope of a curve must not depend on the scale of the scores.
     mean, spread = float(scores.mean()), float(scores.std()) or 1.0
     slope, offset = fit_logistic((scores - mean) / spread, covers)
-    if slope <= LEAST_SLOPE:  # scores that say nothing, or the contrary: one chance for all
+    if slope <= MIN_SLOPE:  # scores that say nothing, or the contrary: one chance for all
         share = float(np.mean(covers))
         return Calibration(slope=0.0, offset=float(np.log(share / (1 - share))))
     return Calibration(slope=slope / spread, offset=offset - slope * mean / spread)

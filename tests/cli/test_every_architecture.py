@@ -39,7 +39,7 @@ def test_what_follows_from_an_architecture_fits_it(name: str):
         learns = [one.requires_grad for one in model.parameters()]
         assert 0 < sum(learns) < len(learns)
         assert not learns[0]
-        for side in (traits.least, traits.side):
+        for side in (traits.min_side, traits.side):
             assert model.eval()(torch.zeros(1, 3, side, side)).shape == (1, 3)
 
 
@@ -124,7 +124,7 @@ def start_file(folder: Path, name: str) -> Path:
         return folder / "start.pth"
     save_classifier(
         folder / "start.safetensors", build_model(name, 2).state_dict(), architecture=name,
-        options={}, input_size=traits_of(name).least, classes=("a", "b"),
+        options={}, input_size=traits_of(name).min_side, classes=("a", "b"),
     )  # fmt: skip
     return folder / "start.safetensors"
 
@@ -144,10 +144,10 @@ def test_three_steps_by_the_shortest_command_and_a_detection(name: str, tmp_path
 
     toy = write_squares(tmp_path / "toy")
     tiny = settings("sampling.positives_per_batch=2", "sampling.background_per_batch=2")
-    least = traits_of(name).least
+    min_side = traits_of(name).min_side
     ways = {
         "start": ["--start", start_file(tmp_path, name)],
-        "random": settings(f"member.architecture={name}", f"member.input_size={least}"),
+        "random": settings(f"member.architecture={name}", f"member.input_size={min_side}"),
     }
     for way, words in ways.items():
         out = tmp_path / way
@@ -156,7 +156,7 @@ def test_three_steps_by_the_shortest_command_and_a_detection(name: str, tmp_path
         assert exit_code(train_regions.main, *common, *words, *tiny, *cache, "--out", out) == 0
         config = yaml.safe_load((out / "config.yaml").read_text())
         member = config["member"]
-        side = traits_of(name).side if way == "start" and name in TORCHVISION else least
+        side = traits_of(name).side if way == "start" and name in TORCHVISION else min_side
         assert (member["architecture"], member["input_size"]) == (name, side)
         # Where the maps of the lower layers are stored, these are frozen without being named.
         frozen = traits_of(name).first if way == "start" and not config["bank"] else ()

@@ -359,14 +359,14 @@ def test_small_objects_lower_the_least_side_of_proposals(tmp_path):
     """Nine pixels in a photograph of 500: proposals from seven on."""
     from types import SimpleNamespace
 
-    from detector.training.heads.class_fit import least_side
+    from detector.training.heads.class_fit import min_side
 
     truth = SimpleNamespace(boxes=np.array([[0, 0, 9, 40.0]]), real=np.array([True]))
     pairs = [(SimpleNamespace(annotations=truth), SimpleNamespace(size=(300, 500)))]
     settings = SimpleNamespace(min_box_side=20, longest_side=500)
-    assert least_side(pairs, settings) == 7
+    assert min_side(pairs, settings) == 7
     pairs[0][1].size = (300, 1000)  # half as large in the search: 4.5 pixels
-    assert least_side(pairs, settings) == 4
+    assert min_side(pairs, settings) == 4
     truth.boxes = np.array([[0, 0, 90, 40.0]])
-    assert least_side(pairs, settings) is None
-    assert least_side(pairs, SimpleNamespace()) is None  # an engine without such a limit
+    assert min_side(pairs, settings) is None
+    assert min_side(pairs, SimpleNamespace()) is None  # an engine without such a limit

@@ -553,11 +553,11 @@ def test_what_no_proposal_can_reach_is_noted(
 
 
 def test_the_least_proposal_is_that_of_selective_search() -> None:
-    from detector.datasets.check.boxes import LEAST_PROPOSAL, LONGEST_SIDE
+    from detector.datasets.check.boxes import LONGEST_SIDE, MIN_BOX_SIDE
     from detector.proposals.selective_search import SelectiveSearchSettings
 
     search = SelectiveSearchSettings()
-    assert (search.min_box_side, search.longest_side) == (LEAST_PROPOSAL, LONGEST_SIDE)
+    assert (search.min_box_side, search.longest_side) == (MIN_BOX_SIDE, LONGEST_SIDE)
 
 
 @pytest.mark.parametrize(("turn", "told"), [(1, False), (3, True), (6, True)])

@@ -136,9 +136,9 @@ def test_what_does_not_go_together_is_refused(bundle, engine, options, text):
 def test_only_bundles_of_late_keep_their_networks(tmp_path: Path):
     folders = [
         engine_choice._folder_of(tmp_path, {"bundle": number})
-        for number in range(engine_choice.MOST_BUNDLES + 2)
+        for number in range(engine_choice.MAX_BUNDLES + 2)
     ]
-    assert [path.exists() for path in folders] == [False] * 2 + [True] * engine_choice.MOST_BUNDLES
+    assert [path.exists() for path in folders] == [False] * 2 + [True] * engine_choice.MAX_BUNDLES
 
 
 def test_a_torch_without_the_fused_convolutions_is_slower_and_says_so_once(bundle, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from detector.heads.calibration import LEAST_SLOPE, fit_logistic
+from detector.heads.calibration import MIN_SLOPE, fit_logistic
 
 
 def test_two_margins_by_hand():
@@ -39,5 +39,5 @@ def test_perfect_margins_give_finite_curves(gap):
 @pytest.mark.parametrize("margins", [[1.0, 1, -1, -1], [0.0, 0, 0, 0]])
 def test_margins_that_tell_nothing_or_the_wrong_thing_still_rise(margins):
     slope, offset = fit_logistic(np.array(margins), np.array([False, False, True, True]))
-    assert slope == LEAST_SLOPE
+    assert slope == MIN_SLOPE
     assert offset == pytest.approx(0)

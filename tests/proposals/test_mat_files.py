@@ -99,7 +99,7 @@ def test_version_7_3_is_another_format():
 
 
 def test_a_variable_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("detector.proposals.interchange.mat_files.MOST_UNPACKED", 1000)
+    monkeypatch.setattr("detector.proposals.interchange.mat_files.MAX_UNPACKED", 1000)
     data = saved(True, boxes=np.zeros((100, 100)))
     with pytest.raises(ValueError, match="more than 1000 bytes"):
         read_mat(data, ["boxes"])

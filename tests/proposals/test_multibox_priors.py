@@ -6,7 +6,7 @@ import pytest
 from detector.boxes import iou
 from detector.errors import SettingsError
 from detector.proposals.multibox.priors import (
-    LEAST_DEVIATION,
+    MIN_DEVIATION,
     Priors,
     count_on_grids,
     free_priors,
@@ -33,7 +33,7 @@ def test_two_heaps_of_boxes_give_their_two_centres():
 def test_identical_boxes_are_one_prior_with_the_least_deviation():
     priors = free_priors(np.array([LEFT] * 5), 1)
     assert priors.boxes[0].tolist() == pytest.approx(LEFT)
-    assert priors.deviation[0].tolist() == pytest.approx([LEAST_DEVIATION] * 4)
+    assert priors.deviation[0].tolist() == pytest.approx([MIN_DEVIATION] * 4)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from detector.models import build_model
 from detector.training.regions.choosing import _put_recipe, _recorded, _Tree
 from detector.training.regions.costs import Costs
-from detector.training.regions.plan import LEAST_STEPS, Plan, Task, plan, steps_for
+from detector.training.regions.plan import MIN_STEPS, Plan, Task, plan, steps_for
 
 # Hundredths of a second, as two quiet cores need them: 50 regions a second through the trunk.
 COSTS = Costs(search=0.3, map=0.02, scoring=0.02, step=1.0, regions=300)
@@ -72,14 +72,14 @@ def test_lengths_by_data_and_budget(task, budget, images, maps, steps):
 def test_a_plan_keeps_its_budget(task: Task, budget: float):
     made = plan(task, COSTS, budget)
     assert made.seconds <= budget
-    assert made.steps >= LEAST_STEPS
+    assert made.steps >= MIN_STEPS
     assert made.images <= task.images
 
 
 def test_a_budget_too_short_for_everything_leaves_the_least():
     made = plan(Task(5000, 20000), COSTS, 5)
     assert isinstance(made, Plan)
-    assert (made.steps, made.held) == (LEAST_STEPS, 5)
+    assert (made.steps, made.held) == (MIN_STEPS, 5)
     assert made.images == 25  # of which a fifth may be held out
     assert plan(Task(1, 1), COSTS, 5).images == 1
 

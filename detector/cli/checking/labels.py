@@ -24,12 +24,7 @@ from detector.evaluation.scoring.regions import (
 from detector.evaluation.wrong_labels.duplicates import across_splits
 from detector.evaluation.wrong_labels.page import Page, wrong_labels_html
 from detector.evaluation.wrong_labels.suspects import Suspect, ranked, write_suspects
-from detector.evaluation.wrong_labels.suspicion import (
-    LEAST_SCORE,
-    OwnScores,
-    own_scores,
-    suspects_of,
-)
+from detector.evaluation.wrong_labels.suspicion import MIN_SCORE, OwnScores, own_scores, suspects_of
 from detector.files import write_atomically
 from detector.progress.bar import progress
 from detector.progress.interruption import stop_gently
@@ -91,7 +86,7 @@ def load_for_labels(bundle: Path, chosen: WrongLabelSettings, quiet: bool) -> De
     """The bundle's detector, which names less sure detections, too."""
     return load(
         bundle, quiet, ensemble=chosen.ensemble, device=chosen.device, precision=chosen.precision,
-        threads=chosen.threads, settings={"score_threshold": LEAST_SCORE},
+        threads=chosen.threads, settings={"score_threshold": MIN_SCORE},
     )[0]  # fmt: skip
 
 

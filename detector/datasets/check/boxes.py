@@ -15,7 +15,7 @@ from detector.structures import Array
 SLACK = 1.0
 # Defaults of selective search: narrower boxes are dropped, in pixels of the image shrunk to this
 # longer side.
-LEAST_PROPOSAL, LONGEST_SIDE = 20, 500
+MIN_BOX_SIDE, LONGEST_SIDE = 20, 500
 # Fewest boxes for telling one convention from another.
 FEWEST = 4
 
@@ -81,7 +81,7 @@ def judge_reach(index: Index, ledger: Ledger) -> None:
     narrow = [p for p in index.pictures if _is_narrow(p.true or p.entry.size)]
     if narrow:
         why = (
-            f"{len(narrow)} of {len(index.pictures)} images have a side under {LEAST_PROPOSAL}"
+            f"{len(narrow)} of {len(index.pictures)} images have a side under {MIN_BOX_SIDE}"
             " pixels, so that only the whole image is proposed"
         )
         ledger.add(narrow[0].file, narrow[0].id, "below-proposals", why)
@@ -90,18 +90,18 @@ def judge_reach(index: Index, ledger: Ledger) -> None:
         return
     small = (boxes.sides > 0).all(1) & np.isfinite(boxes.sizes).all(1) & (boxes.sizes.min(1) > 1)
     with np.errstate(invalid="ignore"):  # of unknown sizes
-        small &= ~reachable(boxes.sides, boxes.sizes, LEAST_PROPOSAL, LONGEST_SIDE)
+        small &= ~reachable(boxes.sides, boxes.sizes, MIN_BOX_SIDE, LONGEST_SIDE)
     if small.any():
         row = int(np.flatnonzero(small)[0])
         width, height = boxes.sides[row]
         why = (
             f"{small.sum()} of {len(small)} objects, this one of {width:.0f} x {height:.0f} pixels,"
             " are too small for a proposal, of which no side is under"
-            f" {LEAST_PROPOSAL} where the longer side of the image is at most {LONGEST_SIDE}"
+            f" {MIN_BOX_SIDE} where the longer side of the image is at most {LONGEST_SIDE}"
         )
         file = index.pictures[boxes.image[row]].file
         ledger.add(file, boxes.rows[row].id, "below-proposals", why)
 
 
 def _is_narrow(size: tuple[int, int] | None) -> bool:
-    return size is not None and min(size) * min(1, LONGEST_SIDE / max(size)) < LEAST_PROPOSAL
+    return size is not None and min(size) * min(1, LONGEST_SIDE / max(size)) < MIN_BOX_SIDE

@@ -9,7 +9,7 @@ from detector.datasets.dataset import Ledger
 from detector.structures import Array
 
 # As the rule `imbalance` says.
-MOST_TIMES = 100
+MAX_RATIO = 100
 
 
 def judge_classes(index: Index, ledger: Ledger, where: str) -> None:
@@ -27,7 +27,7 @@ def judge_classes(index: Index, ledger: Ledger, where: str) -> None:
         ledger.add(where, index.classes[label], "unused-class", "has no object")
     used = np.where(counts > 0, counts, counts.max())  # 0 has its own note
     rare, common = int(used.argmin()), int(counts.argmax())
-    if counts[common] > MOST_TIMES * used[rare]:
+    if counts[common] > MAX_RATIO * used[rare]:
         why = f"{counts[common]} objects, {index.classes[rare]} has {used[rare]}"
         ledger.add(where, index.classes[common], "imbalance", why)
 

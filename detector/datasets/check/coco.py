@@ -31,7 +31,7 @@ from detector.datasets.formats.recognise import (
 from detector.errors import AnnotationError, DatasetError
 
 # Limit of levels in one entry; COCO's own have three (a list of polygons of numbers).
-_MOST_DEPTH = 8
+_MAX_DEPTH = 8
 
 
 def index_coco(path: Path, asked: Asked) -> Index:
@@ -114,8 +114,8 @@ def _judge_row(row: dict[str, Any], file: Path, name: str, ledger: Ledger) -> No
         ledger.add(file, name, "crowd", f"iscrowd is {str(crowd)[:50]!r}")
     elif is_crowd(row) and isinstance(outline, list) and outline:
         ledger.add(file, name, "crowd", "iscrowd is 1, but its outline is of polygons")
-    if _is_deeper(row, _MOST_DEPTH):
-        ledger.add(file, name, "too-deep", f"over {_MOST_DEPTH} levels deep")
+    if _is_deeper(row, _MAX_DEPTH):
+        ledger.add(file, name, "too-deep", f"over {_MAX_DEPTH} levels deep")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -15,7 +15,7 @@ from detector.datasets.formats.xml_files import text_of
 from detector.errors import AnnotationError
 
 # VOC's own files have four levels below the root: object, part, bndbox, xmin.
-_MOST_DEPTH = 10
+_MAX_DEPTH = 10
 
 
 def index_voc(root: Path, asked: Asked) -> Index:
@@ -98,10 +98,10 @@ def _class_names(trees: Collection[ET.Element]) -> tuple[str, ...]:
 # What other programs read of a file, and training does not.
 def _judge_text(tree: ET.Element, stem: str, file: str, ledger: Ledger) -> None:
     level = [tree]
-    for _ in range(_MOST_DEPTH):
+    for _ in range(_MAX_DEPTH):
         level = [child for node in level for child in node]
     if level:
-        ledger.add(file, stem, "too-deep", f"over {_MOST_DEPTH} elements deep")
+        ledger.add(file, stem, "too-deep", f"over {_MAX_DEPTH} elements deep")
     said = text_of(tree, "filename")
     if said and stem not in (said, Path(said).stem):
         ledger.add(file, stem, "wrong-filename", f"says <filename>{said}</filename>")

@@ -3,7 +3,7 @@
 import unicodedata
 
 # Results of one class have its name in a file's name, which may have 255.
-MOST_BYTES = 200
+MAX_NAME_BYTES = 200
 
 
 def class_name(text: str) -> str:
@@ -22,8 +22,8 @@ def fault_of_class(name: str) -> tuple[str, str] | None:
         return "missing-field", "the name is empty"
     if not is_unicode(name):
         return "unusable-name", f"the name {plain(name[:50])} holds half a character"
-    if len(name.encode()) > MOST_BYTES:
-        return "unusable-name", f"the name {name[:20]!r}... has over {MOST_BYTES} bytes"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return "unusable-name", f"the name {name[:20]!r}... has over {MAX_NAME_BYTES} bytes"
     return None
 
 

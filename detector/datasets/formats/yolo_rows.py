@@ -30,7 +30,7 @@ EDGE = 0.02
 AROUND = 0.05
 # Key points take at least so much of a side of their box. The first two points of an outline lie
 # close together, so that the box they would be is far larger than the outline.
-LEAST_SPREAD = 0.2
+MIN_SPREAD = 0.2
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _are_key_points(points: Sequence[float], dimensions: int, box: Sequence[floa
             return False
         coordinates = [point[axis] for point in labelled] or [0.0]
         spread.append((max(coordinates) - min(coordinates)) / side)
-    return len(labelled) < 2 or max(spread) >= LEAST_SPREAD
+    return len(labelled) < 2 or max(spread) >= MIN_SPREAD
 
 
 def _is_appendix(values: Sequence[float]) -> bool:

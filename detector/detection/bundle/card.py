@@ -26,7 +26,7 @@ MARK = "<!-- made by inception-rcnn"
 CURVES = "precision_recall.png"
 PICTURES = "card_*"
 # A bundle is copied, committed and uploaded: its pictures are small beside its networks.
-MOST_PICTURE_BYTES, MOST_BYTES = 200_000, 1_000_000
+MAX_PICTURE_BYTES, MAX_BYTES = 200_000, 1_000_000
 # Licences that the hub knows by name; a bundle's text may go on after one.
 LICENCES = re.compile(r"(apache-2\.0|mit|bsd-3-clause|cc0-1\.0|cc-by-4\.0)\b", re.IGNORECASE)
 # Markdown's, and those that GitHub and Hugging Face add: ~ | $.
@@ -163,8 +163,8 @@ def _small_enough(pictures: Sequence[Picture]) -> list[Picture]:
     chosen, total = [], 0
     for one in pictures:
         # A missing picture counts as too large.
-        size = one.source.stat().st_size if one.source.is_file() else MOST_BYTES
-        if size <= MOST_PICTURE_BYTES and total + size <= MOST_BYTES:
+        size = one.source.stat().st_size if one.source.is_file() else MAX_BYTES
+        if size <= MAX_PICTURE_BYTES and total + size <= MAX_BYTES:
             chosen.append(one)
             total += size
     return chosen

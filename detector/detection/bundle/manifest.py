@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from detector.crops.warp import CONTEXT, MOST_CONTEXT
-from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from detector.crops.warp import CONTEXT, MAX_CONTEXT
+from detector.detection.aggregate import MAX_TEMPERATURE, MIN_TEMPERATURE
 from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
 from detector.errors import SettingsError
 from detector.heads.stored import ExamplesManifest, HeadManifest
 from detector.models.input_normalisation import (
     CENTRED,
-    LEAST_STD,
-    MOST_MEAN,
-    MOST_STD,
+    MAX_MEAN,
+    MAX_STD,
+    MIN_STD,
     Normalisation,
     Triple,
     is_usable,
@@ -32,13 +32,13 @@ class MemberManifest(Settings):
     architecture: str
     options: dict[str, bool | int | float | str] = {}
     input_size: int = Field(default=224, ge=16, le=2048)
-    context: float = Field(default=CONTEXT, ge=0, le=MOST_CONTEXT)
+    context: float = Field(default=CONTEXT, ge=0, le=MAX_CONTEXT)
     """Share of the crop's side that lies around the region, on each side (R-CNN's 16 of 227)."""
     mean: Triple = CENTRED.mean
     std: Triple = CENTRED.std
     activation_ranges: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
     """For 8-bit inference (models/inference/int8.py); empty if not measured."""
-    temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
+    temperature: float = Field(default=1.0, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
     """Its softmax is that of logits / temperature (inception-rcnn fit temperature)."""
     stored_as: StoredAs = "float16"
     trunk: SharedTrunk | None = None
@@ -53,8 +53,8 @@ class MemberManifest(Settings):
         # One field at a time: the other one is the default here, which is usable.
         if not is_usable(Normalisation(**{str(info.field_name): values})):
             raise ValueError(
-                f"every std must be {LEAST_STD:g} to {MOST_STD:g} and every mean at most"
-                f" {MOST_MEAN:g}, of pixels in 0 to 1"
+                f"every std must be {MIN_STD:g} to {MAX_STD:g} and every mean at most"
+                f" {MAX_MEAN:g}, of pixels in 0 to 1"
             )
         return values
 

@@ -22,7 +22,7 @@ EDGES: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
         ("below 1/2", "1/2 to 4/5", "4/5 to 5/4", "5/4 to 2", "2 and more"), (0.5, 0.8, 1.25, 2.0),
     ),
 }  # fmt: skip
-_LEAST_SIDE = 1e-6  # a detection without area has a shape, too
+_MIN_SIDE = 1e-6  # a detection without area has a shape, too
 
 
 class Slice(NamedTuple):
@@ -91,5 +91,5 @@ def _slice(
 
 def _shape(boxes: Array) -> Array:
     boxes = np.asarray(boxes, np.float64)
-    width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], _LEAST_SIDE).T
+    width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], _MIN_SIDE).T
     return np.asarray(width / height)

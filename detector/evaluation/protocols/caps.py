@@ -23,17 +23,17 @@ def cap_per_class(results: Mapping[str, Detections], most: int) -> dict[str, Det
         return {}
     scores = np.concatenate([found.scores for found in results.values()])
     labels = np.concatenate([found.labels for found in results.values()])
-    least = _least_scores(scores, labels, most)
-    return {image: found[found.scores >= least[found.labels]] for image, found in results.items()}
+    lowest = _min_scores(scores, labels, most)
+    return {image: found[found.scores >= lowest[found.labels]] for image, found in results.items()}
 
 
-def _least_scores(scores: Array, labels: Array, most: int) -> Array:
+def _min_scores(scores: Array, labels: Array, most: int) -> Array:
     """(K,) the score of each class's detection of rank `most`; -inf where there are no more."""
     classes = int(labels.max(initial=-1)) + 1
-    least = np.full(classes, -np.inf)
+    lowest = np.full(classes, -np.inf)
     for label in range(classes):
         mine = scores[labels == label]
         if len(mine) > most:
             # A partition finds the score of that rank without sorting all.
-            least[label] = np.partition(mine, len(mine) - most)[len(mine) - most]
-    return least
+            lowest[label] = np.partition(mine, len(mine) - most)[len(mine) - most]
+    return lowest

@@ -169,7 +169,7 @@ def _columns(
     same = found.labels[:, None] == truth.labels[None]
     return (
         np.full(len(found), image), found.labels, found.scores.astype(np.float64), found.boxes,
-        verdicts, *_most(counted * same, before), *_most(counted * ~same, before),
+        verdicts, *_max_overlap(counted * same, before), *_max_overlap(counted * ~same, before),
     )  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def _annotated(sample: Sample) -> Annotations:
     return truth[np.isin(truth.labels, sorted(sample.annotated))]
 
 
-def _most(overlaps: Array, before: int) -> tuple[Array, Array]:
+def _max_overlap(overlaps: Array, before: int) -> tuple[Array, Array]:
     """For each row the column of the greatest overlap, numbered from `before`, and the overlap."""
     if overlaps.shape[1] == 0:
         return np.full(len(overlaps), -1), np.zeros(len(overlaps))

@@ -23,8 +23,8 @@ from detector.progress.messages import pluralise
 
 FEW_CLASSES = 3  # up to so many have a card of the common size for curves and confusions
 PANELS_IN_A_ROW = 8
-MOST_CURVES = 60
-MOST_CONFUSED = 40  # a wider matrix cannot be read
+MAX_CURVES = 60
+MAX_CONFUSED = 40  # a wider matrix cannot be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def report_html(report: Report) -> str:
     evaluation, diagnosis = report.evaluation, report.diagnosis
     few = len(report.dataset.classes) <= FEW_CLASSES
     shown = sorted((one for one in evaluation.per_class if one.positives), key=lambda r: -r.ap)
-    panels = shown if few else shown[:MOST_CURVES]
+    panels = shown if few else shown[:MAX_CURVES]
     # As many in each row as leaves the last one as full as can be.
     rows = max(1, math.ceil(len(panels) / PANELS_IN_A_ROW))
     text = page.render(
@@ -89,7 +89,7 @@ def report_html(report: Report) -> str:
         classes_with_objects=len(shown),
         columns=max(1, math.ceil(len(panels) / rows)),
         confusions=_confusions(diagnosis),
-        most_confused=MOST_CONFUSED,
+        max_confused=MAX_CONFUSED,
         pictures=list(worst_pictures(report.dataset, diagnosis)),
     )
     return text.strip() + "\n"
@@ -194,7 +194,7 @@ def _confusions(diagnosis: Diagnosis) -> Confusions:
     last = len(counts) - 1
     # Those with most counts off the diagonal.
     off = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    chosen = sorted(np.argsort(-off[:last], kind="stable")[:MOST_CONFUSED].tolist())
+    chosen = sorted(np.argsort(-off[:last], kind="stable")[:MAX_CONFUSED].tolist())
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [diagnosis.matching.classes[label] for label in chosen]
     labels = [*chosen, last]

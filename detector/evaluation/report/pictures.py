@@ -23,7 +23,7 @@ SIDE = 420  # pixels of the longer side
 QUALITY = 72
 LETTERS = 12  # pixels; a name that would lie on another is left out
 FOUND, ALARM, MISSED = (47, 190, 100), (235, 80, 55), (70, 150, 255)  # as report.html.j2 says
-MOST_BOXES = 30  # of one image and kind: more hide each other
+MAX_BOXES = 30  # of one image and kind: more hide each other
 
 
 class Layer(NamedTuple):
@@ -73,7 +73,7 @@ def small_picture(
     picture = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     canvas = ImageDraw.Draw(picture)
     shrunk = [
-        (list(zip((boxes[:MOST_BOXES] * scale).tolist(), names, strict=False)), colour)
+        (list(zip((boxes[:MAX_BOXES] * scale).tolist(), names, strict=False)), colour)
         for boxes, names, colour in layers
     ]
     for rows, colour in shrunk:

@@ -10,7 +10,7 @@ from detector.evaluation.wrong_labels.suspects import Suspect
 from detector.structures import Array
 
 # Of 256 bits: no two different photographs differ by fewer (datasets/near_duplicates.py).
-LEAST_DIFFERENT = 45
+MIN_DIFFERING_BITS = 45
 
 
 def across_splits(samples: Iterable[Sample], splits: Sequence[str]) -> Iterator[Suspect]:
@@ -29,7 +29,7 @@ def across_splits(samples: Iterable[Sample], splits: Sequence[str]) -> Iterator[
     for first, second in alike(np.stack([bits for _, _, bits in pictures])).tolist():
         (one, here, bits), (other, there, other_bits) = pictures[first], pictures[second]
         if here != there:
-            suspicion = max(0.0, 1 - differing_bits(bits, other_bits) / LEAST_DIFFERENT)
+            suspicion = max(0.0, 1 - differing_bits(bits, other_bits) / MIN_DIFFERING_BITS)
             suggestion = f"{one.image_id} of {here}"
             yield Suspect(
                 other.image_id, other.path, "two splits", suspicion, None, None, suggestion

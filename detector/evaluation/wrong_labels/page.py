@@ -20,7 +20,7 @@ from detector.structures import Array
 
 SIDE = 260  # pixels of the longer side
 MARGIN = 0.35  # around the boxes, as a share of their longer side
-LEAST_MARGIN = 30  # pixels: a small thing is known by what is around it
+MIN_MARGIN = 30  # pixels: a small thing is known by what is around it
 OTHER = (150, 150, 150)
 
 
@@ -91,7 +91,7 @@ def window(suspect: Suspect, size: tuple[int, int]) -> tuple[int, int, int, int]
         return 0, 0, width, height
     both = np.stack(boxes).astype(np.float64)
     low, high = both[:, :2].min(0), both[:, 2:].max(0)
-    margin = max(LEAST_MARGIN, MARGIN * (high - low).max())
+    margin = max(MIN_MARGIN, MARGIN * (high - low).max())
     x1, y1 = np.clip(np.floor(low - margin), 0, [width - 1, height - 1]).astype(int)
     x2, y2 = np.clip(np.ceil(high + margin), [x1 + 1, y1 + 1], [width, height]).astype(int)
     return int(x1), int(y1), int(x2), int(y2)

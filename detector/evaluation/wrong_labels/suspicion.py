@@ -23,9 +23,9 @@ from detector.evaluation.wrong_labels.suspects import Suspect
 from detector.structures import Annotations, Array, Detections
 
 # Detections below this score are no candidates for overlooked objects.
-LEAST_SCORE = 0.2
+MIN_SCORE = 0.2
 # Scores of networks beyond this are not told apart.
-LEAST, MOST = 1e-3, 1 - 1e-3
+MIN_PROBABILITY, MAX_PROBABILITY = 1e-3, 1 - 1e-3
 # Two labels with an IoU above this may be of one object.
 DOUBLED_IOU = 0.7
 
@@ -132,7 +132,7 @@ def overlooked_evidence(sample: Sample, found: Detections, unknown: Array) -> tu
     covered = ((overlap >= FOREGROUND_IOU) & (same | ~truth.real)).any(1)
     covered |= (iou(found.boxes, any_class) >= FOREGROUND_IOU).any(1)
     annotated = np.array([sample.is_annotated(label) for label in found.labels.tolist()], bool)
-    rows = np.flatnonzero((found.scores >= LEAST_SCORE) & ~covered & annotated)
+    rows = np.flatnonzero((found.scores >= MIN_SCORE) & ~covered & annotated)
     shares = intersection(found.boxes, truth.boxes) / area(found.boxes)[:, None]
     inside = (shares * same).max(1, initial=0.0)
     columns = [_log_odds(found.scores), inside, overlap.max(1, initial=0.0)]
@@ -193,5 +193,5 @@ def _support(truth: Annotations, regions: RegionScores) -> Array:
 
 
 def _log_odds(scores: Array) -> Array:
-    bounded = np.clip(np.asarray(scores, np.float64), LEAST, MOST)
+    bounded = np.clip(np.asarray(scores, np.float64), MIN_PROBABILITY, MAX_PROBABILITY)
     return np.log(bounded / (1 - bounded))

@@ -18,7 +18,7 @@ from detector.models import build_model
 from detector.models.input_normalisation import CENTRED, Normalisation
 from detector.models.traits import traits_of
 from detector.models.weights.outside import architecture_of, load_outside
-from detector.models.weights.pretrained import MOST_OUTPUTS, build_to_fit, read_tensors
+from detector.models.weights.pretrained import MAX_OUTPUTS, build_to_fit, read_tensors
 from detector.models.weights.start import CLASSIFIER_FORMAT, StartKind, load_own, own_kind
 
 
@@ -116,7 +116,7 @@ def load_classifier(path: str | Path, architecture: str | None = None) -> Classi
 def _own(path: Path, tensors: Mapping[str, Tensor], kind: StartKind) -> Classifier:
     classes, size = kind.classes or (), kind.input_size or 0
     # A header may claim anything.
-    if not 1 <= len(classes) <= MOST_OUTPUTS or not 32 <= size <= 1024:
+    if not 1 <= len(classes) <= MAX_OUTPUTS or not 32 <= size <= 1024:
         raise WeightsError(f"{path}: {len(classes)} classes at input size {size} cannot be")
     model: Any = build_to_fit(
         lambda: build_model(kind.architecture, len(classes), **kind.options), tensors, str(path)

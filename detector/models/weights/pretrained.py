@@ -18,7 +18,7 @@ from detector.errors import WeightsError, is_out_of_memory
 from detector.models.weights.caffemodel import read_caffemodel
 
 MAX_BYTES = 8_000_000_000
-MOST_OUTPUTS = 100_000
+MAX_OUTPUTS = 100_000
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -112,10 +112,10 @@ def outputs_of(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
     if name not in tensors:
         raise WeightsError(f"{source}: tensor {name} is missing")
     shape = tuple(tensors[name].shape)
-    if len(shape) < 2 or not 1 <= shape[0] <= MOST_OUTPUTS:
+    if len(shape) < 2 or not 1 <= shape[0] <= MAX_OUTPUTS:
         raise WeightsError(
             f"{source}: tensor {name} has shape {shape}, expected at least two sides and at most"
-            f" {MOST_OUTPUTS:,} outputs"
+            f" {MAX_OUTPUTS:,} outputs"
         )
     return shape[0]
 

@@ -13,7 +13,7 @@ import numpy as np
 from detector.errors import ProposalError
 from detector.structures import Proposals
 
-MOST_BOXES = 10_000_000  # a forged row must not ask for more memory than there is
+MAX_BOXES = 10_000_000  # a forged row must not ask for more memory than there is
 
 # True where there are scores; number of boxes; height and width of the image.
 _HEAD = struct.Struct("<?III")
@@ -39,7 +39,7 @@ def decode(row: bytes) -> Proposals:
         raise ProposalError("the stored row is damaged: its checksum does not match")
     try:
         scored, count, height, width = _HEAD.unpack_from(row)
-        if count > MOST_BOXES:
+        if count > MAX_BOXES:
             raise ValueError(f"{count} boxes")
         wanted = count * (20 if scored else 16)
         # Never unpacked further than that, whatever the row holds.

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 HEADER = 128
-MOST_UNPACKED = 2**31  # bytes of one decompressed variable
+MAX_UNPACKED = 2**31  # bytes of one decompressed variable
 DEEPEST = 4  # cells nested in cells; every level is a call
 
 # Codes of the format's data types, and below of its elements and array classes.
@@ -53,11 +53,11 @@ def read_mat(data: bytes, wanted: Sequence[str]) -> dict[str, Any]:
             unpacker = zlib.decompressobj()
             try:
                 # Never unpacked further than that, whatever the file claims.
-                inner = unpacker.decompress(element.data, MOST_UNPACKED)
+                inner = unpacker.decompress(element.data, MAX_UNPACKED)
             except zlib.error as error:
                 raise ValueError(f"a variable cannot be unpacked ({error})") from None
             if unpacker.unconsumed_tail:
-                raise ValueError(f"a variable unpacks to more than {MOST_UNPACKED} bytes")
+                raise ValueError(f"a variable unpacks to more than {MAX_UNPACKED} bytes")
             element = next(_elements(file, memoryview(inner)), _Element(0, memoryview(b"")))
         if element.kind == _MATRIX and len(element.data):
             name, value = _matrix(file, element.data, 0)

@@ -18,7 +18,7 @@ GRIDS = (8, 6, 4, 3, 2)
 # Priors of each cell.
 SHAPES = 11
 # Lower limit of the measured deviations; google/multibox uses it for all priors.
-LEAST_DEVIATION = 0.01
+MIN_DEVIATION = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,4 +142,4 @@ def _with_deviation(priors: Array, boxes: Array, kind: Array, grids: tuple[int, 
     count = np.bincount(kind[best], minlength=len(total))[:, None]
     prior_count = 10  # as many boxes of the common deviation steady the rare kinds
     mean = (total + prior_count * square.mean(0)) / (count + prior_count)
-    return Priors(priors, np.maximum(np.sqrt(mean), LEAST_DEVIATION)[kind], grids)
+    return Priors(priors, np.maximum(np.sqrt(mean), MIN_DEVIATION)[kind], grids)

@@ -29,7 +29,7 @@ class PartSettings(Settings):
     max_aspect: float = Field(4 / 3, gt=0)
 
     @model_validator(mode="after")
-    def _least_before_most(self) -> Self:
+    def _min_before_max(self) -> Self:
         for name in ("area", "aspect"):
             least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if least > most:

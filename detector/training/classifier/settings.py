@@ -49,9 +49,9 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _last_map_is_not_empty(self) -> NetworkSettings:
-        least = traits_of(self.architecture).least
-        if self.input_size < least:
-            raise ValueError(f"{self.architecture} needs an input_size of {least} or more")
+        min_side = traits_of(self.architecture).min_side
+        if self.input_size < min_side:
+            raise ValueError(f"{self.architecture} needs an input_size of {min_side} or more")
         return self
 
     @model_validator(mode="after")

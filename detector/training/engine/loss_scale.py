@@ -8,7 +8,7 @@ from torch import Tensor, nn
 # Steps without an overflow until the factor is doubled; this and the start are torch's.
 GROW_AFTER = 2000
 # Powers of two change the exponent only, so scaling loses no digit.
-_START, _MOST = 2.0**16, 2.0**24
+_START, _MAX = 2.0**16, 2.0**24
 
 
 class LossScale:
@@ -33,7 +33,7 @@ class LossScale:
     def succeeded(self) -> None:
         self.good_steps += 1
         if self.enabled and self.good_steps % GROW_AFTER == 0:
-            self.factor = min(2 * self.factor, _MOST)
+            self.factor = min(2 * self.factor, _MAX)
 
     def overflowed(self) -> bool:
         """Halve the factor after an overflow; False where it is 1 already, and halving cures

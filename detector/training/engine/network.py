@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from detector.crops.warp import CONTEXT, MOST_CONTEXT
+from detector.crops.warp import CONTEXT, MAX_CONTEXT
 from detector.errors import SettingsError
 from detector.settings import Settings
 
@@ -24,7 +24,7 @@ class MemberConfig(Settings):
     """Where they are not set, this and the next two follow from `weights` (following_start)."""
     options: dict[str, Any] = {}
     input_size: int = Field(224, ge=32, le=1024)
-    context: float = Field(CONTEXT, ge=0, le=MOST_CONTEXT)
+    context: float = Field(CONTEXT, ge=0, le=MAX_CONTEXT)
     weights: str | None = None
     """A BVLC GoogLeNet or torchvision file, our own, or a bundle; None starts at random."""
     start_member: int = Field(0, ge=0)
@@ -58,9 +58,9 @@ def following_start(member: MemberConfig, root: str | Path = ".") -> MemberConfi
         changed["input_size"] = side or traits.side
     if "freeze" not in set_by_user:
         changed["freeze"] = () if member.weights is None else traits.first
-    least, chosen = traits.least, changed.get("input_size", member.input_size)
-    if chosen < least:
-        raise SettingsError(f"member.input_size is {chosen}; {name} needs {least} or more")
+    min_side, chosen = traits.min_side, changed.get("input_size", member.input_size)
+    if chosen < min_side:
+        raise SettingsError(f"member.input_size is {chosen}; {name} needs {min_side} or more")
     return member.model_copy(update=changed)
 
 

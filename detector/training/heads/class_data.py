@@ -10,7 +10,7 @@ from detector import boxes as box_ops
 from detector.datasets import Dataset, Sample, read_dataset
 from detector.detection.bundle import BundleManifest
 from detector.errors import DatasetError, ImageError, SettingsError, TrainingError
-from detector.heads.few_shot import LEAST_BOXES
+from detector.heads.few_shot import MIN_BOXES
 from detector.images.paths import image_paths
 from detector.progress.messages import pluralise
 from detector.structures import Annotations
@@ -103,20 +103,20 @@ def few_images(dataset: Dataset, label: int, boxes: int, needed: bool) -> Sequen
     name = dataset.classes[label]
     having = dataset.subset([s.image_id for s in dataset.samples if real_objects(s, label)])
     count = objects(having.samples)
-    if needed and count < LEAST_BOXES:
+    if needed and count < MIN_BOXES:
         raise TrainingError(
             f"{dataset.name}: {pluralise(count, 'box')} of {name} (difficult ones and crowds do not"
-            f" count); at least {LEAST_BOXES} are needed"
+            f" count); at least {MIN_BOXES} are needed"
         )
     parts = (having.subset(number).samples for number in range(min(len(having), boxes), 0, -1))
-    least_images, least_boxes = (2, LEAST_BOXES) if needed else (1, 0)
+    min_images, min_boxes = (2, MIN_BOXES) if needed else (1, 0)
     for part in parts:
-        if len(part) >= least_images and least_boxes <= objects(part) <= boxes:
+        if len(part) >= min_images and min_boxes <= objects(part) <= boxes:
             return part
     if needed:
         raise TrainingError(
             f"{dataset.name}: {pluralise(count, 'box')} of {name} in"
-            f" {pluralise(len(having), 'image')}: at least two images with {LEAST_BOXES} to {boxes}"
+            f" {pluralise(len(having), 'image')}: at least two images with {MIN_BOXES} to {boxes}"
             " (--set boxes) in all are needed, because scores are calibrated on images that the"
             " fit has not seen"
         )

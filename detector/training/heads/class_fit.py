@@ -34,11 +34,11 @@ from detector.training.heads.class_report import ClassReport, report_on
 from detector.training.heads.data_features import describe_regions, load, proposals_of
 from detector.training.heads.settings import FitClassesSettings
 
-LEAST_CROPS = 300
+MIN_CROPS = 300
 # Regions by which the speed is measured.
 PACE_REGIONS = 64
-# Objects below this quantile of sides may be too small for the search; no side is below LEAST_SIDE.
-SMALL_SHARE, LEAST_SIDE = 0.1, 4
+# Objects below this quantile of sides may be too small for the search; no side is below MIN_SIDE.
+SMALL_SHARE, MIN_SIDE = 0.1, 4
 
 
 class ClassFit:
@@ -75,7 +75,7 @@ class ClassFit:
         warnings = contradictions(self.dataset)
         crops = self._crops()
         samples = proposals_of(self.dataset, self.detector, None, self.quiet)
-        side = least_side(samples, getattr(self.detector.proposer, "settings", None))
+        side = min_side(samples, getattr(self.detector.proposer, "settings", None))
         if side is not None:
             warnings.append(self._with_smaller_proposals(side))
             samples = proposals_of(self.dataset, self.detector, None, self.quiet)
@@ -110,7 +110,7 @@ class ClassFit:
         if settings.budget is not None and settings.crops is None:
             left = settings.budget - (time.perf_counter() - self.started) - searches
             # The fits take about a quarter of the time.
-            crops = max(LEAST_CROPS, int(0.75 * left * rate))
+            crops = max(MIN_CROPS, int(0.75 * left * rate))
         if not self.quiet:
             names = ", ".join(self.dataset.classes)
             total = 1.3 * (searches + crops / rate)
@@ -177,7 +177,7 @@ class ClassFit:
         )  # fmt: skip
 
 
-def least_side(samples: Sequence[tuple[Sample, Proposals]], settings: Any) -> int | None:
+def min_side(samples: Sequence[tuple[Sample, Proposals]], settings: Any) -> int | None:
     """The least side of proposals that small objects need, in pixels of the search; None where they
     are large enough for the engine's `settings`, or these have no such limit.
     """
@@ -194,7 +194,7 @@ def least_side(samples: Sequence[tuple[Sample, Proposals]], settings: Any) -> in
     if least is None or not len(every):
         return None
     small = float(np.quantile(every, SMALL_SHARE))
-    return max(LEAST_SIDE, int(0.8 * small)) if small < least else None
+    return max(MIN_SIDE, int(0.8 * small)) if small < least else None
 
 
 def _pace(detector: Detector, dataset: Dataset) -> tuple[float, float]:

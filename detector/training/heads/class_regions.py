@@ -16,7 +16,7 @@ from detector.training.heads.class_data import gives_background
 from detector.training.heads.data_features import describe_regions
 
 # Least part of the background of one image.
-LEAST_SHARE = 20
+MIN_SHARE = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def plan_regions(
         number = min(len(samples), max(2, int(settings.whole_share * left) // each))
         whole[np.arange(number) * len(samples) // number] = True
         left -= sum(np.array(counts)[whole])
-    share = max(LEAST_SHARE, left // max(int((~whole).sum()), 1))
+    share = max(MIN_SHARE, left // max(int((~whole).sum()), 1))
     plans = []
     for (sample, found), part, every in zip(samples, parts, whole.tolist(), strict=True):
         chosen = np.arange(len(found))

@@ -21,12 +21,12 @@ from detector.structures import Array, Detections
 from detector.training.heads.class_data import real_objects
 from detector.training.heads.class_regions import DescribedRegions
 
-LEAST_SCORE = 0.01
+MIN_SCORE = 0.01
 # An object is reached by a proposal that overlaps it as VOC wants of a detection.
 REACHED_IOU = 0.5
-LEAST_REACHED = 0.8
+MIN_REACHED = 0.8
 # Share of a class's objects that another class may take before a warning.
-MOST_ALIKE = 0.3
+MAX_ALIKE = 0.3
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def report_on(
     reached = _reached(having, label)
     estimate, threshold = _cross_validated(images, classes[label], label, fitted[label], detector)
     warnings = _look_alikes(having, classes, label, fitted, detector)
-    if reached < LEAST_REACHED:
+    if reached < MIN_REACHED:
         warnings.insert(
             0,
             f"proposals reach only {reached:.0%} of the objects of {classes[label]}: more of them"
@@ -104,7 +104,7 @@ def _cross_validated(
     detector: Detector,
 ) -> tuple[Interval | None, float | None]:  # fmt: skip
     """The AP of a class on whole images, each by a head that has not seen it, and a threshold."""
-    settings = detector.settings.model_copy(update={"score_threshold": LEAST_SCORE})
+    settings = detector.settings.model_copy(update={"score_threshold": MIN_SCORE})
     results: dict[str, Detections] = {}
     samples = []
     for number, image in enumerate(images):
@@ -160,7 +160,7 @@ def _look_alikes(
     sentences = []
     for names, columns in ((classes, others), (known, networks)):
         share = (np.concatenate(columns) > np.maximum(class_scores, 0.1)[:, None]).mean(0)
-        for other in np.flatnonzero(share >= MOST_ALIKE).tolist():
+        for other in np.flatnonzero(share >= MAX_ALIKE).tolist():
             sentences.append(
                 f"{share[other]:.0%} of the objects of {classes[label]} look more like"
                 f" {names[other]}: expect both names on them; more boxes of each tell them apart"

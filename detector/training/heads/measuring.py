@@ -68,14 +68,14 @@ class KnownRegions(NamedTuple):
     log_odds: Array | None
 
 
-def known_regions(images: ScoredImages, least_iou: float) -> KnownRegions:
+def known_regions(images: ScoredImages, min_iou: float) -> KnownRegions:
     """The known regions of all images."""
     prior = images.detector.prior
     logits: list[list[Array]] = [[] for _ in images.detector.ensemble.members]
     labels, log_odds = [np.zeros(0, np.int64)], [np.zeros(0)]
     for sample, found in images:
         boxes, classes = found.proposals.boxes, found.outputs[0].logits.shape[1] - 1
-        region_classes = region_labels(sample, boxes, classes, least_iou)
+        region_classes = region_labels(sample, boxes, classes, min_iou)
         known = region_classes != LEFT_OUT
         labels.append(region_classes[known])
         for parts, output in zip(logits, found.outputs, strict=True):

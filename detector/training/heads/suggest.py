@@ -29,9 +29,9 @@ from detector.structures import Annotations, Array, Detections
 from detector.training.heads.data_features import describe_regions
 
 # Lower scores are hardly ever objects.
-LEAST_SCORE = 0.05
+MIN_SCORE = 0.05
 # Of a photograph in which nothing is uncertain: something may have been overlooked there.
-LEAST_UNCERTAINTY = 0.05
+MIN_UNCERTAINTY = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def suggest(
     paths = [path for path in paths if path.resolve() not in resolved]
     detector = load_detector(
         bundle, device=use_device(device), precision=precision, threads=use_threads(threads),
-        threshold=LEAST_SCORE,
+        threshold=MIN_SCORE,
     )  # fmt: skip
     store = region_store(cache, detector, manifest)
     dataset = _dataset_of(paths)
@@ -105,7 +105,7 @@ def choose(uncertainty: Array, vectors: Array, labelled: Array, count: int) -> l
     uncertainty  (N,)
     vectors      (N, F) descriptions, and (L, F) of labelled photographs
     """
-    value = uncertainty + LEAST_UNCERTAINTY
+    value = uncertainty + MIN_UNCERTAINTY
     near = np.full(len(vectors), np.inf)
     for vector in labelled:
         near = np.minimum(near, np.linalg.norm(vectors - vector, axis=1))

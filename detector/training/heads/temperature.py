@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from detector.datasets import Sample
-from detector.detection.aggregate import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from detector.detection.aggregate import MAX_TEMPERATURE, MIN_TEMPERATURE
 from detector.errors import TrainingError
 from detector.matching import match_to_objects
 from detector.structures import Array
@@ -25,16 +25,16 @@ from detector.structures import Array
 LEFT_OUT = -1
 
 
-def region_labels(sample: Sample, boxes: Array, classes: int, least_iou: float = 0.5) -> Array:
+def region_labels(sample: Sample, boxes: Array, classes: int, min_iou: float = 0.5) -> Array:
     """The class (N,) of each region: that of the object with the largest overlap, if at IoU >=
-    `least_iou`, else background (`classes`).
+    `min_iou`, else background (`classes`).
 
     LEFT_OUT are regions on difficult objects and crowds, and all regions of an image in which not
     all classes are annotated: its background is unknown.
     """
     if sample.background_of is not None:
         return np.full(len(boxes), LEFT_OUT)
-    which, _ = match_to_objects(boxes, sample.annotations, least_iou)
+    which, _ = match_to_objects(boxes, sample.annotations, min_iou)
     # BACKGROUND (-1) and IGNORE (-2) index the two entries at the end.
     return np.array([*sample.annotations.labels, LEFT_OUT, classes])[which]
 
@@ -68,13 +68,13 @@ def fit_temperature(logits: Array, labels: Array, log_odds: Array | None = None)
     def loss_at(log_temperature: float) -> float:
         return log_loss(logits, labels, float(np.exp(log_temperature)), log_odds)
 
-    low, high = np.log([LEAST_TEMPERATURE, MOST_TEMPERATURE])
+    low, high = np.log([MIN_TEMPERATURE, MAX_TEMPERATURE])
     minimum = minimize_scalar(
         loss_at, bounds=(low, high), method="bounded", options={"xatol": 1e-5}
     )
     if min(loss_at(low), loss_at(high)) <= minimum.fun:  # at an end, or level up to it
         raise TrainingError(
-            f"no temperature between {LEAST_TEMPERATURE:g} and {MOST_TEMPERATURE:g} is best for"
+            f"no temperature between {MIN_TEMPERATURE:g} and {MAX_TEMPERATURE:g} is best for"
             f" these {len(labels)} regions; give more images, none that the network learnt from"
         )
     return float(f"{np.exp(minimum.x):.4g}")

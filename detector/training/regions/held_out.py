@@ -13,7 +13,7 @@ from detector.datasets import Dataset, Sample
 from detector.structures import Array
 
 # Fewer determine neither a temperature nor a threshold.
-LEAST_IMAGES, LEAST_OBJECTS = 5, 10
+MIN_IMAGES, MIN_OBJECTS = 5, 10
 # Least share of each class's objects that stays in the training.
 TRAINING_SHARE = 0.8
 
@@ -39,7 +39,7 @@ def held_out(dataset: Dataset, share: float) -> Dataset | None:
             (_objects(sample, dataset) for sample in chosen_images.samples), _no_objects(dataset)
         ).sum()
     )
-    return chosen_images if len(chosen_images) >= LEAST_IMAGES and count >= LEAST_OBJECTS else None
+    return chosen_images if len(chosen_images) >= MIN_IMAGES and count >= MIN_OBJECTS else None
 
 
 def _hash(sample: Sample) -> bytes:

@@ -6,15 +6,15 @@ import math
 from typing import NamedTuple
 
 from detector.training.regions.costs import Costs
-from detector.training.regions.held_out import LEAST_IMAGES, LEAST_OBJECTS, TRAINING_SHARE
+from detector.training.regions.held_out import MIN_IMAGES, MIN_OBJECTS, TRAINING_SHARE
 
 # What configs/bccd.yaml takes of each object and image, and shares of it for a short budget.
 PER_OBJECT, PER_IMAGE = 3, 24
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)
-MOST_MAPS = 24_000  # 2 GB
+MAX_MAPS = 24_000  # 2 GB
 HELD_OUT = 0.1  # of the images
 LOOKS, PATIENCE = 10, 4
-LEAST_STEPS = 40
+MIN_STEPS = 40
 # Of a budget: the end of the training costs some seconds that are not foreseen here.
 AIM = 0.93
 
@@ -72,7 +72,7 @@ def steps_for(objects: int) -> int:
 
 def bounded_steps(fit: float, objects: int) -> int:
     """So many steps as fit into a budget, within limits."""
-    return max(LEAST_STEPS, min(int(fit), 3 * steps_for(objects)))
+    return max(MIN_STEPS, min(int(fit), 3 * steps_for(objects)))
 
 
 def seconds_of_step(task: Task, costs: Costs) -> float:
@@ -88,19 +88,19 @@ def plan(task: Task, costs: Costs, budget: float | None = None) -> Plan:
     """The largest training that fits into so many seconds; without a budget, one for its data."""
     if budget is None:
         share = next(
-            s for s in SHARES if _maps(task, task.images, s) <= MOST_MAPS or s == SHARES[-1]
+            s for s in SHARES if _maps(task, task.images, s) <= MAX_MAPS or s == SHARES[-1]
         )
         held = math.ceil(HELD_OUT * task.images)
         return _plan(task, costs, task.images, held, share, steps_for(task.objects))
     aim = AIM * budget
     scoring = costs.regions * costs.scoring * task.members
-    few = max(LEAST_IMAGES, math.ceil(LEAST_OBJECTS * task.images / max(1, task.objects)))
+    few = max(MIN_IMAGES, math.ceil(MIN_OBJECTS * task.images / max(1, task.objects)))
     least = min(task.images, math.ceil(few / (1 - TRAINING_SHARE) - 1e-9))
     held = max(few, min(math.ceil(HELD_OUT * task.images), int(0.15 * aim / max(scoring, 1e-9))))
     held = min(held, task.images // 2)
     left = aim - held * scoring
     # Before the steps, which get their part, and be it a short training's.
-    before = min(0.6 * left, left - LEAST_STEPS * seconds_of_step(task, costs))
+    before = min(0.6 * left, left - MIN_STEPS * seconds_of_step(task, costs))
     sizes = [max(1, round(task.images * 0.8**i)) for i in range(40)]
     sizes = [size for size in sizes if size > least] + [least]
     for images in sizes:

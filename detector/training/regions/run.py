@@ -40,7 +40,7 @@ from detector.training.regions.settings import NOT_OF_THE_WEIGHTS, RegionTrainin
 from detector.training.regions.trainer import computing_threads, train_member
 
 # A score far below any threshold that may be best, and VOC's least overlap.
-LEAST_SCORE, LEAST_IOU = 0.01, 0.5
+MIN_SCORE, MIN_IOU = 0.01, 0.5
 
 
 class Trained(NamedTuple):
@@ -138,7 +138,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     def load(members: int | None) -> Detector:
         return load_detector(
             bundle, device=context.device, members=members, threads=context.threads,
-            settings={"score_threshold": LEAST_SCORE},
+            settings={"score_threshold": MIN_SCORE},
         )  # fmt: skip
 
     detector = load(None)
@@ -146,7 +146,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     try:
         with ProposalStore(context.cache or context.out / "proposals.sqlite", "rw") as proposals:
             images = score_images(held, detector, store, proposals, context.quiet)
-        known = known_regions(images, LEAST_IOU)
+        known = known_regions(images, MIN_IOU)
         temperatures = [
             fit_temperature(logits, known.labels, known.log_odds) for logits in known.logits
         ]
@@ -161,7 +161,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     # Rounded down: the detection with the best score itself still counts.
     least = math.floor(1000 * score) / 1000 if f1 else None
     about = {
-        "data": f"{pluralise(len(images.dataset), 'image')} held out", "least_iou": LEAST_IOU,
+        "data": f"{pluralise(len(images.dataset), 'image')} held out", "least_iou": MIN_IOU,
         "regions": len(known.labels), "best_f1": f1, "threshold": least,
     }  # fmt: skip
     save_temperatures(bundle, bundle, temperatures, about, score=least)
