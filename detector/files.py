@@ -18,6 +18,8 @@ from detector.errors import FolderInUseError
 NOT_REGULAR = "not a regular file"
 # Lock file of a folder; the system releases the lock when the process ends, however it ends.
 LOCK = ".lock"
+# JavaScript's largest whole number, and so that of most readers of JSON.
+LARGEST_ID = 2**53
 _TEMPORARY = ".writing-{}.tmp"
 # Folders that this process has cleared of temporary files of killed writers.
 _swept: set[Path] = set()

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import SettingsError
-from detector.files import write_json_rows
+from detector.files import LARGEST_ID, write_json_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -34,11 +34,8 @@ Array = npt.NDArray[Any]
 # 0..1. Every crop is `pixel / 255 - FILL_MEAN`, so that what lies outside an image is exactly zero.
 FILL_MEAN = (123 / 255, 117 / 255, 104 / 255)
 
-
-# JavaScript's largest whole number, and so that of most readers of JSON.
-LARGEST_ID = 2**53
 # Smallest side of a box in a file, in pixels: none is rounded to nothing.
-_SMALLEST_SIDE = 0.01
+_MIN_SIDE = 0.01
 
 
 def _frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> Array:
@@ -97,9 +94,9 @@ class _Rows:
         """The chosen rows, in the order of `keep` (a number, a slice, a mask or indices)."""
         # A number chooses one row, so that a loop over a value gives row after row.
         keep = [keep] if isinstance(keep, (int, np.integer)) else keep
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        columns = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-        return replace(self, **{name: value[keep] for name, value in columns.items()})
+        values = ((column.name, getattr(self, column.name)) for column in fields(self))
+        chosen = {name: rows[keep] for name, rows in values if isinstance(rows, np.ndarray)}
+        return replace(self, **chosen)
 
     @property
     def xywh(self) -> Array:
@@ -251,22 +248,17 @@ class Detections(_Rows):
         ids: Sequence[int | str] = category_ids or range(1, count + 1)
         if category_ids and max(category_ids) > LARGEST_ID:  # as text they are not rounded
             ids = [str(one) for one in category_ids]
-        order = np.argsort(-self.scores.astype(np.float64), kind="stable")
-        boxes = self.xywh[order]
-        least = np.where(boxes[:, 2:] > 0, _SMALLEST_SIDE, 0)
+        ranked = self[np.argsort(-self.scores.astype(np.float64), kind="stable")]
+        boxes, scores, labels = ranked.xywh, ranked.scores.tolist(), ranked.labels.tolist()
+        least = np.where(boxes[:, 2:] > 0, _MIN_SIDE, 0)
         boxes = np.round(boxes, 2)
         boxes[:, 2:] = np.maximum(boxes[:, 2:], least)
-        image: dict[str, Any] = {"image_id": image_id}
-        if file_name is not None:
-            image["file_name"] = file_name
+        image = {"image_id": image_id} | ({} if file_name is None else {"file_name": file_name})
         rows = []
-        for box, row in zip(boxes.tolist(), order.tolist(), strict=True):
-            label = int(self.labels[row])
-            category: dict[str, Any] = {"category_id": ids[label]}
-            if self.classes:
-                category["category_name"] = self.classes[label]
-            score = round(float(self.scores[row]), 6)
-            rows.append({**image, **category, "bbox": box, "score": score})
+        for box, score, label in zip(boxes.tolist(), scores, labels, strict=True):
+            name = {"category_name": self.classes[label]} if self.classes else {}
+            category = {"category_id": ids[label], **name}
+            rows.append({**image, **category, "bbox": box, "score": round(score, 6)})
         return rows
 
     def save(

@@ -5,10 +5,10 @@ classes + background.
     inception-rcnn train regions --config configs/shipped.yaml --data-root data --out runs/shipped
     torchrun --nproc-per-node 2 tools/train_regions.py --config ... --out ...
 
-Without --config, what is not set is chosen for the machine and the data (regions/choosing.py). Run
-the same command again to resume. Ctrl-C finishes the step, saves, writes a bundle of what is there,
-and exits; a second one exits at once. --members 6 trains six networks of one start and schedule on
-different samples, as the paper's ensemble was.
+Without --config, what is not set is chosen for the machine and the data (regions/auto_settings.py).
+Run the same command again to resume. Ctrl-C finishes the step, saves, writes a bundle of what is
+there, and exits; a second one exits at once. --members 6 trains six networks of one start and
+schedule on different samples, as the paper's ensemble was.
 """
 
 from dataclasses import replace
@@ -54,7 +54,7 @@ def main(
     from detector.progress.interruption import stop_gently
     from detector.settings import validate
     from detector.training.engine.network import following_start
-    from detector.training.regions.choosing import Choice, choose
+    from detector.training.regions.auto_settings import AutoSettings, choose_with_data
     from detector.training.regions.run import finish, learn
     from detector.training.regions.settings import RegionTrainingConfig
 
@@ -80,9 +80,9 @@ def main(
         out, data_root, run, device=device, quiet=quiet, within="member-*"
     ) as context:
         with stop_gently("this image or step, then saving") as stop:
-            context, choice = replace(context, stop=stop), Choice(settings)
+            context, choice = replace(context, stop=stop), AutoSettings(settings)
             if config is None:  # configs keep to what their published numbers were had with
-                choice = choose(tree, context, run.budget, members)
+                choice = choose_with_data(tree, context, run.budget, members)
             settings = choice.settings
             trained = learn(settings, context, members, choice.data)
         if not context.group.is_main:  # torchrun ends all processes when one of them fails

@@ -20,10 +20,10 @@ from detector.datasets.formats.coco import read_json
 from detector.datasets.image_files import without_extension
 from detector.datasets.image_names import ImageNames, as_id
 from detector.errors import AnnotationError
-from detector.files import write_json_rows
+from detector.files import LARGEST_ID, write_json_rows
 from detector.results.results_text import Names, Row, gather
 from detector.results.unmatched import Unmatched
-from detector.structures import LARGEST_ID, Detections
+from detector.structures import Detections
 
 FILE = "detections.json"  # in an output folder
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")  # 000012 would come back as 12

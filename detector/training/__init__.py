@@ -16,14 +16,14 @@ if TYPE_CHECKING:  # checkers cannot follow __getattr__
     from detector.training.heads.fitting import fit_heads as fit_heads
     from detector.training.heads.fitting import fit_heads_on_bank as fit_heads_on_bank
     from detector.training.heads.temperature import fit_temperature as fit_temperature
-    from detector.training.regions.choosing import choose_settings as choose_settings
+    from detector.training.regions.auto_settings import choose_settings as choose_settings
     from detector.training.regions.run import train_regions as train_regions
     from detector.training.regions.settings import RegionTrainingConfig as RegionTrainingConfig
 
 _HOME = {
     "RegionTrainingConfig": "regions.settings",
     "RunContext": "engine.context",
-    "choose_settings": "regions.choosing",
+    "choose_settings": "regions.auto_settings",
     "fit": "heads.fit_classes",
     "fit_classes": "heads.fit_classes",
     "fit_heads": "heads.fitting",

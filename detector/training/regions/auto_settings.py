@@ -1,8 +1,5 @@
-"""Settings of a region training that the user has not set: chosen by the device, the start, the
-size of the data, and measured times.
-
-They are configs/bccd.yaml's where the lower layers are trained already: on a CPU the maps of the
-layers up to 4e are stored, and those above are trained; a GPU trains the whole network.
+"""Settings of a region training that the user has not set: chosen by the device and the start
+(recipe.py), the size of the data, measured times (costs.py) and a budget (time_budget.py).
 """
 
 import copy
@@ -20,12 +17,10 @@ from detector.detection.load import SHIPPED
 from detector.errors import SettingsError
 from detector.files import write_atomically
 from detector.models import build_model
-from detector.models.inception import StagedNetwork
-from detector.models.inference.prepare import fastest_precision
 from detector.progress.bar import duration
 from detector.progress.messages import pluralise, say
 from detector.safe_yaml import dump_yaml
-from detector.settings import load_config, put, validate
+from detector.settings import load_config, validate
 from detector.training.engine.context import RunContext
 from detector.training.engine.network import MemberConfig, following_start
 from detector.training.engine.run_folder import CONFIG
@@ -39,45 +34,23 @@ from detector.training.regions.costs import (
 )
 from detector.training.regions.data import RegionData, load_regions
 from detector.training.regions.member import build_member
-from detector.training.regions.plan import (
-    AIM,
-    HELD_OUT,
-    LOOKS,
-    PATIENCE,
-    Plan,
-    Task,
-    bounded_steps,
-    every,
-    plan,
-)
+from detector.training.regions.recipe import FINE_TUNING, LEARNED_RANKING, SettingsTree, put_recipe
 from detector.training.regions.sampling import need_objects
 from detector.training.regions.settings import RegionTrainingConfig
+from detector.training.regions.time_budget import (
+    AIM,
+    HELD_OUT,
+    PATIENCE,
+    VALIDATIONS,
+    TrainingPlan,
+    Workload,
+    bounded_steps,
+    plan_training,
+    validation_interval,
+)
 from detector.training.regions.watching import REGIONS
 
-AFTER = "4e"  # GoogLeNet's layers up to there are 92 % of its operations
-
-# Chosen together, or not at all where any is set.
-FINE_TUNING: tuple[dict[str, Any], ...] = (
-    {
-        "optimiser.method": "adamw", "optimiser.rate": 0.0002, "optimiser.head_factor": 5,
-        "optimiser.weight_decay": 0.02,
-    },
-    {"optimiser.warmup": 20},
-    {"optimiser.average_decay": 0.99},
-    {"optimiser.save_every": 20},
-    {
-        "sampling.positives_per_batch": 32, "sampling.background_per_batch": 64,
-        "sampling.hard_candidates": 64,
-    },
-    {
-        "augment.brightness": 0.1, "augment.contrast": 0.1, "augment.saturation": 0.2,
-        "augment.colour_shift": 0.02,
-    },
-    {"thresholds.voting": 0.5},
-    {"thresholds.max_proposals": 600},
-)  # fmt: skip
 FEW_PROPOSALS = 300
-LEARNED_RANKING = {"proposals.engine": "selective-search", "proposals.options.ranking": "learned"}
 # All that may be chosen, and is read from a run that has begun.
 CHOSEN = (
     *(name for group in FINE_TUNING for name in group), *LEARNED_RANKING,
@@ -85,10 +58,9 @@ CHOSEN = (
     "held_out", "optimiser.steps", "optimiser.validate_every", "optimiser.patience",
     "optimiser.threads",
 )  # fmt: skip
-SYNONYMS = {"voting": "voting_iou", "score": "score_threshold"}
 
 
-class Choice(NamedTuple):
+class AutoSettings(NamedTuple):
     """Settings to train with, and the data where they are loaded (and reported) already."""
 
     settings: RegionTrainingConfig
@@ -106,84 +78,54 @@ def choose_settings(
     budget   seconds of the whole training, from now; proposals and maps are then made here
     members  networks to be trained
     """
-    return choose(tree, context, budget, members).settings
+    return choose_with_data(tree, context, budget, members).settings
 
 
-def choose(
+def choose_with_data(
     tree: Mapping[str, Any], context: RunContext, budget: float | None = None, members: int = 1
-) -> Choice:
+) -> AutoSettings:
     """Choose as `choose_settings` does, and return the data, too, if they had to be loaded."""
     began = time.monotonic()
     by_user = copy.deepcopy(dict(tree))
     recorded = _recorded(context.out / CONFIG, by_user)
-    wanted, user = _Tree(copy.deepcopy(by_user)), _Tree(by_user)
+    wanted, user = SettingsTree(copy.deepcopy(by_user)), SettingsTree(by_user)
     for name, value in recorded.items():
         wanted.put({name: value})
     if "optimiser.steps" in recorded:
-        return Choice(_validated(wanted, context))
+        return AutoSettings(_validated(wanted, context))
     if recorded:  # ended while maps were made: those belong to what was chosen then
-        user = _Tree(copy.deepcopy(wanted.tree))
+        user = SettingsTree(copy.deepcopy(wanted.tree))
     wanted.put({"held_out": HELD_OUT})
     network = _started_network(wanted, context)
     if network is not None:
-        _put_recipe(wanted, network, context.device)
+        put_recipe(wanted, network, context.device)
     settings = _validated(wanted, context)
     dataset = build_dataset(settings.data, settings.classes, context.data_root)
     need_objects(dataset)
-    settings, costs = _measured(wanted, user, dataset, network is not None, context)
-    task = _task_of(settings, dataset, members)
+    settings, costs = _choose_by_measuring(wanted, user, dataset, network is not None, context)
+    work = _workload(settings, dataset, members)
     spent = time.monotonic() - began
-    lengths = plan(task, costs, budget and max(budget - spent, 1))
+    plan = plan_training(work, costs, budget and max(budget - spent, 1))
     if recorded:
-        lengths = lengths._replace(images=len(dataset))
-    _put_lengths(wanted, user, lengths, len(dataset), context)
+        plan = plan._replace(images=len(dataset))
+    _put_plan(wanted, user, plan, len(dataset), context)
     settings = _validated(wanted, context)
     if context.group.is_main and not context.quiet:
-        for line in _describe(settings, lengths, task, costs, context, budget):
+        for line in _describe(settings, plan, work, costs, context, budget):
             say(line)
     data = None
     if budget is not None and not user.has("optimiser.steps"):
         _record(settings, context, final=False)
         data = load_regions(settings, context)
-        left = AIM * budget - lengths.scoring - (time.monotonic() - began)
-        steps = _steps_within(left, settings, data, task, context, began)
+        left = AIM * budget - plan.scoring - (time.monotonic() - began)
+        steps = _steps_in_budget(left, settings, data, work, context, began)
         _put_steps(wanted, user, steps)
         settings = _validated(wanted, context)
     _record(settings, context, final=True)
-    return Choice(settings, data)
+    return AutoSettings(settings, data)
 
 
-class _Tree:
-    """A tree of settings by dotted names."""
-
-    def __init__(self, tree: dict[str, Any]) -> None:
-        self.tree = tree
-
-    def get(self, name: str) -> Any:
-        at: Any = self.tree
-        for part in name.split("."):
-            at = at.get(part) if isinstance(at, dict) else None
-        return at
-
-    def has(self, name: str) -> bool:
-        """True if a setting is in the tree, by either of its names, or its whole group is null."""
-        room, _, last = name.rpartition(".")
-        at = self.get(room) if room else self.tree
-        if at is None:
-            return bool(room) and self.has(room)
-        return not isinstance(at, dict) or last in at or SYNONYMS.get(last) in at
-
-    def put(self, group: Mapping[str, Any]) -> None:
-        """Set all of a group, unless any of it is set."""
-        if not any(self.has(name) for name in group):
-            self.replace(group)
-
-    def replace(self, group: Mapping[str, Any]) -> None:
-        for name, value in group.items():
-            put(self.tree, name, value)
-
-
-def _validated(wanted: _Tree, context: RunContext) -> RegionTrainingConfig:
+def _validated(wanted: SettingsTree, context: RunContext) -> RegionTrainingConfig:
     settings = validate(RegionTrainingConfig, wanted.tree, "options")
     member = following_start(settings.member, context.data_root)
     return settings.model_copy(update={"member": member})
@@ -192,7 +134,7 @@ def _validated(wanted: _Tree, context: RunContext) -> RegionTrainingConfig:
 def _recorded(path: Path, tree: dict[str, Any]) -> dict[str, Any]:
     """The choices of a run that has begun on the same data, by name; {} without one."""
     try:
-        before = _Tree(load_config(path)) if path.exists() else _Tree({})
+        before = SettingsTree(load_config(path)) if path.exists() else SettingsTree({})
     except SettingsError:  # the run's own reading of it says what is wrong
         return {}
     data, data_before = tree.get("data"), before.get("data")
@@ -222,7 +164,7 @@ def _record(settings: RegionTrainingConfig, context: RunContext, *, final: bool)
     write_atomically(out / CONFIG, dump_yaml(tree))
 
 
-def _started_network(wanted: _Tree, context: RunContext) -> nn.Module | None:
+def _started_network(wanted: SettingsTree, context: RunContext) -> nn.Module | None:
     """The network in its form, without weights; None if it begins at random. Without a start and an
     architecture, the shipped detector is the start.
     """
@@ -235,25 +177,12 @@ def _started_network(wanted: _Tree, context: RunContext) -> nn.Module | None:
     return build_model(member.architecture, 2, **member.options)
 
 
-def _put_recipe(wanted: _Tree, network: nn.Module, device: torch.device) -> None:
-    for group in (*FINE_TUNING, LEARNED_RANKING):
-        wanted.put(group)
-    if not isinstance(network, StagedNetwork) or network.auxiliary:
-        return
-    heads = wanted.get("heads")
-    if not (isinstance(heads, dict) and heads.get("regression")):
-        wanted.put({"box_loss": {"weight": 1.0}})
-    # A GPU trains the whole network in the time that a processor takes for the layers above.
-    if device.type != "cuda" and network.can_be_cut and AFTER in network.inception:
-        wanted.put({"bank": {}})
-    if isinstance(wanted.get("bank"), dict):
-        wanted.put({"bank.after": AFTER})
-        wanted.put({"bank.precision": fastest_precision(device)})
-        wanted.put({"member.freeze": []})
-
-
-def _measured(
-    wanted: _Tree, by_user: _Tree, dataset: Dataset, started: bool, context: RunContext
+def _choose_by_measuring(
+    wanted: SettingsTree,
+    by_user: SettingsTree,
+    dataset: Dataset,
+    started: bool,
+    context: RunContext,
 ) -> tuple[RegionTrainingConfig, Costs]:
     """The settings with the search that reaches more objects, and the costs; measured by the main
     process.
@@ -284,53 +213,60 @@ def _measured(
     return _validated(wanted, context), costs
 
 
-def _task_of(settings: RegionTrainingConfig, dataset: Dataset, members: int) -> Task:
+def _workload(settings: RegionTrainingConfig, dataset: Dataset, members: int) -> Workload:
     sampling = settings.sampling
     learnt = sampling.positives_per_batch + sampling.background_per_batch
-    return Task(
+    return Workload(
         len(dataset), sum(int(sample.annotations.real.sum()) for sample in dataset.samples),
         settings.bank is not None, members, (learnt + sampling.hard_candidates, learnt),
         2 * REGIONS,
     )  # fmt: skip
 
 
-def _put_lengths(
-    wanted: _Tree, by_user: _Tree, lengths: Plan, images: int, context: RunContext
+def _put_plan(
+    wanted: SettingsTree,
+    by_user: SettingsTree,
+    plan: TrainingPlan,
+    images: int,
+    context: RunContext,
 ) -> None:
-    if lengths.images < images:
+    if plan.images < images:
         for source in wanted.tree["data"]:
             whole = validate(DataSource, source, "data")
             size = len(build_dataset([whole], wanted.get("classes") or "own", context.data_root))
-            source["images"] = max(1, round(size * lengths.images / images))
+            source["images"] = max(1, round(size * plan.images / images))
     if not by_user.has("held_out"):
         # A half less: the number of images is rounded up.
-        wanted.replace({"held_out": max(0, round((lengths.held - 0.5) / lengths.images, 4))})
+        wanted.replace({"held_out": max(0, round((plan.held - 0.5) / plan.images, 4))})
     if isinstance(wanted.get("bank"), dict):
-        wanted.put({"bank.positives_per_object": lengths.per_object})
-        wanted.put({"bank.background_per_image": lengths.per_image})
-    _put_steps(wanted, by_user, wanted.get("optimiser.steps") or lengths.steps)
+        wanted.put({"bank.positives_per_object": plan.per_object})
+        wanted.put({"bank.background_per_image": plan.per_image})
+    _put_steps(wanted, by_user, wanted.get("optimiser.steps") or plan.steps)
 
 
-def _put_steps(wanted: _Tree, by_user: _Tree, steps: int) -> None:
+def _put_steps(wanted: SettingsTree, by_user: SettingsTree, steps: int) -> None:
     """Set the steps, and what follows from them where the user has not set it."""
     wanted.replace({"optimiser.steps": steps})
     if by_user.get("optimiser.warmup") is None and wanted.has("optimiser.warmup"):
         wanted.replace({"optimiser.warmup": min(20, steps // 8)})
-    looks = {"optimiser.validate_every": every(steps), "optimiser.patience": PATIENCE}
+    checks = {
+        "optimiser.validate_every": validation_interval(steps),
+        "optimiser.patience": PATIENCE,
+    }
     if wanted.get("held_out") and by_user.get("optimiser.validate_every") != 0:
-        wanted.replace({name: n for name, n in looks.items() if not by_user.has(name)})
+        wanted.replace({name: n for name, n in checks.items() if not by_user.has(name)})
 
 
-def _steps_within(
-    seconds: float, settings: RegionTrainingConfig, data: RegionData, task: Task,
+def _steps_in_budget(
+    seconds: float, settings: RegionTrainingConfig, data: RegionData, work: Workload,
     context: RunContext, began: float,
 ) -> int:  # fmt: skip
     """Make the maps, and count the steps that then fit into what is left of `seconds`."""
     now = time.monotonic()
     member = build_member(settings, data, context)
-    step, look = time_steps(member, settings.optimiser.threads)
-    left = (seconds - (time.monotonic() - now)) / task.members - (LOOKS + 1) * look
-    steps = bounded_steps(left / step, task.objects)
+    step, validation = time_steps(member, settings.optimiser.threads)
+    left = (seconds - (time.monotonic() - now)) / work.members - (VALIDATIONS + 1) * validation
+    steps = bounded_steps(left / step, work.objects)
     agreed = torch.tensor([steps * context.group.is_main], device=context.device)
     steps = int(context.group.all_reduce(agreed).item())
     if context.group.is_main and not context.quiet:
@@ -342,31 +278,31 @@ def _steps_within(
 
 
 def _describe(
-    settings: RegionTrainingConfig, lengths: Plan, task: Task, costs: Costs, context: RunContext,
-    budget: float | None,
+    settings: RegionTrainingConfig, plan: TrainingPlan, work: Workload, costs: Costs,
+    context: RunContext, budget: float | None,
 ) -> Iterator[str]:  # fmt: skip
     """Lines for the user: what was chosen, why, and for how long it takes."""
     optimiser, start = settings.optimiser, settings.member.weights
     device = "the CPU" if context.device.type == "cpu" else context.device.type
     parts = [
         f"start {Path(start).name}" if start else "a random start",
-        f"layers above {settings.bank.after} trained on stored maps of {lengths.maps} regions"
+        f"layers above {settings.bank.after} trained on stored maps of {plan.maps} regions"
         if settings.bank else "the whole network trained",
         "boxes learnt beside classes" if settings.box_loss else "no box regression",
-        f"{optimiser.steps} steps of {task.batch[1]} regions by {optimiser.method} at"
+        f"{optimiser.steps} steps of {work.batch[1]} regions by {optimiser.method} at"
         f" {optimiser.rate:g}",
     ]  # fmt: skip
     if optimiser.validate_every:
         parts.append(f"held-out loss every {optimiser.validate_every} steps, the best weights kept")
-    of = f"{lengths.images} of " if lengths.images < task.images else ""
+    of = f"{plan.images} of " if plan.images < work.images else ""
     yield (
-        f"chosen for {of}{pluralise(task.images, 'image')} with {pluralise(task.objects, 'object')}"
+        f"chosen for {of}{pluralise(work.images, 'image')} with {pluralise(work.objects, 'object')}"
         f" on {device}: {', '.join(parts)} (--set or --config say otherwise)"
     )
-    learning = optimiser.steps * lengths.learning / lengths.steps
+    learning = optimiser.steps * plan.learning / plan.steps
     seconds = {
-        "proposals": lengths.searching, "maps": lengths.mapping, "steps": learning,
-        "threshold": lengths.scoring if settings.held_out else 0,
+        "proposals": plan.searching, "maps": plan.mapping, "steps": learning,
+        "threshold": plan.scoring if settings.held_out else 0,
     }  # fmt: skip
     shown = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if value)
     shorter = "" if budget else "; --budget 10m would bound it"
@@ -374,5 +310,5 @@ def _describe(
         f"about {duration(sum(seconds.values()))} by what was timed here: {shown}"
         f" ({costs.step:.2f} s a step){shorter}"
     )
-    if lengths.images < task.images:
+    if plan.images < work.images:
         yield "warning: too short a budget for all images; an evenly spaced part is learnt from"

@@ -7,17 +7,24 @@ import pytest
 import torch
 
 from detector.models import build_model
-from detector.training.regions.choosing import _put_recipe, _recorded, _Tree
+from detector.training.regions.auto_settings import _recorded
 from detector.training.regions.costs import Costs
-from detector.training.regions.plan import MIN_STEPS, Plan, Task, plan, steps_for
+from detector.training.regions.recipe import SettingsTree, put_recipe
+from detector.training.regions.time_budget import (
+    MIN_STEPS,
+    TrainingPlan,
+    Workload,
+    plan_training,
+    steps_for,
+)
 
 # Hundredths of a second, as two quiet cores need them: 50 regions a second through the trunk.
 COSTS = Costs(search=0.3, map=0.02, scoring=0.02, step=1.0, regions=300)
 
 
-def chosen(device: str, architecture: str, tree: dict[str, Any] | None = None) -> _Tree:
-    wanted = _Tree(tree or {})
-    _put_recipe(wanted, build_model(architecture, 2), torch.device(device))
+def chosen(device: str, architecture: str, tree: dict[str, Any] | None = None) -> SettingsTree:
+    wanted = SettingsTree(tree or {})
+    put_recipe(wanted, build_model(architecture, 2), torch.device(device))
     return wanted
 
 
@@ -47,41 +54,41 @@ def test_settings_by_device_and_network(device, architecture, tree, expected):
 
 
 @pytest.mark.parametrize(
-    ("task", "budget", "images", "maps", "steps"),
+    ("work", "budget", "images", "maps", "steps"),
     [
         # 131 * 3 + 131 * 24 maps; 100 + 8 sqrt(131) steps.
-        (Task(131, 131), None, 131, 3537, 190),
-        (Task(292, 3900), None, 292, 18708, 600),
-        (Task(5000, 20000), None, 5000, 50000, 1230),  # 1 an object, 6 an image
+        (Workload(131, 131), None, 131, 3537, 190),
+        (Workload(292, 3900), None, 292, 18708, 600),
+        (Workload(5000, 20000), None, 5000, 50000, 1230),  # 1 an object, 6 an image
         # 558 seconds less 39 of searches, 71 of maps and 78 of 13 held-out images, at 1.09 a step
-        # with its looks.
-        (Task(131, 131), 600, 131, 3537, 339),
+        # with its validations.
+        (Workload(131, 131), 600, 131, 3537, 339),
         # More time than is of use.
-        (Task(131, 131), 7200, 131, 3537, 570),
-        (Task(131, 131, bank=False), 600, 131, 0, 404),
+        (Workload(131, 131), 7200, 131, 3537, 570),
+        (Workload(131, 131, bank=False), 600, 131, 0, 404),
     ],
 )
-def test_lengths_by_data_and_budget(task, budget, images, maps, steps):
-    made = plan(task, COSTS, budget)
+def test_lengths_by_data_and_budget(work, budget, images, maps, steps):
+    made = plan_training(work, COSTS, budget)
     assert (made.images, made.maps) == (images, maps)
     assert made.steps == pytest.approx(steps, rel=0.05)
 
 
 @pytest.mark.parametrize("budget", [180, 300, 600, 1800])
-@pytest.mark.parametrize("task", [Task(131, 131), Task(292, 3900), Task(5000, 20000)])
-def test_a_plan_keeps_its_budget(task: Task, budget: float):
-    made = plan(task, COSTS, budget)
+@pytest.mark.parametrize("work", [Workload(131, 131), Workload(292, 3900), Workload(5000, 20000)])
+def test_a_plan_keeps_its_budget(work: Workload, budget: float):
+    made = plan_training(work, COSTS, budget)
     assert made.seconds <= budget
     assert made.steps >= MIN_STEPS
-    assert made.images <= task.images
+    assert made.images <= work.images
 
 
 def test_a_budget_too_short_for_everything_leaves_the_least():
-    made = plan(Task(5000, 20000), COSTS, 5)
-    assert isinstance(made, Plan)
+    made = plan_training(Workload(5000, 20000), COSTS, 5)
+    assert isinstance(made, TrainingPlan)
     assert (made.steps, made.held) == (MIN_STEPS, 5)
     assert made.images == 25  # of which a fifth may be held out
-    assert plan(Task(1, 1), COSTS, 5).images == 1
+    assert plan_training(Workload(1, 1), COSTS, 5).images == 1
 
 
 def test_more_objects_are_more_steps():
