@@ -89,21 +89,22 @@ def main(
     if format is not None and format not in FORMATS:
         raise typer.BadParameter(f"--format {format}: choose {', '.join(FORMATS)}")
     report = lint(
-        data,
-        format,
-        classes=names,
-        images_root=images,
-        fast=fast,
+        data, format, classes=names, images_root=images, fast=fast,
         watch=lambda items, label: progress(items, label, quiet=quiet),
-    )
+    )  # fmt: skip
+    write(report, out, as_json, 5 if most is None else most)
+    return int(bool(report.defects))  # notes fail nothing
+
+
+def write(report: Report, out: Path | None, as_json: bool, most: int) -> None:
+    """Write the report to a file, and print all of it as JSON or the most of each rule as text."""
     text = json.dumps(report.describe(), indent=1) + "\n"
     if out is not None:
         write_atomically(out, text)
     if as_json:
         typer.echo(text, nl=False)
     else:
-        show(report, 5 if most is None else most)
-    return int(bool(report.defects))  # notes fail nothing
+        show(report, most)
 
 
 def show(report: Report, most: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +27,8 @@ from detector.progress.interruption import Stop, stop_gently
 from detector.progress.messages import pluralise, say
 
 if TYPE_CHECKING:
-    from detector.cli.detecting.records import Record
+    from detector.cli.detecting.settings import DetectSettings
     from detector.cli.detecting.work import Work
-    from detector.detection.detector import Detector
-    from detector.proposals.gather import StoredProposals
 
 
 SETTINGS = "detector.cli.detecting.settings.DetectSettings"
@@ -61,16 +60,11 @@ def main(
 ) -> int:
     """Detect objects in pictures."""
     from detector.cli.detecting.records import keep_inputs, records_of
-    from detector.cli.detecting.settings import OF_PROPOSALS, DetectSettings
+    from detector.cli.detecting.settings import DetectSettings
     from detector.results.label_files import refuse_written
 
-    if out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"--out {out} is a file; give a folder")
     started, chosen = time.perf_counter(), option.chosen(DetectSettings, change)
-    if chosen.boxes:
-        reject_unused(context, OF_PROPOSALS, "with boxes, which another detector found")
-    else:
-        reject_unused(context, ["region_weight", "categories"], "without boxes")
+    check_options(context, chosen)
     records, missed = records_of(images, out, quiet)
     if pictures:
         keep_inputs(out, records)
@@ -80,9 +74,9 @@ def main(
         if as_json:
             print("[]")
         return 3
-    from detector.cli.detecting.boxes import foreign_boxes, tell_outside
+    from detector.cli.detecting.boxes import foreign_boxes
     from detector.cli.detecting.loading import load
-    from detector.cli.detecting.results import clear, sorted_rows, tell, write_labels, write_results
+    from detector.cli.detecting.results import clear, sorted_rows, write_results
     from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
 
@@ -92,45 +86,40 @@ def main(
         threads=threads, settings=given, proposals=proposals, batch_size=chosen.batch_size,
         engine=chosen.engine,
     )  # fmt: skip
-    boxes = None
-    if chosen.boxes:
-        boxes = foreign_boxes(
-            chosen.boxes, chosen.categories, records, detector, chosen.region_weight
-        )
-        detector = boxes.opinion.detector
+    boxes = foreign_boxes(chosen, records, detector)
+    detector = boxes.opinion.detector if boxes else detector
     loaded = time.perf_counter()
     key = key_of(detector, store, weights, boxes.describe() if boxes else None)
     with done_images(out, key) as done, stop_gently() as stop:
         work = Work(detector, store, records, out if pictures else None, done, boxes)
         before = _detect(work, quiet, stop)
-        if boxes:
-            tell_outside(boxes.path, boxes.outside)
         finished = time.perf_counter()
         rows = sorted_rows(records)
         if stop or any(record.rows is not None for record in records):
             seconds = {"load": round(loaded - started, 3), "detect": round(finished - loaded, 3)}
-            run = _describe(records, detector, store, weights, given)
-            if boxes:
-                origin = {"file": str(boxes.path), **boxes.describe()}
-                run |= {"classes": list(work.classes), "proposals": origin}
+            run = _describe(work, weights, given)
             write_results(out, rows, {**run, "seconds": seconds, "done_before": before})
             clear(out, records, key, pictures=pictures, results=False)
-        if not any(record.waits for record in records):
-            for format in chosen.format:
-                write_labels(out / format, records, work.classes, format, quiet)
-            done.forget()  # a finished run has nothing to go on from
-        if as_json:
-            print(json.dumps(rows))
-        if all(record.error is not None for record in records):
-            say("none of the images could be read; nothing was written")
-            return 3
-        if not quiet:
-            tell(records, out, None if as_json else detector.settings.score_threshold, pictures)
-    return 1 if missed or any(one.error for one in records) else 0
+        code = _finish(work, out, chosen.format, rows if as_json else None, quiet)
+    return max(code, int(missed > 0))
+
+
+def check_options(context: typer.Context, chosen: DetectSettings) -> None:
+    """Refuse a file in the place of --out, and settings that would change nothing."""
+    from detector.cli.detecting.settings import OF_PROPOSALS
+
+    out = context.params["out"]
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"--out {out} is a file; give a folder")
+    if chosen.boxes:
+        reject_unused(context, OF_PROPOSALS, "with boxes, which another detector found")
+    else:
+        reject_unused(context, ["region_weight", "categories"], "without boxes")
 
 
 def _detect(work: Work, quiet: bool, stop: Stop) -> int:
     """Detect in the images until somebody stops it; returns how many an earlier run had done."""
+    from detector.cli.detecting.boxes import tell_outside
     from detector.images.lettering import remark_on
 
     remark = remark_on(work.undrawable)
@@ -142,23 +131,48 @@ def _detect(work: Work, quiet: bool, stop: Stop) -> int:
     for _ in work.run(quiet):
         if stop:
             break
+    if work.boxes:
+        tell_outside(work.boxes.path, work.boxes.outside)
     return before
 
 
-def _describe(
-    records: list[Record], detector: Detector, store: StoredProposals | None,
-    weights: Path | None, given: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+def _finish(
+    work: Work, out: Path, formats: Sequence[str], shown: list[dict[str, Any]] | None, quiet: bool
+) -> int:
+    """Write the label files of a complete run, and tell about it; returns the exit code.
+
+    shown  rows to print as JSON, in place of a table
+    """
+    from detector.cli.detecting.results import tell, write_labels
+
+    records = work.records
+    if not any(record.waits for record in records):
+        for format in formats:
+            write_labels(out / format, records, work.classes, format, quiet)
+        work.done.forget()  # a finished run has nothing to go on from
+    if shown is not None:
+        print(json.dumps(shown))
+    if all(record.error is not None for record in records):
+        say("none of the images could be read; nothing was written")
+        return 3
+    if not quiet:
+        threshold = work.detector.settings.score_threshold if shown is None else None
+        tell(records, out, threshold, work.pictures is not None)
+    return int(any(record.error for record in records))
+
+
+def _describe(work: Work, weights: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """The run as run.json holds it."""
     from detector.detection.load import SHIPPED
 
+    detector, records = work.detector, work.records
     return {
         "version": __version__,
         "weights": str(weights or SHIPPED),
         "settings": detector.settings.model_dump(mode="json"),
         "given": given,
-        "proposals": _origin(detector, store),
-        "classes": list(detector.classes),
+        "proposals": _origin(work),
+        "classes": list(work.classes),
         "members": len(detector.ensemble.members),
         "device": str(detector.device),
         "precision": detector.ensemble.arithmetic,
@@ -167,9 +181,12 @@ def _describe(
     }
 
 
-def _origin(detector: Detector, store: StoredProposals | None) -> dict[str, Any] | None:
+def _origin(work: Work) -> dict[str, Any] | None:
     from detector.proposals.cache.stored import describe
 
-    if store is not None:
+    if work.boxes:
+        return {"file": str(work.boxes.path), **work.boxes.describe()}
+    if (store := work.store) is not None:
         return {"file": str(store.store.path), "key": store.key, "settings": store.settings}
+    detector = work.detector
     return describe(detector.search) if hasattr(detector.proposer, "settings") else None

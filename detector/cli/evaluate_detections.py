@@ -34,6 +34,12 @@ def two_files(compare: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
     return compare
 
 
+Compare = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(help="Two files of detections, side by side.", callback=two_files, is_eager=True),
+]
+
+
 @exclusive_out
 def main(
     context: typer.Context,
@@ -44,12 +50,7 @@ def main(
         Path | None,
         typer.Option(help="Saved: .json or its folder, .csv, ILSVRC's .txt, VOC's folder."),
     ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            help="Two files of detections, side by side.", callback=two_files, is_eager=True
-        ),
-    ] = None,
+    compare: Compare = None,
     protocol: Annotated[str, typer.Option(help="voc07, voc12, ilsvrc or coco.")] = "voc12",
     classes: Annotated[
         str,
@@ -85,8 +86,7 @@ def main(
     check_objects(dataset)
     verdict = Verdict(dataset, rules, chosen, out, context.obj)
     if compare is not None:
-        first, second = (read_detections(path, whole, classes)[0] for path in compare)
-        verdict.compare(first, second)
+        verdict.compare(*(read_detections(path, whole, classes)[0] for path in compare))
         return 0
     if chosen.boxes is not None:
         before, others = read_detections(chosen.boxes, whole, classes)
@@ -100,9 +100,10 @@ def main(
         seen, failed = detect(dataset, bundle, chosen, device, out, quiet)
         stages = stages_of(dataset.subset(seen.regions), seen.regions)
         detections, judged = out / "detections.json", seen.weights
-    judged = {**judged, "detections": str(detections)}
     results, others = read_detections(detections, whole, classes)
-    verdict.report(results, judged, {**stages, **others}, html, seen)
+    verdict.report(
+        results, {**judged, "detections": str(detections)}, {**stages, **others}, html, seen
+    )
     return int(failed > 0)
 
 

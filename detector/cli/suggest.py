@@ -65,15 +65,12 @@ def main(
     )  # fmt: skip
     manifest = read_manifest(weights or SHIPPED)
     ids = short_names([one.path for one in chosen])
-    samples = [
-        Sample(image_id, one.path, None, Annotations.empty())
-        for image_id, one in zip(ids, chosen, strict=True)
-    ]
+    named = dict(zip(ids, chosen, strict=True))
+    samples = [Sample(id, one.path, None, Annotations.empty()) for id, one in named.items()]
     dataset = Dataset(out.name, manifest.classes, tuple(samples))
     # To correct: only what the detector would show.
-    least = manifest.thresholds.score_threshold
-    found = [one.detections.filter(score=least) for one in chosen]
-    results = dict(zip(ids, found, strict=True))
+    threshold = manifest.thresholds.score_threshold
+    results = {id: one.detections.filter(score=threshold) for id, one in named.items()}
     write_results(out / FILE, dataset, results)
     write_atomically(out / LIST, "".join(f"{one.path}\n" for one in chosen))
     for name in formats:

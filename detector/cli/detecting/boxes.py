@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.cli.detecting.records import Record
+from detector.cli.detecting.settings import DetectSettings
 from detector.detection.aggregate import RegionOutputs
 from detector.detection.detector import Detector
 from detector.detection.second_opinion import SecondOpinion, check_foreign
@@ -49,15 +50,19 @@ class ForeignBoxes:
 
 
 def foreign_boxes(
-    path: Path, categories: Path | None, records: Sequence[Record], detector: Detector,
-    weight: float,
-) -> ForeignBoxes:  # fmt: skip
-    """Read the boxes of the images that wait; stderr tells which rows are of others."""
+    chosen: DetectSettings, records: Sequence[Record], detector: Detector
+) -> ForeignBoxes | None:
+    """Read the boxes of the images that wait, if there is a file of them; stderr tells which rows
+    are of others.
+    """
+    path = chosen.boxes
+    if path is None:
+        return None
     files = {record.image_id: record.path for record in records if record.waits}
     unmatched = Unmatched()
-    foreign = read_foreign(path, files, unmatched, categories)
+    foreign = read_foreign(path, files, unmatched, chosen.categories)
     check_foreign(str(path), foreign.results)
-    opinion = SecondOpinion(detector, foreign.classes, weight)
+    opinion = SecondOpinion(detector, foreign.classes, chosen.region_weight)
     if count := unmatched.images.total():
         images = pluralise(len(unmatched.images), "image")
         say(f"left out: {path}: {pluralise(count, 'detection')} of {images} not given here")
