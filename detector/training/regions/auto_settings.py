@@ -218,7 +218,7 @@ def _workload(settings: RegionTrainingConfig, dataset: Dataset, members: int) ->
     learnt = sampling.positives_per_batch + sampling.background_per_batch
     return Workload(
         len(dataset), sum(int(sample.annotations.real.sum()) for sample in dataset.samples),
-        settings.bank is not None, members, (learnt + sampling.hard_candidates, learnt),
+        settings.bank is not None, members, (sampling.drawn_per_batch, learnt),
         2 * REGIONS,
     )  # fmt: skip
 

@@ -132,7 +132,7 @@ def measure_costs(
     step, threads = _seconds_of_step(settings, network, pool, shape, context)
     if settings.bank is None and context.device.type == "cpu":  # it makes the crops meanwhile
         making = _seconds(lambda: _batch(crops, pool, rows)) / len(rows)
-        step += making * _drawn(settings)
+        step += making * settings.sampling.drawn_per_batch
     return Costs(search.seconds, mapping, scoring, step, regions, threads)
 
 
@@ -155,11 +155,6 @@ def time_steps(member: Member, threads: int | None) -> tuple[float, float]:
 
 def _batch(crops: RegionCrops, pool: RegionPool, rows: Array) -> torch.Tensor:
     return crops(pool.batch(rows, np.zeros(len(rows), bool)), 0).inputs
-
-
-def _drawn(settings: RegionTrainingConfig) -> int:
-    sampling = settings.sampling
-    return sampling.positives_per_batch + sampling.background_per_batch + sampling.hard_candidates
 
 
 def _seconds_of_step(

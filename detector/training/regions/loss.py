@@ -1,7 +1,7 @@
 """The loss of the region classifier: softmax over K classes and background, with sets of allowed
-classes; and hard example mining: of the background regions drawn, only those with the largest loss
-are learnt from (online hard example mining, Shrivastava et al. 2016; R-CNN mined between
-trainings).
+classes; and the selection of hard negatives: of the background regions drawn, only those with the
+largest loss are learnt from (online hard example mining, OHEM, Shrivastava et al. 2016; R-CNN mined
+between trainings).
 """
 
 from collections.abc import Callable
@@ -59,8 +59,8 @@ def background_losses(
     return losses
 
 
-def hardest(losses: Tensor, background: Tensor, share: float) -> Tensor:
-    """Select the `share` of the background with the largest loss, (N,) bool."""
+def select_hard_negatives(losses: Tensor, background: Tensor, share: float) -> Tensor:
+    """Select the `share` of the background with the largest loss, (N,) bool: OHEM's selection."""
     rows = background.nonzero().flatten()
     chosen = rows[losses[rows].topk(round(len(rows) * share)).indices]
     return torch.zeros_like(background).index_fill_(0, chosen, True)

@@ -263,15 +263,14 @@ def step_of(
 ) -> RegionStep:  # fmt: skip
     optimiser, sampling = settings.optimiser, settings.sampling
     forward: Any = network if settings.box_loss is None else WithDeltas(network).__call__
-    drawn = sampling.positives_per_batch + sampling.background_per_batch + sampling.hard_candidates
     return RegionStep(
         torch.compile(forward) if context.compiled else forward,
         context.device,
         choose_precision(optimiser.precision, context.device),
         pool.batch_size(),
         normalise=getattr(network, "normalisation", CENTRED),
-        share=sampling.hard_share,
-        drawn=drawn,
+        hard_share=sampling.hard_share,
+        drawn=sampling.drawn_per_batch,
         all_reduce=context.group.all_reduce,
         accumulate=optimiser.accumulate,
         label_smoothing=optimiser.label_smoothing,

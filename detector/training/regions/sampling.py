@@ -65,9 +65,14 @@ class SamplingSettings(Settings):
 
     @property
     def hard_share(self) -> float:
-        """The share of the drawn background that is learnt from."""
+        """The share of the drawn background that is learnt from, its hard negatives."""
         drawn = self.background_per_batch + self.hard_candidates
         return self.background_per_batch / drawn if drawn else 1.0
+
+    @property
+    def drawn_per_batch(self) -> int:
+        """Regions of a batch before hard negatives are selected."""
+        return self.positives_per_batch + self.background_per_batch + self.hard_candidates
 
 
 @dataclass(frozen=True, eq=False)

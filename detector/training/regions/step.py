@@ -18,8 +18,8 @@ from detector.training.regions.loss import (
     auxiliary_loss,
     background_losses,
     distillation_loss,
-    hardest,
     region_loss,
+    select_hard_negatives,
 )
 
 
@@ -66,8 +66,8 @@ class RegionStep:
 
     batch_size  regions that are learnt from, over all processes: gradients are of the mean
     normalise   crops (or maps) -> the network's input
-    share       of the background that is learnt from, the hardest (1: all)
-    drawn       regions before mining, over all processes
+    hard_share  of the background that is learnt from, its hard negatives (1: all)
+    drawn       regions before hard negatives are selected, over all processes
     all_reduce  sums a tensor over all processes
     teacher     crops -> its logits, where Target.teacher_logits does not hold them
     weight      of the teacher in the loss (0: no teacher)
@@ -79,7 +79,7 @@ class RegionStep:
     precision: torch.dtype
     batch_size: int
     normalise: Normalisation = CENTRED
-    share: float = 1.0
+    hard_share: float = 1.0
     drawn: int = 0
     all_reduce: Callable[[Tensor], Tensor] = lambda value: value
     accumulate: int = 1
@@ -96,8 +96,8 @@ class RegionStep:
         inputs = inputs.to(self.device, non_blocking=True)
         target = target.each(lambda part: part.to(self.device))
         background = target.allowed_classes.shape[1] - 1
-        if self.share < 1:  # a pass without gradients, and the step on what it selects
-            selected = self._hard(inputs, target, target.labels == background)
+        if self.hard_share < 1:  # a pass without gradients, and the step on what it selects
+            selected = self._objects_and_hard_negatives(inputs, target, target.labels == background)
             inputs, target = inputs[selected], target.each(lambda part: part[selected])
         sums = torch.zeros(len(RegionSums._fields), device=self.device)
         size = max(1, -(-len(inputs) // self.accumulate))  # as torch.chunk divides
@@ -134,8 +134,10 @@ class RegionStep:
         total = RegionSums(*sums)
         return total.loss / self.batch_size if total.read else math.nan
 
-    def _hard(self, inputs: Tensor, target: Target, background: Tensor) -> Tensor:
-        """Select (N,) bool the objects, and the hardest background of the whole batch."""
+    def _objects_and_hard_negatives(
+        self, inputs: Tensor, target: Target, background: Tensor
+    ) -> Tensor:
+        """Select (N,) bool the objects, and the hard negatives of the whole batch."""
         with self._autocast():
             losses = background_losses(
                 self.network, self.normalise(inputs), target.allowed_classes, background
@@ -147,7 +149,8 @@ class RegionStep:
         both = torch.zeros(2, max(self.drawn, len(inputs)), device=self.device)
         both[:, place] = torch.stack([losses, background.float()])
         losses, of_background = self.all_reduce(both)
-        return ~background | hardest(losses, of_background > 0, self.share)[place]
+        hard = select_hard_negatives(losses, of_background > 0, self.hard_share)
+        return ~background | hard[place]
 
     def _class_losses(self, output: Any, logits: Tensor, inputs: Tensor, target: Target) -> Tensor:
         def of_one(head: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from detector.training.regions.loss import background_losses, hardest
+from detector.training.regions.loss import background_losses, select_hard_negatives
 
 
 def test_all_objects_and_the_worst_half_of_the_background_are_kept():
@@ -14,5 +14,6 @@ def test_all_objects_and_the_worst_half_of_the_background_are_kept():
     losses = background_losses(nn.Identity(), logits, allowed_classes, background)
     assert losses[0] == 0
     assert losses[2] > losses[4] > losses[1]
-    assert hardest(losses, background, 0.5).tolist() == [False, False, True, False, True]
-    assert hardest(losses, background, 1.0).tolist() == background.tolist()
+    hard = select_hard_negatives(losses, background, 0.5)
+    assert hard.tolist() == [False, False, True, False, True]
+    assert select_hard_negatives(losses, background, 1.0).tolist() == background.tolist()
