@@ -7,7 +7,7 @@ import pytest
 
 from detector.datasets import Dataset, Sample
 from detector.heads.few_shot import OneClassSettings, background_order
-from detector.heads.regions import DescribedImage
+from detector.heads.region_features import DescribedImage
 from detector.matching import BACKGROUND, IGNORE, match_to_objects, set_aside
 from detector.structures import Annotations, Proposals
 from detector.training.heads.temperature import LEFT_OUT, region_labels

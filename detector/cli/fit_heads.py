@@ -51,7 +51,7 @@ def main(
     from detector.cli.evaluating.data import read_under_networks
     from detector.detection.bundle import read_manifest, save_heads
     from detector.detection.load import SHIPPED
-    from detector.training.heads.fitting import fit_heads, fit_heads_on_bank, thresholds_with
+    from detector.training.heads.fit_heads import fit_heads, fit_heads_on_bank, thresholds_with
     from detector.training.heads.settings import FitHeadsSettings
     from detector.training.regions.settings import HeadsConfig
 
@@ -73,7 +73,7 @@ def main(
         fitted, complete = fit_heads(
             read_under_networks(data, split, chosen.images, manifest), bundle,
             chosen.cache or sibling(out, ".features"), heads,
-            members=chosen.members, max_proposals=chosen.most_proposals, **machine,
+            members=chosen.members, max_proposals=chosen.proposal_limit, **machine,
         )  # fmt: skip
     save_heads(bundle, out, fitted, thresholds_with(manifest, fitted, enable))
     taken = time.perf_counter() - started

@@ -23,7 +23,7 @@ from detector.progress.messages import pluralise
 
 if TYPE_CHECKING:
     from detector.detection.detector import Detector
-    from detector.training.heads.measuring import Calibrated, KnownRegions
+    from detector.training.heads.score_calibration import Calibrated, KnownRegions
 
 
 @exclusive_out
@@ -54,7 +54,11 @@ def main(
     from detector.detection.load import SHIPPED
     from detector.evaluation.scoring.regions import region_store
     from detector.proposals.cache.stored import ProposalStore
-    from detector.training.heads.measuring import known_regions, measure_calibration, score_images
+    from detector.training.heads.score_calibration import (
+        known_regions,
+        measure_calibration,
+        score_images,
+    )
     from detector.training.heads.temperature import fit_temperature
 
     bundle = weights or SHIPPED

@@ -5,8 +5,8 @@ appendix C). All of them are optional: GoogLeNet's entry had none.
 """
 
 from detector.heads.bbox_regression import RegressionSettings, apply_deltas, fit_regression
-from detector.heads.calibration import fit_logistic
 from detector.heads.linear import NO_HEADS, BoxRegression, Heads, LinearScores
+from detector.heads.platt_scaling import fit_logistic
 from detector.heads.stored import HeadManifest
 from detector.heads.svm import HardNegativeMining, SvmSettings, fit_margin
 

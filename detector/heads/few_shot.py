@@ -22,9 +22,9 @@ from detector.heads.bbox_regression import (
     encode_deltas,
     fit_regression,
 )
-from detector.heads.calibration import fit_logistic
-from detector.heads.examples import ClassExamples
+from detector.heads.class_examples import ClassExamples
 from detector.heads.linear import ClassHead
+from detector.heads.platt_scaling import fit_logistic
 from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.matching import BACKGROUND, match_to_objects
 from detector.settings import Settings

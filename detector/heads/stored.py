@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from detector.errors import BundleError
-from detector.heads.examples import ClassExamples, Described
+from detector.heads.class_examples import ClassExamples, Described
 from detector.heads.linear import BoxRegression, ClassHead, Heads, LinearScores
 from detector.models.weights.tensor_files import (
     Layout,

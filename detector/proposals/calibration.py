@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from detector.errors import SettingsError
-from detector.heads.calibration import MIN_SLOPE, fit_logistic
+from detector.heads.platt_scaling import MIN_SLOPE, fit_logistic
 from detector.settings import Settings
 from detector.structures import Array
 

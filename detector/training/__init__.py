@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # checkers cannot follow __getattr__
     from detector.training.engine.context import RunContext as RunContext
     from detector.training.heads.fit_classes import fit as fit
     from detector.training.heads.fit_classes import fit_classes as fit_classes
-    from detector.training.heads.fitting import fit_heads as fit_heads
-    from detector.training.heads.fitting import fit_heads_on_bank as fit_heads_on_bank
+    from detector.training.heads.fit_heads import fit_heads as fit_heads
+    from detector.training.heads.fit_heads import fit_heads_on_bank as fit_heads_on_bank
     from detector.training.heads.temperature import fit_temperature as fit_temperature
     from detector.training.regions.auto_settings import choose_settings as choose_settings
     from detector.training.regions.run import train_regions as train_regions
@@ -26,8 +26,8 @@ _HOME = {
     "choose_settings": "regions.auto_settings",
     "fit": "heads.fit_classes",
     "fit_classes": "heads.fit_classes",
-    "fit_heads": "heads.fitting",
-    "fit_heads_on_bank": "heads.fitting",
+    "fit_heads": "heads.fit_heads",
+    "fit_heads_on_bank": "heads.fit_heads",
     "fit_temperature": "heads.temperature",
     "train_regions": "regions.run",
 }

@@ -108,7 +108,7 @@ def test_photographs_that_are_not_there_are_told_before_the_work(
     voc, bundle, tmp_path, capsys, monkeypatch, there
 ):
 
-    monkeypatch.setattr("detector.training.heads.class_fit.proposals_of", never)
+    monkeypatch.setattr("detector.training.heads.class_learner.proposals_of", never)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (80, 60)).save("leaf.png")
     (tmp_path / "empty").mkdir()
@@ -359,7 +359,7 @@ def test_small_objects_lower_the_least_side_of_proposals(tmp_path):
     """Nine pixels in a photograph of 500: proposals from seven on."""
     from types import SimpleNamespace
 
-    from detector.training.heads.class_fit import min_side
+    from detector.training.heads.class_learner import min_side
 
     truth = SimpleNamespace(boxes=np.array([[0, 0, 9, 40.0]]), real=np.array([True]))
     pairs = [(SimpleNamespace(annotations=truth), SimpleNamespace(size=(300, 500)))]

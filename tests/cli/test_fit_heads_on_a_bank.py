@@ -69,7 +69,7 @@ def test_a_fit_that_is_interrupted_leaves_a_bundle_and_is_made_by_the_same_comma
     config = run.parent / "toy" / "config.yaml"
     heads = settings("heads={regression: true}")
     with monkeypatch.context() as patch:
-        patch.setattr("detector.training.heads.fitting.fit_regressions", interrupted)
+        patch.setattr("detector.training.heads.fit_heads.fit_regressions", interrupted)
         assert train(config, tmp_path, *BANK, *heads) == 130
     assert read_manifest(tmp_path / "bundle").heads == ()
     assert train(config, tmp_path, *BANK, *heads) == 0

@@ -12,7 +12,11 @@ from evaluation_cases import dataset_of, proposals_of, random_case
 from detector.boxes import iou
 from detector.errors import EvaluationError
 from detector.evaluation import evaluate
-from detector.evaluation.diagnosis.calibration import best_threshold, calibration, calibration_of
+from detector.evaluation.diagnosis.calibration_error import (
+    best_threshold,
+    calibration,
+    calibration_of,
+)
 from detector.evaluation.diagnosis.diagnosis import diagnose, worst_images
 from detector.evaluation.diagnosis.errors import KINDS, NO_ERROR, error_gains, kinds_of
 from detector.evaluation.diagnosis.misses import REASONS, evidence_of, region_evidence

@@ -5,7 +5,7 @@ import pytest
 
 from detector import boxes as box_ops
 from detector.errors import TrainingError
-from detector.heads.examples import ClassExamples, Described
+from detector.heads.class_examples import ClassExamples, Described
 from detector.heads.few_shot import (
     OneClassSettings,
     background_order,

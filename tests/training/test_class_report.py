@@ -7,7 +7,7 @@ from coloured_squares import bundle, small_parts  # noqa: F401 fixtures
 
 from detector.datasets import Sample
 from detector.detection.load import load_detector
-from detector.heads.examples import ClassExamples, Described
+from detector.heads.class_examples import ClassExamples, Described
 from detector.heads.few_shot import FittedClass
 from detector.heads.linear import LinearScores
 from detector.structures import Annotations, Proposals

@@ -24,7 +24,7 @@ from detector.detection.settings import DetectionSettings
 from detector.errors import BundleError, WeightsError
 from detector.files import remove_leftovers, write_atomically
 from detector.heads import BoxRegression, HeadManifest, LinearScores
-from detector.heads.examples import ClassExamples
+from detector.heads.class_examples import ClassExamples
 from detector.heads.stored import encode_examples, encode_head
 from detector.models.weights.storage import StoredAs, encode
 from detector.models.weights.tensor_files import compare_layouts, verified_bytes

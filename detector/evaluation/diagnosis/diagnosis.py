@@ -9,7 +9,11 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset
 from detector.errors import EvaluationError
-from detector.evaluation.diagnosis.calibration import Calibration, best_threshold, calibration_of
+from detector.evaluation.diagnosis.calibration_error import (
+    Calibration,
+    best_threshold,
+    calibration_of,
+)
 from detector.evaluation.diagnosis.confusion import confusion_of
 from detector.evaluation.diagnosis.errors import NO_ERROR, ErrorGain, error_gains, kinds_of
 from detector.evaluation.diagnosis.misses import REASONS, RegionEvidence, reasons_of

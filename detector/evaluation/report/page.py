@@ -11,7 +11,7 @@ import numpy as np
 
 from detector.datasets.dataset import Dataset
 from detector.evaluation.coverage import Coverage
-from detector.evaluation.diagnosis.calibration import BINS
+from detector.evaluation.diagnosis.calibration_error import BINS
 from detector.evaluation.diagnosis.diagnosis import Diagnosis
 from detector.evaluation.diagnosis.oracles import map_of
 from detector.evaluation.protocols.matching import WRONG

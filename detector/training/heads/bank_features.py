@@ -9,8 +9,8 @@ from torch import nn
 from detector import boxes as box_ops
 from detector.datasets import Dataset
 from detector.errors import SettingsError, TrainingError
-from detector.heads.fit import need_every_class
-from detector.heads.regions import DescribedImage
+from detector.heads.region_features import DescribedImage
+from detector.heads.svm_and_regression import need_every_class
 from detector.models.inference.prepare import FixedBatches, Precision, prepare_for_inference
 from detector.models.split import Top, Trunk
 from detector.progress.bar import progress

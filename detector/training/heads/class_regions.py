@@ -8,7 +8,7 @@ import numpy as np
 from detector import boxes as box_ops
 from detector.datasets import Sample
 from detector.detection.detector import Detector
-from detector.heads.examples import ClassExamples, Described
+from detector.heads.class_examples import ClassExamples, Described
 from detector.heads.few_shot import OneClassSettings, background_order, choose_positives
 from detector.images.decoding import read_image
 from detector.structures import Array, Proposals

@@ -11,7 +11,7 @@ from detector import boxes as box_ops
 from detector.datasets import Dataset
 from detector.detection.detector import Detector
 from detector.detection.suppression import suppress
-from detector.evaluation.diagnosis.calibration import best_threshold
+from detector.evaluation.diagnosis.calibration_error import best_threshold
 from detector.evaluation.evaluating import evaluate
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.result import Interval

@@ -15,7 +15,7 @@ from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import DatasetError, ImageError
 from detector.hardware import use_device, use_threads
-from detector.heads.regions import DescribedImage
+from detector.heads.region_features import DescribedImage
 from detector.images.decoding import content_hash, read_bytes, read_image
 from detector.models.inference.prepare import fastest_precision
 from detector.progress.bar import progress

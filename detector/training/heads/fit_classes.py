@@ -22,7 +22,7 @@ from detector.images.inputs import ImageLike, to_pixels
 from detector.settings import validate
 from detector.structures import Annotations
 from detector.training.heads.class_data import check_names, images_of_classes
-from detector.training.heads.class_fit import ClassFit
+from detector.training.heads.class_learner import ClassLearner
 from detector.training.heads.class_report import ClassReport
 from detector.training.heads.settings import FitClassesSettings
 
@@ -125,7 +125,7 @@ def fit_classes(
             data if data is None or isinstance(data, Dataset) else Path(data), split, add, refine,
             chosen.boxes, list(map(str, background)),
         )  # fmt: skip
-        work = ClassFit(dataset, bundle, manifest, chosen, device, quiet, started)
+        work = ClassLearner(dataset, bundle, manifest, chosen, device, quiet, started)
         reports, warnings, complete = work.run(out, remove)
         return FitReport(out, reports, warnings, complete)
 

@@ -39,7 +39,7 @@ class FitHeadsSettings(Settings):
         return None if self.ensemble == "all" else self.ensemble
 
     @property
-    def most_proposals(self) -> int | None:
+    def proposal_limit(self) -> int | None:
         """As the loaders take it: 0 is all regions, None the bundle's own number."""
         return None if self.max_proposals == "bundle" else self.max_proposals or 0  # null: all
 

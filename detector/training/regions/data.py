@@ -10,7 +10,7 @@ from detector.datasets import Dataset
 from detector.datasets.sources import build_dataset
 from detector.detection.size_prior import SizePrior
 from detector.errors import DatasetError, ImageError
-from detector.heads.fit import need_every_class
+from detector.heads.svm_and_regression import need_every_class
 from detector.progress.bar import progress
 from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore

@@ -17,15 +17,15 @@ from detector.detection.bundle import read_manifest, save_temperatures
 from detector.detection.detector import Detector
 from detector.detection.load import load_detector
 from detector.errors import DatasetError, TrainingError
-from detector.evaluation.diagnosis.calibration import best_threshold
+from detector.evaluation.diagnosis.calibration_error import best_threshold
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import region_store
 from detector.progress.messages import pluralise
 from detector.proposals.cache.stored import ProposalStore
 from detector.training.engine.context import RunContext
 from detector.training.engine.loop import TrainingLoop
-from detector.training.heads.fitting import fit_heads_of_run
-from detector.training.heads.measuring import (
+from detector.training.heads.fit_heads import fit_heads_of_run
+from detector.training.heads.score_calibration import (
     ScoredImages,
     detections_of,
     known_regions,

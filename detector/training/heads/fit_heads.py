@@ -19,8 +19,8 @@ from detector.heads import (
     RegressionSettings,
     SvmSettings,
 )
-from detector.heads.fit import fit_regressions, fit_svms, mean_norm, need_every_class
-from detector.heads.regions import DescribedImage
+from detector.heads.region_features import DescribedImage
+from detector.heads.svm_and_regression import fit_regressions, fit_svms, mean_norm, need_every_class
 from detector.models.inference.prepare import Precision, fastest_precision
 from detector.progress.messages import pluralise
 from detector.training.engine.context import RunContext

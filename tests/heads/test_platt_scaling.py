@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from detector.heads.calibration import MIN_SLOPE, fit_logistic
+from detector.heads.platt_scaling import MIN_SLOPE, fit_logistic
 
 
 def test_two_margins_by_hand():

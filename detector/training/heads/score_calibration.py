@@ -11,7 +11,7 @@ from detector.datasets import Dataset, Sample
 from detector.detection.aggregate import RegionOutputs, softmax_of
 from detector.detection.detector import Detector
 from detector.errors import DatasetError, ImageError
-from detector.evaluation.diagnosis.calibration import calibration, calibration_of
+from detector.evaluation.diagnosis.calibration_error import calibration, calibration_of
 from detector.evaluation.protocols.rules import match_voc
 from detector.evaluation.scoring.regions import forward_dataset, proposing_with
 from detector.evaluation.scoring.store import RegionStore

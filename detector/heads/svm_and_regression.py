@@ -9,9 +9,9 @@ import numpy as np
 
 from detector.errors import TrainingError
 from detector.heads.bbox_regression import RegressionSettings, fit_regression
-from detector.heads.calibration import fit_logistic
 from detector.heads.linear import BoxRegression, LinearScores
-from detector.heads.regions import DescribedImage
+from detector.heads.platt_scaling import fit_logistic
+from detector.heads.region_features import DescribedImage
 from detector.heads.svm import HardNegativeMining, SvmSettings
 from detector.structures import Annotations, Array
 

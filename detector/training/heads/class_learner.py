@@ -14,7 +14,7 @@ from detector.detection.detector import Detector
 from detector.errors import DatasetError, ImageError
 from detector.evaluation.result import without_nan
 from detector.heads import HeadManifest, SvmSettings
-from detector.heads.examples import ClassExamples
+from detector.heads.class_examples import ClassExamples
 from detector.heads.few_shot import FittedClass, OneClassSettings, fit_one_class
 from detector.heads.stored import load_examples
 from detector.images.decoding import read_image
@@ -41,7 +41,7 @@ PACE_REGIONS = 64
 SMALL_SHARE, MIN_SIDE = 0.1, 4
 
 
-class ClassFit:
+class ClassLearner:
     """One fit of new classes, from the images to the bundle."""
 
     def __init__(

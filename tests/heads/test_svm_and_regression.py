@@ -8,9 +8,9 @@ import pytest
 from detector import boxes as box_ops
 from detector.errors import TrainingError
 from detector.heads.bbox_regression import RegressionSettings, apply_deltas
-from detector.heads.fit import fit_regressions, fit_svms, mean_norm
-from detector.heads.regions import DescribedImage
+from detector.heads.region_features import DescribedImage
 from detector.heads.svm import SvmSettings
+from detector.heads.svm_and_regression import fit_regressions, fit_svms, mean_norm
 from detector.structures import Annotations
 
 CAT = [10.0, 10, 50, 50]
