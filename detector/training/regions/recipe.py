@@ -1,5 +1,4 @@
-"""What fine-tunes a pretrained network well on few images, by network and device: the settings of
-configs/bccd.yaml.
+"""Settings that fine-tune a pretrained network well on few images: those of configs/bccd.yaml.
 
 On a CPU the maps of the layers up to 4e are stored, and those above are trained; a GPU trains the
 whole network.
