@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import typer
@@ -86,7 +87,6 @@ def options_of(command: Command) -> set[str]:
     for room in ("SETTINGS", "RUN"):  # whose names may be said as options, too
         settings = getattr(import_module(f"detector.cli.{command.module}"), room, None)
         if settings is not None:
-            module, _, kind = settings.rpartition(".")
-            fields = getattr(import_module(module), kind).model_fields
+            fields = resolve_name(settings).model_fields
             written |= {f"--{name.replace('_', '-')}" for name in fields}
     return written | {"--help", "--version", "--debug"}

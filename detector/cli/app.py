@@ -251,10 +251,9 @@ _WORDS = ("--help", "--set", "--json", "--report", "--pictures", "--no-pictures"
 
 def _names_of(path: str) -> set[str]:
     """The names of a settings class, which is imported only where an option may be one of them."""
-    from importlib import import_module
+    from pkgutil import resolve_name
 
-    module, _, kind = path.rpartition(".")
-    fields = getattr(import_module(module), kind).model_fields
+    fields = resolve_name(path).model_fields
     return {*fields, *(field.alias for field in fields.values() if field.alias)}
 
 

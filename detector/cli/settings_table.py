@@ -4,8 +4,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from itertools import pairwise
+from pkgutil import resolve_name
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,7 +18,7 @@ from detector.detection.settings import DetectionSettings
 def settings_table(kind: str, rooms: Mapping[str, str]) -> str:
     """The settings of the class with this dotted name, and those of further rooms."""
     named = [("", kind), *((f"{room}.", name) for room, name in rooms.items())]
-    rows = [row for prefix, name in named for row in _rows(_class_of(name), prefix)]
+    rows = [row for prefix, name in named for row in _rows(resolve_name(name), prefix)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(
         textwrap.fill(
@@ -30,11 +30,6 @@ def settings_table(kind: str, rooms: Mapping[str, str]) -> str:
         )
         for name, text in rows
     )
-
-
-def _class_of(name: str) -> type[BaseModel]:
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
 
 
 def _rows(kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
