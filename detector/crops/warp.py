@@ -3,7 +3,7 @@
 A region is stretched to a square of side S such that 16 of 227 pixels on each side are context from
 around it; where that extends beyond the image, the mean colour is filled in. Crops are float32 RGB,
 `pixel / 255 - FILL_MEAN`, so that the filling is exactly zero; each network converts this to its
-own input (models/normalisation.py).
+own input (models/input_normalisation.py).
 
 Departs from the paper: R-CNN sampled bilinearly at one point a pixel, which aliases when a large
 region shrinks. Here the filter widens with the region (a triangle as wide as two output pixels),

@@ -23,7 +23,7 @@ from detector.results.label_files import write_label_files
 from detector.structures import Annotations, Array, Detections
 
 RUN = "run.json"
-# Begins the comment in an annotated picture; the key of its run follows (done.py).
+# Begins the comment in an annotated picture; the key of its run follows (resume.py).
 _MARK = b"inception-rcnn detect "
 
 
