@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +93,7 @@ def main(
         threads=threads, settings=given, proposals=proposals, batch_size=chosen.batch_size,
         engine=chosen.engine,
     )  # fmt: skip
+    detector = replace(detector, budget=chosen.budget)
     boxes = None
     if chosen.boxes:
         boxes = foreign_boxes(

@@ -94,6 +94,7 @@ class Ensemble:
 
     engine       runs the networks in place of torch (engines.py), and does not give features
     engine_name  with its version, where that is not torch
+    at_once      crops that the workers compute at a time
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Ensemble:
                 f"batch_size is {size} and workers {workers}; both must be at least 1,"
                 " and None is the usual number"
             )
+        self.at_once = size * workers  # crops
         self.groups = [
             _group(self.members, positions, precision, device, size, workers, plain=bool(engine))
             for positions in _together(self.members, precision)
@@ -156,6 +158,28 @@ class Ensemble:
         """Each member's raw outputs for crops {spec: (N, 3, S, S)}."""
         return self.split(self._run(crops, _Top.outputs))
 
+    def cascade(
+        self, crops: Mapping[CropSpec, Tensor], temperatures: Sequence[float], threshold: float
+    ) -> tuple[MemberOutput, ...]:
+        """The outputs as of `forward`, but members after the first count only for regions to which
+        it gives a class at least `threshold`. For the others they repeat its outputs, so that the
+        mean is its own.
+        """
+        lead = next(group for group in self.groups if group.tops[0].position == 0)
+        (values,) = self._run(crops, _Top.outputs, [lead])
+        widths = list(lead.tops[0].widths)
+        first = MemberOutput(*values[:, : sum(widths)].split(widths, 1))
+        seen = (class_scores([first], temperatures[:1])[:, :-1] >= threshold).any(1)
+        chosen = {spec: batch[seen.to(batch.device)] for spec, batch in crops.items()}
+        others = [group for group in self.groups if group is not lead]
+        columns = {lead: values}
+        for group, some in zip(others, self._run(chosen, _Top.outputs, others), strict=True):
+            columns[group] = some.new_zeros(len(seen), some.shape[1])
+            columns[group][seen] = some
+        outputs = self.split([columns[group] for group in self.groups])
+        scales = [temperature / temperatures[0] for temperature in temperatures]
+        return tuple(map(partial(_repeated, first, seen), outputs, scales))
+
     def split(self, columns: Sequence[Tensor]) -> tuple[MemberOutput, ...]:
         """Each member's raw outputs, from the columns (N, C) of each group of them."""
         outputs = self._of_members(columns, lambda top: sum(top.widths))
@@ -170,8 +194,9 @@ class Ensemble:
         return [values for _, values in outputs]
 
     def _run(
-        self, crops: Mapping[CropSpec, Tensor], function: Callable[[_Top, Tensor], Tensor]
-    ) -> list[Tensor]:
+        self, crops: Mapping[CropSpec, Tensor], function: Callable[[_Top, Tensor], Tensor],
+        groups: Sequence[_Group] | None = None,
+    ) -> list[Tensor]:  # fmt: skip
         """Apply `function` to the members: the columns (N, C) of each group."""
         for spec in self.crop_specs:
             size = spec.size
@@ -179,7 +204,7 @@ class Ensemble:
                 raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
         return [
             group.batches(crops[group.spec], partial(group.columns, function))
-            for group in self.groups
+            for group in (self.groups if groups is None else groups)
         ]
 
     def _of_members(
@@ -251,6 +276,21 @@ class GroupNetwork(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         maps = self.trunk(crops)
         return torch.cat([top.outputs(maps) for top in self.tops], 1)
+
+
+def _repeated(
+    first: MemberOutput, seen: Tensor, output: MemberOutput, scale: float
+) -> MemberOutput:
+    """A member's output that repeats the first one's for regions that it has not seen; `scale`
+    brings its logits to the other temperature.
+    """
+    said = first._replace(logits=first.logits * scale)
+    return MemberOutput(
+        *(
+            torch.where(seen[:, None], mine, theirs) if mine.shape[1] else mine
+            for mine, theirs in zip(output, said, strict=True)
+        )
+    )
 
 
 def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
