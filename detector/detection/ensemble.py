@@ -17,6 +17,8 @@ from detector.detection.aggregate import (
     MOST_TEMPERATURE,
     MemberOutput,
     class_scores,
+    likely,
+    repeating_first,
 )
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
@@ -169,7 +171,7 @@ class Ensemble:
         (values,) = self._run(crops, _Top.outputs, [lead])
         widths = list(lead.tops[0].widths)
         first = MemberOutput(*values[:, : sum(widths)].split(widths, 1))
-        seen = (class_scores([first], temperatures[:1])[:, :-1] >= threshold).any(1)
+        seen = likely(first, temperatures[0], threshold)
         chosen = {spec: batch[seen.to(batch.device)] for spec, batch in crops.items()}
         others = [group for group in self.groups if group is not lead]
         columns = {lead: values}
@@ -177,8 +179,7 @@ class Ensemble:
             columns[group] = some.new_zeros(len(seen), some.shape[1])
             columns[group][seen] = some
         outputs = self.split([columns[group] for group in self.groups])
-        scales = [temperature / temperatures[0] for temperature in temperatures]
-        return tuple(map(partial(_repeated, first, seen), outputs, scales))
+        return repeating_first(outputs, seen, temperatures)
 
     def split(self, columns: Sequence[Tensor]) -> tuple[MemberOutput, ...]:
         """Each member's raw outputs, from the columns (N, C) of each group of them."""
@@ -276,21 +277,6 @@ class GroupNetwork(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         maps = self.trunk(crops)
         return torch.cat([top.outputs(maps) for top in self.tops], 1)
-
-
-def _repeated(
-    first: MemberOutput, seen: Tensor, output: MemberOutput, scale: float
-) -> MemberOutput:
-    """A member's output that repeats the first one's for regions that it has not seen; `scale`
-    brings its logits to the other temperature.
-    """
-    said = first._replace(logits=first.logits * scale)
-    return MemberOutput(
-        *(
-            torch.where(seen[:, None], mine, theirs) if mine.shape[1] else mine
-            for mine, theirs in zip(output, said, strict=True)
-        )
-    )
 
 
 def _together(members: Sequence[Member], precision: Precision) -> list[tuple[int, ...]]:
