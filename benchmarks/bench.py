@@ -19,6 +19,7 @@ FIGURES = Path(__file__).parent
 PAGE = FIGURES.parent / "docs" / "speed.md"
 # Sections of the page, by command.
 TITLES = {
+    "detection": "Where the time of a detection goes",
     "selective-search": "Selective search beside OpenCV's",
     "classifier": "Inference beside torch as it comes",
     "engines": "Other engines beside torch",
@@ -63,6 +64,28 @@ def classifier(
         measure(bundle_of(weights), photographs, crops=crops, rounds=rounds,
                 threads=threads or usable_cores()),
     )  # fmt: skip
+
+
+@app.command()
+def detection(
+    weights: Bundle = None,
+    photographs: Photographs = EXAMPLES,
+    images: Annotated[int, typer.Option(min=1, help="Number of them.")] = 20,
+    rounds: Rounds = 3,
+    threads: Threads = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    out: Out = FIGURES,
+) -> None:
+    """Stages of a photograph against their floors, growth, and a folder's images a second."""
+    from benches.detection import measure
+
+    from detector.hardware import usable_cores, use_device
+
+    found = measure(
+        weights, photographs, images=images, rounds=rounds, threads=threads or usable_cores(),
+        device=use_device(device),
+    )  # fmt: skip
+    report("detection", out, found)
 
 
 @app.command()

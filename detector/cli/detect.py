@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,6 +87,7 @@ def main(
         threads=threads, settings=given, proposals=proposals, batch_size=chosen.batch_size,
         engine=chosen.engine,
     )  # fmt: skip
+    detector = replace(detector, budget=chosen.budget)
     boxes = foreign_boxes(chosen, records, detector)
     detector = boxes.opinion.detector if boxes else detector
     loaded = time.perf_counter()

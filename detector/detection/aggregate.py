@@ -118,6 +118,28 @@ def class_scores(
     return scores
 
 
+def likely(first: MemberOutput, temperature: float, threshold: float) -> Tensor:
+    """True (N,) for regions to which the first member gives a class at least `threshold`."""
+    return (class_scores([first], [temperature])[:, :-1] >= threshold).any(1)
+
+
+def repeating_first(
+    outputs: Sequence[MemberOutput], seen: Tensor, temperatures: Sequence[float]
+) -> tuple[MemberOutput, ...]:
+    """The members' outputs with those of the first in all rows that the others have not `seen`
+    (N,), so that their mean is its own.
+    """
+    first, *others = outputs
+    changed = []
+    for output, temperature in zip(others, temperatures[1:], strict=True):
+        scale = temperature / temperatures[0]  # the softmax divides it away
+        theirs = first._replace(logits=scale * first.logits)
+        pairs = zip(output, theirs, strict=True)
+        rows = (torch.where(seen[:, None], a, b) if a.shape[1] else a for a, b in pairs)
+        changed.append(MemberOutput(*rows))
+    return first, *changed
+
+
 def softmax_of(
     logits: Sequence[Tensor], temperatures: Sequence[float], log_odds: Array | None = None
 ) -> Tensor:

@@ -48,6 +48,9 @@ class Detector:
     temperatures  one for each member; the members' own if not given
     chunk         regions, of one or several images, that are cropped and classified at a time;
                   None: 128 on the CPU, 1024 elsewhere, and fewer where memory runs out
+    budget        seconds for each image: its best ranked regions are classified until they are
+                  spent, one batch at least. Only their number depends on the time: as many by
+                  `max_proposals` give the same result
     """
 
     proposer: Proposer
@@ -58,6 +61,7 @@ class Detector:
     temperatures: tuple[float, ...] = ()
     device: torch.device = _CPU
     threads: int = 1
+    budget: float | None = None
     chunk: InitVar[int | None] = None
     shared_chunk: Chunk | None = None  # of the detector that this one is made from
     batches: RegionBatches = field(init=False)
@@ -74,10 +78,14 @@ class Detector:
             "temperatures": tuple(self.temperatures) or self.ensemble.temperatures,
             "device": device,
             "threads": threads,
-            "batches": RegionBatches(self.ensemble, device, threads, self.shared_chunk),
         }
         for name, value in checked.items():  # frozen, since any number of threads may share it
             object.__setattr__(self, name, value)
+        batches = RegionBatches(
+            self.ensemble, device, threads, self.shared_chunk, self.temperatures,
+            self.budget, self.settings.cascade,
+        )  # fmt: skip
+        object.__setattr__(self, "batches", batches)
         if self.ensemble.num_outputs != len(self.classes) + 1:
             raise ValueError(
                 f"{len(self.classes)} classes need {len(self.classes) + 1} outputs (background is"

@@ -17,6 +17,8 @@ from detector.detection.aggregate import (
     MIN_TEMPERATURE,
     MemberOutput,
     class_scores,
+    likely,
+    repeating_first,
 )
 from detector.errors import SettingsError
 from detector.heads import NO_HEADS, Heads
@@ -94,6 +96,7 @@ class Ensemble:
 
     engine       runs the networks in place of torch (engines.py), and does not give features
     engine_name  with its version, where that is not torch
+    at_once      crops that the workers compute at a time
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class Ensemble:
                 f"batch_size is {size} and workers {workers}; both must be at least 1,"
                 " and None is the usual number"
             )
+        self.at_once = size * workers  # crops
         self.groups = [
             _group(self.members, positions, precision, device, size, workers, plain=bool(engine))
             for positions in _together(self.members, precision)
@@ -156,6 +160,27 @@ class Ensemble:
         """Each member's raw outputs for crops {spec: (N, 3, S, S)}."""
         return self.split(self._run(crops, _Top.outputs))
 
+    def cascade(
+        self, crops: Mapping[CropSpec, Tensor], temperatures: Sequence[float], threshold: float
+    ) -> tuple[MemberOutput, ...]:
+        """The outputs as of `forward`, but members after the first count only for regions to which
+        it gives a class at least `threshold`. For the others they repeat its outputs, so that the
+        mean is its own.
+        """
+        lead = next(group for group in self.groups if group.tops[0].position == 0)
+        (values,) = self._run(crops, _Top.outputs, [lead])
+        widths = list(lead.tops[0].widths)
+        first = MemberOutput(*values[:, : sum(widths)].split(widths, 1))
+        seen = likely(first, temperatures[0], threshold)
+        chosen = {spec: batch[seen.to(batch.device)] for spec, batch in crops.items()}
+        others = [group for group in self.groups if group is not lead]
+        columns = {lead: values}
+        for group, some in zip(others, self._run(chosen, _Top.outputs, others), strict=True):
+            columns[group] = some.new_zeros(len(seen), some.shape[1])
+            columns[group][seen] = some
+        outputs = self.split([columns[group] for group in self.groups])
+        return repeating_first(outputs, seen, temperatures)
+
     def split(self, columns: Sequence[Tensor]) -> tuple[MemberOutput, ...]:
         """Each member's raw outputs, from the columns (N, C) of each group of them."""
         outputs = self._of_members(columns, lambda top: sum(top.widths))
@@ -170,8 +195,9 @@ class Ensemble:
         return [values for _, values in outputs]
 
     def _run(
-        self, crops: Mapping[CropSpec, Tensor], function: Callable[[_Top, Tensor], Tensor]
-    ) -> list[Tensor]:
+        self, crops: Mapping[CropSpec, Tensor], function: Callable[[_Top, Tensor], Tensor],
+        groups: Sequence[_Group] | None = None,
+    ) -> list[Tensor]:  # fmt: skip
         """Apply `function` to the members: the columns (N, C) of each group."""
         for spec in self.crop_specs:
             size = spec.size
@@ -179,7 +205,7 @@ class Ensemble:
                 raise ValueError(f"crops of shape (N, 3, {size}, {size}) are needed under {spec}")
         return [
             group.batches(crops[group.spec], partial(group.columns, function))
-            for group in self.groups
+            for group in (self.groups if groups is None else groups)
         ]
 
     def _of_members(

@@ -95,12 +95,18 @@ class _Waiting:
 class RegionBatches:
     """Crops regions and runs an ensemble on them, `chunk` at a time, of as many images as it
     takes.
+
+    budget   seconds of an image, after which the regions that are left are dropped
+    cascade  members after the first see regions that have at least this score (ensemble.py)
     """
 
     ensemble: Ensemble
     device: torch.device
     threads: int
     chunk: Chunk
+    temperatures: tuple[float, ...]
+    budget: float | None = None
+    cascade: float | None = None
 
     def run(self, jobs: Iterable[tuple[Job, Proposals]]) -> Iterator[ClassifiedImage]:
         """Yield each job in turn, with the outputs for all of its proposals."""
@@ -116,18 +122,32 @@ class RegionBatches:
                 )
             check_near(proposals)
             waiting.append(_Waiting(job, proposals, job.seconds))
-            missing += len(proposals)
+            if self.budget is None:
+                missing += len(proposals)
+            else:
+                self._spend(self.budget, waiting[-1])
             while missing >= self.chunk.size:
                 missing -= self._classify_chunk(waiting)
-                yield from self._finished(waiting)
+            yield from self._finished(waiting)
         while missing:
             missing -= self._classify_chunk(waiting)
         yield from self._finished(waiting)
 
-    def _classify_chunk(self, waiting: Iterable[_Waiting]) -> int:
-        """Classify the next chunk of regions; returns their number."""
+    def _spend(self, budget: float, one: _Waiting) -> None:
+        """Classify the best regions of an image, a batch of all workers at a time, as long as the
+        next one will probably end within the budget; the others are dropped.
+        """
+        last = 0.0
+        while one.done < len(one.proposals) and (not one.done or one.seconds + last <= budget):
+            before = one.seconds
+            self._classify_chunk([one], self.ensemble.at_once)
+            last = one.seconds - before
+        one.proposals = one.proposals[: one.done]
+
+    def _classify_chunk(self, waiting: Iterable[_Waiting], most: int | None = None) -> int:
+        """Classify the next chunk of regions, at most `most`; returns their number."""
         parts: list[tuple[_Waiting, slice]] = []
-        room = size = self.chunk.size
+        room = size = min(self.chunk.size, most or self.chunk.size)
         for one in waiting:
             take = min(room, len(one.proposals) - one.done)
             if take:
@@ -149,8 +169,8 @@ class RegionBatches:
             self.chunk.halve(size)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            return self._classify_chunk(waiting)
-        outputs = self.ensemble.forward(crops)
+            return self._classify_chunk(waiting, most)
+        outputs = self._forward(crops)
         count = size - room
         each = (time.perf_counter() - started) / max(1, count)
         at = 0
@@ -159,6 +179,11 @@ class RegionBatches:
             one.parts.append(tuple(output.rows(slice(at, end)) for output in outputs))
             one.done, one.seconds, at = rows.stop, one.seconds + each * (end - at), end
         return count
+
+    def _forward(self, crops: dict[CropSpec, torch.Tensor]) -> tuple[MemberOutput, ...]:
+        if self.cascade is None:
+            return self.ensemble.forward(crops)
+        return self.ensemble.cascade(crops, self.temperatures, self.cascade)
 
     def _crops(self, parts: Sequence[tuple[_Waiting, slice]], spec: CropSpec) -> torch.Tensor:
         made = [

@@ -219,6 +219,16 @@ def test_thresholds_and_limits_are_obeyed(bundle, photos, tmp_path):
     assert json.loads((out / "detections.json").read_text()) == []
 
 
+def test_a_budget_that_is_too_short_still_sees_a_batch(bundle, photos, tmp_path):
+    hurried, fewer = tmp_path / "hurried", tmp_path / "fewer"
+    given = ("--set", "batch_size=3", "--threads", 1, "--quiet")
+    assert _detect(bundle, photos, "--budget", "1e-6", *given, "--out", hurried) == 0
+    assert [one["proposals"] for one in _run(hurried)["inputs"]] == [3] * 3
+    assert _detect(bundle, photos, "--max-proposals", 3, *given, "--out", fewer) == 0
+    results = [(out / "detections.json").read_bytes() for out in (hurried, fewer)]
+    assert results[0] == results[1]
+
+
 def test_equal_names_in_different_folders_do_not_overwrite_each_other(bundle, tmp_path, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -379,3 +379,28 @@ def test_crops_that_do_not_fit_are_taken_in_smaller_chunks(monkeypatch):
     limit = 0
     with pytest.raises(MemoryError, match="one crop at a time"):
         _detector()(_half_white())
+
+
+def test_a_spent_budget_leaves_the_best_regions_as_max_proposals_would() -> None:
+    def regions(image: Array) -> Proposals:
+        height, width = image.shape[:2]
+        columns = np.linspace(0, width - 10, 7)
+        boxes = [[left, 0, left + 10, height] for left in columns]
+        return Proposals(boxes, (height, width))
+
+    image = _half_white()
+    detect = replace(_detector(score_threshold=0.01), proposer=regions)
+    batch = detect.ensemble.at_once
+    assert 0 < batch < 7
+    every = detect.predict(image, regions(image))
+    for seconds, count in ((1e-9, batch), (1e9, 7)):
+        hurried = replace(detect, budget=seconds)
+        scored = hurried.predict(image, regions(image))
+        assert len(scored.proposals) == count
+        assert np.array_equal(scored.scores, every.scores[:count])
+        fewer = replace(
+            detect, settings=DetectionSettings(score_threshold=0.01, max_proposals=count)
+        )
+        assert hurried(image).boxes.tolist() == fewer(image).boxes.tolist()
+    assert [len(one) for one in replace(detect, budget=1e-9).detect_many([image] * 3)]
+    assert len(replace(detect, budget=1e-9).predict(image, regions(image)[:0]).scores) == 0

@@ -152,6 +152,14 @@ def test_a_torch_without_the_fused_convolutions_is_slower_and_says_so_once(bundl
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_a_processor_without_bfloat16_is_no_reason_for_another_torch(bundle, monkeypatch):
+    monkeypatch.setattr(
+        operators, "_probe_fused_convolution", lambda dtype: dtype != torch.bfloat16
+    )
+    operators._warn_of_slower.cache_clear()
+    load_detector(bundle, precision="bfloat16")  # warnings are errors here
+
+
 @pytest.mark.skipif(not int8.runs_in_8_bits("cpu"), reason="no exact 8-bit products here")
 def test_a_torch_without_8_bit_convolutions_takes_the_fastest_it_has(bundle, monkeypatch):
     monkeypatch.setattr(torch.ops.onednn, "qconv_pointwise", _lacking)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from detector.detection.aggregate import class_scores
 from detector.detection.ensemble import CropSpec, Ensemble, Member, SharedTrunk
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
+from detector.models.inference.prepare import FixedBatches
 from detector.models.input_normalisation import HALF, Normalisation
 from detector.models.split import Trunk
 
@@ -133,3 +135,39 @@ def test_a_common_trunk_that_takes_other_inputs_runs_by_itself():
     apart = [Ensemble([Member(one, 64, normalisation=m.normalisation)])(crops) for m in members]
     assert not torch.allclose(apart[0], apart[1])
     torch.testing.assert_close(Ensemble(members)(crops), sum(apart) / 2, rtol=1e-5, atol=1e-6)
+
+
+class Brightness(nn.Module):
+    """The mean of a crop, scaled, as the first of two logits."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.classifier = nn.Linear(1, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = self.scale * x.mean((1, 2, 3))
+        return torch.stack([mean, torch.zeros_like(mean)], 1)
+
+
+@pytest.mark.parametrize(("threshold", "likely"), [(0.0, 3), (0.5, 2), (0.99, 0)])
+def test_members_after_the_first_see_only_regions_that_it_finds_likely(
+    threshold, likely, monkeypatch
+):
+    spec = CropSpec(8)
+    crops = {spec: torch.tensor([2.0, 1.0, -2.0]).reshape(3, 1, 1, 1).expand(3, 3, 8, 8)}
+    both = Ensemble([Member(Brightness(scale), 8) for scale in (1.0, 3.0)], batch_size=1)
+    alone = Ensemble([Member(Brightness(1.0), 8)], batch_size=1)
+    looked, run = [], FixedBatches.__call__
+
+    def watched(self, crops, function=None):
+        looked.append((self is both.groups[1].batches, len(crops)))
+        return run(self, crops, function)
+
+    monkeypatch.setattr(FixedBatches, "__call__", watched)
+    temperatures = [1.0, 2.0]
+    found = class_scores(both.cascade(crops, temperatures, threshold), temperatures)
+    assert looked == [(False, 3), (True, likely)]
+    every = class_scores(both.forward(crops), temperatures)
+    assert torch.equal(found[:likely], every[:likely])
+    torch.testing.assert_close(found[likely:], alone(crops)[likely:])

@@ -52,6 +52,7 @@ def key_of(
             "device": detector.device.type,
             "batch": [one.batches.batch_size for one in detector.ensemble.groups],
             "settings": detector.settings.model_dump(mode="json"),
+            "budget": detector.budget,
             "proposals": regions,
         }
     )[:32]

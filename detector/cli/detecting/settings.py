@@ -7,10 +7,11 @@ from pydantic import Field, field_validator
 
 from detector.detection.settings import DetectionSettings, FusionSettings
 from detector.results.label_files import label_formats
+from detector.settings import Seconds
 
 # Settings of proposals and of suppression: another detector's boxes have had both.
 OF_PROPOSALS = (
-    "max_proposals", "tile", "tile_overlap", "nms_threshold", "class_agnostic_nms", "voting_iou",
+    "max_proposals", "budget", "tile", "tile_overlap", "nms_threshold", "class_agnostic_nms", "voting_iou",
     "max_detections", "proposals",
 )  # fmt: skip
 
@@ -27,6 +28,11 @@ class DetectSettings(DetectionSettings, FusionSettings):
     format: tuple[str, ...] = ()
     """Label files to correct in a labelling tool, in --out/FORMAT: yolo, voc-xml, coco-instances,
     labelme, label-studio, cvat; several with commas between them.
+    """
+    budget: Seconds | None = None
+    """Time for each image, such as 0.5s: its best regions are classified until it is spent, one
+    batch at least; null is all of them. detections.json is then as with max_proposals=N, the number
+    of regions that run.json says.
     """
     batch_size: int | None = Field(None, ge=1)
     """Crops in one pass; null is 8 on a CPU, 128 elsewhere."""

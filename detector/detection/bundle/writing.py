@@ -203,9 +203,10 @@ def _text(manifest: BundleManifest) -> str:
     """Write a manifest as JSON, without the fields of parts that the bundle does not have."""
     origin = manifest.provenance
     empty = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
-    unused = {"class_agnostic_nms"} if manifest.thresholds.class_agnostic_nms is None else set()
-    if manifest.thresholds.tile is None:
-        unused |= {"tile", "tile_overlap"}
+    newer = ("class_agnostic_nms", "cascade", "tile")
+    unused = {name for name in newer if getattr(manifest.thresholds, name) is None}
+    if "tile" in unused:
+        unused.add("tile_overlap")
     excluded: dict[str, Any] = {"provenance": empty, "thresholds": unused}
     if not manifest.heads:
         excluded["heads"] = True

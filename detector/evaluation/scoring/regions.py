@@ -61,11 +61,14 @@ def region_store(
     proposals  hash of the settings of the regions, if the detector's own proposer did not make them
     """
     members, settings = len(detector.ensemble.members), detector.settings
+    arithmetic = detector.ensemble.arithmetic
+    if settings.cascade is not None:
+        arithmetic += f", cascade {settings.cascade} at {detector.temperatures[0]}"
     heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression, members=members)
     parts = parts_of(
         manifest, members, heads,
         proposals=proposals or settings_hash(describe(detector.search)),
-        precision=detector.ensemble.arithmetic, device=detector.device.type,
+        precision=arithmetic, device=detector.device.type,
     )  # fmt: skip
     return RegionStore(folder, parts)
 

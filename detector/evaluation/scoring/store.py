@@ -88,7 +88,7 @@ def _network(manifest: BundleManifest, member: int, precision: str) -> dict[str,
     if entry.trunk is not None:
         owner = manifest.members[entry.trunk.member]
         chosen["trunk"] = {"after": entry.trunk.after, "sha256": owner.sha256}
-    if precision == "int8":
+    if precision.startswith("int8"):
         chosen["activation_ranges"] = entry.activation_ranges
     return chosen
 

@@ -90,7 +90,8 @@ def _has_fused_convolution(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     works = _probe_fused_convolution(weight.dtype)
-    if not works:
+    # In bfloat16 it is the processor that lacks them, and nothing to tell.
+    if not works and weight.dtype == torch.float32:
         _warn_of_slower()
     return works
 

@@ -1,0 +1,167 @@
+"""What fewer regions, and fewer members for most of them, cost in mAP and save in time.
+
+    python experiments/speed_curve.py --data DATA/voc2012_sample --split val --out runs/curve
+
+Each region is classified once by all members; every other setting is computed from that. Seconds
+are of one photograph, from the measured cost of the search and of a region in each member, in this
+run. Differences are paired over the images (bootstrap), against all regions and all members. The
+outputs stay in --out, so that a second run takes seconds.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from detector.cli import options as option
+from detector.cli.app import exclusive_out, members_of, new_app, run_tool
+from detector.datasets import read_dataset
+from detector.detection.aggregate import RegionOutputs, likely, repeating_first
+from detector.detection.bundle import read_manifest
+from detector.detection.detector import Detector
+from detector.detection.forward import Job
+from detector.detection.load import SHIPPED, load_detector
+from detector.errors import ImageError
+from detector.evaluation import Interval, compare
+from detector.evaluation.scoring.regions import forward_dataset, region_store
+from detector.images.decoding import read_image
+
+app = new_app(__doc__ or "")
+
+
+class Costs(NamedTuple):
+    """Seconds of the search of an image, and of one region in 1, 2, ... members."""
+
+    search: float
+    region: Sequence[float]
+
+    def of(self, regions: float, members: int, seen: float = 1.0) -> float:
+        """Seconds of an image, if members after the first see a share of the regions."""
+        later = self.region[members - 1] - self.region[0]
+        return self.search + regions * (self.region[0] + seen * later)
+
+
+class Row(NamedTuple):
+    """One setting, its mAP, and the difference from everything."""
+
+    kind: str
+    regions: int
+    seconds: float
+    mean_ap: float
+    difference: Interval
+
+    def __str__(self) -> str:
+        low, middle, high = (
+            f"{100 * one:+.1f}"
+            for one in (self.difference.low, self.difference.estimate, self.difference.high)
+        )
+        return (
+            f"{self.kind:26} {self.regions:4} regions {self.seconds:6.2f} s  mAP"
+            f" {100 * self.mean_ap:4.1f}, difference {middle} ({low} to {high})"
+        )
+
+
+@app.command()
+@exclusive_out
+def main(
+    data: option.Data, split: option.Split = None,
+    weights: Annotated[Path, typer.Option()] = SHIPPED, ensemble: option.Ensemble = "all",
+    images: option.SomeImages = None,
+    regions: Annotated[str, typer.Option(help="Numbers of regions.")] = "16,32,64,128,300",
+    cascades: Annotated[str, typer.Option(help="Thresholds.")] = "0.01,0.05,0.1,0.2",
+    timed: Annotated[int, typer.Option(min=1, help="Images whose time is taken.")] = 5,
+    threads: option.Threads = None, out: Annotated[Path, typer.Option()] = Path("runs/curve"),
+) -> int:  # fmt: skip
+    """mAP against seconds for one bundle."""
+    dataset = read_dataset(data, split)
+    dataset = dataset if images is None else dataset.subset(images)
+    manifest, numbers = read_manifest(weights), sorted(map(int, regions.split(",")))
+    given = {"score_threshold": 0.01, "max_proposals": numbers[-1]}
+    detectors = [
+        load_detector(weights, device="auto", members=count + 1, settings=given, threads=threads)
+        for count in range(members_of(ensemble) or len(manifest.members))
+    ]
+    full = detectors[-1]
+    dataset = dataset.with_classes(full.classes)
+    store = region_store(out / "scores", full, manifest)
+    outputs = {}
+    for sample, found in forward_dataset(full, dataset, store, label="regions", quiet=False):
+        if not isinstance(found, ImageError):
+            outputs[sample.image_id] = found
+    costs = measured(detectors, [sample.path for sample in dataset.samples[:timed]])
+    everything = {name: full.detections(found) for name, found in outputs.items()}
+    rows = []
+    for members, detector in enumerate(detectors, 1):
+        for threshold in [None, *map(float, cascades.split(","))] if members > 1 else [None]:
+            for number in numbers if threshold is None else numbers[-1:]:
+                results, shares = {}, []
+                for name, found in outputs.items():
+                    some, share = reduced(found, number, members, threshold, detector)
+                    results[name] = detector.detections(some)
+                    shares.append(share)
+                judged = compare(dataset, everything, results)
+                kind = f"{members} of {len(detectors)} members"
+                kind += "" if threshold is None else f" from {threshold:g}"
+                seconds = costs.of(number, members, sum(shares) / len(shares))
+                rows.append(Row(kind, number, seconds, judged.second.estimate, judged.difference))
+                print(rows[-1], flush=True)
+    draw(rows, out / "speed_curve.png")
+    print(f"wrote {out / 'speed_curve.png'}")
+    return 0
+
+
+def reduced(
+    found: RegionOutputs, number: int, members: int, threshold: float | None, detector: Detector
+) -> tuple[RegionOutputs, float]:
+    """The outputs with fewer regions and members, and the share that later members see."""
+    outputs = tuple(output.rows(slice(number)) for output in found.outputs[:members])
+    share = 1.0
+    if threshold is not None:
+        seen = likely(outputs[0], detector.temperatures[0], threshold)
+        outputs = repeating_first(outputs, seen, detector.temperatures)
+        share = float(seen.float().mean())
+    return RegionOutputs(found.proposals[:number], outputs), share
+
+
+def measured(detectors: Sequence[Detector], paths: Sequence[Path]) -> Costs:
+    """The costs on some images, after one that is not counted."""
+    search, region = 0.0, [0.0] * len(detectors)
+    for turn, path in enumerate([paths[0], *paths]):
+        image = read_image(path)
+        started = time.perf_counter()
+        proposals = detectors[0].propose(image)
+        taken = time.perf_counter() - started
+        each = []
+        for detector in detectors:
+            (done,) = detector.stream([Job(image, proposals)])
+            each.append(done.seconds / len(proposals))
+        if turn:
+            search += taken / len(paths)
+            region = [old + new / len(paths) for old, new in zip(region, each, strict=True)]
+    return Costs(search, region)
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """mAP against seconds, one line for each number of members, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    kinds = ("" if "from" in row.kind else row.kind for row in rows)
+    for kind in dict.fromkeys(kinds):
+        mine = [row for row in rows if row.kind == kind or (not kind and "from" in row.kind)]
+        axes.plot(
+            [row.seconds for row in mine], [100 * row.mean_ap for row in mine], "o-",
+            label=kind or "cascade",
+        )  # fmt: skip
+    axes.set(xscale="log", xlabel="seconds a photograph", ylabel="mAP")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    run_tool(app, sys.argv[1:])
