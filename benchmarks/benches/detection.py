@@ -7,6 +7,7 @@ both rates are measured in the same run. A multiply-add is two operations.
 
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def measure(
     stages, limit = _stages(folder, detectors, pictures[0], rounds, device)
     rates = {}
     for members, detect in detectors.items():
-        taken = seconds(lambda detect=detect: list(detect.detect_many(pictures)))[0]
+        taken = seconds(partial(list, detect.detect_many(pictures)))[0]
         rates[f"{members} of {count}"] = {
             "images a second": round(len(pictures) / taken, 2),
             "seconds an image": round(taken / len(pictures), 3),
@@ -124,17 +125,22 @@ def _growth(detectors: dict[int, Detector], image: Array, rounds: int) -> dict[s
     """Milliseconds of a photograph by regions, by pixels, and by members."""
     detect = detectors[1]
     every = detect.propose(image)
-    ways: dict[str, Callable[[Any], object]] = {}
+    calls: dict[str, Callable[[], object]] = {}
     for number in REGIONS:
-        ways[f"{number} regions"] = lambda _, n=number: detect.score(image, every[:n])
+        calls[f"{number} regions"] = partial(detect.score, image, every[:number])
     for scale in SCALES:
         pixels = cv2.resize(image, None, fx=scale, fy=scale)
         name = f"search in {pixels.shape[1]} x {pixels.shape[0]}"
-        ways[name] = lambda _, pixels=pixels: detect.propose(pixels)
+        calls[name] = partial(detect.propose, pixels)
     for members, one in detectors.items():
-        ways[f"{members} members, {len(every)} regions"] = lambda _, d=one: d.score(image, every)
+        calls[f"{members} members, {len(every)} regions"] = partial(one.score, image, every)
+    ways = {name: partial(_call, run) for name, run in calls.items()}
     times = by_turns(ways, [None], rounds)
     return {name: {"ms": median(1000 * taken[:, 0], 1)} for name, taken in times.items()}
+
+
+def _call(run: Callable[[], object], _: Any) -> object:
+    return run()
 
 
 def _rates(precision: str, device: torch.device, rounds: int) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from detector.settings import Seconds
 
 # Settings of proposals and of suppression: another detector's boxes have had both.
 OF_PROPOSALS = (
-    "max_proposals", "budget", "tile", "tile_overlap", "nms_threshold", "class_agnostic_nms", "voting_iou",
-    "max_detections", "proposals",
+    "max_proposals", "budget", "tile", "tile_overlap", "nms_threshold", "class_agnostic_nms",
+    "voting_iou", "max_detections", "proposals",
 )  # fmt: skip
 
 
