@@ -87,8 +87,6 @@ def test_mistakes_end_in_at_most_three_lines_and_write_no_bundle(
 def test_missing_classes_are_told_before_any_feature_is_made(
     voc, bundle, tmp_path, capsys, monkeypatch, gone
 ):
-    from detector.training.heads import fitting
-
     shutil.copytree(voc, tmp_path / "voc")
     for path in (tmp_path / "voc" / "Annotations").iterdir():
         change = {
@@ -100,7 +98,7 @@ def test_missing_classes_are_told_before_any_feature_is_made(
     def no_network(*_: object) -> None:
         raise AssertionError("the network is not needed to see it")
 
-    monkeypatch.setattr(fitting, "load", no_network)
+    monkeypatch.setattr("detector.training.heads.fit_heads.load", no_network)
     where = ("--split", "train", "--out", tmp_path / "new")
     assert exit_code(tmp_path / "voc", bundle, *where) == 3
     assert "no objects of dog (1 of 2 classes)" in capsys.readouterr().err

@@ -761,7 +761,6 @@ def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_ou
     tmp_path: Path, capsys, monkeypatch
 ):
     from detector.cli.app import run_tool
-    from detector.training.regions import choosing
 
     toy = write_squares(tmp_path / "toy", images=60)
     small = settings(
@@ -799,7 +798,8 @@ def test_the_shortest_command_fits_temperature_and_threshold_on_what_it_holds_ou
         assert made.thresholds.score_threshold == recipe["threshold"]
     before = (tmp_path / "run" / "bundle" / "bundle.json").read_bytes()
     with monkeypatch.context() as patch:  # again: nothing is timed or left to do
-        patch.setattr(choosing, "measure_costs", lambda *_: pytest.fail("its choices are kept"))
+        costs = "detector.training.regions.auto_settings.measure_costs"
+        patch.setattr(costs, lambda *_: pytest.fail("its choices are kept"))
         run(tmp_path / "run")
     assert (tmp_path / "run" / "bundle" / "bundle.json").read_bytes() == before
     assert "held_out" not in run(tmp_path / "all", "--set", "held_out=0", "--quiet")
