@@ -19,6 +19,7 @@ from detector.proposals.selective_search.numba import grouping as numba_grouping
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
 from detector.proposals.selective_search.superpixels import (
+    ColourSpace,
     Superpixels,
     describe,
     prepare,
@@ -107,7 +108,12 @@ def _wave(
     starts = list(dict.fromkeys(start_of.values()))
     with ExitStack() as stack:
         workspaces = {name: stack.enter_context(buffer_pool.borrowed()) for name in colours}
-        spaces = each(lambda name: prepare(image, name, settings.sigma, workspaces[name]), colours)
+
+        def prepare_for_all(name: ColourName) -> ColourSpace:
+            ks = [k for space, k, _ in starts if space == name]
+            return prepare(image, name, settings.sigma, ks, workspaces[name])
+
+        spaces = each(prepare_for_all, colours)
 
         def segment_from(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
             with buffer_pool.borrowed() as buffers:
