@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from detector.proposals.selective_search import colour, filters, similarity
 from detector.proposals.selective_search.numba import colour as numba_colour
@@ -91,20 +92,26 @@ def _condensed(weights: Array, ks: Sequence[int], workspace: Workspace) -> tuple
     last = workspace.array("last", pixels, np.uint16)
     at = workspace.array("at", 1 << 16, np.int32)
     in_strip = 4 * width * min(rows + 1, height)
-    ids = workspace.array("ids", in_strip, np.uint32)
-    keys = workspace.array("keys", in_strip, np.uint16)
-    rest = workspace.array("rest", weights.size, np.uint32)
-    rest_keys = workspace.array("rest_keys", weights.size, np.uint16)
+    rest, rest_keys = _for_edges("rest", weights.size, np.uint32, workspace)
     used = numba_segmentation.condense(
-        weights, rows, min(ks), max(ks), offset, parent, size, last, at, ids, keys, rest, rest_keys
+        *(weights, rows, min(ks), max(ks), offset, parent, size, last, at),
+        *_for_edges("strip", in_strip, np.uint32, workspace),
+        *(np.zeros(1 << numba_segmentation.SEEN_BITS, np.uint64), rest, rest_keys),
     )
     components = numba_segmentation.number(parent, size, last, name, labels)
-    pairs = workspace.array("pairs", used, np.uint64)
-    pair_keys = workspace.array("pair_keys", used, np.uint16)
+    pairs, pair_keys = _for_edges("pairs", used, np.uint64, workspace)
     numba_segmentation.sort_rest(
         rest[:used], rest_keys[:used], offset, labels, at, pairs, pair_keys
     )
     return labels, size[:components], last[:components], pairs, pair_keys
+
+
+def _for_edges(
+    name: str, count: int, dtype: npt.DTypeLike, workspace: Workspace
+) -> tuple[Array, Array]:
+    # As many as could be needed: pages that are never written cost no memory.
+    weights = workspace.array(f"{name}_keys", count, np.uint16)
+    return workspace.array(name, count, dtype), weights
 
 
 def textures(space: ColourSpace, workspace: Workspace) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from detector.jit import inner, kernel
 from detector.structures import Array
 
+SEEN_BITS = 14  # of a table of pairs of components
 OUTSIDE = 65535  # of an edge that leaves the image, as in filters.py
 UNNAMED = np.uint32(0xFFFFFFFF)
 
@@ -77,6 +78,7 @@ def condense(
     at: Array,
     ids: Array,
     keys: Array,
+    seen: Array,
     rest: Array,
     rest_keys: Array,
 ) -> Any:
@@ -89,6 +91,7 @@ def condense(
     last               buffer for as many uint16
     at                 buffer for (65536,) int32
     ids, keys          buffers for the edges of a strip and of one row: uint32 and uint16
+    seen               (1 << SEEN_BITS,) uint64, all 0
     rest, rest_keys    buffers for all edges: the collected ones, sorted strip by strip
     """
     height, width = weights.shape[1:]
@@ -125,9 +128,14 @@ def condense(
                 size[large] = here + there
                 last[large] = weight
                 continue
+            # Of all edges between two frozen components only the first can matter. A table as small
+            # as this forgets some pairs, which are collected once more.
+            pair = np.uint64(min(root, other)) << np.uint64(32) | np.uint64(max(root, other))
+            place = (pair * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - SEEN_BITS)
             rest[used] = ids[e]
             rest_keys[used] = keys[e]
-            used += pixel >= begin  # the row above was in the strip before
+            used += (seen[place] != pair) & (pixel >= begin)  # above, it was in the strip before
+            seen[place] = pair
             # A component that refuses an edge never grows again, so above `high` nothing is open.
             differs = excess <= high
             size[root] = -abs(here) if differs else here
