@@ -93,7 +93,7 @@ def test_what_several_k_share_is_what_each_of_them_finds(
     monkeypatch.setattr(superpixels, "STRIP_PIXELS", 1)
     monkeypatch.setattr(superpixels, "LEAST_ROWS", rows)
     for number in range(5):
-        assert_same(make(10 * rows + number), "RGB-3-S", "RGB-20-S", "RGB-90-S", min_size=4)
+        assert_same(make(10 * rows + number), "RGB-3-S", "RGB-20-CT", "RGB-90-CT", min_size=4)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5, 2.5])

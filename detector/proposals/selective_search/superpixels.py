@@ -41,6 +41,30 @@ class ColourSpace(NamedTuple):
     pair_keys: Array
 
 
+class Segments(NamedTuple):
+    """Regions of one segmentation, 0, 1, 2 ... by first appearance.
+
+    labels      (H, W) int32
+    regions     their number
+    components  (components,) uint32 the region of each of the colour space's components
+    """
+
+    labels: Array
+    regions: int
+    components: Array
+
+
+class Parts(NamedTuple):
+    """What all segmentations of a colour space leave undivided: histograms are counted here.
+
+    components  (components,) uint32 the part of each of the colour space's components
+    counts      (parts, bins) int32
+    """
+
+    components: Array
+    counts: Array
+
+
 class Superpixels(NamedTuple):
     """Superpixels of a colour space and a k, with one row a region; shared by all similarities."""
 
@@ -114,7 +138,27 @@ def _for_edges(
     return workspace.array(name, count, dtype), weights
 
 
-def textures(space: ColourSpace, workspace: Workspace) -> Array:
+def divide(space: ColourSpace, found: Sequence[Segments], workspace: Workspace) -> Parts:
+    """Count the histograms of the parts of all segmentations of a colour space.
+
+    Textures overwrite the buffers of its edges.
+    """
+    codes = _textures(space, workspace)
+    parts, count = found[0].components.copy(), found[0].regions
+    bits = numba_segmentation.SEEN_BITS
+    for segments in found[1:]:
+        seen = np.full(1 << bits, -1).view(np.uint64)
+        number = np.empty(1 << bits, np.int32)
+        count = numba_segmentation.divide(parts, segments.components, seen, number)
+    labels = _painted(space, parts)
+    counts = np.zeros((count, len(space.planes) * 105), np.int32)
+    signed = workspace.array("signed", (count, len(codes) * 20), np.int32)
+    signed[:] = 0  # a workspace's arrays hold what was there before
+    numba_regions.histograms(labels, space.planes, codes, signed, counts)
+    return Parts(parts, counts)
+
+
+def _textures(space: ColourSpace, workspace: Workspace) -> Array:
     """Texture bins (C * 4, H, W) uint8 of a colour space."""
     count, height, width = space.planes.shape
     bell = filters.gaussian(filters.TEXTURE_SIGMA)
@@ -128,31 +172,32 @@ def textures(space: ColourSpace, workspace: Workspace) -> Array:
     return codes
 
 
-def describe(
-    planes: Array, codes: Array, labels: Array, count: int, workspace: Workspace
-) -> Superpixels:
-    """Measure sizes, boxes, histograms and neighbours of `count` superpixels `labels`."""
+def describe(segments: Segments, parts: Parts) -> Superpixels:
+    """Measure sizes, boxes, histograms and neighbours of superpixels."""
+    labels, count, components = segments
     sizes, boxes = np.empty(count, np.int32), np.empty((count, 4), np.int32)
     numba_regions.outline(labels, sizes, boxes)
-    counts = np.zeros((count, len(planes) * 105), np.int32)
-    signed = workspace.array("signed", (count, len(codes) * 20), np.int32)
-    signed[:] = 0  # a workspace's arrays hold what was there before
-    numba_regions.histograms(labels, planes, codes, signed, counts)
+    region = np.empty(len(parts.counts), np.uint32)
+    region[parts.components] = components
+    counts = np.zeros((count, parts.counts.shape[1]), np.int32)
+    numba_regions.add_rows(parts.counts, region, counts)
     table = numba_regions.neighbours(labels, count)
     # Sorted by (higher, lower): the order of a hash table must not decide ties.
     return Superpixels(labels, sizes, boxes, counts, np.sort(table[table >= 0]))
 
 
-def segment(space: ColourSpace, k: int, least: int, workspace: Workspace) -> tuple[Array, int]:
-    """Segment for one k (in 1/128 grey levels): labels (H, W) int32, and their number.
-
-    Each superpixel has at least `least` pixels.
-    """
-    parent, name = (
-        workspace.array(buffer, len(space.sizes), np.uint32) for buffer in ("parent", "name")
-    )
+def segment(space: ColourSpace, k: int, least: int, workspace: Workspace) -> Segments:
+    """Segment for one k (in 1/128 grey levels): superpixels of at least `least` pixels each."""
+    parent = workspace.array("parent", len(space.sizes), np.uint32)
     numba_segmentation.grow(
         space.pairs, space.pair_keys, k, least, parent, space.sizes.copy(), space.last.copy()
     )
-    regions = np.empty(space.planes.shape[1:], np.int32)
-    return regions, numba_segmentation.relabel(space.labels, parent, name, regions.reshape(-1))
+    components = np.empty(len(parent), np.uint32)
+    regions = numba_segmentation.name_regions(parent, components)
+    return Segments(_painted(space, components), regions, components)
+
+
+def _painted(space: ColourSpace, components: Array) -> Array:
+    labels = np.empty(space.planes.shape[1:], np.int32)
+    numba_segmentation.paint(space.labels, components, labels.reshape(-1))
+    return labels

@@ -65,6 +65,13 @@ def _sort_strip(weights: Array, first: int, end: int, at: Array, ids: Array, key
     return at[OUTSIDE - 1]
 
 
+@inner
+def _place(pair: Any) -> Any:
+    """Place of a pair of uint32 in a table of 1 << SEEN_BITS."""
+    # Fibonacci hashing: 2**64 over the golden ratio spreads neighbouring keys over the table.
+    return (pair * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - SEEN_BITS)
+
+
 @kernel
 def condense(
     weights: Array,
@@ -131,7 +138,7 @@ def condense(
             # Of all edges between two frozen components only the first can matter. A table as small
             # as this forgets some pairs, which are collected once more.
             pair = np.uint64(min(root, other)) << np.uint64(32) | np.uint64(max(root, other))
-            place = (pair * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - SEEN_BITS)
+            place = _place(pair)
             rest[used] = ids[e]
             rest_keys[used] = keys[e]
             used += (seen[place] != pair) & (pixel >= begin)  # above, it was in the strip before
@@ -224,21 +231,44 @@ def grow(
 
 
 @kernel
-def relabel(labels: Array, parent: Array, name: Array, out: Array) -> Any:
-    """Relabel pixels as int32 regions 0, 1, 2 ... by first appearance; return their number.
+def divide(parts: Array, regions: Array, seen: Array, number: Array) -> Any:
+    """Divide parts by regions, both (components,) uint32; return how many there are.
 
-    `name` is a buffer for one number a component. They come by first appearance themselves.
+    `seen`, (1 << SEEN_BITS,) uint64, starts with all bits set; `number` is a buffer for as many
+    int32. Forgotten pairs only divide further.
     """
-    components = len(parent)
-    for c in range(components):
+    used = 0
+    for c in range(len(parts)):
+        pair = np.uint64(parts[c]) << np.uint64(32) | np.uint64(regions[c])
+        place = _place(pair)
+        if seen[place] != pair:
+            seen[place] = pair
+            number[place] = used
+            used += 1
+        parts[c] = number[place]
+    return used
+
+
+@kernel
+def name_regions(parent: Array, name: Array) -> Any:
+    """Name each component's region 0, 1, 2 ... by first appearance; return their number.
+
+    Components are numbered by first appearance themselves.
+    """
+    for c in range(len(parent)):
         name[c] = UNNAMED
     regions = 0
-    for c in range(components):
+    for c in range(len(parent)):
         root = _root(parent, np.uint32(c))
         if name[root] == UNNAMED:
             name[root] = regions
             regions += 1
         name[c] = name[root]
+    return regions
+
+
+@kernel
+def paint(labels: Array, name: Array, out: Array) -> None:
+    """Give each pixel the name of its component, as int32."""
     for pixel in range(len(labels)):
         out[pixel] = name[labels[pixel]]
-    return regions
