@@ -1,5 +1,8 @@
 """The compiled pipeline against the readable one: the same hierarchies, bit for bit."""
 
+from collections.abc import Callable
+from itertools import chain
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
@@ -62,13 +65,13 @@ def drawn(number: int) -> Array:
     return np.ascontiguousarray(image.astype(np.uint8))
 
 
-def assert_same(image: Array, text: str, **changes: object) -> None:
-    strategy = Strategy.model_validate(parse(text))
-    settings = SelectiveSearchSettings(strategies=(strategy,), superpixel_scale=1.0, **changes)
-    (wave,) = engine.hierarchies(image, settings, threads=1, buffer_pool=BufferPool())
-    expected = plain.hierarchy(image, strategy, settings)
-    for name, one, other in zip(expected._fields, wave[0].hierarchy, expected, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=f"{name} of {text}")
+def assert_same(image: Array, *texts: str, **changes: object) -> None:
+    strategies = tuple(Strategy.model_validate(parse(text)) for text in texts)
+    settings = SelectiveSearchSettings(strategies=strategies, superpixel_scale=1.0, **changes)
+    for found in chain(*engine.hierarchies(image, settings, threads=1, buffer_pool=BufferPool())):
+        expected = plain.hierarchy(image, found.strategy, settings)
+        for name, one, other in zip(expected._fields, found.hierarchy, expected, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=f"{name} of {found.strategy}")
 
 
 @pytest.mark.parametrize("number", range(30))
@@ -79,6 +82,18 @@ def test_compiled_and_readable_agree_on_photographs(number: int) -> None:
 @pytest.mark.parametrize("number", range(30))
 def test_compiled_and_readable_agree_on_drawn_images(number: int) -> None:
     assert_same(drawn(number), STRATEGIES[number * 7 % len(STRATEGIES)])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("make", [natural, drawn])
+def test_what_several_k_share_is_what_each_of_them_finds(
+    make: Callable[[int], Array], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In strips of so many rows, whose borders cut through components."""
+    monkeypatch.setattr(superpixels, "STRIP_PIXELS", 1)
+    monkeypatch.setattr(superpixels, "LEAST_ROWS", rows)
+    for number in range(5):
+        assert_same(make(10 * rows + number), "RGB-3-S", "RGB-20-CT", "RGB-90-CT", min_size=4)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5, 2.5])

@@ -1,7 +1,7 @@
 """The compiled pipeline from one image to the hierarchies of all strategies, in parallel threads.
 
-Shared results are computed once: planes, sorted edges and textures for a colour space; superpixels,
-neighbours and histograms for a colour space and a k. The threads run kernels that release the GIL;
+Shared results are computed once: planes, common joins, textures and histograms for a colour space;
+superpixels and neighbours for a colour space and a k. The threads run kernels that release the GIL;
 each writes only its own arrays, so their number changes nothing but the time.
 """
 
@@ -19,11 +19,14 @@ from detector.proposals.selective_search.numba import grouping as numba_grouping
 from detector.proposals.selective_search.settings import SelectiveSearchSettings
 from detector.proposals.selective_search.strategies import Strategy
 from detector.proposals.selective_search.superpixels import (
+    ColourSpace,
+    Parts,
+    Segments,
     Superpixels,
     describe,
+    divide,
     prepare,
     segment,
-    textures,
 )
 from detector.proposals.selective_search.workspace import BufferPool
 from detector.structures import Array
@@ -107,22 +110,30 @@ def _wave(
     starts = list(dict.fromkeys(start_of.values()))
     with ExitStack() as stack:
         workspaces = {name: stack.enter_context(buffer_pool.borrowed()) for name in colours}
-        spaces = each(lambda name: prepare(image, name, settings.sigma, workspaces[name]), colours)
 
-        def segment_from(start: tuple[ColourName, int, int]) -> tuple[Array, int]:
+        def prepare_for_all(name: ColourName) -> ColourSpace:
+            ks = [k for space, k, _ in starts if space == name]
+            return prepare(image, name, settings.sigma, ks, workspaces[name])
+
+        spaces = each(prepare_for_all, colours)
+
+        def segment_from(start: tuple[ColourName, int, int]) -> Segments:
             with buffer_pool.borrowed() as buffers:
                 return segment(spaces[start[0]], *start[1:], buffers)
 
+        def divide_space(name: ColourName) -> Parts:
+            found = [segments[start] for start in starts if start[0] == name]
+            return divide(spaces[name], found, workspaces[name])
+
         def describe_segments(start: tuple[ColourName, int, int]) -> Superpixels:
-            name, (labels, count) = start[0], segments[start]
-            with buffer_pool.borrowed() as buffers:
-                superpixels = describe(spaces[name].planes, codes[name], labels, count, buffers)
-            return superpixels._replace(labels=_compact(labels, count))
+            superpixels = describe(segments[start], parts[start[0]])
+            return superpixels._replace(
+                labels=_compact(superpixels.labels, segments[start].regions)
+            )
 
         wide = image.shape[0] * image.shape[1] > ABREAST
         segments = (_one_by_one if wide else each)(segment_from, starts)
-        # Textures overwrite the edges, which the segmentations have read by now.
-        codes = each(lambda name: textures(spaces[name], workspaces[name]), colours)
+        parts = each(divide_space, colours)
         leaves = each(describe_segments, starts)
 
     def group_job(strategy: Strategy) -> StrategyResult:

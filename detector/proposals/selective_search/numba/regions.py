@@ -127,3 +127,12 @@ def histograms(labels: Array, planes: Array, codes: Array, signed: Array, out: A
                 behind += signed[r, 20 * j + 9 - i]
             out[r, start] = both - ahead
             out[r, start + 40] = both - behind
+
+
+@kernel
+def add_rows(rows: Array, targets: Array, out: Array) -> None:
+    """Add each row to row `targets[i]` of `out`."""
+    for i in range(len(rows)):
+        row, target = rows[i], out[targets[i]]
+        for j in range(len(row)):
+            target[j] += row[j]
