@@ -24,6 +24,7 @@ from unittest.mock import patch
 import numpy as np
 import typer
 
+from detector.cli import options as option
 from detector.cli.app import new_app, run_tool
 from detector.datasets import Dataset, read_dataset
 from detector.detection.bundle import load_bundle, read_manifest
@@ -172,11 +173,13 @@ def compare_trainings(
     data: Data, name: Names, draws: Draws = 3, train: Train = "train", test: Test = "test",
     weights: Weights = SHIPPED, sizes: Annotated[str, typer.Option()] = "10,50",
     budget: Annotated[str, typer.Option(help="Time for each training.")] = "1m",
+    images: option.SomeImages = None,
 ) -> None:  # fmt: skip
     """AP of `train regions`, which forgets its other classes, on the images that `boxes` draws and
-    all labels there. The data set is a VOC folder.
+    all labels there. The data set is a VOC folder; `images` are those of the test split.
     """
     pool, measured = read_dataset(data, train), read_dataset(data, test)
+    measured = measured if images is None else measured.subset(images)
     for one in name:
         for boxes in map(int, sizes.split(",")):
             aps, taken = [], []
