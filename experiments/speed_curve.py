@@ -3,14 +3,15 @@
     python experiments/speed_curve.py --data DATA/voc2012_sample --split val --out runs/curve
 
 Each region is classified once by all members; every other setting is computed from that. Seconds
-are of one photograph, from the measured cost of the search and of a region in each member, in this
-run. Differences are paired over the images (bootstrap), against all regions and all members. The
-outputs stay in --out, so that a second run takes seconds.
+are of one photograph, from the measured cost of the search and of the regions in each member, in
+this run. Differences are paired over the images (bootstrap), against all regions and all members.
+The outputs stay in --out, so that a second run takes seconds.
 """
 
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -27,21 +28,22 @@ from detector.detection.load import SHIPPED, load_detector
 from detector.errors import ImageError
 from detector.evaluation import Interval, compare
 from detector.evaluation.scoring.regions import forward_dataset, region_store
+from detector.hardware import use_threads
 from detector.images.decoding import read_image
 
 app = new_app(__doc__ or "")
 
 
 class Costs(NamedTuple):
-    """Seconds of the search of an image, and of one region in 1, 2, ... members."""
+    """Seconds of the search of an image, and of N regions in M members under [M, N]."""
 
     search: float
-    region: Sequence[float]
+    regions: dict[tuple[int, int], float]
 
-    def of(self, regions: float, members: int, seen: float = 1.0) -> float:
+    def of(self, number: int, members: int, share: float) -> float:
         """Seconds of an image, if members after the first see a share of the regions."""
-        later = self.region[members - 1] - self.region[0]
-        return self.search + regions * (self.region[0] + seen * later)
+        first = self.regions[1, number]
+        return self.search + first + share * (self.regions[members, number] - first)
 
 
 class Row(NamedTuple):
@@ -52,6 +54,12 @@ class Row(NamedTuple):
     seconds: float
     mean_ap: float
     difference: Interval
+
+    @property
+    def line(self) -> str:
+        """Of the plot that it is on."""
+        members, cascade, _ = self.kind.partition(" from")
+        return members + (", cascade" if cascade else "")
 
     def __str__(self) -> str:
         low, middle, high = (
@@ -79,7 +87,8 @@ def main(
     dataset = read_dataset(data, split)
     dataset = dataset if images is None else dataset.subset(images)
     manifest, numbers = read_manifest(weights), sorted(map(int, regions.split(",")))
-    given = {"score_threshold": 0.01, "max_proposals": numbers[-1]}
+    given = {"score_threshold": 0.01, "max_proposals": numbers[-1], "cascade": None}
+    threads = use_threads(threads)
     detectors = [
         load_detector(weights, device="auto", members=count + 1, settings=given, threads=threads)
         for count in range(members_of(ensemble) or len(manifest.members))
@@ -91,7 +100,8 @@ def main(
     for sample, found in forward_dataset(full, dataset, store, label="regions", quiet=False):
         if not isinstance(found, ImageError):
             outputs[sample.image_id] = found
-    costs = measured(detectors, [sample.path for sample in dataset.samples[:timed]])
+    readable = [sample.path for sample in dataset.samples if sample.image_id in outputs]
+    costs = measured(detectors, readable[:timed], numbers)
     everything = {name: full.detections(found) for name, found in outputs.items()}
     rows = []
     for members, detector in enumerate(detectors, 1):
@@ -126,22 +136,18 @@ def reduced(
     return RegionOutputs(found.proposals[:number], outputs), share
 
 
-def measured(detectors: Sequence[Detector], paths: Sequence[Path]) -> Costs:
-    """The costs on some images, after one that is not counted."""
-    search, region = 0.0, [0.0] * len(detectors)
+def measured(detectors: Sequence[Detector], paths: Sequence[Path], numbers: Sequence[int]) -> Costs:
+    """The mean costs of some images, after one that is not counted."""
+    search, regions = 0.0, dict.fromkeys(product(range(1, len(detectors) + 1), numbers), 0.0)
     for turn, path in enumerate([paths[0], *paths]):
         image = read_image(path)
         started = time.perf_counter()
         proposals = detectors[0].propose(image)
-        taken = time.perf_counter() - started
-        each = []
-        for detector in detectors:
-            (done,) = detector.stream([Job(image, proposals)])
-            each.append(done.seconds / len(proposals))
-        if turn:
-            search += taken / len(paths)
-            region = [old + new / len(paths) for old, new in zip(region, each, strict=True)]
-    return Costs(search, region)
+        search += (time.perf_counter() - started) / len(paths) if turn else 0
+        for members, number in regions if turn else [(1, numbers[0])]:
+            (done,) = detectors[members - 1].stream([Job(image, proposals[:number])])
+            regions[members, number] += done.seconds / len(paths) if turn else 0
+    return Costs(search, regions)
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -150,13 +156,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    kinds = ("" if "from" in row.kind else row.kind for row in rows)
-    for kind in dict.fromkeys(kinds):
-        mine = [row for row in rows if row.kind == kind or (not kind and "from" in row.kind)]
-        axes.plot(
-            [row.seconds for row in mine], [100 * row.mean_ap for row in mine], "o-",
-            label=kind or "cascade",
-        )  # fmt: skip
+    for line in dict.fromkeys(row.line for row in rows):
+        mine = [row for row in rows if row.line == line]
+        seconds, aps = [row.seconds for row in mine], [100 * row.mean_ap for row in mine]
+        axes.plot(seconds, aps, "o-", label=line)
     axes.set(xscale="log", xlabel="seconds a photograph", ylabel="mAP")
     axes.grid(alpha=0.3)
     axes.legend()

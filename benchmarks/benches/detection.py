@@ -2,7 +2,8 @@
 
 The floor of crops is the bytes that they are written as over the rate of copying memory, that of
 the networks their operations over the rate of a large matrix product in the same number format;
-both rates are measured in the same run. A multiply-add is two operations.
+both rates are measured in the same run. A multiply-add is two operations; a trunk that members
+share counts for each.
 """
 
 import resource
@@ -27,7 +28,8 @@ from detector.structures import Array
 # Of a matrix, and of a copy in bytes: large enough for a device's full rate.
 SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED = 2**28
-REGIONS = (50, 100, 200, 300)
+# Of a photograph's regions.
+SHARES = (0.25, 0.5, 1.0)
 # Sides of a photograph, as shares of its own.
 SCALES = (0.5, 1.0, 2.0)
 
@@ -78,7 +80,6 @@ def _stages(
     """Each stage of a photograph, and a sentence about the longest of one member."""
     detect, everyone = detectors[1], detectors[max(detectors)]
     proposals = detect.propose(image)
-    (spec, *_) = detect.ensemble.crop_specs
 
     def crops(_: Any) -> dict[Any, torch.Tensor]:
         made = {
@@ -96,19 +97,22 @@ def _stages(
     ways: dict[str, Callable[[Any], object]] = {
         "search": lambda _: detect.propose(image),
         "crops": crops,
-        "networks, 1 member": lambda _: detect.ensemble.forward(ready),
         f"networks, {max(detectors)} members": lambda _: everyone.ensemble.forward(ready),
+        "networks, 1 member": lambda _: detect.ensemble.forward(ready),
         "suppression": lambda _: detect.suppress(scored.boxes, scored.scores),
     }
     times = {name: float(np.median(t[:, 0])) for name, t in by_turns(ways, [None], rounds).items()}
     copying, products = _rates(detect.ensemble.precision, device, rounds)
     number = sum(one.numel() * one.element_size() for one in ready.values())
-    models = load_bundle(folder).models
-    operations = [_operations(model, spec.size) * len(proposals) for model in models]
+    loaded = load_bundle(folder)
+    operations = [
+        _operations(model, entry.input_size) * len(proposals)
+        for model, entry in zip(loaded.models, loaded.manifest.members, strict=True)
+    ]
     floors = {
         "crops": number / copying,
-        "networks, 1 member": operations[0] / products,
         f"networks, {max(detectors)} members": sum(operations) / products,
+        "networks, 1 member": operations[0] / products,
     }
     table: dict[str, dict[str, Any]] = {
         name: {"ms": round(1000 * taken, 1)} for name, taken in times.items()
@@ -126,7 +130,7 @@ def _growth(detectors: dict[int, Detector], image: Array, rounds: int) -> dict[s
     detect = detectors[1]
     every = detect.propose(image)
     calls: dict[str, Callable[[], object]] = {}
-    for number in REGIONS:
+    for number in (round(share * len(every)) for share in SHARES):
         calls[f"{number} regions"] = partial(detect.score, image, every[:number])
     for scale in SCALES:
         pixels = cv2.resize(image, None, fx=scale, fy=scale)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +75,7 @@ def main(
             print("[]")
         return 3
     from detector.cli.detecting.boxes import foreign_boxes
-    from detector.cli.detecting.loading import load
+    from detector.cli.detecting.loading import load, within
     from detector.cli.detecting.results import clear, sorted_rows, write_results
     from detector.cli.detecting.resume import done_images, key_of
     from detector.cli.detecting.work import Work
@@ -87,7 +86,7 @@ def main(
         threads=threads, settings=given, proposals=proposals, batch_size=chosen.batch_size,
         engine=chosen.engine,
     )  # fmt: skip
-    detector = replace(detector, budget=chosen.budget)
+    detector = within(detector, chosen.budget)
     boxes = foreign_boxes(chosen, records, detector)
     detector = boxes.opinion.detector if boxes else detector
     loaded = time.perf_counter()
@@ -117,6 +116,8 @@ def check_options(context: typer.Context, chosen: DetectSettings) -> None:
         reject_unused(context, OF_PROPOSALS, "with boxes, which another detector found")
     else:
         reject_unused(context, ["region_weight", "categories"], "without boxes")
+    if context.params["ensemble"] == "1":
+        reject_unused(context, ["cascade"], "with one member; give --ensemble all")
 
 
 def _detect(work: Work, quiet: bool, stop: Stop) -> int:
@@ -173,6 +174,7 @@ def _describe(work: Work, weights: Path | None, given: dict[str, Any]) -> dict[s
         "weights": str(weights or SHIPPED),
         "settings": detector.settings.model_dump(mode="json"),
         "given": given,
+        "budget": detector.budget,
         "proposals": _origin(work),
         "classes": list(work.classes),
         "members": len(detector.ensemble.members),

@@ -95,7 +95,9 @@ def load(bundle: Path, device: str, precision: str, threads: int | None, quiet: 
 
     announce_compiling(quiet)
     threads = use_threads(threads)
-    how: dict[str, Any] = {"svm": False, "score_threshold": 0.01, "max_detections": 300}
+    how: dict[str, Any] = {
+        "svm": False, "score_threshold": 0.01, "max_detections": 300, "cascade": None,
+    }  # fmt: skip
     return load_detector(
         bundle,
         device=use_device(device),

@@ -135,7 +135,8 @@ def repeating_first(
         scale = temperature / temperatures[0]  # the softmax divides it away
         theirs = first._replace(logits=scale * first.logits)
         pairs = zip(output, theirs, strict=True)
-        rows = (torch.where(seen[:, None], a, b) if a.shape[1] else a for a, b in pairs)
+        # A head that only one of them has stays as it is.
+        rows = (torch.where(seen[:, None], a, b) if a.shape == b.shape else a for a, b in pairs)
         changed.append(MemberOutput(*rows))
     return first, *changed
 

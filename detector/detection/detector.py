@@ -49,8 +49,8 @@ class Detector:
     chunk         regions, of one or several images, that are cropped and classified at a time;
                   None: 128 on the CPU, 1024 elsewhere, and fewer where memory runs out
     budget        seconds for each image: its best ranked regions are classified until they are
-                  spent, one batch at least. Only their number depends on the time: as many by
-                  `max_proposals` give the same result
+                  spent, one batch at least. Only their number depends on the time: the same by
+                  `max_proposals` (without `tile`) gives the same result
     """
 
     proposer: Proposer
@@ -125,7 +125,7 @@ class Detector:
         return self.suppress(scored.boxes, scored.scores)
 
     def predict(self, image: Array, proposals: Proposals) -> RegionScores:
-        """Class scores of all N regions, and their boxes."""
+        """Class scores of all N regions (the best of them, within a budget), and their boxes."""
         (found,) = self.batches.run([(Job(image), proposals)])
         return self.aggregate(found)
 

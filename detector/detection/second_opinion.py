@@ -66,7 +66,8 @@ class SecondOpinion:
         self, detector: Detector, classes: Sequence[str], weight: float = REGION_WEIGHT
     ) -> None:
         limits = {"max_proposals": None, "tile": None}
-        self.detector = replace(detector, settings=detector.settings.model_copy(update=limits))
+        settings = detector.settings.model_copy(update=limits)
+        self.detector = replace(detector, settings=settings, budget=None)
         self.classes, self.weight = tuple(classes), weight
         known = {name: column for column, name in enumerate(detector.classes)}
         self.columns = np.array(

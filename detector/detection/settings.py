@@ -32,8 +32,8 @@ class DetectionSettings(Settings):
     image and of each window.
     """
     cascade: float | None = Field(None, ge=0, le=1)
-    """Members after the first see only regions to which it gives a class at least this score; the
-    rest have its scores alone. None: every member sees every region.
+    """Members after the first see only regions to which it gives a class at least this score,
+    before the prior of sizes; the rest have its scores alone. None: every member sees every region.
     """
     tile: int | None = Field(None, ge=64)
     """Look for regions in overlapping windows of this side in pixels, too: for small things in

@@ -280,6 +280,8 @@ def test_stored_proposals_are_used_and_missing_ones_are_errors(bundle, photos, t
         (["PHOTOS", "--set", "max_detections=0"], 2, "max_detections"),
         (["PHOTOS", "--set", "batch_size=0"], 2, "batch_size"),
         (["PHOTOS", "--colour", "red"], 2, "--colour"),
+        (["PHOTOS", "--cascade", "0.1"], 2, "give --ensemble all"),
+        (["PHOTOS", "--budget", "0"], 2, "budget"),
         (["PHOTOS", "--out", "FILE"], 2, "--out"),
         ([], 2, "IMAGES"),
     ],

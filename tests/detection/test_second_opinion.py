@@ -153,6 +153,9 @@ def test_what_is_no_probability_or_no_pixel_is_refused(detections: Detections, s
 def test_any_limit_on_proposals_is_none_on_boxes(detector: Detector) -> None:
     detections = Detections([LEFT, RIGHT], [0.9, 0.9], [0, 1])
     tiled = replace(
-        detector, settings=detector.settings.model_copy(update={"tile": 64, "max_proposals": 1})
-    )
-    assert len(SecondOpinion(tiled, ["aeroplane", "dark"])(_image(), detections)) == 2
+        detector, budget=1e-9,
+        settings=detector.settings.model_copy(update={"tile": 64, "max_proposals": 1}),
+    )  # fmt: skip
+    opinion = SecondOpinion(tiled, ["aeroplane", "dark"])
+    assert len(opinion(_image(), detections)) == 2
+    assert opinion.detector.budget is None

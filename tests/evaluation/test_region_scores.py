@@ -446,3 +446,21 @@ def test_each_member_and_each_kind_of_head_has_a_folder(tmp_path: Path) -> None:
     three = store_in(tmp_path, alone).folders
     assert [three[0], three[2]] == store_in(tmp_path, both).folders[:2]
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_cascade_is_another_folder_by_all_that_later_members_repeat(tmp_path: Path) -> None:
+    both, _ = make_detector(members=2)
+
+    def folder(cascade: float | None, temperatures=(1.0, 1.0), **first: object) -> Path:
+        members = manifest().members
+        entries = (members[0].model_copy(update=first), members[1])
+        changed = manifest().model_copy(update={"members": entries})
+        settings = both.settings.model_copy(update={"cascade": cascade})
+        detector = replace(both, settings=settings, temperatures=temperatures)
+        store = region_store(tmp_path, detector, changed)
+        logits = [one.field == "logits" and one.member == 1 for one in store.parts]
+        return store.folders[logits.index(True)]
+
+    assert folder(None, (1.0, 2.0), sha256="c") == folder(None)
+    apart = [folder(None), folder(0.1), folder(0.2), folder(0.1, (1.0, 2.0))]
+    assert len({*apart, folder(0.1, sha256="c")}) == 5

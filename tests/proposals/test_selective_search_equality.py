@@ -91,7 +91,7 @@ def test_what_several_k_share_is_what_each_of_them_finds(
 ) -> None:
     """In strips of so many rows, whose borders cut through components."""
     monkeypatch.setattr(superpixels, "STRIP_PIXELS", 1)
-    monkeypatch.setattr(superpixels, "LEAST_ROWS", rows)
+    monkeypatch.setattr(superpixels, "MIN_ROWS", rows)
     for number in range(5):
         assert_same(make(10 * rows + number), "RGB-3-S", "RGB-20-CT", "RGB-90-CT", min_size=4)
 

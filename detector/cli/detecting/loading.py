@@ -4,8 +4,11 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from detector import jit
 from detector.cli.app import members_of
@@ -48,6 +51,14 @@ def load(
     if unlike is not None:
         print(escape_controls(f"warning: {unlike}"), file=sys.stderr)
     return detector, file
+
+
+def within(detector: Detector, budget: float | None) -> Detector:
+    """The detector with a budget for each image, after a first one that pays for the start."""
+    if budget is None:
+        return detector
+    detector(np.zeros((64, 64, 3), np.uint8))
+    return replace(detector, budget=budget)
 
 
 def _engine_folder() -> Path | None:

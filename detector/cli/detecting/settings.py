@@ -31,8 +31,8 @@ class DetectSettings(DetectionSettings, FusionSettings):
     """
     budget: Seconds | None = None
     """Time for each image, such as 0.5s: its best regions are classified until it is spent, one
-    batch at least; null is all of them. detections.json is then as with max_proposals=N, the number
-    of regions that run.json says.
+    batch at least; null is all of them. What is found is then as with max_proposals=N (without
+    tile), the number of regions that run.json says of the image.
     """
     batch_size: int | None = Field(None, ge=1)
     """Crops in one pass; null is 8 on a CPU, 128 elsewhere."""

@@ -61,10 +61,16 @@ def region_store(
     proposals  hash of the settings of the regions, if the detector's own proposer did not make them
     """
     members, settings = len(detector.ensemble.members), detector.settings
+    heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression, members=members)
     arithmetic = detector.ensemble.arithmetic
     if settings.cascade is not None:
-        arithmetic += f", cascade {settings.cascade} at {detector.temperatures[0]}"
-    heads = manifest.heads_in_use(svm=settings.svm, regression=settings.regression, members=members)
+        # What later members see, and repeat of the first, hangs on all of it.
+        decides = {
+            "threshold": settings.cascade, "temperatures": detector.temperatures,
+            "first": manifest.members[0].model_dump(mode="json"),
+            "heads": [head.sha256 for head in heads],
+        }  # fmt: skip
+        arithmetic += f", cascade {settings_hash(decides)}"
     parts = parts_of(
         manifest, members, heads,
         proposals=proposals or settings_hash(describe(detector.search)),

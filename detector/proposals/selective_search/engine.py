@@ -171,5 +171,6 @@ def warm_up(announce: Callable[[str], None] | None = None) -> None:
         announce("compiling selective search for this machine, once: about 10 s")
     # A tiny image of many colours passes through every kernel; each has one signature only.
     pixels = np.arange(24 * 24 * 3, dtype=np.uint32).reshape(24, 24, 3) * 97 % 251
-    settings = SelectiveSearchSettings(preset="single")
+    # Two k, since what divides the regions of several is not called for one.
+    settings = SelectiveSearchSettings(strategies=("HSV-50-CTSF", "HSV-100-CTSF"))
     list(hierarchies(pixels.astype(np.uint8), settings, 1, BufferPool()))

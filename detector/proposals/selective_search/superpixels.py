@@ -15,9 +15,9 @@ from detector.proposals.selective_search.workspace import Workspace
 from detector.structures import Array
 
 # Pixels of a strip of the image, in which edges are sorted and joined while its tables stay in the
-# cache; a strip has at least LEAST_ROWS, since what touches its borders waits.
+# cache; a strip has at least MIN_ROWS, since what touches its borders waits.
 STRIP_PIXELS = 1 << 14
-LEAST_ROWS = 32
+MIN_ROWS = 32
 
 
 class ColourSpace(NamedTuple):
@@ -108,7 +108,7 @@ def _condensed(weights: Array, ks: Sequence[int], workspace: Workspace) -> tuple
     height, width = weights.shape[1:]
     pixels = height * width
     offset = np.array([1, width, width + 1, width - 1], np.uint32)
-    rows = max(LEAST_ROWS, STRIP_PIXELS // width)
+    rows = max(MIN_ROWS, STRIP_PIXELS // width)
     parent, name, labels = (
         workspace.array(buffer, pixels, np.uint32) for buffer in ("parent", "name", "labels")
     )

@@ -138,7 +138,7 @@ def fit_on_held_out(held: Dataset, context: RunContext) -> None:
     def load(members: int | None) -> Detector:
         return load_detector(
             bundle, device=context.device, members=members, threads=context.threads,
-            settings={"score_threshold": MIN_SCORE},
+            settings={"score_threshold": MIN_SCORE, "cascade": None},
         )  # fmt: skip
 
     detector = load(None)
