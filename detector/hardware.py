@@ -1,6 +1,6 @@
 """Devices, cores and number formats of the machine.
 
-Commands choose them here; nothing else in the package does.
+Commands and `load_detector` choose them here; nothing else in the package does.
 """
 
 from __future__ import annotations

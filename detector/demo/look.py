@@ -2,6 +2,7 @@
 threshold, is computed from those scores.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,6 @@ from PIL import Image, ImageDraw
 from detector.crops.warp import crop_reference
 from detector.detection.aggregate import RegionScores
 from detector.detection.detector import Detector
-from detector.detection.forward import Job
 from detector.detection.settings import DetectionSettings
 from detector.detection.suppression import per_class, suppress
 from detector.images.inputs import ImageLike, to_pixels
@@ -23,11 +23,14 @@ MAX_CLASSES = 5
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A photograph (H, W, 3) and the scores of its N regions, best ranked first."""
+    """A photograph (H, W, 3) and the scores of its N regions, best ranked first; `left` are still
+    to be judged.
+    """
 
     image: Array
     scored: RegionScores
     detector: Detector
+    left: int = 0
 
     def __len__(self) -> int:
         return len(self.scored.scores)
@@ -114,11 +117,22 @@ class Look:
         return picture
 
 
-def look_at(detector: Detector, image: ImageLike) -> Look:
-    """Propose the regions of a photograph and classify them. Raises ImageError."""
-    job = Job(to_pixels(image))
-    (found,) = detector.stream([job])
-    return Look(job.image, detector.aggregate(found), detector)
+def looks_at(detector: Detector, image: ImageLike, seconds: float) -> Iterator[Look]:
+    """Propose the regions of a photograph and classify them: a look at the best of them after
+    about so many seconds and, if any are left then, one at all. Raises ImageError.
+    """
+    pixels = to_pixels(image)
+    proposals = detector.propose(pixels)
+    first = replace(detector, budget=seconds).predict(pixels, proposals)
+    others = proposals[len(first.scores) :]
+    yield Look(pixels, first, detector, len(others))
+    if len(others):
+        rest = detector.predict(pixels, others)
+        scores, boxes = (
+            np.concatenate([getattr(first, name), getattr(rest, name)])
+            for name in ("scores", "boxes")
+        )
+        yield Look(pixels, RegionScores(proposals, scores, boxes), detector)
 
 
 def look_again(look: Look, detector: Detector) -> Look:

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio_image_annotation import image_annotator
 
 from detector.demo.lessons import Drawn, Lessons, Machine, open_photograph, what_is_missing
-from detector.demo.look import LONGEST, Look, look_again, look_at
+from detector.demo.look import LONGEST, Look, look_again, looks_at
 from detector.errors import DetectorError
 from detector.images.decoding import MAX_BYTES
 from detector.progress.messages import pluralise
@@ -25,6 +25,10 @@ COLUMNS = ["class", "score", "x1", "y1", "x2", "y2"]
 DROP_ONE = "Drop a photograph on the field above."
 DRAW = """Drop photographs of something new, draw a box around each one that they show, and give it
 a name. At least 5 boxes on 2 photographs, around *all* of them: the rest teaches what it is not."""
+# Seconds for the regions that are shown first, where all of them take longer.
+FIRST = 2.0
+# Regions of the sliders where a detector has no limit.
+MOST = 2000
 # Seconds between two signs of life of a lesson, and between two looks for abandoned uploads.
 TICK, SWEEP = 1, 3600
 
@@ -39,20 +43,22 @@ class Page:
         self.detector = machine.load(machine.bundle)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lessons")
 
-    def open(self, path: str | None, lessons: Lessons | None) -> Row:
-        """Judge a photograph: the look at it, the two sliders of regions, and a sentence."""
+    def open(self, path: str | None, lessons: Lessons | None) -> Iterator[Row]:
+        """Judge a photograph: the look at it and a sentence, first for the regions that there is
+        time for, then for all.
+        """
         if path is None:
-            return None, gr.skip(), gr.skip(), DROP_ONE
+            yield None, DROP_ONE
+            return
         started = time.perf_counter()
         detector = (lessons and lessons.detector) or self.detector
         try:
-            look = look_at(detector, path)
+            for look in looks_at(detector, path, FIRST):
+                seconds = time.perf_counter() - started
+                said = f"{pluralise(len(look), 'region')} judged in {seconds:.1f} s"
+                yield look, said + (f", {look.left} to follow" if look.left else "")
         except DetectorError as error:
-            return None, gr.skip(), gr.skip(), _bold(error, path)
-        seconds = time.perf_counter() - started
-        said = f"{pluralise(len(look), 'region')} judged in {seconds:.1f} s"
-        most = max(1, len(look))
-        return look, gr.update(maximum=most, value=most), gr.update(maximum=most, value=1), said
+            yield None, _bold(error, path)
 
     def show(
         self, look: Look | None, view: str, threshold: float, overlap: float, regions: int,
@@ -196,10 +202,11 @@ def _detect_tab(page: Page, look: gr.State, lessons: gr.State) -> None:
                 0, 1, settings.nms_threshold, step=0.05, elem_id="overlap",
                 label="Highest overlap (IoU)",
             )  # fmt: skip
+            most = page.detector.limit or MOST
             regions = gr.Slider(
-                1, 300, 300, step=1, label="Regions, best first", elem_id="regions"
+                1, most, most, step=1, label="Regions, best first", elem_id="regions"
             )  # fmt: skip
-            region = gr.Slider(1, 300, 1, step=1, label="One region, by rank", elem_id="region")
+            region = gr.Slider(1, most, 1, step=1, label="One region, by rank", elem_id="region")
             with gr.Row():
                 crop = gr.Image(
                     label="Its crop", format="png", interactive=False, buttons=[],
@@ -215,10 +222,11 @@ def _detect_tab(page: Page, look: gr.State, lessons: gr.State) -> None:
         "inputs": [look, *controls],
         "outputs": [picture, counts, table, crop, classes],
     }
-    opened = [look, regions, region, said]
-    photograph.change(page.open, [photograph, lessons], opened, show_progress_on=[picture])
-    # Learning changes the look, too.
-    gr.on([look.change, *(one.change for one in controls)], show_progress="hidden", **shown)
+    photograph.change(page.open, [photograph, lessons], [look, said], show_progress_on=[said])
+    # A state that has changed is noticed when its handler ends, as that of a lesson; the sentence
+    # as soon as it is there.
+    changed = [look.change, said.change, *(one.change for one in controls)]
+    gr.on(changed, show_progress="hidden", **shown)
     picture.select(page.choose, [look, regions], [region, view], show_progress="hidden")
 
 

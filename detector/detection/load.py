@@ -15,7 +15,7 @@ from detector.detection.engine_choice import Engines
 from detector.detection.ensemble import Member
 from detector.detection.settings import DetectionSettings
 from detector.errors import DetectorWarning, SettingsError
-from detector.hardware import choose_device
+from detector.hardware import choose_device, usable_cores
 from detector.heads.stored import HeadManifest
 from detector.models.inference.int8 import has_int8_convolution, has_vnni
 from detector.models.inference.prepare import Precision
@@ -55,11 +55,12 @@ def load_detector(
     engine      of the networks, on a CPU: torch, openvino or onnxruntime; auto is the fastest by a
                 measurement, which `engine_folder` keeps together with the converted networks
     batch_size  crops in one pass; None is 8 on a CPU, 128 elsewhere
-    threads     on the CPU, of the networks, the crops and the search for proposals alike; None: all
-                cores for the search, one for the others
+    threads     on the CPU, of the networks, the crops and the search for proposals alike; None is
+                one for each core that the process may use
     """
     if threads is not None and threads < 1:
         raise SettingsError(f"threads is {threads}; it must be at least 1")
+    cores = threads or usable_cores()
     device = choose_device(device) if isinstance(device, str) else device
     folder = Path(bundle or SHIPPED)
     loaded = load_bundle(folder, members)
@@ -78,11 +79,11 @@ def load_detector(
     decides = {"bundle": bundle_sha256(folder), "members": members, "heads": hashes}
     ensemble = Engines(
         members_of(loaded, heads), decides, engine_folder, _checked_precision(precision, device),
-        device, batch_size, threads or 1,
+        device, batch_size, cores,
     ).build(engine)  # fmt: skip
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
-        prior=manifest.prior, device=device, threads=threads or 1,
+        prior=manifest.prior, device=device, threads=cores,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detector.crops.warp import crop_batch
-from detector.demo.look import LONGEST, Look, look_again, look_at
+from detector.demo.look import LONGEST, Look, look_again, looks_at
 from detector.detection.load import load_detector
 from detector.images.decoding import read_image
 from detector.structures import FILL_MEAN
@@ -18,9 +18,10 @@ def image(voc: Path) -> np.ndarray:
     return read_image(voc / "JPEGImages" / "0.png")
 
 
-@pytest.fixture
-def look(bundle: Path, image: np.ndarray) -> Look:
-    return look_at(load_detector(bundle, threshold=0.2), image)
+@pytest.fixture(params=[60, 0], ids=["at once", "the best regions first"])
+def look(request: pytest.FixtureRequest, bundle: Path, image: np.ndarray) -> Look:
+    seconds: float = request.param
+    return list(looks_at(load_detector(bundle, threshold=0.2), image, seconds))[-1]
 
 
 @pytest.mark.parametrize(
@@ -95,5 +96,6 @@ def test_each_view_has_a_picture_and_leaves_the_photograph(look: Look, image: np
 
 def test_pictures_are_no_larger_than_a_page(bundle: Path) -> None:
     image = np.full((90, 3 * LONGEST, 3), 120, np.uint8)
-    look = look_at(load_detector(bundle, settings={"max_proposals": 50}), image)
+    detector = load_detector(bundle, settings={"max_proposals": 50})
+    look = next(looks_at(detector, image, 60))
     assert {picture.size for picture in pictures_of(look)} == {(LONGEST, 30)}

@@ -42,9 +42,8 @@ def photograph(voc: Path) -> str:
 def test_sliders_and_views_need_no_network(
     page: Page, photograph: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, regions, _, said = page.open(photograph, None)
+    look, said = list(page.open(photograph, None))[-1]
     assert said.startswith("315 regions judged in ")
-    assert (regions["maximum"], regions["value"]) == (315, 315)
     monkeypatch.setattr(type(page.detector.batches), "run", None)
     shown = {view: page.show(look, view, 0.4, 0.3, 315, 3) for view in VIEWS}
     assert len({np.asarray(one[0]).tobytes() for one in shown.values()}) == 4
@@ -58,9 +57,23 @@ def test_sliders_and_views_need_no_network(
     assert page.show(look, DETECTIONS, 1.0, 0.3, 315, 1)[2] == []
 
 
+def test_the_best_regions_are_shown_before_the_others_are_judged(
+    page: Page, photograph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.demo.page.FIRST", 0.0)
+    (first, before), (last, after) = page.open(photograph, None)
+    assert 0 < len(first) < len(last) == 315
+    assert before.endswith(f" s, {315 - len(first)} to follow")
+    assert after.startswith("315 regions judged in ")
+    assert after.endswith(" s")
+    for name in ("scores", "boxes"):
+        several = getattr(last.scored, name)[: len(first)]
+        assert several.tobytes() == getattr(first.scored, name).tobytes()
+
+
 def test_a_click_names_a_region_in_the_pictures_own_pixels(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (2400, 60)).save(tmp_path / "wide.png")  # shown at half its size
-    look = page.open(str(tmp_path / "wide.png"), None)[0]
+    look = list(page.open(str(tmp_path / "wide.png"), None))[-1][0]
     event = gr.SelectData(None, {"index": [1000, 15], "value": None})
     region, view = page.choose(look, len(look), event)
     x1, y1, x2, y2 = look.scored.proposals.boxes[region - 1].tolist()
@@ -73,12 +86,12 @@ def test_what_cannot_be_used_is_a_sentence(page: Page, tmp_path: Path, photograp
     (tmp_path / "text.jpg").write_text("no image")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     for name, reason in (("text.jpg", ""), ("huge.png", "over the limit of")):
-        look, _, _, said = page.open(str(tmp_path / name), None)
+        ((look, said),) = page.open(str(tmp_path / name), None)
         assert look is None
         assert said.startswith(f"**{name}: ")
         assert reason in said
     assert page.show(None, DETECTIONS, 0.2, 0.3, 315, 1) == (None, "", [], None, None)
-    assert page.open(None, None)[0] is None
+    assert next(page.open(None, None))[0] is None
     drawn, number, canvas, said = page.collect([str(tmp_path / "text.jpg"), photograph], [])
     assert (len(drawn), number, canvas["image"].shape) == (1, 0, (60, 80, 3))
     assert said.startswith("**text.jpg: ")
@@ -90,7 +103,7 @@ def test_what_cannot_be_used_is_a_sentence(page: Page, tmp_path: Path, photograp
 
 def test_a_photograph_without_regions_has_no_region_to_show(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "tiny.png")
-    look = page.open(str(tmp_path / "tiny.png"), None)[0]
+    look = next(page.open(str(tmp_path / "tiny.png"), None))[0]
     picture, said, rows, crop, classes = page.show(look, REGION, 0.2, 0.3, 1, 1)
     assert picture.size == (9, 9)
     assert said.startswith("0 regions: 0 detections, 0 suppressed")
@@ -121,7 +134,7 @@ def test_a_lesson_changes_the_first_tab_too(page: Page, voc: Path, photograph: s
         replace(open_photograph(one.path), boxes=tuple(one.annotations.boxes.tolist()))
         for one in dataset.samples
     ]
-    look = page.open(photograph, None)[0]
+    look = list(page.open(photograph, None))[-1][0]
     others = [photograph, str(voc / "none.png")]
     rows = list(page.learn("mug", drawn, 0, None, others, look, None))
     lessons, _, _, said, gallery = rows[-1]
@@ -131,7 +144,7 @@ def test_a_lesson_changes_the_first_tab_too(page: Page, voc: Path, photograph: s
         assert [caption for _, caption in gallery] == ["1 mug in 0.png"]
         changed = next(row for row in rows if row[2] != gr.skip())[1]
         assert changed.detector.classes == ("cat", "dog", "mug")
-        assert page.open(photograph, lessons)[0].detector is changed.detector
+        assert list(page.open(photograph, lessons))[-1][0].detector is changed.detector
         assert list(page.find([photograph], lessons))[-1][0][0][1] == "1 mug in 0.png"
         assert list(page.find([photograph], None)) == []
     finally:

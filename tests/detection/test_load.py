@@ -63,11 +63,11 @@ def test_a_threshold_is_given_by_its_name(tmp_path: Path):
         load_detector(bundle, threshold=1.5)
 
 
-def test_the_number_of_threads_reaches_the_search(tmp_path: Path):
+def test_threads_are_those_of_the_search_and_of_the_networks(tmp_path: Path):
     bundle = with_proposals(tmp_path, "selective-search", preset="single")
-    assert load_detector(bundle, threads=1).proposer.threads == 1
-    assert load_detector(bundle, threads=300).proposer.threads == 300
-    assert load_detector(bundle).proposer.threads == usable_cores()
+    for asked, threads in ((1, 1), (300, 300), (None, usable_cores())):
+        detect = load_detector(bundle, threads=asked)
+        assert detect.proposer.threads == detect.threads == threads
 
 
 def test_only_a_command_keeps_float32_from_being_rounded_by_its_device(tmp_path: Path):
