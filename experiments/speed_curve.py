@@ -1,4 +1,5 @@
-"""What fewer regions, and fewer members for most of them, cost in mAP and save in time.
+"""What fewer regions, by rank or by a pre-scorer, and fewer members for most of them, cost in mAP
+and save in time.
 
     python experiments/speed_curve.py --data DATA/voc2012_sample --split val --out runs/curve
 
@@ -8,9 +9,12 @@ this run. Differences are paired over the images (bootstrap), against all region
 The outputs stay in --out, so that a second run takes seconds.
 """
 
+from __future__ import annotations
+
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -19,9 +23,9 @@ import typer
 
 from detector.cli import options as option
 from detector.cli.app import exclusive_out, members_of, new_app, run_tool
-from detector.datasets import read_dataset
+from detector.datasets import Dataset, read_dataset
 from detector.detection.aggregate import RegionOutputs, likely, repeating_first
-from detector.detection.bundle import read_manifest
+from detector.detection.bundle import BundleManifest, read_manifest
 from detector.detection.detector import Detector
 from detector.detection.forward import Job
 from detector.detection.load import SHIPPED, load_detector
@@ -67,7 +71,7 @@ class Row(NamedTuple):
             for one in (self.difference.low, self.difference.estimate, self.difference.high)
         )
         return (
-            f"{self.kind:26} {self.regions:4} regions {self.seconds:6.2f} s  mAP"
+            f"{self.kind:27} {self.regions:4} regions {self.seconds:6.2f} s  mAP"
             f" {100 * self.mean_ap:4.1f}, difference {middle} ({low} to {high})"
         )
 
@@ -87,40 +91,84 @@ def main(
     dataset = read_dataset(data, split)
     dataset = dataset if images is None else dataset.subset(images)
     manifest, numbers = read_manifest(weights), sorted(map(int, regions.split(",")))
-    given = {"score_threshold": 0.01, "max_proposals": numbers[-1], "cascade": None}
-    threads = use_threads(threads)
-    detectors = [
-        load_detector(weights, device="auto", members=count + 1, settings=given, threads=threads)
-        for count in range(members_of(ensemble) or len(manifest.members))
-    ]
-    full = detectors[-1]
-    dataset = dataset.with_classes(full.classes)
-    store = region_store(out / "scores", full, manifest)
-    outputs = {}
-    for sample, found in forward_dataset(full, dataset, store, label="regions", quiet=False):
-        if not isinstance(found, ImageError):
-            outputs[sample.image_id] = found
-    readable = [sample.path for sample in dataset.samples if sample.image_id in outputs]
-    costs = measured(detectors, readable[:timed], numbers)
-    everything = {name: full.detections(found) for name, found in outputs.items()}
+    count = members_of(ensemble) or len(manifest.members)
+    everything = Classified.of(dataset, weights, manifest, count, numbers, out, threads, timed)
+    thresholds = list(map(float, cascades.split(",")))
     rows = []
-    for members, detector in enumerate(detectors, 1):
-        for threshold in [None, *map(float, cascades.split(","))] if members > 1 else [None]:
-            for number in numbers if threshold is None else numbers[-1:]:
-                results, shares = {}, []
-                for name, found in outputs.items():
-                    some, share = reduced(found, number, members, threshold, detector)
-                    results[name] = detector.detections(some)
-                    shares.append(share)
-                judged = compare(dataset, everything, results)
-                kind = f"{members} of {len(detectors)} members"
-                kind += "" if threshold is None else f" from {threshold:g}"
-                seconds = costs.of(number, members, sum(shares) / len(shares))
-                rows.append(Row(kind, number, seconds, judged.second.estimate, judged.difference))
-                print(rows[-1], flush=True)
+    for row in everything.rows(everything, numbers, thresholds):
+        rows.append(row)
+        print(row, flush=True)
+    if manifest.prescorer is not None:
+        fewer = numbers[:-1]
+        first = Classified.of(dataset, weights, manifest, count, fewer, out, threads, timed, True)
+        for row in first.rows(everything, fewer, []):
+            rows.append(row)
+            print(row, flush=True)
     draw(rows, out / "speed_curve.png")
     print(f"wrote {out / 'speed_curve.png'}")
     return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """The outputs of all members for the regions of each image, and what regions cost.
+
+    detectors  of 1, 2, ... members
+    """
+
+    dataset: Dataset
+    detectors: list[Detector]
+    outputs: dict[str, RegionOutputs]
+    costs: Costs
+    prescored: bool
+
+    @staticmethod
+    def of(
+        dataset: Dataset, weights: Path, manifest: BundleManifest, count: int,
+        numbers: Sequence[int], out: Path, threads: int | None, timed: int,
+        prescored: bool = False,
+    ) -> Classified:  # fmt: skip
+        most = numbers[-1]
+        given = {
+            "score_threshold": 0.01, "max_proposals": most, "cascade": None,
+            "prescore": most if prescored else None,
+        }  # fmt: skip
+        threads = use_threads(threads)
+        detectors = [
+            load_detector(weights, device="auto", members=one + 1, settings=given, threads=threads)
+            for one in range(count)
+        ]
+        full = detectors[-1]
+        dataset = dataset.with_classes(full.classes)
+        store = region_store(out / "scores", full, manifest)
+        outputs = {}
+        for sample, found in forward_dataset(full, dataset, store, label="regions", quiet=False):
+            if not isinstance(found, ImageError):
+                outputs[sample.image_id] = found
+        readable = [sample.path for sample in dataset.samples if sample.image_id in outputs]
+        costs = measured(detectors, readable[:timed], numbers)
+        return Classified(dataset, detectors, outputs, costs, prescored)
+
+    def rows(
+        self, others: Classified, numbers: Sequence[int], cascades: Sequence[float]
+    ) -> Iterator[Row]:
+        """Every setting, against all regions and members of `others`."""
+        full = others.detectors[-1]
+        everything = {name: full.detections(found) for name, found in others.outputs.items()}
+        for members, detector in enumerate(self.detectors, 1):
+            for threshold in [None, *cascades] if members > 1 else [None]:
+                for number in numbers if threshold is None else numbers[-1:]:
+                    results, shares = {}, []
+                    for name, found in self.outputs.items():
+                        some, share = reduced(found, number, members, threshold, detector)
+                        results[name] = detector.detections(some)
+                        shares.append(share)
+                    judged = compare(self.dataset, everything, results)
+                    kind = f"{members} of {len(self.detectors)} members"
+                    kind += ", pre-scored" if self.prescored else ""
+                    kind += "" if threshold is None else f" from {threshold:g}"
+                    seconds = self.costs.of(number, members, sum(shares) / len(shares))
+                    yield Row(kind, number, seconds, judged.second.estimate, judged.difference)
 
 
 def reduced(

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "fit": {
         "classes": Command("fit_classes", "learn classes from a few boxes; also: fit --add NAME"),
         "heads": Command("fit_heads", "fit R-CNN's SVMs and box regression"),
+        "prescorer": Command("fit_prescorer", "learn which regions the networks need to see"),
         "temperature": Command("fit_temperature", "calibrate scores as probabilities"),
         "int8": Command("fit_int8", "measure the ranges that 8-bit inference needs"),
         "ranking": Command("fit_ranking", "learn the order of selective search's regions"),

@@ -20,9 +20,11 @@ import torch
 from detector.detection.aggregate import RegionOutputs, RegionScores, aggregate
 from detector.detection.ensemble import Ensemble
 from detector.detection.forward import Chunk, ClassifiedImage, Job, RegionBatches
+from detector.detection.prescored import Prescored, RegionScorer
 from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
 from detector.detection.suppression import suppress
+from detector.errors import SettingsError
 from detector.images.inputs import ImageLike, to_pixels
 from detector.progress.prefetch import prefetched
 from detector.proposals.merge import Proposer
@@ -48,6 +50,7 @@ class Detector:
     temperatures  one for each member; the members' own if not given
     chunk         regions, of one or several images, that are cropped and classified at a time;
                   None: 128 on the CPU, 1024 elsewhere, and fewer where memory runs out
+    prescorer     needed where the settings say how many regions it keeps
     budget        seconds for each image: its best ranked regions are classified until they are
                   spent, one batch at least. Only their number depends on the time: the same by
                   `max_proposals` (without `tile`) gives the same result
@@ -61,6 +64,7 @@ class Detector:
     temperatures: tuple[float, ...] = ()
     device: torch.device = _CPU
     threads: int = 1
+    prescorer: RegionScorer | None = None
     budget: float | None = None
     chunk: InitVar[int | None] = None
     shared_chunk: Chunk | None = None  # of the detector that this one is made from
@@ -86,6 +90,11 @@ class Detector:
             self.budget, self.settings.cascade,
         )  # fmt: skip
         object.__setattr__(self, "batches", batches)
+        if self.settings.prescore is not None and self.prescorer is None:
+            raise SettingsError(
+                "this detector has no pre-scorer for prescore; fit one with inception-rcnn fit"
+                " prescorer"
+            )
         if self.ensemble.num_outputs != len(self.classes) + 1:
             raise ValueError(
                 f"{len(self.classes)} classes need {len(self.classes) + 1} outputs (background is"
@@ -100,11 +109,19 @@ class Detector:
 
     @property
     def search(self) -> Proposer:
-        """The proposer; where the settings tile the image, in its windows, too."""
-        tile, overlap = self.settings.tile, self.settings.tile_overlap
-        if tile is None:
-            return self.proposer
-        return Tiled(self.proposer, tile, overlap, self.settings.max_proposals)
+        """The proposer; where the settings tile the image, in its windows, too, and where they say
+        so, the best by the pre-scorer alone.
+        """
+        tile, overlap, keep = (
+            self.settings.tile, self.settings.tile_overlap, self.settings.prescore
+        )  # fmt: skip
+        search = self.proposer
+        if tile is not None:
+            search = Tiled(search, tile, overlap, self.settings.max_proposals)
+        if keep is None:
+            return search
+        assert self.prescorer is not None
+        return Prescored(search, self.prescorer, keep)
 
     @property
     def limit(self) -> int | None:

@@ -13,9 +13,11 @@ from detector.detection.bundle import Bundle, bundle_sha256, load_bundle
 from detector.detection.detector import Detector
 from detector.detection.engine_choice import Engines
 from detector.detection.ensemble import Member
+from detector.detection.prescored import RegionScorer, WholeImages
 from detector.detection.settings import DetectionSettings
 from detector.errors import DetectorWarning, SettingsError
 from detector.hardware import choose_device, usable_cores
+from detector.heads.prescorer import load_prescorer
 from detector.heads.stored import HeadManifest
 from detector.models.inference.int8 import has_int8_convolution, has_vnni
 from detector.models.inference.prepare import Precision
@@ -81,10 +83,23 @@ def load_detector(
         members_of(loaded, heads), decides, engine_folder, _checked_precision(precision, device),
         device, batch_size, cores,
     ).build(engine)  # fmt: skip
+    scorer = None
+    if chosen.prescore is not None:
+        scorer = _region_scorer(folder, loaded, ensemble.precision, device, cores)
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
-        prior=manifest.prior, device=device, threads=cores,
+        prior=manifest.prior, device=device, threads=cores, prescorer=scorer,
     )  # fmt: skip
+
+
+def _region_scorer(
+    folder: Path, bundle: Bundle, precision: Precision, device: torch.device, threads: int
+) -> RegionScorer | None:
+    about = bundle.manifest.prescorer
+    if about is None:
+        return None
+    maps = WholeImages.of(bundle, about.side, precision, device, threads)
+    return RegionScorer(load_prescorer(folder, about, maps.channels), maps, about.sha256)
 
 
 def _proposer(stored: ProposalConfig, named: str | None, threads: int | None) -> Proposer:

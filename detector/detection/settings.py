@@ -31,6 +31,10 @@ class DetectionSettings(Settings):
     """Only so many of the best ranked proposals are classified; None is all. With `tile`, of the
     image and of each window.
     """
+    prescore: int | None = Field(None, ge=1)
+    """Only so many regions are classified, the best of all that are proposed by the bundle's
+    pre-scorer (inception-rcnn fit prescorer). None leaves it out.
+    """
     cascade: float | None = Field(None, ge=0, le=1)
     """Members after the first see only regions to which it gives a class at least this score,
     before the prior of sizes; the rest have its scores alone. None: every member sees every region.

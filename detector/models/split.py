@@ -8,6 +8,7 @@ trunk and top together are that of the whole.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.errors import SettingsError
@@ -45,6 +46,25 @@ class Trunk(nn.Module):
         for _, last in run_blocks(x, self.inception, self.pools):
             x = last
         return self.pools[self.last_pool](x) if self.last_pool in self.pools else x
+
+
+class ImageMap(Trunk):
+    """Images (N, 3, S, S) to maps (N, C, h, w): those of the modules before the last pool and of
+    the last, the coarser one repeated to the grid of the finer.
+    """
+
+    def __init__(self, whole: nn.Module) -> None:
+        names = list(getattr(whole, "inception", {"": None}))
+        super().__init__(whole, names[-1], pool_behind=False)
+        self.finer = names[names.index(list(self.pools)[-1]) - 1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.stem_layers:
+            x = self.get_submodule(layer)(x)
+        maps = dict(run_blocks(x, self.inception, self.pools))
+        fine = maps[self.finer]
+        coarse = F.interpolate(maps[list(self.inception)[-1]], size=fine.shape[2:])
+        return torch.cat([fine, coarse], 1)
 
 
 class Top(nn.Module):

@@ -6,11 +6,20 @@ from pathlib import Path
 import pytest
 import speed_curve
 import torch
-from coloured_squares import Colours, small_parts, voc  # noqa: F401 fixtures
+from coloured_squares import NARROW, Colours, googlenet, small_parts, voc  # noqa: F401 fixtures
 from PIL import Image
 
 from detector.cli.app import run_tool
-from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
+from detector.detection.bundle import (
+    BundleManifest,
+    MemberManifest,
+    Provenance,
+    save_bundle,
+    save_prescorer,
+)
+from detector.heads.prescorer import Prescorer, PrescorerManifest
+from detector.models import build_model
+from detector.models.split import ImageMap, map_shape
 
 
 def test_every_setting_has_a_row_and_everything_differs_from_itself_by_nothing(
@@ -40,3 +49,23 @@ def test_every_setting_has_a_row_and_everything_differs_from_itself_by_nothing(
     assert of_ap[0] == of_ap[1]  # none is, so that the first member decides alone
     with Image.open(tmp_path / "out" / "speed_curve.png") as picture:
         assert picture.width > 500
+
+
+def test_a_bundle_with_a_pre_scorer_has_rows_of_its_own(
+    voc, googlenet, tmp_path: Path, capsys  # noqa: F811
+):  # fmt: skip
+    channels = map_shape(ImageMap(build_model("googlenet", 3, **NARROW)), 64)[0]
+    about = PrescorerManifest(side=64)
+    save_prescorer(googlenet, tmp_path / "bundle", Prescorer(channels), about, 20)
+    given = {
+        "data": voc, "split": "train", "weights": tmp_path / "bundle", "regions": "10,20,40",
+        "images": 2, "timed": 1, "out": tmp_path / "out",
+    }  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        run_tool(speed_curve.app, [f"--{name}={value}" for name, value in given.items()])
+    assert not end.value.code
+    lines = [line for line in capsys.readouterr().out.splitlines() if "difference" in line]
+    found = [re.match(r"1 of 1 members(, pre-scored)? +(\d+) regions", line) for line in lines]
+    assert [one.groups() for one in found] == [
+        (None, "10"), (None, "20"), (None, "40"), (", pre-scored", "10"), (", pre-scored", "20"),
+    ]  # fmt: skip

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import detector.detection.load
 from detector.cli.app import run_tool
 from detector.detection.bundle import BundleManifest, MemberManifest, Provenance, save_bundle
-from detector.models import ARCHITECTURES
+from detector.models import ARCHITECTURES, build_model
 from detector.structures import Array, Proposals
 
+NARROW = {"width": 0.25}  # of the published widths
 COLOURS = {"cat": (220, 40, 40), "dog": (40, 60, 220), "mug": (40, 220, 60)}
 
 
@@ -65,6 +66,19 @@ def bundle(tmp_path: Path, small_parts: None) -> Path:
     )
     save_bundle(tmp_path / "bundle", manifest, [Colours(3).state_dict()])
     return tmp_path / "bundle"
+
+
+@pytest.fixture
+def googlenet(tmp_path: Path, small_parts: None) -> Path:
+    """A narrow network with Inception modules, untrained."""
+    model = build_model("googlenet", 3, generator=torch.Generator().manual_seed(0), **NARROW)
+    manifest = BundleManifest(
+        classes=("cat", "dog"),
+        members=(MemberManifest(architecture="googlenet", options=NARROW, input_size=64),),
+        provenance=Provenance(training_data="none", licence="CC0"),
+    )
+    save_bundle(tmp_path / "googlenet", manifest, [model.state_dict()])
+    return tmp_path / "googlenet"
 
 
 def annotation(file: str, objects: list[tuple[str, int, int]]) -> str:

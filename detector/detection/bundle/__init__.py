@@ -11,6 +11,7 @@ from detector.detection.bundle.reading import MANIFEST, Bundle, load_bundle, rea
 from detector.detection.bundle.writing import (
     save_bundle,
     save_heads,
+    save_prescorer,
     save_temperatures,
     set_activation_ranges,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "read_manifest",
     "save_bundle",
     "save_heads",
+    "save_prescorer",
     "save_temperatures",
     "set_activation_ranges",
 ]

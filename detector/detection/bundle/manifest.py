@@ -11,6 +11,7 @@ from detector.detection.aggregate import MAX_TEMPERATURE, MIN_TEMPERATURE
 from detector.detection.settings import DetectionSettings
 from detector.detection.size_prior import SizePrior
 from detector.errors import SettingsError
+from detector.heads.prescorer import PrescorerManifest
 from detector.heads.stored import ExamplesManifest, HeadManifest
 from detector.models.input_normalisation import (
     CENTRED,
@@ -94,6 +95,7 @@ class BundleManifest(Settings):
     provenance: Provenance
     metrics: dict[str, float] = {}
     heads: tuple[HeadManifest, ...] = Field(default=(), max_length=10_000)
+    prescorer: PrescorerManifest | None = None
 
     @field_validator("classes")
     @classmethod
@@ -119,6 +121,12 @@ class BundleManifest(Settings):
         return self
 
     @model_validator(mode="after")
+    def _prescorer_is_there(self) -> BundleManifest:
+        if self.thresholds.prescore is not None and self.prescorer is None:
+            raise ValueError("its thresholds name a pre-scorer, which it does not have")
+        return self
+
+    @model_validator(mode="after")
     def _heads_fit(self) -> BundleManifest:
         added = tuple(head.name for head in self.heads if head.kind == "class")
         # Not [-len(added):], which is all of them where no class is added.
@@ -135,10 +143,10 @@ class BundleManifest(Settings):
         return self
 
     @property
-    def files(self) -> list[MemberManifest | HeadManifest | ExamplesManifest]:
+    def files(self) -> list[MemberManifest | HeadManifest | ExamplesManifest | PrescorerManifest]:
         """All that have a file."""
-        examples = [head.examples for head in self.heads if head.examples is not None]
-        return [*self.members, *self.heads, *examples]
+        others = [self.prescorer, *(head.examples for head in self.heads)]
+        return [*self.members, *self.heads, *(one for one in others if one is not None)]
 
     @property
     def added_classes(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from detector.errors import BundleError, WeightsError
 from detector.files import remove_leftovers, write_atomically
 from detector.heads import BoxRegression, HeadManifest, LinearScores
 from detector.heads.class_examples import ClassExamples
+from detector.heads.prescorer import Prescorer, PrescorerManifest, encode_prescorer
 from detector.heads.stored import encode_examples, encode_head
 from detector.models.weights.storage import StoredAs, encode
 from detector.models.weights.tensor_files import compare_layouts, verified_bytes
@@ -139,6 +140,22 @@ def save_temperatures(
     return _copy(source, folder, manifest.model_copy(update=changes))
 
 
+def save_prescorer(
+    source: str | Path, folder: str | Path, network: Prescorer, about: PrescorerManifest, keep: int
+) -> BundleManifest:
+    """Write the bundle `source` with a pre-scorer, which keeps so many regions unless told
+    otherwise, as bundle `folder`, which may be the same.
+    """
+    manifest = read_manifest(source)
+    about, data = encode_prescorer(about, network)
+    changes = {
+        "prescorer": about,
+        "thresholds": manifest.thresholds.model_copy(update={"prescore": keep}),
+        "metrics": {},  # they were measured with other regions
+    }
+    return _copy(source, folder, manifest.model_copy(update=changes), {about.file: data})
+
+
 def set_activation_ranges(folder: str | Path, ranges: Sequence[Mapping[str, float]]) -> None:
     """Write the members' activation ranges into a bundle; its weights stay unchanged."""
     manifest = _with_members(folder, "activation_ranges", [dict(values) for values in ranges])
@@ -203,11 +220,13 @@ def _text(manifest: BundleManifest) -> str:
     """Write a manifest as JSON, without the fields of parts that the bundle does not have."""
     origin = manifest.provenance
     empty = {name for name in ("pictures", "unfinished") if not getattr(origin, name)}
-    newer = ("class_agnostic_nms", "cascade", "tile")
+    newer = ("class_agnostic_nms", "cascade", "prescore", "tile")
     unused = {name for name in newer if getattr(manifest.thresholds, name) is None}
     if "tile" in unused:
         unused.add("tile_overlap")
     excluded: dict[str, Any] = {"provenance": empty, "thresholds": unused}
+    if manifest.prescorer is None:
+        excluded["prescorer"] = True
     if not manifest.heads:
         excluded["heads"] = True
         unused |= {"svm", "regression"}

@@ -128,7 +128,7 @@ class FixedBatches:
         if batch_size < 1 or workers < 1:
             raise ValueError(f"batch_size {batch_size} and workers {workers} must be at least 1")
         self.model = model
-        self.batch_size = batch_size
+        self.batch_size, self.workers = batch_size, workers
         parameter = next(iter(model.state_dict().values()))
         self.device = parameter.device
         self._halving, self._alone = threading.Lock(), threading.Lock()

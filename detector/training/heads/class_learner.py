@@ -79,6 +79,11 @@ class ClassLearner:
         if side is not None:
             warnings.append(self._with_smaller_proposals(side))
             samples = proposals_of(self.dataset, self.detector, None, self.quiet)
+        if self.manifest.thresholds.prescore is not None:
+            warnings.append(
+                "the pre-scorer does not know the new classes: all regions are classified again,"
+                " unless --prescore asks for the best"
+            )
         examples = self.examples.model_copy(update={"crops": crops})
         rng = np.random.default_rng(self.settings.seed)
         plans = plan_regions(samples, len(self.dataset.classes), examples, rng)
@@ -166,10 +171,10 @@ class ClassLearner:
         proposals = None
         if self.options is not None:
             proposals = {**self.manifest.proposals, "options": self.options}
-        thresholds = None
+        chosen: dict[str, Any] = {"prescore": None}
         if self.settings.max_proposals is not None:
-            chosen = {"max_proposals": self.settings.max_proposals}
-            thresholds = self.manifest.thresholds.model_copy(update=chosen)
+            chosen["max_proposals"] = self.settings.max_proposals
+        thresholds = self.manifest.thresholds.model_copy(update=chosen)
         examples = {report.name: one.examples for report, one in zip(reports, fitted, strict=True)}
         save_heads(
             self.bundle, out, pairs, thresholds, examples=examples, remove=remove,

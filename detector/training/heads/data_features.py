@@ -33,7 +33,7 @@ def load(
 ) -> Detector:  # fmt: skip
     """Load the bundle without its own SVMs and regression, which are to be fitted."""
     threads = use_threads(threads)
-    settings: dict[str, Any] = {"svm": False, "regression": False}
+    settings: dict[str, Any] = {"svm": False, "regression": False, "prescore": None}
     if max_proposals is not None:
         settings["max_proposals"] = max_proposals or None  # 0 is all of them
     return load_detector(
