@@ -48,10 +48,7 @@ def _rows(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
         options = manifest.proposals.get("options") or {}
         yield "proposals", ", ".join([str(engine), *(f"{k} {v}" for k, v in options.items())])
     if manifest.prescorer is not None:
-        yield (
-            "pre-scorer",
-            f"fitted on {manifest.prescorer.recipe.get('data', 'what it does not say')}",
-        )
+        yield "pre-scorer", f"fitted on {manifest.prescorer.recipe.get('data', 'unknown data')}"
     limits = manifest.thresholds.model_dump(by_alias=True)
     yield (
         "thresholds",

@@ -84,6 +84,7 @@ def test_what_is_not_said_is_as_published() -> None:
         "voting": None,
         "max_detections": 100,
         "max_proposals": None,
+        "prescore": None,
         "cascade": None,
         "svm": False,
         "regression": False,
