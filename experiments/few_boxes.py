@@ -122,10 +122,12 @@ class Regions:
         return evaluate(dataset, results, rounds=0).mean_ap
 
 
-def fitted(dataset: Dataset, name: str, weights: Path, describe: Described) -> ClassHead:
+def fitted(
+    dataset: Dataset, name: str, weights: Path, describe: Described, crops: int | None = None
+) -> ClassHead:
     """The head that `inception-rcnn fit --add` learns from a data set."""
     with TemporaryDirectory() as folder, patch.object(class_regions, "describe_regions", describe):
-        fit_classes(dataset, folder, add=[name], bundle=weights, boxes=1000)
+        fit_classes(dataset, folder, add=[name], bundle=weights, boxes=1000, crops=crops)
         entries, heads = read_manifest(folder).heads, load_bundle(folder).heads
         head = heads[[entry.name for entry in entries].index(name)]
     assert isinstance(head, ClassHead)
@@ -154,17 +156,21 @@ def summary(values: Sequence[float] | Array) -> str:
 def compare_boxes(
     data: Data, name: Names, draws: Draws = 5, train: Train = "train", test: Test = "test",
     weights: Weights = SHIPPED, sizes: Annotated[str, typer.Option()] = "5,10,20,50",
+    images: option.SomeImages = None,
+    crops: Annotated[int | None, typer.Option(help="That of fit; fewer are faster.")] = None,
 ) -> None:  # fmt: skip
-    """AP against the number of boxes."""
+    """AP against the number of boxes; `images` are those of the test split."""
     pool, detector = read_dataset(data, train), load_detector(weights, device="auto")
-    describe = Described()
-    measured = Regions.of(read_dataset(data, test), detector, "test", describe)
+    describe, judged = Described(), read_dataset(data, test)
+    judged = judged if images is None else judged.subset(images)
+    measured = Regions.of(judged, detector, "test", describe)
     for one in name:
         for boxes in map(int, sizes.split(",")):
             aps = []
             for seed in range(draws):
                 part = drawn(pool, one, boxes, seed)
-                aps.append(measured.ap(fitted(part, one, weights, describe), one))
+                head = fitted(part, one, weights, describe, crops)
+                aps.append(measured.ap(head, one))
             print(f"{one:12} {boxes:4} boxes: AP {summary(aps)}", flush=True)
 
 
