@@ -7,16 +7,20 @@ import pytest
 import torch
 from coloured_squares import NARROW, Colours, Grid, bundle, googlenet, small_parts, voc
 
+from detector.detection.bundle import join_bundles, save_bundle
 from detector.detection.bundle.reading import read_manifest
 from detector.detection.bundle.writing import save_prescorer
 from detector.detection.load import load_detector
 from detector.detection.prescored import in_order
+from detector.detection.settings import DetectionSettings
 from detector.errors import BundleError, SettingsError
 from detector.heads.prescorer import Prescorer, PrescorerManifest, average
 from detector.images.decoding import read_image
 from detector.models import build_model
 from detector.models.split import ImageMap, map_shape
+from detector.settings import validate
 from detector.training.heads.fit_classes import fit_classes
+from detector.training.regions.settings import RegionTrainingConfig
 
 __all__ = ["bundle", "googlenet", "small_parts", "voc"]
 
@@ -148,3 +152,22 @@ def test_an_added_class_is_looked_for_in_all_regions(
     # It is still there for whoever asks for it.
     fewer = load_detector(tmp_path / "mugs", settings={"prescore": 20})
     assert len(fewer.propose(image)) == 20
+
+
+def test_joined_bundles_have_none_and_a_training_asks_for_none(
+    faster: Path, voc: Path, tmp_path: Path
+) -> None:
+    model = build_model("googlenet", 3, generator=torch.Generator().manual_seed(1), **NARROW)
+    manifest = read_manifest(faster).model_copy(
+        update={"prescorer": None, "thresholds": DetectionSettings()}
+    )
+    save_bundle(tmp_path / "other", manifest, [model.state_dict()])
+    joined = join_bundles([faster, tmp_path / "other"], tmp_path / "joined")
+    assert (joined.prescorer, joined.thresholds.prescore) == (None, None)
+    assert load_detector(tmp_path / "joined", members=2).prescorer is None
+    with pytest.raises(SettingsError, match="fit one afterwards with inception-rcnn fit prescorer"):
+        validate(
+            RegionTrainingConfig,
+            {"data": [{"path": "x"}], "thresholds": {"prescore": 50}},
+            "config",
+        )

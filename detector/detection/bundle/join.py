@@ -22,10 +22,10 @@ Fitted = list[tuple[HeadManifest, LinearScores | BoxRegression]]
 def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManifest:
     """Write all members of the bundles, in order, as bundle `out`.
 
-    Thresholds, proposals and the prior of sizes are those of the first; SVMs and box regression
-    come along where every member has them. Raises BundleError where the classes differ, where `out`
-    is one of the bundles, and where one network comes twice: it would count twice and cost twice
-    the time.
+    Thresholds, proposals and the prior of sizes are those of the first, but a pre-scorer is to be
+    fitted again; SVMs and box regression come along where every member has them. Raises BundleError
+    where the classes differ, where `out` is one of the bundles, and where one network comes twice:
+    it would count twice and cost twice the time.
     """
     if Path(out).resolve() in [Path(folder).resolve() for folder in folders]:
         raise BundleError(f"{out}: is one of those to join, which are not changed; name another")
@@ -48,9 +48,8 @@ def join_bundles(folders: Sequence[str | Path], out: str | Path) -> BundleManife
         members.append(entry.model_copy(update={"trunk": trunk, **_NO_FILE}))
     fitted = _heads(bundles)
     has = {head.kind for head, _ in fitted}
-    thresholds = first.thresholds.model_copy(
-        update={kind: getattr(first.thresholds, kind) and kind in has for kind in _KINDS}
-    )
+    used = {kind: getattr(first.thresholds, kind) and kind in has for kind in _KINDS}
+    thresholds = first.thresholds.model_copy(update={**used, "prescore": None})
     manifest = BundleManifest(
         classes=first.network_classes, members=tuple(members), proposals=first.proposals,
         thresholds=thresholds, prior=first.prior,

@@ -124,6 +124,15 @@ class RegionTrainingConfig(Settings):
             raise ValueError("box_loss and heads.regression both give box regression: choose one")
         return self
 
+    @model_validator(mode="after")
+    def _no_prescorer(self) -> RegionTrainingConfig:
+        if self.thresholds.prescore is not None:
+            raise ValueError(
+                "thresholds.prescore needs a pre-scorer, which a new detector does not have: fit"
+                " one afterwards with inception-rcnn fit prescorer"
+            )
+        return self
+
     def of_member(self, number: int) -> RegionTrainingConfig:
         """The settings of one member of an ensemble: the same start and schedule, other samples
         (GoogLeNet, section 7).
