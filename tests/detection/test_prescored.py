@@ -165,9 +165,6 @@ def test_joined_bundles_have_none_and_a_training_asks_for_none(
     joined = join_bundles([faster, tmp_path / "other"], tmp_path / "joined")
     assert (joined.prescorer, joined.thresholds.prescore) == (None, None)
     assert load_detector(tmp_path / "joined", members=2).prescorer is None
-    with pytest.raises(SettingsError, match="fit one afterwards with inception-rcnn fit prescorer"):
-        validate(
-            RegionTrainingConfig,
-            {"data": [{"path": "x"}], "thresholds": {"prescore": 50}},
-            "config",
-        )
+    config = {"data": [{"path": "x"}], "thresholds": {"prescore": 50}}
+    with pytest.raises(SettingsError, match="fit one afterwards with inception-rcnn fit"):
+        validate(RegionTrainingConfig, config, "config")
