@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,10 +69,18 @@ class WholeImages:
         # One at a time: images come one by one.
         return WholeImages(FixedBatches(run, batch_size=1, workers=threads), side, channels, about)
 
-    def __call__(self, image: Array) -> torch.Tensor:
+    def __call__(
+        self, image: Array, function: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """The map, or a function of it, which is computed by the same one thread."""
         whole = whole_image((image.shape[0], image.shape[1]))
         warped = crop_batch(image, whole, self.side, context=0, device=self.batches.device)
-        return self.batches(warped)[0]
+
+        def of_crop(crop: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.batches.model(crop)[0]
+            return (found if function is None else function(found.cpu()))[None]
+
+        return self.batches(warped, of_crop)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +93,8 @@ class RegionScorer:
 
     def __call__(self, image: Array, boxes: Array) -> Array:
         """Logits (N,) of regions (N, 4) of an image, best ranked first."""
-        maps = self.maps(image)
-        with torch.inference_mode():
-            logits: Array = self.network(maps, *inputs(boxes, image.shape[:2])).numpy()
+        fractions, ranks = inputs(boxes, image.shape[:2])
+        logits: Array = self.maps(image, lambda map: self.network(map, fractions, ranks)).numpy()
         return logits
 
 
