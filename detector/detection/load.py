@@ -83,9 +83,8 @@ def load_detector(
         members_of(loaded, heads), decides, engine_folder, _checked_precision(precision, device),
         device, batch_size, cores,
     ).build(engine)  # fmt: skip
-    scorer = None
-    if chosen.prescore is not None:
-        scorer = _region_scorer(folder, loaded, ensemble.precision, device, cores)
+    used = chosen.prescore is not None
+    scorer = _region_scorer(folder, loaded, ensemble.precision, device, cores) if used else None
     return Detector(
         proposer, ensemble, manifest.classes, chosen,
         prior=manifest.prior, device=device, threads=cores, prescorer=scorer,

@@ -160,7 +160,7 @@ def _fitted(
             one = images[row]
             chosen, weights = one.drawn(rng)
             if len(chosen):
-                boxes, ranks = inputs(one.proposals.boxes[chosen], one.proposals.size)
+                boxes, _ = inputs(one.proposals.boxes[chosen], one.proposals.size)
                 ranks = torch.from_numpy(chosen).float()
                 target = np.clip((one.best[chosen] - LOW_IOU) / (HIGH_IOU - LOW_IOU), 0, 1)
                 maps = F.dropout(features.read(np.array([row]))[0] * scale[:, None, None], 0.1)
